@@ -1,0 +1,1 @@
+"""Entry points. Each is thin: parse, call `pipeline`, set the exit code."""

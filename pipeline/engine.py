@@ -1,0 +1,70 @@
+"""What turns requests into frames inside one rank: the protocol, and the diffusers engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.request import SampleRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One generated clip, still in memory.
+
+    Attributes:
+        frames: uint8 array of shape (num_frames, height, width, 3), RGB.
+        cache: The `cache` struct of the output row (see `pipeline.schema.CACHE_TYPE`).
+        peak_memory_bytes: Peak device memory of the engine call that made it.
+    """
+
+    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    cache: Mapping[str, Any]
+    peak_memory_bytes: int
+
+
+class Engine(Protocol):
+    """One loaded model, owned by one group of ranks.
+
+    An engine knows nothing of files, ledgers or Ray. A batch holds requests that agree in
+    everything but text and seed (`batch_key`), so one call of the sampler serves them all.
+    """
+
+    device_name: str
+    group_size: int
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """Make one clip per request, in order.
+
+        Raises:
+            Exception: The whole batch failed; the caller retries row by row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device and end every process that the engine started."""
+        ...
+
+
+EngineFactory = Callable[[], Engine]
+"""Picklable; called once inside each actor. Tests and benchmarks pass their own."""
+
+
+def batch_key(request: SampleRequest) -> tuple[object, ...]:
+    """Requests with equal keys can share one call of the sampler."""
+    return (
+        request.model,
+        request.model_revision,
+        request.sampler,
+        request.num_inference_steps,
+        request.guidance_scale,
+        request.width,
+        request.height,
+        request.num_frames,
+        request.max_sequence_length,
+        request.cache,
+        request.adapters,
+    )

@@ -1,0 +1,18 @@
+"""The errors a person can act on. Everything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad configuration or input: what is wrong, where, and what would be right, in one line.
+
+    Jobs print it as one line on stderr and exit with code 2.
+    """
+
+
+class StorageError(UserError):
+    """A prefix or file cannot be used: missing, denied, wrong credentials, full."""
+
+
+class RowRejectedError(ValueError):
+    """One input row cannot become a sample; it ends as an output row with status `rejected`."""
