@@ -1,0 +1,34 @@
+"""Per-sample step caching for video diffusion transformers (SenCache, arXiv 2602.24208).
+
+profile = calibrate(pipe, prompts, model="Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+handle = apply_sencache(pipe.transformer, SenCacheConfig(epsilon=0.1), profile)
+pipe(prompts)
+handle.stats()          # one SampleStats per sample
+remove_sencache(pipe.transformer)
+"""
+
+from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
+from sencache.calibrate import calibrate
+from sencache.config import SenCacheConfig
+from sencache.profile import (
+    ProfileError,
+    ProfileMetadata,
+    ProfileWarning,
+    SensitivityPoint,
+    SensitivityProfile,
+)
+from sencache.stats import SampleStats
+
+__all__ = [
+    "ProfileError",
+    "ProfileMetadata",
+    "ProfileWarning",
+    "SampleStats",
+    "SenCacheConfig",
+    "SenCacheHandle",
+    "SensitivityPoint",
+    "SensitivityProfile",
+    "apply_sencache",
+    "calibrate",
+    "remove_sencache",
+]

@@ -1,0 +1,110 @@
+"""Putting the cache on a transformer and taking it off again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.hooks.hooks import HookRegistry
+
+from sencache.config import SenCacheConfig, missing_profile
+from sencache.families import Family, family_of
+from sencache.hook import SenCacheHook
+from sencache.profile import SensitivityProfile
+from sencache.stats import SampleStats
+
+HOOK_NAME = "sencache"
+
+
+@dataclass(frozen=True)
+class SenCacheHandle:
+    """The cache of one transformer.
+
+    Attributes:
+        config: Its settings.
+        profile: The profile it decides with, if any.
+    """
+
+    config: SenCacheConfig
+    profile: SensitivityProfile | None
+    _transformer: torch.nn.Module
+    _hook: SenCacheHook
+
+    def stats(self) -> list[SampleStats]:
+        """What happened in the current or last pipeline call, per sample in batch order.
+
+        Kept until the next call begins, also when one raised; empty before the first. Costs
+        one transfer from the device.
+        """
+        return self._hook.stats()
+
+    def reset(self) -> None:
+        """Forget all cached outputs, as diffusers does at the end of a pipeline call."""
+        self._hook.reset_state(self._transformer)
+
+
+def apply_sencache(
+    transformer: torch.nn.Module,
+    config: SenCacheConfig,
+    profile: SensitivityProfile | None = None,
+    *,
+    family: Family | None = None,
+) -> SenCacheHandle:
+    """Cache a transformer's outputs while a diffusers pipeline samples with it.
+
+    Args:
+        transformer: The pipeline's transformer. Turn offloading and context parallelism on
+            first, so that this hook is the outermost.
+        config: Policy and parameters.
+        profile: Sensitivities of this very model; required if any step may be reused.
+        family: Description of a transformer class that :mod:`sencache.families` does not list.
+
+    Returns:
+        A handle for statistics and reset.
+
+    Raises:
+        ValueError: A cache is already applied, the class is unknown, or the profile is missing
+            or belongs to another family.
+    """
+    applied = getattr(transformer, "_cache_config", None)
+    if applied is not None:
+        raise ValueError(
+            f"a cache is already applied ({type(applied).__name__}); take it off first with "
+            "remove_sencache, or with disable_cache if it is one of diffusers"
+        )
+    family = family or family_of(transformer)
+    if config.may_reuse and profile is None:
+        raise ValueError(missing_profile(config))
+    if profile is not None:
+        profile.check(family=family.name, dtype=getattr(transformer, "dtype", None))
+    hook = SenCacheHook(config, profile, family)
+    registry = HookRegistry.check_if_exists_or_initialize(transformer)
+    registry.register_hook(hook, HOOK_NAME)
+    # A registry keeps a list of the registries below it; one made earlier would miss this hook.
+    registry.invalidate_child_registries_cache()
+    # diffusers' enable_cache knows its own configs only. This private marker is what it would
+    # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
+    transformer.__dict__["_cache_config"] = config
+    return SenCacheHandle(config, profile, transformer, hook)
+
+
+def remove_sencache(transformer: torch.nn.Module) -> None:
+    """Take the cache off and restore the transformer's forward. Does nothing if there is none.
+
+    Raises:
+        RuntimeError: Another hook that replaces the forward was registered after this one;
+            diffusers 0.42 would drop that hook together with this one.
+    """
+    registry = HookRegistry.check_if_exists_or_initialize(transformer)
+    if registry.get_hook(HOOK_NAME) is None:
+        return
+    later = registry._hook_order[registry._hook_order.index(HOOK_NAME) + 1 :]
+    if any(hasattr(registry.hooks[name], "new_forward") for name in later):
+        raise RuntimeError(f"remove the hooks registered after SenCache first: {later}")
+    registry.remove_hook(HOOK_NAME, recurse=False)
+    registry.invalidate_child_registries_cache()
+    transformer.__dict__.pop("_cache_config", None)
+    forward = transformer.__dict__.get("forward")
+    if getattr(forward, "__func__", None) is type(transformer).forward:
+        # diffusers stores the class's own forward, bound, on the instance; leave no trace of it.
+        del transformer.__dict__["forward"]

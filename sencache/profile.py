@@ -1,0 +1,290 @@
+"""Sensitivity profiles: how strongly a network's output answers to its input and to time.
+
+A profile is measured once per model and sampler setting (:mod:`sencache.calibrate`), kept as a
+JSON file one point per line, and checked against the run that wants to use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sencache.curve import SensitivityCurve
+
+Branch = Literal["cond", "uncond"]
+FORMAT = "sencache-profile/1"
+
+
+class ProfileError(ValueError):
+    """A profile cannot be read, or was measured on another model than the one that runs."""
+
+
+class ProfileWarning(UserWarning):
+    """A profile was measured under other settings; thresholds may not mean what they did."""
+
+
+@dataclass(frozen=True)
+class SensitivityPoint:
+    """Sensitivities of one branch at one step, over the clips of a calibration.
+
+    Attributes:
+        tau: Time, timestep / num_train_timesteps, in [0, 1].
+        a_x: Mean of rms(change of output) / rms(change of input); has no unit.
+        a_x_spread: Standard deviation of a_x over clips.
+        a_t: Mean of rms(change of output) / |change of tau|; in units of the output.
+        a_t_spread: Standard deviation of a_t over clips.
+    """
+
+    tau: float
+    a_x: float
+    a_x_spread: float
+    a_t: float
+    a_t_spread: float
+
+
+@dataclass(frozen=True)
+class ProfileMetadata:
+    """Where a profile comes from. Size and steps are facts, not limits: units are per element.
+
+    Attributes:
+        model: Id of the model, as the weights' hub or folder name.
+        revision: Revision of the weights; "" when they have none.
+        family: Name of the transformer family (:mod:`sencache.families`).
+        sampler: Class name of the scheduler.
+        shift: Flow shift of the sigma schedule; None where the sampler has none.
+        num_train_timesteps: What timesteps are divided by to get tau.
+        num_inference_steps: Steps of the calibration runs.
+        guidance_scale: Guidance scale of the calibration runs; None if the pipeline has none.
+        height, width, num_frames: Size of the clips, in pixels and frames; None if not known.
+        dtype: Dtype of the network's input, such as "bfloat16".
+        num_clips: Clips the means were taken over.
+        network_evaluations: Cost of the calibration, one per row of a forward.
+        versions: Versions of the libraries that measured it.
+    """
+
+    model: str
+    revision: str
+    family: str
+    sampler: str
+    shift: float | None
+    num_train_timesteps: int
+    num_inference_steps: int
+    guidance_scale: float | None
+    height: int | None
+    width: int | None
+    num_frames: int | None
+    dtype: str
+    num_clips: int
+    network_evaluations: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SensitivityProfile:
+    """Measured a_x(tau) and a_t(tau) per guidance branch, with their provenance.
+
+    Attributes:
+        metadata: How and on what it was measured.
+        branches: Points per branch, tau falling as it does while sampling; at least two each.
+
+    Raises:
+        ProfileError: A branch has too few points, tau does not fall, or a value is no
+            finite number >= 0.
+    """
+
+    metadata: ProfileMetadata
+    branches: Mapping[Branch, tuple[SensitivityPoint, ...]]
+
+    def __post_init__(self) -> None:
+        if "cond" not in self.branches:
+            raise ProfileError("profile has no branch 'cond'; every calibration measures it")
+        for branch, points in self.branches.items():
+            _check_points(branch, points)
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of SHA-256 over the values that decide verdicts.
+
+        Means and tau count, and what turns timesteps into tau; spread and provenance do not:
+        two profiles with one hash make the same pixels.
+        """
+        decisive = {
+            "num_train_timesteps": self.metadata.num_train_timesteps,
+            "branches": {
+                branch: [[point.tau, point.a_x, point.a_t] for point in points]
+                for branch, points in self.branches.items()
+            },
+        }
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def curve(self, branch: Branch) -> SensitivityCurve:
+        """The branch's sensitivities as a function of tau.
+
+        Raises:
+            ProfileError: The profile was measured without this branch.
+        """
+        if branch not in self.branches:
+            raise ProfileError(
+                f"profile has no branch {branch!r}; calibrate with guidance to measure it"
+            )
+        rising = sorted(self.branches[branch], key=lambda point: point.tau)
+        return SensitivityCurve(
+            torch.tensor([point.tau for point in rising]),
+            torch.tensor([[point.a_x for point in rising], [point.a_t for point in rising]]),
+        )
+
+    def check(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        family: str | None = None,
+        scheduler: object | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Compare the profile with the run that wants to use it; None is not compared.
+
+        Args:
+            model: Id of the model that runs.
+            revision: Revision of its weights.
+            family: Name of its transformer family.
+            scheduler: The pipeline's scheduler, for sampler, shift and num_train_timesteps.
+            dtype: Dtype of the network's input.
+
+        Raises:
+            ProfileError: Another model, revision, family or unit of time: the values say nothing
+                about this network.
+
+        Warns:
+            ProfileWarning: Another sampler, shift or dtype: the values still describe this
+                network, but along other trajectories.
+        """
+        refused: dict[str, Any] = {"model": model, "revision": revision, "family": family}
+        warned: dict[str, Any] = {"dtype": None if dtype is None else dtype_name(dtype)}
+        if scheduler is not None:
+            facts = sampler_facts(scheduler)
+            refused["num_train_timesteps"] = facts.pop("num_train_timesteps")
+            warned |= facts
+        for name, mine, theirs in self._differences(refused):
+            raise ProfileError(
+                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
+                "calibrate for this model, or pass the profile that belongs to it"
+            )
+        for name, mine, theirs in self._differences(warned):
+            warnings.warn(
+                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
+                "the same epsilon may give another number of steps",
+                ProfileWarning,
+                stacklevel=2,
+            )
+
+    def _differences(self, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        return [
+            (name, getattr(self.metadata, name), value)
+            for name, value in wanted.items()
+            if value is not None and getattr(self.metadata, name) != value
+        ]
+
+    def to_json(self) -> str:
+        """The file's text: metadata, then one point a line so that two profiles can be diffed."""
+        head = {"format": FORMAT, "hash": self.hash, "metadata": asdict(self.metadata)}
+        tables = ",\n".join(
+            f"    {json.dumps(branch)}: [\n"
+            + ",\n".join(f"      {json.dumps(asdict(point))}" for point in points)
+            + "\n    ]"
+            for branch, points in self.branches.items()
+        )
+        opening = json.dumps(head, indent=2).removesuffix("\n}")
+        return f'{opening},\n  "branches": {{\n{tables}\n  }}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "profile") -> SensitivityProfile:
+        """Read a profile from its JSON text.
+
+        Args:
+            text: What :meth:`to_json` wrote.
+            origin: Name of the text in error messages, such as a path or URI.
+
+        Raises:
+            ProfileError: Not JSON, not this format, a missing or wrong value, or values that
+                do not have the hash written beside them.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ProfileError(f"{origin} is not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise ProfileError(f"{origin} has format {found!r}; this version reads {FORMAT!r}")
+        try:
+            profile = cls(
+                ProfileMetadata(**data["metadata"]),
+                {
+                    branch: tuple(SensitivityPoint(**point) for point in points)
+                    for branch, points in data["branches"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError, ProfileError) as error:
+            raise ProfileError(f"{origin} is not a usable profile: {error}") from error
+        if data.get("hash", profile.hash) != profile.hash:
+            raise ProfileError(
+                f"{origin} is damaged or was edited: its values have hash {profile.hash}, "
+                f"the file says {data['hash']}"
+            )
+        return profile
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile to a local file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SensitivityProfile:
+        """Read a profile from a local file.
+
+        Raises:
+            ProfileError: See :meth:`from_json`; the message names the file.
+            OSError: The file cannot be read.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"), origin=str(path))
+
+
+def sampler_facts(scheduler: Any) -> dict[str, Any]:
+    """Sampler, shift and unit of time of a diffusers scheduler, as named in the metadata."""
+    config = scheduler.config
+    shift = config.get("flow_shift", config.get("shift"))
+    return {
+        "sampler": type(scheduler).__name__,
+        "shift": None if shift is None else float(shift),
+        "num_train_timesteps": int(config["num_train_timesteps"]),
+    }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Name without the library: torch.bfloat16 is "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_points(branch: str, points: tuple[SensitivityPoint, ...]) -> None:
+    if len(points) < 2:
+        raise ProfileError(f"branches.{branch} has {len(points)} points; at least 2 are needed")
+    for index, point in enumerate(points):
+        for item in fields(point):
+            value = getattr(point, item.name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise ProfileError(
+                    f"branches.{branch}[{index}].{item.name} is {value!r}; "
+                    "it must be a finite number >= 0"
+                )
+        if index and point.tau >= points[index - 1].tau:
+            raise ProfileError(
+                f"branches.{branch}[{index}].tau is {point.tau}; tau must fall from point to point"
+            )

@@ -1,0 +1,158 @@
+"""The verdicts against the paper's formula written out for one row in plain Python.
+
+All numbers are multiples of small powers of two, so that both sides are exact in float32 and a
+score that equals the threshold is decided, not rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sencache import SenCacheConfig
+from sencache.curve import SensitivityCurve
+from sencache.policy import SensitivityPolicy, row_rms
+
+
+@dataclass
+class Case:
+    config: SenCacheConfig
+    a_x: list[float]  # at tau = 0, 1/2, 1
+    a_t: list[float]
+    taus: list[float]  # per step
+    paths: list[list[float]]  # per row and step: a latent of one element
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    def eighths(high: int) -> st.SearchStrategy[float]:
+        return st.integers(0, high).map(lambda k: k / 8)
+
+    steps = draw(st.integers(1, 12))
+    config = SenCacheConfig(
+        policy=draw(st.sampled_from(["paper", "paper", "paper", "none"])),
+        epsilon=draw(eighths(16)),
+        max_reuse=draw(st.integers(1, 4)),
+        strict_epsilon=draw(eighths(4)),
+        strict_fraction=draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    )
+    taus = draw(st.lists(st.integers(0, 16), min_size=steps, max_size=steps))
+    if draw(st.booleans()):
+        taus.sort(reverse=True)
+    elements = st.integers(-8, 8).map(lambda k: k / 4)
+    if draw(st.booleans()):
+        elements |= st.sampled_from([math.nan, math.inf])
+    row = st.lists(elements, min_size=steps, max_size=steps)
+    return Case(
+        config,
+        draw(st.lists(eighths(8), min_size=3, max_size=3)),
+        draw(st.lists(eighths(8), min_size=3, max_size=3)),
+        [tau / 16 for tau in taus],
+        draw(st.lists(row, min_size=1, max_size=4)),
+    )
+
+
+def interpolate(values: list[float], tau: float) -> float:
+    left = 0 if tau <= 0.5 else 1
+    return values[left] + (tau - left / 2) * 2 * (values[left + 1] - values[left])
+
+
+def oracle(case: Case, path: list[float]) -> tuple[str, list[float]]:
+    """Decisions and scores of one row, straight from the paper's rule."""
+    config, steps = case.config, len(case.taus)
+    decisions, scores = "", []
+    tau_r = x_r = a_x = a_t = 0.0
+    reuses = 0
+    for step, (tau, x) in enumerate(zip(case.taus, path, strict=True)):
+        score = a_x * abs(x - x_r) + a_t * abs(tau - tau_r)
+        epsilon = config.epsilon
+        if step < config.strict_fraction * steps:  # these fractions of whole steps do not round
+            epsilon = min(epsilon, config.strict_epsilon)
+        reuse = (
+            config.policy == "paper"
+            and 0 < step < steps - 1
+            and 0 < epsilon
+            and score <= epsilon
+            and reuses < config.max_reuse
+            and tau <= case.taus[step - 1]
+        )
+        scores.append(score)
+        if reuse:
+            decisions, reuses = decisions + "R", reuses + 1
+        else:
+            decisions, reuses = decisions + "C", 0
+            tau_r, x_r = tau, x
+            a_x, a_t = interpolate(case.a_x, tau), interpolate(case.a_t, tau)
+    return decisions, scores
+
+
+def drive(case: Case) -> tuple[list[str], list[list[float]]]:
+    """The same for all rows at once, through the policy."""
+    knots = torch.tensor([0.0, 0.5, 1.0])
+    policy = SensitivityPolicy(
+        case.config, SensitivityCurve(knots, torch.tensor([case.a_x, case.a_t]))
+    )
+    x = torch.tensor(case.paths)
+    rows, steps = x.shape
+    decisions = [""] * rows
+    scores: list[list[float]] = [[] for _ in range(rows)]
+    memory, x_r = None, x[:, :1]
+    for step in range(steps):
+        tau, now = torch.full((rows,), case.taus[step]), x[:, step : step + 1]
+        threshold = policy.threshold(step, steps)
+        if memory is None:
+            assert threshold == 0
+            memory, x_r = policy.begin(tau), now
+            compute, score = torch.ones(rows, dtype=torch.bool), torch.full((rows,), math.nan)
+        else:
+            verdict = policy.judge(memory, tau, row_rms(now - x_r), threshold)
+            compute, score = verdict.compute, verdict.score
+            memory = policy.advance(memory, tau, compute)
+            x_r = torch.where(compute[:, None], now, x_r)
+        for row in range(rows):
+            decisions[row] += "C" if compute[row] else "R"
+            scores[row].append(score[row].item())
+    return decisions, scores
+
+
+@settings(max_examples=1500, deadline=None)
+@given(cases())
+def test_policy_equals_the_formula(case: Case) -> None:
+    steps = len(case.taus)
+    if (case.config.strict_fraction * steps) % 1:
+        case.config = SenCacheConfig(**{**vars(case.config), "strict_fraction": 0.0})
+    decisions, scores = drive(case)
+    for row, path in enumerate(case.paths):
+        wanted, wanted_scores = oracle(case, path)
+        assert decisions[row] == wanted
+        assert scores[row][1:] == pytest.approx(wanted_scores[1:], abs=0, rel=0, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "threshold"), [(0, 0.0), (1, 0.01), (9, 0.01), (10, 0.1), (48, 0.1), (49, 0.0)]
+)
+def test_threshold_over_the_papers_fifty_steps(step: int, threshold: float) -> None:
+    assert SensitivityPolicy(SenCacheConfig(), None).threshold(step, 50) == threshold
+
+
+def test_strict_threshold_is_never_looser() -> None:
+    config = SenCacheConfig(epsilon=0.001, strict_epsilon=0.01)
+    assert SensitivityPolicy(config, None).threshold(5, 50) == 0.001
+
+
+def test_unknown_number_of_steps_is_an_error_only_where_it_matters() -> None:
+    with pytest.raises(ValueError, match=r"set SenCacheConfig\.num_inference_steps"):
+        SensitivityPolicy(SenCacheConfig(), None).threshold(1, None)
+    assert SensitivityPolicy(SenCacheConfig(policy="none"), None).threshold(1, None) == 0.0
+
+
+def test_rms_is_per_row_and_in_float32() -> None:
+    values = torch.tensor([[[3.0, -3.0]], [[0.0, 0.0]], [[1.0, 7.0]]])
+    assert row_rms(values).tolist() == [3.0, 0.0, 5.0]
+    # 300^2 does not fit float16.
+    assert row_rms(torch.full((1, 4), 300.0, dtype=torch.float16)).tolist() == [300.0]
