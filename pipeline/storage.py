@@ -1,0 +1,292 @@
+"""The only door to files: local folders, S3 and anything else fsspec speaks.
+
+Knows how to write a file whole or not at all, how to list without a stale cache, and how to try
+again (`pipeline.faults` says when). Knows nothing of what the files mean.
+
+One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
+upload). Retries happen here and nowhere below: the retries of botocore and s3fs are turned off,
+because three nested retry loops multiply into minutes that nobody can account for. Endpoint,
+region and credentials come from the standard environment (`AWS_ENDPOINT_URL`, `AWS_REGION`,
+`AWS_ACCESS_KEY_ID`, instance roles, ...) and are never part of a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+import tenacity
+
+from pipeline.errors import StorageError
+from pipeline.faults import explain, is_transient, one_line, redact, service_code
+from pipeline.local_files import TEMP_PREFIX, LocalFiles
+
+T = TypeVar("T")
+
+RETRY_S = 60.0
+"""Seconds that one operation keeps trying through transient faults."""
+PROBE_RETRY_S = 5.0
+"""The same for `check_writable`: a mistyped endpoint should be said soon."""
+BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
+READ_BLOCK_BYTES = 1 << 20
+
+_S3_OPTIONS: Mapping[str, Any] = {
+    "max_concurrency": 1,  # more than 1 costs an extra HEAD request per read
+    "config_kwargs": {
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        "max_pool_connections": 64,
+    },
+}
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One listed file: its key relative to the storage, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Files under one URI prefix; picklable, and no request is made before the first operation.
+
+    Attributes:
+        uri: A folder path, `file://`, `s3://bucket/prefix` or another fsspec URI. Relative paths
+            are made absolute at once: a worker's current folder is not the driver's.
+        options: Extra arguments of the fsspec file system.
+        retry_s: Seconds that one operation keeps trying through transient faults.
+    """
+
+    uri: str
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
+    retry_s: float = RETRY_S
+
+    def __post_init__(self) -> None:
+        protocol, path = _split(self.uri)
+        if not path:
+            raise StorageError(f"{self.uri}: names no place; write {protocol}://bucket/prefix")
+        object.__setattr__(self, "uri", f"{protocol}://{path}" if protocol else path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections stay behind: each process makes its own.
+        return {"uri": self.uri, "options": self.options, "retry_s": self.retry_s}
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Write a file, replacing what is there; readers see all of it or nothing.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        _check_key(key)
+        self._attempt("write", key, lambda path: self._fs.pipe_file(path, data))
+
+    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """Copy a local file to `key`, replacing what is there; readers see all of it or nothing.
+
+        Raises:
+            StorageError: The file cannot be written.
+            FileNotFoundError: There is no file `local_path`.
+        """
+        _check_key(key)
+        Path(local_path).stat()
+        self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
+
+    def read_bytes(self, key: str) -> bytes:
+        """Return a whole file.
+
+        Raises:
+            StorageError: The file is missing or cannot be read.
+        """
+        return self._attempt("read", key, lambda path: self._fs.cat_file(path))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for seekable binary reading; reads of a remote file are range requests.
+
+        Raises:
+            StorageError: The file is missing or cannot be read, now or in a later read.
+        """
+        if isinstance(self._fs, LocalFiles):
+            return self._attempt("read", key, lambda path: Path(path).open("rb"))
+        size: int = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
+        reader = _RangeReader(size, lambda start, end: self._read_range(key, start, end))
+        return io.BufferedReader(reader, READ_BLOCK_BYTES)
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        """List every file whose key starts with `prefix`, folders descended, sorted by key.
+
+        Always asks the store; unfinished writes are left out; [] where nothing is there.
+
+        Raises:
+            StorageError: The place cannot be listed.
+        """
+
+        def find(top: str) -> list[Entry]:
+            self._fs.invalidate_cache()
+            found = self._fs.find(top, detail=True)
+            entries = (
+                Entry(path[len(self._root) + 1 :], int(info["size"]))
+                for path, info in found.items()
+                if info["type"] == "file" and path.startswith(f"{top}/") and path[-1] != "/"
+            )
+            return sorted(e for e in entries if e.key.startswith(prefix) and not _is_temp(e.key))
+
+        return self._attempt("list", prefix.rpartition("/")[0], find)
+
+    def exists(self, key: str) -> bool:
+        """Say whether a file (not a folder) is there.
+
+        Raises:
+            StorageError: The store cannot tell.
+        """
+
+        def look(path: str) -> bool:
+            try:
+                return bool(self._fs.info(path)["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if service_code(error) == "NoSuchBucket":
+                    raise
+                return False
+
+        return self._attempt("look at", key, look)
+
+    def delete(self, key: str) -> None:
+        """Delete a file; a file that is not there is fine.
+
+        Raises:
+            StorageError: The file cannot be deleted.
+        """
+
+        def delete(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(path)
+
+        self._attempt("delete", key, delete)
+
+    def check_writable(self) -> None:
+        """Write and delete one tiny file.
+
+        Raises:
+            StorageError: What is wrong and what would be right; transient faults are waited out
+                for `PROBE_RETRY_S` seconds only.
+        """
+        quick = Storage(self.uri, self.options, min(self.retry_s, PROBE_RETRY_S))
+        probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
+        quick._attempt("write", probe, lambda path: quick._fs.pipe_file(path, b"probe"))
+        quick.delete(probe)
+
+    @cached_property
+    def _fs(self) -> Any:
+        protocol = _split(self.uri)[0]
+        s3 = protocol in ("s3", "s3a")
+        options = {**(_S3_OPTIONS if s3 else {}), "use_listings_cache": False}
+        options |= self.options or {}
+        if not protocol:
+            return LocalFiles(**options)
+        try:
+            fs = fsspec.filesystem(protocol, **options)
+        except (ValueError, ImportError) as error:
+            raise StorageError(f"{redact(self.uri)}: {one_line(error)}") from error
+        if s3:
+            fs.retries = 1
+        return fs
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self._fs._strip_protocol(self.uri)).rstrip("/")
+
+    def _read_range(self, key: str, start: int, end: int) -> bytes:
+        return self._attempt("read", key, lambda path: self._fs.cat_file(path, start, end))
+
+    def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
+        """Call with the full path of `key`, through transient faults; word what does not pass."""
+        where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
+        path = f"{self._root}/{key}" if key else self._root
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
+            stop=tenacity.stop_before_delay(self.retry_s),
+            before_sleep=lambda state: _logger.warning(
+                "cannot %s %s yet, trying again (attempt %d): %s",
+                verb,
+                where,
+                state.attempt_number,
+                one_line(state.outcome.exception() if state.outcome else ""),
+            ),
+            reraise=True,
+        )
+        try:
+            return retrying(call, path)
+        except Exception as error:
+            problem = explain(error)
+            if not problem:
+                raise
+            tries = retrying.statistics["attempt_number"]
+            again = f" (tried {tries} times)" if tries > 1 else ""
+            raise StorageError(f"cannot {verb} {where}: {problem}{again}") from error
+
+
+def locate(uri: str) -> tuple[Storage, str]:
+    """Split the URI of one file into the storage of its folder and its key there.
+
+    Raises:
+        StorageError: The URI names a bucket or nothing at all.
+    """
+    protocol, path = _split(uri)
+    folder, _, name = path.rpartition("/")
+    return Storage(f"{protocol}://{folder}" if protocol else folder or "/"), name
+
+
+class _RangeReader(io.RawIOBase):
+    """A remote file of known size, read by ranges."""
+
+    def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
+        self._size, self._read_range, self._at = size, read_range, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._size)
+        data = self._read_range(self._at, end) if self._at < end else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Protocol ("" for local folders) and path without trailing slash."""
+    protocol, path = fsspec.core.split_protocol(uri)
+    if protocol in (None, "file", "local"):
+        return "", str(Path(path).expanduser().absolute())
+    return protocol, path.rstrip("/")
+
+
+def _is_temp(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(TEMP_PREFIX)
+
+
+def _check_key(key: str) -> None:
+    if any(part in ("", ".", "..") for part in key.split("/")) or _is_temp(key) or "\x00" in key:
+        raise ValueError(f"{key!r} is not a key: no empty, dot or temporary segments, no NUL")
