@@ -50,6 +50,7 @@ class ModelSpec:
         size_multiple: Width and height must be multiples of this, pixels.
         frame_stride: num_frames must be 1 + k x frame_stride.
         defaults: Sampling settings.
+        batch_rows: Samples per sampler call that pay off on one device.
         profile: File name of the sensitivity profile shipped with the model, "" without one.
     """
 
@@ -63,6 +64,7 @@ class ModelSpec:
     size_multiple: int
     frame_stride: int
     defaults: SamplingDefaults
+    batch_rows: int = 1
     profile: str = ""
 
 

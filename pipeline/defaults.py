@@ -1,0 +1,183 @@
+"""From a configuration and a model to what every request inherits and how engines are made.
+
+Runs on the driver before any worker starts, so everything that can be wrong with the settings of a
+model is said here, once, in one line. Importing it is cheap; its functions import torch where a
+sensitivity profile must be read.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
+from pipeline.models.call import takes_negative_prompt
+from pipeline.models.registry import shipped_folder
+from pipeline.models.sampler import check_sampler, sampler_name
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_problem
+from pipeline.storage import locate
+
+if TYPE_CHECKING:
+    from pipeline.config import CacheConfig, RunConfig
+    from sencache import SenCacheConfig, SensitivityProfile
+
+logger = logging.getLogger(__name__)
+
+
+def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults:
+    """What a row inherits when it does not say otherwise.
+
+    Raises:
+        UserError: A setting that this model cannot follow; the text names the flag.
+    """
+    profile = load_profile(config.cache, model)
+    template = _template(config, model, cache_spec(config.cache, profile))
+    if profile is not None:
+        measured = sampler_name(profile.metadata.sampler, profile.metadata.shift)
+        if measured != template.sampler:
+            logger.warning(
+                "the sensitivity profile was measured with sampler %s, this run uses %s: the same "
+                "cache.epsilon may give another number of steps",
+                measured,
+                template.sampler,
+            )
+    spec = model.spec
+    return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
+
+
+def engine_factory(config: RunConfig, model: ResolvedModel) -> EngineFactory:
+    """How an actor makes its engine; picklable, with everything in it that a node may not have.
+
+    Raises:
+        UserError: The sensitivity profile cannot be used, or the model would have to be split.
+    """
+    if config.parallel.degree > 1:
+        raise UserError(
+            f"--parallel.degree {config.parallel.degree}: {model.spec.name} is not split over "
+            "devices by this version; use --parallel.degree 1 and more --replicas"
+        )
+    from pipeline.diffusers_engine import load_engine
+
+    profile = load_profile(config.cache, model)
+    return functools.partial(
+        load_engine,
+        model,
+        device=config.device,
+        dtype=config.dtype,
+        profile_json=profile.to_json() if profile else "",
+    )
+
+
+def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> CacheSpec:
+    """The part of the caching settings that decides pixels; `CacheSpec()` if nothing is reused."""
+    from pipeline.caching import to_spec
+
+    return to_spec(_cache_config(config), profile)
+
+
+def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfile | None:
+    """Read the sensitivity profile that the caching settings need.
+
+    Returns:
+        The profile, or None where no step can be reused.
+
+    Raises:
+        UserError: None is given nor shipped, or it was measured on another model.
+        StorageError: The file cannot be read.
+    """
+    if not _cache_config(config).may_reuse:
+        return None
+    from sencache import SensitivityProfile
+
+    spec = model.spec
+    where = config.profile or (str(shipped_folder(spec) / spec.profile) if spec.profile else "")
+    if not where:
+        raise UserError(
+            f"cache.policy {config.policy} needs a sensitivity profile and none is shipped for "
+            f"{spec.name}: measure one with jobs/calibrate.py and give it as --cache.profile, or "
+            "use --cache.policy none"
+        )
+    storage, name = locate(where)
+    try:
+        profile = SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=where)
+        _check_profile(profile, model)
+    except ValueError as error:  # ProfileError, or bytes that are no text
+        raise UserError(f"--cache.profile {where}: {error}") from error
+    return profile
+
+
+def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
+    """Refuse a profile of another model; warn where the revisions cannot be compared."""
+    measured, mine = profile.metadata.revision, model.revision
+    # A Hub commit and a content hash of files may well name the same weights; two of a kind do not.
+    same_kind = len(measured) == len(mine)
+    profile.check(
+        model=model.spec.name,
+        family=model.spec.family,
+        revision=mine if same_kind else None,
+    )
+    if not same_kind:
+        logger.warning(
+            "the sensitivity profile was measured on revision %s, the weights are revision %s: "
+            "make sure that they are the same weights",
+            measured or "(none)",
+            mine,
+        )
+
+
+def _cache_config(config: CacheConfig) -> SenCacheConfig:
+    from sencache import SenCacheConfig
+
+    return SenCacheConfig(
+        policy=config.policy,
+        epsilon=config.epsilon,
+        max_reuse=config.max_reuse,
+        strict_epsilon=config.strict_epsilon,
+        strict_fraction=config.strict_fraction,
+    )
+
+
+def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> SampleRequest:
+    spec, own, given = model.spec, model.spec.defaults, config.sampling
+
+    def pick(name: str) -> Any:
+        value = getattr(given, name)
+        return getattr(own, name) if value is None else value
+
+    sampler = sampler_name(pick("sampler"), pick("flow_shift"))
+    try:
+        check_sampler(sampler, spec.family)
+    except UserError as error:
+        raise UserError(f"--sampling.sampler, --sampling.flow-shift: {error}") from error
+    problem = size_problem(
+        pick("width"), pick("height"), pick("num_frames"), spec.size_multiple, spec.frame_stride
+    )
+    if problem:
+        raise UserError(
+            f"{spec.name} cannot make this size: {problem} "
+            "(--sampling.width, --sampling.height, --sampling.num-frames)"
+        )
+    if pick("negative_prompt") and not takes_negative_prompt(spec):
+        raise UserError(
+            f"--sampling.negative-prompt: {spec.name} reads none (its guidance is distilled); "
+            "leave it out"
+        )
+    return SampleRequest(
+        prompt="",
+        negative_prompt=pick("negative_prompt"),
+        model=spec.name,
+        model_revision=model.revision,
+        sampler=sampler,
+        num_inference_steps=pick("num_inference_steps"),
+        guidance_scale=float(pick("guidance_scale")),
+        width=pick("width"),
+        height=pick("height"),
+        num_frames=pick("num_frames"),
+        fps=pick("fps"),
+        max_sequence_length=pick("max_sequence_length"),
+        seed=0,
+        cache=cache,
+    )

@@ -1,0 +1,188 @@
+"""The engine that samples with a diffusers pipeline, cached by `sencache`.
+
+One call of the pipeline serves a batch. Every sample has its own generator, on the CPU, so its
+noise depends on its seed alone: not on the batch, the device or the parallel layout. The cache is
+put on for each call and taken off after it, so no state can leak from one call, or from one that
+failed, into the next; an uncached control and its cached twin can share one loaded model.
+
+Knows nothing of files, ledgers or Ray.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.caching import cache_struct, cached, from_spec
+from pipeline.device import device_name, peak_memory_bytes, pick_device
+from pipeline.engine import Clip, batch_key
+from pipeline.models.call import sampling_arguments, text_arguments
+from pipeline.models.load import load_pipeline
+from pipeline.models.sampler import make_scheduler
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import SampleRequest
+from sencache import SensitivityProfile
+
+
+class BadFramesError(RuntimeError):
+    """The model gave frames that are no picture; the sample fails rather than be stored."""
+
+
+class DiffusersEngine:
+    """A loaded diffusers pipeline behind the `Engine` protocol.
+
+    Attributes:
+        device_name: As the driver reports it; the CPU's model name on a CPU.
+        group_size: Ranks that hold the model together.
+    """
+
+    def __init__(
+        self,
+        model: ResolvedModel,
+        pipe: Any,
+        *,
+        profile: SensitivityProfile | None = None,
+        group_size: int = 1,
+    ) -> None:
+        """Take over a loaded pipeline; parallelism and offloading must be on it already.
+
+        Args:
+            model: What the pipeline was loaded from; requests for another model are refused.
+            pipe: From `load_pipeline`.
+            profile: Sensitivities of this model; None if only uncached requests will come.
+            group_size: Ranks that run this same call together.
+        """
+        self.device_name = device_name(pipe.device)
+        self.group_size = group_size
+        self._model, self._pipe, self._profile = model, pipe, profile
+        self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
+        self._networks: list[torch.nn.Module] = [
+            pipe.components[name]
+            for name in ("transformer", "transformer_2")
+            if pipe.components.get(name) is not None
+        ]
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """Make one clip per request in one call of the pipeline.
+
+        Raises:
+            ValueError: The batch mixes settings, or asks for what this model cannot give.
+            UserError: A sampler or cache that does not fit the model.
+            BadFramesError: The model gave NaN or a clip of another size.
+        """
+        first = requests[0]
+        self._check(requests)
+        self._pipe.scheduler = make_scheduler(
+            first.sampler, self._model.spec.family, self._saved_scheduler
+        )
+        device = self._pipe.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        cache = from_spec(first.cache, first.num_inference_steps)
+        profile = self._profile_of(first)
+        with cached(self._networks, cache, profile, len(requests)) as sources:
+            video = self._pipe(
+                **text_arguments(self._model.spec, requests),
+                **sampling_arguments(self._model.spec, first),
+                generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+                output_type="pt",
+            ).frames
+            stats = [source() for source in sources]
+        frames = to_uint8(video, first)
+        peak = peak_memory_bytes(device)
+        return [
+            Clip(clip, cache_struct([s[row] for s in stats if s], first.num_inference_steps), peak)
+            for row, clip in enumerate(frames)
+        ]
+
+    def close(self) -> None:
+        """Drop the model and give its device memory back."""
+        self._networks.clear()
+        self._pipe = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _check(self, requests: Sequence[SampleRequest]) -> None:
+        first = requests[0]
+        if len({batch_key(request) for request in requests}) > 1:
+            raise ValueError("a batch must agree in everything but its texts and seeds")
+        mine = (self._model.spec.name, self._model.revision)
+        if (first.model, first.model_revision) != mine:
+            raise ValueError(
+                f"request is for {first.model} at {first.model_revision}, "
+                f"this engine holds {mine[0]} at {mine[1]}"
+            )
+        if first.adapters:
+            raise ValueError("this engine loads no adapters: leave them out of the request")
+
+    def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
+        if not request.cache.profile:
+            return None
+        held = self._profile.hash if self._profile else "none"
+        if request.cache.profile != held:
+            raise ValueError(
+                f"request wants profile {request.cache.profile}, this engine holds {held}"
+            )
+        return self._profile
+
+
+def load_engine(
+    model: ResolvedModel,
+    *,
+    device: str = "auto",
+    dtype: str = "",
+    profile_json: str = "",
+    threads: int = 0,
+) -> DiffusersEngine:
+    """Load a model on one device and make an engine of it; a picklable factory's target.
+
+    Args:
+        model: From `resolve_model`.
+        device: Torch device; `auto` is the GPU if this process sees one.
+        dtype: Torch dtype name; "" for the model's own.
+        profile_json: Text of the sensitivity profile, not a path: a node has no driver's files.
+        threads: CPU threads of torch in this process; 0 leaves them.
+
+    Raises:
+        UserError: The model cannot be loaded, or there is no such device.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    profile = SensitivityProfile.from_json(profile_json) if profile_json else None
+    return DiffusersEngine(
+        model, load_pipeline(model, str(pick_device(device)), dtype), profile=profile
+    )
+
+
+def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:
+    """Turn a batch of decoded clips into frames.
+
+    Args:
+        video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device.
+        request: What the size must be.
+
+    Returns:
+        Per clip a uint8 array of shape (num_frames, height, width, 3).
+
+    Raises:
+        BadFramesError: Another size, or a value that is not finite.
+    """
+    wanted = (request.num_frames, 3, request.height, request.width)
+    if video.shape[1:] != wanted:
+        raise BadFramesError(
+            f"model gave clips of (frames, channels, height, width) {tuple(video.shape[1:])}, "
+            f"not {wanted}"
+        )
+    clips = []
+    for clip in video:  # one at a time: float32 copies of a whole batch can fill a device
+        values = clip.float()
+        if not bool(torch.isfinite(values).all()):
+            raise BadFramesError("model gave NaN or infinity instead of frames")
+        pixels = (values * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
+        clips.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    return clips
