@@ -1,0 +1,248 @@
+"""What a user may set: one typed model, filled from a YAML file and command-line flags.
+
+Defaults < YAML file < flags. Every field is a flag of the same dotted name in kebab case
+(`max_attempts` is `--max-attempts`, `cache.policy` is `--cache.policy`). Environment variables are
+not a source: a run must be readable from its command. Knows the shape and the ranges of settings;
+whether a model, file or bucket exists is found out by those who use it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+
+from pipeline.config_text import check_flags, help_text, parse_problem, validation_problem
+from pipeline.errors import UserError
+from pipeline.request import MAX_FPS, MAX_GUIDANCE, MAX_SEED, MAX_STEPS
+from pipeline.storage import locate
+
+
+def _auto(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or number != float(value):
+        raise ValueError('should be a whole number of at least 1, or "auto"')
+    return number
+
+
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_auto)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python takes true for 1; in a YAML file it is a mistake.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("should not be true or false")
+        return value
+
+
+class SamplingConfig(_Part):
+    """How every clip is sampled, where its row does not say otherwise; unset: the model's own."""
+
+    num_inference_steps: int | None = Field(
+        default=None, ge=1, le=MAX_STEPS, description="sampler steps"
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GUIDANCE,
+        description="classifier-free guidance; 1 or less is off",
+    )
+    width: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
+    height: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
+    num_frames: int | None = Field(default=None, ge=1, le=100_000, description="frames per clip")
+    fps: int | None = Field(default=None, ge=1, le=MAX_FPS, description="frames per second")
+    negative_prompt: str | None = Field(default=None, description="what the clips should not show")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="base seed; unset: derived from each prompt"
+    )
+    sampler: str | None = Field(default=None, min_length=1, description="diffusers scheduler class")
+    flow_shift: float | None = Field(
+        default=None, gt=0, le=100, description="shift of a flow schedule"
+    )
+    max_sequence_length: int | None = Field(
+        default=None, ge=1, le=100_000, description="padded prompt length in tokens"
+    )
+
+
+class CacheConfig(_Part):
+    """Which sampler steps reuse an earlier network output."""
+
+    policy: Literal["none", "paper"] = Field(
+        default="paper", description="none computes every step"
+    )
+    epsilon: float = Field(default=0.1, ge=0, description="largest predicted change that is reused")
+    max_reuse: int = Field(default=3, ge=1, description="most reuses in a row")
+    strict_epsilon: float = Field(default=0.01, ge=0, description="threshold of the first steps")
+    strict_fraction: float = Field(
+        default=0.2, ge=0, le=1, description="share of steps that are first"
+    )
+    profile: str = Field(
+        default="", description="sensitivity profile file; empty: shipped with the model"
+    )
+
+
+class ParallelConfig(_Part):
+    """How many GPUs hold one copy of the model."""
+
+    degree: Count = Field(default=1, description="GPUs per model copy")
+    backend: Literal["auto", "xfuser", "context_parallel"] = Field(
+        default="auto", description="how a copy is split"
+    )
+
+
+class RunConfig(_Part):
+    """Everything that one run of `jobs/generate.py` is told."""
+
+    prompts: str = Field(min_length=1, description="Parquet, JSONL, CSV, TSV or text file; any URI")
+    output: str = Field(min_length=1, description="folder or s3://bucket/prefix of the dataset")
+    model: str = Field(default="demo", min_length=1, description="name in the model registry")
+    model_path: str = Field(default="", description="local folder or s3:// mirror of the weights")
+    prompt_column: str = Field(
+        default="prompt", min_length=1, description="column of the text; else caption or text"
+    )
+    limit: int | None = Field(default=None, ge=1, description="read only so many input rows")
+    samples_per_prompt: Count = Field(default=1, description="clips per input row, seeds differ")
+    replicas: AutoCount = Field(default="auto", description="model copies that work side by side")
+    batch_rows: AutoCount = Field(default="auto", description="samples per engine call")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where the model runs"
+    )
+    dtype: Literal["", "float32", "bfloat16", "float16"] = Field(
+        default="", description="weights' type; empty: the model's own"
+    )
+    max_attempts: Count = Field(default=3, description="tries before a sample counts as failed")
+    max_failed_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="more failed samples than this: exit code 1"
+    )
+    retry_failed: bool = Field(
+        default=False, description="try samples again that failed in earlier runs"
+    )
+    dry_run: bool = Field(default=False, description="say what would run and make nothing")
+    part_rows: Count = Field(default=100, description="write a Parquet part after so many rows")
+    part_seconds: float = Field(default=30.0, gt=0, description="or after so many seconds")
+    gpu_price_per_hour: float | None = Field(
+        default=None, ge=0, description="price of a GPU hour; adds money to the progress line"
+    )
+    contact_sheet: bool = Field(default=True, description="a picture with a frame of each clip")
+    sampling: SamplingConfig = SamplingConfig()
+    cache: CacheConfig = CacheConfig()
+    parallel: ParallelConfig = ParallelConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every setting, defaults included, as plain JSON values in a fixed order."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Return a YAML file that `--config` reads back to an equal configuration."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+class _Flags(BaseSettings, RunConfig):
+    """The command line: every field, and the file that holds the others."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    config: str = Field(default="", description="YAML file with any of the settings below")
+
+
+def load_config(argv: Sequence[str]) -> RunConfig:
+    """Read the command line and the YAML file that it names.
+
+    `--help` prints the settings and exits with code 0.
+
+    Raises:
+        UserError: Any mistake in either, in one line that names the flag or the file and field.
+    """
+    if "-h" in argv or "--help" in argv:
+        sys.stdout.write(help_text(_Flags))
+        raise SystemExit(0)
+    check_flags(argv, _Flags)
+    try:
+        given = CliSettingsSource[_Flags](
+            _Flags,
+            cli_parse_args=list(argv),
+            cli_parse_none_str="null",
+            cli_avoid_json=True,
+            cli_exit_on_error=False,
+            cli_implicit_flags=True,
+            cli_kebab_case=True,
+        )()
+    except SettingsError as error:
+        raise UserError(parse_problem(str(error))) from None
+    flags = dict(given)
+    path = flags.pop("config", None)
+    file = {} if path is None else _read_yaml(path)
+    try:
+        return RunConfig.model_validate(_merge(file, flags))
+    except ValidationError as error:
+        raise UserError(validation_problem(error, RunConfig, flags, path or "")) from None
+
+
+def _merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(file)
+    for name, value in flags.items():
+        below = merged.get(name, {})
+        if not isinstance(value, dict):
+            merged[name] = value
+        elif isinstance(below, dict):  # else leave the file's mistake to be found
+            merged[name] = _merge(below, value)
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    if not path:
+        raise UserError("--config needs the name of a YAML file")
+    storage, name = locate(path)
+    try:
+        loaded = yaml.load(storage.read_bytes(name), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a YAML text file: {text}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: should hold settings as `name: value`, one a line")
+    # A section whose lines are all commented out reads as null; it means "nothing set".
+    sections = {"sampling", "cache", "parallel"}
+    return {k: {} if v is None and k in sections else v for k, v in loaded.items()}
