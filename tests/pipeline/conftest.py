@@ -18,6 +18,12 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from pipeline.models.resolve import resolve_model
+from pipeline.models.sampler import sampler_name
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import SampleRequest
+from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
+
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
 TEXT_TOKENS = 24
@@ -221,3 +227,62 @@ def _words() -> transformers.PreTrainedTokenizerFast:
         eos_token="<eos>",
         unk_token="<unk>",
     )
+
+
+TINY_SIZE = {"width": 64, "height": 64, "num_frames": 9}
+"""A size that every model of the registry can make."""
+
+
+@pytest.fixture(scope="session")
+def tiny_resolved(tiny_model: Callable[[str], Path]) -> Callable[[str], ResolvedModel]:
+    """Return a function from a registry name to its resolved tiny model."""
+    return lambda name: resolve_model(name, str(tiny_model(name)))
+
+
+@pytest.fixture
+def request_for() -> Callable[..., SampleRequest]:
+    """Return a function that makes a small request for a resolved model."""
+
+    def make(
+        model: ResolvedModel, prompt: str = "a red circle", seed: int = 0, **changes: Any
+    ) -> SampleRequest:
+        own = model.spec.defaults
+        fields: dict[str, Any] = {
+            "prompt": prompt,
+            "negative_prompt": "",
+            "model": model.spec.name,
+            "model_revision": model.revision,
+            "sampler": sampler_name(own.sampler, own.flow_shift),
+            "num_inference_steps": 5,
+            "guidance_scale": 3.0,
+            "fps": own.fps,
+            "max_sequence_length": TEXT_TOKENS,
+            "seed": seed,
+            **TINY_SIZE,
+        }
+        return SampleRequest(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def profile() -> SensitivityProfile:
+    """A profile of some Wan whose every step is equally sensitive."""
+    metadata = ProfileMetadata(
+        model="wan2.1-t2v-1.3b",
+        revision="",
+        family="wan",
+        sampler="UniPCMultistepScheduler",
+        shift=8.0,
+        num_train_timesteps=1000,
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        height=64,
+        width=64,
+        num_frames=9,
+        dtype="float32",
+        num_clips=1,
+        network_evaluations=1,
+    )
+    points = tuple(SensitivityPoint(tau, 1.0, 0.0, 1.0, 0.0) for tau in (1.0, 0.5, 0.0))
+    return SensitivityProfile(metadata, {"cond": points, "uncond": points})
