@@ -1,0 +1,100 @@
+"""Measure a model's sensitivity profile.
+
+    python jobs/calibrate.py --model demo --prompts captions.txt --output profile.json
+
+Samples a few clips without a cache and writes the file that `--cache.profile` of jobs/generate.py
+takes. Sampling settings have the same flags as there, so a profile is measured as it will be used.
+Exit codes: 0 done; 2 bad arguments, input or model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.config import RunConfig, load_config
+from pipeline.errors import UserError
+from pipeline.storage import locate
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure one profile and return the job's exit code."""
+    try:
+        options, rest = _parser().parse_known_args(argv)
+        _calibrate(options, _run_config(options, rest))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Measure the sensitivity profile of a video model.",
+        epilog="Any --sampling.* flag of jobs/generate.py is taken too.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--prompts", required=True, help="text file, one caption a line; any URI")
+    parser.add_argument("--output", required=True, help="where the profile goes; any URI")
+    parser.add_argument("--model", default="demo", help="name in the model registry")
+    parser.add_argument("--model-path", default="", help="local folder or s3:// mirror of weights")
+    parser.add_argument("--clips", type=int, default=8, help="clips to sample (8 are enough)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--dtype", default="", help="weights' type; empty: the model's own")
+    return parser
+
+
+def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
+    """The configuration of an uncached run with these settings."""
+    for word in rest:
+        if word.startswith("--") and not word.startswith("--sampling."):
+            raise UserError(f"{word} is not a flag of jobs/calibrate.py; see --help")
+    names = ("prompts", "output", "model", "model_path", "device", "dtype")
+    flags = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in names]
+    return load_config([*flags, "--cache.policy=none", *rest])
+
+
+def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
+    # Torch and diffusers load only once the command line is known good.
+    from pipeline.calibration import measure_profile, profile_table
+    from pipeline.defaults import request_defaults
+    from pipeline.device import pick_device
+    from pipeline.models.load import load_pipeline
+    from pipeline.models.resolve import resolve_model
+
+    storage, name = locate(config.output)
+    prompts = _captions(config.prompts)
+    if options.clips < 1:
+        raise UserError(f"--clips is {options.clips}; it should be at least 1")
+    model = resolve_model(config.model, config.model_path)
+    template = request_defaults(config, model).template
+    pipe = load_pipeline(model, str(pick_device(config.device)), config.dtype)
+    try:
+        profile = measure_profile(model, pipe, template, prompts, options.clips, _say)
+    except ValueError as error:
+        raise UserError(f"cannot calibrate {config.model}: {error}") from error
+    storage.put_bytes(name, profile.to_json().encode())
+    print(profile_table(profile))
+    print(f"written to {options.output}")
+
+
+def _captions(uri: str) -> list[str]:
+    storage, name = locate(uri)
+    captions = [line.strip() for line in storage.read_bytes(name).decode().splitlines()]
+    captions = [caption for caption in captions if caption]
+    if not captions:
+        raise UserError(f"{uri} holds no captions: one a line is needed")
+    return captions
+
+
+def _say(done: int, total: int) -> None:
+    """Progress in tenths: also readable in a log file."""
+    if done * 10 // total > (done - 1) * 10 // total:
+        print(f"calibrating: {done} of {total} steps", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

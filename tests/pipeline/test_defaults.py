@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import RunConfig
+from pipeline.defaults import cache_spec, engine_factory, load_profile, request_defaults
+from pipeline.errors import StorageError, UserError
+from pipeline.models.registry import MODELS
+from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import CacheSpec, build_request
+from sencache import SensitivityProfile
+
+WAN = "wan2.1-t2v-1.3b"
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
+
+
+def config(**changes: Any) -> RunConfig:
+    fields: dict[str, Any] = {"prompts": "p.txt", "output": "out", "cache": {"policy": "none"}}
+    return RunConfig.model_validate(fields | changes)
+
+
+def changed(profile: SensitivityProfile, **changes: Any) -> SensitivityProfile:
+    return dataclasses.replace(profile, metadata=dataclasses.replace(profile.metadata, **changes))
+
+
+@pytest.fixture
+def wan_profile(profile: SensitivityProfile, tmp_path: Path) -> Path:
+    """A profile file that belongs to the Hub's Wan."""
+    path = tmp_path / "profile.json"
+    changed(profile, revision=MODELS[WAN].revision).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_every_model_has_usable_defaults(name: str) -> None:
+    model = resolve_model(name)
+    defaults = request_defaults(config(model=name), model)
+    request = build_request({"prompt": "a dog"}, defaults, "p.txt:0")
+    assert request.model_revision == model.revision
+    assert request.width == model.spec.defaults.width
+    assert request.cache == CacheSpec()
+
+
+def test_settings_of_the_configuration_go_before_the_model_s() -> None:
+    sampling = {
+        "num_inference_steps": 7,
+        "guidance_scale": 0,
+        "negative_prompt": "",
+        "sampler": "FlowMatchEulerDiscreteScheduler",
+        "flow_shift": 2.0,
+        "seed": 0,
+    }
+    defaults = request_defaults(config(model=WAN, sampling=sampling), resolve_model(WAN))
+    template = defaults.template
+    assert template.num_inference_steps == 7
+    assert template.guidance_scale == 0.0
+    assert template.negative_prompt == ""
+    assert template.sampler == "FlowMatchEulerDiscreteScheduler/2.0"
+    assert defaults.seed == 0
+
+
+def test_a_sampler_inherits_the_model_s_shift() -> None:
+    sampling = {"sampler": "FlowMatchEulerDiscreteScheduler"}
+    defaults = request_defaults(config(model=WAN, sampling=sampling), resolve_model(WAN))
+    assert defaults.template.sampler == "FlowMatchEulerDiscreteScheduler/8.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "message"),
+    [
+        (
+            WAN,
+            {"width": 833},
+            r"width 833 is not a multiple of 16: use 832 or 848.*--sampling\.wid",
+        ),
+        (WAN, {"num_frames": 80}, r"num_frames 80 .* use 77 or 81.*--sampling\.num-frames"),
+        ("cogvideox-5b", {"num_frames": 45}, "use 41 or 49"),
+        ("cogvideox-5b", {"flow_shift": 3.0}, r"--sampling\.flow-shift.*takes no flow shift"),
+        ("ltx-video", {"sampler": "EulerDiscreteScheduler"}, r"--sampling\.sampler.*does not fit"),
+        ("hunyuanvideo", {"negative_prompt": "blur"}, r"--sampling\.negative-prompt: hunyuanvideo"),
+    ],
+)
+def test_what_a_model_cannot_do_names_the_flag(
+    name: str, sampling: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        request_defaults(config(model=name, sampling=sampling), resolve_model(name))
+
+
+@given(epsilon=st.floats(0, 100), reuse=st.integers(1, 100), strict=st.floats(0, 1))
+def test_policy_none_is_one_cache_whatever_else_is_set(
+    epsilon: float, reuse: int, strict: float
+) -> None:
+    cache = {
+        "policy": "none",
+        "epsilon": epsilon,
+        "max_reuse": reuse,
+        "strict_epsilon": strict,
+        "strict_fraction": strict,
+        "profile": "nowhere.json",
+    }
+    assert cache_spec(config(cache=cache).cache, None) == CacheSpec()
+    assert load_profile(config(cache=cache).cache, resolve_model(WAN)) is None
+
+
+def test_the_cache_of_a_request_names_its_profile(
+    wan_profile: Path, profile: SensitivityProfile
+) -> None:
+    cache = {"policy": "paper", "epsilon": 0.25, "profile": str(wan_profile)}
+    template = request_defaults(config(model=WAN, cache=cache), resolve_model(WAN)).template
+    assert template.cache.policy == "paper"
+    assert template.cache.profile == profile.hash
+    assert '"epsilon":0.25' in template.cache.params
+
+
+def test_a_model_without_a_profile_says_how_to_get_one() -> None:
+    with pytest.raises(UserError, match=r"jobs/calibrate\.py.*--cache\.policy none"):
+        request_defaults(config(model=WAN, cache={"policy": "paper"}), resolve_model(WAN))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "demo"}, "measured with model 'demo'"),
+        ({"family": "ltx"}, "measured with family 'ltx'"),
+        ({"revision": "f" * 40}, "measured with revision 'ffff"),
+    ],
+)
+def test_a_profile_of_another_model_is_refused(
+    profile: SensitivityProfile, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "other.json"
+    mine = {"revision": MODELS[WAN].revision}
+    changed(profile, **(mine | changes)).save(path)
+    cache = {"policy": "paper", "profile": str(path)}
+    with pytest.raises(UserError, match=rf"--cache\.profile {path}: .*{message}"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+
+
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    cache = {"policy": "paper", "profile": str(tmp_path / "bad.json")}
+    with pytest.raises(UserError, match=r"--cache\.profile .*bad\.json"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+    cache["profile"] = str(tmp_path / "absent.json")
+    with pytest.raises(StorageError, match=r"absent\.json"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+
+
+def test_revisions_of_two_kinds_are_compared_by_the_reader(
+    wan_profile: Path,
+    tiny_resolved: Callable[[str], ResolvedModel],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = config(cache={"policy": "paper", "profile": str(wan_profile)}).cache
+    with caplog.at_level(logging.WARNING):
+        assert load_profile(cache, tiny_resolved(WAN)) is not None
+    assert "make sure that they are the same weights" in caplog.text
+
+
+def test_another_sampler_than_the_profile_s_is_warned_of(
+    wan_profile: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = {"policy": "paper", "profile": str(wan_profile)}
+    request_defaults(config(model=WAN, cache=cache), resolve_model(WAN))
+    assert not caplog.text
+    sampling = {"flow_shift": 3.0}
+    request_defaults(config(model=WAN, cache=cache, sampling=sampling), resolve_model(WAN))
+    assert "measured with sampler UniPCMultistepScheduler/8.0" in caplog.text
+
+
+def test_the_factory_is_small_and_needs_no_file(
+    wan_profile: Path,
+    tiny_resolved: Callable[[str], ResolvedModel],
+) -> None:
+    cache = {"policy": "paper", "profile": str(wan_profile)}
+    factory = engine_factory(config(device="cpu", cache=cache), tiny_resolved(WAN))
+    wan_profile.unlink()
+    sent = pickle.dumps(factory)
+    assert len(sent) < 100_000
+    engine = pickle.loads(sent)()
+    assert engine.group_size == 1
+    engine.close()
+
+
+def test_a_split_model_is_refused_rather_than_run_whole() -> None:
+    with pytest.raises(UserError, match=r"--parallel\.degree 2"):
+        engine_factory(config(parallel={"degree": 2}), resolve_model(WAN))
