@@ -1,4 +1,7 @@
-"""What turns requests into frames inside one rank: the protocol, and the diffusers engine."""
+"""What turns requests into frames: the protocol that actors, tests and benchmarks rely on.
+
+`pipeline.diffusers_engine` is the engine that production runs use.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,7 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.width,
         request.height,
         request.num_frames,
+        request.fps,  # LTX-Video scales its positions in time by it
         request.max_sequence_length,
         request.cache,
         request.adapters,

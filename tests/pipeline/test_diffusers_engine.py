@@ -71,6 +71,17 @@ def test_every_model_makes_clips_of_the_requested_size(
 
 
 @pytest.mark.parametrize("name", HUB_MODELS)
+def test_every_model_runs_in_its_authors_precision(
+    name: str, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    model = tiny_resolved(name)
+    engine = load_engine(model, device="cpu", dtype=model.spec.dtype)
+    (clip,) = engine.generate([request_for(model)])
+    assert clip.frames.shape == (9, 64, 64, 3)
+    engine.close()
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
 def test_a_row_does_not_depend_on_its_batch(
     name: str, engine_of: EngineOf, request_for: MakeRequest
 ) -> None:
@@ -200,6 +211,7 @@ def test_a_cache_that_cannot_be_is_a_user_error(
     ("changes", "message"),
     [
         ({"width": 96}, "must agree in everything"),
+        ({"fps": 30}, "must agree in everything"),
         ({"model": "demo"}, "must agree in everything"),
         ({"cache": CacheSpec("paper", "{}", "0" * 16)}, "must agree in everything"),
     ],
