@@ -75,7 +75,7 @@ class SensitivityPolicy:
             ValueError: The number of steps is needed but not known.
         """
         config = self._config
-        if not config.may_reuse or step == 0:
+        if not config.may_reuse:
             return 0.0
         if num_steps is None:
             raise ValueError(
@@ -83,7 +83,7 @@ class SensitivityPolicy:
                 "num_inference_steps through cache_context, so set "
                 "SenCacheConfig.num_inference_steps"
             )
-        if step >= num_steps - 1:
+        if step == 0 or step >= num_steps - 1:
             return 0.0
         if step < round(config.strict_fraction * num_steps):
             return min(config.strict_epsilon, config.epsilon)

@@ -27,9 +27,7 @@ from tests.sencache.toys import make_profile
         ("num_inference_steps", 0, "whole number >= 1"),
     ],
 )
-def test_errors_name_the_field_the_value_and_the_remedy(
-    field: str, value: Any, hint: str
-) -> None:
+def test_errors_name_the_field_the_value_and_the_remedy(field: str, value: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=f"SenCacheConfig.{field} is") as caught:
         SenCacheConfig(**{field: value})
     message = str(caught.value)

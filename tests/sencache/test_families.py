@@ -64,9 +64,7 @@ def test_an_argument_that_all_rows_share_is_not_split() -> None:
         (torch.tensor([[0, 500, 500], [0, 250, 250]]), [0.5, 0.25]),
     ],
 )
-def test_tau_per_row_for_every_form_of_timestep(
-    timestep: torch.Tensor, tau: list[float]
-) -> None:
+def test_tau_per_row_for_every_form_of_timestep(timestep: torch.Tensor, tau: list[float]) -> None:
     call = reader()((torch.zeros(2, CHANNELS, 2, 4, 4), timestep, embeddings([0, 1])), {})
     assert call.tau(1000).tolist() == tau
 

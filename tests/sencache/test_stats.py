@@ -13,9 +13,7 @@ def recorder() -> StatsRecorder:
         ([False, False], [0.125, 0.5], [0.0, 0.0]),
         ([True, True], [1.0, 2.0], [0.25, 3.0]),
     ):
-        stats.record(
-            computed, torch.tensor(computed), torch.tensor(score), torch.tensor(change)
-        )
+        stats.record(computed, torch.tensor(computed), torch.tensor(score), torch.tensor(change))
     return stats
 
 

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers.hooks import FirstBlockCacheConfig
+from diffusers.hooks.hooks import HookRegistry, ModelHook
+
+from sencache import ProfileError, ProfileWarning, SenCacheConfig, apply_sencache, remove_sencache
+from tests.sencache.toys import embeddings, make_profile, tiny_wan
+
+INPUTS = (torch.ones(1, 4, 2, 4, 4), torch.tensor([500.0]), embeddings([1]))
+
+
+@torch.no_grad()
+def test_removing_restores_the_transformer() -> None:
+    model = tiny_wan()
+    before, wanted = dict(vars(model)), model(*INPUTS).sample
+    apply_sencache(model, SenCacheConfig(num_inference_steps=5), make_profile())
+    assert model.is_cache_enabled
+    remove_sencache(model)
+    assert not model.is_cache_enabled
+    assert model.forward == before.get("forward", model.forward)
+    assert set(vars(model)) - set(before) == {"_diffusers_hook"}
+    assert HookRegistry.check_if_exists_or_initialize(model).hooks == {}
+    assert torch.equal(model(*INPUTS).sample, wanted)
+    remove_sencache(model)  # again: nothing to do
+    copy.deepcopy(model)
+
+
+def test_removing_keeps_a_forward_that_is_not_ours() -> None:
+    model = tiny_wan()
+    theirs = model.forward
+    model.forward = lambda *args, **kwargs: theirs(*args, **kwargs)
+    replaced = model.forward
+    apply_sencache(model, SenCacheConfig(policy="none"))
+    remove_sencache(model)
+    assert model.forward is replaced
+
+
+def test_applying_twice_is_refused_and_leaves_the_first_in_place() -> None:
+    model = tiny_wan()
+    config = SenCacheConfig(policy="none")
+    apply_sencache(model, config)
+    with pytest.raises(ValueError, match=r"already applied \(SenCacheConfig\)"):
+        apply_sencache(model, SenCacheConfig(policy="none", max_reuse=9))
+    assert model._cache_config is config
+    remove_sencache(model)
+    apply_sencache(model, config)
+
+
+def test_no_two_caches_on_one_transformer() -> None:
+    model = tiny_wan()
+    apply_sencache(model, SenCacheConfig(policy="none"))
+    with pytest.raises(ValueError, match="already been enabled"):
+        model.enable_cache(FirstBlockCacheConfig())
+    remove_sencache(model)
+    model.enable_cache(FirstBlockCacheConfig())
+    with pytest.raises(ValueError, match=r"FirstBlockCacheConfig.*disable_cache"):
+        apply_sencache(model, SenCacheConfig(policy="none"))
+
+
+def test_a_policy_that_reuses_needs_a_profile() -> None:
+    model = tiny_wan()
+    with pytest.raises(ValueError, match=r"needs a SensitivityProfile.*sencache\.calibrate"):
+        apply_sencache(model, SenCacheConfig())
+    apply_sencache(model, SenCacheConfig(epsilon=0.0))
+
+
+def test_a_profile_that_does_not_fit_is_refused_or_warned_of() -> None:
+    model = tiny_wan()
+    with pytest.raises(ProfileError, match="family 'ltx' but the run has 'wan'"):
+        apply_sencache(model, SenCacheConfig(), make_profile(family="ltx"))
+    own = SenCacheConfig(uncond_verdict="own")
+    with pytest.raises(ProfileError, match="no branch 'uncond'"):
+        apply_sencache(model, own, make_profile(branches=("cond",)))
+    assert not model.is_cache_enabled
+    with pytest.warns(ProfileWarning, match="bfloat16"):
+        apply_sencache(model, SenCacheConfig(), make_profile(dtype="bfloat16"))
+
+
+class Replacing(ModelHook):
+    """Another hook that stands in for the forward."""
+
+    def new_forward(self, module: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        return self.fn_ref.original_forward(*args, **kwargs)
+
+
+def test_removing_from_under_another_hook_is_refused() -> None:
+    model = tiny_wan()
+    apply_sencache(model, SenCacheConfig(policy="none"))
+    registry = HookRegistry.check_if_exists_or_initialize(model)
+    registry.register_hook(Replacing(), "later")
+    with pytest.raises(RuntimeError, match="later"):
+        remove_sencache(model)
+    registry.remove_hook("later")
+    remove_sencache(model)
+    assert "forward" not in vars(model)
