@@ -1,0 +1,138 @@
+"""From input rows to the requests that are still to be made.
+
+Knows validation, repeats and what is committed; knows neither files nor Ray. Equal ids in the input
+are one sample, made once. A row that cannot become a request is set aside with its reason, once,
+and the stream goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.errors import RowRejectedError
+from pipeline.request import (
+    MAX_PROMPT_CHARS,
+    RequestDefaults,
+    SampleRequest,
+    build_request,
+    digest,
+    rejected_id,
+)
+from pipeline.resume import Committed
+from pipeline.source_file import PROMPT_COLUMN, SourceRow
+
+
+@dataclass(slots=True)
+class InputCounts:
+    """What became of the input so far.
+
+    Attributes:
+        read: Input rows.
+        rejected: Rows that cannot become samples, those recorded by earlier runs included.
+        duplicates: Samples that repeat an earlier one of this input.
+        done: Samples that are committed already.
+        done_failed: Those of them that ended as failed rows.
+        pending: Samples to make.
+    """
+
+    read: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    done: int = 0
+    done_failed: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An input row that cannot become a sample, as its output row needs it.
+
+    Attributes:
+        sample_id: From its place and content, so that a resumed run knows it again.
+        caption: What could be read of its text; valid Unicode.
+        source_key: Where it stands, `file:row`.
+        message: Why, in one line.
+    """
+
+    sample_id: str
+    caption: str
+    source_key: str
+    message: str
+
+
+@dataclass(slots=True)
+class Intake:
+    """Iterate once over the pending requests, in the order of the input.
+
+    Holds the 10-byte id of every sample of the input, about 100 bytes each; `counts` and `rejected`
+    grow as it is read.
+
+    Attributes:
+        rows: The input.
+        defaults: What rows inherit, and the sizes that the model can make.
+        committed: What the output prefix holds.
+        samples_per_prompt: Clips per row; their seeds differ.
+        limit: Read only so many rows; None reads all.
+        counts: What became of the input so far.
+        rejected: The rows to record as rejected; those recorded by earlier runs are left out.
+    """
+
+    rows: Iterable[SourceRow]
+    defaults: RequestDefaults
+    committed: Committed
+    samples_per_prompt: int = 1
+    limit: int | None = None
+    counts: InputCounts = field(default_factory=InputCounts, init=False)
+    rejected: list[Rejected] = field(default_factory=list, init=False)
+    _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
+
+    def __iter__(self) -> Iterator[SampleRequest]:
+        for row in itertools.islice(self.rows, self.limit):
+            self.counts.read += 1
+            try:
+                if row.problem:
+                    raise RowRejectedError(row.problem)
+                # All copies before the first is handed on: a row is made whole or rejected.
+                requests = [
+                    build_request(row.values, self.defaults, row.key, copy)
+                    for copy in range(self.samples_per_prompt)
+                ]
+            except RowRejectedError as error:
+                self._reject(row, str(error))
+                continue
+            for request in requests:
+                if self._is_pending(digest(request.identity())):
+                    yield request
+
+    def _is_pending(self, sample_id: bytes) -> bool:
+        if sample_id in self._seen:
+            self.counts.duplicates += 1
+            return False
+        self._seen.add(sample_id)
+        if sample_id in self.committed:
+            self.counts.done += 1
+            self.counts.done_failed += self.committed.has_failed(sample_id)
+            return False
+        self.counts.pending += 1
+        return True
+
+    def _reject(self, row: SourceRow, message: str) -> None:
+        sample_id = rejected_id(row.values, row.key)
+        binary = bytes.fromhex(sample_id)
+        if binary in self._seen:
+            self.counts.duplicates += 1
+            return
+        self._seen.add(binary)
+        self.counts.rejected += 1
+        if binary in self.committed:
+            return
+        prompt = row.values.get(PROMPT_COLUMN)
+        caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]
+        self.rejected.append(Rejected(sample_id, _unicode(caption), row.key, _unicode(message)))
+
+
+def _unicode(text: str) -> str:
+    """The text without lone surrogates, which no Arrow string can hold."""
+    return text.encode("utf-8", "replace").decode()
