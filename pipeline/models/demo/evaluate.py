@@ -1,0 +1,174 @@
+"""Measures how well clips show what their captions ask for.
+
+``python -m pipeline.models.demo.evaluate`` judges real clips, the autoencoder's reconstructions of
+them, and clips generated from the same held-out captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import WanPipeline
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
+from pipeline.models.demo.build import load_pipeline
+from pipeline.models.demo.captions import ATTRIBUTES, Attributes, caption_of, combinations
+from pipeline.models.demo.judge import agreement, judge
+from pipeline.models.demo.sprites import attributes_of, render
+
+__all__ = ["CHANCE", "generate", "held_out_rows", "main", "reconstruct", "score"]
+
+CHANCE = {name: 1 / len(words) for name, words in ATTRIBUTES.items()}
+"""Accuracy of guessing, by attribute."""
+
+_SEED_BASE = 1_000_000  # seeds of generated clips; training draws its noise elsewhere
+
+
+def held_out_rows(count: int, seed: int) -> Tensor:
+    """Picks distinct attribute combinations that were never trained on.
+
+    Args:
+        count: How many; at most 120.
+        seed: Seed of the choice.
+
+    Returns:
+        Integer tensor ``(count, 5)``.
+
+    Raises:
+        ValueError: More combinations are wanted than are held out.
+    """
+    table = torch.tensor(combinations(held_out=True))
+    if count > len(table):
+        raise ValueError(f"only {len(table)} combinations are held out, not {count}")
+    order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
+    return table[order[:count]]
+
+
+def generate(
+    pipeline: WanPipeline,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    steps: int = DEFAULTS.num_inference_steps,
+    guidance_scale: float = DEFAULTS.guidance_scale,
+) -> Tensor:
+    """Generates one clip a caption, all in one batch.
+
+    Args:
+        pipeline: The pipeline.
+        captions: What to show.
+        seeds: One seed a caption; a clip does not depend on its neighbours.
+        steps: Denoising steps.
+        guidance_scale: Classifier-free guidance scale.
+
+    Returns:
+        ``(len(captions), 3, frames, height, width)`` in [-1, 1].
+    """
+    frames = pipeline(
+        list(captions),
+        height=DEFAULTS.height,
+        width=DEFAULTS.width,
+        num_frames=DEFAULTS.num_frames,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        max_sequence_length=DEFAULTS.max_sequence_length,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="pt",
+    ).frames
+    return frames.transpose(1, 2) * 2 - 1
+
+
+@torch.no_grad()
+def reconstruct(pipeline: WanPipeline, clips: Tensor) -> Tensor:
+    """Encodes clips to the posterior's mode and decodes them again; shapes stay the same."""
+    return pipeline.vae.decode(pipeline.vae.encode(clips).latent_dist.mode()).sample
+
+
+def score(clips: Tensor, wanted: Sequence[Attributes]) -> dict[str, float]:
+    """Judges clips against what was asked for.
+
+    Args:
+        clips: ``(count, 3, frames, size, size)`` in [-1, 1].
+        wanted: Complete attributes, one a clip.
+
+    Returns:
+        Shares in [0, 1] of clips right in each attribute and in ``all``, of clips whose sprite
+        ``vanished`` or ``jumped``, and the mean outline overlap ``fit``.
+    """
+    verdicts = judge(clips)
+    rows = [agreement(verdict, want) for verdict, want in zip(verdicts, wanted, strict=True)]
+    count = len(rows)
+    shares = {name: sum(row[name] for row in rows) / count for name in (*ATTRIBUTES, "all")}
+    shares["vanished"] = sum(verdict.vanished for verdict in verdicts) / count
+    shares["jumped"] = sum(verdict.jumped for verdict in verdicts) / count
+    shares["fit"] = sum(verdict.fit for verdict in verdicts) / count
+    return shares
+
+
+def _table(results: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="share of clips in which the judge sees what the caption asks for")
+    for heading in ("", *results, "chance"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    all_right = 1.0
+    for share in CHANCE.values():
+        all_right *= share
+    chance = {**CHANCE, "all": all_right}
+    for name in next(iter(results.values())):
+        cells = [
+            f"{result[name]:.3f}" if name == "fit" else f"{result[name]:.1%}"
+            for result in results.values()
+        ]
+        table.add_row(name, *cells, f"{chance[name]:.1%}" if name in chance else "")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the evaluation from the command line and returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.models.demo.evaluate")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR)
+    parser.add_argument("--clips", type=int, default=120, help="held-out captions, at most 120")
+    parser.add_argument("--steps", type=int, default=DEFAULTS.num_inference_steps)
+    parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance_scale)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args(arguments)
+
+    pipeline = load_pipeline(options.weights)
+    rows = held_out_rows(options.clips, options.seed)
+    wanted = [attributes_of(row) for row in rows]
+    captions = [caption_of(want) for want in wanted]
+    real = render(rows, torch.Generator().manual_seed(_SEED_BASE + options.seed))
+    rebuilt, made = [], []
+    for first in track(range(0, len(rows), options.batch), description="clips"):
+        part = slice(first, first + options.batch)
+        seeds = [_SEED_BASE + 1000 * options.seed + i for i in range(len(rows))][part]
+        rebuilt.append(reconstruct(pipeline, real[part]))
+        made.append(generate(pipeline, captions[part], seeds, options.steps, options.guidance))
+    results = {
+        "real clips": score(real, wanted),
+        "reconstructions": score(torch.cat(rebuilt), wanted),
+        "generated": score(torch.cat(made), wanted),
+    }
+    Console().print(_table(results))
+    if options.json is not None:
+        settings = {
+            "clips": len(rows),
+            "steps": options.steps,
+            "guidance_scale": options.guidance,
+            "seed": options.seed,
+        }
+        report = {"settings": settings, "chance": CHANCE, "results": results}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

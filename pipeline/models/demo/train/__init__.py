@@ -1,0 +1,1 @@
+"""Training of the demonstration model; run ``python -m pipeline.models.demo.train``."""

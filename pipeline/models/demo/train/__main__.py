@@ -1,0 +1,43 @@
+"""Trains the demonstration model from nothing: ``python -m pipeline.models.demo.train --out DIR``.
+
+A run that was killed goes on from its last checkpoint when it is started again with the same
+folder. The finished pipeline lies in ``DIR/pipeline``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from pipeline.models.demo.train.config import TrainConfig, default_config
+from pipeline.models.demo.train.run import train
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = None) -> int:
+    """Runs all stages.
+
+    Args:
+        arguments: Command line; ``None`` means that of the process.
+        config: Hyperparameters; ``None`` means those of the shipped weights.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipeline.models.demo.train")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch")
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    train(config or default_config(), options.out, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,95 @@
+"""Hyperparameters of the training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LoopConfig", "TrainConfig", "default_config"]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What every optimisation loop needs to know.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Clips per step.
+        learning_rate: Peak learning rate; it warms up linearly and decays along a cosine.
+        warmup: Steps of the warm-up.
+        betas: AdamW momenta.
+        weight_decay: AdamW weight decay of matrices; vectors are not decayed.
+        ema_decay: Decay of the exponential moving average of the weights.
+        save_every: Steps between checkpoints.
+        seed: Base seed; step ``n`` draws all its randomness from a generator of its own.
+        mixed_precision: Whether to run under bfloat16 autocast.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int = 100
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+    save_every: int = 200
+    seed: int = 0
+    mixed_precision: bool = True
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All stages of a training run.
+
+    Attributes:
+        vae: Loop of the autoencoder on whole clips; its first ``crop_steps`` steps see crops.
+        crop_steps: Autoencoder steps on small crops of short clips.
+        crop_batch: Crops per step.
+        crop_size: Height and width of a crop in pixels.
+        crop_frames: Frames of a crop, 1 + 4k.
+        kl_weight: Weight of the KL term, a mean over latent elements.
+        pool_clips: Clips rendered once and reused by the autoencoder loops.
+        latent_clips: Clips encoded once for the denoiser.
+        dit: Loop of the denoiser and the text encoder.
+        caption_dropout: Share of captions replaced by the empty one, for guidance.
+        decoder: Loop of the decoder alone, with the latent space frozen.
+        decoder_noise: Noise added to the latents in that loop, in units of their spread.
+        vae_changes: Replacements in the autoencoder's configuration.
+        transformer_changes: Replacements in the denoiser's configuration.
+        text_changes: Replacements in the text encoder's configuration.
+    """
+
+    vae: LoopConfig
+    dit: LoopConfig
+    decoder: LoopConfig
+    crop_steps: int
+    crop_batch: int = 16
+    crop_size: int = 32
+    crop_frames: int = 5
+    kl_weight: float = 2e-4
+    pool_clips: int = 2048
+    latent_clips: int = 12288
+    caption_dropout: float = 0.1
+    decoder_noise: float = 0.1
+    vae_changes: dict[str, Any] = field(default_factory=dict)
+    transformer_changes: dict[str, Any] = field(default_factory=dict)
+    text_changes: dict[str, Any] = field(default_factory=dict)
+
+
+def default_config() -> TrainConfig:
+    """Returns the configuration the shipped weights were trained with."""
+    return TrainConfig(
+        vae=LoopConfig(steps=5200, batch=3, learning_rate=1.5e-3, seed=1),
+        crop_steps=2600,
+        dit=LoopConfig(
+            steps=6000,
+            batch=32,
+            learning_rate=1e-3,
+            warmup=200,
+            betas=(0.9, 0.98),
+            ema_decay=0.9985,
+            save_every=250,
+            seed=2,
+        ),
+        decoder=LoopConfig(steps=600, batch=3, learning_rate=8e-4, seed=3),
+    )

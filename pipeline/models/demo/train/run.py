@@ -1,0 +1,49 @@
+"""The stages of a training run, in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.models.demo.architecture import make_tokenizer
+from pipeline.models.demo.build import build_pipeline, save_pipeline
+from pipeline.models.demo.train.config import TrainConfig
+from pipeline.models.demo.train.decoder import polish_decoder
+from pipeline.models.demo.train.dit import train_dit
+from pipeline.models.demo.train.latents import encode_training_clips
+from pipeline.models.demo.train.vae import train_vae
+
+__all__ = ["train"]
+
+
+def train(config: TrainConfig, folder: Path, console: Console) -> Path:
+    """Trains every part, resuming whatever the folder already holds, and saves the pipeline.
+
+    Args:
+        config: Hyperparameters; the same as before when resuming.
+        folder: Folder of the run, for checkpoints and the result.
+        console: Where progress is shown.
+
+    Returns:
+        The folder of the saved ``WanPipeline``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = train_vae(config, folder / "vae.pt", console)
+    latents = encode_training_clips(
+        vae, config.latent_clips, folder / "latents", console, config.vae.mixed_precision
+    )
+    text_encoder, transformer = train_dit(config, latents, folder / "dit.pt", console)
+    polish_decoder(vae, latents.channel_std, config, folder / "decoder.pt", console)
+    result = folder / "pipeline"
+    pipeline = build_pipeline(
+        make_tokenizer(),
+        text_encoder,
+        transformer,
+        vae,
+        latents.channel_mean,
+        latents.channel_std,
+    )
+    save_pipeline(pipeline, result)
+    console.log(f"saved {result}")
+    return result
