@@ -128,6 +128,9 @@ class RunConfig(_Part):
     samples_per_prompt: Count = Field(default=1, description="clips per input row, seeds differ")
     replicas: AutoCount = Field(default="auto", description="model copies that work side by side")
     batch_rows: AutoCount = Field(default="auto", description="samples per engine call")
+    batches_per_task: Count = Field(
+        1, description="engine calls per Ray task; more where a call takes milliseconds"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where the model runs"
     )

@@ -48,8 +48,16 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
 
 
-def engine_factory(config: RunConfig, model: ResolvedModel) -> EngineFactory:
+def engine_factory(
+    config: RunConfig, model: ResolvedModel, *, device: str = "", threads: int = 0
+) -> EngineFactory:
     """How an actor makes its engine; picklable, with everything in it that a node may not have.
+
+    Args:
+        config: The run's settings.
+        model: The resolved model.
+        device: What the cluster decided on; "" takes the configured one.
+        threads: CPU threads of torch in the actor; 0 leaves them.
 
     Raises:
         UserError: The sensitivity profile cannot be used, or the model would have to be split.
@@ -65,9 +73,10 @@ def engine_factory(config: RunConfig, model: ResolvedModel) -> EngineFactory:
     return functools.partial(
         load_engine,
         model,
-        device=config.device,
+        device=device or config.device,
         dtype=config.dtype,
         profile_json=profile.to_json() if profile else "",
+        threads=threads,
     )
 
 

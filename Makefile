@@ -1,0 +1,41 @@
+# Every target sets itself up: .venv is made from constraints.txt on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-fast lint format bench lock clean
+
+demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
+	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
+
+test: $(STAMP)  ## every test that needs no GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: $(STAMP)  ## without the end-to-end and other slow tests
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## cached against uncached, and the pipeline's own cost per sample
+	$(BIN)/python jobs/benchmark.py cache
+	$(BIN)/python jobs/benchmark.py overhead
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+lock: $(STAMP)  ## resolve pyproject.toml afresh into constraints.txt
+	$(BIN)/pip install --quiet --dry-run --ignore-installed --report $(VENV)/lock.json '.[dev,quality]'
+	$(BIN)/python infra/lock.py $(VENV)/lock.json > constraints.txt
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,34 @@
+"""Make a clip dataset: `python jobs/generate.py --config jobs/configs/demo.yaml`.
+
+Exit codes: 0 done; 1 more samples failed than allowed; 2 bad configuration or input; 130
+interrupted, state kept: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pipeline.config import load_config
+from pipeline.errors import UserError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one generation job and return its exit code."""
+    try:
+        config = load_config(sys.argv[1:] if argv is None else argv)
+        from pipeline.run import run  # torch and Ray load only once the command line is known good
+
+        report = run(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if report.interrupted:
+        return EXIT_INTERRUPTED
+    return 0 if report.failed_fraction <= config.max_failed_fraction else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Requests to finished rows with their media stored: the work of one group, without Ray.
+
+Order matters and is the whole point: the attempt is in the ledger before the engine starts, the mp4
+is in storage before its row exists, and the row is handed on last. Whatever dies in between leaves
+either nothing, or an mp4 that carries its own row and is taken over instead of made again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline import media
+from pipeline.engine import Clip, Engine, batch_key
+from pipeline.errors import StorageError
+from pipeline.ledger import Claim
+from pipeline.request import SampleRequest
+from pipeline.schema import Execution, Outcome, make_row, media_key
+from pipeline.storage import Storage
+
+MAX_MESSAGE_CHARS = 2000
+"""Error text kept in a row; a CUDA traceback can be far longer than the row is worth."""
+
+
+class Attempts(Protocol):
+    """The ledger as a worker sees it: the class itself, or a Ray actor behind a proxy."""
+
+    def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
+        """See `Ledger.claim`."""
+        ...
+
+    def note(self, sample_ids: Sequence[str], reason: str) -> None:
+        """See `Ledger.note`."""
+        ...
+
+    def finish(self, sample_ids: Sequence[str]) -> None:
+        """See `Ledger.finish`."""
+        ...
+
+
+class EngineDiedError(Exception):
+    """The engine cannot be used any more; its process must end so that a fresh one takes over."""
+
+
+class Producer:
+    """Runs an engine on batches of requests and stores what comes out."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        ledger: Attempts,
+        run_id: str,
+        *,
+        batch_rows: int,
+        max_attempts: int,
+    ) -> None:
+        """Bind an engine to an output prefix.
+
+        Args:
+            engine: The loaded model.
+            storage: The output prefix.
+            ledger: Where attempts are recorded before they begin.
+            run_id: Goes into every row.
+            batch_rows: Most samples in one engine call.
+            max_attempts: Attempts after which a sample becomes a failed row.
+        """
+        self._engine = engine
+        self._storage = storage
+        self._ledger = ledger
+        self._run_id = run_id
+        self._batch_rows = batch_rows
+        self._max_attempts = max_attempts
+        self._where = f"{socket.gethostname()}/{os.getpid()}"
+
+    def produce(self, requests: Sequence[SampleRequest]) -> list[dict[str, Any]]:
+        """Make every request and return one output row each, in order.
+
+        Requests that can share an engine call do. If such a call fails, its requests are made one
+        by one, so only the guilty one fails. The ledger forgets samples when all of them have their
+        rows: if this process dies before, those already stored are taken over, not made again.
+
+        Raises:
+            EngineDiedError: The engine is beyond use (lost CUDA context, dead rank). The attempt is
+                recorded; the process should exit so that the task runs again elsewhere.
+            StorageError: The output prefix cannot be written; no sample is to blame.
+        """
+        batches: dict[tuple[object, ...], list[SampleRequest]] = {}
+        for request in requests:
+            batches.setdefault(batch_key(request), []).append(request)
+        rows: dict[str, dict[str, Any]] = {}
+        for alike in batches.values():
+            for start in range(0, len(alike), self._batch_rows):
+                for row in self._together(alike[start : start + self._batch_rows]):
+                    rows[row["sample_id"]] = row
+        self._ledger.finish(list(rows))
+        return [rows[request.sample_id] for request in requests]
+
+    def _together(self, batch: list[SampleRequest]) -> list[dict[str, Any]]:
+        if len(batch) == 1:
+            return [self._alone(batch[0])]
+        ids = [request.sample_id for request in batch]
+        claim = self._ledger.claim(ids, self._where)
+        if not claim.granted:
+            return [self._alone(request) for request in batch]
+        try:
+            return self._attempt(batch, claim.attempts)
+        except (EngineDiedError, StorageError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any fault of a batch is settled row by row
+            self._ledger.note(ids, _short(error))
+            return [self._alone(request) for request in batch]
+
+    def _alone(self, request: SampleRequest) -> dict[str, Any]:
+        """Make one sample, attempt after attempt, until it is ok or its attempts are used up."""
+        ids = [request.sample_id]
+        kind, reason = "", ""
+        while True:
+            claim = self._ledger.claim(ids, self._where)
+            attempt = claim.attempts[0]
+            if attempt > 1 and (row := self._stored(request)) is not None:
+                return row
+            if attempt > self._max_attempts:
+                outcome = Outcome("failed", kind or "WorkerDied", reason or claim.last[0])
+                execution = self._execution(batch_rows=1, attempts=self._max_attempts)
+                return make_row(request, execution, outcome)
+            try:
+                return self._attempt([request], [attempt])[0]
+            except (EngineDiedError, StorageError):
+                raise
+            except Exception as error:  # noqa: BLE001 - it becomes the row's error
+                kind, reason = type(error).__name__, _short(error)
+                self._ledger.note(ids, reason)
+
+    def _attempt(
+        self, batch: Sequence[SampleRequest], attempts: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        began = time.monotonic()
+        try:
+            clips = self._engine.generate(batch)
+        except Exception as error:
+            if _is_fatal(error):
+                self._ledger.note([request.sample_id for request in batch], _short(error))
+                raise EngineDiedError(_short(error)) from error
+            raise
+        wall = (time.monotonic() - began) / len(batch)
+        return [
+            self._store(request, clip, self._execution(len(batch), attempt, wall, clip))
+            for request, clip, attempt in zip(batch, clips, attempts, strict=True)
+        ]
+
+    def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> dict[str, Any]:
+        row = make_row(request, execution, Outcome("ok", cache=clip.cache))
+        with tempfile.TemporaryDirectory(prefix="clip-") as folder:
+            path = Path(folder) / "clip.mp4"
+            media.encode(clip.frames, request.fps, row, path)
+            self._storage.put_file(media_key(request.sample_id), path)
+            return _with_media(row, path.read_bytes())
+
+    def _stored(self, request: SampleRequest) -> dict[str, Any] | None:
+        """Take over the mp4 of an attempt that died after it had stored one."""
+        key = media_key(request.sample_id)
+        if not self._storage.exists(key):
+            return None
+        data = self._storage.read_bytes(key)
+        try:
+            row = media.read_row(data)
+        except ValueError:
+            return None  # not ours, or not whole: the attempt makes it again and replaces it
+        if row.get("sample_id") != request.sample_id:
+            return None
+        row["created_at"] = datetime.datetime.fromisoformat(row["created_at"])
+        return _with_media(row, data)
+
+    def _execution(
+        self, batch_rows: int, attempts: int, wall_s: float = 0.0, clip: Clip | None = None
+    ) -> Execution:
+        return Execution(
+            run_id=self._run_id,
+            device_name=self._engine.device_name,
+            group_size=self._engine.group_size,
+            batch_rows=batch_rows,
+            attempts=attempts,
+            wall_s=wall_s,
+            peak_memory_bytes=clip.peak_memory_bytes if clip else 0,
+        )
+
+
+def _with_media(row: dict[str, Any], data: bytes) -> dict[str, Any]:
+    return row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _is_fatal(error: BaseException) -> bool:
+    """A CUDA or NCCL fault leaves a context in which every later call fails too (torch 2.x)."""
+    if isinstance(error, EngineDiedError):
+        return True
+    text = str(error)
+    sticky = "CUDA error" in text or "NCCL error" in text or "cuDNN error" in text
+    return type(error).__name__ == "AcceleratorError" or sticky

@@ -1,0 +1,247 @@
+"""One run: prompts in, a dataset prefix out. The whole plan, short enough to read at once.
+
+The driver reads and checks the input, drops what is already committed, hands the rest to Ray Data
+as small blocks, and writes the rows that come back. All waiting, restarting and balancing is Ray
+Data's; all bookkeeping that must survive a crash is in the output prefix.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Never
+
+import pyarrow as pa
+import ray.data
+import ray.exceptions
+from rich.console import Console
+
+from pipeline import cluster
+from pipeline.actor import REQUEST_COLUMN, GroupActor, RemoteLedger
+from pipeline.config import RunConfig
+from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
+from pipeline.defaults import engine_factory, request_defaults
+from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
+from pipeline.intake import Intake
+from pipeline.manifest import Manifest, State, new_run_id
+from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
+from pipeline.progress import Progress, Tally
+from pipeline.resume import committed
+from pipeline.schema import rejected_row, to_table
+from pipeline.sink import Sink
+from pipeline.source import read_source
+from pipeline.storage import Storage
+from pipeline.summary import say_input, say_result
+
+BLOCK_ROWS = 1000
+"""Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
+
+CONTACT_SHEET_KEY = "contact_sheet.png"
+
+
+@dataclass(slots=True)
+class RunReport:
+    """How a run ended.
+
+    Attributes:
+        run_id: Names its manifest, `runs/{run_id}.json`.
+        done_before: Samples of this input that earlier runs had finished.
+        failed_before: Those of them that ended as failed rows.
+        interrupted: Stopped by SIGINT or SIGTERM; the same command goes on.
+        tally: Sums over the rows of this run.
+    """
+
+    run_id: str
+    done_before: int = 0
+    failed_before: int = 0
+    interrupted: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def failed_fraction(self) -> float:
+        """Failed over all finished samples of this input, those of earlier runs included."""
+        finished = self.done_before + self.tally.made
+        return (self.failed_before + self.tally.failed) / finished if finished else 0.0
+
+
+def run(
+    config: RunConfig,
+    *,
+    factory: EngineFactory | None = None,
+    console: Console | None = None,
+) -> RunReport:
+    """Make every sample of the input that the output prefix does not hold yet.
+
+    Args:
+        config: What to make and where.
+        factory: Builds the engine inside each actor; the default loads the configured model.
+        console: Where progress and the summary go.
+
+    Returns:
+        How it ended. Interruption is a result, not an exception: what is made is committed.
+
+    Raises:
+        UserError: Bad configuration, input or output prefix, before any device is taken; or an
+            output prefix that stops working midway.
+    """
+    console = console or Console()
+    storage = Storage(config.output)
+    resolved = resolve_model(config.model, config.model_path)
+    defaults = request_defaults(config, resolved)
+    rows = read_source(config.prompts, config.prompt_column)
+    if not config.dry_run:
+        storage.check_writable()
+    before = committed(storage, retry_failed=config.retry_failed)
+    intake = Intake(rows, defaults, before, config.samples_per_prompt, config.limit)
+    tables = list(_request_tables(intake))
+    report = RunReport(new_run_id(), intake.counts.done, intake.counts.done_failed)
+    say_input(console, config, resolved, intake.counts)
+    if config.dry_run or not (tables or intake.rejected):
+        return report
+
+    manifest = Manifest(report.run_id, config.to_dict(), asdict(intake.counts))
+    manifest.write(storage)
+    sink = Sink(
+        storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
+    )
+    shown: list[dict[str, Any]] = []
+    state: State = "error"
+    try:
+        rejected = _rejected_table(intake, resolved, report.run_id)
+        sink.add(rejected)
+        report.tally.add(rejected)
+        made = _generate(config, resolved, factory, storage, report, tables, console)
+        with _interruptible(), closing(made):
+            for table in made:
+                sink.add(table)
+                report.tally.add(table)
+                shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
+        state = "done"
+    except KeyboardInterrupt:
+        state, report.interrupted = "interrupted", True
+    except ray.exceptions.RayError as error:
+        _raise_cause(error)
+    finally:
+        sink.flush()
+        manifest.end(storage, state, asdict(report.tally))
+    if config.contact_sheet and shown:
+        storage.put_bytes(CONTACT_SHEET_KEY, contact_sheet(storage, shown))
+    say_result(console, config, report.tally, report.interrupted)
+    return report
+
+
+def _generate(
+    config: RunConfig,
+    resolved: ResolvedModel,
+    factory: EngineFactory | None,
+    storage: Storage,
+    report: RunReport,
+    tables: list[pa.Table],
+    console: Console,
+) -> Generator[pa.Table, None, None]:
+    """Run the requests on the cluster and yield their rows as they come, in any order."""
+    if not tables:
+        return
+    with cluster.connected():
+        groups = cluster.plan_groups(config.device, config.parallel.degree, config.replicas)
+        factory = factory or engine_factory(
+            config,
+            resolved,
+            device=groups.device,
+            threads=groups.num_cpus if groups.device == "cpu" else 0,
+        )
+        batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
+        task_rows = batch_rows * config.batches_per_task
+        ledger = RemoteLedger.start(storage, report.run_id, forget=config.retry_failed)
+        dataset = ray.data.from_arrow(tables).repartition(target_num_rows_per_block=task_rows)
+        dataset = dataset.map_batches(
+            GroupActor,
+            fn_constructor_kwargs={
+                "factory": factory,
+                "storage": storage,
+                "ledger": ledger,
+                "run_id": report.run_id,
+                "batch_rows": batch_rows,
+                "max_attempts": config.max_attempts,
+            },
+            batch_size=task_rows,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=groups.replicas),
+            num_gpus=groups.num_gpus or None,
+            num_cpus=groups.num_cpus,
+        )
+        total = sum(table.num_rows for table in tables)
+        with Progress(
+            total, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
+        ) as progress:
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield table
+                progress.update()
+
+
+def _request_tables(intake: Intake) -> Iterator[pa.Table]:
+    block: list[str] = []
+    for request in intake:
+        block.append(request.to_json())
+        if len(block) == BLOCK_ROWS:
+            yield pa.table({REQUEST_COLUMN: block})
+            block = []
+    if block:
+        yield pa.table({REQUEST_COLUMN: block})
+
+
+def _rejected_table(intake: Intake, resolved: ResolvedModel, run_id: str) -> pa.Table:
+    return to_table(
+        [
+            rejected_row(
+                row.sample_id,
+                row.caption,
+                row.source_key,
+                resolved.spec.name,
+                run_id,
+                row.message,
+            )
+            for row in intake.rejected
+        ]
+    )
+
+
+def _presentable(table: pa.Table, room: int) -> list[dict[str, Any]]:
+    """The first ok rows of a table, as the contact sheet wants them."""
+    if room <= 0:
+        return []
+    rows = table.select(["status", "video", "caption"]).to_pylist()
+    return [row for row in rows if row["status"] == "ok"][:room]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM (a stopped job, a spot notice) end the run as Ctrl-C does: state kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+
+    def stop(number: int, frame: object) -> Never:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_cause(error: BaseException) -> Never:
+    """Raise what went wrong inside a worker as itself if a person can act on it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            raise cause from error
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    raise error

@@ -1,0 +1,78 @@
+"""Output rows to Parquet parts, in the driver.
+
+Rows are small (media is stored before its row exists), so one writer is enough and keeps parts
+few: a part is written after `part_rows` rows or `part_seconds` seconds, whichever comes first.
+What a crash of the driver can lose is that buffer; the media of its rows are already stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.schema import SCHEMA
+from pipeline.storage import Storage
+
+
+class Sink:
+    """Appends rows to an output prefix; a part is visible whole or not at all."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        run_id: str,
+        *,
+        part_rows: int,
+        part_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare a sink; nothing is written yet.
+
+        Args:
+            storage: The output prefix.
+            run_id: Makes part names unique among the runs of a prefix.
+            part_rows: Rows after which a part is written.
+            part_seconds: Seconds after which a part is written by the next row that arrives.
+            clock: Monotonic seconds.
+        """
+        self._storage = storage
+        self._run_id = run_id
+        self._part_rows = part_rows
+        self._part_seconds = part_seconds
+        self._clock = clock
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+        self._parts = 0
+        self._since = clock()
+
+    def add(self, table: pa.Table) -> None:
+        """Take rows in `SCHEMA`; may write a part.
+
+        Raises:
+            StorageError: A part was due and could not be written. Its rows stay in the buffer.
+        """
+        if not table.num_rows:
+            return
+        self._tables.append(table.cast(SCHEMA))
+        self._rows += table.num_rows
+        if self._rows >= self._part_rows or self._clock() - self._since >= self._part_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered as one part.
+
+        Raises:
+            StorageError: The part could not be written. Its rows stay in the buffer.
+        """
+        if self._rows:
+            buffer = pa.BufferOutputStream()
+            table = pa.concat_tables(self._tables).replace_schema_metadata(SCHEMA.metadata)
+            pq.write_table(table, buffer, compression="zstd")
+            key = f"data/part-{self._run_id}-{self._parts:05d}.parquet"
+            self._storage.put_bytes(key, buffer.getvalue().to_pybytes())
+            self._tables, self._rows = [], 0
+            self._parts += 1
+        self._since = self._clock()

@@ -1,0 +1,50 @@
+"""What a run says before it starts and after it ends; every number is counted, none is derived."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import RunConfig
+from pipeline.intake import InputCounts
+from pipeline.models.spec import ResolvedModel
+from pipeline.progress import Tally, duration
+
+
+def say_input(
+    console: Console, config: RunConfig, resolved: ResolvedModel, counts: InputCounts
+) -> None:
+    """Say what the input holds and what is left to do."""
+    console.print(
+        f"[bold]{config.prompts}[/] to [bold]{config.output}[/] with {resolved.spec.name} "
+        f"({resolved.revision[:16]}), cache {config.cache.policy}",
+        highlight=False,
+    )
+    parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
+    if counts.duplicates:
+        parts.append(f"{counts.duplicates} duplicates (equal requests are made once)")
+    if counts.rejected:
+        parts.append(f"{counts.rejected} rejected")
+    console.print(" · ".join(parts), highlight=False)
+    if not counts.pending:
+        console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: bool) -> None:
+    """Say what was made, what it took and where it lies."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("clips", f"{tally.ok} ok, {tally.failed} failed, {tally.rejected} rejected rows")
+    if tally.ok:
+        table.add_row(
+            "device time", f"{duration(tally.gpu_s)}, {tally.gpu_s / tally.ok:.2f} s a clip"
+        )
+        hours = tally.gpu_s / 3600
+        table.add_row("throughput", f"{tally.video_s / hours:.0f} s of video per device-hour")
+        table.add_row("reused", f"{tally.reuse_ratio:.1%} of {tally.steps} steps")
+    if config.gpu_price_per_hour is not None and tally.ok:
+        dollars = tally.gpu_s / 3600 * config.gpu_price_per_hour
+        table.add_row("cost", f"${dollars:.4f}, ${dollars / tally.ok:.6f} a clip")
+    table.add_row("output", f"{config.output}")
+    console.print(table, highlight=False)
+    if interrupted:
+        console.print("Interrupted; run the same command again and it goes on.", highlight=False)

@@ -1,0 +1,189 @@
+import dataclasses
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import media
+from pipeline.engine import Clip
+from pipeline.errors import StorageError
+from pipeline.ledger import Ledger
+from pipeline.produce import EngineDiedError, Producer
+from pipeline.request import SampleRequest
+from pipeline.schema import NO_CACHE, media_key, to_table
+from pipeline.storage import Storage
+
+BASE = SampleRequest("p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0)
+
+
+def requests(*prompts: str) -> list[SampleRequest]:
+    return [dataclasses.replace(BASE, prompt=prompt) for prompt in prompts]
+
+
+Fault = Callable[[Sequence[SampleRequest]], None]
+
+
+class FakeEngine:
+    """Grey frames; `fault` sees each batch first and may raise."""
+
+    device_name = "fake"
+    group_size = 2
+
+    def __init__(
+        self, fault: Callable[[Sequence[SampleRequest]], None] = lambda batch: None
+    ) -> None:
+        self.fault = fault
+        self.batches: list[list[str]] = []
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        self.batches.append([request.prompt for request in requests])
+        self.fault(requests)
+        return [
+            Clip(
+                np.full((r.num_frames, r.height, r.width, 3), 90, np.uint8),
+                dict(NO_CACHE) | {"nfe": 3, "reused": 1, "decisions": "CRCC"},
+                123,
+            )
+            for r in requests
+        ]
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage(f"memory://produce-{uuid.uuid4().hex}")
+
+
+def producer(engine: FakeEngine, storage: Storage, ledger: Ledger | None = None) -> Producer:
+    return Producer(
+        engine, storage, ledger or Ledger(storage, "run"), "run", batch_rows=3, max_attempts=3
+    )
+
+
+def test_ok_rows_describe_the_stored_media(storage: Storage) -> None:
+    engine = FakeEngine()
+    rows = producer(engine, storage).produce(requests("a", "b"))
+    assert engine.batches == [["a", "b"]]
+    assert [row["caption"] for row in rows] == ["a", "b"]
+    for row in rows:
+        data = storage.read_bytes(row["video"]["path"])
+        assert row["video"]["path"] == media_key(row["sample_id"])
+        assert (row["media_bytes"], row["media_sha256"]) == (
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+        )
+        assert media.decode(data).shape == (5, 16, 32, 3)
+        assert media.read_row(data)["sample_id"] == row["sample_id"]
+        assert (row["status"], row["attempts"], row["batch_rows"]) == ("ok", 1, 2)
+        assert row["gpu_s"] == pytest.approx(2 * row["wall_s"])
+        assert row["cache"]["decisions"] == "CRCC"
+    assert to_table(rows).num_rows == 2
+
+
+def test_only_requests_that_agree_share_a_call(storage: Storage) -> None:
+    engine = FakeEngine()
+    mixed = [
+        *requests("a"),
+        dataclasses.replace(BASE, prompt="wide", width=48),
+        *requests("b"),
+    ]
+    rows = producer(engine, storage).produce(mixed)
+    assert engine.batches == [["a", "b"], ["wide"]]
+    assert [row["caption"] for row in rows] == ["a", "wide", "b"]
+
+
+def test_one_bad_row_fails_alone_after_its_attempts(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if any(request.prompt == "bad" for request in batch):
+            raise ValueError("cannot draw\nthis")
+
+    engine = FakeEngine(fault)
+    rows = producer(engine, storage).produce(requests("a", "bad", "b"))
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    bad = rows[1]
+    assert (bad["error_type"], bad["error_message"]) == ("ValueError", "cannot draw this")
+    assert (bad["attempts"], bad["video"], bad["media_bytes"]) == (3, None, 0)
+    assert engine.batches == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["b"]]
+    assert to_table(rows).num_rows == 3
+
+
+def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: Storage) -> None:
+    ledger = Ledger(storage, "run")
+    sample = requests("poison")[0]
+    for process in range(3):
+        ledger.claim([sample.sample_id], f"node/{process}")
+    engine = FakeEngine()
+    (row,) = producer(engine, storage, ledger).produce([sample])
+    assert engine.batches == []
+    assert (row["status"], row["error_type"], row["attempts"]) == ("failed", "WorkerDied", 3)
+    assert row["error_message"] == "attempt 3 on node/2 ended with the death of its process"
+
+
+def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Storage) -> None:
+    ledger = Ledger(storage, "run")
+    (first,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+    ledger.claim([first["sample_id"]], "node/1")  # began again, and its process died
+    engine = FakeEngine()
+    (row,) = producer(engine, storage, ledger).produce(requests("a"))
+    assert engine.batches == []
+    assert row == first
+    assert to_table([row]).equals(to_table([first]))
+
+
+def test_torn_media_is_made_again(storage: Storage) -> None:
+    ledger = Ledger(storage, "run")
+    sample = requests("a")[0]
+    storage.put_bytes(media_key(sample.sample_id), b"\x00\x00\x00\x18ftypmp42")
+    ledger.claim([sample.sample_id], "node/1")
+    engine = FakeEngine()
+    (row,) = producer(engine, storage, ledger).produce([sample])
+    assert engine.batches == [["a"]]
+    assert (row["status"], row["attempts"]) == ("ok", 2)
+    assert media.decode(storage.read_bytes(row["video"]["path"])).shape[0] == 5
+
+
+def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    ledger = Ledger(storage, "run")
+    with pytest.raises(EngineDiedError, match="illegal memory access"):
+        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert claim.attempts == [2]
+    assert "illegal memory access" in claim.last[0]
+
+
+def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
+    blocked = tmp_path / "out"
+    blocked.mkdir()
+    (blocked / "media").write_text("a file where the folder should be")
+    with pytest.raises(StorageError):
+        producer(FakeEngine(), Storage(str(blocked))).produce(requests("a"))
+
+
+def test_a_task_of_many_samples_makes_calls_of_batch_rows(storage: Storage) -> None:
+    engine = FakeEngine()
+    rows = producer(engine, storage).produce(requests(*"abcdefgh"))
+    assert engine.batches == [list("abc"), list("def"), list("gh")]
+    assert [row["caption"] for row in rows] == list("abcdefgh")
+
+
+def test_samples_of_a_task_that_died_later_on_are_taken_over(storage: Storage) -> None:
+    def die(batch: Sequence[SampleRequest]) -> None:
+        if any(request.prompt == "d" for request in batch):
+            raise EngineDiedError("gone")
+
+    ledger = Ledger(storage, "run")
+    with pytest.raises(EngineDiedError):
+        producer(FakeEngine(die), storage, ledger).produce(requests(*"abcd"))
+    engine = FakeEngine()
+    rows = producer(engine, storage, ledger).produce(requests(*"abcd"))
+    assert engine.batches == [["d"]]
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    assert [row["attempts"] for row in rows] == [1, 1, 1, 2]

@@ -1,0 +1,75 @@
+import io
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from pipeline.progress import Progress, Tally, duration
+from pipeline.request import SampleRequest
+from pipeline.schema import NO_CACHE, Execution, Outcome, make_row, rejected_row, to_table
+
+REQUEST = SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32, 0)
+
+
+def table(ok: int, failed: int = 0, wall_s: float = 2.0) -> pa.Table:
+    cache = dict(NO_CACHE) | {"nfe": 20, "reused": 30}
+    rows = [make_row(REQUEST, Execution("r", wall_s=wall_s), Outcome("ok", cache=cache))] * ok
+    rows += [make_row(REQUEST, Execution("r"), Outcome("failed", "E", "m"))] * failed
+    return to_table(rows)
+
+
+def test_tally_sums_rows() -> None:
+    tally = Tally()
+    tally.add(table(3, failed=1))
+    tally.add(to_table([rejected_row("x", "", "k", "demo", "r", "m")]))
+    assert (tally.ok, tally.failed, tally.rejected, tally.made) == (3, 1, 1, 4)
+    assert tally.gpu_s == pytest.approx(6.0)
+    assert tally.video_s == pytest.approx(3 * 17 / 8)
+    assert tally.reuse_ratio == pytest.approx(0.6)
+
+
+def test_eta_leaves_out_the_time_before_the_first_rows() -> None:
+    now = [0.0]
+    tally = Tally()
+    progress = Progress(10, tally, Console(file=io.StringIO()), clock=lambda: now[0])
+    assert progress.eta_s() is None
+    now[0] = 100.0  # loading
+    tally.add(table(2))
+    progress.update()
+    assert progress.eta_s() == pytest.approx(8 * 100 / 2)
+    now[0] = 110.0
+    tally.add(table(2))
+    progress.update()
+    assert progress.eta_s() == pytest.approx(6 * 10 / 2)
+
+
+def test_money_and_line() -> None:
+    tally = Tally()
+    tally.add(table(2, failed=1, wall_s=1800))
+    priced = Progress(4, tally, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
+    assert priced.money() == "$2.5000 spent"
+    assert "1 failed" in priced.line()
+    assert "3/4 clips" in priced.line()
+    assert Progress(4, tally, Console(file=io.StringIO())).money() == "1 h 00 min of device time"
+
+
+def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
+    now = [0.0]
+    out = io.StringIO()
+    tally = Tally()
+    with Progress(4, tally, Console(file=out, width=200), clock=lambda: now[0]) as progress:
+        for _ in range(4):
+            now[0] += 6.0
+            tally.add(table(1))
+            progress.update()
+    lines = out.getvalue().splitlines()
+    assert [line.split(" clips")[0] for line in lines] == ["2/4", "4/4", "4/4"]
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (18_420, "5 h 07 min")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
