@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.models.call import sampling_arguments, takes_negative_prompt
+from pipeline.models.load import networks_of
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
 from sencache import SensitivityProfile, calibrate
-
-NETWORKS = ("transformer", "transformer_2")
 
 
 def measure_profile(
@@ -58,8 +57,7 @@ def measure_profile(
             component=network,
             progress=progress,
         )
-        for network in NETWORKS
-        if pipe.components.get(network) is not None
+        for network in networks_of(pipe)
     ]
     return join_profiles(profiles)
 

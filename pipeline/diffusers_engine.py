@@ -21,7 +21,7 @@ from pipeline.caching import cache_struct, cached, from_spec
 from pipeline.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine import Clip, batch_key
 from pipeline.models.call import sampling_arguments, text_arguments
-from pipeline.models.load import load_pipeline
+from pipeline.models.load import load_pipeline, networks_of
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
@@ -60,11 +60,7 @@ class DiffusersEngine:
         self.group_size = group_size
         self._model, self._pipe, self._profile = model, pipe, profile
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
-        self._networks: list[torch.nn.Module] = [
-            pipe.components[name]
-            for name in ("transformer", "transformer_2")
-            if pipe.components.get(name) is not None
-        ]
+        self._networks = list(networks_of(pipe).values())
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """Make one clip per request in one call of the pipeline.

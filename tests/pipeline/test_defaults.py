@@ -184,7 +184,7 @@ def test_the_factory_is_small_and_needs_no_file(
     tiny_resolved: Callable[[str], ResolvedModel],
 ) -> None:
     cache = {"policy": "paper", "profile": str(wan_profile)}
-    factory = engine_factory(config(device="cpu", cache=cache), tiny_resolved(WAN))
+    factory = engine_factory(config(cache=cache), tiny_resolved(WAN), device="cpu")
     wan_profile.unlink()
     sent = pickle.dumps(factory)
     assert len(sent) < 100_000

@@ -70,8 +70,9 @@ def test_every_model_makes_clips_of_the_requested_size(
     assert clip.peak_memory_bytes > 0
 
 
-@pytest.mark.parametrize("name", HUB_MODELS)
-def test_every_model_runs_in_its_authors_precision(
+# Those of float16 models are left to a GPU: half-precision convolutions take seconds on a CPU.
+@pytest.mark.parametrize("name", [WAN, TWO_EXPERTS, "cogvideox-5b", "ltx-video"])
+def test_bfloat16_models_run_in_their_authors_precision(
     name: str, tiny_resolved: Resolve, request_for: MakeRequest
 ) -> None:
     model = tiny_resolved(name)
