@@ -185,8 +185,8 @@ class Storage:
         """
         quick = Storage(self.uri, self.options, min(self.retry_s, PROBE_RETRY_S))
         probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
-        quick._attempt("write", probe, lambda path: quick._fs.pipe_file(path, b"probe"))
-        quick.delete(probe)
+        quick._attempt("write to", "", lambda top: quick._fs.pipe_file(f"{top}/{probe}", b"probe"))
+        quick._attempt("delete from", "", lambda top: quick._fs.rm_file(f"{top}/{probe}"))
 
     @cached_property
     def _fs(self) -> Any:
@@ -209,23 +209,26 @@ class Storage:
         return str(self._fs._strip_protocol(self.uri)).rstrip("/")
 
     def _read_range(self, key: str, start: int, end: int) -> bytes:
-        return self._attempt("read", key, lambda path: self._fs.cat_file(path, start, end))
+        def read(path: str) -> bytes:
+            return bytes(self._fs.cat_file(path, start=start, end=end))
+
+        return self._attempt("read", key, read)
 
     def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
         """Call with the full path of `key`, through transient faults; word what does not pass."""
         where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
         path = f"{self._root}/{key}" if key else self._root
+
+        def passes(error: BaseException) -> bool:
+            if is_transient(error):
+                _logger.warning("cannot %s %s yet: %s", verb, where, explain(error))
+                return True
+            return False
+
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_transient),
+            retry=tenacity.retry_if_exception(passes),
             wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
             stop=tenacity.stop_before_delay(self.retry_s),
-            before_sleep=lambda state: _logger.warning(
-                "cannot %s %s yet, trying again (attempt %d): %s",
-                verb,
-                where,
-                state.attempt_number,
-                one_line(state.outcome.exception() if state.outcome else ""),
-            ),
             reraise=True,
         )
         try:
