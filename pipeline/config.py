@@ -161,7 +161,8 @@ class RunConfig(_Part):
 
     def to_yaml(self) -> str:
         """Return a YAML file that `--config` reads back to an equal configuration."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        # ASCII only: PyYAML does not escape all line breaks that it reads back as spaces.
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
 class _Flags(BaseSettings, RunConfig):

@@ -201,7 +201,7 @@ def _given(path: Sequence[str], flags: Mapping[str, Any]) -> bool:
         if not isinstance(found, Mapping) or part not in found:
             return False
         found = found[part]
-    return True
+    return not isinstance(found, Mapping)  # a section is only ever given whole by the file
 
 
 def _expected(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]) -> str:
