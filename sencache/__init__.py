@@ -10,13 +10,8 @@ remove_sencache(pipe.transformer)
 from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
 from sencache.calibrate import calibrate
 from sencache.config import SenCacheConfig
-from sencache.profile import (
-    ProfileError,
-    ProfileMetadata,
-    ProfileWarning,
-    SensitivityPoint,
-    SensitivityProfile,
-)
+from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
+from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.stats import SampleStats
 
 __all__ = [

@@ -38,7 +38,8 @@ class SenCacheConfig:
             through diffusers' ``cache_context``; what a pipeline publishes goes first.
         uncond_verdict: ``"follow"``: the unconditional branch computes and reuses when the
             conditional one does, so that the errors of the two partly cancel in the guidance.
-            ``"own"``: each branch decides by its own score.
+            ``"own"``: each branch decides by its own score, which costs models that call the
+            network once per branch a second device synchronisation a step.
 
     Raises:
         ValueError: A field has a value of no use; the message names the field and the remedy.

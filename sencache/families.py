@@ -11,7 +11,7 @@ import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.utils.torch_utils import unwrap_module
 
-from sencache.profile import Branch
+from sencache.measurement import Branch
 
 
 @dataclass(frozen=True)

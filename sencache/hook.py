@@ -16,30 +16,14 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.config import SenCacheConfig
 from sencache.families import Call, CallReader, Family
+from sencache.measurement import Branch
 from sencache.policy import SensitivityPolicy, Verdict, row_rms
-from sencache.profile import Branch, SensitivityProfile
+from sencache.profile import SensitivityProfile
 from sencache.stats import SampleStats, StatsRecorder
-from sencache.trajectory import Track, Trajectory
+from sencache.trajectory import Moment, Track, Trajectory
 
 # Only matters without a profile, where tau is read but decides nothing.
 DEFAULT_TRAIN_TIMESTEPS = 1000
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where in sampling a call is, as far as the pipeline tells.
-
-    Attributes:
-        context: Name given to ``cache_context``; None outside of one.
-        step: Index of the step, if published.
-        num_steps: Steps of the run; published, else configured, else None.
-        branches: Guidance branches in the call, in row order.
-    """
-
-    context: str | None
-    step: int | None
-    num_steps: int | None
-    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +125,7 @@ class SenCacheHook(ModelHook):
         samples = call.rows // len(moment.branches)
         trajectory = self._trajectory
         if trajectory is not None and trajectory.fits(call, samples):
-            step = trajectory.step_of(moment.context, moment.step)
+            step = trajectory.step_of(moment)
             if step is not None:
                 trajectory.enter(step)
                 return
@@ -173,23 +157,14 @@ class SenCacheHook(ModelHook):
             computed = trajectory.computed or [True] * trajectory.samples
             return Decision(computed * len(moment.branches), {})
 
-        tau = call.tau(self._train_timesteps)
-        verdicts: dict[Branch, Verdict] = {}
-        falls: list[torch.Tensor] = []
-        for branch in deciding:
-            part, track = self._part(branch, moment), trajectory.tracks[branch]
-            distance = row_rms(call.latents[part].float() - track.latents.float())
-            verdicts[branch] = self._policies[branch].judge(
-                track.memory, tau[part], distance, threshold
-            )
-            falls.append(tau[part] < track.memory.seen_tau)
+        verdicts, continues = self._judge(call, moment, deciding, threshold)
         if moment.step is not None and threshold <= 0.0:
             return Decision(everything, verdicts)  # known without asking the device
 
-        answers = torch.stack([*(verdicts[branch].compute for branch in deciding), *falls])
-        compute, fell = _halves(answers.tolist())  # the one synchronisation
-        if moment.step is None and not all(map(all, fell)):
-            # Nobody tells the step and time did not fall: the first step of another trajectory.
+        compute = torch.cat([verdicts[branch].compute for branch in deciding])
+        computed, same = torch.stack([compute, continues]).tolist()  # the one synchronisation
+        if moment.step is None and not all(same):
+            # Nobody tells the step, and time went back: the first step of another trajectory.
             self._begin(call, moment)
             return Decision(everything, {})
         if moment.num_steps is not None and trajectory.step >= moment.num_steps:
@@ -197,11 +172,27 @@ class SenCacheHook(ModelHook):
                 f"SenCacheConfig.num_inference_steps is {moment.num_steps} but the pipeline has "
                 f"come to step {trajectory.step + 1}; set it to what the pipeline is called with"
             )
-        # One verdict per deciding branch, in row order; a single one speaks for every branch.
-        blocks = (
-            compute if len(deciding) == len(moment.branches) else compute * len(moment.branches)
-        )
-        return Decision([ran for block in blocks for ran in block], verdicts)
+        if len(deciding) < len(moment.branches):  # cond speaks for all branches of the call
+            computed = computed * len(moment.branches)
+        return Decision(computed, verdicts)
+
+    def _judge(
+        self, call: Call, moment: Moment, deciding: list[Branch], threshold: float
+    ) -> tuple[dict[Branch, Verdict], torch.Tensor]:
+        """Verdict of each deciding branch, and per row whether time went on as in one run."""
+        tau = call.tau(self._train_timesteps)
+        verdicts: dict[Branch, Verdict] = {}
+        continues: list[torch.Tensor] = []
+        for branch in deciding:
+            part, track = self._part(branch, moment), self._current.tracks[branch]
+            distance = row_rms(call.latents[part].float() - track.latents.float())
+            verdicts[branch] = self._policies[branch].judge(
+                track.memory, tau[part], distance, threshold
+            )
+            # Equal times are no sign of a new run, because samplers round them, except at the
+            # start: a run that raised at its first step is followed by that very time.
+            continues.append((tau[part] <= track.memory.seen_tau) & (tau[part] < track.start_tau))
+        return verdicts, torch.cat(continues)
 
     def _evaluate(
         self,
@@ -238,7 +229,9 @@ class SenCacheHook(ModelHook):
             part, policy = self._part(branch, moment), self._policies[branch]
             latents, verdict = call.latents[part], decision.verdicts.get(branch)
             if verdict is None:
-                trajectory.tracks[branch] = Track(latents.clone(), policy.begin(tau[part]))
+                trajectory.tracks[branch] = Track(
+                    latents.clone(), policy.begin(tau[part]), tau[part]
+                )
             else:
                 track = trajectory.tracks[branch]
                 keep = verdict.compute.view(-1, *[1] * (latents.ndim - 1))
@@ -258,8 +251,3 @@ class SenCacheHook(ModelHook):
         samples = self._current.samples
         first = moment.branches.index(branch) * samples
         return slice(first, first + samples)
-
-
-def _halves(answers: list[list[bool]]) -> tuple[list[list[bool]], list[list[bool]]]:
-    middle = len(answers) // 2
-    return answers[:middle], answers[middle:]

@@ -7,17 +7,41 @@ from dataclasses import dataclass, field
 import torch
 
 from sencache.families import Call
+from sencache.measurement import Branch
 from sencache.policy import RowMemory
-from sencache.profile import Branch
 from sencache.stats import StatsRecorder
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in sampling a call is, as far as the pipeline tells.
+
+    Attributes:
+        context: Name given to ``cache_context``; None outside of one.
+        step: Index of the step, if published.
+        num_steps: Steps of the run; published, else configured, else None.
+        branches: Guidance branches in the call, in row order.
+    """
+
+    context: str | None
+    step: int | None
+    num_steps: int | None
+    branches: tuple[Branch, ...]
 
 
 @dataclass
 class Track:
-    """A branch that decides: its latents and memory at each row's last computed step."""
+    """A branch that decides.
+
+    Attributes:
+        latents: Latents of each row at its last computed step.
+        memory: What else the policy remembers of that step.
+        start_tau: Time of the trajectory's first step, shape [samples].
+    """
 
     latents: torch.Tensor
     memory: RowMemory
+    start_tau: torch.Tensor
 
 
 @dataclass
@@ -56,19 +80,17 @@ class Trajectory:
             and latents.device == self.device
         )
 
-    def step_of(self, context: str | None, published: int | None) -> int | None:
+    def step_of(self, moment: Moment) -> int | None:
         """The step a call belongs to, or None if it belongs to another trajectory.
 
-        Args:
-            context: Name of the call's context.
-            published: Step index from the pipeline, if it tells. Without it, a context that
-                comes again begins the next step.
+        Where the pipeline does not tell, a context that comes again begins the next step.
         """
-        if published is None:
-            return self.step + 1 if context in self.done else self.step
-        if published < self.step or (published == self.step and context in self.done):
+        again = moment.context in self.done
+        if moment.step is None:
+            return self.step + 1 if again else self.step
+        if moment.step < self.step or (moment.step == self.step and again):
             return None
-        return published
+        return moment.step
 
     def enter(self, step: int) -> None:
         """Move to a step."""

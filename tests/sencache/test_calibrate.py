@@ -155,6 +155,9 @@ def test_errors_tell_what_is_missing() -> None:
         measure(pipe, batch_size=0)
     with pytest.raises(ProfileError, match="at least 2"):
         measure(pipe, call_kwargs={"num_inference_steps": 2})
+    pipe.transformer_2 = LinearTransformer(1.0, 1.0)  # type: ignore[attr-defined]
+    with pytest.raises(ProfileError, match="its transformer_2 at fewer than two steps"):
+        measure(pipe, component="transformer_2")
     with pytest.raises(ValueError, match="does not know the transformer class"):
         calibrate(pipe, ["a"], model="t")
     apply_sencache(pipe.transformer, SenCacheConfig(policy="none"), family=LINEAR)

@@ -234,6 +234,14 @@ def test_steps_need_not_be_published() -> None:
         assert all(torch.equal(left[name], right[name]) for name in right)
 
 
+def test_timesteps_that_round_to_one_number_do_not_split_a_run() -> None:
+    config = SenCacheConfig(epsilon=1.4, strict_fraction=0.0, num_inference_steps=6)
+    transformer, handle = cached(config)
+    for step, tau in enumerate([1.0, 0.9, 0.9, 0.9, 0.8, 0.8]):
+        transformer(latents([0.1], step), torch.tensor([1000 * tau]), torch.zeros(1))
+    assert decisions(handle) == ["CRRRCC"]
+
+
 def test_an_unknown_number_of_steps_is_told_on_the_first_call() -> None:
     transformer, _ = cached(SenCacheConfig())
     with pytest.raises(ValueError, match=r"set SenCacheConfig\.num_inference_steps"):

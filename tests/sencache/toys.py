@@ -18,12 +18,8 @@ from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
 from sencache.families import Family
-from sencache.profile import (
-    Branch,
-    ProfileMetadata,
-    SensitivityPoint,
-    SensitivityProfile,
-)
+from sencache.measurement import Branch, ProfileMetadata, SensitivityPoint
+from sencache.profile import SensitivityProfile
 
 CHANNELS, TEXT_TOKENS, TEXT_DIM = 4, 6, 16
 
