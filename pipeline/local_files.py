@@ -36,7 +36,7 @@ class LocalFiles(LocalFileSystem):
 
     def find(self, path: str, **kwargs: Any) -> dict[str, dict[str, Any]]:
         """Map every file below `path` to its size; {} where nothing is there."""
-        return {name: {"type": "file", "size": size} for name, size in _walk(path)}
+        return {name: {"type": "file", "size": size} for name, size in _walk(path or "/")}
 
 
 @contextlib.contextmanager

@@ -263,6 +263,7 @@ def test_locate_splits_folder_and_name(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_root_folder_is_a_storage(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
+    assert Storage("/").list(f"{tmp_path}/a".lstrip("/")) == [Entry(f"{tmp_path}/a".lstrip("/"), 1)]
     assert Storage("/").read_bytes(f"{tmp_path}/a".lstrip("/")) == b"1"
     assert failure(lambda: Storage("/").read_bytes("absent")) == "cannot read /absent: not found"
 
