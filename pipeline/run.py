@@ -147,7 +147,8 @@ def _generate(
     """Run the requests on the cluster and yield their rows as they come, in any order."""
     if not tables:
         return
-    with cluster.connected():
+    # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
+    with cluster.connected(), _interruptible():
         groups = cluster.plan_groups(config.device, config.parallel.degree, config.replicas)
         factory = factory or engine_factory(
             config,
@@ -180,7 +181,11 @@ def _generate(
         with Progress(
             total, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
         ) as progress:
-            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for table in dataset.iter_batches(
+                batch_size=None,
+                batch_format="pyarrow",
+                prefetch_batches=0,  # a row held back here is a row that a crash makes again
+            ):
                 yield table
                 progress.update()
 
