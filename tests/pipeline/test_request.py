@@ -75,6 +75,8 @@ def test_a_given_seed_moves_with_the_copy() -> None:
     assert [build(copy, seed=5).seed for copy in range(3)] == [5, 6, 7]
     based = dataclasses.replace(DEFAULTS, seed=100)
     assert build_request({"prompt": "p"}, based, "f:1", 2).seed == 102
+    with pytest.raises(RowRejectedError, match="seed is 9223372036854775807, outside"):
+        build(1, seed=2**63 - 1)
 
 
 def test_a_row_overrides_the_defaults_field_by_field() -> None:
