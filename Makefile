@@ -38,4 +38,4 @@ lock: $(STAMP)  ## resolve pyproject.toml afresh into constraints.txt
 	$(BIN)/python infra/lock.py $(VENV)/lock.json > constraints.txt
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV)

@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:  # before anything was made
+        return EXIT_INTERRUPTED
+    if config.dry_run:
+        return 0
     if report.interrupted:
         return EXIT_INTERRUPTED
     return 0 if report.failed_fraction <= config.max_failed_fraction else EXIT_FAILED

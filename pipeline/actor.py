@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
 from pipeline.ledger import Claim, Ledger
 from pipeline.produce import EngineDiedError, Producer
 from pipeline.request import SampleRequest
@@ -36,26 +37,44 @@ class RemoteLedger:
         self._handle = handle
 
     @classmethod
-    def start(cls, storage: Storage, run_id: str, *, forget: bool) -> RemoteLedger:
+    def start(
+        cls, storage: Storage, run_id: str, *, max_attempts: int, forget: bool
+    ) -> RemoteLedger:
         """Start the ledger on the driver's own node, where spot kills do not reach it.
 
         It restarts by itself and reads back what it had written.
+
+        Raises:
+            StorageError: The attempts of earlier runs cannot be read.
         """
+        Ledger(storage, run_id, max_attempts=max_attempts, forget=forget)  # say it here, at once
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor = ray.remote(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         )(Ledger)
-        return cls(actor.remote(storage, run_id, forget=forget))
+        return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
 
     def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
         """Record attempts; returns only when they are recorded."""
         return ray.get(self._handle.claim.remote(list(sample_ids), where))
 
-    def note(self, sample_ids: Sequence[str], reason: str) -> None:
-        """Record a reason; returns only when it is recorded, since the caller may die next."""
-        ray.get(self._handle.note.remote(list(sample_ids), reason))
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
+        """Record an error; returns only when it is recorded, since the caller may die next."""
+        ray.get(self._handle.note.remote(list(sample_ids), kind, reason))
+
+    def release(self, sample_ids: Sequence[str]) -> None:
+        """Take an attempt back; not waited for (calls of one worker arrive in order)."""
+        self._handle.release.remote(list(sample_ids))
+
+    def complain(self, text: str) -> None:
+        """Leave a text for the driver; returns when it is there."""
+        ray.get(self._handle.complain.remote(text))
+
+    def complaint(self) -> str:
+        """What a worker left, "" if nothing."""
+        return ray.get(self._handle.complaint.remote())
 
     def finish(self, sample_ids: Sequence[str]) -> None:
         """Drop finished samples; not waited for (calls of one worker arrive in order)."""
@@ -72,18 +91,24 @@ class GroupActor:
         ledger: RemoteLedger,
         run_id: str,
         batch_rows: int,
-        max_attempts: int,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
-        self._producer = Producer(
-            factory(), storage, ledger, run_id, batch_rows=batch_rows, max_attempts=max_attempts
-        )
+        self._ledger = ledger
+        try:
+            engine = factory()
+        except UserError as error:
+            ledger.complain(str(error))
+            raise
+        self._producer = Producer(engine, storage, ledger, run_id, batch_rows=batch_rows)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a block of requests to a table of output rows, one each, in order."""
         requests = [SampleRequest.from_json(text) for text in batch[REQUEST_COLUMN].to_pylist()]
         try:
             return to_table(self._producer.produce(requests))
+        except UserError as error:
+            self._ledger.complain(str(error))
+            raise
         except EngineDiedError as error:
             # An actor that raises is not restarted, and this one's device context is lost; only
             # the end of the process makes Ray start a fresh one and run the task again there.

@@ -20,6 +20,7 @@ from sencache import (
     SampleStats,
     SenCacheConfig,
     SensitivityProfile,
+    UnknownTransformerError,
     apply_sencache,
     remove_sencache,
 )
@@ -84,11 +85,11 @@ def cached(
         for network in networks:
             try:
                 handle = apply_sencache(network, config, profile)
-            except ValueError as error:
+            except UnknownTransformerError as error:
                 if config.may_reuse:
                     raise UserError(f"{error}; --cache.policy none runs without a cache") from error
-                counter = _StepCounter(rows)
-                hook = network.register_forward_pre_hook(counter, with_kwargs=True)
+                counter = _CallCounter(rows, config.num_inference_steps or 0)
+                hook = network.register_forward_pre_hook(counter)
                 stack.callback(hook.remove)
                 sources.append(counter.stats)
             else:
@@ -97,22 +98,26 @@ def cached(
         yield sources
 
 
-class _StepCounter:
-    """Counts the steps of a network that runs at every step: calls with a new timestep."""
+class _CallCounter:
+    """Counts the calls of a network that computes every step.
 
-    def __init__(self, rows: int) -> None:
-        self._rows, self._steps, self._last = rows, 0, math.nan
+    A step makes one call, or one per guidance branch. Timesteps do not tell steps apart: rounded to
+    bfloat16, neighbours can be equal.
+    """
 
-    def __call__(
-        self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        now = float(kwargs["timestep"].flatten()[0])
-        self._steps += now != self._last
-        self._last = now
+    def __init__(self, rows: int, steps: int) -> None:
+        self._rows, self._steps, self._calls = rows, steps, 0
+
+    def __call__(self, network: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        self._calls += 1
 
     def stats(self) -> list[SampleStats]:
+        if not self._calls or self._calls % self._steps:
+            raise RuntimeError(
+                f"the network was called {self._calls} times in a run of {self._steps} steps"
+            )
         one = SampleStats("none", "", self._steps, 0, "C" * self._steps, None, None, 0.0)
-        return [one] * self._rows if self._steps else []
+        return [one] * self._rows
 
 
 def cache_struct(parts: Sequence[SampleStats], steps: int) -> dict[str, Any]:

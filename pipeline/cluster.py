@@ -54,11 +54,18 @@ def connected() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+        try:
+            ray.init(logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: no Ray cluster to join there "
+                f"({str(error).splitlines()[0]}); unset it to run on this machine alone, or submit "
+                "with `ray job submit --address`"
+            ) from error
     else:
         ray.init(
             address="local",
-            num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            num_cpus=max(MIN_LOGICAL_CPUS, len(os.sched_getaffinity(0))),
             include_dashboard=False,
             logging_level=logging.ERROR,
         )
@@ -70,7 +77,11 @@ def connected() -> Iterator[None]:
 
 
 def plan_groups(
-    device: Literal["auto", "cpu", "cuda"], degree: int, replicas: int | Literal["auto"]
+    device: Literal["auto", "cpu", "cuda"],
+    degree: int,
+    replicas: int | Literal["auto"],
+    *,
+    tasks: int,
 ) -> Groups:
     """Decide device, resources and number of groups from what the connected cluster has.
 
@@ -78,6 +89,7 @@ def plan_groups(
         device: `auto` takes GPUs if the cluster has any.
         degree: Ranks per group.
         replicas: Groups, or `auto` to fill the cluster as it is now.
+        tasks: Tasks of the run; a group without a task would load a model for nothing.
 
     Raises:
         UserError: The cluster cannot hold one group.
@@ -91,11 +103,12 @@ def plan_groups(
                 "use a smaller degree, add nodes, or set --device cpu"
             )
         fit = gpus // degree
-        groups = Groups("cuda", fit if replicas == "auto" else replicas, degree, 1)
+        # No CPUs: on a node with as many GPUs as CPUs, Ray Data's own tasks would find none left.
+        groups = Groups("cuda", min(fit, tasks) if replicas == "auto" else replicas, degree, 0)
     else:
         share = CPUS_PER_RANK * degree
         fit = max(1, (cpus - 1) // share)  # one CPU stays free for Ray Data's own tasks
-        groups = Groups("cpu", fit if replicas == "auto" else replicas, 0, share)
+        groups = Groups("cpu", min(fit, tasks) if replicas == "auto" else replicas, 0, share)
         if cpus <= share:
             raise UserError(
                 f"a group needs {share} CPUs and Ray Data one more, the cluster has {cpus}: "

@@ -62,13 +62,13 @@ def contact_sheet(storage: Storage, rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _cell(storage: Storage, row: Mapping[str, Any]) -> Image.Image:
     frames = media.decode(storage.read_bytes(row["video"]["path"]))
     chosen = frames[np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)]
-    height = round(CELL_WIDTH * chosen.shape[1] / chosen.shape[2])
+    height = max(1, round(CELL_WIDTH * chosen.shape[1] / chosen.shape[2]))
     font = ImageFont.load_default(size=12)
     cell = Image.new("RGB", (FRAMES * CELL_WIDTH + (FRAMES - 1) * GAP, height + 20), PAPER)
     for index, frame in enumerate(chosen):
         picture = Image.fromarray(frame).resize((CELL_WIDTH, height), Image.Resampling.LANCZOS)
         cell.paste(picture, (index * (CELL_WIDTH + GAP), 20))
-    caption = textwrap.shorten(row["caption"], CAPTION_CHARS, placeholder=" …")
+    caption = textwrap.shorten(row["caption"], CAPTION_CHARS, placeholder=" ...")
     # The built-in font is Latin only: anything else would raise instead of drawing.
     caption = caption.encode("latin-1", "replace").decode("latin-1")
     ImageDraw.Draw(cell).text((0, 2), caption, fill=INK, font=font)

@@ -33,6 +33,11 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     Raises:
         UserError: A setting that this model cannot follow; the text names the flag.
     """
+    if config.parallel.degree > 1:
+        raise UserError(
+            f"--parallel.degree {config.parallel.degree}: {model.spec.name} is not split over "
+            "devices by this version; use --parallel.degree 1 and more --replicas"
+        )
     profile = load_profile(config.cache, model)
     template = _template(config, model, cache_spec(config.cache, profile))
     if profile is not None:
@@ -60,13 +65,8 @@ def engine_factory(
         threads: CPU threads of torch in the actor; 0 leaves them.
 
     Raises:
-        UserError: The sensitivity profile cannot be used, or the model would have to be split.
+        UserError: The sensitivity profile cannot be used.
     """
-    if config.parallel.degree > 1:
-        raise UserError(
-            f"--parallel.degree {config.parallel.degree}: {model.spec.name} is not split over "
-            "devices by this version; use --parallel.degree 1 and more --replicas"
-        )
     from pipeline.diffusers_engine import load_engine
 
     profile = load_profile(config.cache, model)

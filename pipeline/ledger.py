@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 
+from pipeline.errors import StorageError
 from pipeline.storage import Storage
 
 SUFFIX = ".attempts.json"
@@ -26,12 +27,16 @@ class Entry:
 
     Attributes:
         attempts: Attempts begun.
+        alone: One of them was made alone, not in a batch.
         where: Node and process of the latest attempt.
-        reason: What the worker said of the latest attempt before it gave up, "" if it could not.
+        kind: Type of the error that ended it, "" if its process died without a word.
+        reason: Its text.
     """
 
     attempts: int = 0
+    alone: bool = False
     where: str = ""
+    kind: str = ""
     reason: str = ""
 
 
@@ -40,38 +45,50 @@ class Claim:
     """Answer to a worker that wants to run a batch.
 
     Attributes:
-        granted: The attempt is recorded; run the batch in one engine call.
+        granted: The attempt is recorded; run it. If not: a batch must be claimed one by one, and a
+            single sample has used up its attempts.
         attempts: Attempts begun so far per sample, this one included where granted.
-        last: What is known of the previous attempt per sample, "" for a first one.
+        kind: Type of the error that ended the previous attempt of the first sample.
+        reason: What is known of that attempt, "" if there was none.
     """
 
     granted: bool
-    attempts: list[int] = field(default_factory=list)
-    last: list[str] = field(default_factory=list)
+    attempts: list[int]
+    kind: str
+    reason: str
 
 
 class Ledger:
     """Counts attempts; survives workers in memory and its own death through storage."""
 
-    def __init__(self, storage: Storage, run_id: str, *, forget: bool = False) -> None:
+    def __init__(
+        self, storage: Storage, run_id: str, *, max_attempts: int, forget: bool = False
+    ) -> None:
         """Open the ledger of an output prefix.
 
         Args:
             storage: The output prefix.
             run_id: Names this run's file, `runs/{run_id}.attempts.json`.
+            max_attempts: Attempts per sample. One of them is always made alone, so that a sample
+                is not given up for what a neighbour in its batch did.
             forget: Start from zero: failed samples get their attempts back (`--retry-failed`).
+
+        Raises:
+            StorageError: The attempts of earlier runs cannot be read.
         """
         self._storage = storage
         self._key = f"runs/{run_id}{SUFFIX}"
+        self._max_attempts = max_attempts
         self._entries: dict[str, Entry] = {}
+        self._complaint = ""
         own = storage.exists(self._key)  # true only after a restart of this very ledger
         if own or not forget:
             keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
             for key in [self._key] if forget else keys:
-                for sample_id, saved in json.loads(storage.read_bytes(key)).items():
-                    entry = self._entries.setdefault(sample_id, Entry())
-                    if saved["attempts"] > entry.attempts:
-                        self._entries[sample_id] = Entry(**saved)
+                for sample_id, entry in _load(storage, key).items():
+                    known = self._entries.get(sample_id, Entry())
+                    if entry.attempts > known.attempts:
+                        self._entries[sample_id] = entry
 
     def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
         """Ask to run samples together, before the first of them starts.
@@ -83,27 +100,46 @@ class Ledger:
             sample_ids: The batch.
             where: Node and process that ask, for the error message of a later failure.
 
-        Returns:
-            The claim. A batch of one is always granted.
+        A claim that is not granted changes nothing.
         """
         entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
-        last = [_describe(entry) for entry in entries]
-        if len(entries) > 1 and any(entry.attempts for entry in entries):
-            return Claim(False, [entry.attempts for entry in entries], last)
-        again = False
+        alone = len(entries) == 1
+        kind, reason = entries[0].kind, _describe(entries[0])
+        begun = [entry.attempts for entry in entries]
+        used_up = alone and entries[0].alone and begun[0] >= self._max_attempts
+        if used_up or (not alone and any(begun)):
+            return Claim(False, begun, kind, reason)
         for entry in entries:
-            again |= entry.attempts > 0
             entry.attempts += 1
-            entry.where, entry.reason = where, ""
-        if again:
+            entry.alone |= alone
+            entry.where, entry.kind, entry.reason = where, "", ""
+        if any(begun):
             self._save()
-        return Claim(True, [entry.attempts for entry in entries], last)
+        return Claim(True, [entry.attempts for entry in entries], kind, reason)
 
-    def note(self, sample_ids: Sequence[str], reason: str) -> None:
-        """Record why the latest attempt of these samples ended, while the worker still can."""
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
+        """Record which error ended the latest attempt, while the worker still can."""
         for sample_id in sample_ids:
             if sample_id in self._entries:
+                self._entries[sample_id].kind = kind
                 self._entries[sample_id].reason = reason
+
+    def release(self, sample_ids: Sequence[str]) -> None:
+        """Take back the attempt of a batch that raised: its samples are made one by one now."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].attempts -= 1
+
+    def complain(self, text: str) -> None:
+        """Keep what a worker says of a fault that stops the run and is no sample's.
+
+        Ray drops the cause of an error on its way to the driver; this is the way round.
+        """
+        self._complaint = self._complaint or text
+
+    def complaint(self) -> str:
+        """The first such text, "" if there is none."""
+        return self._complaint
 
     def finish(self, sample_ids: Sequence[str]) -> None:
         """Forget samples that have their final row."""
@@ -112,16 +148,27 @@ class Ledger:
 
     def _save(self) -> None:
         suspects = {
-            sample_id: {"attempts": e.attempts, "where": e.where, "reason": e.reason}
-            for sample_id, e in self._entries.items()
-            if e.attempts > 1
+            sample_id: asdict(entry)
+            for sample_id, entry in self._entries.items()
+            if entry.attempts > 1
         }
         self._storage.put_bytes(self._key, json.dumps(suspects, sort_keys=True).encode())
+
+
+def _load(storage: Storage, key: str) -> dict[str, Entry]:
+    try:
+        saved = json.loads(storage.read_bytes(key))
+        return {sample_id: Entry(**fields) for sample_id, fields in saved.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{storage.uri}/{key} is damaged ({error}); move it away, at worst a sample that kills "
+            "its process gets its attempts again"
+        ) from error
 
 
 def _describe(entry: Entry) -> str:
     if not entry.attempts:
         return ""
-    if entry.reason:
-        return f"attempt {entry.attempts} on {entry.where}: {entry.reason}"
+    if entry.kind:
+        return entry.reason
     return f"attempt {entry.attempts} on {entry.where} ended with the death of its process"

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from pipeline import media
 from pipeline.engine import Clip, Engine, batch_key
-from pipeline.errors import StorageError
+from pipeline.errors import UserError
 from pipeline.ledger import Claim
 from pipeline.request import SampleRequest
-from pipeline.schema import Execution, Outcome, make_row, media_key
+from pipeline.schema import Execution, Outcome, make_row, media_key, to_table
 from pipeline.storage import Storage
 
 MAX_MESSAGE_CHARS = 2000
@@ -36,8 +36,12 @@ class Attempts(Protocol):
         """See `Ledger.claim`."""
         ...
 
-    def note(self, sample_ids: Sequence[str], reason: str) -> None:
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
         """See `Ledger.note`."""
+        ...
+
+    def release(self, sample_ids: Sequence[str]) -> None:
+        """See `Ledger.release`."""
         ...
 
     def finish(self, sample_ids: Sequence[str]) -> None:
@@ -60,7 +64,6 @@ class Producer:
         run_id: str,
         *,
         batch_rows: int,
-        max_attempts: int,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -70,14 +73,12 @@ class Producer:
             ledger: Where attempts are recorded before they begin.
             run_id: Goes into every row.
             batch_rows: Most samples in one engine call.
-            max_attempts: Attempts after which a sample becomes a failed row.
         """
         self._engine = engine
         self._storage = storage
         self._ledger = ledger
         self._run_id = run_id
         self._batch_rows = batch_rows
-        self._max_attempts = max_attempts
         self._where = f"{socket.gethostname()}/{os.getpid()}"
 
     def produce(self, requests: Sequence[SampleRequest]) -> list[dict[str, Any]]:
@@ -90,7 +91,8 @@ class Producer:
         Raises:
             EngineDiedError: The engine is beyond use (lost CUDA context, dead rank). The attempt is
                 recorded; the process should exit so that the task runs again elsewhere.
-            StorageError: The output prefix cannot be written; no sample is to blame.
+            UserError: The engine cannot serve these settings, or the output prefix cannot be
+                written; no sample is to blame and the run must stop.
         """
         batches: dict[tuple[object, ...], list[SampleRequest]] = {}
         for request in requests:
@@ -108,36 +110,33 @@ class Producer:
             return [self._alone(batch[0])]
         ids = [request.sample_id for request in batch]
         claim = self._ledger.claim(ids, self._where)
-        if not claim.granted:
-            return [self._alone(request) for request in batch]
-        try:
-            return self._attempt(batch, claim.attempts)
-        except (EngineDiedError, StorageError):
-            raise
-        except Exception as error:  # noqa: BLE001 - any fault of a batch is settled row by row
-            self._ledger.note(ids, _short(error))
-            return [self._alone(request) for request in batch]
+        if claim.granted:
+            try:
+                return self._attempt(batch, claim.attempts)
+            except (EngineDiedError, UserError):
+                raise
+            except Exception:  # noqa: BLE001 - any fault of a batch is settled row by row
+                self._ledger.release(ids)
+        # Outside the handler: an exception in flight would keep the batch's device memory alive.
+        return [self._alone(request) for request in batch]
 
     def _alone(self, request: SampleRequest) -> dict[str, Any]:
         """Make one sample, attempt after attempt, until it is ok or its attempts are used up."""
         ids = [request.sample_id]
-        kind, reason = "", ""
         while True:
             claim = self._ledger.claim(ids, self._where)
-            attempt = claim.attempts[0]
-            if attempt > 1 and (row := self._stored(request)) is not None:
+            begun = claim.attempts[0]
+            if (begun > 1 or not claim.granted) and (row := self._stored(request)) is not None:
                 return row
-            if attempt > self._max_attempts:
-                outcome = Outcome("failed", kind or "WorkerDied", reason or claim.last[0])
-                execution = self._execution(batch_rows=1, attempts=self._max_attempts)
-                return make_row(request, execution, outcome)
+            if not claim.granted:
+                outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
+                return make_row(request, self._execution(batch_rows=1, attempts=begun), outcome)
             try:
-                return self._attempt([request], [attempt])[0]
-            except (EngineDiedError, StorageError):
+                return self._attempt([request], [begun])[0]
+            except (EngineDiedError, UserError):
                 raise
             except Exception as error:  # noqa: BLE001 - it becomes the row's error
-                kind, reason = type(error).__name__, _short(error)
-                self._ledger.note(ids, reason)
+                self._ledger.note(ids, type(error).__name__, _short(error))
 
     def _attempt(
         self, batch: Sequence[SampleRequest], attempts: Sequence[int]
@@ -147,7 +146,8 @@ class Producer:
             clips = self._engine.generate(batch)
         except Exception as error:
             if _is_fatal(error):
-                self._ledger.note([request.sample_id for request in batch], _short(error))
+                ids = [request.sample_id for request in batch]
+                self._ledger.note(ids, type(error).__name__, _short(error))
                 raise EngineDiedError(_short(error)) from error
             raise
         wall = (time.monotonic() - began) / len(batch)
@@ -172,12 +172,11 @@ class Producer:
         data = self._storage.read_bytes(key)
         try:
             row = media.read_row(data)
-        except ValueError:
+            row["created_at"] = datetime.datetime.fromisoformat(row["created_at"])
+            to_table([row])
+        except (ValueError, KeyError, TypeError, OSError):
             return None  # not ours, or not whole: the attempt makes it again and replaces it
-        if row.get("sample_id") != request.sample_id:
-            return None
-        row["created_at"] = datetime.datetime.fromisoformat(row["created_at"])
-        return _with_media(row, data)
+        return _with_media(row, data) if row["sample_id"] == request.sample_id else None
 
     def _execution(
         self, batch_rows: int, attempts: int, wall_s: float = 0.0, clip: Clip | None = None

@@ -104,12 +104,16 @@ class Progress:
             console=console,
         )
         self._task = self._bar.add_task("clips", total=total)
-        self._live = Live(self._screen(), console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            get_renderable=self._screen, console=console, refresh_per_second=2, transient=True
+        )
 
     def __enter__(self) -> Progress:
         """Start the display."""
         if self._console.is_terminal:
             self._live.start()
+        else:
+            self._console.print(f"loading the model, then {self._total} clips", highlight=False)
         return self
 
     def __exit__(
@@ -128,9 +132,7 @@ class Progress:
         now = self._clock()
         if self._first is None and self._tally.made:
             self._first = (now, self._tally.made)
-        if self._console.is_terminal:
-            self._live.update(self._screen())
-        elif now - self._said >= LOG_EVERY_S:
+        if not self._console.is_terminal and now - self._said >= LOG_EVERY_S:
             self._said = now
             self._console.print(self.line(), highlight=False)
 

@@ -7,12 +7,10 @@ Data's; all bookkeeping that must survive a crash is in the output prefix.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, Never
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -27,6 +25,7 @@ from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.intake import Intake
+from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.manifest import Manifest, State, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
@@ -89,7 +88,11 @@ def run(
         UserError: Bad configuration, input or output prefix, before any device is taken; or an
             output prefix that stops working midway.
     """
-    console = console or Console()
+    with interruptible():
+        return _run(config, factory, console or Console())
+
+
+def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunReport:
     storage = Storage(config.output)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved)
@@ -111,27 +114,33 @@ def run(
     )
     shown: list[dict[str, Any]] = []
     state: State = "error"
+    problem = ""
     try:
         rejected = _rejected_table(intake, resolved, report.run_id)
         sink.add(rejected)
         report.tally.add(rejected)
-        made = _generate(config, resolved, factory, storage, report, tables, console)
-        with _interruptible(), closing(made):
-            for table in made:
-                sink.add(table)
-                report.tally.add(table)
-                shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
+        if tables:
+            made = _generate(config, resolved, factory, storage, report, tables, console)
+            with closing(made):
+                for table in made:
+                    sink.add(table)
+                    report.tally.add(table)
+                    shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
         state = "done"
-    except KeyboardInterrupt:
+    except STOPPED:
         state, report.interrupted = "interrupted", True
-    except ray.exceptions.RayError as error:
-        _raise_cause(error)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise
     finally:
-        sink.flush()
-        manifest.end(storage, state, asdict(report.tally))
-    if config.contact_sheet and shown:
-        storage.put_bytes(CONTACT_SHEET_KEY, contact_sheet(storage, shown))
+        with uninterrupted():
+            try:
+                sink.flush()
+            finally:
+                manifest.end(storage, state, asdict(report.tally), problem)
     say_result(console, config, report.tally, report.interrupted)
+    if config.contact_sheet and shown and not report.interrupted:
+        _draw(storage, shown, console)
     return report
 
 
@@ -145,20 +154,26 @@ def _generate(
     console: Console,
 ) -> Generator[pa.Table, None, None]:
     """Run the requests on the cluster and yield their rows as they come, in any order."""
-    if not tables:
-        return
     # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
-    with cluster.connected(), _interruptible():
-        groups = cluster.plan_groups(config.device, config.parallel.degree, config.replicas)
+    with cluster.connected(), interruptible():
+        total = sum(table.num_rows for table in tables)
+        batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
+        task_rows = batch_rows * config.batches_per_task
+        groups = cluster.plan_groups(
+            config.device, config.parallel.degree, config.replicas, tasks=-(-total // task_rows)
+        )
         factory = factory or engine_factory(
             config,
             resolved,
             device=groups.device,
             threads=groups.num_cpus if groups.device == "cpu" else 0,
         )
-        batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
-        task_rows = batch_rows * config.batches_per_task
-        ledger = RemoteLedger.start(storage, report.run_id, forget=config.retry_failed)
+        ledger = RemoteLedger.start(
+            storage,
+            report.run_id,
+            max_attempts=config.max_attempts,
+            forget=config.retry_failed,
+        )
         dataset = ray.data.from_arrow(tables).repartition(target_num_rows_per_block=task_rows)
         dataset = dataset.map_batches(
             GroupActor,
@@ -168,7 +183,6 @@ def _generate(
                 "ledger": ledger,
                 "run_id": report.run_id,
                 "batch_rows": batch_rows,
-                "max_attempts": config.max_attempts,
             },
             batch_size=task_rows,
             batch_format="pyarrow",
@@ -177,17 +191,22 @@ def _generate(
             num_gpus=groups.num_gpus or None,
             num_cpus=groups.num_cpus,
         )
-        total = sum(table.num_rows for table in tables)
-        with Progress(
+        progress = Progress(
             total, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
-        ) as progress:
-            for table in dataset.iter_batches(
-                batch_size=None,
-                batch_format="pyarrow",
-                prefetch_batches=0,  # a row held back here is a row that a crash makes again
-            ):
-                yield table
-                progress.update()
+        )
+        try:
+            with progress:
+                for table in dataset.iter_batches(
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    prefetch_batches=0,  # a row held back here is a row that a crash makes again
+                ):
+                    yield table
+                    progress.update()
+        except ray.exceptions.RayError as error:
+            if text := ledger.complaint():
+                raise UserError(text) from error
+            raise
 
 
 def _request_tables(intake: Intake) -> Iterator[pa.Table]:
@@ -225,28 +244,9 @@ def _presentable(table: pa.Table, room: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["status"] == "ok"][:room]
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a stopped job, a spot notice) end the run as Ctrl-C does: state kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
-        return
-
-    def stop(number: int, frame: object) -> Never:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+def _draw(storage: Storage, rows: list[dict[str, Any]], console: Console) -> None:
+    """Draw the contact sheet; it is a view of the run, so it cannot make the run fail."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _raise_cause(error: BaseException) -> Never:
-    """Raise what went wrong inside a worker as itself if a person can act on it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            raise cause from error
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    raise error
+        storage.put_bytes(CONTACT_SHEET_KEY, contact_sheet(storage, rows))
+    except Exception as error:  # noqa: BLE001 - said, and the dataset is complete without it
+        console.print(f"no contact sheet: {type(error).__name__}: {error}", highlight=False)

@@ -26,7 +26,9 @@ def say_input(
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
     console.print(" · ".join(parts), highlight=False)
-    if not counts.pending:
+    if config.dry_run:
+        console.print("Dry run: nothing was made.", highlight=False)
+    elif not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
 
 

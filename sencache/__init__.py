@@ -10,6 +10,7 @@ remove_sencache(pipe.transformer)
 from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
 from sencache.calibrate import calibrate
 from sencache.config import SenCacheConfig
+from sencache.families import UnknownTransformerError
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.stats import SampleStats
@@ -23,6 +24,7 @@ __all__ = [
     "SenCacheHandle",
     "SensitivityPoint",
     "SensitivityProfile",
+    "UnknownTransformerError",
     "apply_sencache",
     "calibrate",
     "remove_sencache",

@@ -71,11 +71,15 @@ WAN = Family(
 FAMILIES: tuple[Family, ...] = (WAN,)
 
 
+class UnknownTransformerError(ValueError):
+    """The transformer is of a class that no family lists."""
+
+
 def family_of(transformer: torch.nn.Module) -> Family:
     """The family of a transformer, by the names of its class and their bases.
 
     Raises:
-        ValueError: None of them is known.
+        UnknownTransformerError: None of them is known.
     """
     cls = type(unwrap_module(transformer))
     names = {base.__name__ for base in cls.__mro__}
@@ -83,7 +87,9 @@ def family_of(transformer: torch.nn.Module) -> Family:
         if names.intersection(family.classes):
             return family
     known = ", ".join(name for family in FAMILIES for name in family.classes)
-    raise ValueError(f"SenCache does not know the transformer class {cls.__name__}; known: {known}")
+    raise UnknownTransformerError(
+        f"SenCache does not know the transformer class {cls.__name__}; known: {known}"
+    )
 
 
 @dataclass(frozen=True)

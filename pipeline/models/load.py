@@ -40,6 +40,7 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
         StorageError: A mirror cannot be read.
     """
     import diffusers
+    import torch
     import transformers
 
     diffusers.utils.logging.disable_progress_bar()
@@ -53,13 +54,19 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
             use_safetensors=True,
             **at,
         )
-    except (OSError, ValueError) as error:
+        pipe.to(device)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{model.spec.name} does not fit into the memory of {device}: use a GPU with more, or "
+            "a smaller --dtype"
+        ) from error
+    except Exception as error:  # torn, foreign or mismatched files raise a dozen different types
         raise UserError(_explain(model, error)) from error
     pipe.set_progress_bar_config(disable=True)
     if model.spec.family == "hunyuan_video":
         # As the authors' example: 129 frames of 1280x720 decoded at once crowd out the network.
         pipe.vae.enable_tiling()
-    return pipe.to(device)
+    return pipe
 
 
 def networks_of(pipe: Any) -> dict[str, torch.nn.Module]:

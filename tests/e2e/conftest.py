@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.e2e.services import REPOSITORY, RayCluster, free_port, tool
 
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
 
 

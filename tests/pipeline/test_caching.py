@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from pipeline.caching import cache_struct, cached, from_spec, to_spec
 from pipeline.errors import UserError
 from pipeline.request import CacheSpec
 from pipeline.schema import CACHE_TYPE
-from sencache import SampleStats, SenCacheConfig
+from sencache import SampleStats, SenCacheConfig, apply_sencache
 
 
 def stats(decisions: str, predicted: float | None, actual: float | None) -> SampleStats:
@@ -83,12 +84,34 @@ class Unknown(torch.nn.Module):
 
 def test_an_unknown_network_is_counted_and_left_as_it_was() -> None:
     network = Unknown()
-    with cached([network], SenCacheConfig(policy="none"), None, rows=2) as sources:
-        for time in (9.0, 9.0, 5.0):  # two branches of one step, then the next step
-            network(timestep=torch.tensor([time, time]))
+    uncached = SenCacheConfig(policy="none", num_inference_steps=3)
+    with cached([network], uncached, None, rows=2) as sources:
         (source,) = sources
-        assert [sample.decisions for sample in source()] == ["CC", "CC"]
+        for time in (9.0, 9.0, 9.0, 9.0, 5.0):  # steps that bfloat16 rounds to one timestep
+            network(timestep=torch.tensor([time, time]))
+        with pytest.raises(RuntimeError, match="5 times in a run of 3 steps"):
+            source()
+        network(timestep=torch.tensor([5.0, 5.0]))  # two branches in each of three steps
+        assert [sample.decisions for sample in source()] == ["CCC", "CCC"]
     assert not network._forward_pre_hooks
+
+
+def test_a_cache_that_is_already_on_is_not_taken_for_an_unknown_network() -> None:
+    network = diffusers.WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=8,
+        num_layers=1,
+        rope_max_seq_len=16,
+    )
+    apply_sencache(network, SenCacheConfig(policy="none", num_inference_steps=3))
+    uncached = SenCacheConfig(policy="none", num_inference_steps=3)
+    with pytest.raises(ValueError, match="already"), cached([network], uncached, None, rows=1):
+        pass
 
 
 def test_an_unknown_network_cannot_be_cached(profile: Any) -> None:

@@ -17,9 +17,9 @@ def have(monkeypatch: pytest.MonkeyPatch, **resources: float) -> None:
         ({"CPU": 4.0}, ("auto", 1, "auto"), Groups("cpu", 1, 0, 2)),
         ({"CPU": 9.0}, ("auto", 1, "auto"), Groups("cpu", 4, 0, 2)),
         ({"CPU": 9.0}, ("cpu", 2, "auto"), Groups("cpu", 2, 0, 4)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 1, "auto"), Groups("cuda", 8, 1, 1)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 3, "auto"), Groups("cuda", 2, 3, 1)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("cuda", 2, 3), Groups("cuda", 3, 2, 1)),
+        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 1, "auto"), Groups("cuda", 8, 1, 0)),
+        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 3, "auto"), Groups("cuda", 2, 3, 0)),
+        ({"CPU": 64.0, "GPU": 8.0}, ("cuda", 2, 3), Groups("cuda", 3, 2, 0)),
         ({"CPU": 5.0, "GPU": 8.0}, ("cpu", 1, "auto"), Groups("cpu", 2, 0, 2)),
     ],
 )
@@ -30,7 +30,7 @@ def test_groups_fill_the_cluster(
     expected: Groups,
 ) -> None:
     have(monkeypatch, **resources)
-    assert plan_groups(*arguments) == expected
+    assert plan_groups(*arguments, tasks=100) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,10 @@ def test_what_does_not_fit_is_said_with_numbers(
 ) -> None:
     have(monkeypatch, **resources)
     with pytest.raises(UserError, match=message):
-        plan_groups(*arguments)
+        plan_groups(*arguments, tasks=100)
+
+
+def test_no_group_is_started_without_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, CPU=64.0, GPU=8.0)
+    assert plan_groups("auto", 1, "auto", tasks=3).replicas == 3
+    assert plan_groups("cpu", 1, "auto", tasks=1).replicas == 1

@@ -195,4 +195,4 @@ def test_the_factory_is_small_and_needs_no_file(
 
 def test_a_split_model_is_refused_rather_than_run_whole() -> None:
     with pytest.raises(UserError, match=r"--parallel\.degree 2"):
-        engine_factory(config(parallel={"degree": 2}), resolve_model(WAN))
+        request_defaults(config(parallel={"degree": 2}), resolve_model(WAN))

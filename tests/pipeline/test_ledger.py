@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import StorageError
 from pipeline.ledger import Ledger
 from pipeline.storage import Storage
 
@@ -14,8 +15,12 @@ def storage() -> Storage:
     return Storage(f"memory://ledger-{uuid.uuid4().hex}")
 
 
+def ledger_of(storage: Storage, run_id: str, *, forget: bool = False) -> Ledger:
+    return Ledger(storage, run_id, max_attempts=10, forget=forget)
+
+
 def test_an_attempt_is_counted_before_it_runs_and_forgotten_when_finished(storage: Storage) -> None:
-    ledger = Ledger(storage, "r1")
+    ledger = ledger_of(storage, "r1")
     assert ledger.claim(["a"], "n/1").attempts == [1]
     assert ledger.claim(["a"], "n/2").attempts == [2]
     ledger.finish(["a"])
@@ -23,7 +28,7 @@ def test_an_attempt_is_counted_before_it_runs_and_forgotten_when_finished(storag
 
 
 def test_a_batch_with_a_history_is_refused_and_counts_nothing(storage: Storage) -> None:
-    ledger = Ledger(storage, "r1")
+    ledger = ledger_of(storage, "r1")
     assert ledger.claim(["a", "b"], "n/1").granted
     again = ledger.claim(["a", "b", "c"], "n/2")
     assert not again.granted
@@ -31,17 +36,60 @@ def test_a_batch_with_a_history_is_refused_and_counts_nothing(storage: Storage) 
     assert ledger.claim(["c"], "n/2").attempts == [1]
 
 
-def test_the_last_attempt_is_described_by_its_reason_or_as_a_death(storage: Storage) -> None:
-    ledger = Ledger(storage, "r1")
-    ledger.claim(["a"], "node-7/41")
+def test_the_last_attempt_is_described_by_its_error_or_as_a_death(storage: Storage) -> None:
+    ledger = ledger_of(storage, "r1")
+    assert ledger.claim(["a"], "node-7/41").reason == ""
     second = ledger.claim(["a"], "node-7/42")
-    assert second.last == ["attempt 1 on node-7/41 ended with the death of its process"]
-    ledger.note(["a"], "out of memory")
-    assert ledger.claim(["a"], "x/1").last == ["attempt 2 on node-7/42: out of memory"]
+    assert second.reason == "attempt 1 on node-7/41 ended with the death of its process"
+    ledger.note(["a"], "ValueError", "cannot draw")
+    third = ledger.claim(["a"], "x/1")
+    assert (third.kind, third.reason) == ("ValueError", "cannot draw")
+
+
+def test_attempts_are_used_up_and_then_nothing_changes_any_more(storage: Storage) -> None:
+    ledger = Ledger(storage, "r1", max_attempts=2)
+    for expected in (1, 2):
+        claim = ledger.claim(["a"], "n/1")
+        assert (claim.granted, claim.attempts) == (True, [expected])
+        ledger.note(["a"], "ValueError", "cannot draw")
+    for _ in range(2):
+        claim = ledger.claim(["a"], "n/9")
+        assert (claim.granted, claim.attempts) == (False, [2])
+        assert (claim.kind, claim.reason) == ("ValueError", "cannot draw")
+
+
+def test_no_sample_is_given_up_for_what_its_batch_did(storage: Storage) -> None:
+    ledger = Ledger(storage, "r1", max_attempts=1)
+    ledger.claim(["a", "b"], "n/1")  # the process dies
+    assert not ledger.claim(["a", "b"], "n/2").granted
+    assert ledger.claim(["a"], "n/2").granted
+    assert not ledger.claim(["a"], "n/3").granted
+
+
+def test_a_batch_that_raised_costs_its_samples_nothing(storage: Storage) -> None:
+    ledger = Ledger(storage, "r1", max_attempts=1)
+    ledger.claim(["a", "b"], "n/1")
+    ledger.release(["a", "b"])
+    assert ledger.claim(["a"], "n/1").attempts == [1]
+    assert storage.list() == []
+
+
+def test_the_first_complaint_is_kept(storage: Storage) -> None:
+    ledger = ledger_of(storage, "r1")
+    assert ledger.complaint() == ""
+    ledger.complain("disk full")
+    ledger.complain("and another thing")
+    assert ledger.complaint() == "disk full"
+
+
+def test_a_damaged_file_is_named(storage: Storage) -> None:
+    storage.put_bytes("runs/r0.attempts.json", b"{")
+    with pytest.raises(StorageError, match=r"r0\.attempts\.json is damaged"):
+        ledger_of(storage, "r1")
 
 
 def test_nothing_is_written_while_nothing_dies(storage: Storage) -> None:
-    ledger = Ledger(storage, "r1")
+    ledger = ledger_of(storage, "r1")
     for number in range(50):
         ledger.claim([str(number)], "n/1")
         ledger.finish([str(number)])
@@ -49,11 +97,11 @@ def test_nothing_is_written_while_nothing_dies(storage: Storage) -> None:
 
 
 def test_deaths_survive_the_ledger_itself_and_later_runs(storage: Storage) -> None:
-    first = Ledger(storage, "r1")
+    first = ledger_of(storage, "r1")
     first.claim(["poison"], "n/1")
     first.claim(["poison"], "n/2")
-    assert Ledger(storage, "r1").claim(["poison"], "n/3").attempts == [3]
-    assert Ledger(storage, "r2").claim(["poison"], "n/3").attempts == [4]
+    assert ledger_of(storage, "r1").claim(["poison"], "n/3").attempts == [3]
+    assert ledger_of(storage, "r2").claim(["poison"], "n/3").attempts == [4]
     saved = json.loads(storage.read_bytes("runs/r1.attempts.json"))
     assert saved["poison"]["attempts"] == 3
 
@@ -61,22 +109,22 @@ def test_deaths_survive_the_ledger_itself_and_later_runs(storage: Storage) -> No
 def test_retry_failed_gives_attempts_back_but_not_after_a_restart_of_its_own(
     storage: Storage,
 ) -> None:
-    old = Ledger(storage, "r1")
+    old = ledger_of(storage, "r1")
     for _ in range(3):
         old.claim(["poison"], "n/1")
-    fresh = Ledger(storage, "r2", forget=True)
+    fresh = ledger_of(storage, "r2", forget=True)
     assert fresh.claim(["poison"], "n/1").attempts == [1]
     fresh.claim(["poison"], "n/1")
-    restarted = Ledger(storage, "r2", forget=True)
+    restarted = ledger_of(storage, "r2", forget=True)
     assert restarted.claim(["poison"], "n/1").attempts == [3]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=20))
 def test_single_claims_agree_with_a_counter(events: list[tuple[str, bool]]) -> None:
-    ledger = Ledger(Storage(f"memory://ledger-{uuid.uuid4().hex}"), "r")
+    ledger = ledger_of(Storage(f"memory://ledger-{uuid.uuid4().hex}"), "r")
     counts: dict[str, int] = {}
     for sample_id, finishes in events:
-        counts[sample_id] = counts.get(sample_id, 0) + 1
+        counts[sample_id] = min(10, counts.get(sample_id, 0) + 1)
         assert ledger.claim([sample_id], "n/1").attempts == [counts[sample_id]]
         if finishes:
             ledger.finish([sample_id])

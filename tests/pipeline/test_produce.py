@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline import media
 from pipeline.engine import Clip
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, UserError
 from pipeline.ledger import Ledger
 from pipeline.produce import EngineDiedError, Producer
 from pipeline.request import SampleRequest
@@ -60,9 +61,11 @@ def storage() -> Storage:
 
 
 def producer(engine: FakeEngine, storage: Storage, ledger: Ledger | None = None) -> Producer:
-    return Producer(
-        engine, storage, ledger or Ledger(storage, "run"), "run", batch_rows=3, max_attempts=3
-    )
+    return Producer(engine, storage, ledger or ledger_of(storage), "run", batch_rows=3)
+
+
+def ledger_of(storage: Storage, max_attempts: int = 3) -> Ledger:
+    return Ledger(storage, "run", max_attempts=max_attempts)
 
 
 def test_ok_rows_describe_the_stored_media(storage: Storage) -> None:
@@ -108,12 +111,12 @@ def test_one_bad_row_fails_alone_after_its_attempts(storage: Storage) -> None:
     bad = rows[1]
     assert (bad["error_type"], bad["error_message"]) == ("ValueError", "cannot draw this")
     assert (bad["attempts"], bad["video"], bad["media_bytes"]) == (3, None, 0)
-    assert engine.batches == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["b"]]
+    assert engine.batches == [["a", "bad", "b"], ["a"], *[["bad"]] * 3, ["b"]]
     assert to_table(rows).num_rows == 3
 
 
 def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: Storage) -> None:
-    ledger = Ledger(storage, "run")
+    ledger = ledger_of(storage)
     sample = requests("poison")[0]
     for process in range(3):
         ledger.claim([sample.sample_id], f"node/{process}")
@@ -125,7 +128,7 @@ def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: S
 
 
 def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Storage) -> None:
-    ledger = Ledger(storage, "run")
+    ledger = ledger_of(storage)
     (first,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
     ledger.claim([first["sample_id"]], "node/1")  # began again, and its process died
     engine = FakeEngine()
@@ -136,7 +139,7 @@ def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Stor
 
 
 def test_torn_media_is_made_again(storage: Storage) -> None:
-    ledger = Ledger(storage, "run")
+    ledger = ledger_of(storage)
     sample = requests("a")[0]
     storage.put_bytes(media_key(sample.sample_id), b"\x00\x00\x00\x18ftypmp42")
     ledger.claim([sample.sample_id], "node/1")
@@ -151,12 +154,12 @@ def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -
     def fault(batch: Sequence[SampleRequest]) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    ledger = Ledger(storage, "run")
+    ledger = ledger_of(storage)
     with pytest.raises(EngineDiedError, match="illegal memory access"):
         producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
-    assert claim.attempts == [2]
-    assert "illegal memory access" in claim.last[0]
+    assert (claim.attempts, claim.kind) == ([2], "RuntimeError")
+    assert "illegal memory access" in claim.reason
 
 
 def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
@@ -179,7 +182,7 @@ def test_samples_of_a_task_that_died_later_on_are_taken_over(storage: Storage) -
         if any(request.prompt == "d" for request in batch):
             raise EngineDiedError("gone")
 
-    ledger = Ledger(storage, "run")
+    ledger = ledger_of(storage)
     with pytest.raises(EngineDiedError):
         producer(FakeEngine(die), storage, ledger).produce(requests(*"abcd"))
     engine = FakeEngine()
@@ -187,3 +190,37 @@ def test_samples_of_a_task_that_died_later_on_are_taken_over(storage: Storage) -
     assert engine.batches == [["d"]]
     assert [row["status"] for row in rows] == ["ok"] * 4
     assert [row["attempts"] for row in rows] == [1, 1, 1, 2]
+
+
+def test_one_attempt_is_enough_for_the_innocent(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if any(request.prompt == "bad" for request in batch):
+            raise ValueError("no")
+
+    ledger = ledger_of(storage, max_attempts=1)
+    rows = producer(FakeEngine(fault), storage, ledger).produce(requests("a", "bad", "b"))
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert [row["attempts"] for row in rows] == [1, 1, 1]
+
+
+def test_settings_that_no_sample_is_to_blame_for_stop_the_run(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        raise UserError("the profile does not fit")
+
+    engine = FakeEngine(fault)
+    with pytest.raises(UserError, match="does not fit"):
+        producer(engine, storage).produce(requests("a", "b"))
+    assert engine.batches == [["a", "b"]]
+
+
+def test_a_batch_is_retried_after_its_exception_is_gone(storage: Storage) -> None:
+    seen: list[BaseException | None] = []
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        seen.append(sys.exc_info()[1])
+        if len(batch) > 1:
+            raise MemoryError("too large together")
+
+    rows = producer(FakeEngine(fault), storage).produce(requests("a", "b"))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert seen == [None, None, None]

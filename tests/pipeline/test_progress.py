@@ -62,7 +62,8 @@ def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
             now[0] += 6.0
             tally.add(table(1))
             progress.update()
-    lines = out.getvalue().splitlines()
+    first, *lines = out.getvalue().splitlines()
+    assert first == "loading the model, then 4 clips"
     assert [line.split(" clips")[0] for line in lines] == ["2/4", "4/4", "4/4"]
     assert "\x1b" not in out.getvalue()
 

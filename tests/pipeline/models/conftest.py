@@ -22,7 +22,6 @@ from pipeline.models.resolve import resolve_model
 from pipeline.models.sampler import sampler_name
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
-from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
@@ -263,26 +262,3 @@ def request_for() -> Callable[..., SampleRequest]:
         return SampleRequest(**(fields | changes))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def profile() -> SensitivityProfile:
-    """A profile of some Wan whose every step is equally sensitive."""
-    metadata = ProfileMetadata(
-        model="wan2.1-t2v-1.3b",
-        revision="",
-        family="wan",
-        sampler="UniPCMultistepScheduler",
-        shift=8.0,
-        num_train_timesteps=1000,
-        num_inference_steps=5,
-        guidance_scale=3.0,
-        height=64,
-        width=64,
-        num_frames=9,
-        dtype="float32",
-        num_clips=1,
-        network_evaluations=1,
-    )
-    points = tuple(SensitivityPoint(tau, 1.0, 0.0, 1.0, 0.0) for tau in (1.0, 0.5, 0.0))
-    return SensitivityProfile(metadata, {"cond": points, "uncond": points})

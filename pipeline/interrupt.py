@@ -1,0 +1,43 @@
+"""SIGINT and SIGTERM: stop a run so that what is finished is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Never
+
+STOPPED = (KeyboardInterrupt, SystemExit)
+"""What a signal raises: ours the first; Ray's own handler, while `ray.init` runs, the second."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> Never:
+        raise KeyboardInterrupt
+
+    with _handled({signal.SIGTERM: stop, signal.SIGINT: stop}):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore both signals: for the seconds in which finished rows are being written."""
+    with _handled({signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}):
+        yield
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, signal._HANDLER]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread, and only it may set handlers
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

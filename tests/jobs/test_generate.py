@@ -1,0 +1,127 @@
+"""Bad input of the main job: one clear line on stderr, exit code 2, no traceback, nothing made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from jobs.generate import main
+
+
+class _WrongCredentials(BaseHTTPRequestHandler):
+    """An S3 server that knows no access key."""
+
+    def _deny(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _deny  # noqa: N815
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def denying_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _WrongCredentials)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-that-must-not-be-shown")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "p.txt").write_text("a red circle moving left\n")
+    (tmp_path / "p.csv").write_text("name,text_of_clip\n1,a cat\n")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "p.doc").write_text("a cat")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "bad.yaml").write_text("prompts: [p.txt\noutput: out\n")
+    (tmp_path / "unknown.yaml").write_text("prompts: p.txt\noutput: out\nguidance: 3\n")
+    (tmp_path / "weights").mkdir()
+    return tmp_path
+
+
+CASES = {
+    "missing file": (["--prompts", "{folder}/nope.txt"], ["nope.txt"]),
+    "empty file": (["--prompts", "{folder}/empty.txt"], ["empty.txt"]),
+    "unknown format": (["--prompts", "{folder}/p.doc"], ["p.doc", ".parquet"]),
+    "damaged file": (["--prompts", "{folder}/torn.parquet"], ["torn.parquet"]),
+    "unknown column": (
+        ["--prompts", "{folder}/p.csv", "--prompt-column", "caption_en"],
+        ["caption_en", "text_of_clip"],
+    ),
+    "unknown model": (["--model", "wan2.1-t2v-1.3"], ["wan2.1-t2v-1.3", "wan2.1-t2v-1.3b"]),
+    "unknown flag": (["--max-atempts", "3"], ["--max-atempts", "--max-attempts"]),
+    "bad YAML": (["--config", "{folder}/bad.yaml"], ["bad.yaml", "line"]),
+    "unknown field": (["--config", "{folder}/unknown.yaml"], ["unknown.yaml", "guidance"]),
+    "missing config": (["--config", "{folder}/nope.yaml"], ["nope.yaml"]),
+    "not a number": (["--sampling.width", "wide"], ["--sampling.width"]),
+    "out of range": (["--max-failed-fraction", "1.5"], ["--max-failed-fraction"]),
+    "no such policy": (["--cache.policy", "magic"], ["--cache.policy", "none", "paper"]),
+    "unwritable output": (["--output", "{folder}/p.txt/out"], ["p.txt"]),
+    "size": (["--sampling.width", "70"], ["70", "use 64 or 80"]),
+    "frames": (["--sampling.num-frames", "16"], ["use 13 or 17"]),
+    "no weights": (["--model-path", "{folder}/weights"], ["weights", "model_index.json"]),
+    "no profile": (["--model", "cogvideox-2b"], ["profile", "--cache.policy none"]),
+    "degree": (["--parallel.degree", "2", "--cache.policy", "none"], ["--parallel.degree 2"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_and_exit_code_2(
+    case: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, expected = CASES[case]
+    given = [flag.format(folder=folder) for flag in flags]
+    if "--prompts" not in given:
+        given += ["--prompts", str(folder / "p.txt")]
+    if "--output" not in given:
+        given += ["--output", str(folder / "out")]
+    assert main(given) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    for text in expected:
+        assert text in error
+    assert not list(folder.glob("out/**/*.mp4"))
+
+
+def test_required_settings_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "--prompts" in capsys.readouterr().err
+
+
+def test_wrong_credentials_are_named_and_not_shown(
+    denying_s3: None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--prompts", str(folder / "p.txt"), "--output", "s3://bucket/out"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: s3://bucket/out")
+    assert "InvalidAccessKeyId" in error or "credentials" in error
+    assert "secret-that-must-not-be-shown" not in error
+
+
+def test_help_fits_two_screens(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 100
+    assert "--cache.epsilon" in " ".join(lines)
