@@ -189,4 +189,5 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> Samp
         max_sequence_length=pick("max_sequence_length"),
         seed=0,
         cache=cache,
+        dtype=config.dtype,
     )

@@ -71,4 +71,5 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.max_sequence_length,
         request.cache,
         request.adapters,
+        request.dtype,
     )

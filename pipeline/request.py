@@ -62,6 +62,7 @@ class SampleRequest:
         seed: Seed of the initial noise.
         cache: Caching policy, parameters and profile hash.
         adapters: LoRA adapters, `uri@weight`, in order.
+        dtype: Torch dtype name that the user forced, "" for the model's own on its device.
         source_key: Where the row came from, `file:row`; not part of the identity.
     """
 
@@ -80,6 +81,7 @@ class SampleRequest:
     seed: int
     cache: CacheSpec = CacheSpec()
     adapters: tuple[str, ...] = ()
+    dtype: str = ""
     source_key: str = ""
 
     def identity(self) -> dict[str, Any]:
