@@ -93,14 +93,16 @@ def _overhead(options: argparse.Namespace, console: Console) -> list[dict[str, A
     from pipeline.benchmarks.overhead import measure_overhead
 
     table = Table(title=f"pipeline cost beyond the engine, {options.samples} samples, {_cpu()}")
-    for heading in ("samples per Ray task", "run s", "of that start s", "ms per sample"):
+    headings = ("samples per engine call", "per Ray task", "run s", "start s", "ms per sample")
+    for heading in headings:
         table.add_column(heading, justify="right")
     results = []
-    for batches_per_task in (1, 16):
-        r = measure_overhead(options.samples, batches_per_task)
+    for batch_rows, batches_per_task in ((1, 1), (1, 16), (16, 1)):
+        r = measure_overhead(options.samples, batch_rows, batches_per_task)
         results.append(asdict(r) | {"ms_per_sample": r.ms_per_sample})
         table.add_row(
-            f"{r.batches_per_task}",
+            f"{r.batch_rows}",
+            f"{r.batch_rows * r.batches_per_task}",
             f"{r.total_s:.1f}",
             f"{r.start_s:.1f}",
             f"{r.ms_per_sample:.2f}",

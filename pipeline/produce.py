@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ from pipeline.ledger import Claim
 from pipeline.request import SampleRequest
 from pipeline.schema import Execution, Outcome, make_row, media_key, to_table
 from pipeline.storage import Storage
+
+STORE_THREADS = 8
+"""Clips of a batch are encoded and stored side by side: most of that time is waiting."""
 
 MAX_MESSAGE_CHARS = 2000
 """Error text kept in a row; a CUDA traceback can be far longer than the row is worth."""
@@ -79,6 +83,8 @@ class Producer:
         self._ledger = ledger
         self._run_id = run_id
         self._batch_rows = batch_rows
+        self._pool = ThreadPoolExecutor(STORE_THREADS)
+        self._folder = tempfile.TemporaryDirectory(prefix="clips-")
         self._where = f"{socket.gethostname()}/{os.getpid()}"
 
     def produce(self, requests: Sequence[SampleRequest]) -> list[dict[str, Any]]:
@@ -151,18 +157,21 @@ class Producer:
                 raise EngineDiedError(_short(error)) from error
             raise
         wall = (time.monotonic() - began) / len(batch)
-        return [
-            self._store(request, clip, self._execution(len(batch), attempt, wall, clip))
-            for request, clip, attempt in zip(batch, clips, attempts, strict=True)
+        executions = [
+            self._execution(len(batch), attempt, wall, clip)
+            for clip, attempt in zip(clips, attempts, strict=True)
         ]
+        return list(self._pool.map(self._store, batch, clips, executions))
 
     def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> dict[str, Any]:
         row = make_row(request, execution, Outcome("ok", cache=clip.cache))
-        with tempfile.TemporaryDirectory(prefix="clip-") as folder:
-            path = Path(folder) / "clip.mp4"
+        path = Path(self._folder.name) / f"{request.sample_id}.mp4"
+        try:
             media.encode(clip.frames, request.fps, row, path)
             self._storage.put_file(media_key(request.sample_id), path)
             return _with_media(row, path.read_bytes())
+        finally:
+            path.unlink(missing_ok=True)
 
     def _stored(self, request: SampleRequest) -> dict[str, Any] | None:
         """Take over the mp4 of an attempt that died after it had stored one."""

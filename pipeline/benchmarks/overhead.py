@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.engine import Clip
+from pipeline.errors import UserError
 from pipeline.request import SampleRequest
 from pipeline.run import run
 from pipeline.schema import NO_CACHE
@@ -45,13 +46,15 @@ class Overhead:
 
     Attributes:
         samples: Samples made.
-        batches_per_task: Engine calls, of one sample each, per Ray task.
+        batch_rows: Samples per engine call.
+        batches_per_task: Engine calls per Ray task.
         total_s: Wall seconds of the whole run, start of Ray and actors included.
         start_s: Wall seconds of the same run over one sample.
         ms_per_sample: (total - start) / samples.
     """
 
     samples: int
+    batch_rows: int
     batches_per_task: int
     total_s: float
     start_s: float
@@ -62,21 +65,26 @@ class Overhead:
         return (self.total_s - self.start_s) / (self.samples - 1) * 1000
 
 
-def measure_overhead(samples: int, batches_per_task: int) -> Overhead:
+def measure_overhead(samples: int, batch_rows: int, batches_per_task: int) -> Overhead:
     """Run `samples` samples, and one sample, through the whole pipeline on a private cluster.
 
     Args:
-        samples: Samples of the long run, at least 2.
+        samples: Samples of the long run.
+        batch_rows: Samples per engine call.
         batches_per_task: Engine calls per Ray task.
 
     Raises:
+        UserError: Fewer than 2 samples.
         RuntimeError: A sample did not end ok; the time would mean nothing.
     """
-    start_s = _timed(1, batches_per_task)
-    return Overhead(samples, batches_per_task, _timed(samples, batches_per_task), start_s)
+    if samples < 2:
+        raise UserError(f"--samples {samples}: at least 2 are needed")
+    start_s = _timed(1, batch_rows, batches_per_task)
+    total_s = _timed(samples, batch_rows, batches_per_task)
+    return Overhead(samples, batch_rows, batches_per_task, total_s, start_s)
 
 
-def _timed(samples: int, batches_per_task: int) -> float:
+def _timed(samples: int, batch_rows: int, batches_per_task: int) -> float:
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
         prompts = Path(folder) / "prompts.txt"
         prompts.write_text("".join(f"prompt number {n}\n" for n in range(samples)))
@@ -85,7 +93,7 @@ def _timed(samples: int, batches_per_task: int) -> float:
                 "prompts": str(prompts),
                 "output": str(Path(folder) / "out"),
                 "cache": {"policy": "none"},
-                "batch_rows": 1,
+                "batch_rows": batch_rows,
                 "batches_per_task": batches_per_task,
                 "replicas": 1,
                 "contact_sheet": False,
