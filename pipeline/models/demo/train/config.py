@@ -91,5 +91,5 @@ def default_config() -> TrainConfig:
             save_every=250,
             seed=2,
         ),
-        decoder=LoopConfig(steps=600, batch=3, learning_rate=8e-4, seed=3),
+        decoder=LoopConfig(steps=400, batch=3, learning_rate=8e-4, seed=3),
     )
