@@ -41,7 +41,10 @@ class Family:
     channel_dim: int = 1
 
     def branches(self, context: str | None) -> tuple[Branch, ...]:
-        """Branches of a call, in row order. A call without a context is one without guidance.
+        """Branches of a call, in row order.
+
+        A call without a context is taken as one of a loop without guidance; a loop that calls the
+        network twice per step without contexts is refused where its calls are judged.
 
         Raises:
             ValueError: The context's name is not one of this family.
@@ -123,9 +126,8 @@ class Call:
             timestep = timestep.flatten(1).amax(1)
         return timestep.expand(self.rows)
 
-    def select(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The arguments for a subset of the rows."""
-        index = torch.tensor(rows, device=self.latents.device)
+    def select(self, index: torch.Tensor) -> dict[str, Any]:
+        """The arguments for a subset of the rows, given by a :func:`row_index`."""
         chosen = dict(self.arguments)
         for name in self.family.per_row:
             value = chosen.get(name)
@@ -138,6 +140,15 @@ class Call:
         if self.arguments.get("return_dict", True):
             return Transformer2DModelOutput(sample=sample)
         return (sample,)
+
+
+def row_index(rows: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Row numbers on a device, for gather and scatter.
+
+    From pinned memory on CUDA: an ordinary copy would let the host wait for the device.
+    """
+    on_cuda = device.type == "cuda"
+    return torch.tensor(rows, pin_memory=on_cuda).to(device, non_blocking=on_cuda)
 
 
 class CallReader:

@@ -20,6 +20,7 @@ import torch
 from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.families import Call, CallReader, Family
+from sencache.judging import unnamed_branches
 from sencache.measurement import Branch, dtype_name
 from sencache.policy import row_rms
 
@@ -65,6 +66,8 @@ class CalibrationHook(ModelHook):
         context = self.state_manager._context
         name = context.name if context else None
         branches = self._family.branches(name)
+        if name is None and None in self._before:
+            self._refuse_repeated(self._before[None][0], call)
         if not self._before or name == next(iter(self._before)):
             self._on_step()  # the first context to be called marks the steps
         output = self.fn_ref.original_forward(*args, **kwargs)
@@ -83,6 +86,12 @@ class CalibrationHook(ModelHook):
         self._before = {}
         self.state_manager.reset()
         return module
+
+    def _refuse_repeated(self, before: Call, now: Call) -> None:
+        """Raise ValueError where a call without a context is the same step's second."""
+        same_time = before.tau(self._num_train_timesteps).equal(now.tau(self._num_train_timesteps))
+        if same_time and before.latents.equal(now.latents):
+            raise ValueError(unnamed_branches())
 
     def _measure(
         self, before: Call, output: torch.Tensor, now: Call, branches: tuple[Branch, ...]

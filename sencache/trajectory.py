@@ -37,11 +37,14 @@ class Track:
         latents: Latents of each row at its last computed step.
         memory: What else the policy remembers of that step.
         start_tau: Time of the trajectory's first step, shape [samples].
+        seen: Latents of the latest call, kept only where calls have no context: the same again
+            would be another branch of guidance.
     """
 
     latents: torch.Tensor
     memory: RowMemory
     start_tau: torch.Tensor
+    seen: torch.Tensor | None = None
 
 
 @dataclass
@@ -52,11 +55,14 @@ class Trajectory:
         samples: Samples in the batch.
         shape, dtype, device: Of one row's latents; others mean another trajectory.
         stats: Statistics of the samples; outlives the trajectory.
+        num_steps: Steps of the run, if known; another number means another trajectory.
         step: Index of the current step.
         done: Contexts that have been called at the current step; None is a call without one.
         outputs: Last output of each context, every row at its own last computed step.
         tracks: The deciding branches.
         computed: Verdict per sample at the current step, as decided by the cond branch.
+        computed_at: Step at which each row of a context was last computed.
+        cond_computed_at: The same for the samples of the cond branch.
     """
 
     samples: int
@@ -64,11 +70,17 @@ class Trajectory:
     dtype: torch.dtype
     device: torch.device
     stats: StatsRecorder
+    num_steps: int | None
     step: int
     done: set[str | None] = field(default_factory=set)
     outputs: dict[str | None, torch.Tensor] = field(default_factory=dict)
     tracks: dict[Branch, Track] = field(default_factory=dict)
     computed: list[bool] | None = None
+    computed_at: dict[str | None, list[int]] = field(default_factory=dict)
+    cond_computed_at: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cond_computed_at = [-1] * self.samples
 
     def fits(self, call: Call, samples: int) -> bool:
         """Whether a call's latents look like those of this trajectory."""
@@ -83,16 +95,35 @@ class Trajectory:
     def step_of(self, moment: Moment) -> int | None:
         """The step a call belongs to, or None if it belongs to another trajectory.
 
-        Where the pipeline does not tell, a context that comes again begins the next step.
+        A published step that is neither the current nor the next one is of another run, where one
+        was broken off. Where the pipeline does not tell, a context that comes again begins the
+        next step.
         """
+        if moment.num_steps != self.num_steps:
+            return None
         again = moment.context in self.done
         if moment.step is None:
             return self.step + 1 if again else self.step
-        if moment.step < self.step or (moment.step == self.step and again):
-            return None
-        return moment.step
+        if moment.step == self.step + 1 or (moment.step == self.step and not again):
+            return moment.step
+        return None
 
     def enter(self, step: int) -> None:
         """Move to a step."""
         if step != self.step:
             self.step, self.done, self.computed = step, set(), None
+
+    def part(self, branch: Branch, moment: Moment) -> slice:
+        """Rows of a branch in a call that holds several, one block of rows after another."""
+        first = moment.branches.index(branch) * self.samples
+        return slice(first, first + self.samples)
+
+    def note(self, moment: Moment, computed: list[bool]) -> None:
+        """Remember which rows of a call the network computed at the current step."""
+        before = self.computed_at.get(moment.context, [-1] * len(computed))
+        steps = [self.step if ran else at for ran, at in zip(computed, before, strict=True)]
+        self.computed_at[moment.context] = steps
+        self.done.add(moment.context)
+        if "cond" in moment.branches:
+            part = self.part("cond", moment)
+            self.computed, self.cond_computed_at = computed[part], steps[part]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sencache.families import WAN, CallReader, family_of
+from sencache.families import WAN, CallReader, family_of, row_index
 from tests.sencache.toys import CHANNELS, LinearTransformer, embeddings, tiny_wan
 
 
@@ -37,7 +37,7 @@ def test_select_takes_rows_of_every_per_row_argument_and_leaves_the_rest() -> No
         (latents, torch.tensor([3, 2, 1])),
         {"encoder_hidden_states": embeddings([0, 1, 2]), "attention_kwargs": options},
     )
-    chosen = call.select([2, 0])
+    chosen = call.select(row_index([2, 0], latents.device))
     assert torch.equal(chosen["hidden_states"], latents[[2, 0]])
     assert chosen["timestep"].tolist() == [1, 3]
     assert torch.equal(chosen["encoder_hidden_states"], embeddings([2, 0]))
@@ -50,7 +50,7 @@ def test_an_argument_that_all_rows_share_is_not_split() -> None:
         (torch.randn(3, CHANNELS, 2, 4, 4), torch.tensor([5])),
         {"encoder_hidden_states": embeddings([0])},
     )
-    chosen = call.select([1])
+    chosen = call.select(torch.tensor([1]))
     assert chosen["timestep"].tolist() == [5]
     assert chosen["encoder_hidden_states"].shape[0] == 1
 
