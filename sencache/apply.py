@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from diffusers.hooks.hooks import HookRegistry
 
+from sencache.attachment import attach, detach, is_offloaded
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.families import Family, family_of
 from sencache.hook import SenCacheHook
@@ -53,8 +54,8 @@ def apply_sencache(
     """Cache a transformer's outputs while a diffusers pipeline samples with it.
 
     Args:
-        transformer: The pipeline's transformer. Turn offloading and context parallelism on
-            first, so that this hook is the outermost.
+        transformer: The pipeline's transformer. Turn context parallelism on first, so that this
+            hook sees whole latents; offloading by accelerate may come before or after.
         config: Policy and parameters.
         profile: Sensitivities of this very model; required if any step may be reused.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
@@ -78,10 +79,7 @@ def apply_sencache(
     if profile is not None:
         profile.check(family=family.name, dtype=getattr(transformer, "dtype", None))
     hook = SenCacheHook(config, profile, family)
-    registry = HookRegistry.check_if_exists_or_initialize(transformer)
-    registry.register_hook(hook, HOOK_NAME)
-    # A registry keeps a list of the registries below it; one made earlier would miss this hook.
-    registry.invalidate_child_registries_cache()
+    attach(transformer, hook, HOOK_NAME)
     # diffusers' enable_cache knows its own configs only. This private marker is what it would
     # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
     transformer.__dict__["_cache_config"] = config
@@ -92,19 +90,17 @@ def remove_sencache(transformer: torch.nn.Module) -> None:
     """Take the cache off and restore the transformer's forward. Does nothing if there is none.
 
     Raises:
-        RuntimeError: Another hook that replaces the forward was registered after this one;
-            diffusers 0.42 would drop that hook together with this one.
+        RuntimeError: Another diffusers hook that replaces the forward was registered after this
+            one, or any hook of a transformer that is offloaded; diffusers 0.42 would drop what
+            lies between together with this one.
     """
     registry = HookRegistry.check_if_exists_or_initialize(transformer)
     if registry.get_hook(HOOK_NAME) is None:
         return
     later = registry._hook_order[registry._hook_order.index(HOOK_NAME) + 1 :]
-    if any(hasattr(registry.hooks[name], "new_forward") for name in later):
+    if any(hasattr(registry.hooks[name], "new_forward") for name in later) or (
+        later and is_offloaded(transformer)
+    ):
         raise RuntimeError(f"remove the hooks registered after SenCache first: {later}")
-    registry.remove_hook(HOOK_NAME, recurse=False)
-    registry.invalidate_child_registries_cache()
+    detach(transformer, HOOK_NAME)
     transformer.__dict__.pop("_cache_config", None)
-    forward = transformer.__dict__.get("forward")
-    if getattr(forward, "__func__", None) is type(transformer).forward:
-        # diffusers stores the class's own forward, bound, on the instance; leave no trace of it.
-        del transformer.__dict__["forward"]

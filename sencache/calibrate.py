@@ -8,8 +8,8 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.hooks.hooks import HookRegistry
 
+from sencache.attachment import attach, detach
 from sencache.families import Family, family_of
 from sencache.measurement import (
     Branch,
@@ -61,10 +61,13 @@ def calibrate(
         The profile, with means and spreads over the clips.
 
     Raises:
-        ValueError: No prompts or seeds, a cache is applied, or the class is unknown.
+        ValueError: No prompts or seeds, prompts are one string, a cache is applied, the class is
+            unknown, or the pipeline calls both branches of guidance without cache contexts.
         ProfileError: Fewer than three steps were sampled, or a value is not finite.
     """
     transformer: torch.nn.Module = getattr(pipe, component)
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is one string, {prompts!r}; pass a list of captions")
     if not prompts or not seeds or batch_size < 1:
         raise ValueError(
             f"calibration got {len(prompts)} prompts, {len(seeds)} seeds and batch_size "
@@ -87,9 +90,7 @@ def calibrate(
     for index, batch in enumerate(batches):
         first = index * batch_size
         hook = CalibrationHook(family, facts["num_train_timesteps"], count_step)
-        registry = HookRegistry.check_if_exists_or_initialize(transformer)
-        registry.register_hook(hook, HOOK_NAME)
-        registry.invalidate_child_registries_cache()
+        attach(transformer, hook, HOOK_NAME)
         try:
             pipe(
                 prompt=[prompts[(first + i) % len(prompts)] for i in range(len(batch))],
@@ -98,8 +99,7 @@ def calibrate(
                 **options,
             )
         finally:
-            registry.remove_hook(HOOK_NAME, recurse=False)
-            registry.invalidate_child_registries_cache()
+            detach(transformer, HOOK_NAME)
         hooks.append(hook)
 
     if not hooks[0].secants:

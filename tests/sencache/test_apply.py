@@ -7,8 +7,15 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
-from sencache import ProfileError, ProfileWarning, SenCacheConfig, apply_sencache, remove_sencache
-from tests.sencache.toys import embeddings, make_profile, tiny_wan
+from sencache import (
+    ProfileError,
+    ProfileWarning,
+    SenCacheConfig,
+    SenCacheHandle,
+    apply_sencache,
+    remove_sencache,
+)
+from tests.sencache.toys import CountRows, embeddings, make_profile, sample, tiny_pipe, tiny_wan
 
 INPUTS = (torch.ones(1, 4, 2, 4, 4), torch.tensor([500.0]), embeddings([1]))
 
@@ -21,7 +28,7 @@ def test_removing_restores_the_transformer() -> None:
     assert model.is_cache_enabled
     remove_sencache(model)
     assert not model.is_cache_enabled
-    assert model.forward == before.get("forward", model.forward)
+    assert model.forward.__func__ is type(model).forward
     assert set(vars(model)) - set(before) == {"_diffusers_hook"}
     assert HookRegistry.check_if_exists_or_initialize(model).hooks == {}
     assert torch.equal(model(*INPUTS).sample, wanted)
@@ -97,3 +104,28 @@ def test_removing_from_under_another_hook_is_refused() -> None:
     registry.remove_hook("later")
     remove_sencache(model)
     assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("offload_first", [True, False])
+def test_offloading_keeps_the_cache_over_calls_in_either_order(offload_first: bool) -> None:
+    """enable_model_cpu_offload hooks anew at the end of each call of the pipeline."""
+    pipe = tiny_pipe()
+    config = SenCacheConfig(epsilon=1e9, strict_fraction=0.0, max_reuse=1)
+    steps = [lambda: pipe.enable_model_cpu_offload(device="cpu")]
+    steps.append(lambda: handles.append(apply_sencache(pipe.transformer, config, make_profile())))
+    handles: list[SenCacheHandle] = []
+    for step in steps if offload_first else reversed(steps):
+        step()
+    for seed in (1, 2):
+        sample(pipe, [seed], steps=6)
+        assert [stats.decisions for stats in handles[0].stats()] == ["CRCRCC"]
+        handles[0]._hook._stats = None
+    assert hasattr(pipe.transformer, "_hf_hook")
+    remove_sencache(pipe.transformer)
+    assert hasattr(pipe.transformer, "_hf_hook")
+    counter = CountRows(pipe.transformer.patch_embedding)
+    sample(pipe, [3], steps=6)
+    assert len(counter.rows) == 12
+    assert handles[0].stats() == []
+    pipe.remove_all_hooks()
+    assert pipe.transformer.forward.__func__ is type(pipe.transformer).forward

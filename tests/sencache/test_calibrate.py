@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,19 @@ def test_measuring_leaves_the_pipeline_as_it_was() -> None:
     )
     assert torch.equal(seen[0], wanted)
     assert vars(pipe.transformer)["_diffusers_hook"].hooks == {}
+    assert "forward" not in vars(pipe.transformer)
+
+
+def test_guidance_without_contexts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secants would be taken from one branch to the other."""
+    pipe = LinearPipe(LinearTransformer(0.5, 1.0), euler())
+
+    def nothing(*_args: Any, **_options: Any) -> Any:
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(pipe.transformer, "cache_context", nothing)
+    with pytest.raises(ValueError, match=r'cache_context\("uncond"\)'):
+        measure(pipe)
 
 
 def test_a_run_that_raises_leaves_no_hook() -> None:
@@ -155,6 +169,8 @@ def test_errors_tell_what_is_missing() -> None:
         measure(pipe, batch_size=0)
     with pytest.raises(ProfileError, match="at least 2"):
         measure(pipe, call_kwargs={"num_inference_steps": 2})
+    with pytest.raises(ValueError, match="prompts is one string, 'a cat'"):
+        calibrate(pipe, "a cat", model="t", family=LINEAR)
     pipe.transformer_2 = LinearTransformer(1.0, 1.0)  # type: ignore[attr-defined]
     with pytest.raises(ProfileError, match="its transformer_2 at fewer than two steps"):
         measure(pipe, component="transformer_2")
