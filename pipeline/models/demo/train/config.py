@@ -48,12 +48,10 @@ class TrainConfig:
         crop_size: Height and width of a crop in pixels.
         crop_frames: Frames of a crop, 1 + 4k.
         kl_weight: Weight of the KL term, a mean over latent elements.
-        pool_clips: Clips rendered once and reused by the autoencoder loops.
+        pool_clips: Clips rendered once and reused by the autoencoder's loop.
         latent_clips: Clips encoded once for the denoiser.
         dit: Loop of the denoiser and the text encoder.
         caption_dropout: Share of captions replaced by the empty one, for guidance.
-        decoder: Loop of the decoder alone, with the latent space frozen.
-        decoder_noise: Noise added to the latents in that loop, in units of their spread.
         vae_changes: Replacements in the autoencoder's configuration.
         transformer_changes: Replacements in the denoiser's configuration.
         text_changes: Replacements in the text encoder's configuration.
@@ -61,7 +59,6 @@ class TrainConfig:
 
     vae: LoopConfig
     dit: LoopConfig
-    decoder: LoopConfig
     crop_steps: int
     crop_batch: int = 16
     crop_size: int = 32
@@ -70,7 +67,6 @@ class TrainConfig:
     pool_clips: int = 2048
     latent_clips: int = 12288
     caption_dropout: float = 0.1
-    decoder_noise: float = 0.1
     vae_changes: dict[str, Any] = field(default_factory=dict)
     transformer_changes: dict[str, Any] = field(default_factory=dict)
     text_changes: dict[str, Any] = field(default_factory=dict)
@@ -91,5 +87,4 @@ def default_config() -> TrainConfig:
             save_every=250,
             seed=2,
         ),
-        decoder=LoopConfig(steps=400, batch=3, learning_rate=8e-4, seed=3),
     )

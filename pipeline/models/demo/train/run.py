@@ -9,7 +9,6 @@ from rich.console import Console
 from pipeline.models.demo.architecture import make_tokenizer
 from pipeline.models.demo.build import build_pipeline, save_pipeline
 from pipeline.models.demo.train.config import TrainConfig
-from pipeline.models.demo.train.decoder import polish_decoder
 from pipeline.models.demo.train.dit import train_dit
 from pipeline.models.demo.train.latents import encode_training_clips
 from pipeline.models.demo.train.vae import train_vae
@@ -34,7 +33,6 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         vae, config.latent_clips, folder / "latents", console, config.vae.mixed_precision
     )
     text_encoder, transformer = train_dit(config, latents, folder / "dit.pt", console)
-    polish_decoder(vae, latents.channel_std, config, folder / "decoder.pt", console)
     result = folder / "pipeline"
     pipeline = build_pipeline(
         make_tokenizer(),

@@ -1,4 +1,4 @@
-"""Training of the autoencoder, and later of its decoder alone."""
+"""Training of the autoencoder."""
 
 from __future__ import annotations
 

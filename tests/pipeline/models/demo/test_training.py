@@ -33,7 +33,6 @@ _LOOP = LoopConfig(
 _MICRO = TrainConfig(
     vae=_LOOP,
     dit=_LOOP,
-    decoder=replace(_LOOP, steps=2),
     crop_steps=4,
     crop_batch=2,
     pool_clips=4,
