@@ -50,6 +50,10 @@ def apply_sencache(
     profile: SensitivityProfile | None = None,
     *,
     family: Family | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    sampler: str | None = None,
+    shift: float | None = None,
 ) -> SenCacheHandle:
     """Cache a transformer's outputs while a diffusers pipeline samples with it.
 
@@ -59,13 +63,22 @@ def apply_sencache(
         config: Policy and parameters.
         profile: Sensitivities of this very model; required if any step may be reused.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
+        model: Id of the model, to be compared with the profile's; this and what follows is not
+            compared if left out, because a transformer does not tell it.
+        revision: Revision of its weights.
+        sampler: Class name of the pipeline's scheduler.
+        shift: Flow shift of its sigma schedule.
 
     Returns:
         A handle for statistics and reset.
 
     Raises:
         ValueError: A cache is already applied, the class is unknown, or the profile is missing
-            or belongs to another family.
+            or belongs to another model, revision or family.
+
+    Warns:
+        ProfileWarning: The profile was measured with another sampler, shift or dtype; or, at the
+            first call, with another number of steps or without the guidance branch that runs.
     """
     applied = getattr(transformer, "_cache_config", None)
     if applied is not None:
@@ -77,7 +90,14 @@ def apply_sencache(
     if config.may_reuse and profile is None:
         raise ValueError(missing_profile(config))
     if profile is not None:
-        profile.check(family=family.name, dtype=getattr(transformer, "dtype", None))
+        profile.check(
+            model=model,
+            revision=revision,
+            family=family.name,
+            dtype=getattr(transformer, "dtype", None),
+            sampler=sampler,
+            shift=shift,
+        )
     hook = SenCacheHook(config, profile, family)
     attach(transformer, hook, HOOK_NAME)
     # diffusers' enable_cache knows its own configs only. This private marker is what it would

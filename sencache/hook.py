@@ -66,6 +66,7 @@ class SenCacheHook(ModelHook):
     def _answer(
         self, call: Call, moment: Moment, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        self._judge.compare(moment)
         trajectory = self._enter(call, moment)
         decision = self._judge.decide(call, moment, trajectory)
         if decision is None:

@@ -12,7 +12,7 @@ from sencache.config import SenCacheConfig
 from sencache.families import Call
 from sencache.measurement import Branch
 from sencache.policy import SensitivityPolicy, Verdict, row_rms
-from sencache.profile import SensitivityProfile
+from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.trajectory import Moment, Track, Trajectory
 
 # Only matters without a profile, where tau is read but decides nothing.
@@ -49,7 +49,28 @@ class Judge:
             branch: SensitivityPolicy(config, profile.curve(branch) if profile else None)
             for branch in deciding
         }
+        self._profile = profile if config.may_reuse else None
+        self._compared: set[Branch] = set()
         self._told = False
+
+    def compare(self, moment: Moment) -> None:
+        """Warn once where the run is sampled otherwise than the profile's was.
+
+        Pipelines publish their steps but not their guidance scale; that there is guidance shows.
+        """
+        new = set(moment.branches) - self._compared
+        if self._profile is None or not new:
+            return
+        if not self._compared:
+            self._profile.check(num_inference_steps=moment.num_steps)
+        self._compared |= new
+        if "uncond" in new and "uncond" not in self._profile.branches:
+            warnings.warn(
+                "profile was measured without guidance but the run has it; "
+                "the same epsilon may reuse another number of steps",
+                ProfileWarning,
+                stacklevel=2,
+            )
 
     def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | None:
         """Verdict per row of the call, on the host; at most one transfer from the device.

@@ -97,6 +97,9 @@ class SensitivityProfile:
         family: str | None = None,
         scheduler: object | None = None,
         dtype: torch.dtype | None = None,
+        sampler: str | None = None,
+        shift: float | None = None,
+        num_inference_steps: int | None = None,
     ) -> None:
         """Compare the profile with the run that wants to use it; None is not compared.
 
@@ -106,17 +109,25 @@ class SensitivityProfile:
             family: Name of its transformer family.
             scheduler: The pipeline's scheduler, for sampler, shift and num_train_timesteps.
             dtype: Dtype of the network's input.
+            sampler: Class name of the scheduler, where the scheduler itself is not at hand.
+            shift: Flow shift of its sigma schedule, likewise.
+            num_inference_steps: Steps of the run.
 
         Raises:
             ProfileError: Another model, revision, family or unit of time: the values say nothing
                 about this network.
 
         Warns:
-            ProfileWarning: Another sampler, shift or dtype: the values still describe this
-                network, but along other trajectories.
+            ProfileWarning: Another sampler, shift, number of steps or dtype: the values still
+                describe this network, but along other trajectories.
         """
         refused: dict[str, Any] = {"model": model, "revision": revision, "family": family}
-        warned: dict[str, Any] = {"dtype": None if dtype is None else dtype_name(dtype)}
+        warned: dict[str, Any] = {
+            "dtype": None if dtype is None else dtype_name(dtype),
+            "sampler": sampler,
+            "shift": shift,
+            "num_inference_steps": num_inference_steps,
+        }
         if scheduler is not None:
             facts = sampler_facts(scheduler)
             refused["num_train_timesteps"] = facts.pop("num_train_timesteps")
@@ -129,7 +140,7 @@ class SensitivityProfile:
         for name, mine, theirs in self._differences(warned):
             warnings.warn(
                 f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
-                "the same epsilon may give another number of steps",
+                "the same epsilon may reuse another number of steps",
                 ProfileWarning,
                 stacklevel=2,
             )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +87,34 @@ def test_a_profile_that_does_not_fit_is_refused_or_warned_of() -> None:
     assert not model.is_cache_enabled
     with pytest.warns(ProfileWarning, match="bfloat16"):
         apply_sencache(model, SenCacheConfig(), make_profile(dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("fact", [{"model": "big"}, {"revision": "2"}])
+def test_a_profile_of_other_weights_is_refused(fact: dict[str, Any]) -> None:
+    model = tiny_wan()
+    with pytest.raises(ProfileError, match=next(iter(fact))):
+        apply_sencache(model, SenCacheConfig(), make_profile(), **fact)
+    assert not model.is_cache_enabled
+
+
+@pytest.mark.parametrize("fact", [{"sampler": "UniPCMultistepScheduler"}, {"shift": 5.0}])
+def test_a_profile_of_other_sampling_is_warned_of(fact: dict[str, Any]) -> None:
+    with pytest.warns(ProfileWarning, match=next(iter(fact))):
+        apply_sencache(tiny_wan(), SenCacheConfig(), make_profile(), **fact)
+
+
+def test_the_run_is_compared_with_the_profile_once() -> None:
+    pipe = tiny_pipe()
+    profile = make_profile(num_inference_steps=50, branches=("cond",))
+    apply_sencache(pipe.transformer, SenCacheConfig(), profile)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            sample(pipe, [0], steps=3)
+    texts = [str(each.message) for each in caught if each.category is ProfileWarning]
+    assert len(texts) == 2
+    assert "num_inference_steps 50 but the run has 3" in texts[0]
+    assert "measured without guidance" in texts[1]
 
 
 class Replacing(ModelHook):
