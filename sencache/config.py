@@ -33,7 +33,8 @@ class SenCacheConfig:
         max_reuse: The paper's ``n``: most reuses in a row.
         strict_epsilon: Stricter threshold of the first steps, where the layout of the clip is
             decided. Never looser than ``epsilon``: the smaller of the two holds.
-        strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``.
+        strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``;
+            rounded to whole steps, a half to the even number.
         num_inference_steps: Steps of a run. Only needed for pipelines that do not publish it
             through diffusers' ``cache_context``; what a pipeline publishes goes first.
         uncond_verdict: ``"follow"``: the unconditional branch computes and reuses when the
@@ -73,9 +74,11 @@ class SenCacheConfig:
     def identity(self, profile: SensitivityProfile | None) -> dict[str, str | float | int]:
         """What of the cache decides pixels, for use in a sample's content id.
 
-        Settings that make the same clip give the same dict: without any reuse it is
-        ``{"policy": "none"}`` whatever the other fields say. The number of steps is left out
-        because it belongs to the sampler's part of an id.
+        Settings that decide alike in every run give the same dict: without any reuse it is
+        ``{"policy": "none"}`` whatever the other fields say, and a strict phase that is no
+        stricter or of no length is left out of account. Other dicts may still make the same clip
+        where a limit is not reached. The number of steps is left out because it belongs to the
+        sampler's part of an id.
 
         Args:
             profile: The profile the cache is applied with; may be None if nothing is reused.
@@ -90,12 +93,13 @@ class SenCacheConfig:
             return {"policy": "none"}
         if profile is None:
             raise ValueError(missing_profile(self))
+        strict = self.strict_fraction > 0.0 and self.strict_epsilon < self.epsilon
         return {
             "policy": self.policy,
             "epsilon": float(self.epsilon),
             "max_reuse": self.max_reuse,
-            "strict_epsilon": float(min(self.strict_epsilon, self.epsilon)),
-            "strict_fraction": float(self.strict_fraction),
+            "strict_epsilon": float(self.strict_epsilon if strict else self.epsilon),
+            "strict_fraction": float(self.strict_fraction if strict else 0.0),
             "uncond_verdict": self.uncond_verdict,
             "profile": profile.hash,
         }

@@ -72,6 +72,15 @@ def test_identity_holds_all_that_decides_pixels_and_nothing_else() -> None:
     assert with_steps.identity(profile) == base.identity(profile)
 
 
+def test_a_strict_phase_without_effect_is_not_part_of_the_identity() -> None:
+    profile = make_profile()
+    plain = SenCacheConfig(epsilon=0.1, strict_fraction=0.0).identity(profile)
+    for fraction, strict in ((0.0, 0.03), (0.2, 0.1), (0.5, 0.7)):
+        config = SenCacheConfig(epsilon=0.1, strict_fraction=fraction, strict_epsilon=strict)
+        assert config.identity(profile) == plain
+    assert SenCacheConfig(epsilon=0.1).identity(profile) != plain
+
+
 def test_identity_without_the_profile_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a SensitivityProfile"):
         SenCacheConfig().identity(None)
