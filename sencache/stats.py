@@ -19,9 +19,10 @@ class SampleStats:
         reused: Steps that reused an earlier output.
         decisions: One character per step: C computed, R reused.
         predicted_error: Mean score S over the computed steps after the first: the rms change of
-            the output that the profile predicted. None without a profile or such a step.
+            the output that the profile predicted. None without a profile or such a step, or where
+            it is not finite.
         actual_error: Mean over the same steps of the change itself, rms(f_new - f_r). None
-            without such a step.
+            without such a step, or where it is not finite.
         max_score: Largest S that was reused; 0 if nothing was.
     """
 
@@ -107,4 +108,4 @@ class StatsRecorder:
 
 
 def _mean(total: float, count: int) -> float | None:
-    return None if count < 1 or math.isnan(total) else total / count
+    return None if count < 1 or not math.isfinite(total) else total / count

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import torch
 
 from sencache.stats import SampleStats, StatsRecorder
@@ -55,3 +57,14 @@ def test_without_a_profile_the_actual_error_is_still_told() -> None:
     stats.record([True], torch.tensor([True]), torch.tensor([torch.nan]), torch.tensor([0.5]))
     (sample,) = stats.samples()
     assert (sample.predicted_error, sample.actual_error) == (None, 0.5)
+
+
+def test_a_row_that_went_bad_tells_no_infinity() -> None:
+    """JSON has none."""
+    stats = StatsRecorder(1, torch.device("cpu"), "paper", "abc")
+    stats.record_first()
+    infinite = torch.tensor([torch.inf])
+    stats.record([True], torch.tensor([True]), infinite, infinite)
+    (sample,) = stats.samples()
+    json.dumps(sample.to_dict(), allow_nan=False)
+    assert (sample.predicted_error, sample.actual_error) == (None, None)
