@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import pytest
 import torch
@@ -68,10 +69,12 @@ def oracle(case: Case, path: list[float]) -> tuple[str, list[float]]:
     decisions, scores = "", []
     tau_r = x_r = a_x = a_t = 0.0
     reuses = 0
+    share = Decimal(config.strict_fraction) * steps  # exact: the fractions are binary
+    strict_steps = share.quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     for step, (tau, x) in enumerate(zip(case.taus, path, strict=True)):
         score = a_x * abs(x - x_r) + a_t * abs(tau - tau_r)
         epsilon = config.epsilon
-        if step < config.strict_fraction * steps:  # these fractions of whole steps do not round
+        if step < strict_steps:
             epsilon = min(epsilon, config.strict_epsilon)
         reuse = (
             config.policy == "paper"
@@ -123,9 +126,6 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
 @settings(max_examples=1000, deadline=None)
 @given(cases())
 def test_policy_equals_the_formula(case: Case) -> None:
-    steps = len(case.taus)
-    if (case.config.strict_fraction * steps) % 1:
-        case.config = SenCacheConfig(**{**vars(case.config), "strict_fraction": 0.0})
     decisions, scores = drive(case)
     for row, path in enumerate(case.paths):
         wanted, wanted_scores = oracle(case, path)
@@ -138,6 +138,19 @@ def test_policy_equals_the_formula(case: Case) -> None:
 )
 def test_threshold_over_the_papers_fifty_steps(step: int, threshold: float) -> None:
     assert SensitivityPolicy(SenCacheConfig(), None).threshold(step, 50) == threshold
+
+
+@pytest.mark.parametrize(
+    ("fraction", "steps", "strict"),
+    [(0.25, 10, 2), (0.25, 14, 4), (0.3, 12, 4), (0.29, 12, 3), (0.03, 12, 0), (1.0, 7, 7)],
+)
+def test_the_strict_phase_is_rounded_to_whole_steps(
+    fraction: float, steps: int, strict: int
+) -> None:
+    policy = SensitivityPolicy(SenCacheConfig(strict_fraction=fraction), None)
+    thresholds = [policy.threshold(step, steps) for step in range(steps)]
+    inner = ([0.01] * strict + [0.1] * steps)[1 : steps - 1]
+    assert thresholds == [0.0, *inner, 0.0]
 
 
 def test_strict_threshold_is_never_looser() -> None:
