@@ -37,6 +37,9 @@ class SenCacheConfig:
             rounded to whole steps, a half to the even number.
         num_inference_steps: Steps of a run. Only needed for pipelines that do not publish it
             through diffusers' ``cache_context``; what a pipeline publishes goes first.
+            Unpublished steps are counted, so a run that starts below the top of the schedule
+            (strength < 1, the second network of Wan 2.2) has no known last step: nothing of it
+            is reused, and a warning says so.
         uncond_verdict: ``"follow"``: the unconditional branch computes and reuses when the
             conditional one does, so that the errors of the two partly cancel in the guidance.
             ``"own"``: each branch decides by its own score, which costs models that call the

@@ -27,8 +27,8 @@ class SenCacheHook(ModelHook):
     A trajectory begins with the first call after a reset and ends when diffusers resets stateful
     hooks at the end of a pipeline's call, or when a call raises. One that was broken off between
     two calls is not reset; the next is told from it by its step, its number of steps or its shape
-    or, where no step is published, by its tau going back. Without reuse nobody looks at tau then,
-    to spare the synchronisation: only the statistics run on.
+    or, where no step is published, by its tau going back. Without reuse tau is not looked at in
+    named contexts, to spare the synchronisation: only the statistics run on then.
     """
 
     _is_stateful = True
