@@ -10,10 +10,10 @@ demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
 
 test: $(STAMP)  ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
 
 test-fast: $(STAMP)  ## without the end-to-end and other slow tests
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -42,6 +43,8 @@ def ray_cluster() -> Iterator[RayCluster]:
         "RAY_AUTH_MODE": "disabled",  # loopback only, and both sides must agree
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": temp,
+        # A job's `python` is the cluster's: the one of this environment.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     env.pop("RAY_ADDRESS", None)
     command = [tool("ray"), "start", "--head", "--block", "--num-cpus=6"]

@@ -15,7 +15,10 @@ from jobs.generate import main
 class _WrongCredentials(BaseHTTPRequestHandler):
     """An S3 server that knows no access key."""
 
+    protocol_version = "HTTP/1.1"  # answers `Expect: 100-continue`, without which clients wait
+
     def _deny(self) -> None:
+        self.close_connection = True
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>"
         self.send_response(403)
