@@ -74,7 +74,7 @@ def _cache(options: argparse.Namespace, console: Console) -> list[dict[str, Any]
     results = compare(engine, arms, batch_rows=batch_rows)
     table = Table(title=f"{options.model}, {len(arms['uncached'])} clips, {engine.device_name}")
     for heading in ("arm", "NFE mean", "NFE max", "wall s", "speed-up", "PSNR dB", "worst"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
+        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
     for r in results:
         table.add_row(
             r.name,
