@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
-import ray.exceptions
 from rich.console import Console
 
 from pipeline import cluster
@@ -203,7 +202,8 @@ def _generate(
                 ):
                     yield table
                     progress.update()
-        except ray.exceptions.RayError as error:
+        except Exception as error:
+            # Ray Data wraps a worker's error in one of several types and drops its cause.
             if text := ledger.complaint():
                 raise UserError(text) from error
             raise

@@ -15,13 +15,14 @@ from ray import cloudpickle
 
 from pipeline.config import RunConfig
 from pipeline.engine import Clip, EngineFactory
+from pipeline.errors import UserError
 from pipeline.request import SampleRequest
 from pipeline.run import run
 from pipeline.schema import NO_CACHE
 
 
 class ObedientEngine:
-    """Small grey clips. `die` kills the process, `raise` raises, anything else is made."""
+    """Small grey clips. `die` kills the process, `raise` and `misfit` raise, others are made."""
 
     device_name = "test"
     group_size = 1
@@ -36,10 +37,17 @@ class ObedientEngine:
                 os.kill(os.getpid(), signal.SIGKILL)
             if request.prompt == "raise":
                 raise RuntimeError("cannot draw this")
+            if request.prompt == "misfit":
+                raise UserError("the profile does not fit this model")
         return [Clip(np.full((5, 16, 16, 3), 100, np.uint8), NO_CACHE, 0) for _ in requests]
 
     def close(self) -> None:
         return
+
+
+def broken() -> ObedientEngine:
+    """A factory whose model cannot be loaded."""
+    raise UserError("cannot load demo: the weights are torn")
 
 
 def obedient(delay_s: float = 0.0) -> EngineFactory:

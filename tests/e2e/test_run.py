@@ -22,9 +22,11 @@ from rich.console import Console
 from jobs.generate import main
 from pipeline import media
 from pipeline.config import RunConfig
+from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
 from pipeline.request import SampleRequest
 from pipeline.run import RunReport, run
-from tests.e2e.engines import obedient
+from tests.e2e.engines import broken, obedient
 from tests.e2e.services import REPOSITORY
 
 PROMPTS = (
@@ -144,6 +146,32 @@ def test_bad_rows_become_rows_and_nothing_else_is_lost(local_ray: None, tmp_path
     assert again.failed_fraction == pytest.approx(0.5)
     retried, _ = quiet_run(**settings, retry_failed=True)
     assert (retried.tally.ok, retried.tally.failed) == (0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prompt", "factory", "message"),
+    [
+        ("misfit", obedient(), "the profile does not fit this model"),
+        ("fine", broken, "cannot load demo: the weights are torn"),
+    ],
+)
+def test_a_fault_of_the_settings_inside_a_worker_is_one_line_and_the_run_says_error(
+    local_ray: None, tmp_path: Path, prompt: str, factory: EngineFactory, message: str
+) -> None:
+    config = RunConfig.model_validate(
+        {
+            "prompts": write_prompts(tmp_path / "p.txt", [prompt]),
+            "output": str(tmp_path / "out"),
+            "cache": {"policy": "none"},
+        }
+    )
+    with pytest.raises(UserError) as stopped:
+        run(config, factory=factory, console=Console(file=io.StringIO()))
+    assert str(stopped.value) == message
+    (manifest,) = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*Z-*.json")]
+    assert manifest["state"] == "error"
+    assert message in manifest["error"]
 
 
 def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
