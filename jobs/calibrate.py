@@ -69,6 +69,7 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     prompts = _captions(config.prompts)
     if options.clips < 1:
         raise UserError(f"--clips is {options.clips}; it should be at least 1")
+    storage.check_writable()  # said now, not after the sampling
     model = resolve_model(config.model, config.model_path)
     template = request_defaults(config, model).template
     pipe = load_pipeline(model, str(pick_device(config.device)), config.dtype)

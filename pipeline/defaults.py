@@ -33,11 +33,15 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     Raises:
         UserError: A setting that this model cannot follow; the text names the flag.
     """
-    if config.parallel.degree > 1:
-        raise UserError(
-            f"--parallel.degree {config.parallel.degree}: {model.spec.name} is not split over "
-            "devices by this version; use --parallel.degree 1 and more --replicas"
-        )
+    for flag, value, only in (
+        ("degree", config.parallel.degree, 1),
+        ("backend", config.parallel.backend, "auto"),
+    ):
+        if value != only:
+            raise UserError(
+                f"--parallel.{flag} {value}: {model.spec.name} is not split over devices by this "
+                f"version; use --parallel.{flag} {only} and more --replicas"
+            )
     profile = load_profile(config.cache, model)
     template = _template(config, model, cache_spec(config.cache, profile))
     if profile is not None:

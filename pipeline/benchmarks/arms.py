@@ -44,7 +44,12 @@ def cache_arms(
         UserError: Model or prompts cannot be used.
     """
     resolved = resolve_model(model, model_path)
-    rows = [row.values for row in itertools.islice(read_source(prompts, "prompt"), clips)]
+    if clips < 1:
+        raise UserError(f"--clips {clips}: at least 1 is needed")
+    read = list(itertools.islice(read_source(prompts, "prompt"), clips))
+    if problems := [f"{row.key}: {row.problem}" for row in read if row.problem]:
+        raise UserError(problems[0])
+    rows = [row.values for row in read]
 
     def requests(**cache: object) -> list[SampleRequest]:
         config = RunConfig.model_validate({"prompts": prompts, "output": "-", "cache": cache})

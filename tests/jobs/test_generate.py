@@ -82,6 +82,7 @@ CASES = {
     "frames": (["--sampling.num-frames", "16"], ["use 13 or 17"]),
     "no weights": (["--model-path", "{folder}/weights"], ["weights", "model_index.json"]),
     "no profile": (["--model", "cogvideox-2b"], ["profile", "--cache.policy none"]),
+    "backend": (["--parallel.backend", "xfuser"], ["--parallel.backend xfuser", "auto"]),
     "degree": (["--parallel.degree", "2", "--cache.policy", "none"], ["--parallel.degree 2"]),
 }
 
