@@ -125,6 +125,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                     sink.add(table)
                     report.tally.add(table)
                     shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
+        sink.flush()  # a run is done when its last row is written
         state = "done"
     except STOPPED:
         state, report.interrupted = "interrupted", True
