@@ -24,9 +24,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## cached against uncached, and the pipeline's own cost per sample
+bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py cache
-	$(BIN)/python jobs/benchmark.py overhead
+	$(BIN)/python jobs/benchmark.py pipeline
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

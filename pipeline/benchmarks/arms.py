@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from pipeline.benchmarks.cache import CONTROL, fewer_steps
+from pipeline.benchmarks.compare import CONTROL, fewer_steps
 from pipeline.config import RunConfig
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import Engine

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pipeline.benchmarks.cache import CONTROL, MAX_PSNR_DB, compare, fewer_steps, psnr
+from pipeline.benchmarks.compare import CONTROL, MAX_PSNR_DB, compare, fewer_steps, psnr
 from pipeline.engine import Clip
 from pipeline.request import CacheSpec, SampleRequest
 

@@ -41,7 +41,7 @@ class NullEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class Overhead:
+class PipelineCost:
     """Cost per sample beyond the engine.
 
     Attributes:
@@ -65,7 +65,7 @@ class Overhead:
         return (self.total_s - self.start_s) / (self.samples - 1) * 1000
 
 
-def measure_overhead(samples: int, batch_rows: int, batches_per_task: int) -> Overhead:
+def pipeline_cost(samples: int, batch_rows: int, batches_per_task: int) -> PipelineCost:
     """Run `samples` samples, and one sample, through the whole pipeline on a private cluster.
 
     Args:
@@ -81,11 +81,11 @@ def measure_overhead(samples: int, batch_rows: int, batches_per_task: int) -> Ov
         raise UserError(f"--samples {samples}: at least 2 are needed")
     start_s = _timed(1, batch_rows, batches_per_task)
     total_s = _timed(samples, batch_rows, batches_per_task)
-    return Overhead(samples, batch_rows, batches_per_task, total_s, start_s)
+    return PipelineCost(samples, batch_rows, batches_per_task, total_s, start_s)
 
 
 def _timed(samples: int, batch_rows: int, batches_per_task: int) -> float:
-    with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pipeline-cost-") as folder:
         prompts = Path(folder) / "prompts.txt"
         prompts.write_text("".join(f"prompt number {n}\n" for n in range(samples)))
         config = RunConfig.model_validate(
