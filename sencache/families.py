@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import get_args
 
 import torch
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.utils.torch_utils import unwrap_module
 
 from sencache.measurement import Branch
@@ -23,13 +21,18 @@ class Family:
         classes: Names of the transformer classes; subclasses count too.
         contexts: For each name that pipelines pass to ``cache_context``, the guidance branches
             of that call in the order of its rows: ``("cond",)`` for a call of its own,
-            ``("uncond", "cond")`` for both branches in one batch.
-        per_row: Arguments that hold one item per row, where their leading size is the batch;
-            any other argument (rotary tables, scales, switches) is shared by the rows.
+            ``("uncond", "cond")`` for both branches in one batch. Empty where the family's
+            pipelines open no context.
+        per_row: Arguments that hold one item per row, or several in a row one after another,
+            where their leading size is the batch or a multiple of it; any other argument
+            (rotary tables, scales, switches) is shared by the rows.
         latents: Argument that holds the noisy latents, batch first.
         timestep: Argument that holds the timestep: a scalar, [rows] or [rows, tokens].
         channel_dim: Dimension of the latents' channels. Channels beyond those the network
             predicts hold a condition (an image, a mask) that does not change while sampling.
+        time_rises: Whether timesteps rise from noise to clip instead of falling.
+        blocks: Attributes with the lists of blocks that the latents go through, in the order of
+            execution. Blocks that only make hints for them (VACE) are not among these.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Family:
     latents: str = "hidden_states"
     timestep: str = "timestep"
     channel_dim: int = 1
+    time_rises: bool = False
+    blocks: tuple[str, ...] = ()
 
     def branches(self, context: str | None) -> tuple[Branch, ...]:
         """Branches of a call, in row order.
@@ -59,118 +64,143 @@ class Family:
         return self.contexts[context]
 
 
+# The two ways in which the pipelines of diffusers make guidance.
+TWO_CALLS: Mapping[str, tuple[Branch, ...]] = {"cond": ("cond",), "uncond": ("uncond",)}
+ONE_CALL: Mapping[str, tuple[Branch, ...]] = {"cond_uncond": ("uncond", "cond")}
+
 WAN = Family(
     name="wan",
-    classes=("WanTransformer3DModel",),
-    contexts={"cond": ("cond",), "uncond": ("uncond",)},
+    classes=("WanTransformer3DModel", "WanVACETransformer3DModel"),
+    contexts=TWO_CALLS,
     per_row=(
         "hidden_states",
         "timestep",
         "encoder_hidden_states",
-        "encoder_hidden_states_image",
+        "encoder_hidden_states_image",  # two images per row where a last frame is given too
+        "control_hidden_states",  # their scale has one item per layer, not per row
     ),
+    blocks=("blocks",),
 )
 
-FAMILIES: tuple[Family, ...] = (WAN,)
+COGVIDEOX = Family(
+    name="cogvideox",
+    classes=("CogVideoXTransformer3DModel",),
+    contexts=ONE_CALL,
+    per_row=("hidden_states", "encoder_hidden_states", "timestep", "timestep_cond", "ofs"),
+    channel_dim=2,  # frames come first
+    blocks=("transformer_blocks",),
+)
+
+LTX = Family(
+    name="ltx",
+    classes=("LTXVideoTransformer3DModel",),
+    contexts=ONE_CALL,
+    per_row=(
+        "hidden_states",
+        "encoder_hidden_states",
+        "timestep",
+        "encoder_attention_mask",
+        "video_coords",
+    ),
+    channel_dim=-1,  # latents are packed to [rows, tokens, channels]
+    blocks=("transformer_blocks",),
+)
+
+HUNYUAN_VIDEO = Family(
+    name="hunyuan_video",
+    classes=("HunyuanVideoTransformer3DModel",),
+    contexts=TWO_CALLS,  # with true guidance; the image-to-video pipeline opens no context
+    per_row=(
+        "hidden_states",
+        "timestep",
+        "encoder_hidden_states",
+        "encoder_attention_mask",
+        "pooled_projections",
+        "guidance",
+    ),
+    blocks=("transformer_blocks", "single_transformer_blocks"),
+)
+
+MOCHI = Family(
+    name="mochi",
+    classes=("MochiTransformer3DModel",),
+    contexts=ONE_CALL,
+    per_row=("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask"),
+    time_rises=True,
+    blocks=("transformer_blocks",),
+)
+
+FAMILIES: tuple[Family, ...] = (WAN, COGVIDEOX, LTX, HUNYUAN_VIDEO, MOCHI)
+
+_registered: dict[str, Family] = {}
 
 
 class UnknownTransformerError(ValueError):
     """The transformer is of a class that no family lists."""
 
 
-def family_of(transformer: torch.nn.Module) -> Family:
-    """The family of a transformer, by the names of its class and their bases.
+def register_family(family: Family) -> None:
+    """Make a transformer class known, beside those that :data:`FAMILIES` lists.
+
+    A registered class goes before the base classes it is derived from. Registering the same
+    family again does nothing. Lasts until the process ends or :func:`unregister_family`.
+
+    Args:
+        family: Description of the class, its name not empty.
 
     Raises:
-        UnknownTransformerError: None of them is known.
+        ValueError: A class already belongs to another family, or the description is incomplete.
     """
-    cls = type(unwrap_module(transformer))
-    names = {base.__name__ for base in cls.__mro__}
-    for family in FAMILIES:
-        if names.intersection(family.classes):
-            return family
-    known = ", ".join(name for family in FAMILIES for name in family.classes)
+    if not family.name or not family.classes or not all(family.classes):
+        raise ValueError("a family needs a name and the names of its transformer classes")
+    if family.latents not in family.per_row:
+        raise ValueError(
+            f"per_row of the {family.name} family must list its latents, {family.latents!r}, "
+            "and every other argument that holds one item per row"
+        )
+    for context, branches in family.contexts.items():
+        if not branches or not set(branches) <= set(get_args(Branch)):
+            raise ValueError(
+                f"context {context!r} of the {family.name} family names the branches "
+                f"{branches!r}; it must name 'cond', 'uncond' or both, in the order of the rows"
+            )
+    known = _by_class()
+    for name in family.classes:
+        if name in known and known[name] != family:
+            raise ValueError(
+                f"transformer class {name} already belongs to the {known[name].name} family"
+            )
+    for name in family.classes:
+        if all(name not in builtin.classes for builtin in FAMILIES):
+            _registered[name] = family
+
+
+def unregister_family(family: Family) -> None:
+    """Forget a family that was registered; those that :data:`FAMILIES` lists stay known."""
+    for name in [name for name, known in _registered.items() if known == family]:
+        del _registered[name]
+
+
+def family_of(transformer: torch.nn.Module) -> Family:
+    """The family of a transformer, by the name of its class or of its nearest known base.
+
+    Raises:
+        UnknownTransformerError: None of them is known; the message tells how to declare it.
+    """
+    cls, known = type(unwrap_module(transformer)), _by_class()
+    for base in cls.__mro__:
+        if base.__name__ in known:
+            return known[base.__name__]
     raise UnknownTransformerError(
-        f"SenCache does not know the transformer class {cls.__name__}; known: {known}"
+        f"SenCache does not know the transformer class {cls.__name__}; known: {', '.join(known)}. "
+        "Declare its forward first: which arguments hold one item per row, and which branches of "
+        "guidance its pipeline computes under which cache_context, for example "
+        f'sencache.register_family(Family(name="mine", classes=("{cls.__name__}",), '
+        'contexts={"cond": ("cond",), "uncond": ("uncond",)}, '
+        'per_row=("hidden_states", "timestep", "encoder_hidden_states")))'
     )
 
 
-@dataclass(frozen=True)
-class Call:
-    """One forward, its arguments by name.
-
-    Attributes:
-        family: How to read them.
-        arguments: Every argument that was passed, by name.
-        latents: The part of the latents that sampling moves, shape [rows, ...].
-    """
-
-    family: Family
-    arguments: Mapping[str, Any]
-    latents: torch.Tensor
-
-    @property
-    def rows(self) -> int:
-        """Rows of the batch, all branches of this call together."""
-        return self.latents.shape[0]
-
-    def tau(self, num_train_timesteps: int) -> torch.Tensor:
-        """Time of each row in [0, 1], float32, shape [rows].
-
-        With a timestep per token (Wan 2.2 TI2V: given frames sit at 0) the row's time is that
-        of its noisiest token.
-        """
-        timestep = torch.as_tensor(self.arguments[self.family.timestep])
-        timestep = timestep.to(self.latents.device, torch.float32) / num_train_timesteps
-        if timestep.ndim > 1:
-            timestep = timestep.flatten(1).amax(1)
-        return timestep.expand(self.rows)
-
-    def select(self, index: torch.Tensor) -> dict[str, Any]:
-        """The arguments for a subset of the rows, given by a :func:`row_index`."""
-        chosen = dict(self.arguments)
-        for name in self.family.per_row:
-            value = chosen.get(name)
-            if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == self.rows:
-                chosen[name] = value.index_select(0, index.to(value.device))
-        return chosen
-
-    def answer(self, sample: torch.Tensor) -> Any:
-        """Wrap an output the way the caller asked for it."""
-        if self.arguments.get("return_dict", True):
-            return Transformer2DModelOutput(sample=sample)
-        return (sample,)
-
-
-def row_index(rows: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Row numbers on a device, for gather and scatter.
-
-    From pinned memory on CUDA: an ordinary copy would let the host wait for the device.
-    """
-    on_cuda = device.type == "cuda"
-    return torch.tensor(rows, pin_memory=on_cuda).to(device, non_blocking=on_cuda)
-
-
-class CallReader:
-    """Turns the arguments of a transformer's forward into a :class:`Call`."""
-
-    def __init__(
-        self, family: Family, transformer: torch.nn.Module, forward: Callable[..., Any]
-    ) -> None:
-        """Learn the signature of the forward.
-
-        Args:
-            family: The transformer's family.
-            transformer: For its config: how many channels it predicts.
-            forward: Its forward as it was before any hook of ours.
-        """
-        self._family = family
-        self._signature = inspect.signature(forward)
-        self._out_channels: int = unwrap_module(transformer).config.out_channels
-
-    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Read one call. Raises TypeError as the forward itself would."""
-        arguments = self._signature.bind(*args, **kwargs).arguments
-        latents = arguments[self._family.latents].detach()
-        channels = min(self._out_channels, latents.shape[self._family.channel_dim])
-        return Call(self._family, arguments, latents.narrow(self._family.channel_dim, 0, channels))
+def _by_class() -> dict[str, Family]:
+    """Every known family by the names of its classes."""
+    return {name: family for family in FAMILIES for name in family.classes} | _registered

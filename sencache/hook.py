@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
+from sencache.calls import Call, CallReader, row_index
 from sencache.config import SenCacheConfig
-from sencache.families import Call, CallReader, Family, row_index
+from sencache.families import Family
 from sencache.judging import Decision, Judge
 from sencache.policy import row_rms
 from sencache.profile import SensitivityProfile

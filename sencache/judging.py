@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sencache.calls import Call
 from sencache.config import SenCacheConfig
-from sencache.families import Call
 from sencache.measurement import Branch
 from sencache.policy import SensitivityPolicy, Verdict, row_rms
 from sencache.profile import ProfileWarning, SensitivityProfile

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
-from sencache.families import Call, CallReader, Family
+from sencache.calls import Call, CallReader
+from sencache.families import Family
 from sencache.judging import unnamed_branches
 from sencache.measurement import Branch, dtype_name
 from sencache.policy import row_rms

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sencache.families import Call
+from sencache.calls import Call
 from sencache.measurement import Branch
 from sencache.policy import RowMemory
 from sencache.stats import StatsRecorder
