@@ -1,24 +1,30 @@
 """Per-sample step caching for video diffusion transformers (SenCache, arXiv 2602.24208).
 
-profile = calibrate(pipe, prompts, model="Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
-handle = apply_sencache(pipe.transformer, SenCacheConfig(epsilon=0.1), profile)
+profile = calibrate(pipe, prompts)
+cache = apply_sencache(pipe, SenCacheConfig(epsilon=0.1), profile)
 pipe(prompts)
-handle.stats()          # one SampleStats per sample
-remove_sencache(pipe.transformer)
+cache.stats()          # one SampleStats per sample
+remove_sencache(pipe)
 """
 
-from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
+from sencache.apply import SenCacheHandle, apply_sencache, networks_of, remove_sencache
 from sencache.calibrate import calibrate
 from sencache.config import SenCacheConfig
-from sencache.families import UnknownTransformerError
+from sencache.families import Family, UnknownTransformerError, register_family
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
+from sencache.official import OfficialProfile
+from sencache.presets import PRESETS
 from sencache.profile import ProfileWarning, SensitivityProfile
-from sencache.stats import SampleStats
+from sencache.stats import Refresh, SampleStats
 
 __all__ = [
+    "PRESETS",
+    "Family",
+    "OfficialProfile",
     "ProfileError",
     "ProfileMetadata",
     "ProfileWarning",
+    "Refresh",
     "SampleStats",
     "SenCacheConfig",
     "SenCacheHandle",
@@ -27,5 +33,7 @@ __all__ = [
     "UnknownTransformerError",
     "apply_sencache",
     "calibrate",
+    "networks_of",
+    "register_family",
     "remove_sencache",
 ]

@@ -1,8 +1,10 @@
-"""Putting the cache on a transformer and taking it off again."""
+"""Putting the cache on the networks of a pipeline and taking it off again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.hooks.hooks import HookRegistry
@@ -11,15 +13,24 @@ from sencache.attachment import attach, detach, is_offloaded
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.families import Family, family_of
 from sencache.hook import SenCacheHook
+from sencache.judging import AnyProfile
+from sencache.measurement import ProfileError, architecture_of
+from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
 from sencache.profile import SensitivityProfile
-from sencache.stats import SampleStats
+from sencache.residual import BlockStack
+from sencache.reuse import OutputReuse, ResidualReuse
+from sencache.schedule import Schedule
+from sencache.stats import RunLog, SampleStats
 
 HOOK_NAME = "sencache"
+
+# Attributes in which the pipelines of diffusers keep their networks, in the order of use.
+NETWORKS = ("transformer", "transformer_2")
 
 
 @dataclass(frozen=True)
 class SenCacheHandle:
-    """The cache of one transformer.
+    """The cache of the networks of one pipeline.
 
     Attributes:
         config: Its settings.
@@ -27,27 +38,28 @@ class SenCacheHandle:
     """
 
     config: SenCacheConfig
-    profile: SensitivityProfile | None
-    _transformer: torch.nn.Module
-    _hook: SenCacheHook
+    profile: AnyProfile | None
+    _hooks: tuple[tuple[torch.nn.Module, SenCacheHook], ...]
+    _log: RunLog
 
     def stats(self) -> list[SampleStats]:
         """What happened in the current or last pipeline call, per sample in batch order.
 
-        Kept until the next call begins, also when one raised; empty before the first. Costs
-        one transfer from the device.
+        Of all networks that took part, joined. Kept until the next call begins, also when one
+        raised; empty before the first. Costs one transfer from the device.
         """
-        return self._hook.stats()
+        return self._log.samples()
 
     def reset(self) -> None:
         """Forget all cached outputs, as diffusers does at the end of a pipeline call."""
-        self._hook.reset_state(self._transformer)
+        for network, hook in self._hooks:
+            hook.reset_state(network)
 
 
 def apply_sencache(
-    transformer: torch.nn.Module,
+    target: Any,
     config: SenCacheConfig,
-    profile: SensitivityProfile | None = None,
+    profile: AnyProfile | None = None,
     *,
     family: Family | None = None,
     model: str | None = None,
@@ -55,72 +67,147 @@ def apply_sencache(
     sampler: str | None = None,
     shift: float | None = None,
 ) -> SenCacheHandle:
-    """Cache a transformer's outputs while a diffusers pipeline samples with it.
+    """Cache the outputs of a diffusers pipeline's transformers while it samples.
 
     Args:
-        transformer: The pipeline's transformer. Turn context parallelism on first, so that this
-            hook sees whole latents; offloading by accelerate may come before or after.
+        target: The pipeline, or one transformer of it. A pipeline is better: its scheduler tells
+            the number of steps, where in the schedule a call is, and whether the profile fits; and
+            both networks of Wan 2.2 are cached at once. Turn context parallelism on first, so that
+            the cache sees whole latents; offloading by accelerate may come before or after.
         config: Policy and parameters.
         profile: Sensitivities of this very model; required if any step may be reused.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
         model: Id of the model, to be compared with the profile's; this and what follows is not
             compared if left out, because a transformer does not tell it.
         revision: Revision of its weights.
-        sampler: Class name of the pipeline's scheduler.
-        shift: Flow shift of its sigma schedule.
+        sampler: Class name of the scheduler; a pipeline's own is compared anyway.
+        shift: Flow shift of its sigma schedule, likewise.
 
     Returns:
         A handle for statistics and reset.
 
     Raises:
-        ValueError: A cache is already applied, the class is unknown, or the profile is missing
-            or belongs to another model, revision or family.
+        ValueError: A cache is already applied, the class is unknown, or the profile is missing,
+            of the other kind than the policy's, or belongs to another model, revision, family or
+            architecture.
 
     Warns:
         ProfileWarning: The profile was measured with another sampler, shift or dtype; or, at the
             first call, with another number of steps or without the guidance branch that runs.
     """
-    applied = getattr(transformer, "_cache_config", None)
-    if applied is not None:
-        raise ValueError(
-            f"a cache is already applied ({type(applied).__name__}); take it off first with "
-            "remove_sencache, or with disable_cache if it is one of diffusers"
-        )
-    family = family or family_of(transformer)
+    networks = networks_of(target)
+    for network in networks.values():
+        _refuse_second_cache(network)
     if config.may_reuse and profile is None:
         raise ValueError(missing_profile(config))
-    if profile is not None:
-        profile.check(
-            model=model,
-            revision=revision,
-            family=family.name,
-            dtype=getattr(transformer, "dtype", None),
-            sampler=sampler,
-            shift=shift,
-        )
-    hook = SenCacheHook(config, profile, family)
-    attach(transformer, hook, HOOK_NAME)
-    # diffusers' enable_cache knows its own configs only. This private marker is what it would
-    # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
-    transformer.__dict__["_cache_config"] = config
-    return SenCacheHandle(config, profile, transformer, hook)
+    families = {name: family or family_of(network) for name, network in networks.items()}
+    scheduler = None if isinstance(target, torch.nn.Module) else target.scheduler
+    for name, network in networks.items():
+        if isinstance(profile, SensitivityProfile):
+            if config.policy == "official":
+                raise ProfileError(missing_profile(config))
+            profile.check(
+                model=model,
+                revision=revision,
+                family=families[name].name,
+                architecture=architecture_of(network),
+                scheduler=scheduler,
+                dtype=getattr(network, "dtype", None),
+                sampler=sampler,
+                shift=shift,
+            )
+        elif isinstance(profile, OfficialProfile):
+            _check_official(profile, config, families[name])
+    # Read anew at every call, for a pipeline's scheduler may be replaced.
+    schedule = Schedule(None if scheduler is None else lambda: target.scheduler)
+    log = RunLog()
+    stacks = {}
+    if config.may_reuse and config.reuse_object == "residual":
+        stacks = {
+            name: BlockStack(network, families[name], _residual_end(config, families[name]))
+            for name, network in networks.items()
+        }
+    hooks = []
+    for name, network in networks.items():
+        stack = stacks.get(name)
+        if stack is not None:
+            stack.attach()
+        reuse = OutputReuse() if stack is None else ResidualReuse(stack)
+        hook = SenCacheHook(config, profile, families[name], reuse, schedule, log)
+        attach(network, hook, HOOK_NAME)
+        # diffusers' enable_cache knows its own configs only. This private marker is what it would
+        # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
+        network.__dict__["_cache_config"] = config
+        hooks.append((network, hook))
+    return SenCacheHandle(config, profile, tuple(hooks), log)
 
 
-def remove_sencache(transformer: torch.nn.Module) -> None:
-    """Take the cache off and restore the transformer's forward. Does nothing if there is none.
+def remove_sencache(target: Any) -> None:
+    """Take the cache off and restore the forward. Does nothing where there is none.
+
+    Args:
+        target: A pipeline or a transformer, whichever the cache was applied to.
 
     Raises:
         RuntimeError: Another diffusers hook that replaces the forward was registered after this
             one, or any hook of a transformer that is offloaded; diffusers 0.42 would drop what
             lies between together with this one.
     """
-    registry = HookRegistry.check_if_exists_or_initialize(transformer)
-    if registry.get_hook(HOOK_NAME) is None:
-        return
-    later = registry._hook_order[registry._hook_order.index(HOOK_NAME) + 1 :]
-    if any(hasattr(registry.hooks[name], "new_forward") for name in later) or (
-        later and is_offloaded(transformer)
-    ):
-        raise RuntimeError(f"remove the hooks registered after SenCache first: {later}")
-    detach(transformer, HOOK_NAME)
-    transformer.__dict__.pop("_cache_config", None)
+    for network in networks_of(target).values():
+        registry = HookRegistry.check_if_exists_or_initialize(network)
+        hook = registry.get_hook(HOOK_NAME)
+        if hook is None:
+            continue
+        later = registry._hook_order[registry._hook_order.index(HOOK_NAME) + 1 :]
+        if any(hasattr(registry.hooks[name], "new_forward") for name in later) or (
+            later and is_offloaded(network)
+        ):
+            raise RuntimeError(f"remove the hooks registered after SenCache first: {later}")
+        detach(network, HOOK_NAME)
+        hook.reuse.release()
+        network.__dict__.pop("_cache_config", None)
+
+
+def networks_of(target: Any) -> Mapping[str, torch.nn.Module]:
+    """The networks that sample in a pipeline, by attribute; or the one network given.
+
+    Raises:
+        ValueError: Neither a module nor a pipeline with a transformer.
+    """
+    if isinstance(target, torch.nn.Module):
+        return {"transformer": target}
+    found = {name: getattr(target, name, None) for name in NETWORKS}
+    networks = {name: net for name, net in found.items() if isinstance(net, torch.nn.Module)}
+    if not networks:
+        raise ValueError(
+            f"{type(target).__name__} has no {' or '.join(NETWORKS)}; pass a diffusers video "
+            "pipeline, or its transformer"
+        )
+    return networks
+
+
+def _refuse_second_cache(network: torch.nn.Module) -> None:
+    applied = getattr(network, "_cache_config", None)
+    if applied is not None:
+        raise ValueError(
+            f"a cache is already applied ({type(applied).__name__}); take it off first with "
+            "remove_sencache, or with disable_cache if it is one of diffusers"
+        )
+
+
+def _residual_end(config: SenCacheConfig, family: Family) -> str | None:
+    """Where the authors' code ends a residual, if not behind the last block."""
+    return OFFICIAL_SETTINGS[family.name].residual_end if config.policy == "official" else None
+
+
+def _check_official(profile: OfficialProfile, config: SenCacheConfig, family: Family) -> None:
+    if config.policy == "paper":
+        raise ProfileError(
+            "an OfficialProfile holds absolute norms at one resolution; policy='paper' needs a "
+            "SensitivityProfile, which sencache.calibrate measures"
+        )
+    if profile.family != family.name:
+        raise ProfileError(
+            f"profile was measured with family {profile.family!r} but the run has "
+            f"{family.name!r}; pass the authors' file of this model"
+        )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
+    from sencache.official import OfficialProfile
     from sencache.profile import SensitivityProfile
 
-PolicyName = Literal["none", "paper"]
+PolicyName = Literal["none", "paper", "official"]
+ReuseObject = Literal["output", "residual"]
 UncondVerdict = Literal["follow", "own"]
 
 
@@ -22,28 +24,48 @@ class SenCacheConfig:
         S = a_x(r) * rms(x - x_r) + a_t(r) * |tau - tau_r|
 
     predicts the rms change of the network's output since ``r``; the step is reused iff
-    ``S <= epsilon`` and fewer than ``max_reuse`` reuses came before it in a row. The first and the
-    last step of a run are always computed.
+    ``S <= epsilon`` and fewer than ``max_reuse`` reuses came before it in a row. The first step of
+    a run is always computed, and so are the last ``final_computed``. Settings that the paper and
+    its code were published with are in :data:`sencache.PRESETS`.
 
     Attributes:
-        policy: ``"paper"`` for the rule above; ``"none"`` computes every step and only keeps
-            statistics, which is what an uncached control run wants.
+        policy: ``"paper"`` for the rule above; ``"official"`` for the decisions of the authors'
+            public code, which takes an :class:`~sencache.OfficialProfile` and differs from the
+            paper (:mod:`sencache.official` says how); ``"none"`` computes every step and only
+            keeps statistics, which is what an uncached control run wants.
         epsilon: Largest predicted rms change that is reused, in units of the network's output.
             0 computes every step; the clip is then bit-identical to one made without the cache.
         max_reuse: The paper's ``n``: most reuses in a row.
         strict_epsilon: Stricter threshold of the first steps, where the layout of the clip is
-            decided. Never looser than ``epsilon``: the smaller of the two holds.
+            decided. Never looser than ``epsilon``: the smaller of the two holds (not so under
+            ``"official"``, whose code takes it as it is).
         strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``;
             rounded to whole steps, a half to the even number.
-        num_inference_steps: Steps of a run. Only needed for pipelines that do not publish it
-            through diffusers' ``cache_context``; what a pipeline publishes goes first.
-            Unpublished steps are counted, so a run that starts below the top of the schedule
-            (strength < 1, the second network of Wan 2.2) has no known last step: nothing of it
-            is reused, and a warning says so.
+        final_computed: Steps at the end of a run that are always computed.
+        correct: Feed the measured error back: every computed step tells the true change beside
+            its S, and the row's later scores are multiplied by the ratio of the two, averaged
+            with exponential weights. A profile of another prompt or a related model then still
+            gives the intended error.
+        reuse: What a reused step takes from the last computed one. ``"output"``: the network's
+            output, as in the paper. ``"residual"``: what its blocks added to the tokens, as in the
+            authors' code; embeddings and head run afresh, for 12 to 40 times the memory.
+            None is ``"residual"`` under ``"official"``, else ``"output"``.
+        row_buckets: Sizes of batch to which the rows of a network call are filled up, rising,
+            such as (1, 2, 4, 8): few shapes, for CUDA graphs and compiled code. Filled up with the
+            rows whose score is highest, so a sample then depends on its neighbours. Counted in
+            samples; a call with more than the largest is not filled up. Empty: off.
+        guidance: Whether calls that hold both branches of guidance in one batch (CogVideoX, LTX,
+            Mochi) really do. None: told by the two halves of the first latents being equal, at the
+            price of one synchronisation a run.
+        num_inference_steps: Steps of a run. Only needed where neither the pipeline publishes it
+            through diffusers' ``cache_context``, which goes first, nor its scheduler is at hand
+            (:func:`~sencache.apply_sencache` was given a transformer, not a pipeline).
+            Unpublished steps are counted, so without a scheduler a run that starts below the top
+            of the schedule (strength < 1, the second network of Wan 2.2) has no known last step:
+            nothing of it is reused, and a warning says so.
         uncond_verdict: ``"follow"``: the unconditional branch computes and reuses when the
             conditional one does, so that the errors of the two partly cancel in the guidance.
-            ``"own"``: each branch decides by its own score, which costs models that call the
-            network once per branch a second device synchronisation a step.
+            ``"own"``: each branch decides by its own score.
 
     Raises:
         ValueError: A field has a value of no use; the message names the field and the remedy.
@@ -54,16 +76,32 @@ class SenCacheConfig:
     max_reuse: int = 3
     strict_epsilon: float = 0.01
     strict_fraction: float = 0.2
+    final_computed: int = 1
+    correct: bool = False
+    reuse: ReuseObject | None = None
+    row_buckets: tuple[int, ...] = ()
+    guidance: bool | None = None
     num_inference_steps: int | None = None
     uncond_verdict: UncondVerdict = "follow"
 
     def __post_init__(self) -> None:
         _require_choice("policy", self.policy, get_args(PolicyName))
         _require_choice("uncond_verdict", self.uncond_verdict, get_args(UncondVerdict))
+        _require_choice("reuse", self.reuse, (None, *get_args(ReuseObject)))
+        _require_choice("correct", self.correct, (False, True))
+        _require_choice("guidance", self.guidance, (None, False, True))
         for name in ("epsilon", "strict_epsilon"):
             _require_number(name, getattr(self, name), 0.0, math.inf, "a finite number >= 0")
         _require_number("strict_fraction", self.strict_fraction, 0.0, 1.0, "a number from 0 to 1")
         _require_count("max_reuse", self.max_reuse, 'policy="none" or epsilon=0 turn reuse off')
+        _require_count("final_computed", self.final_computed, "0 forces no step", least=0)
+        buckets = self.row_buckets
+        if not isinstance(buckets, tuple) or list(buckets) != sorted(set(buckets)):
+            raise ValueError(
+                f"SenCacheConfig.row_buckets is {buckets!r}; it must be a tuple of rising sizes"
+            )
+        for bucket in buckets:
+            _require_count("row_buckets", bucket, "the empty tuple turns filling up off")
         if self.num_inference_steps is not None:
             _require_count(
                 "num_inference_steps", self.num_inference_steps, "None takes it from the pipeline"
@@ -74,14 +112,20 @@ class SenCacheConfig:
         """Whether any step can be reused under these settings."""
         return self.policy != "none" and self.epsilon > 0.0
 
-    def identity(self, profile: SensitivityProfile | None) -> dict[str, str | float | int]:
+    @property
+    def reuse_object(self) -> ReuseObject:
+        """What a reused step takes: :attr:`reuse`, with its default filled in."""
+        return self.reuse or ("residual" if self.policy == "official" else "output")
+
+    def identity(self, profile: SensitivityProfile | OfficialProfile | None) -> dict[str, Any]:
         """What of the cache decides pixels, for use in a sample's content id.
 
         Settings that decide alike in every run give the same dict: without any reuse it is
         ``{"policy": "none"}`` whatever the other fields say, and a strict phase that is no
-        stricter or of no length is left out of account. Other dicts may still make the same clip
-        where a limit is not reached. The number of steps is left out because it belongs to the
-        sampler's part of an id.
+        stricter or of no length is left out of account, and an option that is off is left out.
+        Other dicts may still make the same clip where a limit is not reached. The number of steps
+        and whether there is guidance are left out because they belong to the sampler's part of
+        an id.
 
         Args:
             profile: The profile the cache is applied with; may be None if nothing is reused.
@@ -96,8 +140,10 @@ class SenCacheConfig:
             return {"policy": "none"}
         if profile is None:
             raise ValueError(missing_profile(self))
-        strict = self.strict_fraction > 0.0 and self.strict_epsilon < self.epsilon
-        return {
+        strict = self.strict_fraction > 0.0 and (
+            self.strict_epsilon < self.epsilon or self.policy == "official"
+        )
+        identity: dict[str, Any] = {
             "policy": self.policy,
             "epsilon": float(self.epsilon),
             "max_reuse": self.max_reuse,
@@ -106,18 +152,31 @@ class SenCacheConfig:
             "uncond_verdict": self.uncond_verdict,
             "profile": profile.hash,
         }
+        options = {
+            "final_computed": (self.final_computed, 1),
+            "correct": (self.correct, False),
+            "reuse": (self.reuse_object, "output"),
+            "row_buckets": (list(self.row_buckets), []),
+        }
+        return identity | {name: value for name, (value, off) in options.items() if value != off}
 
 
 def missing_profile(config: SenCacheConfig) -> str:
     """The error text for a caching policy that was given no profile."""
+    if config.policy == "official":
+        return (
+            "policy='official' needs the authors' sensitivity file of the model: "
+            "OfficialProfile.from_npz reads it"
+        )
     return (
         f"policy={config.policy!r} with epsilon={config.epsilon} needs a SensitivityProfile "
         'of the model: measure one with sencache.calibrate, or use policy="none"'
     )
 
 
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    # Types count: True is no 1.
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         known = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be one of {known}")
 
@@ -128,8 +187,8 @@ def _require_number(name: str, value: object, low: float, high: float, right: st
         raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be {right}")
 
 
-def _require_count(name: str, value: object, hint: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _require_count(name: str, value: object, hint: str, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(
-            f"SenCacheConfig.{name} is {value!r}; it must be a whole number >= 1 ({hint})"
+            f"SenCacheConfig.{name} is {value!r}; it must be a whole number >= {least} ({hint})"
         )

@@ -12,30 +12,42 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
-from sencache.calls import Call, CallReader, row_index
+from sencache.calls import Call, CallReader
 from sencache.config import SenCacheConfig
 from sencache.families import Family
-from sencache.judging import Decision, Judge
+from sencache.judging import AnyProfile, Decision, Judge, Restart
+from sencache.measurement import Branch
+from sencache.pairing import is_paired
 from sencache.policy import row_rms
-from sencache.profile import SensitivityProfile
-from sencache.stats import SampleStats, StatsRecorder
+from sencache.reuse import Reuse
+from sencache.schedule import Schedule
+from sencache.stats import RunLog, StatsRecorder
 from sencache.trajectory import Moment, Trajectory
 
 
 class SenCacheHook(ModelHook):
-    """Wraps one transformer. Keeps the current trajectory and the last one's statistics.
+    """Wraps one transformer. Keeps the current trajectory.
 
     A trajectory begins with the first call after a reset and ends when diffusers resets stateful
     hooks at the end of a pipeline's call, or when a call raises. One that was broken off between
     two calls is not reset; the next is told from it by its step, its number of steps or its shape
     or, where no step is published, by its tau going back. Without reuse tau is not looked at in
     named contexts, to spare the synchronisation: only the statistics run on then.
+
+    Attributes:
+        reuse: What a reused step takes from the last computed one.
     """
 
     _is_stateful = True
 
     def __init__(
-        self, config: SenCacheConfig, profile: SensitivityProfile | None, family: Family
+        self,
+        config: SenCacheConfig,
+        profile: AnyProfile | None,
+        family: Family,
+        reuse: Reuse,
+        schedule: Schedule,
+        log: RunLog,
     ) -> None:
         super().__init__()
         # diffusers hands the cache context to attributes of this type only; its own per-context
@@ -43,10 +55,10 @@ class SenCacheHook(ModelHook):
         self.state_manager = StateManager(BaseState)
         self._config, self._family = config, family
         self._profile_hash = profile.hash if profile else ""
-        self._judge = Judge(config, profile)
+        self.reuse, self._schedule, self._log = reuse, schedule, log
+        self._judge = Judge(config, profile, schedule)
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
-        self._stats: StatsRecorder | None = None
 
     @torch.compiler.disable
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -58,51 +70,69 @@ class SenCacheHook(ModelHook):
         if self._read is None:
             self._read = CallReader(self._family, module, self.fn_ref.original_forward)
         try:
-            return self._answer(self._read(args, kwargs), self._moment(), args, kwargs)
+            return self._answer(self._read(args, kwargs), args, kwargs)
         except BaseException:
             # The run is over. What it left must not be taken for the next run's first steps.
             self._trajectory = None
             raise
 
-    def _answer(
-        self, call: Call, moment: Moment, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        self._judge.compare(moment)
+    def _answer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        moment = self._moment(call)
+        self._judge.prepare(call, moment)
         trajectory = self._enter(call, moment)
         decision = self._judge.decide(call, moment, trajectory)
-        if decision is None:
-            trajectory = self._begin(call, moment)
+        if isinstance(decision, Restart):
+            moment = self._moment(call, afresh=True)
+            trajectory = self._begin(call, moment, decision.missed)
             decision = Decision([True] * call.rows, {})
-        previous = trajectory.outputs.get(moment.context)
-        output = self._evaluate(call, args, kwargs, decision.computed, previous)
-        sample = output[0].detach()
-        self._judge.remember(call, moment, trajectory, decision)
-        trajectory.note(moment, decision.computed)
+        before = trajectory.held.get(moment.context)
+        answer, held = self.reuse.evaluate(
+            self.fn_ref.original_forward, call, args, kwargs, decision.computed, before
+        )
+        change = None if before is None else row_rms(held.output.float() - before.output.float())
+        self._judge.remember(call, moment, trajectory, decision, change)
+        trajectory.note(moment, held, decision.computed)
+        trajectory.stats.count(decision.computed)
         if "cond" in moment.branches:
-            self._record(moment, trajectory, decision, previous, sample)
-        trajectory.outputs[moment.context] = sample.clone()  # the caller may write into its own
-        return output
+            part, verdict = trajectory.part("cond", moment), decision.verdicts.get("cond")
+            trajectory.stats.record(
+                decision.computed[part],
+                None if verdict is None else verdict.score,
+                None if change is None else change[part],
+            )
+        return answer
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the trajectory's tensors; its statistics stay until the next one begins."""
         self._trajectory = None
+        self._log.end()
         self.state_manager.reset()
         return module
 
-    def stats(self) -> list[SampleStats]:
-        """Statistics of the current trajectory or, after its end, of the last; else empty."""
-        return self._stats.samples() if self._stats else []
-
-    def _moment(self) -> Moment:
+    def _moment(self, call: Call, *, afresh: bool = False) -> Moment:
         context = self.state_manager._context
+        num_steps = self._schedule.num_steps() or self._config.num_inference_steps
         if context is None:
-            return Moment(None, None, self._config.num_inference_steps, ("cond",))
+            return Moment(None, None, num_steps, ("cond",))
         return Moment(
             context.name,
             context.step_index,
-            context.num_inference_steps or self._config.num_inference_steps,
-            self._family.branches(context.name),
+            context.num_inference_steps or num_steps,
+            self._branches(call, context.name, afresh),
         )
+
+    def _branches(self, call: Call, context: str, afresh: bool) -> tuple[Branch, ...]:
+        """Branches that are in a call: without guidance only cond is, under the same context."""
+        possible = self._family.branches(context)
+        if len(possible) == 1 or self._config.guidance:
+            return possible
+        if self._config.guidance is False:
+            return ("cond",)
+        if self._trajectory is not None and not afresh:
+            known = self._trajectory.branches.get(context)
+            if known is not None and call.rows == self._trajectory.samples * len(known):
+                return known
+        return possible if is_paired(call.latents) else ("cond",)
 
     def _enter(self, call: Call, moment: Moment) -> Trajectory:
         """Move to the step that the call belongs to, in a new trajectory if need be."""
@@ -115,53 +145,20 @@ class SenCacheHook(ModelHook):
                 return trajectory
         return self._begin(call, moment)
 
-    def _begin(self, call: Call, moment: Moment) -> Trajectory:
+    def _begin(self, call: Call, moment: Moment, missed: int = 0) -> Trajectory:
+        """Start a trajectory, of which `missed` steps were computed under another name."""
         samples, latents = call.rows // len(moment.branches), call.latents
-        self._stats = StatsRecorder(
-            samples, latents.device, self._config.policy, self._profile_hash
-        )
+        stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
+        for _ in range(missed):
+            stats.record([True] * samples)
+        self._log.begin(id(self), stats)
         self._trajectory = Trajectory(
             samples,
             latents.shape[1:],
             latents.dtype,
             latents.device,
-            self._stats,
+            stats,
             num_steps=moment.num_steps,
-            step=moment.step or 0,
+            step=moment.step or missed,
         )
         return self._trajectory
-
-    def _evaluate(
-        self,
-        call: Call,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        computed: list[bool],
-        previous: torch.Tensor | None,
-    ) -> Any:
-        """Run the network on the rows that need it and fill in the others' last output."""
-        forward = self.fn_ref.original_forward
-        if previous is None or all(computed):
-            return forward(*args, **kwargs)  # untouched, so bit-identical to no cache
-        merged = previous.clone()
-        rows = [row for row, ran in enumerate(computed) if ran]
-        if rows:
-            index = row_index(rows, merged.device)
-            merged.index_copy_(0, index, forward(**call.select(index))[0].detach())
-        return call.answer(merged)
-
-    def _record(
-        self,
-        moment: Moment,
-        trajectory: Trajectory,
-        decision: Decision,
-        previous: torch.Tensor | None,
-        sample: torch.Tensor,
-    ) -> None:
-        """Note a step of the cond branch in the statistics."""
-        part, verdict = trajectory.part("cond", moment), decision.verdicts.get("cond")
-        if verdict is None or previous is None:
-            trajectory.stats.record_first()
-            return
-        change = row_rms(sample[part].float() - previous[part].float())
-        trajectory.stats.record(decision.computed[part], verdict.compute, verdict.score, change)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
 from sencache.measurement import Branch
-from sencache.policy import SensitivityPolicy, Verdict, row_rms
+from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.policy import Curve, SensitivityPolicy, Verdict, row_rms
 from sencache.profile import ProfileWarning, SensitivityProfile
+from sencache.schedule import Schedule
 from sencache.trajectory import Moment, Track, Trajectory
 
 # Only matters without a profile, where tau is read but decides nothing.
 DEFAULT_TRAIN_TIMESTEPS = 1000
 
-# Schedules start at 1, or at 0.999 where timesteps are counted from 0.
-TOP_OF_SCHEDULE = 0.998
+AnyProfile = SensitivityProfile | OfficialProfile
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,31 +40,60 @@ class Decision:
     verdicts: Mapping[Branch, Verdict]
 
 
+@dataclass(frozen=True)
+class Restart:
+    """The call begins another trajectory than the one at hand.
+
+    Attributes:
+        missed: Steps of the new trajectory that were computed under the old one's name.
+    """
+
+    missed: int = 0
+
+
 class Judge:
     """Decides calls by the policy of each deciding branch."""
 
-    def __init__(self, config: SenCacheConfig, profile: SensitivityProfile | None) -> None:
-        self._config = config
-        self._train_timesteps = (
-            profile.metadata.num_train_timesteps if profile else DEFAULT_TRAIN_TIMESTEPS
-        )
+    def __init__(
+        self, config: SenCacheConfig, profile: AnyProfile | None, schedule: Schedule
+    ) -> None:
+        self._config, self._schedule = config, schedule
+        self._profile = profile
         own = config.may_reuse and config.uncond_verdict == "own"
-        deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
-        self._policies: dict[Branch, SensitivityPolicy] = {
-            branch: SensitivityPolicy(config, profile.curve(branch) if profile else None)
-            for branch in deciding
-        }
-        self._profile = profile if config.may_reuse else None
+        self._deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
+        self._train_timesteps, self._calls_per_step = DEFAULT_TRAIN_TIMESTEPS, 1
+        if isinstance(profile, OfficialProfile):
+            self._train_timesteps = profile.num_train_timesteps
+            self._calls_per_step = OFFICIAL_SETTINGS[profile.family].calls_per_step
+        elif profile is not None:
+            self._train_timesteps = profile.metadata.num_train_timesteps
+            for branch in self._deciding:
+                profile.curve(branch)  # said now, not in the first run
+        self._policies: dict[Branch, SensitivityPolicy] = {}
+        self._elements = 0
         self._compared: set[Branch] = set()
-        self._told = False
+        self._told: set[str] = set()
 
-    def compare(self, moment: Moment) -> None:
-        """Warn once where the run is sampled otherwise than the profile's was.
+    def prepare(self, call: Call, moment: Moment) -> None:
+        """Get ready for the rows of a call, and warn once if the profile was measured otherwise.
 
         Pipelines publish their steps but not their guidance scale; that there is guidance shows.
         """
+        elements = call.latents[0].numel()
+        if elements != self._elements:
+            self._elements = elements
+            self._policies = {
+                branch: SensitivityPolicy(
+                    self._config, self._curve(branch, elements), self._calls_per_step
+                )
+                for branch in self._deciding
+            }
         new = set(moment.branches) - self._compared
-        if self._profile is None or not new:
+        if (
+            not new
+            or not self._config.may_reuse
+            or not isinstance(self._profile, SensitivityProfile)
+        ):
             return
         if not self._compared:
             self._profile.check(num_inference_steps=moment.num_steps)
@@ -72,15 +106,18 @@ class Judge:
                 stacklevel=2,
             )
 
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | None:
-        """Verdict per row of the call, on the host; at most one transfer from the device.
+    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+        """Verdict per row of the call, on the host; at most one transfer from the device a step.
 
-        Where no step is published, a run that does not start at the top of the schedule (image or
-        video to video with strength < 1, the second network of Wan 2.2) may end at any step: none
-        of it is reused, because the last step has to be computed.
+        Branches that decide for themselves are all judged at the step's first call, because all
+        of them see the same latents.
+
+        Where no step is published, the last one, which has to be computed, is the scheduler's
+        last. Without a scheduler nothing is reused in a run that does not start at the top of the
+        schedule (image or video to video with strength < 1, the second network of Wan 2.2).
 
         Returns:
-            The decision; None where the time tells that the call begins another trajectory.
+            The decision, or that the call shows to begin another trajectory.
 
         Raises:
             ValueError: Guidance branches are not told apart, or the number of steps is unknown
@@ -89,105 +126,192 @@ class Judge:
         everything = [True] * call.rows
         # Asked for on the first call too, so that an unknown number of steps is told at once.
         threshold = self._policies["cond"].threshold(trajectory.step, moment.num_steps)
-        if moment.context not in trajectory.outputs:
+        if moment.context not in trajectory.held:
             return Decision(everything, {})
-        deciding = [branch for branch in moment.branches if branch in self._policies]
-        if not deciding:
+        mine = [branch for branch in moment.branches if branch in self._policies]
+        if not mine:
             return Decision(_follow(moment, trajectory), {})
 
-        verdicts, facts = self._judge(call, moment, trajectory, deciding, threshold)
-        if moment.step is not None and threshold <= 0.0:
-            return Decision(everything, verdicts)  # known without asking the device
-        if moment.context is not None and not self._config.may_reuse:
-            return Decision(everything, verdicts)  # and a mixed-up step could do no harm
-
-        computed, same, repeated, from_top = torch.stack(facts).tolist()  # the one synchronisation
-        if not all(from_top) and threshold > 0.0:
-            self._tell_of_partial_run()
-        if moment.step is None and not all(same):
-            return None  # nobody tells the step, and time went back
-        if all(repeated):
-            raise ValueError(unnamed_branches())
-        if (
-            self._config.may_reuse
-            and moment.num_steps is not None
-            and trajectory.step >= moment.num_steps
-        ):
-            raise ValueError(
-                f"SenCacheConfig.num_inference_steps is {moment.num_steps} but the pipeline has "
-                f"come to step {trajectory.step + 1}; set it to what the pipeline is called with"
-            )
-        if len(deciding) < len(moment.branches):  # cond speaks for all branches of the call
+        if not all(branch in trajectory.decided for branch in mine):
+            judged = [branch for branch in self._policies if branch in trajectory.tracks]
+            verdicts, facts = self._judge(call, moment, trajectory, judged, threshold)
+            known = moment.step is not None and threshold <= 0.0  # without asking the device
+            if known or (moment.context is not None and not self._config.may_reuse):
+                return Decision(everything, verdicts)  # a mixed-up step could do no harm there
+            restart = self._settle(facts, verdicts, moment, trajectory)
+            if restart is not None:
+                return restart
+        verdicts = {branch: trajectory.decided[branch][0] for branch in mine}
+        computed = [ran for branch in mine for ran in trajectory.decided[branch][1]]
+        if len(mine) < len(moment.branches):  # cond speaks for all branches of the call
             computed = computed * len(moment.branches)
         return Decision(computed, verdicts)
 
     def remember(
-        self, call: Call, moment: Moment, trajectory: Trajectory, decision: Decision
+        self,
+        call: Call,
+        moment: Moment,
+        trajectory: Trajectory,
+        decision: Decision,
+        change: torch.Tensor | None,
     ) -> None:
-        """Update the deciding branches after a call that went well."""
+        """Update the deciding branches after a call that went well.
+
+        Args:
+            call: The call.
+            moment: Where it is.
+            trajectory: What is kept.
+            decision: What was done.
+            change: rms(f_new - f_r) of each row of the call; None at the context's first.
+        """
         tau = call.tau(self._train_timesteps)
         for branch in moment.branches:
             if branch not in self._policies:
                 continue
             part, policy = trajectory.part(branch, moment), self._policies[branch]
             latents, verdict = call.latents[part], decision.verdicts.get(branch)
-            if verdict is None:
+            if verdict is None or change is None:
                 track = Track(latents.clone(), policy.begin(tau[part]), tau[part])
                 trajectory.tracks[branch] = track
             else:
                 track = trajectory.tracks[branch]
                 keep = verdict.compute.view(-1, *[1] * (latents.ndim - 1))
                 track.latents = torch.where(keep, latents, track.latents)
-                track.memory = policy.advance(track.memory, tau[part], verdict.compute)
+                track.memory = policy.advance(track.memory, tau[part], verdict, change[part])
             if moment.context is None:
                 track.seen = latents.clone()  # the caller may write into its own
+
+    def _curve(self, branch: Branch, elements: int) -> Curve | None:
+        if isinstance(self._profile, OfficialProfile):
+            return self._profile.curve(branch, elements)
+        return self._profile.curve(branch) if self._profile else None
 
     def _judge(
         self,
         call: Call,
         moment: Moment,
         trajectory: Trajectory,
-        deciding: list[Branch],
+        judged: Sequence[Branch],
         threshold: float,
     ) -> tuple[dict[Branch, Verdict], list[torch.Tensor]]:
-        """Verdict of each deciding branch, and four facts per row for the host.
+        """Verdict of each branch, and for each the facts per row that the host has to know.
 
-        The facts: the row computes; time went on as in one run; the call is the last one again;
-        the run began at the top of the schedule or tells its steps.
+        The facts, shape [6, rows]: S; the row computes; time went on as in one run; the branches
+        see the same latents; the call is another than the last; its end is known.
         """
         tau = call.tau(self._train_timesteps)
         verdicts: dict[Branch, Verdict] = {}
         facts: list[torch.Tensor] = []
-        for branch in deciding:
+        for branch in judged:
             part, track = trajectory.part(branch, moment), trajectory.tracks[branch]
             now, memory, latents = tau[part], track.memory, call.latents[part]
             distance = row_rms(latents.float() - track.latents.float())
-            verdict = self._policies[branch].judge(memory, now, distance, threshold)
             # Equal times are no sign of a new run, because samplers round them, except at the
             # start: a run that raised at its first step is followed by that very time.
             same = (now <= memory.seen_tau) & (now < track.start_tau)
-            from_top = torch.ones_like(same)
-            if moment.step is None:
-                from_top = track.start_tau >= TOP_OF_SCHEDULE
-                verdict = Verdict(verdict.compute | ~from_top, verdict.score)
-            repeated = torch.zeros_like(same)
+            limit, end_known = self._limit(call, moment, track, now, threshold)
+            verdict = self._policies[branch].judge(memory, now, distance, limit)
+            new = torch.ones_like(same)
             if track.seen is not None:
-                repeated = (now == memory.seen_tau) & (latents == track.seen).flatten(1).all(1)
+                new = (now != memory.seen_tau) | (latents != track.seen).flatten(1).any(1)
             verdicts[branch] = verdict
-            facts.append(torch.stack([verdict.compute, same, repeated, from_top]))
-        return verdicts, list(torch.cat(facts, dim=1))
+            paired = self._still_paired(call, moment, trajectory)
+            facts.append(
+                torch.stack([verdict.score, verdict.compute, same, paired, new, end_known])
+            )
+        return verdicts, facts
 
-    def _tell_of_partial_run(self) -> None:
-        if self._told:
-            return
-        self._told = True
-        warnings.warn(
-            "SenCache reuses nothing in this run: the pipeline publishes no step_index through "
-            "cache_context and the network is not run from the start of the schedule, so its "
-            "last step, which has to be computed, is not known",
-            UserWarning,
-            stacklevel=2,
+    def _limit(
+        self, call: Call, moment: Moment, track: Track, tau: torch.Tensor, threshold: float
+    ) -> tuple[float | torch.Tensor, torch.Tensor]:
+        """Threshold of a branch's rows, and whether the end of their run is known."""
+        if moment.step is not None:
+            return threshold, torch.ones_like(tau, dtype=torch.bool)
+        whole = self._schedule.starts_at_top(track.start_tau, call, self._train_timesteps)
+        if not self._schedule.known or moment.num_steps is None:
+            return torch.where(whole, threshold, 0.0), whole
+        position = self._schedule.position(tau, call, self._train_timesteps)
+        within = self._policies["cond"].thresholds(position, moment.num_steps)
+        return torch.where(whole, threshold, within), torch.ones_like(whole)
+
+    def _still_paired(self, call: Call, moment: Moment, trajectory: Trajectory) -> torch.Tensor:
+        """Whether the branches that a call seemed to hold see the same latents, per sample."""
+        if len(moment.branches) == 1 or self._config.guidance is not None:
+            return torch.ones(trajectory.samples, dtype=torch.bool, device=call.latents.device)
+        first, *others = (
+            call.latents[trajectory.part(branch, moment)] for branch in moment.branches
         )
+        # NaN is no sign of another clip: rows that went bad went bad together.
+        differs = torch.stack([(first != other) & (first == first) for other in others])
+        return ~differs.any(0).flatten(1).any(1)
+
+    def _settle(
+        self,
+        facts: list[torch.Tensor],
+        verdicts: dict[Branch, Verdict],
+        moment: Moment,
+        trajectory: Trajectory,
+    ) -> Restart | None:
+        """Bring the verdicts to the host and note them, unless this is another trajectory.
+
+        Raises:
+            ValueError: See :meth:`decide`.
+        """
+        on_host = torch.stack(facts).tolist()  # the one synchronisation
+        for branch, rows in zip(verdicts, on_host, strict=True):
+            score, compute, same, paired, new, end_known = rows
+            if moment.step is None and not all(same):
+                return Restart()  # nobody tells the step, and time went back
+            if not all(paired):  # what seemed two branches are clips that began alike
+                return Restart(missed=trajectory.step)
+            if not any(new):
+                raise ValueError(unnamed_branches())
+            if self._config.may_reuse and not all(end_known) and self._due("end"):
+                warnings.warn(NO_END, UserWarning, stacklevel=2)
+            if self._config.may_reuse and not all(map(math.isfinite, score)) and self._due("nan"):
+                _logger.warning(NOT_FINITE, trajectory.step + 1)
+            computed = [bool(ran) for ran in compute]
+            if filled := fill_up(computed, score, self._config.row_buckets):
+                computed = filled
+                mask = torch.tensor(computed).to(trajectory.device, non_blocking=True)
+                verdicts[branch] = replace(verdicts[branch], compute=mask)
+            trajectory.decided[branch] = (verdicts[branch], computed)
+        num_steps = moment.num_steps
+        if self._config.may_reuse and num_steps is not None and trajectory.step >= num_steps:
+            raise ValueError(
+                f"SenCacheConfig.num_inference_steps is {num_steps} but the pipeline has "
+                f"come to step {trajectory.step + 1}; set it to what the pipeline is called with"
+            )
+        return None
+
+    def _due(self, warning: str) -> bool:
+        """Whether a warning was not given yet."""
+        due = warning not in self._told
+        self._told.add(warning)
+        return due
+
+
+def fill_up(
+    computed: Sequence[bool], score: Sequence[float], buckets: Sequence[int]
+) -> list[bool] | None:
+    """Verdicts with the rows of highest score added, up to the next size of batch.
+
+    Args:
+        computed: Verdict per row.
+        score: S per row.
+        buckets: Sizes, rising.
+
+    Returns:
+        The verdicts; None where nothing is added, as where no row computes.
+    """
+    wanted = sum(computed)
+    size = next((bucket for bucket in buckets if bucket >= wanted), wanted)
+    size = min(size, len(computed))
+    if not wanted or size == wanted:
+        return None
+    idle = sorted((row for row, ran in enumerate(computed) if not ran), key=lambda r: -score[r])
+    added = set(idle[: size - wanted])
+    return [ran or row in added for row, ran in enumerate(computed)]
 
 
 def _follow(moment: Moment, trajectory: Trajectory) -> list[bool]:
@@ -211,3 +335,14 @@ def unnamed_branches() -> str:
         "context, so the branches of guidance cannot be told apart; wrap the calls in "
         '`with transformer.cache_context("cond"):` and `with transformer.cache_context("uncond"):`'
     )
+
+
+NO_END = (
+    "SenCache reuses nothing in this run: the pipeline publishes no step_index through "
+    "cache_context and the network is not run from the start of the schedule, so its last step, "
+    "which has to be computed, is not known; give apply_sencache the pipeline, not its transformer"
+)
+NOT_FINITE = (
+    "the latents or the output of a sample are not finite by step %d: "
+    "the network computes every step of it"
+)

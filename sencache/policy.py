@@ -6,12 +6,21 @@ the device of the latents, so that deciding needs no transfer to the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from sencache.config import SenCacheConfig
-from sencache.curve import SensitivityCurve
+
+Curve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""a_x and a_t as a function of tau, each of shape [rows]."""
+
+
+CORRECTION_WEIGHT = 0.5
+"""Weight of the newest ratio of true to predicted change in a row's factor."""
+CORRECTION_LIMIT = 100.0
+"""Largest ratio believed, and the inverse of the smallest: one freak step must not rule a run."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class RowMemory:
         a_x, a_t: Sensitivities at r, held until the next computed step.
         reuses: Reuses in a row since r.
         seen_tau: tau of the latest step, computed or reused.
+        log_ratio, weight: Exponentially weighted sum of log(true / predicted change), and of the
+            weights; both 0 before the first refresh.
     """
 
     tau: torch.Tensor
@@ -30,6 +41,8 @@ class RowMemory:
     a_t: torch.Tensor
     reuses: torch.Tensor
     seen_tau: torch.Tensor
+    log_ratio: torch.Tensor
+    weight: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,12 @@ class Verdict:
     Attributes:
         compute: True where the network has to run.
         score: S, the predicted rms change of the output since the last computed step.
+        uncorrected: S as the profile has it, before the row's own factor.
     """
 
     compute: torch.Tensor
     score: torch.Tensor
+    uncorrected: torch.Tensor
 
 
 class SensitivityPolicy:
@@ -53,16 +68,23 @@ class SensitivityPolicy:
     r, so a path that returns to x_r costs nothing.
     """
 
-    def __init__(self, config: SenCacheConfig, curve: SensitivityCurve | None) -> None:
+    def __init__(
+        self, config: SenCacheConfig, curve: Curve | None, calls_per_step: int = 1
+    ) -> None:
         """Set up the rule.
 
         Args:
             config: Thresholds and cap.
             curve: Sensitivities of the branch. None is allowed where nothing is ever reused;
                 scores are NaN then.
+            calls_per_step: Network calls per step that the strict phase is counted in.
         """
         self._config = config
         self._curve = curve
+        self._calls_per_step = calls_per_step
+        # The authors' code takes its first threshold as it is, also where it is the looser one.
+        strict = config.strict_epsilon
+        self._strict = strict if config.policy == "official" else min(strict, config.epsilon)
 
     def threshold(self, step: int, num_steps: int | None) -> float:
         """Largest score that may be reused at a step; 0 means that every row computes.
@@ -80,17 +102,36 @@ class SensitivityPolicy:
         if num_steps is None:
             raise ValueError(
                 "the number of steps is not known: this pipeline does not publish "
-                "num_inference_steps through cache_context, so set "
-                "SenCacheConfig.num_inference_steps"
+                "num_inference_steps through cache_context; give apply_sencache the pipeline "
+                "instead of its transformer, or set SenCacheConfig.num_inference_steps"
             )
-        if step == 0 or step >= num_steps - 1:
+        if step == 0 or step >= num_steps - config.final_computed:
             return 0.0
-        if step < round(config.strict_fraction * num_steps):
-            return min(config.strict_epsilon, config.epsilon)
-        return config.epsilon
+        return self._strict if step < self._strict_steps(num_steps) else config.epsilon
+
+    def _strict_steps(self, num_steps: int) -> int:
+        """Steps at the start of a run that are under the first threshold; a begun one counts."""
+        calls = round(self._config.strict_fraction * num_steps * self._calls_per_step)
+        return -(-calls // self._calls_per_step)
+
+    def thresholds(self, position: torch.Tensor, num_steps: int) -> torch.Tensor:
+        """:meth:`threshold` for rows at their own steps, float32, shape [rows].
+
+        For runs that begin within a schedule: their first step has nothing to reuse anyway.
+        """
+        config = self._config
+        if not config.may_reuse:
+            return torch.zeros_like(position, dtype=torch.float32)
+        early = position < self._strict_steps(num_steps)
+        value = torch.where(early, self._strict, config.epsilon)
+        return torch.where(position >= num_steps - config.final_computed, 0.0, value).float()
 
     def judge(
-        self, memory: RowMemory, tau: torch.Tensor, distance: torch.Tensor, threshold: float
+        self,
+        memory: RowMemory,
+        tau: torch.Tensor,
+        distance: torch.Tensor,
+        threshold: float | torch.Tensor,
     ) -> Verdict:
         """Decide one step.
 
@@ -101,33 +142,76 @@ class SensitivityPolicy:
             memory: The rows' memory.
             tau: Time of this step.
             distance: rms(x - x_r) of each row.
-            threshold: From :meth:`threshold`.
+            threshold: From :meth:`threshold` or :meth:`thresholds`.
         """
-        score = memory.a_x * distance + memory.a_t * (tau - memory.tau).abs()
-        if threshold <= 0.0:  # also when S is exactly 0: nothing is reused without permission
-            return Verdict(torch.ones_like(tau, dtype=torch.bool), score)
+        raw = memory.a_x * distance + memory.a_t * (tau - memory.tau).abs()
+        score = raw * self._factor(memory) if self._config.correct else raw
+        if isinstance(threshold, float) and threshold <= 0.0:
+            return Verdict(torch.ones_like(tau, dtype=torch.bool), score, raw)
+        # The authors' code compares strictly. Where S is exactly 0, too, nothing is reused
+        # without permission.
+        below = score < threshold if self._config.policy == "official" else score <= threshold
+        allowed = True if isinstance(threshold, float) else threshold > 0.0
         reuse = (
-            (score <= threshold)
-            & (memory.reuses < self._config.max_reuse)
-            & (tau <= memory.seen_tau)
+            below & allowed & (memory.reuses < self._config.max_reuse) & (tau <= memory.seen_tau)
         )
-        return Verdict(~reuse, score)
+        return Verdict(~reuse, score, raw)
 
     def begin(self, tau: torch.Tensor) -> RowMemory:
         """Memory after a step that every row computed."""
         a_x, a_t = self._sensitivities(tau)
-        return RowMemory(tau, a_x, a_t, torch.zeros_like(tau, dtype=torch.int32), tau)
+        none = torch.zeros_like(tau)
+        return RowMemory(tau, a_x, a_t, none.int(), tau, none, none)
 
-    def advance(self, memory: RowMemory, tau: torch.Tensor, compute: torch.Tensor) -> RowMemory:
-        """Memory after a step of which ``compute`` says where the network ran."""
+    def advance(
+        self, memory: RowMemory, tau: torch.Tensor, verdict: Verdict, change: torch.Tensor
+    ) -> RowMemory:
+        """Memory after a step.
+
+        Args:
+            memory: Memory before it.
+            tau: Time of the step.
+            verdict: What was done: where it says compute, the network ran.
+            change: rms(f_new - f_r) of each row; only read where the network ran.
+        """
+        compute = verdict.compute
         a_x, a_t = self._sensitivities(tau)
+        log_ratio, weight = memory.log_ratio, memory.weight
+        if self._config.correct:
+            log_ratio, weight = self._learn(memory, verdict, change)
         return RowMemory(
             tau=torch.where(compute, tau, memory.tau),
             a_x=torch.where(compute, a_x, memory.a_x),
             a_t=torch.where(compute, a_t, memory.a_t),
             reuses=torch.where(compute, 0, memory.reuses + 1),
             seen_tau=tau,
+            log_ratio=log_ratio,
+            weight=weight,
         )
+
+    def _learn(
+        self, memory: RowMemory, verdict: Verdict, change: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the ratio of true to predicted change into the average of its logarithm.
+
+        Logarithms, because a profile that is wrong is wrong by a factor, and because a ratio of
+        ten and one of a tenth should cancel.
+        """
+        ratio = (change / verdict.uncorrected).clamp(1 / CORRECTION_LIMIT, CORRECTION_LIMIT)
+        usable = verdict.compute & ratio.isfinite() & (verdict.uncorrected > 0.0)
+        keep = 1.0 - CORRECTION_WEIGHT
+        return (
+            torch.where(
+                usable, keep * memory.log_ratio + CORRECTION_WEIGHT * ratio.log(), memory.log_ratio
+            ),
+            torch.where(usable, keep * memory.weight + CORRECTION_WEIGHT, memory.weight),
+        )
+
+    @staticmethod
+    def _factor(memory: RowMemory) -> torch.Tensor:
+        """What S is multiplied by: 1 before anything was learnt, then the weighted mean ratio."""
+        known = memory.weight > 0.0
+        return torch.where(known, memory.log_ratio / memory.weight.clamp(min=1e-6), 0.0).exp()
 
     def _sensitivities(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self._curve is None:

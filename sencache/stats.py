@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 
 @dataclass(frozen=True)
+class Refresh:
+    """A computed step that had an earlier output to be compared with.
+
+    Attributes:
+        step: Index of the step.
+        predicted: S of the step: the rms change of the output since the last computed step that
+            the policy expected. None without a profile or where it is not finite.
+        actual: That change itself, rms(f_new - f_r). None where it is not finite.
+    """
+
+    step: int
+    predicted: float | None
+    actual: float | None
+
+
+@dataclass(frozen=True)
 class SampleStats:
-    """Outcome of the cache for one sample (one row of the conditional branch).
+    """Outcome of the cache for one sample.
 
     Attributes:
         policy: Name of the policy.
         profile: Hash of the sensitivity profile; "" without one.
-        nfe: Network evaluations that really ran, in steps; guidance branches do not count twice.
+        nfe: Network evaluations that really ran, in steps, of the conditional branch; guidance
+            branches do not count twice.
         reused: Steps that reused an earlier output.
         decisions: One character per step: C computed, R reused.
-        predicted_error: Mean score S over the computed steps after the first: the rms change of
-            the output that the profile predicted. None without a profile or such a step, or where
-            it is not finite.
-        actual_error: Mean over the same steps of the change itself, rms(f_new - f_r). None
-            without such a step, or where it is not finite.
+        evaluations: Rows that went through the network for this sample, all branches: what it
+            cost. Twice `nfe` under guidance, unless the branches decide for themselves.
+        predicted_error: Mean of `predicted` over the refreshes that have one; None without.
+        actual_error: Mean of `actual` over the refreshes that have one; None without.
         max_score: Largest S that was reused; 0 if nothing was.
+        refreshes: Prediction and truth at every computed step after the first.
     """
 
     policy: str
@@ -31,81 +50,142 @@ class SampleStats:
     nfe: int
     reused: int
     decisions: str
+    evaluations: int
     predicted_error: float | None
     actual_error: float | None
     max_score: float
+    refreshes: tuple[Refresh, ...] = ()
 
-    def to_dict(self) -> dict[str, str | int | float | None]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
 
 
 class StatsRecorder:
-    """Accumulates the statistics of one run on the device; one transfer when they are asked for.
+    """Keeps the statistics of one trajectory on the device; one transfer when they are asked for.
 
     Decisions are known on the host anyway, because the host had to launch the network for them.
     """
 
-    def __init__(self, rows: int, device: torch.device, policy: str, profile: str) -> None:
+    def __init__(self, rows: int, policy: str, profile: str) -> None:
+        self.rows = rows
         self._policy, self._profile = policy, profile
         self._decisions: list[list[str]] = [[] for _ in range(rows)]
-        # Rows: sum of S, sum of rms(f_new - f_r), largest reused S.
-        self._sums = torch.zeros(3, rows, device=device)
+        self._evaluations = [0] * rows
+        # Per step that had an earlier output: S and rms(f_new - f_r), shape [2, rows].
+        self._measured: dict[int, torch.Tensor] = {}
 
-    def record_first(self) -> None:
-        """Note a step that every row computed with nothing to compare to."""
-        for decisions in self._decisions:
-            decisions.append("C")
+    def count(self, ran: Sequence[bool]) -> None:
+        """Note which rows of a call went through the network, one block of rows per branch."""
+        for row, computed in enumerate(ran):
+            self._evaluations[row % len(self._evaluations)] += computed
 
     def record(
         self,
-        computed: list[bool],
-        computed_mask: torch.Tensor,
-        score: torch.Tensor,
-        change: torch.Tensor,
+        computed: Sequence[bool],
+        score: torch.Tensor | None = None,
+        change: torch.Tensor | None = None,
     ) -> None:
-        """Note one step.
+        """Note a step.
 
         Args:
             computed: Verdict per row.
-            computed_mask: The same on the device, shape [rows].
-            score: S of each row, shape [rows].
+            score: S of each row, shape [rows]; None where there was nothing to compare with.
             change: rms(f_new - f_r) of each row, shape [rows]; only read where computed.
         """
+        if score is not None and change is not None:
+            self._measured[len(self._decisions[0])] = torch.stack([score, change])
         for decisions, ran in zip(self._decisions, computed, strict=True):
             decisions.append("C" if ran else "R")
-        predicted, actual, largest = self._sums
-        self._sums = torch.stack(
-            [
-                torch.where(computed_mask, predicted + score, predicted),
-                torch.where(computed_mask, actual + change, actual),
-                torch.where(computed_mask, largest, torch.maximum(largest, score)),
-            ]
-        )
 
     def samples(self) -> list[SampleStats]:
         """The statistics so far, one per row."""
-        return [
-            self._sample("".join(decisions), *sums)
-            for decisions, sums in zip(self._decisions, self._sums.T.tolist(), strict=True)
+        measured: dict[int, Any] = {}
+        if self._measured:
+            values = torch.stack(list(self._measured.values())).tolist()
+            measured = dict(zip(self._measured, values, strict=True))
+        pairs = [
+            {step: (score[row], change[row]) for step, (score, change) in measured.items()}
+            for row in range(self.rows)
         ]
+        return [self._sample(row, of_row) for row, of_row in enumerate(pairs)]
 
-    def _sample(
-        self, decisions: str, predicted: float, actual: float, largest: float
-    ) -> SampleStats:
-        nfe = decisions.count("C")
-        refreshes = nfe - 1  # the first has no earlier output to be compared with
+    def _sample(self, row: int, measured: dict[int, tuple[float, float]]) -> SampleStats:
+        decisions = "".join(self._decisions[row])
+        refreshes = tuple(
+            Refresh(step, _finite(score), _finite(change))
+            for step, (score, change) in measured.items()
+            if decisions[step] == "C"
+        )
+        reused = [score for step, (score, _) in measured.items() if decisions[step] == "R"]
         return SampleStats(
             policy=self._policy,
             profile=self._profile,
-            nfe=nfe,
+            nfe=decisions.count("C"),
             reused=decisions.count("R"),
             decisions=decisions,
-            predicted_error=_mean(predicted, refreshes),
-            actual_error=_mean(actual, refreshes),
-            max_score=largest,
+            evaluations=self._evaluations[row],
+            predicted_error=_mean([refresh.predicted for refresh in refreshes]),
+            actual_error=_mean([refresh.actual for refresh in refreshes]),
+            max_score=max(reused, default=0.0),
+            refreshes=refreshes,
         )
 
 
-def _mean(total: float, count: int) -> float | None:
-    return None if count < 1 or not math.isfinite(total) else total / count
+class RunLog:
+    """The recorders of the networks that take part in one call of a pipeline.
+
+    Wan 2.2 has two networks that follow one another: what happened to a sample is what happened
+    in both. A network that begins once more, with another batch or after the end of a call
+    begins another run.
+    """
+
+    def __init__(self) -> None:
+        self._recorders: dict[int, StatsRecorder] = {}
+        self._ended = False
+
+    def begin(self, network: int, recorder: StatsRecorder) -> None:
+        """Take in the recorder of a network that starts a trajectory."""
+        rows = {recorder.rows} | {known.rows for known in self._recorders.values()}
+        if self._ended or network in self._recorders or len(rows) > 1:
+            self._recorders, self._ended = {}, False
+        self._recorders[network] = recorder
+
+    def end(self) -> None:
+        """Note that the pipeline's call is over."""
+        self._ended = True
+
+    def samples(self) -> list[SampleStats]:
+        """The statistics of the current or last run, one per sample; empty before the first."""
+        parts = [recorder.samples() for recorder in self._recorders.values()]
+        return [join_stats(sample) for sample in zip(*parts, strict=True)]
+
+
+def join_stats(parts: Sequence[SampleStats]) -> SampleStats:
+    """Statistics of one sample over the networks that shared its steps, in their order."""
+    refreshes: list[Refresh] = []
+    steps = 0
+    for part in parts:
+        refreshes += [replace(refresh, step=refresh.step + steps) for refresh in part.refreshes]
+        steps += len(part.decisions)
+    return SampleStats(
+        policy=parts[0].policy,
+        profile=parts[0].profile,
+        nfe=sum(part.nfe for part in parts),
+        reused=sum(part.reused for part in parts),
+        decisions="".join(part.decisions for part in parts),
+        evaluations=sum(part.evaluations for part in parts),
+        predicted_error=_mean([refresh.predicted for refresh in refreshes]),
+        actual_error=_mean([refresh.actual for refresh in refreshes]),
+        max_score=max(part.max_score for part in parts),
+        refreshes=tuple(refreshes),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

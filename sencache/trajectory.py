@@ -8,7 +8,8 @@ import torch
 
 from sencache.calls import Call
 from sencache.measurement import Branch
-from sencache.policy import RowMemory
+from sencache.policy import RowMemory, Verdict
+from sencache.reuse import Held
 from sencache.stats import StatsRecorder
 
 
@@ -19,7 +20,7 @@ class Moment:
     Attributes:
         context: Name given to ``cache_context``; None outside of one.
         step: Index of the step, if published.
-        num_steps: Steps of the run; published, else configured, else None.
+        num_steps: Steps of the run; published, else the scheduler's, else configured, else None.
         branches: Guidance branches in the call, in row order.
     """
 
@@ -58,8 +59,11 @@ class Trajectory:
         num_steps: Steps of the run, if known; another number means another trajectory.
         step: Index of the current step.
         done: Contexts that have been called at the current step; None is a call without one.
-        outputs: Last output of each context, every row at its own last computed step.
+        held: What each context reuses, every row from its own last computed step.
         tracks: The deciding branches.
+        decided: Branches judged at the current step already: their verdict, and on the host per
+            sample whether it computes.
+        branches: Per context, the branches found in its calls.
         computed: Verdict per sample at the current step, as decided by the cond branch.
         computed_at: Step at which each row of a context was last computed.
         cond_computed_at: The same for the samples of the cond branch.
@@ -73,8 +77,10 @@ class Trajectory:
     num_steps: int | None
     step: int
     done: set[str | None] = field(default_factory=set)
-    outputs: dict[str | None, torch.Tensor] = field(default_factory=dict)
+    held: dict[str | None, Held] = field(default_factory=dict)
     tracks: dict[Branch, Track] = field(default_factory=dict)
+    decided: dict[Branch, tuple[Verdict, list[bool]]] = field(default_factory=dict)
+    branches: dict[str | None, tuple[Branch, ...]] = field(default_factory=dict)
     computed: list[bool] | None = None
     computed_at: dict[str | None, list[int]] = field(default_factory=dict)
     cond_computed_at: list[int] = field(default_factory=list)
@@ -111,15 +117,19 @@ class Trajectory:
     def enter(self, step: int) -> None:
         """Move to a step."""
         if step != self.step:
-            self.step, self.done, self.computed = step, set(), None
+            self.step, self.done, self.computed, self.decided = step, set(), None, {}
 
     def part(self, branch: Branch, moment: Moment) -> slice:
-        """Rows of a branch in a call that holds several, one block of rows after another."""
-        first = moment.branches.index(branch) * self.samples
+        """Rows of a branch in a call that holds several, one block of rows after another.
+
+        The latents of a branch that is called on its own are those of any other branch.
+        """
+        first = moment.branches.index(branch) * self.samples if branch in moment.branches else 0
         return slice(first, first + self.samples)
 
-    def note(self, moment: Moment, computed: list[bool]) -> None:
-        """Remember which rows of a call the network computed at the current step."""
+    def note(self, moment: Moment, held: Held, computed: list[bool]) -> None:
+        """Remember what a call at the current step leaves, and which rows the network computed."""
+        self.held[moment.context], self.branches[moment.context] = held, moment.branches
         before = self.computed_at.get(moment.context, [-1] * len(computed))
         steps = [self.step if ran else at for ran, at in zip(computed, before, strict=True)]
         self.computed_at[moment.context] = steps

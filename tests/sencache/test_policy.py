@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from sencache import SenCacheConfig
 from sencache.curve import SensitivityCurve
-from sencache.policy import SensitivityPolicy, row_rms
+from sencache.policy import SensitivityPolicy, Verdict, row_rms
 
 
 @dataclass
@@ -115,7 +116,7 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
         else:
             verdict = policy.judge(memory, tau, row_rms(now - x_r), threshold)
             compute, score = verdict.compute, verdict.score
-            memory = policy.advance(memory, tau, compute)
+            memory = policy.advance(memory, tau, verdict, torch.zeros(rows))
             x_r = torch.where(compute[:, None], now, x_r)
         for row in range(rows):
             decisions[row] += "C" if compute[row] else "R"
@@ -156,6 +157,97 @@ def test_the_strict_phase_is_rounded_to_whole_steps(
 def test_strict_threshold_is_never_looser() -> None:
     config = SenCacheConfig(epsilon=0.001, strict_epsilon=0.01)
     assert SensitivityPolicy(config, None).threshold(5, 50) == 0.001
+
+
+def test_the_authors_code_takes_a_looser_first_threshold_as_it_is_and_counts_calls() -> None:
+    config = SenCacheConfig(
+        policy="official", epsilon=0.01, strict_epsilon=0.5, final_computed=0, strict_fraction=0.2
+    )
+    policy = SensitivityPolicy(config, None, calls_per_step=2)
+    # A fifth of 24 calls is 5: the third step is begun in it.
+    thresholds = [policy.threshold(step, 12) for step in range(12)]
+    assert thresholds == [0.0, 0.5, 0.5, *[0.01] * 9]
+
+
+@pytest.mark.parametrize("policy", ["paper", "official"])
+def test_at_equality_the_paper_reuses_and_the_authors_code_does_not(policy: Any) -> None:
+    config = SenCacheConfig(policy=policy, epsilon=0.5)
+    rule = SensitivityPolicy(config, constant(1.0, 0.0))
+    memory = rule.begin(torch.tensor([1.0, 1.0]))
+    verdict = rule.judge(memory, torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.49]), 0.5)
+    assert verdict.compute.tolist() == [policy == "official", False]
+
+
+@given(
+    st.integers(2, 30),
+    st.floats(0, 1),
+    st.integers(0, 3),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from(["paper", "official", "none"]),
+)
+def test_thresholds_by_position_are_those_by_step(
+    steps: int, fraction: float, final: int, epsilon: float, strict: float, policy: Any
+) -> None:
+    config = SenCacheConfig(
+        policy=policy,
+        epsilon=epsilon,
+        strict_epsilon=strict,
+        strict_fraction=fraction,
+        final_computed=final,
+    )
+    rule = SensitivityPolicy(config, None)
+    by_position = rule.thresholds(torch.arange(1, steps), steps).tolist()
+    assert by_position == pytest.approx([rule.threshold(step, steps) for step in range(1, steps)])
+
+
+def constant(a_x: float, a_t: float) -> SensitivityCurve:
+    return SensitivityCurve(torch.tensor([0.0, 1.0]), torch.tensor([[a_x, a_x], [a_t, a_t]]))
+
+
+@pytest.mark.parametrize("wrong", [0.02, 0.2, 1.0, 5.0, 50.0])
+def test_correction_makes_a_wrong_profile_predict_right_after_one_refresh(wrong: float) -> None:
+    config = SenCacheConfig(correct=True)
+    rule = SensitivityPolicy(config, constant(wrong, 0.0))
+    tau = torch.tensor([1.0])
+    memory = rule.begin(tau)
+    verdict = rule.judge(memory, tau, torch.tensor([0.25]), 0.0)
+    assert verdict.score.item() == pytest.approx(0.25 * wrong)  # nothing learnt yet
+    memory = rule.advance(memory, tau, verdict, torch.tensor([0.25]))
+    assert rule.judge(memory, tau, torch.tensor([0.4]), 0.0).score.item() == pytest.approx(0.4)
+
+
+def test_correction_is_the_weighted_geometric_mean_of_the_ratios() -> None:
+    rule = SensitivityPolicy(SenCacheConfig(correct=True), constant(1.0, 0.0))
+    tau, ratios = torch.tensor([1.0]), [2.0, 0.5, 3.0, 1.5]
+    memory, one = rule.begin(tau), torch.tensor([1.0])
+    for ratio in ratios:
+        verdict = rule.judge(memory, tau, one, 0.0)
+        memory = rule.advance(memory, tau, verdict, torch.tensor([ratio]))
+    weights = [0.5**k for k in range(len(ratios), 0, -1)]
+    logs = sum(w * math.log(r) for w, r in zip(weights, ratios, strict=True)) / sum(weights)
+    assert rule.judge(memory, tau, one, 0.0).score.item() == pytest.approx(math.exp(logs))
+
+
+@pytest.mark.parametrize("change", [math.nan, math.inf, 0.0, 1e9])
+def test_correction_believes_no_freak_step(change: float) -> None:
+    rule = SensitivityPolicy(SenCacheConfig(correct=True), constant(1.0, 0.0))
+    tau, one = torch.tensor([1.0]), torch.tensor([1.0])
+    memory = rule.begin(tau)
+    memory = rule.advance(memory, tau, rule.judge(memory, tau, one, 0.0), torch.tensor([change]))
+    assert 0.0099 < rule.judge(memory, tau, one, 0.0).score.item() < 100.1
+
+
+def test_correction_learns_nothing_from_reuse_nor_from_a_move_of_nothing() -> None:
+    rule = SensitivityPolicy(SenCacheConfig(correct=True, epsilon=2.0), constant(1.0, 0.0))
+    tau = torch.tensor([1.0, 1.0])
+    memory = rule.begin(tau)
+    verdict = rule.judge(memory, tau, torch.tensor([1.0, 0.0]), 2.0)
+    assert not verdict.compute.any()
+    memory = rule.advance(memory, tau, verdict, torch.tensor([7.0, 7.0]))
+    still = Verdict(torch.ones(2, dtype=torch.bool), verdict.score, torch.zeros(2))
+    memory = rule.advance(memory, tau, still, torch.tensor([7.0, 7.0]))
+    assert rule.judge(memory, tau, torch.ones(2), 0.0).score.tolist() == [1.0, 1.0]
 
 
 def test_unknown_number_of_steps_is_an_error_only_where_it_matters() -> None:

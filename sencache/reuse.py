@@ -1,0 +1,147 @@
+"""Running the network on the rows that need it, and filling in what the others reuse.
+
+Knows how to gather, run and scatter; not why a row computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from sencache.calls import Call, row_index
+from sencache.residual import BlockStack
+
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is kept of one cache context between steps, in the dtypes of the network.
+
+    Attributes:
+        output: The network's output, every row from its own last computed step.
+        residual: What the blocks added to the tokens at the same steps, where that is reused.
+    """
+
+    output: torch.Tensor
+    residual: torch.Tensor | None = None
+
+
+class Reuse(Protocol):
+    """One way of answering a call of which only some rows compute."""
+
+    def evaluate(
+        self,
+        forward: Forward,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        computed: Sequence[bool],
+        held: Held | None,
+    ) -> tuple[Any, Held]:
+        """Answer a call.
+
+        A call of which every row computes goes to the network untouched, so it is bit-identical
+        to one without a cache. One of which no row does leaves the network alone.
+
+        Args:
+            forward: The network's own forward.
+            call: The call, read.
+            args: Its positional arguments, as the caller passed them.
+            kwargs: Its keyword arguments, likewise.
+            computed: Per row: whether the network runs for it.
+            held: From the context's last call; None at the first, where every row computes.
+
+        Returns:
+            The answer in the form the caller asked for, and what to hold from now on. They share
+            no memory, for the caller may write into its own.
+        """
+        ...
+
+    def release(self) -> None:
+        """Take off the network whatever was put on it."""
+        ...
+
+
+class OutputReuse:
+    """Reuses the network's output: the paper's definition, and the least memory."""
+
+    def evaluate(
+        self,
+        forward: Forward,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        computed: Sequence[bool],
+        held: Held | None,
+    ) -> tuple[Any, Held]:
+        """See :class:`Reuse`."""
+        if held is None or all(computed):
+            answer = forward(*args, **kwargs)
+            return answer, Held(answer[0].detach().clone())
+        if not any(computed):
+            return call.answer(held.output.clone()), held
+        index = _where(computed, True, held.output.device)
+        output = held.output.index_copy(0, index, forward(**call.select(index))[0].detach())
+        return call.answer(output.clone()), Held(output)
+
+    def release(self) -> None:
+        """Nothing was put on."""
+
+
+class ResidualReuse:
+    """Reuses what the blocks added to the tokens: embeddings and head run afresh.
+
+    What the authors' code does. Rows that reuse go through the network in a call of their own,
+    in which the blocks are skipped.
+    """
+
+    def __init__(self, stack: BlockStack) -> None:
+        """Use the blocks of a transformer, on which `stack` is attached."""
+        self._stack = stack
+
+    def evaluate(
+        self,
+        forward: Forward,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        computed: Sequence[bool],
+        held: Held | None,
+    ) -> tuple[Any, Held]:
+        """See :class:`Reuse`."""
+        if held is None or held.residual is None or all(computed):
+            answer, residual = self._run(forward, args, kwargs)
+            return answer, Held(answer[0].detach().clone(), residual)
+        if not any(computed):
+            with self._stack.replay(held.residual):
+                return forward(*args, **kwargs), held
+        ran = _where(computed, True, held.output.device)
+        rest = _where(computed, False, held.output.device)
+        fresh, added = self._run(forward, (), call.select(ran))
+        residual = held.residual.index_copy(0, ran, added)
+        output = held.output.index_copy(0, ran, fresh[0].detach())
+        with self._stack.replay(residual.index_select(0, rest)):
+            replayed = forward(**call.select(rest))[0].detach()
+        return call.answer(output.index_copy(0, rest, replayed)), Held(output, residual)
+
+    def _run(
+        self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, torch.Tensor]:
+        """The network's answer, and what its blocks added to the tokens."""
+        with self._stack.record():
+            answer = forward(*args, **kwargs)
+        if self._stack.residual is None:
+            raise RuntimeError("the network's forward did not go through its blocks")
+        return answer, self._stack.residual
+
+    def release(self) -> None:
+        """Take the hooks off the blocks."""
+        self._stack.detach()
+
+
+def _where(computed: Sequence[bool], verdict: bool, device: torch.device) -> torch.Tensor:
+    return row_index([row for row, ran in enumerate(computed) if ran is verdict], device)
