@@ -18,9 +18,11 @@ from diffusers import (
 )
 from diffusers.hooks import HookRegistry
 
+from sencache import SenCacheConfig, apply_sencache
 from sencache.families import WAN, family_of
-from sencache.official import OFFICIAL_SETTINGS
+from sencache.official import OFFICIAL_SETTINGS, SCALES, OfficialProfile
 from sencache.residual import BlockStack
+from tests.sencache.oracle import official_decisions
 from tests.sencache.toys import tiny_wan
 
 ROWS = 3
@@ -424,3 +426,61 @@ def test_the_residual_has_the_dtype_of_the_tokens() -> None:
     assert stack.residual is not None
     assert stack.residual.dtype == torch.bfloat16
     assert run(network, arguments, stack.replay(stack.residual)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", list(OFFICIAL_SETTINGS))
+def test_every_row_of_an_official_run_is_its_run_alone(name: str) -> None:
+    """Rows that compute and rows that replay in one call, against one network per row by hand."""
+    steps, settings = 10, OFFICIAL_SETTINGS[name]
+    fixed, t = inputs(name, 0), [1000 - 40 * step for step in range(steps)]
+    torch.manual_seed(5)
+    sizes = torch.tensor([0.05, 0.14, 0.2]).view(ROWS, *[1] * (fixed["hidden_states"].ndim - 1))
+    x = [fixed["hidden_states"]]
+    for _ in range(steps - 1):
+        x.append(x[-1] + sizes * torch.randn_like(x[0]))
+    calls = [
+        fixed | {"hidden_states": latents, "timestep": torch.full((ROWS,), float(time))}
+        for latents, time in zip(x, t, strict=True)
+    ]
+    j_x = SCALES[name] / x[0][0].numel() ** 0.5
+    profile = OfficialProfile((1000, 0), (j_x, j_x), (0.0, 0.0), name)
+    knobs: dict[str, Any] = {"epsilon": 0.22, "strict_epsilon": 0.15, "strict_fraction": 0.2}
+    wanted = official_decisions(
+        [latents.numpy() for latents in x],
+        t,
+        (profile.timesteps, profile.j_x, profile.j_t),
+        SCALES[name],
+        n=3,
+        calls_per_step=settings.calls_per_step,
+        final=settings.forced_steps(steps),
+        **knobs,
+    )
+    assert len({outcome.decisions for outcome in wanted}) == ROWS  # so calls are mixed
+
+    network = build(name)
+    config = SenCacheConfig(
+        policy="official",
+        max_reuse=3,
+        final_computed=settings.forced_steps(steps),
+        guidance=False,
+        **knobs,
+    )
+    handle = apply_sencache(network, config, profile)
+    (context,) = set(family_of(network).contexts) - {"uncond"}
+    outputs = []
+    for step, call in enumerate(calls):
+        with network.cache_context(context, step_index=step, num_inference_steps=steps):
+            outputs.append(run(network, call))
+    assert [sample.decisions for sample in handle.stats()] == [each.decisions for each in wanted]
+
+    for row, outcome in enumerate(wanted):
+        alone, stack = make(name, settings.residual_end)
+        residual = None
+        for call, decision, output in zip(calls, outcome.decisions, outputs, strict=True):
+            if decision == "C":
+                expected = run(alone, pick(call, [row]), stack.record())
+                residual = stack.residual
+            else:
+                assert residual is not None
+                expected = run(alone, pick(call, [row]), stack.replay(residual))
+            torch.testing.assert_close(output[[row]], expected, atol=1e-5, rtol=1e-4)
