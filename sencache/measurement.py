@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
+from diffusers.utils.torch_utils import unwrap_module
 
 Branch = Literal["cond", "uncond"]
 
@@ -53,6 +56,10 @@ class ProfileMetadata:
         num_clips: Clips the means were taken over.
         network_evaluations: Cost of the calibration, one per row of a forward.
         versions: Versions of the libraries that measured it.
+        architecture: :func:`architecture_of` the networks, joined by "+" where a pipeline's
+            networks differ; "" in files of versions that did not store it.
+        inputs: "sampled" where the network saw the latents of sampling runs, "clips" where it saw
+            given clips with noise.
     """
 
     model: str
@@ -70,6 +77,31 @@ class ProfileMetadata:
     num_clips: int
     network_evaluations: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
+    inputs: str = "sampled"
+
+    def __post_init__(self) -> None:
+        unit = self.num_train_timesteps
+        if not isinstance(unit, int) or unit < 1:  # tau is divided by it
+            raise ProfileError(
+                f"metadata.num_train_timesteps is {unit!r}; it must be a whole number >= 1"
+            )
+
+
+def architecture_of(transformer: torch.nn.Module) -> str:
+    """12 hex digits of SHA-256 over a transformer's public config: its shape, not its weights.
+
+    Names that begin with "_" are left out (versions, paths), and so are values of None: an option
+    that a later version of diffusers adds, and that is off, changes nothing.
+    """
+    config = unwrap_module(transformer).config
+    public = {
+        name: value
+        for name, value in dict(config if isinstance(config, Mapping) else vars(config)).items()
+        if not name.startswith("_") and value is not None
+    }
+    text = json.dumps(public, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def sampler_facts(scheduler: Any) -> dict[str, Any]:
@@ -95,7 +127,7 @@ def check_points(branch: str, points: tuple[SensitivityPoint, ...]) -> None:
     for index, point in enumerate(points):
         for item in fields(point):
             value = getattr(point, item.name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            if not _is_measure(value):
                 raise ProfileError(
                     f"branches.{branch}[{index}].{item.name} is {value!r}; "
                     "it must be a finite number >= 0"
@@ -104,3 +136,13 @@ def check_points(branch: str, points: tuple[SensitivityPoint, ...]) -> None:
             raise ProfileError(
                 f"branches.{branch}[{index}].tau is {point.tau}; tau must fall from point to point"
             )
+
+
+def _is_measure(value: Any) -> bool:
+    """Whether a value is a finite number >= 0; a whole number too large for a float is none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:
+        return False

@@ -100,6 +100,7 @@ class SensitivityProfile:
         sampler: str | None = None,
         shift: float | None = None,
         num_inference_steps: int | None = None,
+        architecture: str | None = None,
     ) -> None:
         """Compare the profile with the run that wants to use it; None is not compared.
 
@@ -112,10 +113,12 @@ class SensitivityProfile:
             sampler: Class name of the scheduler, where the scheduler itself is not at hand.
             shift: Flow shift of its sigma schedule, likewise.
             num_inference_steps: Steps of the run.
+            architecture: :func:`sencache.measurement.architecture_of` the network. Not compared
+                where the profile does not tell its own.
 
         Raises:
-            ProfileError: Another model, revision, family or unit of time: the values say nothing
-                about this network.
+            ProfileError: Another model, revision, family, architecture or unit of time: the
+                values say nothing about this network.
 
         Warns:
             ProfileWarning: Another sampler, shift, number of steps or dtype: the values still
@@ -132,6 +135,8 @@ class SensitivityProfile:
             facts = sampler_facts(scheduler)
             refused["num_train_timesteps"] = facts.pop("num_train_timesteps")
             warned |= facts
+        if architecture not in self.metadata.architecture.split("+"):
+            refused["architecture"] = architecture if self.metadata.architecture else None
         for name, mine, theirs in self._differences(refused):
             raise ProfileError(
                 f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
@@ -178,7 +183,7 @@ class SensitivityProfile:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise ProfileError(f"{origin} is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
@@ -209,7 +214,11 @@ class SensitivityProfile:
         """Read a profile from a local file.
 
         Raises:
-            ProfileError: See :meth:`from_json`; the message names the file.
+            ProfileError: See :meth:`from_json`, or the file is no text; the message names it.
             OSError: The file cannot be read.
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"), origin=str(path))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ProfileError(f"{path} is not JSON: {error}") from error
+        return cls.from_json(text, origin=str(path))
