@@ -4,14 +4,18 @@
 
 Samples a few clips without a cache and writes the file that `--cache.profile` of jobs/generate.py
 takes. Sampling settings have the same flags as there, so a profile is measured as it will be used.
-Exit codes: 0 done; 2 bad arguments, input or model.
+With `--clips-from` the network sees given videos instead of the model's own clips, as in the paper.
+
+Finished clips are kept in `OUTPUT.partial` until the profile is written: the same command goes on
+where it was broken off. Exit codes: 0 done; 2 bad arguments, input or model.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import UserError
@@ -41,7 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="where the profile goes; any URI")
     parser.add_argument("--model", default="demo", help="name in the model registry")
     parser.add_argument("--model-path", default="", help="local folder or s3:// mirror of weights")
-    parser.add_argument("--clips", type=int, default=8, help="clips to sample (8 are enough)")
+    parser.add_argument("--clips", type=int, default=8, help="clips to measure (8 are enough)")
+    parser.add_argument(
+        "--clips-from",
+        nargs="+",
+        default=[],
+        metavar="URI",
+        help="videos to measure on, files or folders; line i of --prompts is the caption of clip i",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="", help="weights' type; empty: the model's own")
     return parser
@@ -59,9 +70,10 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
 
 def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     # Torch and diffusers load only once the command line is known good.
-    from pipeline.calibration import measure_profile, profile_table
+    from pipeline.calibration import StoredJournal, measure_profile, profile_table
     from pipeline.defaults import request_defaults
     from pipeline.device import pick_device
+    from pipeline.given_clips import read_clips
     from pipeline.models.load import load_pipeline
     from pipeline.models.resolve import resolve_model
 
@@ -72,12 +84,29 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     storage.check_writable()  # said now, not after the sampling
     model = resolve_model(config.model, config.model_path)
     template = request_defaults(config, model).template
+    videos = None
+    if options.clips_from:
+        size = {key: getattr(template, key) for key in ("width", "height", "num_frames")}
+        videos = read_clips(options.clips_from, options.clips, **size)
+    clips = options.clips if videos is None else len(videos)
     pipe = load_pipeline(model, str(pick_device(config.device)), config.dtype)
+    journal = StoredJournal(storage, f"{name}.partial")
     try:
-        profile = measure_profile(model, pipe, template, prompts, options.clips, _say)
+        with _progress() as progress:
+            profile = measure_profile(
+                model,
+                pipe,
+                template,
+                prompts,
+                clips,
+                videos=videos,
+                journal=journal,
+                progress=progress,
+            )
     except ValueError as error:
         raise UserError(f"cannot calibrate {config.model}: {error}") from error
     storage.put_bytes(name, profile.to_json().encode())
+    journal.delete()  # not before the profile is safe
     print(profile_table(profile))
     print(f"written to {options.output}")
 
@@ -91,8 +120,24 @@ def _captions(uri: str) -> list[str]:
     return captions
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal; elsewhere a line in tenths, as logs want it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _say
+        return
+    columns = (TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    with Progress(*columns, TimeLeft(), console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _say(done: int, total: int) -> None:
-    """Progress in tenths: also readable in a log file."""
     if done * 10 // total > (done - 1) * 10 // total:
         print(f"calibrating: {done} of {total} steps", file=sys.stderr)
 

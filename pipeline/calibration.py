@@ -1,21 +1,67 @@
 """Measuring the sensitivity profile of a registered model, with its sampling settings.
 
-Knows which networks a pipeline has and how their profiles become one; the measuring itself is
-`sencache.calibrate`. Knows nothing of files or command lines.
+Between the registry's settings and `sencache.calibrate`, which does the measuring. Knows nothing
+of command lines.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from pipeline.models.call import sampling_arguments, takes_negative_prompt
 from pipeline.models.load import networks_of
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
+from pipeline.storage import Storage
 from sencache import SensitivityProfile, calibrate
+from sencache.journal import Journal
+
+
+@dataclass(frozen=True)
+class StoredJournal:
+    """A calibration's finished clips, kept as one file of a storage.
+
+    Attributes:
+        storage: Where the file is.
+        key: Its name there.
+    """
+
+    storage: Storage
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.storage.uri}/{self.key}"
+
+    def load(self) -> str:
+        """The text that was saved last, "" if there is none.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        if not self.storage.exists(self.key):
+            return ""
+        return self.storage.read_bytes(self.key).decode(errors="replace")
+
+    def save(self, text: str) -> None:
+        """Replace the text.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        self.storage.put_bytes(self.key, text.encode())
+
+    def delete(self) -> None:
+        """Forget everything.
+
+        Raises:
+            StorageError: The file cannot be deleted.
+        """
+        self.storage.delete(self.key)
 
 
 def measure_profile(
@@ -24,61 +70,48 @@ def measure_profile(
     template: SampleRequest,
     prompts: Sequence[str],
     clips: int,
-    progress: Callable[[int, int], None] | None = None,
+    *,
+    first_seed: int = 0,
+    videos: Sequence[torch.Tensor] | None = None,
+    journal: Journal | None = None,
+    progress: bool | Callable[[int, int], None] = False,
 ) -> SensitivityProfile:
     """Measure how strongly a model's output answers to its input and to time.
 
-    A pipeline with two networks (Wan 2.2) is sampled once for each. Each network owns a part of the
-    noise range, so their curves join into one profile that serves both.
+    A pipeline with two networks (Wan 2.2) is sampled once for both: each owns a part of the noise
+    range, and the profile serves the two.
 
     Args:
         model: What the pipeline was loaded from; its revision goes into the profile.
         pipe: From `load_pipeline`.
         template: Sampling settings; its prompt and seed are not used.
         prompts: Captions, used in order and over again.
-        clips: Clips to sample, with seeds 0, 1, 2, ...
-        progress: Called after every step with the steps done and the steps in all, per network.
+        clips: Clips to sample.
+        first_seed: Seed of the first clip; the others follow.
+        videos: Given clips to measure on, one for each to be sampled: [num_frames, 3, height,
+            width], 0..1, in the template's size.
+        journal: Keeps finished clips, so that a calibration that was broken off goes on.
+        progress: See `sencache.calibrate`.
 
     Raises:
-        ValueError: The family cannot be calibrated, or too few steps or prompts are given.
+        ValueError: The family cannot be calibrated, too few steps or prompts are given, or the
+            journal is of another calibration.
     """
     pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
     arguments = sampling_arguments(model.spec, template)
     if takes_negative_prompt(model.spec) and template.guidance_scale > 1.0:
         arguments["negative_prompt"] = template.negative_prompt
-    profiles = [
-        calibrate(
-            pipe,
-            prompts,
-            model=model.spec.name,
-            revision=model.revision,
-            seeds=range(clips),
-            call_kwargs=arguments,
-            component=network,
-            progress=progress,
-        )
-        for network in networks_of(pipe)
-    ]
-    return join_profiles(profiles)
-
-
-def join_profiles(profiles: Sequence[SensitivityProfile]) -> SensitivityProfile:
-    """Join the profiles of networks that follow one another down the noise range.
-
-    Args:
-        profiles: In the order in which the networks run, so that tau falls from one to the next.
-
-    Raises:
-        ValueError: Their ranges overlap.
-    """
-    first = profiles[0]
-    cost = sum(profile.metadata.network_evaluations for profile in profiles)
-    return SensitivityProfile(
-        dataclasses.replace(first.metadata, network_evaluations=cost),
-        {
-            branch: tuple(point for profile in profiles for point in profile.branches[branch])
-            for branch in first.branches
-        },
+    return calibrate(
+        pipe,
+        prompts,
+        model=model.spec.name,
+        revision=model.revision,
+        seeds=range(first_seed, first_seed + clips),
+        call_kwargs=arguments,
+        components=list(networks_of(pipe)),
+        clips=videos,
+        journal=journal,
+        progress=progress,
     )
 
 
@@ -97,7 +130,7 @@ def profile_table(profile: SensitivityProfile) -> str:
         for point in points
     ]
     lines.append(
-        f"{facts.num_clips} clips, {facts.network_evaluations} network evaluations, "
-        f"profile {profile.hash}"
+        f"{facts.num_clips} {'given' if facts.inputs == 'clips' else 'sampled'} clips, "
+        f"{facts.network_evaluations} network evaluations, profile {profile.hash}"
     )
     return "\n".join(lines)

@@ -2,70 +2,122 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.utils.logging import tqdm
 
 from sencache.attachment import attach, detach
-from sencache.families import Family, family_of
-from sencache.measurement import (
-    Branch,
-    ProfileError,
-    ProfileMetadata,
-    SensitivityPoint,
-    sampler_facts,
-)
+from sencache.averaging import check_finite, mean_points, warn_of_rounding
+from sencache.clips import ClipLatents, NoisedClips, encode_clips
+from sencache.families import Family
+from sencache.journal import Journal, Progress
+from sencache.measurement import ProfileError, ProfileMetadata, sampler_facts
 from sencache.profile import SensitivityProfile
-from sencache.secants import CalibrationHook, Secant
+from sencache.provenance import Network, fingerprint, networks_of, run_facts
+from sencache.secants import Batch, CalibrationHook, Watch
 
 HOOK_NAME = "sencache_calibration"
+DEFAULT_CLIPS = 8
 
 
 def calibrate(
     pipe: Any,
     prompts: Sequence[str],
     *,
-    model: str,
+    model: str | None = None,
     revision: str = "",
-    seeds: Sequence[int] = range(8),
+    seeds: Sequence[int] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
     batch_size: int = 1,
-    component: str = "transformer",
+    components: Sequence[str] | None = None,
     family: Family | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    clips: Sequence[torch.Tensor] | ClipLatents | None = None,
+    journal: Journal | None = None,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> SensitivityProfile:
     """Measure a model's sensitivities on full sampling runs of a pipeline.
 
-    Costs three network evaluations per clip, step and branch, one at the last step. They are made
-    while the pipeline samples, so that memory is needed for two steps rather than a trajectory.
-    Eight diverse clips give curves close to those of thousands (the paper's ablation).
+    Costs three network evaluations per clip, step and branch, one at the last step of a network.
+    They are made while the pipeline samples, so that memory is needed for two steps rather than a
+    trajectory. Eight diverse clips give curves close to those of thousands (the paper's ablation).
 
     Args:
         pipe: A diffusers video pipeline without a cache, on its device.
         prompts: Captions, used in order and over again if there are more seeds.
-        model: Id of the model, to be stored in the profile and checked on use.
+        model: Id of the model, to be stored in the profile and checked on use; None takes the
+            name or path that the pipeline was loaded from.
         revision: Revision of its weights.
-        seeds: One clip is made per seed.
+        seeds: One clip is made per seed; 0, 1, 2, ... by default, for eight clips or for those
+            that are given.
         call_kwargs: Arguments of the pipeline's call as in production: num_inference_steps,
             guidance_scale, size and so on; not the prompt, generator or output type.
         batch_size: Clips per pipeline call.
-        component: Attribute of the pipeline that holds the transformer to measure, such as
-            "transformer_2" for the low-noise expert of Wan 2.2.
+        components: Attributes of the pipeline that hold the networks to measure. By default
+            transformer and, where there is one, transformer_2 (the low-noise expert of Wan 2.2):
+            each owns a part of the noise range, and their points make one profile.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
-        progress: Called after every step with the steps done and the steps in all.
+        clips: Videos to measure on instead of the model's own samples: float, [frames, 3, height,
+            width], 0..1, in the size of the run; or already encoded. The pipeline runs as
+            usual, but its networks see these clips with the noise of each step.
+        journal: Keeps finished clips, so that a calibration that was broken off goes on.
+        progress: True for a bar on stderr, or a function that is called after every step with the
+            steps done and the steps in all.
 
     Returns:
         The profile, with means and spreads over the clips.
 
     Raises:
         ValueError: No prompts or seeds, prompts are one string, a cache is applied, the class is
-            unknown, or the pipeline calls both branches of guidance without cache contexts.
-        ProfileError: Fewer than three steps were sampled, or a value is not finite.
+            unknown, clips do not fit the run, or the pipeline calls both branches of guidance
+            without cache contexts.
+        ProfileError: Fewer than three steps were sampled, a value is not finite, or the journal
+            is of another calibration.
+
+    Warns:
+        ProfileWarning: Somewhere the output changes by less than the network's dtype resolves.
     """
-    transformer: torch.nn.Module = getattr(pipe, component)
+    networks = networks_of(pipe, components, family)
+    if clips is not None and not isinstance(clips, ClipLatents):
+        clips = encode_clips(pipe, clips, networks[0].family)
+    seeds = range(DEFAULT_CLIPS if clips is None else len(clips)) if seeds is None else seeds
+    _check(prompts, seeds, batch_size, clips)
+    options = dict(call_kwargs or {})
+    facts = run_facts(pipe, networks, options, model, revision, clips)
+    finished = Progress(
+        journal, fingerprint(facts, networks, pipe, options, prompts, seeds, batch_size, clips)
+    )
+    starts, batches = range(0, len(seeds), batch_size), []
+    with _reporting(progress) as report:
+        for index, start in enumerate(starts):
+            batch = finished.get(start)
+            if batch is None:
+                here = slice(start, start + batch_size)
+                captions = [prompts[i % len(prompts)] for i in range(len(seeds))[here]]
+                latents = None if clips is None else clips.values[here]
+                on_step = functools.partial(_report_step, report, index, len(starts))
+                batch = _measure(pipe, networks, captions, seeds[here], latents, options, on_step)
+                finished.add(start, batch)
+            batches.append(batch)
+    warn_of_rounding(batches)
+    metadata = ProfileMetadata(
+        **facts,
+        num_inference_steps=batches[0].steps,
+        dtype=batches[0].dtype,
+        num_clips=len(seeds),
+        network_evaluations=sum(batch.evaluations for batch in batches),
+        versions={"torch": torch.__version__, "diffusers": diffusers.__version__},
+    )
+    return SensitivityProfile(metadata, mean_points(batches))
+
+
+def _check(
+    prompts: Sequence[str], seeds: Sequence[int], batch_size: int, clips: ClipLatents | None
+) -> None:
     if isinstance(prompts, str):
         raise ValueError(f"prompts is one string, {prompts!r}; pass a list of captions")
     if not prompts or not seeds or batch_size < 1:
@@ -73,96 +125,73 @@ def calibrate(
             f"calibration got {len(prompts)} prompts, {len(seeds)} seeds and batch_size "
             f"{batch_size}; it needs at least one of each"
         )
-    if getattr(transformer, "_cache_config", None) is not None:
-        raise ValueError("a cache is applied to the transformer; calibrate without it")
-    family = family or family_of(transformer)
-    options, facts = dict(call_kwargs or {}), sampler_facts(pipe.scheduler)
-    batches = [seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]
-    done = 0
+    if clips is not None and len(clips) != len(seeds):
+        raise ValueError(f"there are {len(clips)} clips but {len(seeds)} seeds; give one per clip")
 
-    def count_step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:  # the pipeline has set the timesteps by now
-            progress(done, len(batches) * len(pipe.scheduler.timesteps))
 
-    hooks = []
-    for index, batch in enumerate(batches):
-        first = index * batch_size
-        hook = CalibrationHook(family, facts["num_train_timesteps"], count_step)
-        attach(transformer, hook, HOOK_NAME)
-        try:
-            pipe(
-                prompt=[prompts[(first + i) % len(prompts)] for i in range(len(batch))],
-                generator=[torch.Generator().manual_seed(seed) for seed in batch],
-                output_type="latent",
-                **options,
-            )
-        finally:
-            detach(transformer, HOOK_NAME)
-        hooks.append(hook)
-
-    if not hooks[0].secants:
-        raise ProfileError(
-            f"the pipeline called its {component} at fewer than two steps; sample more steps, "
-            "or name the component that it does call"
-        )
-    metadata = ProfileMetadata(
-        model=model,
-        revision=revision,
-        family=family.name,
-        num_inference_steps=len(pipe.scheduler.timesteps),
-        guidance_scale=_argument(pipe, options, "guidance_scale"),
-        height=_argument(pipe, options, "height"),
-        width=_argument(pipe, options, "width"),
-        num_frames=_argument(pipe, options, "num_frames"),
-        dtype=hooks[0].dtype,
-        num_clips=len(seeds),
-        network_evaluations=sum(hook.evaluations for hook in hooks),
-        versions={"torch": torch.__version__, "diffusers": diffusers.__version__},
-        **facts,
+def _measure(
+    pipe: Any,
+    networks: Sequence[Network],
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    latents: torch.Tensor | None,
+    options: Mapping[str, Any],
+    on_step: Callable[[int, int], None],
+) -> Batch:
+    """One pipeline call, for one clip per seed."""
+    watch = Watch(
+        sampler_facts(pipe.scheduler)["num_train_timesteps"],
+        # The pipeline has set its timesteps by the first step.
+        lambda done: on_step(done, len(pipe.scheduler.timesteps)),
+        None if latents is None else NoisedClips(pipe, latents, seeds),
     )
-    branches: dict[Branch, tuple[SensitivityPoint, ...]] = {
-        branch: _points([hook.secants[branch] for hook in hooks]) for branch in hooks[0].secants
-    }
-    return SensitivityProfile(metadata, branches)
-
-
-def _points(batches: list[list[Secant]]) -> tuple[SensitivityPoint, ...]:
-    """Mean and spread over all clips, one point per step."""
-    points = []
-    for secants in zip(*batches, strict=True):
-        a_x = torch.cat([secant.a_x for secant in secants]).double().cpu()
-        a_t = torch.cat([secant.a_t for secant in secants]).double().cpu()
-        tau, next_tau = secants[0].tau[0].item(), secants[0].next_tau[0].item()
-        if tau == next_tau:
-            continue  # timesteps rounded to whole numbers can coincide: there is no slope
-        if not (a_x.isfinite().all() and a_t.isfinite().all()):
+    hooks = {network.component: CalibrationHook(network.family, watch) for network in networks}
+    with ExitStack() as attached:
+        for network in networks:
+            attach(network.module, hooks[network.component], HOOK_NAME)
+            attached.callback(detach, network.module, HOOK_NAME)
+        pipe(
+            prompt=list(captions),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="latent",
+            **options,
+        )
+    for component, hook in hooks.items():
+        if not hook.measured:
             raise ProfileError(
-                f"sensitivities at tau {tau:.4g} are not finite: the network gave NaN or "
-                "infinity there, or the sampler did not move the latents"
+                f"the pipeline called its {component} at fewer than two steps of falling time; "
+                "sample more steps, or name the components that it does call"
             )
-        points.append(
-            SensitivityPoint(
-                tau=_rounded(tau),
-                a_x=_rounded(a_x.mean().item()),
-                a_x_spread=_rounded(a_x.std(correction=0).item()),
-                a_t=_rounded(a_t.mean().item()),
-                a_t_spread=_rounded(a_t.std(correction=0).item()),
-            )
-        )
-    return tuple(points)
+    batch = watch.result(len(pipe.scheduler.timesteps))
+    check_finite(batch)
+    return batch
 
 
-def _rounded(value: float) -> float:
-    """Six significant digits: more is noise, and fewer digits read better in a file."""
-    return float(f"{value:.6g}")
+def _report_step(
+    report: Callable[[int, int], None], index: int, batches: int, done: int, steps: int
+) -> None:
+    """Report a step of one of several batches of equal length."""
+    report(index * steps + done, batches * steps)
 
 
-def _argument(pipe: Any, options: Mapping[str, Any], name: str) -> Any:
-    """Value of an argument of the pipeline's call: as given, else its default, else None."""
-    parameter = inspect.signature(pipe.__call__).parameters.get(name)
-    default = (
-        None if parameter is None or parameter.default is parameter.empty else parameter.default
-    )
-    return options.get(name, default)
+@contextmanager
+def _reporting(
+    progress: bool | Callable[[int, int], None],
+) -> Iterator[Callable[[int, int], None]]:
+    """What to call with the steps done and the steps in all."""
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    if not progress:
+        yield lambda done, total: None
+        return
+    shown = 0
+    with tqdm(desc="calibrating", unit="step") as bar:  # silent where diffusers' bars are
+
+        def show(done: int, total: int) -> None:
+            nonlocal shown
+            bar.total = total
+            bar.update(done - shown)
+            shown = done
+
+        yield show

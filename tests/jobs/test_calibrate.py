@@ -1,0 +1,133 @@
+"""The calibration job: from a command line to a profile."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.calibrate import main
+from pipeline.media import encode
+from sencache import SensitivityProfile
+
+SMALL = [
+    "--device=cpu",
+    "--sampling.num-inference-steps=4",
+    "--sampling.width=32",
+    "--sampling.height=32",
+    "--sampling.num-frames=5",
+]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    """A small calibration of the demonstration model."""
+    (tmp_path / "captions.txt").write_text("a red ball moves left\n\na blue square moves up\n")
+    return [
+        f"--prompts={tmp_path / 'captions.txt'}",
+        f"--output={tmp_path / 'profile.json'}",
+        "--clips=2",
+        *SMALL,
+    ]
+
+
+def error_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(argv) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_the_job_writes_a_profile_that_loads(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    profile = SensitivityProfile.load(tmp_path / "profile.json")
+    assert profile.metadata.num_inference_steps == 4
+    assert (profile.metadata.model, profile.metadata.width) == ("demo", 32)
+    output = capsys.readouterr()
+    assert profile.hash in output.out
+    assert f"2 sampled clips, {2 * 2 * 10} network evaluations" in output.out
+    assert "calibrating: 8 of 8 steps" in output.err
+    assert not (tmp_path / "profile.json.partial").exists()
+
+
+def test_a_job_that_was_killed_goes_on(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments) == 0
+    whole = (tmp_path / "profile.json").read_text()
+    (tmp_path / "profile.json").unlink()
+    module = importlib.import_module("sencache.calibrate")  # the name is the function's, too
+    original, calls = module._measure, 0
+
+    def dying(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(module, "_measure", dying)
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    assert (tmp_path / "profile.json.partial").exists()
+    assert main(arguments) == 0
+    assert calls == 3  # the first clip was not measured again
+    assert (tmp_path / "profile.json").read_text() == whole
+    assert not (tmp_path / "profile.json.partial").exists()
+
+
+def test_what_another_calibration_left_is_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profile.json.partial").write_text('{"format": "x"}\n')
+    assert "profile.json.partial: journal has format 'x'" in error_of(arguments, capsys)
+
+
+def test_given_videos_are_measured(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        video = rng.integers(0, 256, (6, 40, 64, 3), np.uint8)
+        encode(video, 8, {}, tmp_path / f"video-{index}.mp4")
+    assert main([*arguments, "--clips-from", str(tmp_path)]) == 0
+    profile = SensitivityProfile.load(tmp_path / "profile.json")
+    assert (profile.metadata.inputs, profile.metadata.num_clips) == ("clips", 2)
+    assert "2 given clips" in capsys.readouterr().out
+    assert main([*arguments, "--clips=8", "--clips-from", str(tmp_path)]) == 0
+    assert SensitivityProfile.load(tmp_path / "profile.json").metadata.num_clips == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--clips", "0"], "--clips is 0"),
+        (["--cache.policy", "paper"], "--cache.policy is not a flag"),
+        (["--model", "nonsense"], "unknown model"),
+        (["--sampling.num-inference-steps", "2"], "cannot calibrate"),
+        (["--sampling.width", "33"], "width 33 is not a multiple of 16"),
+        (["--clips-from", "/nowhere"], "/nowhere is no file, and no folder with videos"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    message: str,
+) -> None:
+    assert message in error_of([*arguments, *change], capsys)
+    assert not (tmp_path / "profile.json").exists()
+
+
+def test_an_empty_caption_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "captions.txt").write_text("\n\n")
+    argv = ["--prompts", str(tmp_path / "captions.txt"), "--output", str(tmp_path / "p.json")]
+    assert "holds no captions" in error_of(argv, capsys)
