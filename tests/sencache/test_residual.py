@@ -434,17 +434,17 @@ def test_every_row_of_an_official_run_is_its_run_alone(name: str) -> None:
     steps, settings = 10, OFFICIAL_SETTINGS[name]
     fixed, t = inputs(name, 0), [1000 - 40 * step for step in range(steps)]
     torch.manual_seed(5)
-    sizes = torch.tensor([0.05, 0.14, 0.2]).view(ROWS, *[1] * (fixed["hidden_states"].ndim - 1))
+    sizes = torch.tensor([0.05, 0.12, 0.17]).view(ROWS, *[1] * (fixed["hidden_states"].ndim - 1))
     x = [fixed["hidden_states"]]
     for _ in range(steps - 1):
-        x.append(x[-1] + sizes * torch.randn_like(x[0]))
+        x.append(x[-1] + sizes * torch.randn_like(x[0]).sign())  # all of one rms
     calls = [
         fixed | {"hidden_states": latents, "timestep": torch.full((ROWS,), float(time))}
         for latents, time in zip(x, t, strict=True)
     ]
     j_x = SCALES[name] / x[0][0].numel() ** 0.5
     profile = OfficialProfile((1000, 0), (j_x, j_x), (0.0, 0.0), name)
-    knobs: dict[str, Any] = {"epsilon": 0.22, "strict_epsilon": 0.15, "strict_fraction": 0.2}
+    knobs: dict[str, Any] = {"epsilon": 0.19, "strict_epsilon": 0.15, "strict_fraction": 0.2}
     wanted = official_decisions(
         [latents.numpy() for latents in x],
         t,
