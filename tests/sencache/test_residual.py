@@ -399,7 +399,9 @@ def test_compiled_blocks_stay_compiled(name: str, way: str) -> None:
                 block.compile(backend=backend, fullgraph=True)
     if way == "wrapped":  # other modules stand in the list now
         stack = BlockStack(network, family_of(network))
-    stack.attach()
+    seats = [block._compiled_call_impl for block in blocks_of(network)]
+    if way != "after":
+        stack.attach()
     torch.testing.assert_close(run(network, arguments, stack.record()), plain)
     compiled = graphs
     assert compiled > 0
@@ -411,6 +413,7 @@ def test_compiled_blocks_stay_compiled(name: str, way: str) -> None:
     run(network, now)
     assert graphs == compiled
     stack.detach()
+    assert [block._compiled_call_impl for block in blocks_of(network)] == seats
     torch.testing.assert_close(run(network, arguments), plain)
     assert graphs == compiled
 
