@@ -21,7 +21,7 @@ from pipeline.caching import cache_struct, cached, from_spec
 from pipeline.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine import Clip, batch_key
 from pipeline.models.call import sampling_arguments, text_arguments
-from pipeline.models.load import load_pipeline, networks_of
+from pipeline.models.load import load_pipeline
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
@@ -60,7 +60,6 @@ class DiffusersEngine:
         self.group_size = group_size
         self._model, self._pipe, self._profile = model, pipe, profile
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
-        self._networks = list(networks_of(pipe).values())
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """Make one clip per request in one call of the pipeline.
@@ -78,26 +77,24 @@ class DiffusersEngine:
         device = self._pipe.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        cache = from_spec(first.cache, first.num_inference_steps)
-        profile = self._profile_of(first)
-        with cached(self._networks, cache, profile, len(requests)) as sources:
+        cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
+        with cached(self._pipe, cache, self._profile_of(first)) as handle:
             video = self._pipe(
                 **text_arguments(self._model.spec, requests),
                 **sampling_arguments(self._model.spec, first),
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
                 output_type="pt",
             ).frames
-            stats = [source() for source in sources]
+            stats = handle.stats()
         frames = to_uint8(video, first)
         peak = peak_memory_bytes(device)
         return [
-            Clip(clip, cache_struct([s[row] for s in stats if s], first.num_inference_steps), peak)
-            for row, clip in enumerate(frames)
+            Clip(clip, cache_struct(sample, first.num_inference_steps), peak)
+            for clip, sample in zip(frames, stats, strict=True)
         ]
 
     def close(self) -> None:
         """Drop the model and give its device memory back."""
-        self._networks.clear()
         self._pipe = None
         gc.collect()
         if torch.cuda.is_available():

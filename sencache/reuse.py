@@ -134,9 +134,10 @@ class ResidualReuse:
         """The network's answer, and what its blocks added to the tokens."""
         with self._stack.record():
             answer = forward(*args, **kwargs)
-        if self._stack.residual is None:
+        residual, self._stack.residual = self._stack.residual, None  # kept in one place
+        if residual is None:
             raise RuntimeError("the network's forward did not go through its blocks")
-        return answer, self._stack.residual
+        return answer, residual
 
     def release(self) -> None:
         """Take the hooks off the blocks."""

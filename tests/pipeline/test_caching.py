@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -18,7 +20,7 @@ from sencache import SampleStats, SenCacheConfig, apply_sencache
 def stats(decisions: str, predicted: float | None, actual: float | None) -> SampleStats:
     nfe = decisions.count("C")
     return SampleStats(
-        "paper", "ab" * 8, nfe, len(decisions) - nfe, decisions, predicted, actual, 1
+        "paper", "ab" * 8, nfe, len(decisions) - nfe, decisions, 2 * nfe, predicted, actual, 1
     )
 
 
@@ -50,50 +52,37 @@ def test_a_spec_leads_back_to_the_settings(profile: Any) -> None:
     spec = to_spec(config, profile)
     assert spec.policy == "paper"
     assert spec.profile == profile.hash
-    back = from_spec(spec, 50)
+    back = from_spec(spec, 50, 4.0)
     assert back.num_inference_steps == 50
     assert to_spec(back, profile) == spec
 
 
-def test_parts_of_a_run_become_one_struct() -> None:
-    struct = cache_struct([stats("CRC", 1.0, 2.0), stats("CRCC", 4.0, 5.0)], 7)
-    assert struct["decisions"] == "CRCCRCC"
-    assert struct["nfe"] == 5
-    assert struct["reused"] == 2
-    assert struct["predicted_error"] == pytest.approx((1.0 * 1 + 4.0 * 2) / 3)
-    assert struct["actual_error"] == pytest.approx((2.0 * 1 + 5.0 * 2) / 3)
+def test_statistics_become_the_rows_struct() -> None:
+    struct = cache_struct(stats("CRCCRCC", 1.0, None), 7)
+    assert (struct["decisions"], struct["nfe"], struct["reused"]) == ("CRCCRCC", 5, 2)
+    assert (struct["predicted_error"], struct["actual_error"]) == (1.0, None)
     assert set(struct) == {CACHE_TYPE.field(i).name for i in range(CACHE_TYPE.num_fields)}
-
-
-@pytest.mark.parametrize("value", [None, float("inf"), float("nan")])
-def test_an_error_that_was_not_measured_is_null(value: float | None) -> None:
-    assert cache_struct([stats("CRC", value, value)], 3)["actual_error"] is None
 
 
 def test_statistics_of_another_run_are_not_believed() -> None:
     with pytest.raises(RuntimeError, match="cover 3 of 4 steps"):
-        cache_struct([stats("CRC", 1.0, 1.0)], 4)
+        cache_struct(stats("CRC", 1.0, 1.0), 4)
+
+
+def test_every_option_leads_back_from_a_spec(profile: Any) -> None:
+    config = SenCacheConfig(correct=True, reuse="residual", row_buckets=(1, 2), final_computed=2)
+    back = from_spec(to_spec(config, profile), 50, 6.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+    assert back.guidance
 
 
 class Unknown(torch.nn.Module):
     """A network of a family that nobody knows."""
 
-    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        return timestep
 
-
-def test_an_unknown_network_is_counted_and_left_as_it_was() -> None:
-    network = Unknown()
-    uncached = SenCacheConfig(policy="none", num_inference_steps=3)
-    with cached([network], uncached, None, rows=2) as sources:
-        (source,) = sources
-        for time in (9.0, 9.0, 9.0, 9.0, 5.0):  # steps that bfloat16 rounds to one timestep
-            network(timestep=torch.tensor([time, time]))
-        with pytest.raises(RuntimeError, match="5 times in a run of 3 steps"):
-            source()
-        network(timestep=torch.tensor([5.0, 5.0]))  # two branches in each of three steps
-        assert [sample.decisions for sample in source()] == ["CCC", "CCC"]
-    assert not network._forward_pre_hooks
+def pipe_of(network: torch.nn.Module) -> Any:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return SimpleNamespace(transformer=network, scheduler=scheduler)
 
 
 def test_a_cache_that_is_already_on_is_not_taken_for_an_unknown_network() -> None:
@@ -108,15 +97,26 @@ def test_a_cache_that_is_already_on_is_not_taken_for_an_unknown_network() -> Non
         num_layers=1,
         rope_max_seq_len=16,
     )
-    apply_sencache(network, SenCacheConfig(policy="none", num_inference_steps=3))
     uncached = SenCacheConfig(policy="none", num_inference_steps=3)
-    with pytest.raises(ValueError, match="already"), cached([network], uncached, None, rows=1):
+    apply_sencache(network, uncached)
+    with pytest.raises(ValueError, match="already"), cached(pipe_of(network), uncached, None):
         pass
 
 
-def test_an_unknown_network_cannot_be_cached(profile: Any) -> None:
+def test_an_unknown_network_is_told_by_name(profile: Any) -> None:
     with (
-        pytest.raises(UserError, match=r"Unknown.*--cache\.policy none"),
-        cached([Unknown()], SenCacheConfig(), profile, rows=1),
+        pytest.raises(UserError, match=r"does not know the transformer class Unknown"),
+        cached(pipe_of(Unknown()), SenCacheConfig(), profile),
     ):
         pass
+
+
+def test_the_cache_comes_off_whatever_happens() -> None:
+    network = diffusers.WanTransformer3DModel(num_layers=1, num_attention_heads=1, ffn_dim=8)
+    before = dict(vars(network))
+    with (
+        pytest.raises(KeyError),
+        cached(pipe_of(network), SenCacheConfig(policy="none"), None),
+    ):
+        raise KeyError
+    assert {**vars(network), "_diffusers_hook": None} == {**before, "_diffusers_hook": None}
