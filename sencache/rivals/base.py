@@ -1,0 +1,71 @@
+"""What every way of skipping network evaluations has in common, so that they can be compared.
+
+A rival is put on a pipeline for some calls and taken off again; the calls themselves are the
+caller's. Knows nothing of prompts, metrics or files.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+Decisions = Callable[[], list[str]]
+"""Per sample of the latest pipeline call one character per step: C computed, R reused."""
+
+
+class Rival(ABC):
+    """A method with all its parameters fixed.
+
+    Attributes:
+        name: Short name of the method, such as "TeaCache"; the same for every knob value.
+        source: Where the formula comes from: paper and equation, or library and version.
+    """
+
+    name: str
+    source: str
+
+    @abstractmethod
+    def applied(self, pipe: Any) -> AbstractContextManager[Decisions]:
+        """Put the method on a pipeline.
+
+        Leaves no trace when the context ends, also after an error.
+
+        Args:
+            pipe: A diffusers pipeline that carries no cache.
+
+        Raises:
+            UnsupportedError: The method cannot run on this pipeline's network or sampler.
+        """
+
+
+class Tunable(Rival):
+    """A method whose number of network evaluations is set by one knob.
+
+    Attributes:
+        low, high: Range of the knob. Evaluations fall, or stay, as the knob rises.
+    """
+
+    low: float
+    high: float
+
+    @abstractmethod
+    def tuned(self, knob: float) -> Rival:
+        """The same method with another value of its knob."""
+
+
+class Scheduled(Rival):
+    """A method that computes exactly as many steps as it is told."""
+
+    @abstractmethod
+    def budgeted(self, computed: int, steps: int) -> Rival:
+        """The same method with so many computed of so many steps.
+
+        Raises:
+            UnsupportedError: It has no schedule of exactly that many.
+        """
+
+
+class UnsupportedError(ValueError):
+    """A rival cannot run here; the message says why."""
