@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.sencache.tiny_pipelines import (
 )
 
 SEEDS = [0, 1, 2, 3, 4, 5, 6, 7]
+GUIDED = [tiny for tiny in PIPELINES if tiny.guidance != "none"]
 GUIDANCE = pytest.mark.parametrize(
     ("tiny", "guidance"),
     [
@@ -262,23 +264,29 @@ def test_every_row_of_a_batch_is_the_run_of_one(
     for seed in SEEDS:
         alone[seed] = tiny.run(pipe, [seed], guidance=guidance)[0]
         (decided[seed],) = decisions(handle)
-    for seeds in ([3, 1], [6, 2, 4, 0], SEEDS):
+    assert len(set(decided.values())) >= 2
+    unlike = next(seed for seed in SEEDS if decided[seed] != decided[3])
+    for seeds in ([3, unlike], [6, 2, 4, 0], SEEDS):
         batch = tiny.run(pipe, seeds, guidance=guidance)
         assert decisions(handle) == [decided[seed] for seed in seeds]
         for row, seed in enumerate(seeds):
             assert error(batch[row], alone[seed]) <= 1e-5
-    assert len(set(decided.values())) >= 2
 
 
 @contextmanager
 def reference(
-    tiny: TinyPipeline, pipe: Any, decided: Sequence[str], guidance: bool
+    tiny: TinyPipeline, pipe: Any, decided: Mapping[str, Sequence[str]], guidance: bool
 ) -> Iterator[None]:
     """Another way to the same clip: compute everything, then take the outputs that were decided.
 
-    Tells branches by the order of calls alone, and keeps the output of each by itself.
+    Tells branches by the order of calls and rows alone, and keeps the output of each by itself.
+
+    Args:
+        tiny, pipe: The pipeline.
+        decided: The decisions of each branch, a string per sample.
+        guidance: Whether it is on.
     """
-    branches = len(calls_of_a_step(tiny, 1, guidance))
+    per_step = calls_of_a_step(tiny, len(decided["cond"]), guidance)
     calls = 0
 
     def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -286,13 +294,17 @@ def reference(
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             nonlocal calls
-            step, branch = divmod(calls, branches)
+            step, call = divmod(calls, len(per_step))
             calls += 1
             output = original(*args, **kwargs)[0]
-            for row in range(len(output)):
-                if decided[row % len(decided)][step] == "R":
-                    output[row] = held[branch][row]
-            held[branch] = output.clone()
+            if len(output) == len(decided["cond"]):
+                rows = decided["uncond" if call else "cond"]
+            else:
+                rows = [*decided["uncond"], *decided["cond"]]
+            for row, steps in enumerate(rows):
+                if steps[step] == "R":
+                    output[row] = held[call][row]
+            held[call] = output.clone()
             return (output,)
 
         return forward
@@ -311,10 +323,41 @@ def test_every_branch_reuses_its_own_output(tiny: TinyPipeline, pipe: Any, guida
     epsilon = dividing_epsilon(tiny.name, guidance)
     handle = apply(pipe, epsilon, max_reuse=3)
     cached, decided = tiny.run(pipe, SEEDS, guidance=guidance), decisions(handle)
-    with reference(tiny, pipe, decided, guidance):
+    with reference(tiny, pipe, {"cond": decided, "uncond": decided}, guidance):
         wanted = tiny.run(pipe, SEEDS, guidance=guidance)
     assert error(cached, wanted) <= 1e-5
     assert error(cached, plain) > 1e-3
+
+
+@pytest.mark.parametrize("tiny", GUIDED, ids=[tiny.name for tiny in GUIDED])
+@pytest.mark.parametrize("easy", ["cond", "uncond"])
+def test_every_branch_is_judged_by_its_own_curve(tiny: TinyPipeline, pipe: Any, easy: Any) -> None:
+    """One branch of the profile allows reuse and the other never does."""
+    profile = fitting_profile(pipe)
+    hard = tuple(replace(point, a_x=1e9, a_t=1e9) for point in profile.branches["cond"])
+    profile = replace(
+        profile,
+        branches={
+            branch: points if branch == easy else hard
+            for branch, points in profile.branches.items()
+        },
+    )
+    pattern = "CRCCRCRC" if len(tiny.networks) > 1 else "CRCRCRCC"
+    patterns = {"cond": "C" * STEPS, "uncond": "C" * STEPS}
+    for verdict in ("follow", "own"):
+        decided = patterns | ({easy: pattern} if verdict == "own" else {})
+        if verdict == "follow" and easy == "cond":
+            decided = {"cond": pattern, "uncond": pattern}
+        config = SenCacheConfig(
+            epsilon=1e3, max_reuse=1, strict_fraction=0.0, uncond_verdict=verdict
+        )
+        handle = apply_sencache(pipe, config, profile)
+        got = tiny.run(pipe, [0, 1])
+        assert decisions(handle) == [decided["cond"]] * 2
+        evaluations = "".join(decided.values()).count("C")
+        assert [each.evaluations for each in handle.stats()] == [evaluations] * 2
+        with reference(tiny, pipe, {name: [each] * 2 for name, each in decided.items()}, True):
+            assert error(got, tiny.run(pipe, [0, 1])) <= 1e-5
 
 
 def test_selected_rows_are_those_of_the_whole_batch(tiny: TinyPipeline, pipe: Any) -> None:
