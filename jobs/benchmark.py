@@ -18,7 +18,9 @@ from rich.console import Console
 from pipeline.errors import UserError
 
 COMMANDS = {
+    "batching": "pipeline.benchmarks.batching",
     "cache": "pipeline.benchmarks.cache",
+    "overhead": "pipeline.benchmarks.overhead",
     "pipeline": "pipeline.benchmarks.pipeline",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and

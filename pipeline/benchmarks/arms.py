@@ -11,6 +11,7 @@ from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import Engine
 from pipeline.errors import RowRejectedError, UserError
 from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest, build_request
 from pipeline.source import read_source
 
@@ -44,23 +45,9 @@ def cache_arms(
         UserError: Model or prompts cannot be used.
     """
     resolved = resolve_model(model, model_path)
-    if clips < 1:
-        raise UserError(f"--clips {clips}: at least 1 is needed")
-    read = list(itertools.islice(read_source(prompts, "prompt"), clips))
-    if problems := [f"{row.key}: {row.problem}" for row in read if row.problem]:
-        raise UserError(problems[0])
-    rows = [row.values for row in read]
 
     def requests(**cache: object) -> list[SampleRequest]:
-        config = RunConfig.model_validate({"prompts": prompts, "output": "-", "cache": cache})
-        defaults = request_defaults(config, resolved)
-        try:
-            return [
-                build_request({**row, "seed": seed}, defaults, f"{prompts}:{seed}")
-                for seed, row in enumerate(rows)
-            ]
-        except RowRejectedError as error:
-            raise UserError(f"{prompts}: {error}") from error
+        return clip_requests(resolved, prompts, clips, **cache)
 
     uncached = requests(policy="none")
     arms = {CONTROL: uncached}
@@ -73,3 +60,33 @@ def cache_arms(
             arms[f"{steps} steps"] = fewer_steps(uncached, steps)
     config = RunConfig.model_validate({"prompts": prompts, "output": "-"})
     return engine_factory(config, resolved)(), arms, resolved.spec.batch_rows
+
+
+def clip_requests(
+    resolved: ResolvedModel, prompts: str, clips: int, **cache: object
+) -> list[SampleRequest]:
+    """Requests for the first prompts of a file, with the model's own settings.
+
+    Args:
+        resolved: The model.
+        prompts: URI of a prompt file; seeds are the row numbers.
+        clips: Rows to use; fewer if the file ends before.
+        **cache: Fields of the caching settings.
+
+    Raises:
+        UserError: No clips are asked for, or the file or one of its rows cannot be used.
+    """
+    if clips < 1:
+        raise UserError(f"{clips} clips: at least 1 is needed")
+    read = list(itertools.islice(read_source(prompts, "prompt"), clips))
+    if problems := [f"{row.key}: {row.problem}" for row in read if row.problem]:
+        raise UserError(problems[0])
+    config = RunConfig.model_validate({"prompts": prompts, "output": "-", "cache": cache})
+    defaults = request_defaults(config, resolved)
+    try:
+        return [
+            build_request({**row.values, "seed": seed}, defaults, f"{prompts}:{seed}")
+            for seed, row in enumerate(read)
+        ]
+    except RowRejectedError as error:
+        raise UserError(f"{prompts}: {error}") from error
