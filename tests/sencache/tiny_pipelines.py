@@ -260,6 +260,23 @@ def make_wan_image(images: int) -> Any:
     )
 
 
+def make_wan_image_22(experts: bool) -> Any:
+    """Wan 2.2: no image embeddings; two experts, or one network with a timestep per token."""
+    channels = 2 * CHANNELS + 4 if experts else CHANNELS
+    return quiet(
+        WanImageToVideoPipeline(
+            tokenizer=None,
+            text_encoder=None,
+            vae=wan_vae(),
+            scheduler=unipc(),
+            transformer=wan(in_channels=channels),
+            transformer_2=wan(1, in_channels=channels) if experts else None,
+            boundary_ratio=0.875 if experts else None,
+            expand_timesteps=not experts,
+        )
+    )
+
+
 class RowsVACEPipeline(WanVACEPipeline):
     """VACE with a control video per row; the network can do it, diffusers' pipeline cannot yet."""
 
@@ -508,6 +525,14 @@ PIPELINES: tuple[TinyPipeline, ...] = (
     ),
     TinyPipeline("wan-i2v", lambda: make_wan_image(1), "two calls", first_image),
     TinyPipeline("wan-flf2v", lambda: make_wan_image(2), "two calls", both_images),
+    TinyPipeline(
+        "wan-i2v-experts",
+        lambda: make_wan_image_22(experts=True),
+        "two calls",
+        first_image,
+        networks=("transformer", "transformer_2"),
+    ),
+    TinyPipeline("wan-ti2v", lambda: make_wan_image_22(experts=False), "two calls", first_image),
     TinyPipeline("wan-vace", make_wan_vace, "two calls", control_per_row),
     TinyPipeline("cogvideox", make_cogvideox, "one call", num_frames=9),
     TinyPipeline("cogvideox-i2v", make_cogvideox_image, "one call", image_per_row, num_frames=9),
