@@ -72,6 +72,7 @@ def measure_profile(
     clips: int,
     *,
     first_seed: int = 0,
+    batch_size: int = 1,
     videos: Sequence[torch.Tensor] | None = None,
     journal: Journal | None = None,
     progress: bool | Callable[[int, int], None] = False,
@@ -88,6 +89,7 @@ def measure_profile(
         prompts: Captions, used in order and over again.
         clips: Clips to sample.
         first_seed: Seed of the first clip; the others follow.
+        batch_size: Clips per call of the pipeline.
         videos: Given clips to measure on, one for each to be sampled: [num_frames, 3, height,
             width], 0..1, in the template's size.
         journal: Keeps finished clips, so that a calibration that was broken off goes on.
@@ -108,6 +110,7 @@ def measure_profile(
         revision=model.revision,
         seeds=range(first_seed, first_seed + clips),
         call_kwargs=arguments,
+        batch_size=batch_size,
         components=list(networks_of(pipe)),
         clips=videos,
         journal=journal,
