@@ -26,6 +26,9 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py cache
+	$(BIN)/python jobs/benchmark.py overhead
+	$(BIN)/python jobs/benchmark.py batching
+	$(BIN)/python jobs/benchmark.py calibration
 	$(BIN)/python jobs/benchmark.py pipeline
 
 $(STAMP): pyproject.toml constraints.txt

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 COMMANDS = {
     "batching": "pipeline.benchmarks.batching",
     "cache": "pipeline.benchmarks.cache",
+    "calibration": "pipeline.benchmarks.calibration",
     "overhead": "pipeline.benchmarks.overhead",
     "pipeline": "pipeline.benchmarks.pipeline",
 }

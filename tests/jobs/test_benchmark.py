@@ -23,8 +23,8 @@ def test_help_lists_the_commands_and_does_not_import_torch() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines()[-1] == "False"
-    for name in benchmark.COMMANDS:
-        assert f"  {name} " in shown.stdout
+    words = [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("    ")]
+    assert set(benchmark.COMMANDS) <= set(words)
 
 
 @pytest.mark.parametrize("name", benchmark.COMMANDS)
