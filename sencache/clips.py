@@ -97,6 +97,8 @@ class NoisedClips:
     def at(self, step: int) -> torch.Tensor:
         """The clips with the noise of a step of the sampler, float32, shape [clips, ...]."""
         scheduler = copy.copy(self._pipe.scheduler)
+        if isinstance(getattr(scheduler, "sigmas", None), torch.Tensor):
+            scheduler.sigmas = scheduler.sigmas.cpu()  # where the clips are
         timestep = scheduler.timesteps[step].expand(len(self._latents)).cpu()
         if hasattr(scheduler, "set_begin_index"):
             # Tell the step by its index: timesteps rounded to whole numbers can coincide.
