@@ -15,14 +15,8 @@ import torch
 from sencache import SenCacheConfig, SenCacheHandle, apply_sencache, remove_sencache
 from sencache.calls import CallReader, row_index
 from sencache.families import family_of
-from tests.sencache.tiny_pipelines import (
-    DIM,
-    PIPELINES,
-    STEPS,
-    TOKENS,
-    TinyPipeline,
-    fitting_profile,
-)
+from tests.sencache.tiny_models import DIM, TOKENS
+from tests.sencache.tiny_pipelines import PIPELINES, STEPS, TinyPipeline, fitting_profile
 
 SEEDS = [0, 1, 2, 3]
 GUIDED = [tiny for tiny in PIPELINES if tiny.guidance != "none"]
