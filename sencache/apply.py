@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +13,16 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.attachment import attach, detach, is_offloaded
 from sencache.config import SenCacheConfig, missing_profile
+from sencache.drift import OutputDrift
 from sencache.families import Family, family_of
 from sencache.hook import SenCacheHook
-from sencache.judging import AnyProfile
+from sencache.judging import AnyJudge, AnyProfile, Judge
 from sencache.measurement import ProfileError, architecture_of
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.planning import PlanJudge
 from sencache.profile import SensitivityProfile
 from sencache.residual import BlockStack
-from sencache.reuse import OutputReuse, ResidualReuse
+from sencache.reuse import MixReuse, NoReuse, OutputReuse, ResidualReuse, Reuse
 from sencache.schedule import Schedule
 from sencache.stats import RunLog, SampleStats
 
@@ -119,7 +123,8 @@ def apply_sencache(
         elif isinstance(profile, OfficialProfile):
             _check_official(profile, config, families[name])
     # Read anew at every call, for a pipeline's scheduler may be replaced.
-    schedule = Schedule(None if scheduler is None else lambda: target.scheduler)
+    boundary = None if scheduler is None else _boundary(target)
+    schedule = Schedule(None if scheduler is None else lambda: target.scheduler, boundary)
     log = RunLog()
     stacks = {}
     if config.may_reuse and config.reuse_object == "residual":
@@ -132,8 +137,26 @@ def apply_sencache(
         stack = stacks.get(name)
         if stack is not None:
             stack.attach()
-        reuse = OutputReuse() if stack is None else ResidualReuse(stack)
-        hook = SenCacheHook(config, profile, families[name], reuse, schedule, log)
+        reuse: Reuse = OutputReuse() if config.may_reuse else NoReuse()
+        if stack is not None:
+            reuse = ResidualReuse(stack)
+        judge: AnyJudge
+        if config.policy == "planned" and config.may_reuse:
+            drift, unit = _planned_by(profile, scheduler)
+            judge = PlanJudge(config, drift, schedule, unit)
+            reuse = MixReuse(config.order + 1)
+        else:
+            judge = Judge(config, profile, schedule)
+        hook = SenCacheHook(
+            config,
+            profile.hash if profile else "",
+            families[name],
+            judge,
+            reuse,
+            schedule,
+            log,
+            functools.partial(_guidance, config, target),
+        )
         attach(network, hook, HOOK_NAME)
         # diffusers' enable_cache knows its own configs only. This private marker is what it would
         # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
@@ -193,6 +216,39 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
             f"a cache is already applied ({type(applied).__name__}); take it off first with "
             "remove_sencache, or with disable_cache if it is one of diffusers"
         )
+
+
+def _guidance(config: SenCacheConfig, target: Any) -> bool | None:
+    """Whether calls hold both branches, as far as settings or pipeline tell."""
+    if config.guidance is not None or isinstance(target, torch.nn.Module):
+        return config.guidance
+    with contextlib.suppress(AttributeError):  # of a pipeline that has not been called yet
+        known = getattr(target, "do_classifier_free_guidance", None)
+        if known is None and (scale := getattr(target, "guidance_scale", None)) is not None:
+            known = scale > 1.0  # CogVideoX keeps the scale only
+        return None if known is None else bool(known)
+    return None
+
+
+def _boundary(pipe: Any) -> float | None:
+    """Tau below which a pipeline's second network samples (Wan 2.2)."""
+    ratio = getattr(pipe.config, "boundary_ratio", None) if hasattr(pipe, "config") else None
+    return None if ratio is None or len(networks_of(pipe)) < 2 else float(ratio)
+
+
+def _planned_by(profile: AnyProfile | None, scheduler: Any) -> tuple[OutputDrift, int]:
+    """What plans are made of: the model's drift, and the unit of its time."""
+    if scheduler is None:
+        raise ValueError(
+            'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
+            "its transformer"
+        )
+    if not isinstance(profile, SensitivityProfile) or profile.drift is None:
+        raise ProfileError(
+            'policy="planned" needs a profile with the drift of the output, which this one was '
+            "measured without; measure it anew with sencache.calibrate"
+        )
+    return profile.drift, profile.metadata.num_train_timesteps
 
 
 def _residual_end(config: SenCacheConfig, family: Family) -> str | None:

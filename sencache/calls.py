@@ -108,7 +108,9 @@ class CallReader:
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Read one call. Raises TypeError as the forward itself would."""
-        arguments = self._signature.bind(*args, **kwargs).arguments
+        arguments = kwargs
+        if args or self._family.latents not in kwargs:
+            arguments = self._signature.bind(*args, **kwargs).arguments
         latents = arguments[self._family.latents].detach()
         channels = min(self._out_channels, latents.shape[self._family.channel_dim])
         return Call(self._family, arguments, latents.narrow(self._family.channel_dim, 0, channels))

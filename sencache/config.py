@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sencache.official import OfficialProfile
     from sencache.profile import SensitivityProfile
 
-PolicyName = Literal["none", "paper", "official"]
+PolicyName = Literal["none", "paper", "official", "planned"]
 ReuseObject = Literal["output", "residual"]
 UncondVerdict = Literal["follow", "own"]
 
@@ -31,7 +31,9 @@ class SenCacheConfig:
     Attributes:
         policy: ``"paper"`` for the rule above; ``"official"`` for the decisions of the authors'
             public code, which takes an :class:`~sencache.OfficialProfile` and differs from the
-            paper (:mod:`sencache.official` says how); ``"none"`` computes every step and only
+            paper (:mod:`sencache.official` says how); ``"planned"`` computes exactly
+            ``budget`` of the steps, at places planned for the whole run, and forecasts the others
+            (:mod:`sencache.plan`); ``"none"`` computes every step and only
             keeps statistics, which is what an uncached control run wants.
         epsilon: Largest predicted rms change that is reused, in units of the network's output.
             0 computes every step; the clip is then bit-identical to one made without the cache.
@@ -41,6 +43,11 @@ class SenCacheConfig:
             ``"official"``, whose code takes it as it is).
         strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``;
             rounded to whole steps, a half to the even number.
+        budget: Under ``"planned"``, the share of the steps to compute, in (0, 1]; rounded to whole
+            steps, 2 at least. NFE, cost and latency are so known before the run.
+        order: Under ``"planned"``, order of the forecast: 0 holds the last output, 1 is linear
+            (one more output to keep), 2 quadratic.
+        repair: Under ``"planned"``, whether a computed step makes up for the forecasts before it.
         final_computed: Steps at the end of a run that are always computed.
         correct: Feed the measured error back: every computed step tells the true change beside
             its S, and the row's later scores are multiplied by the ratio of the two, averaged
@@ -76,6 +83,9 @@ class SenCacheConfig:
     max_reuse: int = 3
     strict_epsilon: float = 0.01
     strict_fraction: float = 0.2
+    budget: float = 0.5
+    order: int = 1
+    repair: bool = True
     final_computed: int = 1
     correct: bool = False
     reuse: ReuseObject | None = None
@@ -92,6 +102,13 @@ class SenCacheConfig:
         _require_choice("guidance", self.guidance, (None, False, True))
         for name in ("epsilon", "strict_epsilon"):
             _require_number(name, getattr(self, name), 0.0, math.inf, "a finite number >= 0")
+        _require_number("budget", self.budget, 0.0, 1.0, "a number above 0, up to 1")
+        if self.budget <= 0.0:
+            raise ValueError(
+                f"SenCacheConfig.budget is {self.budget!r}; it must be a number above 0, up to 1"
+            )
+        _require_count("order", self.order, "0 holds, 1 is linear", least=0)
+        _require_choice("repair", self.repair, (False, True))
         _require_number("strict_fraction", self.strict_fraction, 0.0, 1.0, "a number from 0 to 1")
         _require_count("max_reuse", self.max_reuse, 'policy="none" or epsilon=0 turn reuse off')
         _require_count("final_computed", self.final_computed, "0 forces no step", least=0)
@@ -110,6 +127,8 @@ class SenCacheConfig:
     @property
     def may_reuse(self) -> bool:
         """Whether any step can be reused under these settings."""
+        if self.policy == "planned":
+            return self.budget < 1.0
         return self.policy != "none" and self.epsilon > 0.0
 
     @property
@@ -140,6 +159,14 @@ class SenCacheConfig:
             return {"policy": "none"}
         if profile is None:
             raise ValueError(missing_profile(self))
+        if self.policy == "planned":
+            return {
+                "policy": self.policy,
+                "budget": float(self.budget),
+                "order": self.order,
+                "repair": self.repair,
+                "profile": profile.hash,
+            }
         strict = self.strict_fraction > 0.0 and (
             self.strict_epsilon < self.epsilon or self.policy == "official"
         )

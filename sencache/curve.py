@@ -15,7 +15,10 @@ class SensitivityCurve:
             tau: Rising, shape [points], points >= 2.
             values: a_x and a_t at the knots, shape [2, points].
         """
-        self._tau, self._values = tau, values
+        self._tau = tau
+        slopes = values.diff(dim=1) / tau.diff()
+        # One row per interval: where it begins, then a_x, a_t and their slopes there.
+        self._table = torch.cat([tau[None, :-1], values[:, :-1], slopes]).T.contiguous()
 
     def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Interpolate on tau's own device.
@@ -27,10 +30,9 @@ class SensitivityCurve:
             a_x and a_t, each of shape [rows].
         """
         if self._tau.device != tau.device:  # once per device: later calls find the knots there
-            self._tau, self._values = self._tau.to(tau.device), self._values.to(tau.device)
-        knots = self._tau
-        inside = torch.maximum(torch.minimum(tau, knots[-1]), knots[0])
-        right = torch.searchsorted(knots, inside).clamp(1, len(knots) - 1)
-        weight = (inside - knots[right - 1]) / (knots[right] - knots[right - 1])
-        a_x, a_t = torch.lerp(self._values[:, right - 1], self._values[:, right], weight)
-        return a_x, a_t
+            self._tau, self._table = self._tau.to(tau.device), self._table.to(tau.device)
+        inside = tau.clamp(self._tau[0], self._tau[-1])
+        interval = torch.bucketize(inside, self._tau[1:-1], right=True)
+        begin, a_x, a_t, slope_x, slope_t = self._table[interval].unbind(1)
+        beyond = inside - begin
+        return torch.addcmul(a_x, slope_x, beyond), torch.addcmul(a_t, slope_t, beyond)

@@ -7,6 +7,7 @@ diffusers 0.42 (``diffusers.hooks.hooks``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,11 +16,10 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 from sencache.calls import Call, CallReader
 from sencache.config import SenCacheConfig
 from sencache.families import Family
-from sencache.judging import AnyProfile, Decision, Judge, Restart
-from sencache.measurement import Branch
+from sencache.judging import AnyJudge, Decision, Restart
 from sencache.pairing import is_paired
 from sencache.policy import row_rms
-from sencache.reuse import Reuse
+from sencache.reuse import Reuse, Work
 from sencache.schedule import Schedule
 from sencache.stats import RunLog, StatsRecorder
 from sencache.trajectory import Moment, Trajectory
@@ -43,20 +43,22 @@ class SenCacheHook(ModelHook):
     def __init__(
         self,
         config: SenCacheConfig,
-        profile: AnyProfile | None,
+        profile_hash: str,
         family: Family,
+        judge: AnyJudge,
         reuse: Reuse,
         schedule: Schedule,
         log: RunLog,
+        guidance: Callable[[], bool | None],
     ) -> None:
         super().__init__()
         # diffusers hands the cache context to attributes of this type only; its own per-context
         # states are not used because a verdict spans contexts.
         self.state_manager = StateManager(BaseState)
         self._config, self._family = config, family
-        self._profile_hash = profile.hash if profile else ""
+        self._profile_hash = profile_hash
         self.reuse, self._schedule, self._log = reuse, schedule, log
-        self._judge = Judge(config, profile, schedule)
+        self._judge, self._guidance = judge, guidance
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
 
@@ -87,9 +89,16 @@ class SenCacheHook(ModelHook):
             decision = Decision([True] * call.rows, {})
         before = trajectory.held.get(moment.context)
         answer, held = self.reuse.evaluate(
-            self.fn_ref.original_forward, call, args, kwargs, decision.computed, before
+            self.fn_ref.original_forward,
+            call,
+            args,
+            kwargs,
+            Work(trajectory.step, decision.computed, decision.mix),
+            before,
         )
-        change = None if before is None else row_rms(held.output.float() - before.output.float())
+        change = None
+        if before is not None and decision.verdicts and self._config.may_reuse:
+            change = row_rms(held.output.float() - before.output.float())
         self._judge.remember(call, moment, trajectory, decision, change)
         trajectory.note(moment, held, decision.computed)
         trajectory.stats.count(decision.computed)
@@ -112,27 +121,30 @@ class SenCacheHook(ModelHook):
     def _moment(self, call: Call, *, afresh: bool = False) -> Moment:
         context = self.state_manager._context
         num_steps = self._schedule.num_steps() or self._config.num_inference_steps
+        step = self._schedule.step()
         if context is None:
-            return Moment(None, None, num_steps, ("cond",))
+            return Moment(None, step, num_steps, ("cond",))
+        possible, guidance = self._family.branches(context.name), self._guidance()
+        sure = len(possible) == 1 or guidance is not None
+        if len(possible) > 1:
+            if guidance is None:
+                guidance = self._seems_guided(call, context.name, len(possible), afresh)
+            possible = possible if guidance else ("cond",)
         return Moment(
             context.name,
-            context.step_index,
+            step if context.step_index is None else context.step_index,
             context.num_inference_steps or num_steps,
-            self._branches(call, context.name, afresh),
+            possible,
+            sure,
         )
 
-    def _branches(self, call: Call, context: str, afresh: bool) -> tuple[Branch, ...]:
-        """Branches that are in a call: without guidance only cond is, under the same context."""
-        possible = self._family.branches(context)
-        if len(possible) == 1 or self._config.guidance:
-            return possible
-        if self._config.guidance is False:
-            return ("cond",)
+    def _seems_guided(self, call: Call, context: str, branches: int, afresh: bool) -> bool:
+        """Whether a call seems to hold all branches: without guidance only cond is there."""
         if self._trajectory is not None and not afresh:
             known = self._trajectory.branches.get(context)
             if known is not None and call.rows == self._trajectory.samples * len(known):
-                return known
-        return possible if is_paired(call.latents) else ("cond",)
+                return len(known) == branches
+        return is_paired(call.latents)
 
     def _enter(self, call: Call, moment: Moment) -> Trajectory:
         """Move to the step that the call belongs to, in a new trajectory if need be."""

@@ -6,12 +6,14 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
+from sencache.forecast import Mix
 from sencache.measurement import Branch
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
 from sencache.policy import Curve, SensitivityPolicy, Verdict, row_rms
@@ -34,10 +36,12 @@ class Decision:
     Attributes:
         computed: Per row of the call: whether the network runs for it.
         verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
+        mix: What the sampler is given, if neither the network's output nor what is held.
     """
 
     computed: list[bool]
-    verdicts: Mapping[Branch, Verdict]
+    verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,29 @@ class Restart:
     """
 
     missed: int = 0
+
+
+class AnyJudge(Protocol):
+    """Decides what to do with calls, one way or another; see :class:`Judge`."""
+
+    def prepare(self, call: Call, moment: Moment) -> None:
+        """Get ready for the rows of a call."""
+        ...
+
+    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+        """What to do with a call, or that it begins another trajectory."""
+        ...
+
+    def remember(
+        self,
+        call: Call,
+        moment: Moment,
+        trajectory: Trajectory,
+        decision: Decision,
+        change: torch.Tensor | None,
+    ) -> None:
+        """Take note of a call that went well."""
+        ...
 
 
 class Judge:
@@ -124,6 +151,8 @@ class Judge:
                 or wrong.
         """
         everything = [True] * call.rows
+        if self._only_counts(moment):
+            return Decision(everything)
         # Asked for on the first call too, so that an unknown number of steps is told at once.
         threshold = self._policies["cond"].threshold(trajectory.step, moment.num_steps)
         if moment.context not in trajectory.held:
@@ -135,9 +164,8 @@ class Judge:
         if not all(branch in trajectory.decided for branch in mine):
             judged = [branch for branch in self._policies if branch in trajectory.tracks]
             verdicts, facts = self._judge(call, moment, trajectory, judged, threshold)
-            known = moment.step is not None and threshold <= 0.0  # without asking the device
-            if known or (moment.context is not None and not self._config.may_reuse):
-                return Decision(everything, verdicts)  # a mixed-up step could do no harm there
+            if moment.step is not None and threshold <= 0.0:
+                return Decision(everything, verdicts)  # known without asking the device
             restart = self._settle(facts, verdicts, moment, trajectory)
             if restart is not None:
                 return restart
@@ -162,24 +190,34 @@ class Judge:
             moment: Where it is.
             trajectory: What is kept.
             decision: What was done.
-            change: rms(f_new - f_r) of each row of the call; None at the context's first.
+            change: rms(f_new - f_r) of each row of the call; None where it was not measured.
         """
+        if self._only_counts(moment) or not any(b in self._policies for b in moment.branches):
+            return
         tau = call.tau(self._train_timesteps)
         for branch in moment.branches:
             if branch not in self._policies:
                 continue
             part, policy = trajectory.part(branch, moment), self._policies[branch]
             latents, verdict = call.latents[part], decision.verdicts.get(branch)
-            if verdict is None or change is None:
+            if verdict is None:
                 track = Track(latents.clone(), policy.begin(tau[part]), tau[part])
                 trajectory.tracks[branch] = track
             else:
                 track = trajectory.tracks[branch]
-                keep = verdict.compute.view(-1, *[1] * (latents.ndim - 1))
-                track.latents = torch.where(keep, latents, track.latents)
-                track.memory = policy.advance(track.memory, tau[part], verdict, change[part])
+                if verdict.all_compute:
+                    track.latents = latents.clone()
+                else:
+                    keep = verdict.compute.view(-1, *[1] * (latents.ndim - 1))
+                    track.latents = torch.where(keep, latents, track.latents)
+                moved = torch.zeros_like(tau[part]) if change is None else change[part]
+                track.memory = policy.advance(track.memory, tau[part], verdict, moved)
             if moment.context is None:
                 track.seen = latents.clone()  # the caller may write into its own
+
+    def _only_counts(self, moment: Moment) -> bool:
+        """Whether no score is needed: nothing is ever reused, and the branches are told apart."""
+        return not self._config.may_reuse and moment.context is not None
 
     def _curve(self, branch: Branch, elements: int) -> Curve | None:
         if isinstance(self._profile, OfficialProfile):
@@ -236,7 +274,7 @@ class Judge:
 
     def _still_paired(self, call: Call, moment: Moment, trajectory: Trajectory) -> torch.Tensor:
         """Whether the branches that a call seemed to hold see the same latents, per sample."""
-        if len(moment.branches) == 1 or self._config.guidance is not None:
+        if len(moment.branches) == 1 or moment.sure:
             return torch.ones(trajectory.samples, dtype=torch.bool, device=call.latents.device)
         first, *others = (
             call.latents[trajectory.part(branch, moment)] for branch in moment.branches

@@ -53,11 +53,13 @@ class Verdict:
         compute: True where the network has to run.
         score: S, the predicted rms change of the output since the last computed step.
         uncorrected: S as the profile has it, before the row's own factor.
+        all_compute: Whether the host knows without asking that every row computes.
     """
 
     compute: torch.Tensor
     score: torch.Tensor
     uncorrected: torch.Tensor
+    all_compute: bool = False
 
 
 class SensitivityPolicy:
@@ -147,7 +149,7 @@ class SensitivityPolicy:
         raw = memory.a_x * distance + memory.a_t * (tau - memory.tau).abs()
         score = raw * self._factor(memory) if self._config.correct else raw
         if isinstance(threshold, float) and threshold <= 0.0:
-            return Verdict(torch.ones_like(tau, dtype=torch.bool), score, raw)
+            return Verdict(torch.ones_like(tau, dtype=torch.bool), score, raw, all_compute=True)
         # The authors' code compares strictly. Where S is exactly 0, too, nothing is reused
         # without permission.
         below = score < threshold if self._config.policy == "official" else score <= threshold
@@ -179,6 +181,9 @@ class SensitivityPolicy:
         log_ratio, weight = memory.log_ratio, memory.weight
         if self._config.correct:
             log_ratio, weight = self._learn(memory, verdict, change)
+        if verdict.all_compute:
+            none = torch.zeros_like(memory.reuses)
+            return RowMemory(tau, a_x, a_t, none, tau, log_ratio, weight)
         return RowMemory(
             tau=torch.where(compute, tau, memory.tau),
             a_x=torch.where(compute, a_x, memory.a_x),

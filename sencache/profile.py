@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from sencache.curve import SensitivityCurve
+from sencache.drift import OutputDrift
 from sencache.measurement import (
     Branch,
     ProfileError,
@@ -41,6 +42,8 @@ class SensitivityProfile:
     Attributes:
         metadata: How and on what it was measured.
         branches: Points per branch, tau falling as it does while sampling; at least two each.
+        drift: How far the output drifts over a run, which plans are made of; None in a profile
+            that was measured without.
 
     Raises:
         ProfileError: A branch has too few points, tau does not fall, or a value is no
@@ -49,6 +52,7 @@ class SensitivityProfile:
 
     metadata: ProfileMetadata
     branches: Mapping[Branch, tuple[SensitivityPoint, ...]]
+    drift: OutputDrift | None = None
 
     def __post_init__(self) -> None:
         if "cond" not in self.branches:
@@ -63,13 +67,15 @@ class SensitivityProfile:
         Means and tau count, and what turns timesteps into tau; spread and provenance do not:
         two profiles with one hash make the same pixels.
         """
-        decisive = {
+        decisive: dict[str, Any] = {
             "num_train_timesteps": self.metadata.num_train_timesteps,
             "branches": {
                 branch: [[point.tau, point.a_x, point.a_t] for point in points]
                 for branch, points in self.branches.items()
             },
         }
+        if self.drift is not None:
+            decisive["drift"] = asdict(self.drift)
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -167,7 +173,8 @@ class SensitivityProfile:
             for branch, points in self.branches.items()
         )
         opening = json.dumps(head, indent=2).removesuffix("\n}")
-        return f'{opening},\n  "branches": {{\n{tables}\n  }}\n}}\n'
+        drift = f',\n  "drift": {self.drift.to_json()}' if self.drift is not None else ""
+        return f'{opening},\n  "branches": {{\n{tables}\n  }}{drift}\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, origin: str = "profile") -> SensitivityProfile:
@@ -195,6 +202,7 @@ class SensitivityProfile:
                     branch: tuple(SensitivityPoint(**point) for point in points)
                     for branch, points in data["branches"].items()
                 },
+                OutputDrift.from_dict(data["drift"]) if "drift" in data else None,
             )
         except (KeyError, TypeError, AttributeError, ProfileError) as error:
             raise ProfileError(f"{origin} is not a usable profile: {error}") from error

@@ -6,15 +6,31 @@ Knows how to gather, run and scatter; not why a row computes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from sencache.calls import Call, row_index
+from sencache.forecast import Mix
 from sencache.residual import BlockStack
 
 Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with a call.
+
+    Attributes:
+        step: Index of its step in the run.
+        computed: Per row: whether the network runs for it.
+        mix: What the sampler is given, if neither the network's output nor what is held.
+    """
+
+    step: int
+    computed: Sequence[bool]
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -24,10 +40,14 @@ class Held:
     Attributes:
         output: The network's output, every row from its own last computed step.
         residual: What the blocks added to the tokens at the same steps, where that is reused.
+        earlier: Outputs of computed steps before that, by step, where forecasts need them.
+        step: Step of `output`, where all rows share it.
     """
 
     output: torch.Tensor
     residual: torch.Tensor | None = None
+    earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    step: int = 0
 
 
 class Reuse(Protocol):
@@ -39,7 +59,7 @@ class Reuse(Protocol):
         call: Call,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        computed: Sequence[bool],
+        work: Work,
         held: Held | None,
     ) -> tuple[Any, Held]:
         """Answer a call.
@@ -52,7 +72,7 @@ class Reuse(Protocol):
             call: The call, read.
             args: Its positional arguments, as the caller passed them.
             kwargs: Its keyword arguments, likewise.
-            computed: Per row: whether the network runs for it.
+            work: What to do.
             held: From the context's last call; None at the first, where every row computes.
 
         Returns:
@@ -66,6 +86,33 @@ class Reuse(Protocol):
         ...
 
 
+class NoReuse:
+    """Runs the network and keeps nothing: for runs whose steps are only counted."""
+
+    _NOTHING = Held(torch.empty(0))
+
+    def evaluate(
+        self,
+        forward: Forward,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        work: Work,
+        held: Held | None,
+    ) -> tuple[Any, Held]:
+        """See :class:`Reuse`.
+
+        Raises:
+            RuntimeError: Not every row computes.
+        """
+        if not all(work.computed):
+            raise RuntimeError("a step was to be reused of which nothing is kept")
+        return forward(*args, **kwargs), self._NOTHING
+
+    def release(self) -> None:
+        """Nothing was put on."""
+
+
 class OutputReuse:
     """Reuses the network's output: the paper's definition, and the least memory."""
 
@@ -75,10 +122,11 @@ class OutputReuse:
         call: Call,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        computed: Sequence[bool],
+        work: Work,
         held: Held | None,
     ) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
+        computed = work.computed
         if held is None or all(computed):
             answer = forward(*args, **kwargs)
             return answer, Held(answer[0].detach().clone())
@@ -87,6 +135,57 @@ class OutputReuse:
         index = _where(computed, True, held.output.device)
         output = held.output.index_copy(0, index, forward(**call.select(index))[0].detach())
         return call.answer(output.clone()), Held(output)
+
+    def release(self) -> None:
+        """Nothing was put on."""
+
+
+class MixReuse:
+    """Answers with sums of the last computed outputs, as a plan says; all rows alike.
+
+    Sums are in float32 and come back in the dtype of the network.
+    """
+
+    def __init__(self, anchors: int) -> None:
+        """Keep outputs.
+
+        Args:
+            anchors: Most earlier outputs that a forecast is made from, the last one included.
+        """
+        self._anchors = anchors
+
+    def evaluate(
+        self,
+        forward: Forward,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        work: Work,
+        held: Held | None,
+    ) -> tuple[Any, Held]:
+        """See :class:`Reuse`."""
+        if held is None or all(work.computed):
+            answer = forward(*args, **kwargs)
+            earlier: dict[int, torch.Tensor] = {}
+            if held is not None:
+                earlier = {**held.earlier, held.step: held.output}
+                for step in sorted(earlier)[: -self._anchors]:
+                    del earlier[step]
+            held = Held(answer[0].detach().clone(), earlier=earlier, step=work.step)
+            if work.mix is None:
+                return answer, held
+        return call.answer(self._mixed(work, held)), held
+
+    def _mixed(self, work: Work, held: Held) -> torch.Tensor:
+        if work.mix is None:
+            return held.output.clone()
+        outputs = {**held.earlier, held.step: held.output}
+        if not all(step in outputs for step in work.mix.anchors):
+            return held.output.clone()  # the context joined the run late: too few outputs yet
+        total = torch.zeros_like(held.output, dtype=torch.float32)
+        for step, weight in zip(work.mix.anchors, work.mix.weights, strict=True):
+            total.add_(outputs[step], alpha=weight)
+        return total.to(held.output.dtype)
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -109,10 +208,11 @@ class ResidualReuse:
         call: Call,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        computed: Sequence[bool],
+        work: Work,
         held: Held | None,
     ) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
+        computed = work.computed
         if held is None or held.residual is None or all(computed):
             answer, residual = self._run(forward, args, kwargs)
             return answer, Held(answer[0].detach().clone(), residual)

@@ -8,6 +8,7 @@ import torch
 
 from sencache.calls import Call
 from sencache.measurement import Branch
+from sencache.plan import Plan
 from sencache.policy import RowMemory, Verdict
 from sencache.reuse import Held
 from sencache.stats import StatsRecorder
@@ -22,12 +23,14 @@ class Moment:
         step: Index of the step, if published.
         num_steps: Steps of the run; published, else the scheduler's, else configured, else None.
         branches: Guidance branches in the call, in row order.
+        sure: Whether the branches are told rather than guessed from the latents.
     """
 
     context: str | None
     step: int | None
     num_steps: int | None
     branches: tuple[Branch, ...]
+    sure: bool = True
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Trajectory:
         computed: Verdict per sample at the current step, as decided by the cond branch.
         computed_at: Step at which each row of a context was last computed.
         cond_computed_at: The same for the samples of the cond branch.
+        plan: Of the run, under a planned policy.
+        seen_tau: tau of the latest step, where only that tells one run from the next.
     """
 
     samples: int
@@ -84,6 +89,8 @@ class Trajectory:
     computed: list[bool] | None = None
     computed_at: dict[str | None, list[int]] = field(default_factory=dict)
     cond_computed_at: list[int] = field(default_factory=list)
+    plan: Plan | None = None
+    seen_tau: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         self.cond_computed_at = [-1] * self.samples

@@ -67,7 +67,7 @@ def test_without_reuse_the_clip_is_bit_identical(pipe: WanPipeline, config: SenC
     assert torch.equal(sample(pipe, SEEDS), wanted)
     assert [stats.decisions for stats in handle.stats()] == ["C" * 12] * 4
     assert all(stats.nfe == 12 and stats.reused == 0 for stats in handle.stats())
-    assert all((stats.actual_error or 0) > 0 for stats in handle.stats())
+    assert all(stats.refreshes == () for stats in handle.stats())  # measuring would cost a per cent
 
 
 @pytest.mark.parametrize("guidance", [20.0, 1.0])

@@ -1,0 +1,124 @@
+"""Decisions by a plan: known on the host before the run, the same for every row and branch.
+
+No score is taken and nothing waits for the device, except where neither the pipeline nor its
+scheduler counts steps.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from sencache.calls import Call
+from sencache.config import SenCacheConfig
+from sencache.drift import OutputDrift
+from sencache.judging import Decision, Restart
+from sencache.plan import Plan, computed_steps, make_plan
+from sencache.schedule import Schedule
+from sencache.trajectory import Moment, Trajectory
+
+_planned = functools.lru_cache(maxsize=64)(make_plan)  # seconds for a long run; plans are values
+
+
+class PlanJudge:
+    """Decides calls by the plan of their run."""
+
+    def __init__(
+        self,
+        config: SenCacheConfig,
+        drift: OutputDrift,
+        schedule: Schedule,
+        num_train_timesteps: int,
+    ) -> None:
+        """Plan when the first run's schedule is known.
+
+        Args:
+            config: Budget, order and repair.
+            drift: Of the model.
+            schedule: Of the pipeline's scheduler.
+            num_train_timesteps: What timesteps are divided by to get tau.
+        """
+        self._config, self._drift, self._schedule = config, drift, schedule
+        self._train_timesteps = num_train_timesteps
+
+    def prepare(self, call: Call, moment: Moment) -> None:
+        """Nothing depends on the rows."""
+
+    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+        """What the plan says of the call's step.
+
+        Raises:
+            ValueError: Guidance branches are not told apart, or there is no plan for the run.
+        """
+        first = moment.context not in trajectory.held
+        if not first and moment.step is None and self._goes_back(call, trajectory):
+            return Restart()
+        if trajectory.plan is None:
+            self._begin(call, moment, trajectory)
+        plan = trajectory.plan
+        assert plan is not None  # noqa: S101 - made just now
+        step = trajectory.step
+        if step >= plan.steps:
+            raise ValueError(
+                f"the run was planned for {plan.steps} steps but has come to step {step + 1}"
+            )
+        computes = step in plan.computed or first  # guidance may come on in the middle of a run
+        # What was computed by chance cannot be mended: its anchors are not those of the plan.
+        mix = None if first else plan.mixes.get(step)
+        return Decision([computes] * call.rows, mix=mix)
+
+    def remember(
+        self,
+        call: Call,
+        moment: Moment,
+        trajectory: Trajectory,
+        decision: Decision,
+        change: torch.Tensor | None,
+    ) -> None:
+        """Keep the time, where nothing else tells this run from the next."""
+        if moment.step is None:
+            trajectory.seen_tau = call.tau(self._train_timesteps)
+
+    def _begin(self, call: Call, moment: Moment, trajectory: Trajectory) -> None:
+        """Plan the run that a trajectory begins, from the step that it begins at."""
+        times = self._schedule.times(call, self._train_timesteps)
+        moves = self._schedule.moves()
+        cuts = self._schedule.cuts(times)
+        start = moment.step
+        if start is None:
+            tau = call.tau(self._train_timesteps)[:1]
+            start = int(self._schedule.position(tau, call, self._train_timesteps).item())
+        trajectory.step = start
+        if start and start not in cuts:  # image or video to video: the schedule's end is the run
+            part = self._plan(times[start:], moves[start:], ())
+            shifted = {step + start: mix.shifted(start) for step, mix in part.mixes.items()}
+            computed = tuple(step + start for step in part.computed)
+            trajectory.plan = Plan(len(times), computed, shifted, part.error)
+        else:
+            trajectory.plan = self._plan(times, moves, cuts)
+
+    def _plan(
+        self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
+    ) -> Plan:
+        config, steps = self._config, len(times)
+        if steps < 3:  # nothing to plan
+            return Plan(steps, tuple(range(steps)), {}, 0.0)
+        return _planned(
+            self._drift.at(times),
+            moves,
+            max(computed_steps(config.budget, steps), 2 + len(cuts)),
+            order=config.order,
+            repair=config.repair,
+            cuts=cuts,
+        )
+
+    def _goes_back(self, call: Call, trajectory: Trajectory) -> bool:
+        """Whether time rose, so that the call is of another run; waits for the device.
+
+        Raises:
+            ValueError: The call is the last one again, which is another branch of guidance.
+        """
+        seen = trajectory.seen_tau
+        tau = call.tau(self._train_timesteps)
+        return seen is not None and bool((tau > seen).any().item())

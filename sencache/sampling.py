@@ -1,0 +1,86 @@
+"""How far a sampler moves the latents at the end of a run per unit of output at each step.
+
+A flow's Euler step moves them by the difference of sigma. Multistep samplers (UniPC, DPM-Solver++)
+use an output again in later steps; what counts in the end is the sum of all its uses. Nearly all
+samplers are linear in the outputs, so the sums are the response to impulses: one run of the
+scheduler on numbers instead of latents, in which element j sees an output of 1 at step j.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """All that the response depends on; the scheduler itself is only what it is asked of."""
+
+    kind: type
+    config: str
+    timesteps: tuple[float, ...]
+    scheduler: Any = field(compare=False)
+
+
+def step_moves(scheduler: Any) -> tuple[float, ...]:
+    """Change of the final latents per unit of output at each step, shape [T], with its sign.
+
+    Worked out once per kind of scheduler, settings and timesteps.
+
+    Args:
+        scheduler: A diffusers scheduler whose timesteps are set; it is left as it is.
+
+    Raises:
+        ValueError: The sampler is not linear in the outputs, or is random: there are no such sums.
+    """
+    config = json.dumps(dict(scheduler.config), sort_keys=True, default=str)
+    timesteps = tuple(scheduler.timesteps.tolist())
+    return _response(_Setting(type(scheduler), config, timesteps, scheduler))
+
+
+@functools.lru_cache(maxsize=32)
+def _response(setting: _Setting) -> tuple[float, ...]:
+    scheduler = copy.deepcopy(setting.scheduler)
+    timesteps = scheduler.timesteps
+    steps = len(timesteps)
+    if hasattr(scheduler, "_step_index"):
+        scheduler._step_index = None
+    for name in ("model_outputs", "timestep_list"):
+        if hasattr(scheduler, name):  # history of the run before, or of one that broke off
+            setattr(scheduler, name, [None] * len(getattr(scheduler, name)))
+    for name in ("lower_order_nums", "this_order"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, 0)
+    if hasattr(scheduler, "last_sample"):
+        scheduler.last_sample = None
+    # Row i is step i's impulse; twice as strong once more, and nothing at all in the last row.
+    strength = torch.cat([torch.ones(steps), 2 * torch.ones(steps), torch.zeros(1)]).double()
+    latents = torch.zeros(2 * steps + 1, 1, dtype=torch.float64)
+    for index, timestep in enumerate(timesteps):
+        output = torch.zeros_like(latents)
+        output[[index, steps + index]] = 1.0
+        try:
+            latents = scheduler.step(
+                output * strength[:, None], timestep, latents, return_dict=False
+            )[0]
+        except TypeError as error:
+            raise ValueError(
+                f"{type(scheduler).__name__} takes more than outputs to step; "
+                "what an output does in the end cannot be told"
+            ) from error
+    response = latents[:, 0].double()
+    once, twice, never = response[:steps], response[steps:-1], response[-1]
+    scale = once.abs().max().clamp(min=TOLERANCE)
+    if (twice - 2 * once).abs().max() > 1e-3 * scale or never.abs().item() > TOLERANCE:
+        raise ValueError(
+            f"{type(scheduler).__name__} is random or not linear in the outputs; "
+            "what an output does in the end cannot be told"
+        )
+    return tuple(once.tolist())
