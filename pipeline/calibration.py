@@ -74,6 +74,7 @@ def measure_profile(
     first_seed: int = 0,
     batch_size: int = 1,
     videos: Sequence[torch.Tensor] | None = None,
+    gain_clips: int = 0,
     journal: Journal | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> SensitivityProfile:
@@ -92,6 +93,7 @@ def measure_profile(
         batch_size: Clips per call of the pipeline.
         videos: Given clips to measure on, one for each to be sampled: [num_frames, 3, height,
             width], 0..1, in the template's size.
+        gain_clips: Clips on which the growth of errors is measured too; see `sencache.calibrate`.
         journal: Keeps finished clips, so that a calibration that was broken off goes on.
         progress: See `sencache.calibrate`.
 
@@ -113,6 +115,7 @@ def measure_profile(
         batch_size=batch_size,
         components=list(networks_of(pipe)),
         clips=videos,
+        gain_clips=gain_clips,
         journal=journal,
         progress=progress,
     )

@@ -9,8 +9,11 @@ remove_sencache(pipe)
 
 from sencache.apply import SenCacheHandle, apply_sencache, networks_of, remove_sencache
 from sencache.calibrate import calibrate
+from sencache.clips import ClipLatents, encode_clips
 from sencache.config import SenCacheConfig
+from sencache.drift import OutputDrift
 from sencache.families import Family, UnknownTransformerError, register_family
+from sencache.journal import FileJournal, Journal
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.official import OfficialProfile
 from sencache.presets import PRESETS
@@ -19,8 +22,12 @@ from sencache.stats import Refresh, SampleStats
 
 __all__ = [
     "PRESETS",
+    "ClipLatents",
     "Family",
+    "FileJournal",
+    "Journal",
     "OfficialProfile",
+    "OutputDrift",
     "ProfileError",
     "ProfileMetadata",
     "ProfileWarning",
@@ -33,6 +40,7 @@ __all__ = [
     "UnknownTransformerError",
     "apply_sencache",
     "calibrate",
+    "encode_clips",
     "networks_of",
     "register_family",
     "remove_sencache",

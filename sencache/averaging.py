@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+from sencache.drift import OutputDrift
 from sencache.measurement import Branch, ProfileError, SensitivityPoint
 from sencache.profile import ProfileWarning
 from sencache.secants import Batch, Secant
@@ -38,6 +41,21 @@ def mean_points(batches: Sequence[Batch]) -> dict[Branch, tuple[SensitivityPoint
         branch: tuple(_point(secants) for secants in _by_step(batches, branch))
         for branch in batches[0].secants
     }
+
+
+def mean_drift(batches: Sequence[Batch]) -> OutputDrift | None:
+    """Drift of the output, mean over the clips of all batches; gain is left at 1.
+
+    None where no outputs were kept, or where no plan could be made of them: fewer than three
+    steps, or times that do not fall (Heun).
+    """
+    tau = batches[0].tau
+    falls = all(later < earlier for earlier, later in itertools.pairwise(tau))
+    if len(tau) < 3 or not falls or any(batch.tau != tau for batch in batches):
+        return None
+    clips = [len(next(iter(batch.secants.values()))[0].a_x) for batch in batches]
+    distances = np.average([batch.distances for batch in batches], axis=0, weights=clips)
+    return OutputDrift.of_outputs(tau, distances)
 
 
 def warn_of_rounding(batches: Sequence[Batch]) -> None:

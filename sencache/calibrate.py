@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -12,11 +13,13 @@ import torch
 from diffusers.utils.logging import tqdm
 
 from sencache.attachment import attach, detach
-from sencache.averaging import check_finite, mean_points, warn_of_rounding
+from sencache.averaging import check_finite, mean_drift, mean_points, warn_of_rounding
 from sencache.clips import ClipLatents, NoisedClips, encode_clips
 from sencache.families import Family
+from sencache.gain import measure_gain
 from sencache.journal import Journal, Progress
 from sencache.measurement import ProfileError, ProfileMetadata, sampler_facts
+from sencache.outputs import OutputRecorder
 from sencache.profile import SensitivityProfile
 from sencache.provenance import Network, fingerprint, networks_of, run_facts
 from sencache.secants import Batch, CalibrationHook, Watch
@@ -37,6 +40,7 @@ def calibrate(
     components: Sequence[str] | None = None,
     family: Family | None = None,
     clips: Sequence[torch.Tensor] | ClipLatents | None = None,
+    gain_clips: int = 0,
     journal: Journal | None = None,
     progress: bool | Callable[[int, int], None] = True,
 ) -> SensitivityProfile:
@@ -64,6 +68,9 @@ def calibrate(
         clips: Videos to measure on instead of the model's own samples: float, [frames, 3, height,
             width], 0..1, in the size of the run; or already encoded. The pipeline runs as
             usual, but its networks see these clips with the noise of each step.
+        gain_clips: Clips, of the first ones, on which is also measured how errors of single steps
+            grow by the end of a run, which makes plans better (:mod:`sencache.gain`). Costs 13
+            runs of each; 4 clips are enough. Not kept in the journal.
         journal: Keeps finished clips, so that a calibration that was broken off goes on.
         progress: True for a bar on stderr, or a function that is called after every step with the
             steps done and the steps in all.
@@ -100,9 +107,18 @@ def calibrate(
                 captions = [prompts[i % len(prompts)] for i in range(len(seeds))[here]]
                 latents = None if clips is None else clips.values[here]
                 on_step = functools.partial(_report_step, report, index, len(starts))
-                batch = _measure(pipe, networks, captions, seeds[here], latents, options, on_step)
+                scale = facts["guidance_scale"]
+                batch = _measure(
+                    pipe, networks, captions, seeds[here], latents, options, scale, on_step
+                )
                 finished.add(start, batch)
             batches.append(batch)
+        drift = mean_drift(batches)
+        if drift is not None and gain_clips:
+            captions = [prompts[i % len(prompts)] for i in range(gain_clips)]
+            run = functools.partial(_sample, pipe, captions, list(seeds[:gain_clips]), options)
+            modules = [(network.module, network.family) for network in networks]
+            drift = replace(drift, gain=measure_gain(pipe, modules, drift, run, report))
     warn_of_rounding(batches)
     metadata = ProfileMetadata(
         **facts,
@@ -112,7 +128,7 @@ def calibrate(
         network_evaluations=sum(batch.evaluations for batch in batches),
         versions={"torch": torch.__version__, "diffusers": diffusers.__version__},
     )
-    return SensitivityProfile(metadata, mean_points(batches))
+    return SensitivityProfile(metadata, mean_points(batches), drift)
 
 
 def _check(
@@ -136,6 +152,7 @@ def _measure(
     seeds: Sequence[int],
     latents: torch.Tensor | None,
     options: Mapping[str, Any],
+    guidance_scale: float | None,
     on_step: Callable[[int, int], None],
 ) -> Batch:
     """One pipeline call, for one clip per seed."""
@@ -144,18 +161,15 @@ def _measure(
         # The pipeline has set its timesteps by the first step.
         lambda done: on_step(done, len(pipe.scheduler.timesteps)),
         None if latents is None else NoisedClips(pipe, latents, seeds),
+        # Given clips are no run of the sampler: their outputs do not drift as its own do.
+        OutputRecorder(guidance_scale) if latents is None else None,
     )
     hooks = {network.component: CalibrationHook(network.family, watch) for network in networks}
     with ExitStack() as attached:
         for network in networks:
             attach(network.module, hooks[network.component], HOOK_NAME)
             attached.callback(detach, network.module, HOOK_NAME)
-        pipe(
-            prompt=list(captions),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="latent",
-            **options,
-        )
+        _sample(pipe, captions, seeds, options)
     for component, hook in hooks.items():
         if not hook.measured:
             raise ProfileError(
@@ -165,6 +179,20 @@ def _measure(
     batch = watch.result(len(pipe.scheduler.timesteps))
     check_finite(batch)
     return batch
+
+
+def _sample(
+    pipe: Any, captions: Sequence[str], seeds: Sequence[int], options: Mapping[str, Any]
+) -> torch.Tensor:
+    """Final latents of one pipeline call, one clip per seed."""
+    result = pipe(
+        prompt=list(captions),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="latent",
+        **options,
+    )
+    latents: torch.Tensor = result if isinstance(result, torch.Tensor) else result[0]
+    return latents
 
 
 def _report_step(

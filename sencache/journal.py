@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sencache.measurement import ProfileError
 from sencache.secants import Batch, Secant
 
-FORMAT = "sencache-journal/1"
+FORMAT = "sencache-journal/2"
 
 
 class Journal(Protocol):
@@ -141,7 +141,14 @@ def _batch(value: Mapping[str, Any]) -> Batch:
         branch: tuple(_secant(secant) for secant in measured)
         for branch, measured in value["secants"].items()
     }
-    return Batch(value["steps"], value["evaluations"], value["dtype"], secants)
+    return Batch(
+        value["steps"],
+        value["evaluations"],
+        value["dtype"],
+        secants,
+        tuple(value["tau"]),
+        tuple(tuple(row) for row in value["distances"]),
+    )
 
 
 def _secant(value: Mapping[str, Any]) -> Secant:

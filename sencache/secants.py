@@ -14,7 +14,7 @@ size of the noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from sencache.clips import NoisedClips
 from sencache.families import Family
 from sencache.judging import unnamed_branches
 from sencache.measurement import Branch, dtype_name
+from sencache.outputs import OutputRecorder
 from sencache.pairing import is_paired
 from sencache.policy import row_rms
 
@@ -56,12 +57,16 @@ class Batch:
         evaluations: Rows that the networks evaluated, those of the pipeline itself included.
         dtype: Dtype of the networks' input, such as "bfloat16".
         secants: Per branch, in the order of sampling, the networks of a pipeline together.
+        tau: Time of each step whose output was kept, shape [T]; empty where none was.
+        distances: Of the guided outputs, mean over the clips, shape [T, T].
     """
 
     steps: int
     evaluations: int
     dtype: str
     secants: Mapping[Branch, tuple[Secant, ...]]
+    tau: tuple[float, ...] = ()
+    distances: tuple[tuple[float, ...], ...] = ()
 
 
 class Watch:
@@ -72,6 +77,7 @@ class Watch:
         num_train_timesteps: int,
         on_step: Callable[[int], None],
         inputs: NoisedClips | None = None,
+        outputs: OutputRecorder | None = None,
     ) -> None:
         """Begin with nothing seen.
 
@@ -79,8 +85,10 @@ class Watch:
             num_train_timesteps: What timesteps are divided by to get tau.
             on_step: Called at every step of the sampler with the steps so far.
             inputs: Clips that the networks shall see in place of the pipeline's latents.
+            outputs: Where to keep what the networks give.
         """
         self.num_train_timesteps, self.inputs = num_train_timesteps, inputs
+        self.outputs = outputs
         self.secants: dict[Branch, list[Secant]] = {}
         self.evaluations, self.dtype, self.step = 0, "", -1
         self._on_step = on_step
@@ -101,7 +109,11 @@ class Watch:
     def result(self, steps: int) -> Batch:
         """What was measured, after the call."""
         secants = {branch: tuple(measured) for branch, measured in self.secants.items()}
-        return Batch(steps, self.evaluations, self.dtype, secants)
+        batch = Batch(steps, self.evaluations, self.dtype, secants)
+        if self.outputs is None:
+            return batch
+        distances = tuple(tuple(row) for row in self.outputs.distances().tolist())
+        return replace(batch, tau=self.outputs.taus(), distances=distances)
 
 
 class CalibrationHook(ModelHook):
@@ -144,6 +156,9 @@ class CalibrationHook(ModelHook):
         else:
             call = self._with_latents(call, self._watch.inputs.like(call, self._watch.step))
             output = self.fn_ref.original_forward(**call.arguments)
+        if self._watch.outputs is not None:
+            tau = call.tau(self._watch.num_train_timesteps).max().item()
+            self._watch.outputs.saw(self._watch.step, tau, branches, output[0])
         self._watch.evaluations += call.rows
         self._watch.dtype = dtype_name(call.latents.dtype)
         if name in self._before and self._before[name][0].rows == call.rows:

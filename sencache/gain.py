@@ -1,0 +1,127 @@
+"""How much an error made at one step of a run has grown or shrunk by its end.
+
+Early errors move a clip to another one nearby and grow; late ones are partly undone by the steps
+after them. Measured by making a known error, two steps held instead of computed, at a few places
+of otherwise uncached runs, and comparing the latents at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from sencache.attachment import attach, detach
+from sencache.calls import Call
+from sencache.config import SenCacheConfig
+from sencache.drift import OutputDrift
+from sencache.families import Family
+from sencache.forecast import combined_error
+from sencache.hook import SenCacheHook
+from sencache.judging import Decision
+from sencache.reuse import MixReuse
+from sencache.schedule import Schedule
+from sencache.stats import RunLog
+from sencache.trajectory import Moment, Trajectory
+
+HELD = 2
+"""Steps held at each place."""
+PLACES = 12
+"""Places along a run; in between the gain is interpolated."""
+HOOK_NAME = "sencache_gain"
+
+Run = Callable[[], torch.Tensor]
+"""Samples some clips, always the same ones, and returns their latents, shape [clips, ...]."""
+
+
+def measure_gain(
+    pipe: Any,
+    networks: Sequence[tuple[torch.nn.Module, Family]],
+    drift: OutputDrift,
+    run: Run,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[float, ...]:
+    """Gain of an error made at each step, shape [T].
+
+    Costs :data:`PLACES` runs of the clips and one more.
+
+    Args:
+        pipe: The pipeline, without a cache.
+        networks: Its networks and their families.
+        drift: Of the same runs.
+        run: One call of the pipeline.
+        progress: Called with the runs done and the runs in all.
+
+    Raises:
+        ValueError: The run is too short, or of a sampler without :meth:`Schedule.moves`.
+    """
+    steps = drift.steps
+    places = np.unique(np.linspace(0, steps - HELD - 2, PLACES).round().astype(int))
+    clean = run().double()
+    moves = np.array(Schedule(lambda: pipe.scheduler).moves())
+    progress(1, len(places) + 1)
+    centres, gains = [], []
+    for index, place in enumerate(places.tolist()):
+        held = range(place + 1, place + 1 + HELD)
+        with _holding(pipe, networks, held):
+            moved = run().double()
+        progress(index + 2, len(places) + 1)
+        end = (moved - clean).square().mean().sqrt().item()
+        made = combined_error(drift.matrix(), held, [place], np.ones((HELD, 1)), moves[list(held)])
+        if made > 0.0:
+            centres.append(place + (1 + HELD) / 2)
+            gains.append(end / made)
+    if not gains:
+        return (1.0,) * steps
+    return tuple(float(f"{g:.4g}") for g in np.interp(np.arange(steps), centres, gains))
+
+
+class _HoldJudge:
+    """Holds given steps and computes all others."""
+
+    def __init__(self, held: range) -> None:
+        self._held = held
+
+    def prepare(self, call: Call, moment: Moment) -> None:
+        """Nothing depends on the rows."""
+
+    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision:
+        """Hold, if there is something to hold and the step is one of those."""
+        holds = trajectory.step in self._held and moment.context in trajectory.held
+        return Decision([not holds] * call.rows)
+
+    def remember(
+        self,
+        call: Call,
+        moment: Moment,
+        trajectory: Trajectory,
+        decision: Decision,
+        change: torch.Tensor | None,
+    ) -> None:
+        """Nothing to remember."""
+
+
+@contextmanager
+def _holding(
+    pipe: Any, networks: Sequence[tuple[torch.nn.Module, Family]], held: range
+) -> Iterator[None]:
+    schedule = Schedule(lambda: pipe.scheduler)
+    log = RunLog()
+    with ExitStack() as attached:
+        for network, family in networks:
+            hook = SenCacheHook(
+                SenCacheConfig(policy="planned"),
+                "",
+                family,
+                _HoldJudge(held),
+                MixReuse(1),
+                schedule,
+                log,
+                lambda: None,
+            )
+            attach(network, hook, HOOK_NAME)
+            attached.callback(detach, network, HOOK_NAME)
+        yield
