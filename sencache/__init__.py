@@ -16,12 +16,13 @@ from sencache.families import Family, UnknownTransformerError, register_family
 from sencache.journal import FileJournal, Journal
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.official import OfficialProfile
-from sencache.presets import PRESETS
+from sencache.presets import PRESETS, QUALITY
 from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.stats import Refresh, SampleStats
 
 __all__ = [
     "PRESETS",
+    "QUALITY",
     "ClipLatents",
     "Family",
     "FileJournal",

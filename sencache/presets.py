@@ -36,6 +36,14 @@ def _official(settings: OfficialSettings) -> SenCacheConfig:
     )
 
 
+QUALITY: Mapping[str, SenCacheConfig] = {
+    "lossless": SenCacheConfig(policy="none"),
+    "high": SenCacheConfig(policy="planned", budget=0.5),
+    "balanced": SenCacheConfig(policy="planned", budget=0.34),
+    "fast": SenCacheConfig(policy="planned", budget=0.26),
+}
+"""The one knob: how much quality may be paid for speed, from the measurements in BENCHMARKS.md."""
+
 PRESETS: Mapping[str, SenCacheConfig] = {
     "wan2.1-slow": _paper(0.1, 2),
     "wan2.1-fast": _paper(0.2, 3),
