@@ -23,6 +23,7 @@ COMMANDS = {
     "calibration": "pipeline.benchmarks.calibration",
     "overhead": "pipeline.benchmarks.overhead",
     "pipeline": "pipeline.benchmarks.pipeline",
+    "quality": "pipeline.benchmarks.quality",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
 `main(options, console)`, whose result is JSON; importing it costs nothing."""

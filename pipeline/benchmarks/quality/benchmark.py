@@ -1,0 +1,217 @@
+"""The whole benchmark: options to clips, arms and numbers, one sampler after the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipeline.benchmarks.quality import POINTS, QUICK_POINTS
+from pipeline.benchmarks.quality.arms import ARMS, PAPER, QUICK_ARMS, RIVALS, Setup
+from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
+from pipeline.benchmarks.quality.measure import Yardstick, run_arms
+from pipeline.benchmarks.quality.metrics import load_lpips
+from pipeline.benchmarks.quality.points import Point, Tuner
+from pipeline.benchmarks.quality.profiles import profile_for
+from pipeline.benchmarks.quality.records import paper_of, summary
+from pipeline.benchmarks.quality.references import ConvergedSteps, ReferenceStore
+from pipeline.benchmarks.quality.splits import (
+    CALIBRATION,
+    ClipSpec,
+    captions_of,
+    prompts_hash,
+    split_clips,
+)
+from pipeline.benchmarks.sampling import Bench, load_bench
+from pipeline.errors import UserError
+from pipeline.models.registry import EULER, SAMPLERS, UNIPC
+
+MOST_CLIPS, QUICK_CLIPS = 64, 12
+_CLASS = {"euler": EULER, "unipc": UNIPC}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options ask for.
+
+    Attributes:
+        clips: To measure.
+        calibration: To tune on.
+        arms: Names.
+        points: Wanted NFE, falling.
+        samplers: As `pipeline.models.sampler` names them.
+        rows: Clips per call.
+    """
+
+    clips: list[ClipSpec]
+    calibration: list[ClipSpec]
+    arms: list[str]
+    points: list[int]
+    samplers: list[str]
+    rows: int
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure.
+
+    Returns:
+        JSON: settings, and per sampler the uncached run and every arm at every point.
+
+    Raises:
+        UserError: Something that the options name cannot be used.
+    """
+    bench = load_bench(options.model, options.model_path, options.device)
+    if options.steps:
+        template = dataclasses.replace(bench.template, num_inference_steps=options.steps)
+        bench = dataclasses.replace(bench, template=template)
+    plan = make_plan(options, bench)
+    lpips, why = load_lpips(bench.pipe.device)
+    if why:
+        console.print(why)
+    saved = dict(bench.pipe.scheduler.config)
+    store = ReferenceStore(Path(options.cache_dir))
+    batches = make_batches(bench, plan.clips, plan.rows, saved)
+    calibration = make_batches(bench, plan.calibration, plan.rows, saved)
+    converged = ConvergedSteps(options.reference_steps)
+    if not options.reference_steps:
+        converged = store.steps(calibration[0], console.print)
+    yardstick = Yardstick(store, converged.steps, lpips)
+    return {
+        "model": options.model,
+        "revision": bench.model.revision,
+        "request": _shared(bench),
+        "split": options.split,
+        "clips": len(plan.clips),
+        "prompts_hash": prompts_hash(plan.clips),
+        "seeds": [clip.seed for clip in plan.clips],
+        "calibration_hash": prompts_hash(plan.calibration),
+        "points": plan.points,
+        "rows": plan.rows,
+        "converged": dataclasses.asdict(converged),
+        "lpips": why or "AlexNet",
+        "samplers": {
+            sampler: _measure(bench, sampler, plan, batches, calibration, yardstick, console)
+            for sampler in plan.samplers
+        },
+    }
+
+
+def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
+    """Check the options and fill in what they leave open.
+
+    Raises:
+        UserError: An arm, point, sampler or number of clips is not to be had.
+    """
+    spec, own = bench.model.spec, bench.template
+    if unknown := [arm for arm in options.arms if arm not in ARMS]:
+        raise UserError(f"no arm {unknown[0]!r}: the arms are {', '.join(ARMS)}")
+    points = options.nfe or list(QUICK_POINTS if options.quick else POINTS)
+    steps = own.num_inference_steps
+    if bad := [point for point in points if not 1 <= point <= steps]:
+        raise UserError(f"--nfe {bad[0]}: it must lie in 1 to {steps}, the steps of a run")
+    class_name, slash, shift = own.sampler.partition("/")
+    wanted = ("euler", "unipc") if options.sampler == "both" else (options.sampler,)
+    classes = [_CLASS[name] for name in wanted if _CLASS[name] in SAMPLERS[spec.family]]
+    if not classes and options.sampler == "both":
+        classes = [class_name]  # CogVideoX has neither: its own sampler
+    if not classes:
+        raise UserError(f"the {spec.family} family has no {options.sampler} sampler")
+    captions = captions_of(options.model, options.prompts, options.split)
+    most = min(len(captions), QUICK_CLIPS if options.quick else MOST_CLIPS)
+    fitting = captions_of(options.model, options.prompts, CALIBRATION)
+    if options.calibration_clips < 1:
+        raise UserError("--calibration-clips must be at least 1")
+    return Plan(
+        clips=split_clips(captions, options.split, options.clips or most),
+        calibration=split_clips(fitting, CALIBRATION, min(options.calibration_clips, len(fitting))),
+        arms=list(options.arms or (QUICK_ARMS if options.quick else ARMS)),
+        points=sorted(points, reverse=True),
+        samplers=[f"{name}{slash}{shift}" for name in classes],
+        rows=options.batch_rows or spec.batch_rows,
+    )
+
+
+def _measure(
+    bench: Bench,
+    sampler: str,
+    plan: Plan,
+    batches: Sequence[Batch],
+    calibration: Sequence[Batch],
+    yardstick: Yardstick,
+    console: Console,
+) -> dict[str, Any]:
+    """Tune and run all arms under one sampler."""
+    steps = bench.template.num_inference_steps
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
+    times = (TimeElapsedColumn(), TextColumn("elapsed, left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console) as progress:
+        points = _points(bench, sampler, plan, calibration, yardstick.store, progress)
+        for point in points:
+            if point.problem:
+                progress.console.print(f"{point.arm} at {point.wanted}: {point.problem}")
+        total = steps + sum(point.wanted for point in points if point.run)
+        task = progress.add_task(f"{sampler} clips", total=len(plan.clips) * total)
+        uncached, records = run_arms(
+            batches,
+            points,
+            Run(sampler, steps),
+            yardstick,
+            lambda done: progress.advance(task, done),
+        )
+    return {
+        "uncached": summary(uncached, None, steps),
+        "arms": [
+            summary(record, paper_of(records, PAPER, record.point.wanted), steps)
+            for record in records
+        ],
+    }
+
+
+def _points(
+    bench: Bench,
+    sampler: str,
+    plan: Plan,
+    calibration: Sequence[Batch],
+    store: ReferenceStore,
+    progress: Progress,
+) -> list[Point]:
+    steps = bench.template.num_inference_steps
+    if not any(arm in RIVALS for arm in plan.arms):
+        profile = None
+    else:
+        task = progress.add_task(f"{sampler} profile", total=None)
+        profile = profile_for(
+            bench,
+            sampler,
+            [clip.caption for clip in plan.calibration],
+            store.folder,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        progress.remove_task(task)
+
+    def run_calibration() -> None:
+        for batch in calibration:
+            batch.denoise(Run(sampler, steps))
+
+    setup = Setup(bench.pipe, profile, steps, run_calibration)
+    tuner = Tuner(setup, sampler, calibration)
+    task = progress.add_task(f"{sampler} tuning", total=len(plan.arms) * len(plan.points))
+    points = []
+    for arm in plan.arms:
+        for wanted in plan.points:
+            progress.update(task, description=f"{sampler} tuning {arm} {wanted}")
+            points.append(tuner.point(arm, wanted))
+            progress.advance(task)
+    return points
+
+
+def _shared(bench: Bench) -> dict[str, Any]:
+    """The sampling settings that all clips share."""
+    varying = ("prompt", "seed", "cache", "model", "model_revision", "sampler")
+    return {name: v for name, v in bench.template.identity().items() if name not in varying}

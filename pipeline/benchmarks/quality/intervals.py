@@ -1,0 +1,68 @@
+"""Means over clips with what must be known to trust them: intervals, tails, paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over clips and its bootstrap interval of 95 %.
+
+    Attributes:
+        mean: Over clips.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
+    @property
+    def is_tie(self) -> bool:
+        """For a difference: whether 0 is inside."""
+        return self.low <= 0.0 <= self.high
+
+
+def interval(values: Sequence[float], seed: int = 0) -> Interval:
+    """Mean and percentile bootstrap over clips; the same values always give the same interval.
+
+    Raises:
+        ValueError: No values.
+    """
+    if not values:
+        raise ValueError("no values: an interval needs at least one clip")
+    array = np.asarray(values, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))
+    tail = (1 - LEVEL) / 2 * 100
+    low, high = np.percentile(array[draws].mean(axis=1), [tail, 100 - tail])
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def paired(values: Sequence[float], others: Sequence[float]) -> Interval:
+    """Interval of values - others, clip by clip: what all arms find hard drops out."""
+    return interval([a - b for a, b in zip(values, others, strict=True)])
+
+
+def worst_decile(values: Sequence[float]) -> float:
+    """Mean of the lowest tenth, rounded up to whole clips."""
+    worst = sorted(values)[: max(1, math.ceil(len(values) / 10))]
+    return sum(worst) / len(worst)
+
+
+def percentile_95(values: Sequence[int]) -> int:
+    """The smallest value that at least 95 % of the values do not exceed."""
+    return sorted(values)[max(0, math.ceil(0.95 * len(values)) - 1)]

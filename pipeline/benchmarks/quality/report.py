@@ -1,0 +1,125 @@
+"""The numbers as tables: on the console, and as Markdown between two marks of a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.benchmarks.report import table
+from pipeline.errors import UserError
+
+BEGIN = "<!-- quality table: begin -->"
+END = "<!-- quality table: end -->"
+
+HEADINGS = (
+    "arm",
+    "NFE",
+    "P95",
+    "uncached: PSNR dB",
+    "worst 10 %",
+    "SSIM",
+    "to SenCache",
+    "converged: PSNR dB",
+    "worst 10 %",
+    "to SenCache",
+    "right",
+    "loop",
+    "of ideal",
+)
+READING = (
+    "PSNR and SSIM of the decoded clip, mean and 95 % bootstrap interval over clips, against the "
+    "uncached run of the same sampler and against a converged run; to SenCache: paired difference "
+    "at the same point, = where the interval holds 0; right: clips that show all that the caption "
+    "asks for; loop: uncached seconds / this arm's in the denoising loop; of ideal: loop / "
+    "(steps / NFE)."
+)
+
+
+def sampler_table(result: Mapping[str, Any], sampler: str) -> Any:
+    """One sampler's arms, for the console."""
+    return table(title_of(result, sampler), HEADINGS, rows_of(result, sampler), READING)
+
+
+def title_of(result: Mapping[str, Any], sampler: str) -> str:
+    """What a table's numbers were measured on, in one line."""
+    request, converged = result["request"], result["converged"]
+    size = f"{request['width']}x{request['height']}x{request['num_frames']}"
+    return (
+        f"{result['model']} {size}, {sampler}, {request['num_inference_steps']} steps, guidance "
+        f"{request['guidance_scale']:g}, {result['clips']} {result['split']} clips; converged: "
+        f"{converged['scheduler'] or 'given'}, {converged['steps']} steps"
+    )
+
+
+def rows_of(result: Mapping[str, Any], sampler: str) -> list[list[str]]:
+    """Cells of one sampler's table: the uncached run, then points from many evaluations to few."""
+    measured = result["samplers"][sampler]
+    ordered = sorted(measured["arms"], key=lambda arm: -arm["wanted_nfe"])  # stable within a point
+    return [_row(measured["uncached"]), *(_row(arm) for arm in ordered if "nfe_mean" in arm)]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """All tables of a result, with the line that says how to read them."""
+    parts = []
+    for sampler in result["samplers"]:
+        lines = [f"**{title_of(result, sampler)}**", "", _line(HEADINGS)]
+        lines.append(_line(["---"] * len(HEADINGS)))
+        lines += [_line(cells) for cells in rows_of(result, sampler)]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, READING])
+
+
+def replace_table(document: str, text: str) -> str:
+    """Put text between the two marks of a document.
+
+    Raises:
+        UserError: The document has not exactly one of each mark, in this order.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise UserError(f"the document needs one line {BEGIN} and, after it, one {END}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def _row(arm: Mapping[str, Any]) -> list[str]:
+    name = arm["arm"] if arm["arm"] == "uncached" else f"{arm['arm']} {arm['wanted_nfe']}"
+    near, true = arm["to"].get("uncached", {}), arm["to"].get("converged", {})
+    right = arm["right"]
+    return [
+        name,
+        f"{arm['nfe_mean']:.1f}",
+        f"{arm['nfe_p95']}",
+        _mean(near.get("psnr")),
+        _number(near.get("psnr"), "worst_decile", 1),
+        _number(near.get("ssim"), "mean", 4),
+        _difference(near.get("psnr")),
+        _mean(true.get("psnr")),
+        _number(true.get("psnr"), "worst_decile", 1),
+        _difference(true.get("psnr")),
+        "" if right is None else f"{right:.0%}",
+        f"{arm['wall_ratio']:.2f}x",
+        f"{arm['wall_share']:.0%}",
+    ]
+
+
+def _mean(numbers: Mapping[str, float] | None) -> str:
+    if numbers is None:
+        return ""
+    return f"{numbers['mean']:.1f} ± {(numbers['high'] - numbers['low']) / 2:.1f}"
+
+
+def _number(numbers: Mapping[str, float] | None, name: str, digits: int) -> str:
+    return "" if numbers is None else f"{numbers[name]:.{digits}f}"
+
+
+def _difference(numbers: Mapping[str, Any] | None) -> str:
+    against = (numbers or {}).get("against_paper")
+    if against is None:
+        return ""
+    half = (against["high"] - against["low"]) / 2
+    return f"{'= ' if against['tie'] else ''}{against['mean']:+.1f} ± {half:.1f}"
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
