@@ -18,7 +18,6 @@ from sencache.config import SenCacheConfig
 from sencache.families import Family
 from sencache.judging import AnyJudge, Decision, Restart
 from sencache.pairing import is_paired
-from sencache.policy import row_rms
 from sencache.reuse import Reuse, Work
 from sencache.schedule import Schedule
 from sencache.stats import RunLog, StatsRecorder
@@ -88,26 +87,25 @@ class SenCacheHook(ModelHook):
             trajectory = self._begin(call, moment, decision.missed)
             decision = Decision([True] * call.rows, {})
         before = trajectory.held.get(moment.context)
-        answer, held = self.reuse.evaluate(
-            self.fn_ref.original_forward,
-            call,
-            args,
-            kwargs,
-            Work(trajectory.step, decision.computed, decision.mix),
-            before,
+        work = Work(
+            trajectory.step,
+            decision.computed,
+            decision.mix,
+            # Only the branches that decide are measured, for it costs a pass over the output.
+            measured=bool(decision.scores) and self._config.may_reuse,
+            check=decision.check,
         )
-        change = None
-        if before is not None and decision.verdicts and self._config.may_reuse:
-            change = row_rms(held.output.float() - before.output.float())
+        answer, held = self.reuse.evaluate(
+            self.fn_ref.original_forward, call, args, kwargs, work, before
+        )
+        change = held.change
         self._judge.remember(call, moment, trajectory, decision, change)
         trajectory.note(moment, held, decision.computed)
         trajectory.stats.count(decision.computed)
         if "cond" in moment.branches:
-            part, verdict = trajectory.part("cond", moment), decision.verdicts.get("cond")
+            part, score = trajectory.part("cond", moment), decision.scores.get("cond")
             trajectory.stats.record(
-                decision.computed[part],
-                None if verdict is None else verdict.score,
-                None if change is None else change[part],
+                decision.computed[part], score, None if change is None else change[part]
             )
         return answer
 

@@ -36,12 +36,22 @@ class Decision:
     Attributes:
         computed: Per row of the call: whether the network runs for it.
         verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
+        scores: Per deciding branch, the change that was predicted for each row, shape [rows].
         mix: What the sampler is given, if neither the network's output nor what is held.
+        check: How a computed step would have been forecast, if not held.
     """
 
     computed: list[bool]
     verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
+    scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
     mix: Mix | None = None
+    check: Mix | None = None
+
+    @classmethod
+    def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:
+        """A decision by the score of each row."""
+        scores = {branch: verdict.score for branch, verdict in verdicts.items()}
+        return cls(computed, verdicts, scores)
 
 
 @dataclass(frozen=True)
@@ -156,16 +166,16 @@ class Judge:
         # Asked for on the first call too, so that an unknown number of steps is told at once.
         threshold = self._policies["cond"].threshold(trajectory.step, moment.num_steps)
         if moment.context not in trajectory.held:
-            return Decision(everything, {})
+            return Decision(everything)
         mine = [branch for branch in moment.branches if branch in self._policies]
         if not mine:
-            return Decision(_follow(moment, trajectory), {})
+            return Decision(_follow(moment, trajectory))
 
         if not all(branch in trajectory.decided for branch in mine):
             judged = [branch for branch in self._policies if branch in trajectory.tracks]
             verdicts, facts = self._judge(call, moment, trajectory, judged, threshold)
             if moment.step is not None and threshold <= 0.0:
-                return Decision(everything, verdicts)  # known without asking the device
+                return Decision.by(everything, verdicts)  # known without asking the device
             restart = self._settle(facts, verdicts, moment, trajectory)
             if restart is not None:
                 return restart
@@ -173,7 +183,7 @@ class Judge:
         computed = [ran for branch in mine for ran in trajectory.decided[branch][1]]
         if len(mine) < len(moment.branches):  # cond speaks for all branches of the call
             computed = computed * len(moment.branches)
-        return Decision(computed, verdicts)
+        return Decision.by(computed, verdicts)
 
     def remember(
         self,

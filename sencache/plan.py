@@ -16,7 +16,7 @@ over triples of steps: DPCache (all 2025-26).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,12 +41,25 @@ class Plan:
         mixes: What the sampler is given at a step, as a sum of computed outputs, where that is
             not the step's own output.
         error: Rms error of the latents at the end that the drift predicts.
+        checks: For each computed step with anchors, how it would have been forecast, and the rms
+            error of that.
     """
 
     steps: int
     computed: tuple[int, ...]
     mixes: Mapping[int, Mix]
     error: float
+    checks: Mapping[int, tuple[Mix, float]] = field(default_factory=dict)
+
+    def after(self, steps: int) -> Plan:
+        """The same plan for a run that joins the schedule so many steps late."""
+        return Plan(
+            self.steps + steps,
+            tuple(step + steps for step in self.computed),
+            {step + steps: mix.shifted(steps) for step, mix in self.mixes.items()},
+            self.error,
+            {step + steps: (mix.shifted(steps), e) for step, (mix, e) in self.checks.items()},
+        )
 
 
 def computed_steps(budget: float, steps: int) -> int:
@@ -145,17 +158,20 @@ def plan_of(
         raise ValueError(f"a plan computes step 0 first; these do not: {tuple(computed)}")
     gaps = _Gaps(drift, moves, order, repair, 2.0)
     mixes: dict[int, Mix] = {}
+    checks: dict[int, tuple[Mix, float]] = {}
     total = 0.0
     anchors: tuple[int, ...] = (0,)
     for end in (*computed[1:], drift.steps):
         whole = end not in cuts and end < drift.steps
         mixes |= gaps.forecasts(anchors, end)
-        mending = gaps.mending(anchors, end) if whole else None
-        if mending is not None:
-            mixes[end] = mending
+        if whole:
+            checks[end] = gaps.check(anchors, end)
+            mending = gaps.mending(anchors, end)
+            if mending is not None:
+                mixes[end] = mending
         total += gaps.cost(anchors, end, whole=whole)
         anchors = (end,) if end in cuts else (*anchors, end)[-(order + 1) :]
-    return Plan(drift.steps, tuple(computed), mixes, float(np.sqrt(total)))
+    return Plan(drift.steps, tuple(computed), mixes, float(np.sqrt(total)), checks)
 
 
 class _Gaps:
@@ -183,6 +199,12 @@ class _Gaps:
             step: Mix(anchors, tuple(weights))
             for step, weights in zip(steps, self._all(anchors, steps).tolist(), strict=True)
         }
+
+    def check(self, anchors: tuple[int, ...], end: int) -> tuple[Mix, float]:
+        """How the step that ends a gap would have been forecast, and the rms error of that."""
+        weights = self._all(anchors, range(end, end + 1))
+        error = combined_error(self._distances, [end], anchors, weights, np.ones(1))
+        return Mix(anchors, tuple(weights[0].tolist())), error
 
     def mending(self, anchors: tuple[int, ...], end: int) -> Mix | None:
         """What the sampler is given at `end` to make up for the gap before it; None: its output."""

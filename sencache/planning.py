@@ -7,6 +7,7 @@ scheduler counts steps.
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 
@@ -14,6 +15,7 @@ from sencache.calls import Call
 from sencache.config import SenCacheConfig
 from sencache.drift import OutputDrift
 from sencache.judging import Decision, Restart
+from sencache.measurement import Branch
 from sencache.plan import Plan, computed_steps, make_plan
 from sencache.schedule import Schedule
 from sencache.trajectory import Moment, Trajectory
@@ -66,7 +68,11 @@ class PlanJudge:
         computes = step in plan.computed or first  # guidance may come on in the middle of a run
         # What was computed by chance cannot be mended: its anchors are not those of the plan.
         mix = None if first else plan.mixes.get(step)
-        return Decision([computes] * call.rows, mix=mix)
+        check, expected = plan.checks.get(step, (None, math.nan))
+        scores: dict[Branch, torch.Tensor] = {}
+        if "cond" in moment.branches and not first and step in plan.computed:
+            scores["cond"] = torch.full((trajectory.samples,), expected, device=call.latents.device)
+        return Decision([computes] * call.rows, scores=scores, mix=mix, check=check)
 
     def remember(
         self,
@@ -91,10 +97,7 @@ class PlanJudge:
             start = int(self._schedule.position(tau, call, self._train_timesteps).item())
         trajectory.step = start
         if start and start not in cuts:  # image or video to video: the schedule's end is the run
-            part = self._plan(times[start:], moves[start:], ())
-            shifted = {step + start: mix.shifted(start) for step, mix in part.mixes.items()}
-            computed = tuple(step + start for step in part.computed)
-            trajectory.plan = Plan(len(times), computed, shifted, part.error)
+            trajectory.plan = self._plan(times[start:], moves[start:], ()).after(start)
         else:
             trajectory.plan = self._plan(times, moves, cuts)
 

@@ -6,13 +6,14 @@ Knows how to gather, run and scatter; not why a row computes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
 from sencache.calls import Call, row_index
 from sencache.forecast import Mix
+from sencache.policy import row_rms
 from sencache.residual import BlockStack
 
 Forward = Callable[..., Any]
@@ -26,11 +27,15 @@ class Work:
         step: Index of its step in the run.
         computed: Per row: whether the network runs for it.
         mix: What the sampler is given, if neither the network's output nor what is held.
+        measured: Whether to tell how far what is computed is from what would have been reused.
+        check: How a computed step would have been forecast, if not held.
     """
 
     step: int
     computed: Sequence[bool]
     mix: Mix | None = None
+    measured: bool = False
+    check: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ class Held:
         residual: What the blocks added to the tokens at the same steps, where that is reused.
         earlier: Outputs of computed steps before that, by step, where forecasts need them.
         step: Step of `output`, where all rows share it.
+        change: rms per row between what the latest call computed and what it would have reused,
+            shape [rows]; None where it was not measured, 0 where a row was reused.
     """
 
     output: torch.Tensor
     residual: torch.Tensor | None = None
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
     step: int = 0
+    change: torch.Tensor | None = None
 
 
 class Reuse(Protocol):
@@ -129,12 +137,13 @@ class OutputReuse:
         computed = work.computed
         if held is None or all(computed):
             answer = forward(*args, **kwargs)
-            return answer, Held(answer[0].detach().clone())
+            output = answer[0].detach().clone()
+            return answer, Held(output, change=_change(work, output, held))
         if not any(computed):
-            return call.answer(held.output.clone()), held
+            return call.answer(held.output.clone()), _unchanged(work, held)
         index = _where(computed, True, held.output.device)
         output = held.output.index_copy(0, index, forward(**call.select(index))[0].detach())
-        return call.answer(output.clone()), Held(output)
+        return call.answer(output.clone()), Held(output, change=_change(work, output, held))
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -164,28 +173,20 @@ class MixReuse:
         held: Held | None,
     ) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
-        if held is None or all(work.computed):
-            answer = forward(*args, **kwargs)
-            earlier: dict[int, torch.Tensor] = {}
-            if held is not None:
-                earlier = {**held.earlier, held.step: held.output}
-                for step in sorted(earlier)[: -self._anchors]:
-                    del earlier[step]
-            held = Held(answer[0].detach().clone(), earlier=earlier, step=work.step)
-            if work.mix is None:
-                return answer, held
-        return call.answer(self._mixed(work, held)), held
-
-    def _mixed(self, work: Work, held: Held) -> torch.Tensor:
-        if work.mix is None:
-            return held.output.clone()
-        outputs = {**held.earlier, held.step: held.output}
-        if not all(step in outputs for step in work.mix.anchors):
-            return held.output.clone()  # the context joined the run late: too few outputs yet
-        total = torch.zeros_like(held.output, dtype=torch.float32)
-        for step, weight in zip(work.mix.anchors, work.mix.weights, strict=True):
-            total.add_(outputs[step], alpha=weight)
-        return total.to(held.output.dtype)
+        if held is not None and not any(work.computed):
+            return call.answer(_mixed(work.mix, held)), _unchanged(work, held)
+        answer = forward(*args, **kwargs)
+        output = answer[0].detach().clone()
+        change = None
+        earlier: dict[int, torch.Tensor] = {}
+        if held is not None:
+            if work.measured:
+                change = row_rms(output.float() - _mixed(work.check, held).float())
+            earlier = {**held.earlier, held.step: held.output}
+            for step in sorted(earlier)[: -self._anchors]:
+                del earlier[step]
+        held = Held(output, earlier=earlier, step=work.step, change=change)
+        return answer if work.mix is None else call.answer(_mixed(work.mix, held)), held
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -215,10 +216,11 @@ class ResidualReuse:
         computed = work.computed
         if held is None or held.residual is None or all(computed):
             answer, residual = self._run(forward, args, kwargs)
-            return answer, Held(answer[0].detach().clone(), residual)
+            output = answer[0].detach().clone()
+            return answer, Held(output, residual, change=_change(work, output, held))
         if not any(computed):
             with self._stack.replay(held.residual):
-                return forward(*args, **kwargs), held
+                return forward(*args, **kwargs), _unchanged(work, held)
         ran = _where(computed, True, held.output.device)
         rest = _where(computed, False, held.output.device)
         fresh, added = self._run(forward, (), call.select(ran))
@@ -226,7 +228,8 @@ class ResidualReuse:
         output = held.output.index_copy(0, ran, fresh[0].detach())
         with self._stack.replay(residual.index_select(0, rest)):
             replayed = forward(**call.select(rest))[0].detach()
-        return call.answer(output.index_copy(0, rest, replayed)), Held(output, residual)
+        kept = Held(output, residual, change=_change(work, output, held))
+        return call.answer(output.index_copy(0, rest, replayed)), kept
 
     def _run(
         self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -242,6 +245,32 @@ class ResidualReuse:
     def release(self) -> None:
         """Take the hooks off the blocks."""
         self._stack.detach()
+
+
+def _mixed(mix: Mix | None, held: Held) -> torch.Tensor:
+    """A sum of outputs, in float32 and back; what is held without a mix, or with too few outputs.
+
+    There are too few where a context joined the run late: guidance that came on in its middle.
+    """
+    outputs = {**held.earlier, held.step: held.output}
+    if mix is None or not all(step in outputs for step in mix.anchors):
+        return held.output.clone()
+    total = torch.zeros_like(held.output, dtype=torch.float32)
+    for step, weight in zip(mix.anchors, mix.weights, strict=True):
+        total.add_(outputs[step], alpha=weight)
+    return total.to(held.output.dtype)
+
+
+def _change(work: Work, output: torch.Tensor, held: Held | None) -> torch.Tensor | None:
+    if held is None or not work.measured:
+        return None
+    return row_rms(output.float() - held.output.float())
+
+
+def _unchanged(work: Work, held: Held) -> Held:
+    """The same, of a call that computed nothing."""
+    none = held.output.new_zeros(len(held.output), dtype=torch.float32) if work.measured else None
+    return replace(held, change=none)
 
 
 def _where(computed: Sequence[bool], verdict: bool, device: torch.device) -> torch.Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sencache.drift import Array, OutputDrift
-from sencache.plan import Plan, computed_steps, make_plan, plan_of
+from sencache.plan import computed_steps, make_plan, plan_of
 
 STEPS = 8
 
@@ -94,7 +94,26 @@ def test_nothing_is_forecast_or_mended_across_a_cut() -> None:
 
 def test_all_steps_computed_is_no_cache() -> None:
     drift = drift_of(smooth_outputs(1))
-    assert make_plan(drift, [0.1] * STEPS, STEPS) == Plan(STEPS, tuple(range(STEPS)), {}, 0.0)
+    plan = make_plan(drift, [0.1] * STEPS, STEPS)
+    assert (plan.computed, plan.mixes, plan.error) == (tuple(range(STEPS)), {}, 0.0)
+
+
+def test_every_computed_step_after_the_first_can_be_checked() -> None:
+    outputs = smooth_outputs(2, 20)
+    plan = make_plan(drift_of(outputs), [0.05] * 20, 8, cuts=(11,))
+    assert sorted(plan.checks) == [step for step in plan.computed if step not in (0, 11)]
+    for step, (mix, expected) in plan.checks.items():
+        missed = outputs[step] - np.array(mix.weights) @ outputs[list(mix.anchors)]
+        assert np.sqrt((missed**2).mean()) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_plan_can_join_a_schedule_late() -> None:
+    plan = make_plan(drift_of(smooth_outputs(2)), [0.1] * STEPS, 4)
+    late = plan.after(5)
+    assert (late.steps, late.computed) == (STEPS + 5, tuple(c + 5 for c in plan.computed))
+    for step, mix in plan.mixes.items():
+        assert late.mixes[step + 5].weights == mix.weights
+        assert late.mixes[step + 5].anchors == tuple(a + 5 for a in mix.anchors)
 
 
 def test_a_longer_step_is_computed_rather_than_a_shorter_one() -> None:

@@ -215,6 +215,25 @@ def test_forecasts_are_better_than_hold_and_repaired_ones_best(
     assert error(repair=True) < error(repair=False) < error(order=0, repair=False)
 
 
+def test_every_refresh_tells_the_forecast_error_beside_the_expected_one(
+    profile: SensitivityProfile,
+) -> None:
+    """On the very clips of the calibration; without forecasts before it the output is the same."""
+    pipe = tiny_pipe()
+    config = SenCacheConfig(policy="planned", budget=0.75)
+    handle = apply_sencache(pipe, config, profile)
+    sample(pipe, [1, 2], STEPS)
+    rows = handle.stats()
+    for stats in rows:
+        computed = [step for step, what in enumerate(stats.decisions) if what == "C"]
+        assert [refresh.step for refresh in stats.refreshes] == computed[1:]
+    predicted = torch.tensor([[r.predicted or 0.0 for r in stats.refreshes] for stats in rows])
+    actual = torch.tensor([[r.actual or 0.0 for r in stats.refreshes] for stats in rows])
+    # The expected one is a root mean square over clips and of guided outputs, a factor above.
+    ratio = predicted.square().mean(0).sqrt() / actual.square().mean(0).sqrt()
+    assert 0.2 < ratio.log().mean().exp() < 20
+
+
 def test_what_a_plan_needs_is_told() -> None:
     pipe = tiny_pipe()
     config = SenCacheConfig(policy="planned", budget=0.5)
