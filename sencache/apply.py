@@ -19,7 +19,7 @@ from sencache.hook import SenCacheHook
 from sencache.judging import AnyJudge, AnyProfile, Judge
 from sencache.measurement import ProfileError, architecture_of
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
-from sencache.planning import PlanJudge
+from sencache.planning import PlanJudge, drift_planner
 from sencache.profile import SensitivityProfile
 from sencache.residual import BlockStack
 from sencache.reuse import MixReuse, NoReuse, OutputReuse, ResidualReuse, Reuse
@@ -143,7 +143,7 @@ def apply_sencache(
         judge: AnyJudge
         if config.policy == "planned" and config.may_reuse:
             drift, unit = _planned_by(profile, scheduler)
-            judge = PlanJudge(config, drift, schedule, unit)
+            judge = PlanJudge(drift_planner(config, drift), schedule, unit)
             reuse = MixReuse(config.order + 1)
         else:
             judge = Judge(config, profile, schedule)

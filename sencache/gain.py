@@ -7,31 +7,24 @@ of otherwise uncached runs, and comparing the latents at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from sencache.attachment import attach, detach
-from sencache.calls import Call
-from sencache.config import SenCacheConfig
 from sencache.drift import OutputDrift
 from sencache.families import Family
+from sencache.following import following
 from sencache.forecast import combined_error
-from sencache.hook import SenCacheHook
-from sencache.judging import Decision
-from sencache.reuse import MixReuse
+from sencache.plan import Plan
+from sencache.planning import Planner
 from sencache.schedule import Schedule
-from sencache.stats import RunLog
-from sencache.trajectory import Moment, Trajectory
 
 HELD = 2
 """Steps held at each place."""
 PLACES = 12
 """Places along a run; in between the gain is interpolated."""
-HOOK_NAME = "sencache_gain"
 
 Run = Callable[[], torch.Tensor]
 """Samples some clips, always the same ones, and returns their latents, shape [clips, ...]."""
@@ -66,7 +59,7 @@ def measure_gain(
     centres, gains = [], []
     for index, place in enumerate(places.tolist()):
         held = range(place + 1, place + 1 + HELD)
-        with _holding(pipe, networks, held):
+        with following(pipe, networks, _holding(held), anchors=1):
             moved = run().double()
         progress(index + 2, len(places) + 1)
         end = (moved - clean).square().mean().sqrt().item()
@@ -79,49 +72,11 @@ def measure_gain(
     return tuple(float(f"{g:.4g}") for g in np.interp(np.arange(steps), centres, gains))
 
 
-class _HoldJudge:
-    """Holds given steps and computes all others."""
+def _holding(held: range) -> Planner:
+    """Plans that hold given steps and compute all others."""
 
-    def __init__(self, held: range) -> None:
-        self._held = held
+    def plan(times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]) -> Plan:
+        steps = range(len(times))
+        return Plan(len(times), tuple(step for step in steps if step not in held), {}, 0.0)
 
-    def prepare(self, call: Call, moment: Moment) -> None:
-        """Nothing depends on the rows."""
-
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision:
-        """Hold, if there is something to hold and the step is one of those."""
-        holds = trajectory.step in self._held and moment.context in trajectory.held
-        return Decision([not holds] * call.rows)
-
-    def remember(
-        self,
-        call: Call,
-        moment: Moment,
-        trajectory: Trajectory,
-        decision: Decision,
-        change: torch.Tensor | None,
-    ) -> None:
-        """Nothing to remember."""
-
-
-@contextmanager
-def _holding(
-    pipe: Any, networks: Sequence[tuple[torch.nn.Module, Family]], held: range
-) -> Iterator[None]:
-    schedule = Schedule(lambda: pipe.scheduler)
-    log = RunLog()
-    with ExitStack() as attached:
-        for network, family in networks:
-            hook = SenCacheHook(
-                SenCacheConfig(policy="planned"),
-                "",
-                family,
-                _HoldJudge(held),
-                MixReuse(1),
-                schedule,
-                log,
-                lambda: None,
-            )
-            attach(network, hook, HOOK_NAME)
-            attached.callback(detach, network, HOOK_NAME)
-        yield
+    return plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -23,25 +24,42 @@ from sencache.trajectory import Moment, Trajectory
 _planned = functools.lru_cache(maxsize=64)(make_plan)  # seconds for a long run; plans are values
 
 
+Planner = Callable[[tuple[float, ...], tuple[float, ...], tuple[int, ...]], Plan]
+"""Makes a plan from the times of a run's steps, the sampler's moves, and the steps at which
+another network takes over."""
+
+
+def drift_planner(config: SenCacheConfig, drift: OutputDrift) -> Planner:
+    """Plans as the settings say, from the drift of the model."""
+
+    def plan(times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]) -> Plan:
+        steps = len(times)
+        if steps < 3:  # nothing to plan
+            return Plan(steps, tuple(range(steps)), {}, 0.0)
+        return _planned(
+            drift.at(times),
+            moves,
+            max(computed_steps(config.budget, steps), 2 + len(cuts)),
+            order=config.order,
+            repair=config.repair,
+            cuts=cuts,
+        )
+
+    return plan
+
+
 class PlanJudge:
     """Decides calls by the plan of their run."""
 
-    def __init__(
-        self,
-        config: SenCacheConfig,
-        drift: OutputDrift,
-        schedule: Schedule,
-        num_train_timesteps: int,
-    ) -> None:
-        """Plan when the first run's schedule is known.
+    def __init__(self, planner: Planner, schedule: Schedule, num_train_timesteps: int) -> None:
+        """Plan when a run's schedule is known.
 
         Args:
-            config: Budget, order and repair.
-            drift: Of the model.
+            planner: Makes the plan of a run.
             schedule: Of the pipeline's scheduler.
             num_train_timesteps: What timesteps are divided by to get tau.
         """
-        self._config, self._drift, self._schedule = config, drift, schedule
+        self._plan, self._schedule = planner, schedule
         self._train_timesteps = num_train_timesteps
 
     def prepare(self, call: Call, moment: Moment) -> None:
@@ -100,21 +118,6 @@ class PlanJudge:
             trajectory.plan = self._plan(times[start:], moves[start:], ()).after(start)
         else:
             trajectory.plan = self._plan(times, moves, cuts)
-
-    def _plan(
-        self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
-    ) -> Plan:
-        config, steps = self._config, len(times)
-        if steps < 3:  # nothing to plan
-            return Plan(steps, tuple(range(steps)), {}, 0.0)
-        return _planned(
-            self._drift.at(times),
-            moves,
-            max(computed_steps(config.budget, steps), 2 + len(cuts)),
-            order=config.order,
-            repair=config.repair,
-            cuts=cuts,
-        )
 
     def _goes_back(self, call: Call, trajectory: Trajectory) -> bool:
         """Whether time rose, so that the call is of another run; waits for the device.

@@ -1,0 +1,57 @@
+"""Runs that follow any plan: what measurements and rivals are made of, without a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from sencache.attachment import attach, detach
+from sencache.config import SenCacheConfig
+from sencache.families import Family
+from sencache.hook import SenCacheHook
+from sencache.planning import PlanJudge, Planner
+from sencache.reuse import MixReuse
+from sencache.schedule import Schedule
+from sencache.stats import RunLog
+
+HOOK_NAME = "sencache_following"
+
+
+@contextmanager
+def following(
+    pipe: Any,
+    networks: Sequence[tuple[torch.nn.Module, Family]],
+    planner: Planner,
+    anchors: int,
+) -> Iterator[RunLog]:
+    """Let a pipeline's runs follow a plan, and take everything off again.
+
+    Args:
+        pipe: The pipeline, without a cache.
+        networks: Its networks and their families.
+        planner: Makes the plan of a run.
+        anchors: Most outputs that a mix of the plan is made from, besides a step's own.
+
+    Yields:
+        What happened, per sample.
+    """
+    schedule, log = Schedule(lambda: pipe.scheduler), RunLog()
+    unit = int(pipe.scheduler.config["num_train_timesteps"])
+    with ExitStack() as attached:
+        for network, family in networks:
+            hook = SenCacheHook(
+                SenCacheConfig(policy="planned"),
+                "",
+                family,
+                PlanJudge(planner, schedule, unit),
+                MixReuse(anchors),
+                schedule,
+                log,
+                lambda: None,
+            )
+            attach(network, hook, HOOK_NAME)
+            attached.callback(detach, network, HOOK_NAME)
+        yield log
