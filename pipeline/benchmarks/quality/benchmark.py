@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline.benchmarks.quality import POINTS, QUICK_POINTS
 from pipeline.benchmarks.quality.arms import ARMS, PAPER, QUICK_ARMS, RIVALS, Setup
@@ -28,6 +27,7 @@ from pipeline.benchmarks.quality.splits import (
     prompts_hash,
     split_clips,
 )
+from pipeline.benchmarks.quality.watching import watching
 from pipeline.benchmarks.sampling import Bench, load_bench
 from pipeline.errors import UserError
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
@@ -148,21 +148,19 @@ def _measure(
 ) -> dict[str, Any]:
     """Tune and run all arms under one sampler."""
     steps = bench.template.num_inference_steps
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
-    times = (TimeElapsedColumn(), TextColumn("elapsed, left"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console) as progress:
-        points = _points(bench, sampler, plan, calibration, yardstick.store, progress)
-        for point in points:
-            if point.problem:
-                progress.console.print(f"{point.arm} at {point.wanted}: {point.problem}")
-        total = steps + sum(point.wanted for point in points if point.run)
-        task = progress.add_task(f"{sampler} clips", total=len(plan.clips) * total)
+    short = sampler.partition("/")[0]
+    points = _points(bench, sampler, plan, calibration, yardstick.store, console)
+    for point in points:
+        if point.problem:
+            console.print(f"{point.arm} at {point.wanted}: {point.problem}")
+    total = len(plan.clips) * (steps + sum(point.wanted for point in points if point.run))
+    with watching(console, f"{short}: {len(plan.clips)} clips") as watch:
         uncached, records = run_arms(
             batches,
             points,
             Run(sampler, steps),
             yardstick,
-            lambda done: progress.advance(task, done),
+            lambda done: watch.show(done, total),
         )
     return {
         "uncached": summary(uncached, None, steps),
@@ -179,35 +177,28 @@ def _points(
     plan: Plan,
     calibration: Sequence[Batch],
     store: ReferenceStore,
-    progress: Progress,
+    console: Console,
 ) -> list[Point]:
+    """Find the runs of all arms, on calibration clips."""
     steps = bench.template.num_inference_steps
-    if not any(arm in RIVALS for arm in plan.arms):
-        profile = None
-    else:
-        task = progress.add_task(f"{sampler} profile", total=None)
-        profile = profile_for(
-            bench,
-            sampler,
-            [clip.caption for clip in plan.calibration],
-            store.folder,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
-        progress.remove_task(task)
+    short = sampler.partition("/")[0]
+    profile = None
+    if any(arm in RIVALS for arm in plan.arms):
+        captions = [clip.caption for clip in plan.calibration]
+        with watching(console, f"{short}: sensitivity profile") as watch:
+            profile = profile_for(bench, sampler, captions, store.folder, watch.show)
 
     def run_calibration() -> None:
         for batch in calibration:
             batch.denoise(Run(sampler, steps))
 
-    setup = Setup(bench.pipe, profile, steps, run_calibration)
-    tuner = Tuner(setup, sampler, calibration)
-    task = progress.add_task(f"{sampler} tuning", total=len(plan.arms) * len(plan.points))
+    tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
+    wanted = [(arm, point) for arm in plan.arms for point in plan.points]
     points = []
-    for arm in plan.arms:
-        for wanted in plan.points:
-            progress.update(task, description=f"{sampler} tuning {arm} {wanted}")
-            points.append(tuner.point(arm, wanted))
-            progress.advance(task)
+    with watching(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
+        for done, (arm, point) in enumerate(wanted):
+            watch.show(done, len(wanted), f"{arm} {point}")
+            points.append(tuner.point(arm, point))
     return points
 
 

@@ -67,13 +67,14 @@ def run_arms(
         points: Arms at NFE points; those without a run are carried along.
         control: The uncached run.
         yardstick: References and metrics.
-        advance: Told the clips times steps that have been made.
+        advance: Told the clips times steps that have been made, all together.
 
     Returns:
         The record of the uncached run, and one per point.
     """
     uncached = Record(Point(UNCACHED, control.steps, control, f"{control.steps} steps"))
     records = [Record(point) for point in points]
+    made_steps = 0
     batches[0].denoise(Run(control.sampler, 2))  # warm-up: the first call pays for allocations
     for number, batch in enumerate(batches):
         reference = batch.decode(yardstick.store.latents(batch, yardstick.converged_steps))
@@ -84,7 +85,8 @@ def run_arms(
         uncached.nfe += done.nfe
         uncached.seconds.append(done.seconds)
         uncached.control_seconds.append(done.seconds)
-        advance(len(batch.requests) * control.steps)
+        made_steps += len(batch.requests) * control.steps
+        advance(made_steps)
         for turn in range(len(records)):
             record = records[(turn + number) % len(records)]
             if record.point.run is None:
@@ -99,7 +101,8 @@ def run_arms(
                 del against[TO_UNCACHED]  # of another sampler: it says nothing
             yardstick.compare(record, clips, against)
             _judge(record, batch, clips)
-            advance(len(batch.requests) * record.point.wanted)
+            made_steps += len(batch.requests) * record.point.wanted
+            advance(made_steps)
     return uncached, records
 
 

@@ -15,7 +15,8 @@ from pipeline.benchmarks.quality.intervals import (
 )
 from pipeline.benchmarks.quality.points import Point
 
-METRICS = ("psnr", "ssim", "lpips")
+DIGITS = {"psnr": 3, "ssim": 5, "lpips": 5}
+"""Metrics, and to how many digits their values are kept per clip."""
 
 
 @dataclass
@@ -78,11 +79,11 @@ def summary(record: Record, paper: Record | None, steps: int) -> dict[str, Any]:
         "right": statistics.fmean(record.right) if record.right else None,
         "fit": statistics.fmean(record.fit) if record.fit else None,
         "to": {},
-        "per_clip": {"nfe": record.nfe, "seconds": record.seconds},
+        "per_clip": {"nfe": record.nfe, "seconds": [round(s, 4) for s in record.seconds]},
     }
     for reference in record.distances:
         numbers: dict[str, Any] = {}
-        for metric in METRICS:
+        for metric in DIGITS:
             values = record.values(reference, metric)
             if not values:
                 continue
@@ -95,7 +96,8 @@ def summary(record: Record, paper: Record | None, steps: int) -> dict[str, Any]:
             if theirs and paper is not record:
                 difference = paired(values, theirs)
                 numbers[metric]["against_paper"] = asdict(difference) | {"tie": difference.is_tie}
-            result["per_clip"].setdefault(reference, {})[metric] = values
+            kept = [round(value, DIGITS[metric]) for value in values]
+            result["per_clip"].setdefault(reference, {})[metric] = kept
         result["to"][reference] = numbers
     return result
 

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.benchmarks.report import table
-from pipeline.errors import UserError
-
-BEGIN = "<!-- quality table: begin -->"
-END = "<!-- quality table: end -->"
 
 HEADINGS = (
     "arm",
@@ -59,27 +55,14 @@ def rows_of(result: Mapping[str, Any], sampler: str) -> list[list[str]]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """All tables of a result, with the line that says how to read them."""
+    """All tables of a result; `READING` says how to take them."""
     parts = []
     for sampler in result["samplers"]:
         lines = [f"**{title_of(result, sampler)}**", "", _line(HEADINGS)]
         lines.append(_line(["---"] * len(HEADINGS)))
         lines += [_line(cells) for cells in rows_of(result, sampler)]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, READING])
-
-
-def replace_table(document: str, text: str) -> str:
-    """Put text between the two marks of a document.
-
-    Raises:
-        UserError: The document has not exactly one of each mark, in this order.
-    """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise UserError(f"the document needs one line {BEGIN} and, after it, one {END}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    return "\n\n".join(parts)
 
 
 def _row(arm: Mapping[str, Any]) -> list[str]:

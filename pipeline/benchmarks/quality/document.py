@@ -1,0 +1,81 @@
+"""`python -m pipeline.benchmarks.quality.document OUT.json`: put a result into BENCHMARKS.md.
+
+The result is kept beside this module and its tables replace those between the marks of the
+document, so that the two cannot differ: a test renders the kept result again and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks.quality.report import READING, markdown
+from pipeline.errors import UserError
+
+BEGIN = "<!-- quality: begin; written by pipeline.benchmarks.quality.document -->"
+END = "<!-- quality: end -->"
+
+KEPT = Path(__file__).parent / "results" / "demo.json"
+"""The result that the document shows."""
+
+DOCUMENT = Path(__file__).parents[3] / "BENCHMARKS.md"
+
+
+def section(written: Mapping[str, Any]) -> str:
+    """What stands between the marks.
+
+    Args:
+        written: What `jobs/benchmark.py quality --json` wrote.
+    """
+    conditions, result = written["conditions"], written["result"]
+    versions = conditions["versions"]
+    facts = (
+        f"{conditions['gpu'] or conditions['cpu']}, {conditions['threads']} threads, torch "
+        f"{versions['torch']}, diffusers {versions['diffusers']}, {conditions['date'][:10]}; "
+        f"clips {result['prompts_hash']}, seeds from {result['seeds'][0]}, "
+        f"{result['rows']} per call, tuned on clips {result['calibration_hash']}; "
+        f"{result['lpips'] if result['lpips'].startswith('no ') else 'LPIPS in the JSON'}."
+    )
+    return "\n\n".join([facts, markdown(result), READING])
+
+
+def replace_section(document: str, text: str) -> str:
+    """Put text between the two marks of a document.
+
+    Raises:
+        UserError: The document has not exactly one of each mark, in this order.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in before + after:
+        raise UserError(f"the document needs one line {BEGIN!r} and, after it, one {END!r}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMENT) -> None:
+    """Store a result and show it.
+
+    Raises:
+        UserError: The document has no place for it.
+    """
+    text = replace_section(document.read_text(), section(written))
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(written, separators=(",", ":")) + "\n")
+    document.write_text(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Keep the result whose path is given."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if len(given) != 1:
+        print("usage: python -m pipeline.benchmarks.quality.document OUT.json", file=sys.stderr)  # noqa: T201
+        return 2
+    keep(json.loads(Path(given[0]).read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
