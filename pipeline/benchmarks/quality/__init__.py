@@ -36,8 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clips", type=int, default=0, help="0 takes all of the set, 64 at most")
     parser.add_argument("--sampler", choices=SAMPLERS, default="both")
-    parser.add_argument("--arms", nargs="+", default=[], help="default: all")
+    parser.add_argument("--arms", nargs="+", default=[], help="default: all but ablations")
     parser.add_argument("--nfe", nargs="+", type=int, default=[], help="NFE points")
+    parser.add_argument(
+        "--size", default="", metavar="WxHxFRAMES", help="of the clips; default: the model's"
+    )
     parser.add_argument("--steps", type=int, default=0, help="of the uncached run; 0: the model's")
     parser.add_argument("--quick", action="store_true", help="fewer clips, points and arms")
     parser.add_argument("--calibration-clips", type=int, default=8, help="arms are tuned on these")

@@ -63,9 +63,9 @@ def _profile(setup: Setup) -> SensitivityProfile:
     return setup.profile
 
 
-def _plain(class_name: str, *arguments: Any) -> Maker:
-    """A method that needs nothing but its class."""
-    return lambda setup: [_rival(class_name)(*arguments)]
+def _plain(class_name: str, **settings: Any) -> Maker:
+    """A method that needs nothing but its class and settings."""
+    return lambda setup: [_rival(class_name)(**settings)]
 
 
 def _rival(class_name: str) -> Any:
@@ -77,13 +77,21 @@ def _rival(class_name: str) -> Any:
 
 RIVALS: dict[str, Maker] = {
     PAPER: _paper,
+    "uniform": _plain("UniformSkipping"),
+    "first-then-every": _plain("FirstThenEvery"),
+    "uniform-taylor": _plain("UniformTaylor"),
+    "uniform-taylor-2": _plain("UniformTaylor", taylor_order=2),
     "planned": _planned(),
     "planned-quadratic": _planned(order=2),
     "planned-unrepaired": _planned(repair=False),
 }
 """Arm to what makes its method."""
 
+ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired")
+"""Arms that only run when they are asked for by name."""
+
 ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *RIVALS)
+FULL_ARMS: tuple[str, ...] = tuple(arm for arm in ARMS if arm not in ABLATIONS)
 QUICK_ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, PAPER, "planned")
 
 

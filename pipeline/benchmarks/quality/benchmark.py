@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.benchmarks.quality import POINTS, QUICK_POINTS
-from pipeline.benchmarks.quality.arms import ARMS, PAPER, QUICK_ARMS, RIVALS, Setup
+from pipeline.benchmarks.quality.arms import ARMS, FULL_ARMS, PAPER, QUICK_ARMS, RIVALS, Setup
 from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
 from pipeline.benchmarks.quality.measure import Yardstick, run_arms
 from pipeline.benchmarks.quality.metrics import load_lpips
@@ -31,6 +31,7 @@ from pipeline.benchmarks.quality.watching import watching
 from pipeline.benchmarks.sampling import Bench, load_bench
 from pipeline.errors import UserError
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
+from pipeline.request import size_problem
 
 MOST_CLIPS, QUICK_CLIPS = 64, 12
 _CLASS = {"euler": EULER, "unipc": UNIPC}
@@ -66,10 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         UserError: Something that the options name cannot be used.
     """
-    bench = load_bench(options.model, options.model_path, options.device)
-    if options.steps:
-        template = dataclasses.replace(bench.template, num_inference_steps=options.steps)
-        bench = dataclasses.replace(bench, template=template)
+    bench = _load(options)
     plan = make_plan(options, bench)
     lpips, why = load_lpips(bench.pipe.device)
     if why:
@@ -102,6 +100,23 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
+def _load(options: argparse.Namespace) -> Bench:
+    bench = load_bench(options.model, options.model_path, options.device)
+    changes: dict[str, Any] = {}
+    if options.steps:
+        changes["num_inference_steps"] = options.steps
+    if options.size:
+        try:
+            width, height, frames = (int(part) for part in options.size.split("x"))
+        except ValueError:
+            raise UserError(f"--size {options.size}: write it as 832x480x81") from None
+        spec = bench.model.spec
+        if problem := size_problem(width, height, frames, spec.size_multiple, spec.frame_stride):
+            raise UserError(f"--size {options.size}: {problem}")
+        changes |= {"width": width, "height": height, "num_frames": frames}
+    return dataclasses.replace(bench, template=dataclasses.replace(bench.template, **changes))
+
+
 def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
     """Check the options and fill in what they leave open.
 
@@ -130,7 +145,7 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
     return Plan(
         clips=split_clips(captions, options.split, options.clips or most),
         calibration=split_clips(fitting, CALIBRATION, min(options.calibration_clips, len(fitting))),
-        arms=list(options.arms or (QUICK_ARMS if options.quick else ARMS)),
+        arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
         points=sorted(points, reverse=True),
         samplers=[f"{name}{slash}{shift}" for name in classes],
         rows=options.batch_rows or spec.batch_rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from jobs.benchmark import main
 from pipeline.benchmarks.quality.report import markdown
 
-TINY = "quality --device cpu --clips 2 --calibration-clips 2 --steps 6 --nfe 4 --reference-steps 8"
+TINY = "quality --device cpu --clips 2 --calibration-clips 1 --steps 6 --nfe 4 --reference-steps 8"
 
 
 def measured(arguments: str, folder: Path) -> Any:
@@ -61,6 +62,21 @@ def test_the_other_sampler_is_judged_by_the_converged_run_alone(tmp_path: Path) 
     assert result["split"] == "held-out"
 
 
+def test_any_other_model_takes_a_prompt_file(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"a dog number {n}" for n in range(40)))
+    model = f"--model wan2.1-t2v-1.3b --model-path {tiny_model('wan2.1-t2v-1.3b')}"
+    arguments = f"{model} --prompts {prompts} --size 32x32x5 --sampler unipc --arms"
+    result = measured(f"{arguments} fewer-steps sencache-paper", tmp_path)
+    assert list(result["samplers"]) == ["UniPCMultistepScheduler/8.0"]
+    for arm in result["samplers"]["UniPCMultistepScheduler/8.0"]["arms"]:
+        assert arm["right"] is None
+        assert len(arm["per_clip"]["converged"]["psnr"]) == 2
+    assert markdown(result)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -70,6 +86,8 @@ def test_the_other_sampler_is_judged_by_the_converged_run_alone(tmp_path: Path) 
         ("--calibration-clips 0", "--calibration-clips"),
         ("--prompts nowhere.txt", "nowhere.txt"),
         ("--model wan", "unknown model"),
+        ("--size 64x64", "--size 64x64: write it as"),
+        ("--size 65x64x17", "width 65"),
     ],
 )
 def test_bad_input_is_one_line(
