@@ -19,9 +19,11 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from pipeline.benchmarks.prediction import Agreement
     from pipeline.benchmarks.transfer import Difference, TransferResult
+    from sencache import SenCacheConfig
 
 HELP = "how far a sensitivity profile can be trusted: other clips, its predictions, other samplers"
 EPSILONS = (0.05, 0.1, 0.2, 0.4)
+BUDGETS = (0.26, 0.34, 0.5)
 TRANSFER_EPSILONS = (0.1, 0.2)
 EVALUATION_SEED = 1000
 """First seed of the held-out clips: none that a profile was measured on."""
@@ -75,8 +77,9 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     seen = (own * options.clips)[: options.clips]
     recorded = recorded_agreement(bench, held_out, profile, bench.requests(seen, 0))
-    cached = cached_agreement(bench, held_out, profile, EPSILONS)
-    cached += cached_agreement(bench, held_out, profile, EPSILONS, correct=True)
+    cached: list[Agreement] = []
+    for kind, configs in _arms().items():
+        cached += cached_agreement(bench, held_out, profile, kind, configs)
     console.print(_agreement_table([*recorded, *cached], len(held_out)))
 
     results = transfer(
@@ -98,6 +101,18 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "two_sets": [asdict(difference) for difference in spread],
         "prediction": [asdict(agreement) for agreement in (*recorded, *cached)],
         "transfer": [asdict(result) for result in results],
+    }
+
+
+def _arms() -> dict[str, dict[str, SenCacheConfig]]:
+    """Policies whose own predictions are tried, each at several settings."""
+    from sencache import SenCacheConfig
+
+    corrected = {f"epsilon {e:g}": SenCacheConfig(epsilon=e, correct=True) for e in EPSILONS}
+    return {
+        "paper": {f"epsilon {e:g}": SenCacheConfig(epsilon=e) for e in EPSILONS},
+        "corrected": corrected,
+        "planned": {f"budget {b:g}": SenCacheConfig(policy="planned", budget=b) for b in BUDGETS},
     }
 
 

@@ -7,7 +7,7 @@ steps that a cache might bridge.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,28 +148,26 @@ def cached_agreement(
     bench: Bench,
     requests: Sequence[SampleRequest],
     profile: SensitivityProfile,
-    epsilons: Sequence[float],
-    *,
-    correct: bool = False,
+    kind: str,
+    configs: Mapping[str, SenCacheConfig],
 ) -> list[Agreement]:
-    """Predicted and true change at the refreshes of cached runs, per epsilon and all together.
+    """Predicted and true change at the refreshes of cached runs, per setting and all together.
 
-    Many refreshes come where the prediction has just passed epsilon, so at one epsilon they lie
-    close together and rank worse than all pairs of steps do.
+    Under a threshold many refreshes come where the prediction has just passed epsilon, so at one
+    epsilon they lie close together and rank worse than all pairs of steps do. Under a plan the
+    change is the error of the forecast that the refresh made needless.
 
     Args:
         bench: The model.
         requests: Held-out clips.
         profile: What predicts.
-        epsilons: Thresholds.
-        correct: Whether predictions are corrected by the run's own measured changes.
+        kind: Name of the policy, for the table.
+        configs: Settings by name.
     """
-    kind = "cached, corrected" if correct else "cached"
     agreements: list[Agreement] = []
     everything: list[tuple[Floats, ...]] = []
-    for epsilon in epsilons:
+    for name, config in configs.items():
         found: list[tuple[Floats, ...]] = []
-        config = SenCacheConfig(epsilon=epsilon, correct=correct)
         for stats in bench.sample(requests, config, profile).stats:
             last = 0
             for refresh in stats.refreshes:
@@ -178,9 +176,9 @@ def cached_agreement(
                     values = (refresh.predicted, refresh.actual, gap)
                     found.append(tuple(np.array([value]) for value in values))
                 last = refresh.step
-        agreements.append(_agreement(f"{kind}, epsilon {epsilon:g}", found))
+        agreements.append(_agreement(f"{kind}, {name}", found))
         everything += found
-    agreements.append(_agreement(f"{kind}, all epsilons", everything))
+    agreements.append(_agreement(f"{kind}, all together", everything))
     return agreements
 
 

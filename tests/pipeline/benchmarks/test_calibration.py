@@ -119,7 +119,7 @@ def test_everything_is_measured_shown_and_returned(
     assert all(d["worst"] > 0 for d in result["two_sets"])  # disjoint clips
     names = [a["name"] for a in result["prediction"]]
     assert "recorded uncond, 1 to 4 steps" in names
-    assert names[-1] == "cached, corrected, all epsilons"
+    assert names[-1] == "planned, all together"
     assert [t["name"] for t in result["transfer"]] == ["6 steps", "shift 5"]
     for setting in result["transfer"]:
         assert [arm["epsilon"] for arm in setting["arms"]] == list(calibration.TRANSFER_EPSILONS)
