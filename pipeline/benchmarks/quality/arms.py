@@ -45,7 +45,7 @@ def _paper(setup: Setup) -> list[Rival]:
     from pipeline.benchmarks.quality.own import PaperRule
 
     profile = _profile(setup)
-    return [PaperRule(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 8)]
+    return [PaperRule(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 8, 13, 20)]
 
 
 def _planned(**settings: Any) -> Maker:

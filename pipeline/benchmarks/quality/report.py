@@ -18,16 +18,18 @@ HEADINGS = (
     "converged: PSNR dB",
     "worst 10 %",
     "to SenCache",
-    "right",
+    "right, fit",
     "loop",
     "of ideal",
 )
 READING = (
     "PSNR and SSIM of the decoded clip, mean and 95 % bootstrap interval over clips, against the "
-    "uncached run of the same sampler and against a converged run; to SenCache: paired difference "
-    "at the same point, = where the interval holds 0; right: clips that show all that the caption "
-    "asks for; loop: uncached seconds / this arm's in the denoising loop; of ideal: loop / "
-    "(steps / NFE)."
+    "uncached run of the same sampler and against a converged run. The uncached run's own distance "
+    "to the converged one is the level beyond which decibels to the uncached run stop mattering. "
+    "To SenCache: paired difference to its paper's rule at the same point, = where the interval "
+    "holds 0. Right: clips that show all that the caption asks for; fit: overlap of their outlines "
+    "with the nearest shape. Loop: uncached seconds / this arm's in the denoising loop; of "
+    "ideal: loop / (steps / NFE)."
 )
 
 
@@ -80,7 +82,7 @@ def _row(arm: Mapping[str, Any]) -> list[str]:
         _mean(true.get("psnr")),
         _number(true.get("psnr"), "worst_decile", 1),
         _difference(true.get("psnr")),
-        "" if right is None else f"{right:.0%}",
+        "" if right is None else f"{right:.0%}, {arm['fit']:.3f}",
         f"{arm['wall_ratio']:.2f}x",
         f"{arm['wall_share']:.0%}",
     ]

@@ -73,7 +73,7 @@ def test_rows_are_the_uncached_run_and_the_arms_that_ran() -> None:
     assert (uncached[3], uncached[7]) == ("", "46.0 ± 1.0")
     assert planned[:3] == ["planned 25", "25.0", "25"]
     assert planned[3:7] == ["52.0 ± 2.0", "50.0", "0.5200", "+10.0 ± 0.0"]
-    assert planned[9:] == ["= +0.0 ± 0.0", "50%", "2.00x", "100%"]
+    assert planned[9:] == ["= +0.0 ± 0.0", "50%, 0.850", "2.00x", "100%"]
     assert paper[6] == ""
 
 
