@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from pipeline.models.call import sampling_arguments, takes_negative_prompt
-from pipeline.models.load import networks_of
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
 from pipeline.storage import Storage
-from sencache import SensitivityProfile, calibrate
+from sencache import SensitivityProfile, calibrate, networks_of
 from sencache.journal import Journal
 
 

@@ -7,7 +7,7 @@ cache.stats()          # one SampleStats per sample
 remove_sencache(pipe)
 """
 
-from sencache.apply import SenCacheHandle, apply_sencache, networks_of, remove_sencache
+from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
 from sencache.calibrate import calibrate
 from sencache.clips import ClipLatents, encode_clips
 from sencache.config import SenCacheConfig
@@ -16,6 +16,7 @@ from sencache.families import Family, UnknownTransformerError, register_family
 from sencache.journal import FileJournal, Journal
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.official import OfficialProfile
+from sencache.pipes import networks_of
 from sencache.presets import PRESETS, QUALITY
 from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.stats import Refresh, SampleStats

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +11,23 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.attachment import attach, detach, is_offloaded
 from sencache.config import SenCacheConfig, missing_profile
+from sencache.decisions import AnyJudge
 from sencache.drift import OutputDrift
 from sencache.families import Family, family_of
 from sencache.hook import SenCacheHook
-from sencache.judging import AnyJudge, AnyProfile, Judge
+from sencache.judging import AnyProfile, Judge
 from sencache.measurement import ProfileError, architecture_of
+from sencache.mixing import MixReuse
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.pipes import boundary_of, guidance_of, networks_of
 from sencache.planning import PlanJudge, drift_planner
 from sencache.profile import SensitivityProfile
 from sencache.residual import BlockStack
-from sencache.reuse import MixReuse, NoReuse, OutputReuse, ResidualReuse, Reuse
+from sencache.reuse import NoReuse, OutputReuse, ResidualReuse, Reuse
 from sencache.schedule import Schedule
 from sencache.stats import RunLog, SampleStats
 
 HOOK_NAME = "sencache"
-
-# Attributes in which the pipelines of diffusers keep their networks, in the order of use.
-NETWORKS = ("transformer", "transformer_2")
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def apply_sencache(
         elif isinstance(profile, OfficialProfile):
             _check_official(profile, config, families[name])
     # Read anew at every call, for a pipeline's scheduler may be replaced.
-    boundary = None if scheduler is None else _boundary(target)
+    boundary = None if scheduler is None else boundary_of(target)
     schedule = Schedule(None if scheduler is None else lambda: target.scheduler, boundary)
     log = RunLog()
     stacks = {}
@@ -155,7 +153,7 @@ def apply_sencache(
             reuse,
             schedule,
             log,
-            functools.partial(_guidance, config, target),
+            functools.partial(guidance_of, target, config.guidance),
         )
         attach(network, hook, HOOK_NAME)
         # diffusers' enable_cache knows its own configs only. This private marker is what it would
@@ -191,24 +189,6 @@ def remove_sencache(target: Any) -> None:
         network.__dict__.pop("_cache_config", None)
 
 
-def networks_of(target: Any) -> Mapping[str, torch.nn.Module]:
-    """The networks that sample in a pipeline, by attribute; or the one network given.
-
-    Raises:
-        ValueError: Neither a module nor a pipeline with a transformer.
-    """
-    if isinstance(target, torch.nn.Module):
-        return {"transformer": target}
-    found = {name: getattr(target, name, None) for name in NETWORKS}
-    networks = {name: net for name, net in found.items() if isinstance(net, torch.nn.Module)}
-    if not networks:
-        raise ValueError(
-            f"{type(target).__name__} has no {' or '.join(NETWORKS)}; pass a diffusers video "
-            "pipeline, or its transformer"
-        )
-    return networks
-
-
 def _refuse_second_cache(network: torch.nn.Module) -> None:
     applied = getattr(network, "_cache_config", None)
     if applied is not None:
@@ -216,24 +196,6 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
             f"a cache is already applied ({type(applied).__name__}); take it off first with "
             "remove_sencache, or with disable_cache if it is one of diffusers"
         )
-
-
-def _guidance(config: SenCacheConfig, target: Any) -> bool | None:
-    """Whether calls hold both branches, as far as settings or pipeline tell."""
-    if config.guidance is not None or isinstance(target, torch.nn.Module):
-        return config.guidance
-    with contextlib.suppress(AttributeError):  # of a pipeline that has not been called yet
-        known = getattr(target, "do_classifier_free_guidance", None)
-        if known is None and (scale := getattr(target, "guidance_scale", None)) is not None:
-            known = scale > 1.0  # CogVideoX keeps the scale only
-        return None if known is None else bool(known)
-    return None
-
-
-def _boundary(pipe: Any) -> float | None:
-    """Tau below which a pipeline's second network samples (Wan 2.2)."""
-    ratio = getattr(pipe.config, "boundary_ratio", None) if hasattr(pipe, "config") else None
-    return None if ratio is None or len(networks_of(pipe)) < 2 else float(ratio)
 
 
 def _planned_by(profile: AnyProfile | None, scheduler: Any) -> tuple[OutputDrift, int]:

@@ -12,8 +12,8 @@ from sencache.attachment import attach, detach
 from sencache.config import SenCacheConfig
 from sencache.families import Family
 from sencache.hook import SenCacheHook
+from sencache.mixing import MixReuse
 from sencache.planning import PlanJudge, Planner
-from sencache.reuse import MixReuse
 from sencache.schedule import Schedule
 from sencache.stats import RunLog
 

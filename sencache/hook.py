@@ -15,8 +15,8 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.calls import Call, CallReader
 from sencache.config import SenCacheConfig
+from sencache.decisions import AnyJudge, Decision, Restart
 from sencache.families import Family
-from sencache.judging import AnyJudge, Decision, Restart
 from sencache.pairing import is_paired
 from sencache.reuse import Reuse, Work
 from sencache.schedule import Schedule

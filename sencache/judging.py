@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from sencache.buckets import fill_up
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
-from sencache.forecast import Mix
+from sencache.decisions import NO_END, NOT_FINITE, Decision, Restart, unnamed_branches
 from sencache.measurement import Branch
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
 from sencache.policy import Curve, SensitivityPolicy, Verdict, row_rms
@@ -27,65 +27,6 @@ DEFAULT_TRAIN_TIMESTEPS = 1000
 AnyProfile = SensitivityProfile | OfficialProfile
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do with a call.
-
-    Attributes:
-        computed: Per row of the call: whether the network runs for it.
-        verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
-        scores: Per deciding branch, the change that was predicted for each row, shape [rows].
-        mix: What the sampler is given, if neither the network's output nor what is held.
-        check: How a computed step would have been forecast, if not held.
-    """
-
-    computed: list[bool]
-    verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
-    scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
-    mix: Mix | None = None
-    check: Mix | None = None
-
-    @classmethod
-    def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:
-        """A decision by the score of each row."""
-        scores = {branch: verdict.score for branch, verdict in verdicts.items()}
-        return cls(computed, verdicts, scores)
-
-
-@dataclass(frozen=True)
-class Restart:
-    """The call begins another trajectory than the one at hand.
-
-    Attributes:
-        missed: Steps of the new trajectory that were computed under the old one's name.
-    """
-
-    missed: int = 0
-
-
-class AnyJudge(Protocol):
-    """Decides what to do with calls, one way or another; see :class:`Judge`."""
-
-    def prepare(self, call: Call, moment: Moment) -> None:
-        """Get ready for the rows of a call."""
-        ...
-
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
-        """What to do with a call, or that it begins another trajectory."""
-        ...
-
-    def remember(
-        self,
-        call: Call,
-        moment: Moment,
-        trajectory: Trajectory,
-        decision: Decision,
-        change: torch.Tensor | None,
-    ) -> None:
-        """Take note of a call that went well."""
-        ...
 
 
 class Judge:
@@ -339,29 +280,6 @@ class Judge:
         return due
 
 
-def fill_up(
-    computed: Sequence[bool], score: Sequence[float], buckets: Sequence[int]
-) -> list[bool] | None:
-    """Verdicts with the rows of highest score added, up to the next size of batch.
-
-    Args:
-        computed: Verdict per row.
-        score: S per row.
-        buckets: Sizes, rising.
-
-    Returns:
-        The verdicts; None where nothing is added, as where no row computes.
-    """
-    wanted = sum(computed)
-    size = next((bucket for bucket in buckets if bucket >= wanted), wanted)
-    size = min(size, len(computed))
-    if not wanted or size == wanted:
-        return None
-    idle = sorted((row for row, ran in enumerate(computed) if not ran), key=lambda r: -score[r])
-    added = set(idle[: size - wanted])
-    return [ran or row in added for row, ran in enumerate(computed)]
-
-
 def _follow(moment: Moment, trajectory: Trajectory) -> list[bool]:
     """Verdict of a branch that follows cond, which was called earlier in this step.
 
@@ -374,23 +292,3 @@ def _follow(moment: Moment, trajectory: Trajectory) -> list[bool]:
         ran or steps[row] < trajectory.cond_computed_at[row % trajectory.samples]
         for row, ran in enumerate(verdict * len(moment.branches))
     ]
-
-
-def unnamed_branches() -> str:
-    """The error text for a loop that calls one step twice without telling the branches apart."""
-    return (
-        "the transformer was called twice with the same latents and timestep outside of a cache "
-        "context, so the branches of guidance cannot be told apart; wrap the calls in "
-        '`with transformer.cache_context("cond"):` and `with transformer.cache_context("uncond"):`'
-    )
-
-
-NO_END = (
-    "SenCache reuses nothing in this run: the pipeline publishes no step_index through "
-    "cache_context and the network is not run from the start of the schedule, so its last step, "
-    "which has to be computed, is not known; give apply_sencache the pipeline, not its transformer"
-)
-NOT_FINITE = (
-    "the latents or the output of a sample are not finite by step %d: "
-    "the network computes every step of it"
-)

@@ -14,8 +14,8 @@ import torch
 
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
+from sencache.decisions import Decision, Restart
 from sencache.drift import OutputDrift
-from sencache.judging import Decision, Restart
 from sencache.measurement import Branch
 from sencache.plan import Plan, computed_steps, make_plan
 from sencache.schedule import Schedule

@@ -15,8 +15,7 @@ import torch
 from sencache.clips import ClipLatents
 from sencache.families import Family, family_of
 from sencache.measurement import architecture_of, dtype_name, sampler_facts
-
-COMPONENTS = ("transformer", "transformer_2")
+from sencache.pipes import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def networks_of(
             families.
     """
     if components is None:
-        components = [name for name in COMPONENTS if getattr(pipe, name, None) is not None]
+        components = [name for name in NETWORKS if getattr(pipe, name, None) is not None]
     networks = []
     for name in components:
         module = getattr(pipe, name, None)

@@ -140,53 +140,10 @@ class OutputReuse:
             output = answer[0].detach().clone()
             return answer, Held(output, change=_change(work, output, held))
         if not any(computed):
-            return call.answer(held.output.clone()), _unchanged(work, held)
+            return call.answer(held.output.clone()), unchanged(work, held)
         index = _where(computed, True, held.output.device)
         output = held.output.index_copy(0, index, forward(**call.select(index))[0].detach())
         return call.answer(output.clone()), Held(output, change=_change(work, output, held))
-
-    def release(self) -> None:
-        """Nothing was put on."""
-
-
-class MixReuse:
-    """Answers with sums of the last computed outputs, as a plan says; all rows alike.
-
-    Sums are in float32 and come back in the dtype of the network.
-    """
-
-    def __init__(self, anchors: int) -> None:
-        """Keep outputs.
-
-        Args:
-            anchors: Most earlier outputs that a forecast is made from, the last one included.
-        """
-        self._anchors = anchors
-
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
-        """See :class:`Reuse`."""
-        if held is not None and not any(work.computed):
-            return call.answer(_mixed(work.mix, held)), _unchanged(work, held)
-        answer = forward(*args, **kwargs)
-        output = answer[0].detach().clone()
-        change = None
-        earlier: dict[int, torch.Tensor] = {}
-        if held is not None:
-            if work.measured:
-                change = row_rms(output.float() - _mixed(work.check, held).float())
-            earlier = {**held.earlier, held.step: held.output}
-            for step in sorted(earlier)[: -self._anchors]:
-                del earlier[step]
-        held = Held(output, earlier=earlier, step=work.step, change=change)
-        return answer if work.mix is None else call.answer(_mixed(work.mix, held)), held
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -220,7 +177,7 @@ class ResidualReuse:
             return answer, Held(output, residual, change=_change(work, output, held))
         if not any(computed):
             with self._stack.replay(held.residual):
-                return forward(*args, **kwargs), _unchanged(work, held)
+                return forward(*args, **kwargs), unchanged(work, held)
         ran = _where(computed, True, held.output.device)
         rest = _where(computed, False, held.output.device)
         fresh, added = self._run(forward, (), call.select(ran))
@@ -247,27 +204,13 @@ class ResidualReuse:
         self._stack.detach()
 
 
-def _mixed(mix: Mix | None, held: Held) -> torch.Tensor:
-    """A sum of outputs, in float32 and back; what is held without a mix, or with too few outputs.
-
-    There are too few where a context joined the run late: guidance that came on in its middle.
-    """
-    outputs = {**held.earlier, held.step: held.output}
-    if mix is None or not all(step in outputs for step in mix.anchors):
-        return held.output.clone()
-    total = torch.zeros_like(held.output, dtype=torch.float32)
-    for step, weight in zip(mix.anchors, mix.weights, strict=True):
-        total.add_(outputs[step], alpha=weight)
-    return total.to(held.output.dtype)
-
-
 def _change(work: Work, output: torch.Tensor, held: Held | None) -> torch.Tensor | None:
     if held is None or not work.measured:
         return None
     return row_rms(output.float() - held.output.float())
 
 
-def _unchanged(work: Work, held: Held) -> Held:
+def unchanged(work: Work, held: Held) -> Held:
     """The same, of a call that computed nothing."""
     none = held.output.new_zeros(len(held.output), dtype=torch.float32) if work.measured else None
     return replace(held, change=none)

@@ -22,8 +22,8 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.calls import Call, CallReader
 from sencache.clips import NoisedClips
+from sencache.decisions import unnamed_branches
 from sencache.families import Family
-from sencache.judging import unnamed_branches
 from sencache.measurement import Branch, dtype_name
 from sencache.outputs import OutputRecorder
 from sencache.pairing import is_paired

@@ -17,11 +17,10 @@ import torch
 
 from pipeline.caching import cache_struct, cached
 from pipeline.models.call import sampling_arguments, takes_negative_prompt, text_arguments
-from pipeline.models.load import networks_of
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ModelSpec
 from pipeline.request import SampleRequest
-from sencache import SenCacheConfig, SensitivityProfile
+from sencache import SenCacheConfig, SensitivityProfile, networks_of
 
 EMBEDDINGS: dict[str, tuple[str, ...]] = {
     "wan": ("prompt_embeds", "negative_prompt_embeds"),

@@ -16,9 +16,8 @@ import torch
 from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from pipeline.benchmarks.sampling import Bench
-from pipeline.models.load import networks_of
 from pipeline.request import SampleRequest
-from sencache import SenCacheConfig, SensitivityProfile
+from sencache import SenCacheConfig, SensitivityProfile, networks_of
 from sencache.attachment import attach, detach
 from sencache.calls import CallReader
 from sencache.families import Family, family_of

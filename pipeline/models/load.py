@@ -69,15 +69,6 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
     return pipe
 
 
-def networks_of(pipe: Any) -> dict[str, torch.nn.Module]:
-    """The denoising networks of a pipeline by component name, in the order in which they run.
-
-    One, except for Wan 2.2, whose second network takes over at low noise.
-    """
-    names = ("transformer", "transformer_2")
-    return {name: pipe.components[name] for name in names if pipe.components.get(name) is not None}
-
-
 def _source(model: ResolvedModel) -> tuple[str, dict[str, Any]]:
     """What `from_pretrained` takes: a place, and the commit or that it is local."""
     if model.location == model.spec.hub_id:

@@ -15,10 +15,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from sencache.apply import networks_of
 from sencache.families import family_of
 from sencache.following import following
 from sencache.forecast import Mix
+from sencache.pipes import networks_of
 from sencache.plan import Plan
 from sencache.rivals.base import Decisions, Scheduled, UnsupportedError
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sencache import SenCacheConfig, SenCacheHandle, apply_sencache
-from sencache.judging import fill_up
+from sencache.buckets import fill_up
 from tests.sencache.driving import GAIN_T, GAIN_X, LOOSE, TAUS, cached, decisions, drive, finish
 from tests.sencache.toys import LINEAR, LinearTransformer, make_profile
 
