@@ -71,8 +71,9 @@ class Tuner:
             other = best_other_sampler(self.sampler, family)
             return Point(arm, wanted, Run(other, wanted), f"{wanted} steps of {other}")
         best: tuple[float, Rival, str, float] | None = None
-        for rival, knob in self._made(arm):
+        for number, (rival, knob) in enumerate(self._made(arm), 1):
             chosen, setting, nfe = self._chosen(rival, knob, wanted)
+            setting += f", variant {number}" if number > 1 else ""
             miss = abs(nfe - wanted)
             if best is None or miss < best[0]:
                 best = miss, chosen, setting, nfe
@@ -90,7 +91,7 @@ class Tuner:
             return rival.tuned(value), f"{rival.name}, knob {value:.4g}", nfe
         if isinstance(rival, Scheduled):
             budgeted = rival.budgeted(wanted, self.setup.steps)
-            return budgeted, rival.name, self._nfe(budgeted)
+            return budgeted, rival.name, self._nfe(budgeted, self.batches[:1])
         return rival, rival.name, self._nfe(rival)
 
     def _made(self, arm: str) -> list[tuple[Rival, Knob | None]]:
@@ -104,6 +105,9 @@ class Tuner:
     def _knob(self, rival: Tunable) -> Knob:
         return Knob(lambda value: self._nfe(rival.tuned(value)), rival.low, rival.high)
 
-    def _nfe(self, rival: Rival) -> float:
+    def _nfe(self, rival: Rival, batches: Sequence[Batch] = ()) -> float:
+        """Mean NFE on calibration clips: on all, if none are given."""
         run = Run(self.sampler, self.setup.steps, rival)
-        return statistics.fmean(n for batch in self.batches for n in batch.denoise(run).nfe)
+        return statistics.fmean(
+            n for batch in batches or self.batches for n in batch.denoise(run).nfe
+        )

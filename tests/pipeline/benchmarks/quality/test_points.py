@@ -109,8 +109,10 @@ def test_a_variant_that_reaches_further_is_taken_where_it_is_needed(
     tuner: Callable[..., Tuner],
 ) -> None:
     made = tuner(Turned(20), Turned(5), Turned(1))
-    floors = [made.point("toy", wanted).run.rival.floor for wanted in (25, 13)]  # type: ignore[union-attr]
-    assert floors == [20, 5]
+    near, far = (made.point("toy", wanted) for wanted in (25, 13))
+    assert [point.run.rival.floor for point in (near, far)] == [20, 5]  # type: ignore[union-attr]
+    assert "variant" not in near.setting
+    assert far.setting.endswith("variant 2")
 
 
 def test_the_nearest_that_can_be_had_is_taken_and_told(tuner: Callable[..., Tuner]) -> None:
