@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, default=0, help="of the uncached run; 0: the model's")
     parser.add_argument("--quick", action="store_true", help="fewer clips, points and arms")
-    parser.add_argument("--calibration-clips", type=int, default=8, help="arms are tuned on these")
+    parser.add_argument(
+        "--calibration-clips", type=int, default=0, help="arms are tuned on these; 0: 8, quick 4"
+    )
     parser.add_argument("--batch-rows", type=int, default=0, help="clips per call; 0: the model's")
     parser.add_argument(
         "--reference-steps", type=int, default=0, help="of the converged run; 0 searches for it"

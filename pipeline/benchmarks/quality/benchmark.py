@@ -140,11 +140,12 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
     captions = captions_of(options.model, options.prompts, options.split)
     most = min(len(captions), QUICK_CLIPS if options.quick else MOST_CLIPS)
     fitting = captions_of(options.model, options.prompts, CALIBRATION)
-    if options.calibration_clips < 1:
-        raise UserError("--calibration-clips must be at least 1")
+    if options.calibration_clips < 0:
+        raise UserError("--calibration-clips must not be negative")
+    fitted = options.calibration_clips or (4 if options.quick else 8)
     return Plan(
         clips=split_clips(captions, options.split, options.clips or most),
-        calibration=split_clips(fitting, CALIBRATION, min(options.calibration_clips, len(fitting))),
+        calibration=split_clips(fitting, CALIBRATION, min(fitted, len(fitting))),
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
         points=sorted(points, reverse=True),
         samplers=[f"{name}{slash}{shift}" for name in classes],

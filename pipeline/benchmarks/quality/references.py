@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.benchmarks.quality.denoising import CONVERGED, Batch, Run
+from pipeline.benchmarks.quality.denoising import CONVERGED, Batch, Run, converged_scheduler
 from pipeline.benchmarks.quality.metrics import psnr
 from pipeline.device import device_name
 from pipeline.request import SampleRequest, canonical_json, digest
@@ -33,13 +33,11 @@ class ConvergedSteps:
         steps: Of the solver.
         change_db: Mean PSNR between a run and one of twice the steps, by the smaller number.
         scheduler: Class name of the solver.
-        network_calls: Evaluations per clip and branch of one such run.
     """
 
     steps: int
     change_db: dict[str, float] = field(default_factory=dict)
     scheduler: str = ""
-    network_calls: int = 0
 
     @property
     def reached(self) -> bool:
@@ -90,8 +88,10 @@ class ReferenceStore:
             if change >= CONVERGED_DB or 2 * steps > MOST_STEPS // 2:
                 break
             steps, clips = 2 * steps, doubled
-        scheduler = batch.loop.pipe.scheduler
-        result = ConvergedSteps(steps, changes, type(scheduler).__name__, len(scheduler.timesteps))
+        solver = converged_scheduler(
+            batch.requests[0].sampler, batch.bench.model.spec.family, batch.saved
+        )
+        result = ConvergedSteps(steps, changes, type(solver).__name__)
         found.write_text(json.dumps(vars(result)))
         return result
 

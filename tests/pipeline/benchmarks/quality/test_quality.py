@@ -83,7 +83,7 @@ def test_any_other_model_takes_a_prompt_file(
         ("--arms nonsense", "no arm 'nonsense'"),
         ("--nfe 51", "--nfe 51"),
         ("--clips 1000", "1000 clips"),
-        ("--calibration-clips 0", "--calibration-clips"),
+        ("--calibration-clips -1", "--calibration-clips"),
         ("--prompts nowhere.txt", "nowhere.txt"),
         ("--model wan", "unknown model"),
         ("--size 64x64", "--size 64x64: write it as"),
