@@ -16,7 +16,7 @@ HELP = "picture quality of every caching method at equal network evaluations"
 SAMPLERS = ("euler", "unipc", "both")
 POINTS = (33, 25, 21, 17, 13)
 QUICK_POINTS = (25, 21, 17)
-WIDTH = 165
+WIDTH = 175
 """Columns that the table needs; a narrower console wraps its lines."""
 
 

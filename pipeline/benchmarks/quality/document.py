@@ -63,8 +63,17 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
     """
     text = replace_section(document.read_text(), section(written))
     kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(written, separators=(",", ":")) + "\n")
+    command = _without_paths(written["conditions"].get("command", ""))
+    stored = {**written, "conditions": {**written["conditions"], "command": command}}
+    kept.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
     document.write_text(text)
+
+
+def _without_paths(command: str) -> str:
+    """A command without the places of one machine, which nobody else can use."""
+    given = command.split()
+    places = {i for i, word in enumerate(given) if word in ("--json", "--plot", "--cache-dir")}
+    return " ".join(w for i, w in enumerate(given) if not {i, i - 1} & places)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,7 +70,7 @@ def load_lpips(device: torch.device) -> tuple[Any, str]:
         return None, "no LPIPS: package lpips is not installed (extra `quality`)"
     weights = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE
     if not weights.is_file():
-        return None, f"no LPIPS: its AlexNet is not at {weights}"
+        return None, f"no LPIPS: torch.hub holds no {_LPIPS_BACKBONE}"
     network = lpips.LPIPS(net="alex", verbose=False).to(device)
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ def test_psnr_is_that_computed_by_hand() -> None:
 
 
 def test_ssim_is_that_of_scikit_image() -> None:
-    # structural_similarity of scikit-image 0.25 on the same frames: data_range=1.0,
+    # structural_similarity of scikit-image 0.26.0 on the same frames: data_range=1.0,
     # gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
     one, other = waves()
     assert ssim(grey(one), grey(other)) == pytest.approx(0.8002199368411997, abs=1e-9)
@@ -70,4 +70,4 @@ def test_lpips_is_absent_without_its_package_or_weights(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     distance, why = load_lpips(torch.device("cpu"))
     assert distance is None
-    assert str(tmp_path) in why
+    assert "alexnet" in why

@@ -96,9 +96,12 @@ def test_a_result_is_kept_and_shown(tmp_path: Path) -> None:
     shown.write_text(f"before\n{document.BEGIN}\nOLDER\n{document.END}\nafter\n")
     conditions = {"cpu": "a CPU", "gpu": "", "threads": 2, "date": "2026-11-25T00:00:00+00:00"}
     versions = {"versions": {"torch": "2", "diffusers": "0.42"}}
-    written = {"conditions": conditions | versions, "result": result()}
+    command = {"command": "jobs/benchmark.py quality --json /a/b --quick --plot c"}
+    written = {"conditions": conditions | versions | command, "result": result()}
     document.keep(written, kept, shown)
-    assert json.loads(kept.read_text()) == written
+    stored = json.loads(kept.read_text())
+    assert stored["result"] == written["result"]
+    assert stored["conditions"]["command"] == "jobs/benchmark.py quality --quick"
     text = shown.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
