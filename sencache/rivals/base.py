@@ -9,10 +9,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 Decisions = Callable[[], list[str]]
-"""Per sample of the latest pipeline call one character per step: C computed, R reused."""
+"""Per sample of the latest pipeline call one character per step: C computed, R reused.
+
+Where the guidance branches decide for themselves, the conditional one's. :func:`nfe_of` counts the
+others too, and the parts of a step that a method still runs where it reuses.
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Decisions that also tell what they cost, where that is not the number of C.
+
+    Attributes:
+        decisions: See :data:`Decisions`.
+        work: Per sample the network evaluations that the latest call amounts to, in steps.
+    """
+
+    decisions: Decisions
+    work: Callable[[], list[float]]
+
+    def __call__(self) -> list[str]:
+        """The decisions."""
+        return self.decisions()
+
+
+def nfe_of(decisions: Decisions) -> list[float]:
+    """Per sample of the latest call: network evaluations in steps, fractions included."""
+    if isinstance(decisions, Outcome):
+        return decisions.work()
+    return [float(each.count("C")) for each in decisions()]
 
 
 class Rival(ABC):
