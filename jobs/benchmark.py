@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.errors import UserError
 
 COMMANDS = {
+    "ablation": "pipeline.benchmarks.ablation",
     "batching": "pipeline.benchmarks.batching",
     "cache": "pipeline.benchmarks.cache",
     "calibration": "pipeline.benchmarks.calibration",
