@@ -7,9 +7,13 @@
 | `TeaCache` | threshold; `TeaCache.fitted` | what the blocks add to the tokens |
 | `MagCache` | threshold; `MagCache.fitted` | what the blocks add to the tokens |
 | `EasyCache` | threshold | what the network adds to the latents |
+| `FirstBlockCache`, `DiffusersMagCache`, `SeaCache` | threshold | as diffusers does |
+| `TaylorSeer` | interval | as diffusers does, in lite mode |
+| `FasterCache`, `PyramidAttentionBroadcast` | interval | attention alone, as diffusers does |
 | `SenCachePaper`, `AnySenCache` | epsilon; as configured | as this library does |
 """
 
+from sencache.rivals.attention import FasterCache, PyramidAttentionBroadcast
 from sencache.rivals.base import (
     Decisions,
     Outcome,
@@ -20,6 +24,12 @@ from sencache.rivals.base import (
     nfe_of,
 )
 from sencache.rivals.easycache import EasyCache
+from sencache.rivals.in_diffusers import (
+    DiffusersMagCache,
+    FirstBlockCache,
+    SeaCache,
+    TaylorSeer,
+)
 from sencache.rivals.magcache import MagCache
 from sencache.rivals.own import AnySenCache, SenCachePaper
 from sencache.rivals.schedules import FirstThenEvery, UniformSkipping, UniformTaylor
@@ -28,13 +38,19 @@ from sencache.rivals.teacache import TeaCache
 __all__ = [
     "AnySenCache",
     "Decisions",
+    "DiffusersMagCache",
     "EasyCache",
+    "FasterCache",
+    "FirstBlockCache",
     "FirstThenEvery",
     "MagCache",
     "Outcome",
+    "PyramidAttentionBroadcast",
     "Rival",
     "Scheduled",
+    "SeaCache",
     "SenCachePaper",
+    "TaylorSeer",
     "TeaCache",
     "Tunable",
     "UniformSkipping",
