@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, LTXVideoTransformer3DModel
@@ -141,6 +142,7 @@ def test_metadata_tells_what_was_run_and_what_it_cost() -> None:
 
 
 def test_the_bar_is_shown_unless_it_is_not_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    diffusers.utils.logging.enable_progress_bar()  # loading a model has turned bars off, perhaps
     pipe = LinearPipe(LinearTransformer(1.0, 1.0), euler())
     measure(pipe, progress=False)
     assert capsys.readouterr().err == ""
