@@ -15,8 +15,9 @@ READING = (
     "the same seed: mean over clips, half of the 95 % bootstrap interval, worst clip."
 )
 DIFFERENCE = (
-    " Difference: PSNR, clip by clip, from the row whose cell is empty (of several, the one of "
-    "the same setting and epsilon); = where its 95 % interval holds 0, no proof that there is none."
+    " Difference: PSNR, clip by clip, from the row whose cell is empty (of several, the one of the "
+    "same setting and epsilon), whose NFE may be another; = where its 95 % interval holds 0, no "
+    "proof that there is none."
 )
 
 
