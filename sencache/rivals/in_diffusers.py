@@ -27,7 +27,8 @@ from sencache.pipes import networks_of
 from sencache.residual import HINT_BLOCKS
 from sencache.rivals.base import Decisions, Tunable, UnsupportedError
 from sencache.rivals.gating import family_or_refuse
-from sencache.rivals.metering import Log, Meter, outcome_of, untouched
+from sencache.rivals.metered import Log
+from sencache.rivals.metering import Meter, blocks_of, untouched
 
 
 class InDiffusers(Tunable):
@@ -67,7 +68,7 @@ class InDiffusers(Tunable):
             for number, network in enumerate(networks_of(pipe).values()):
                 family = family_or_refuse(network)
                 config = self.config(pipe, network, family)
-                parts = _attentions(network) if self.attention else _blocks(network, family)
+                parts = (_attentions if self.attention else blocks_of)(network, family)
                 meter = Meter(pipe, network, number, family, parts, log, self.check)
                 stack.enter_context(untouched(network))
                 stack.enter_context(meter.attached())
@@ -77,7 +78,7 @@ class InDiffusers(Tunable):
                 except ValueError as error:
                     raise UnsupportedError(str(error)) from error
                 stack.callback(cached.disable_cache)
-            yield outcome_of(log)
+            yield log.outcome()
 
 
 @dataclass(frozen=True)
@@ -215,17 +216,13 @@ class SeaCache(InDiffusers):
         return SeaCacheConfig(threshold=self.threshold, max_consecutive_cached=self.max_consecutive)
 
 
-def _blocks(network: torch.nn.Module, family: Family) -> Mapping[str, torch.nn.Module]:
+def _attentions(network: torch.nn.Module, family: Family) -> Mapping[str, torch.nn.Module]:
     return {
-        f"{name}.{index}": block
-        for name in family.blocks
-        for index, block in enumerate(getattr(network, name))
+        f"{name}.{inner}": module
+        for name, block in blocks_of(network, family).items()
+        for inner, module in block.named_modules()
+        if isinstance(module, _ATTENTION_CLASSES)
     }
-
-
-def _attentions(network: torch.nn.Module) -> Mapping[str, torch.nn.Module]:
-    found = network.named_modules()
-    return {name: module for name, module in found if isinstance(module, _ATTENTION_CLASSES)}
 
 
 def _refuse_hints(network: torch.nn.Module) -> None:

@@ -1,15 +1,15 @@
 """How much of a network really ran under a cache that is not ours.
 
 Watches the modules from beneath whatever a cache puts on them, so nothing has to be believed. The
-share of a step that a module stands for is its share of the floating point operations, counted in
-the first call of a run, which every cache computes in full.
+share of a step that a module stands for is its share of the blocks' floating point operations,
+counted in the first call of a run, which every cache computes in full. Embeddings and head are left
+out of account, as they are for methods of which only steps are counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from sencache.calls import CallReader
 from sencache.families import Family
 from sencache.pairing import is_paired
 from sencache.pipes import guidance_of
-from sencache.rivals.base import Outcome
+from sencache.rivals.base import UnsupportedError
+from sencache.rivals.metered import Log, Metered
 
 HOOK_NAME = "sencache_meter"
 TRACES = ("forward", "_diffusers_hook", "_cache_config")
@@ -30,52 +31,6 @@ TRACES = ("forward", "_diffusers_hook", "_cache_config")
 
 Check = Callable[[str, int], None]
 """Takes the name of a cache context and the number of branches in its calls."""
-
-
-@dataclass(frozen=True)
-class Metered:
-    """A call of a network.
-
-    Attributes:
-        network: Which network.
-        context: Name of the cache context; "" outside of one.
-        samples: Samples in it.
-        work: What ran of it, as a share of a full call.
-        ran: Whether its last block ran.
-    """
-
-    network: int
-    context: str
-    samples: int
-    work: float
-    ran: bool
-
-
-@dataclass
-class Log:
-    """The calls of the latest run, of all networks of a pipeline.
-
-    Attributes:
-        calls: In order.
-        ended: Whether the pipeline's call is over, so that the next begins another run.
-    """
-
-    calls: list[Metered] = field(default_factory=list)
-    ended: bool = False
-
-    def decisions(self) -> list[str]:
-        """Per sample, of the calls that hold the conditional branch; networks in turn."""
-        mine = [call for call in self.calls if call.context != "uncond"]
-        letters = "".join("C" if call.ran else "R" for call in mine)
-        return [letters] * (mine[0].samples if mine else 0)
-
-    def nfe(self) -> list[float]:
-        """Per sample, in steps; calls that together make a step count as one."""
-        if not self.calls:
-            return []
-        contexts = {call.context for call in self.calls}
-        total = sum(call.work for call in self.calls) / len(contexts)
-        return [total] * self.calls[0].samples
 
 
 class Meter:
@@ -98,18 +53,17 @@ class Meter:
             network: The network.
             number: Its place among the pipeline's networks.
             family: Its family.
-            parts: Modules of it that a cache may skip, none within another.
+            parts: Modules of it that a cache may skip, by name, none within another.
             log: Takes the calls.
             check: Raises where the cache cannot do a call.
         """
         self._pipe, self._network, self._number = pipe, network, number
         self._family, self._parts, self._log, self._check = family, parts, log, check
-        blocks = [block for name in family.blocks for block in getattr(network, name)]
-        self._last = blocks[-1]
-        self._watched = {**parts}
-        if not any(part is self._last for part in parts.values()):
-            self._watched["last block"] = self._last
+        blocks = blocks_of(network, family)
+        self._blocks, self._last = list(blocks), list(blocks)[-1]
+        self._watched = {**blocks, **parts}
         self._reader: CallReader | None = None
+        self._flops: dict[str, int] = {}
         self._shares: dict[str, float] = {}
         self._rows: dict[str, int] = {}  # of a full call of each context
         self._samples = 0
@@ -133,7 +87,7 @@ class Meter:
             output = forward(*args, **kwargs)
             self._seen.add(name)
             if self._counter:
-                self._shares[name] = float(self._counter.get_total_flops() - before)
+                self._flops[name] = self._counter.get_total_flops() - before
             return output
 
         return run
@@ -160,13 +114,11 @@ class Meter:
         else:
             with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as self._counter:
                 output = forward(*args, **kwargs)
-            total = self._counter.get_total_flops()
             self._counter = None
-            self._shares = {name: self._shares[name] / total for name in self._parts}
+            total = sum(self._flops[name] for name in self._blocks)
+            self._shares = {name: self._flops[name] / total for name in self._parts}
         skipped = sum(share for name, share in self._shares.items() if name not in self._seen)
-        ran = not self._seen.isdisjoint(
-            name for name, part in self._watched.items() if part is self._last
-        )
+        ran = self._last in self._seen
         work = call.rows / self._rows[context] * (1.0 - skipped)
         self._log.calls.append(Metered(self._number, context, self._samples, work, ran))
         return output
@@ -229,9 +181,20 @@ def untouched(network: torch.nn.Module) -> Iterator[None]:
             registry.invalidate_child_registries_cache()
 
 
-def outcome_of(log: Log) -> Outcome:
-    """What a log has to say to a harness."""
-    return Outcome(log.decisions, log.nfe)
+def blocks_of(network: torch.nn.Module, family: Family) -> dict[str, torch.nn.Module]:
+    """The blocks of a network by name, in the order of execution.
+
+    Raises:
+        UnsupportedError: The family names none.
+    """
+    blocks = {
+        f"{name}.{index}": block
+        for name in family.blocks
+        for index, block in enumerate(getattr(network, name))
+    }
+    if not blocks:
+        raise UnsupportedError(f"the family {family.name!r} names no blocks")
+    return blocks
 
 
 def _attention_flops(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
 
-from sencache.families import family_of
+from sencache.families import family_of, register_family, unregister_family
 from sencache.rivals import (
     DiffusersMagCache,
     FasterCache,
@@ -20,6 +20,7 @@ from sencache.rivals import (
     nfe_of,
 )
 from tests.sencache.rivals.traces import TINY, nfe_at, run, trace
+from tests.sencache.toys import LINEAR, LinearPipe, LinearTransformer, euler
 
 STEPS = 12
 RATIOS = (1.0, *(1.0 - 0.01 * step for step in range(STEPS - 1)))
@@ -92,6 +93,7 @@ def test_a_step_counts_as_computed_where_its_last_block_ran(rival: Any, family: 
         assert calls * STEPS >= len(ran) >= decisions()[0].count("C")
     else:
         assert len(ran) == calls * decisions()[0].count("C")
+        assert nfe_of(decisions) == [decisions()[0].count("C")] * 2
         assert "R" in decisions()[0]
 
 
@@ -99,8 +101,8 @@ def test_the_probing_first_block_is_counted() -> None:
     pipe, tiny = piped("cogvideox"), TINY["cogvideox"]
     _, decisions = run(pipe, tiny, FirstBlockCache(100.0), steps=STEPS)
     assert decisions() == ["C" + "R" * (STEPS - 1)] * 2
-    # One of two blocks that are alike, and the embeddings and the head.
-    assert 1 + (STEPS - 1) * 0.5 < nfe_of(decisions)[0] < 1 + (STEPS - 1) * 0.6
+    # One of two blocks that are alike.
+    assert nfe_of(decisions) == pytest.approx([1 + (STEPS - 1) * 0.5] * 2)
 
 
 def test_clips_are_those_of_the_cache_put_on_by_hand() -> None:
@@ -149,6 +151,19 @@ def test_what_cannot_run_says_why(rival: Any, family: str, why: str) -> None:
     with pytest.raises(UnsupportedError, match=why):
         run(pipe, TINY[family], rival, steps=STEPS)
     assert trace(pipe) == before
+
+
+@pytest.mark.parametrize("rival", [FirstBlockCache(), PyramidAttentionBroadcast()], ids=named)
+def test_a_network_without_known_blocks_is_refused(rival: Any) -> None:
+    pipe = LinearPipe(LinearTransformer(0.1, 0.2), euler())
+    with pytest.raises(UnsupportedError, match="LinearTransformer"), rival.applied(pipe):
+        pass
+    register_family(LINEAR)
+    try:
+        with pytest.raises(UnsupportedError, match="names no blocks"), rival.applied(pipe):
+            pass
+    finally:
+        unregister_family(LINEAR)
 
 
 def test_without_guidance_there_are_no_rows_to_leave_out() -> None:
