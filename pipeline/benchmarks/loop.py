@@ -59,16 +59,21 @@ class Pass:
         seconds: Wall time of the pipeline's call, the device's queue emptied before and after.
         decisions: Per row, one character a step: C computed, R reused.
         latents: What the call returned, one item per row.
+        work: Per row the evaluations that the run amounts to, in steps, where a step that is
+            reused is not free (a first block that always runs, say); None where it is.
     """
 
     seconds: float
     decisions: list[str]
     latents: torch.Tensor
+    work: list[float] | None = None
 
     @property
-    def nfe(self) -> list[int]:
+    def nfe(self) -> list[float]:
         """Network evaluations of each row, in steps."""
-        return [decisions.count("C") for decisions in self.decisions]
+        if self.work is not None:
+            return self.work
+        return [float(decisions.count("C")) for decisions in self.decisions]
 
 
 @dataclass(frozen=True)

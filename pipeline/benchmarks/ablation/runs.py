@@ -49,12 +49,12 @@ class Outcome:
     """
 
     variant: Variant
-    nfe: list[int] = field(default_factory=list)
+    nfe: list[float] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
 
     def add(
-        self, nfe: Sequence[int], clips: Sequence[torch.Tensor], uncached: Sequence[torch.Tensor]
+        self, nfe: Sequence[float], clips: Sequence[torch.Tensor], uncached: Sequence[torch.Tensor]
     ) -> None:
         """Count the clips of one batch."""
         self.nfe += nfe

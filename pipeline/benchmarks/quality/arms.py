@@ -75,11 +75,24 @@ def _rival(class_name: str) -> Any:
         raise UnsupportedError(f"sencache.rivals has no {class_name}") from None
 
 
+def _fitted(class_name: str, *variants: dict[str, Any]) -> Maker:
+    """A method with numbers of its own, taken from the calibration runs."""
+    return lambda setup: [
+        _rival(class_name).fitted(setup.pipe, setup.run_calibration, **settings)
+        for settings in variants or ({},)
+    ]
+
+
 RIVALS: dict[str, Maker] = {
     PAPER: _paper,
     "uniform": _plain("UniformSkipping"),
     "first-then-every": _plain("FirstThenEvery"),
     "uniform-taylor": _plain("UniformTaylor"),
+    "teacache": _fitted("TeaCache"),
+    "magcache": _fitted("MagCache", *({"max_skip": k} for k in (2, 4, 6))),
+    "easycache": _plain("EasyCache"),
+    "first-block-cache": _plain("FirstBlockCache"),
+    "seacache": _plain("SeaCache"),
     "uniform-taylor-2": _plain("UniformTaylor", taylor_order=2),
     "planned": _planned(),
     "planned-quadratic": _planned(order=2),

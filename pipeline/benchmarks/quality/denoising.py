@@ -14,7 +14,7 @@ from pipeline.benchmarks.quality.splits import ClipSpec
 from pipeline.benchmarks.sampling import Bench
 from pipeline.models.sampler import make_scheduler
 from pipeline.request import SampleRequest
-from sencache.rivals import Rival
+from sencache.rivals import Rival, nfe_of
 
 CONVERGED = "converged"
 """Name of the sampler of converged runs, where a sampler's name is asked for."""
@@ -67,8 +67,8 @@ class Batch:
             return loop.run(Arm("uncached"))
         with run.rival.applied(pipe) as decisions:
             done = loop.run(Arm(run.rival.name))
-            made = decisions()
-        return dataclasses.replace(done, decisions=made)
+            made, work = decisions(), nfe_of(decisions)
+        return dataclasses.replace(done, decisions=made, work=work)
 
     def decode(self, latents: torch.Tensor) -> list[torch.Tensor]:
         """Frames of latents, per clip of shape [frames, 3, height, width] in 0..1.

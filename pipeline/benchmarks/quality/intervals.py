@@ -63,6 +63,6 @@ def worst_decile(values: Sequence[float]) -> float:
     return sum(worst) / len(worst)
 
 
-def percentile_95(values: Sequence[int]) -> int:
+def percentile_95(values: Sequence[float]) -> float:
     """The smallest value that at least 95 % of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(0.95 * len(values)) - 1)]

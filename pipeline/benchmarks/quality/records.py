@@ -33,7 +33,7 @@ class Record:
     """
 
     point: Point
-    nfe: list[int] = field(default_factory=list)
+    nfe: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     control_seconds: list[float] = field(default_factory=list)
     distances: dict[str, dict[str, list[float]]] = field(default_factory=dict)
