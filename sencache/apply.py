@@ -133,8 +133,6 @@ def apply_sencache(
     hooks = []
     for name, network in networks.items():
         stack = stacks.get(name)
-        if stack is not None:
-            stack.attach()
         reuse: Reuse = OutputReuse() if config.may_reuse else NoReuse()
         if stack is not None:
             reuse = ResidualReuse(stack)
@@ -142,7 +140,7 @@ def apply_sencache(
         if config.policy == "planned" and config.may_reuse:
             drift, unit = _planned_by(profile, scheduler)
             judge = PlanJudge(drift_planner(config, drift), schedule, unit)
-            reuse = MixReuse(config.order + 1)
+            reuse = MixReuse(config.order)
         else:
             judge = Judge(config, profile, schedule)
         hook = SenCacheHook(
@@ -155,11 +153,15 @@ def apply_sencache(
             log,
             functools.partial(guidance_of, target, config.guidance),
         )
+        hooks.append((network, hook))
+    # Nothing is put on before all of it is known to be right.
+    for stack in stacks.values():
+        stack.attach()
+    for network, hook in hooks:
         attach(network, hook, HOOK_NAME)
         # diffusers' enable_cache knows its own configs only. This private marker is what it would
         # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
         network.__dict__["_cache_config"] = config
-        hooks.append((network, hook))
     return SenCacheHandle(config, profile, tuple(hooks), log)
 
 

@@ -92,8 +92,10 @@ def calibrate(
     if clips is not None and not isinstance(clips, ClipLatents):
         clips = encode_clips(pipe, clips, networks[0].family)
     seeds = range(DEFAULT_CLIPS if clips is None else len(clips)) if seeds is None else seeds
-    _check(prompts, seeds, batch_size, clips)
     options = dict(call_kwargs or {})
+    _check(prompts, seeds, batch_size, clips)
+    if not 0 <= gain_clips <= len(seeds):
+        raise ValueError(f"gain_clips is {gain_clips}; it must be 0 to {len(seeds)}, the clips")
     facts = run_facts(pipe, networks, options, model, revision, clips)
     finished = Progress(
         journal, fingerprint(facts, networks, pipe, options, prompts, seeds, batch_size, clips)
@@ -107,7 +109,7 @@ def calibrate(
                 captions = [prompts[i % len(prompts)] for i in range(len(seeds))[here]]
                 latents = None if clips is None else clips.values[here]
                 on_step = functools.partial(_report_step, report, index, len(starts))
-                scale = facts["guidance_scale"]
+                scale = options.get("true_cfg_scale", facts["guidance_scale"])
                 batch = _measure(
                     pipe, networks, captions, seeds[here], latents, options, scale, on_step
                 )
@@ -116,7 +118,9 @@ def calibrate(
         drift = mean_drift(batches)
         if drift is not None and gain_clips:
             captions = [prompts[i % len(prompts)] for i in range(gain_clips)]
-            run = functools.partial(_sample, pipe, captions, list(seeds[:gain_clips]), options)
+            run = functools.partial(
+                _sample_all, pipe, captions, seeds[:gain_clips], options, batch_size
+            )
             modules = [(network.module, network.family) for network in networks]
             drift = replace(drift, gain=measure_gain(pipe, modules, drift, run, report))
     warn_of_rounding(batches)
@@ -162,9 +166,15 @@ def _measure(
         lambda done: on_step(done, len(pipe.scheduler.timesteps)),
         None if latents is None else NoisedClips(pipe, latents, seeds),
         # Given clips are no run of the sampler: their outputs do not drift as its own do.
-        OutputRecorder(guidance_scale) if latents is None else None,
+        OutputRecorder() if latents is None else None,
     )
-    hooks = {network.component: CalibrationHook(network.family, watch) for network in networks}
+    scales = {"transformer_2": options.get("guidance_scale_2", guidance_scale)}
+    hooks = {
+        network.component: CalibrationHook(
+            network.family, watch, scales.get(network.component, guidance_scale)
+        )
+        for network in networks
+    }
     with ExitStack() as attached:
         for network in networks:
             attach(network.module, hooks[network.component], HOOK_NAME)
@@ -193,6 +203,19 @@ def _sample(
     )
     latents: torch.Tensor = result if isinstance(result, torch.Tensor) else result[0]
     return latents
+
+
+def _sample_all(
+    pipe: Any,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    batch_size: int,
+) -> torch.Tensor:
+    """Final latents of several pipeline calls, one clip per seed."""
+    starts = range(0, len(seeds), batch_size)
+    parts = [slice(start, start + batch_size) for start in starts]
+    return torch.cat([_sample(pipe, captions[part], seeds[part], options) for part in parts])
 
 
 def _report_step(

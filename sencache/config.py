@@ -112,6 +112,11 @@ class SenCacheConfig:
         _require_number("strict_fraction", self.strict_fraction, 0.0, 1.0, "a number from 0 to 1")
         _require_count("max_reuse", self.max_reuse, 'policy="none" or epsilon=0 turn reuse off')
         _require_count("final_computed", self.final_computed, "0 forces no step", least=0)
+        if self.policy == "planned" and self.reuse == "residual":
+            raise ValueError(
+                "SenCacheConfig.reuse is 'residual' under policy='planned'; plans forecast the "
+                "network's output, so it must be 'output' or None"
+            )
         buckets = self.row_buckets
         if not isinstance(buckets, tuple) or list(buckets) != sorted(set(buckets)):
             raise ValueError(

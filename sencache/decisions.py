@@ -52,7 +52,13 @@ class Restart:
 
 
 class AnyJudge(Protocol):
-    """Decides what to do with calls, one way or another; see :class:`Judge`."""
+    """Decides what to do with calls, one way or another; see :class:`~sencache.judging.Judge`.
+
+    Attributes:
+        num_train_timesteps: What timesteps are divided by to get tau.
+    """
+
+    num_train_timesteps: int
 
     def prepare(self, call: Call, moment: Moment) -> None:
         """Get ready for the rows of a call."""

@@ -123,8 +123,8 @@ class OutputDrift:
     def at(self, tau: Sequence[float]) -> OutputDrift:
         """The drift of a run with other steps, without measuring anew.
 
-        Between measured times the output is taken to move on a straight line, so that D stays the
-        distance matrix of real vectors; beyond them it stands still.
+        Between measured times the output is taken to move on a straight line, and beyond them to go
+        on along the last one, so that D stays the distance matrix of real vectors.
 
         Args:
             tau: Times of the other run, falling.
@@ -134,11 +134,13 @@ class OutputDrift:
         """
         if tuple(tau) == self.tau:
             return self
-        known = np.array(self.tau[::-1])
+        wanted = np.asarray(tau, dtype=np.float64)
+        if (np.diff(wanted) >= 0).any():
+            raise ProfileError("the times of the run do not fall from step to step: no plan for it")
+        known = np.array(self.tau)
         # Each new output as a weighted sum of measured ones: shape [new, T].
-        place = np.interp(np.asarray(tau, dtype=np.float64), known, np.arange(self.steps)[::-1])
-        left = np.clip(np.floor(place).astype(int), 0, self.steps - 2)
-        share = place - left
+        left = np.clip(np.searchsorted(-known, -wanted, side="right") - 1, 0, self.steps - 2)
+        share = (known[left] - wanted) / (known[left] - known[left + 1])
         mix = np.zeros((len(tau), self.steps))
         mix[np.arange(len(tau)), left] = 1 - share
         mix[np.arange(len(tau)), left + 1] += share
@@ -148,7 +150,7 @@ class OutputDrift:
         np.fill_diagonal(distances, 0.0)
         return OutputDrift(
             tuple(float(t) for t in tau),
-            tuple(float(g) for g in mix @ np.array(self.gain)),
+            tuple(np.interp(-wanted, -known, self.gain).tolist()),
             tuple(tuple(float(d) for d in row) for row in distances),
         )
 

@@ -13,6 +13,7 @@ from sencache.config import SenCacheConfig
 from sencache.families import Family
 from sencache.hook import SenCacheHook
 from sencache.mixing import MixReuse
+from sencache.pipes import boundary_of
 from sencache.planning import PlanJudge, Planner
 from sencache.schedule import Schedule
 from sencache.stats import RunLog
@@ -25,7 +26,7 @@ def following(
     pipe: Any,
     networks: Sequence[tuple[torch.nn.Module, Family]],
     planner: Planner,
-    anchors: int,
+    order: int,
 ) -> Iterator[RunLog]:
     """Let a pipeline's runs follow a plan, and take everything off again.
 
@@ -33,12 +34,12 @@ def following(
         pipe: The pipeline, without a cache.
         networks: Its networks and their families.
         planner: Makes the plan of a run.
-        anchors: Most outputs that a mix of the plan is made from, besides a step's own.
+        order: Outputs before the last one that the plan's mixes are made from.
 
     Yields:
         What happened, per sample.
     """
-    schedule, log = Schedule(lambda: pipe.scheduler), RunLog()
+    schedule, log = Schedule(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
     unit = int(pipe.scheduler.config["num_train_timesteps"])
     with ExitStack() as attached:
         for network, family in networks:
@@ -47,7 +48,7 @@ def following(
                 "",
                 family,
                 PlanJudge(planner, schedule, unit),
-                MixReuse(anchors),
+                MixReuse(order),
                 schedule,
                 log,
                 lambda: None,

@@ -17,6 +17,7 @@ from sencache.drift import OutputDrift
 from sencache.families import Family
 from sencache.following import following
 from sencache.forecast import combined_error
+from sencache.pipes import boundary_of
 from sencache.plan import Plan
 from sencache.planning import Planner
 from sencache.schedule import Schedule
@@ -52,19 +53,28 @@ def measure_gain(
         ValueError: The run is too short, or of a sampler without :meth:`Schedule.moves`.
     """
     steps = drift.steps
-    places = np.unique(np.linspace(0, steps - HELD - 2, PLACES).round().astype(int))
+    if steps < HELD + 3:
+        raise ValueError(f"a run of {steps} steps is too short; {HELD + 3} steps or more will do")
+    schedule = Schedule(lambda: pipe.scheduler, boundary_of(pipe))
+    cuts = schedule.cuts(drift.tau)
+    places = [
+        int(place)
+        for place in np.unique(np.linspace(0, steps - HELD - 2, PLACES).round())
+        # An error is held within one network: the next one has nothing to hold yet.
+        if not any(place < cut <= place + HELD + 1 for cut in cuts)
+    ]
     clean = run().double()
-    moves = np.array(Schedule(lambda: pipe.scheduler).moves())
+    moves = np.array(schedule.moves())
     progress(1, len(places) + 1)
     centres, gains = [], []
-    for index, place in enumerate(places.tolist()):
+    for index, place in enumerate(places):
         held = range(place + 1, place + 1 + HELD)
-        with following(pipe, networks, _holding(held), anchors=1):
+        with following(pipe, networks, _holding(held), order=0):
             moved = run().double()
         progress(index + 2, len(places) + 1)
         end = (moved - clean).square().mean().sqrt().item()
         made = combined_error(drift.matrix(), held, [place], np.ones((HELD, 1)), moves[list(held)])
-        if made > 0.0:
+        if made > 0.0 and end > 0.0:
             centres.append(place + (1 + HELD) / 2)
             gains.append(end / made)
     if not gains:

@@ -15,7 +15,7 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.calls import Call, CallReader
 from sencache.config import SenCacheConfig
-from sencache.decisions import AnyJudge, Decision, Restart
+from sencache.decisions import AnyJudge, Restart, unnamed_branches
 from sencache.families import Family
 from sencache.pairing import is_paired
 from sencache.reuse import Reuse, Work
@@ -60,6 +60,7 @@ class SenCacheHook(ModelHook):
         self._judge, self._guidance = judge, guidance
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
+        self._unnamed: tuple[object, torch.Tensor, torch.Tensor] | None = None
 
     @torch.compiler.disable
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -74,7 +75,7 @@ class SenCacheHook(ModelHook):
             return self._answer(self._read(args, kwargs), args, kwargs)
         except BaseException:
             # The run is over. What it left must not be taken for the next run's first steps.
-            self._trajectory = None
+            self._trajectory = self._unnamed = None
             raise
 
     def _answer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -85,7 +86,9 @@ class SenCacheHook(ModelHook):
         if isinstance(decision, Restart):
             moment = self._moment(call, afresh=True)
             trajectory = self._begin(call, moment, decision.missed)
-            decision = Decision([True] * call.rows, {})
+            decision = self._judge.decide(call, moment, trajectory)
+            if isinstance(decision, Restart):
+                raise RuntimeError("a run that has just begun was taken for another one")
         before = trajectory.held.get(moment.context)
         work = Work(
             trajectory.step,
@@ -111,7 +114,7 @@ class SenCacheHook(ModelHook):
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the trajectory's tensors; its statistics stay until the next one begins."""
-        self._trajectory = None
+        self._trajectory = self._unnamed = None
         self._log.end()
         self.state_manager.reset()
         return module
@@ -119,9 +122,10 @@ class SenCacheHook(ModelHook):
     def _moment(self, call: Call, *, afresh: bool = False) -> Moment:
         context = self.state_manager._context
         num_steps = self._schedule.num_steps() or self._config.num_inference_steps
-        step = self._schedule.step()
+        step, run = self._schedule.step(), self._schedule.run()
         if context is None:
-            return Moment(None, step, num_steps, ("cond",))
+            self._refuse_repeated(call, run)
+            return Moment(None, step, num_steps, ("cond",), run=run)
         possible, guidance = self._family.branches(context.name), self._guidance()
         sure = len(possible) == 1 or guidance is not None
         if len(possible) > 1:
@@ -134,7 +138,19 @@ class SenCacheHook(ModelHook):
             context.num_inference_steps or num_steps,
             possible,
             sure,
+            run,
         )
+
+    def _refuse_repeated(self, call: Call, run: object | None) -> None:
+        """Raise ValueError where a call without a context is the same step's second."""
+        if run is None:
+            return  # the judge looks at times instead
+        before, self._unnamed = self._unnamed, None
+        if before is not None and before[0] is run:
+            _, latents, tau = before
+            if torch.equal(tau, call.tau(1)) and torch.equal(latents, call.latents):
+                raise ValueError(unnamed_branches())
+        self._unnamed = (run, call.latents.clone(), call.tau(1))
 
     def _seems_guided(self, call: Call, context: str, branches: int, afresh: bool) -> bool:
         """Whether a call seems to hold all branches: without guidance only cond is there."""
@@ -161,7 +177,7 @@ class SenCacheHook(ModelHook):
         stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
         for _ in range(missed):
             stats.record([True] * samples)
-        self._log.begin(id(self), stats)
+        self._log.begin(id(self), stats, moment.run)
         self._trajectory = Trajectory(
             samples,
             latents.shape[1:],
@@ -169,6 +185,15 @@ class SenCacheHook(ModelHook):
             latents.device,
             stats,
             num_steps=moment.num_steps,
-            step=moment.step or missed,
+            step=self._first_step(call, moment) if moment.step is None else moment.step,
+            run=moment.run,
         )
+        self._trajectory.step = max(self._trajectory.step, missed)
         return self._trajectory
+
+    def _first_step(self, call: Call, moment: Moment) -> int:
+        """Step at which a run begins that does not tell; asks the device where there is a way."""
+        if moment.run is None or not self._config.may_reuse:
+            return 0
+        unit = self._judge.num_train_timesteps
+        return int(self._schedule.position(call.tau(unit)[:1], call, unit).item())

@@ -39,12 +39,12 @@ class Judge:
         self._profile = profile
         own = config.may_reuse and config.uncond_verdict == "own"
         self._deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
-        self._train_timesteps, self._calls_per_step = DEFAULT_TRAIN_TIMESTEPS, 1
+        self.num_train_timesteps, self._calls_per_step = DEFAULT_TRAIN_TIMESTEPS, 1
         if isinstance(profile, OfficialProfile):
-            self._train_timesteps = profile.num_train_timesteps
+            self.num_train_timesteps = profile.num_train_timesteps
             self._calls_per_step = OFFICIAL_SETTINGS[profile.family].calls_per_step
         elif profile is not None:
-            self._train_timesteps = profile.metadata.num_train_timesteps
+            self.num_train_timesteps = profile.metadata.num_train_timesteps
             for branch in self._deciding:
                 profile.curve(branch)  # said now, not in the first run
         self._policies: dict[Branch, SensitivityPolicy] = {}
@@ -145,7 +145,7 @@ class Judge:
         """
         if self._only_counts(moment) or not any(b in self._policies for b in moment.branches):
             return
-        tau = call.tau(self._train_timesteps)
+        tau = call.tau(self.num_train_timesteps)
         for branch in moment.branches:
             if branch not in self._policies:
                 continue
@@ -188,7 +188,7 @@ class Judge:
         The facts, shape [6, rows]: S; the row computes; time went on as in one run; the branches
         see the same latents; the call is another than the last; its end is known.
         """
-        tau = call.tau(self._train_timesteps)
+        tau = call.tau(self.num_train_timesteps)
         verdicts: dict[Branch, Verdict] = {}
         facts: list[torch.Tensor] = []
         for branch in judged:
@@ -216,10 +216,10 @@ class Judge:
         """Threshold of a branch's rows, and whether the end of their run is known."""
         if moment.step is not None:
             return threshold, torch.ones_like(tau, dtype=torch.bool)
-        whole = self._schedule.starts_at_top(track.start_tau, call, self._train_timesteps)
+        whole = self._schedule.starts_at_top(track.start_tau, call, self.num_train_timesteps)
         if not self._schedule.known or moment.num_steps is None:
             return torch.where(whole, threshold, 0.0), whole
-        position = self._schedule.position(tau, call, self._train_timesteps)
+        position = self._schedule.position(tau, call, self.num_train_timesteps)
         within = self._policies["cond"].thresholds(position, moment.num_steps)
         return torch.where(whole, threshold, within), torch.ones_like(whole)
 

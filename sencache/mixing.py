@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,13 +20,13 @@ class MixReuse:
     Sums are in float32 and come back in the dtype of the network.
     """
 
-    def __init__(self, anchors: int) -> None:
+    def __init__(self, order: int) -> None:
         """Keep outputs.
 
         Args:
-            anchors: Most earlier outputs that a forecast is made from, the last one included.
+            order: Outputs before the last one that a forecast is made from.
         """
-        self._anchors = anchors
+        self._order = order
 
     def evaluate(
         self,
@@ -47,10 +48,11 @@ class MixReuse:
             if work.measured:
                 change = row_rms(output.float() - _mixed(work.check, held).float())
             earlier = {**held.earlier, held.step: held.output}
-            for step in sorted(earlier)[: -self._anchors]:
-                del earlier[step]
         held = Held(output, earlier=earlier, step=work.step, change=change)
-        return answer if work.mix is None else call.answer(_mixed(work.mix, held)), held
+        if work.mix is not None:
+            answer = call.answer(_mixed(work.mix, held))
+        kept = sorted(earlier)[len(earlier) - self._order :] if self._order else []
+        return answer, replace(held, earlier={step: earlier[step] for step in kept})
 
     def release(self) -> None:
         """Nothing was put on."""

@@ -22,15 +22,30 @@ class OutputRecorder:
     480x832x81.
     """
 
-    def __init__(self, guidance_scale: float | None) -> None:
-        """Begin with nothing seen; `guidance_scale` is s, None where the pipeline has none."""
-        self._scale = 1.0 if guidance_scale is None else float(guidance_scale)
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
         self._waiting: dict[Branch, torch.Tensor] = {}
         self._steps: list[torch.Tensor] = []
         self._taus: list[float] = []
 
-    def saw(self, step: int, tau: float, branches: Sequence[Branch], output: torch.Tensor) -> None:
-        """Take in the output of a call, one block of rows per branch."""
+    def saw(
+        self,
+        step: int,
+        tau: float,
+        branches: Sequence[Branch],
+        output: torch.Tensor,
+        guidance_scale: float | None,
+    ) -> None:
+        """Take in the output of a call, one block of rows per branch.
+
+        Args:
+            step: Index of the step.
+            tau: Its time.
+            branches: Branches in the call.
+            output: Of the network.
+            guidance_scale: s of this network; None where the pipeline has none.
+        """
+        scale = 1.0 if guidance_scale is None else float(guidance_scale)
         values = output.detach().to("cpu", torch.float32)
         if step >= len(self._steps):
             self._waiting = {}
@@ -39,7 +54,7 @@ class OutputRecorder:
         self._waiting |= zip(branches, values.chunk(len(branches)), strict=True)
         cond, uncond = self._waiting.get("cond"), self._waiting.get("uncond")
         if cond is not None:
-            guided = cond if uncond is None else uncond + self._scale * (cond - uncond)
+            guided = cond if uncond is None else uncond + scale * (cond - uncond)
             self._steps[-1] = guided.flatten(1)
 
     def taus(self) -> tuple[float, ...]:

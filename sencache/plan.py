@@ -15,6 +15,7 @@ over triples of steps: DPCache (all 2025-26).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +66,13 @@ class Plan:
 def computed_steps(budget: float, steps: int) -> int:
     """Whole number of computed steps that a budget, a share of the steps, allows; 2 at least."""
     return max(min(2, steps), min(steps, round(budget * steps)))
+
+
+def least_computed(steps: int, cuts: Sequence[int] = ()) -> int:
+    """Fewest computed steps that a plan can have: no gap may be longer than :data:`MAX_GAP`."""
+    ends = [0, *cuts, steps - 1]
+    gaps = [after - before - 1 for before, after in itertools.pairwise(ends)]
+    return len(ends) + sum(gap // (MAX_GAP + 1) for gap in gaps)
 
 
 def make_plan(

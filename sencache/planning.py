@@ -17,7 +17,7 @@ from sencache.config import SenCacheConfig
 from sencache.decisions import Decision, Restart
 from sencache.drift import OutputDrift
 from sencache.measurement import Branch
-from sencache.plan import Plan, computed_steps, make_plan
+from sencache.plan import Plan, computed_steps, least_computed, make_plan
 from sencache.schedule import Schedule
 from sencache.trajectory import Moment, Trajectory
 
@@ -39,7 +39,7 @@ def drift_planner(config: SenCacheConfig, drift: OutputDrift) -> Planner:
         return _planned(
             drift.at(times),
             moves,
-            max(computed_steps(config.budget, steps), 2 + len(cuts)),
+            max(computed_steps(config.budget, steps), least_computed(steps, cuts)),
             order=config.order,
             repair=config.repair,
             cuts=cuts,
@@ -60,7 +60,7 @@ class PlanJudge:
             num_train_timesteps: What timesteps are divided by to get tau.
         """
         self._plan, self._schedule = planner, schedule
-        self._train_timesteps = num_train_timesteps
+        self.num_train_timesteps = num_train_timesteps
 
     def prepare(self, call: Call, moment: Moment) -> None:
         """Nothing depends on the rows."""
@@ -72,7 +72,8 @@ class PlanJudge:
             ValueError: Guidance branches are not told apart, or there is no plan for the run.
         """
         first = moment.context not in trajectory.held
-        if not first and moment.step is None and self._goes_back(call, trajectory):
+        tells = moment.step is not None or moment.run is not None
+        if not first and not tells and self._goes_back(call, trajectory):
             return Restart()
         if trajectory.plan is None:
             self._begin(call, moment, trajectory)
@@ -83,9 +84,10 @@ class PlanJudge:
             raise ValueError(
                 f"the run was planned for {plan.steps} steps but has come to step {step + 1}"
             )
-        computes = step in plan.computed or first  # guidance may come on in the middle of a run
+        # Guidance may come on in the middle of a run, or come back after it was off.
+        computes = step in plan.computed or first or self._is_stale(moment, trajectory, plan)
         # What was computed by chance cannot be mended: its anchors are not those of the plan.
-        mix = None if first else plan.mixes.get(step)
+        mix = plan.mixes.get(step) if not first and computes == (step in plan.computed) else None
         check, expected = plan.checks.get(step, (None, math.nan))
         scores: dict[Branch, torch.Tensor] = {}
         if "cond" in moment.branches and not first and step in plan.computed:
@@ -101,30 +103,29 @@ class PlanJudge:
         change: torch.Tensor | None,
     ) -> None:
         """Keep the time, where nothing else tells this run from the next."""
-        if moment.step is None:
-            trajectory.seen_tau = call.tau(self._train_timesteps)
+        if moment.step is None and moment.run is None:
+            trajectory.seen_tau = call.tau(self.num_train_timesteps)
 
     def _begin(self, call: Call, moment: Moment, trajectory: Trajectory) -> None:
         """Plan the run that a trajectory begins, from the step that it begins at."""
-        times = self._schedule.times(call, self._train_timesteps)
+        times = self._schedule.times(call, self.num_train_timesteps)
         moves = self._schedule.moves()
         cuts = self._schedule.cuts(times)
-        start = moment.step
-        if start is None:
-            tau = call.tau(self._train_timesteps)[:1]
-            start = int(self._schedule.position(tau, call, self._train_timesteps).item())
-        trajectory.step = start
+        start = trajectory.step
         if start and start not in cuts:  # image or video to video: the schedule's end is the run
             trajectory.plan = self._plan(times[start:], moves[start:], ()).after(start)
         else:
             trajectory.plan = self._plan(times, moves, cuts)
 
-    def _goes_back(self, call: Call, trajectory: Trajectory) -> bool:
-        """Whether time rose, so that the call is of another run; waits for the device.
+    @staticmethod
+    def _is_stale(moment: Moment, trajectory: Trajectory, plan: Plan) -> bool:
+        """Whether what a context holds is older than the plan's last computed step."""
+        held = trajectory.held[moment.context]
+        before = [step for step in plan.computed if step < trajectory.step]
+        return bool(before) and held.step < before[-1]
 
-        Raises:
-            ValueError: The call is the last one again, which is another branch of guidance.
-        """
+    def _goes_back(self, call: Call, trajectory: Trajectory) -> bool:
+        """Whether time rose, so that the call is of another run; waits for the device."""
         seen = trajectory.seen_tau
-        tau = call.tau(self._train_timesteps)
+        tau = call.tau(self.num_train_timesteps)
         return seen is not None and bool((tau > seen).any().item())

@@ -9,9 +9,7 @@ scheduler on numbers instead of latents, in which element j sees an output of 1 
 from __future__ import annotations
 
 import copy
-import functools
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,14 +17,9 @@ import torch
 TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """All that the response depends on; the scheduler itself is only what it is asked of."""
-
-    kind: type
-    config: str
-    timesteps: tuple[float, ...]
-    scheduler: Any = field(compare=False)
+_known: dict[tuple[Any, ...], tuple[float, ...]] = {}
+"""Responses by all that they depend on; numbers alone, so that no scheduler is kept alive."""
+MOST_KNOWN = 64
 
 
 def step_moves(scheduler: Any) -> tuple[float, ...]:
@@ -41,13 +34,27 @@ def step_moves(scheduler: Any) -> tuple[float, ...]:
         ValueError: The sampler is not linear in the outputs, or is random: there are no such sums.
     """
     config = json.dumps(dict(scheduler.config), sort_keys=True, default=str)
-    timesteps = tuple(scheduler.timesteps.tolist())
-    return _response(_Setting(type(scheduler), config, timesteps, scheduler))
+    sigmas = getattr(scheduler, "sigmas", None)
+    key = (
+        type(scheduler),
+        config,
+        tuple(scheduler.timesteps.tolist()),
+        tuple(sigmas.tolist()) if isinstance(sigmas, torch.Tensor) else None,
+    )
+    if key not in _known:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[key] = _response(copy.deepcopy(scheduler))
+    return _known[key]
 
 
-@functools.lru_cache(maxsize=32)
-def _response(setting: _Setting) -> tuple[float, ...]:
-    scheduler = copy.deepcopy(setting.scheduler)
+def _response(scheduler: Any) -> tuple[float, ...]:
+    """The response of a scheduler that may be used up."""
+    for name, value in list(vars(scheduler).items()):
+        if isinstance(value, torch.Tensor):
+            setattr(scheduler, name, value.cpu())
+    if hasattr(scheduler, "_begin_index"):
+        scheduler._begin_index = None
     timesteps = scheduler.timesteps
     steps = len(timesteps)
     if hasattr(scheduler, "_step_index"):

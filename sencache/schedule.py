@@ -42,6 +42,10 @@ class Schedule:
         timesteps = self._timesteps()
         return None if timesteps is None else len(timesteps)
 
+    def run(self) -> object | None:
+        """An object that is another one in every run; None if no scheduler is known."""
+        return self._timesteps()
+
     def step(self) -> int | None:
         """Index of the call's step in the schedule, as the scheduler counts; None if it does not.
 

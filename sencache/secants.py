@@ -130,8 +130,9 @@ class CalibrationHook(ModelHook):
 
     _is_stateful = True
 
-    def __init__(self, family: Family, watch: Watch) -> None:
+    def __init__(self, family: Family, watch: Watch, guidance_scale: float | None = None) -> None:
         super().__init__()
+        self._scale = guidance_scale
         self.state_manager = StateManager(BaseState)  # receives the cache context
         self.measured = 0  # steps, every branch counted by itself
         self._family, self._watch = family, watch
@@ -158,7 +159,7 @@ class CalibrationHook(ModelHook):
             output = self.fn_ref.original_forward(**call.arguments)
         if self._watch.outputs is not None:
             tau = call.tau(self._watch.num_train_timesteps).max().item()
-            self._watch.outputs.saw(self._watch.step, tau, branches, output[0])
+            self._watch.outputs.saw(self._watch.step, tau, branches, output[0], self._scale)
         self._watch.evaluations += call.rows
         self._watch.dtype = dtype_name(call.latents.dtype)
         if name in self._before and self._before[name][0].rows == call.rows:

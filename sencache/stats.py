@@ -136,19 +136,21 @@ class RunLog:
     """The recorders of the networks that take part in one call of a pipeline.
 
     Wan 2.2 has two networks that follow one another: what happened to a sample is what happened
-    in both. A network that begins once more, with another batch or after the end of a call
-    begins another run.
+    in both. A network that begins once more, with another batch, in another run of the scheduler or
+    after the end of a call begins another run.
     """
 
     def __init__(self) -> None:
         self._recorders: dict[int, StatsRecorder] = {}
         self._ended = False
+        self._run: object | None = None
 
-    def begin(self, network: int, recorder: StatsRecorder) -> None:
-        """Take in the recorder of a network that starts a trajectory."""
+    def begin(self, network: int, recorder: StatsRecorder, run: object | None = None) -> None:
+        """Take in the recorder of a network that starts a trajectory, in a run if that is known."""
         rows = {recorder.rows} | {known.rows for known in self._recorders.values()}
-        if self._ended or network in self._recorders or len(rows) > 1:
-            self._recorders, self._ended = {}, False
+        other = run is not self._run or network in self._recorders or len(rows) > 1
+        if self._ended or other:
+            self._recorders, self._ended, self._run = {}, False, run
         self._recorders[network] = recorder
 
     def end(self) -> None:

@@ -24,6 +24,8 @@ class Moment:
         num_steps: Steps of the run; published, else the scheduler's, else configured, else None.
         branches: Guidance branches in the call, in row order.
         sure: Whether the branches are told rather than guessed from the latents.
+        run: What is another object in every run: the timesteps that the scheduler set; None if
+            unknown.
     """
 
     context: str | None
@@ -31,6 +33,7 @@ class Moment:
     num_steps: int | None
     branches: tuple[Branch, ...]
     sure: bool = True
+    run: object | None = None
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Trajectory:
         cond_computed_at: The same for the samples of the cond branch.
         plan: Of the run, under a planned policy.
         seen_tau: tau of the latest step, where only that tells one run from the next.
+        run: Of the moment it began at.
     """
 
     samples: int
@@ -91,6 +95,7 @@ class Trajectory:
     cond_computed_at: list[int] = field(default_factory=list)
     plan: Plan | None = None
     seen_tau: torch.Tensor | None = None
+    run: object | None = None
 
     def __post_init__(self) -> None:
         self.cond_computed_at = [-1] * self.samples
@@ -112,7 +117,7 @@ class Trajectory:
         was broken off. Where the pipeline does not tell, a context that comes again begins the
         next step.
         """
-        if moment.num_steps != self.num_steps:
+        if moment.num_steps != self.num_steps or moment.run is not self.run:
             return None
         again = moment.context in self.done
         if moment.step is None:

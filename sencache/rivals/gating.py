@@ -95,7 +95,9 @@ class Gate:
         make_rule: Callable[[], Rule],
         reuse: Reuse,
         deciding: Deciding,
+        num_train_timesteps: int,
     ) -> None:
+        self.num_train_timesteps = num_train_timesteps
         self.branches = 1
         self.forward: Forward | None = None
         self._network, self._make_rule, self._reuse = network, make_rule, reuse
@@ -211,7 +213,8 @@ def gated(
                 reuse = make_reuse(network, family)
             except ValueError as error:
                 raise UnsupportedError(str(error)) from error
-            gate = Gate(name, make_rule, reuse, deciding)
+            unit = int(pipe.scheduler.config["num_train_timesteps"])
+            gate = Gate(name, make_rule, reuse, deciding, unit)
             attached.callback(gate.release)
             hook = SenCacheHook(
                 SenCacheConfig(policy="planned"),  # only says that steps may be reused

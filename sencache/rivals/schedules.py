@@ -59,7 +59,7 @@ class _Fixed(Scheduled):
     def applied(self, pipe: Any) -> Iterator[Decisions]:
         """See :class:`Rival`."""
         networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
-        with following(pipe, networks, self._plan, self.order + 1) as log:
+        with following(pipe, networks, self._plan, self.order) as log:
             yield lambda: [sample.decisions for sample in log.samples()]
 
     def _plan(
