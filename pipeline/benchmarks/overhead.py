@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HELP = "cost of the cache over the denoising loop, and wall ratio against the ideal"
 EPSILONS = (0.1, 0.2, 0.4)
+BUDGETS = (0.5, 0.34, 0.26)
 CAPS = (1, 2, 3)
 """Most reuses in a row of the arms with random weights."""
 
@@ -101,6 +102,11 @@ def cached_arms(profile: SensitivityProfile, max_reuse: int) -> list[Arm]:
                 profile,
             )
             for epsilon in EPSILONS
+        ),
+        *(
+            Arm(f"planned {budget:g}", SenCacheConfig(policy="planned", budget=budget), profile)
+            for budget in BUDGETS
+            if profile.drift is not None
         ),
     ]
 
