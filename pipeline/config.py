@@ -91,9 +91,13 @@ class SamplingConfig(_Part):
 class CacheConfig(_Part):
     """Which sampler steps reuse an earlier network output."""
 
-    policy: Literal["none", "paper"] = Field(
-        default="paper", description="none computes every step"
+    policy: Literal["none", "paper", "planned"] = Field(
+        default="paper", description="none: no cache; planned: exact budget"
     )
+    budget: float = Field(
+        default=0.34, gt=0, le=1, description="planned: share of the steps that are computed"
+    )
+    correct: bool = Field(default=False, description="paper: learn from each clip's own changes")
     epsilon: float = Field(default=0.1, ge=0, description="largest predicted change that is reused")
     max_reuse: int = Field(default=3, ge=1, description="most reuses in a row")
     strict_epsilon: float = Field(default=0.01, ge=0, description="threshold of the first steps")

@@ -117,6 +117,11 @@ def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfil
     try:
         profile = SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=where)
         _check_profile(profile, model)
+        if config.policy == "planned" and profile.drift is None:
+            raise UserError(
+                f"cache.policy planned needs a profile with the drift of the output, and {where} "
+                "was measured without: measure it anew with jobs/calibrate.py"
+            )
     except ValueError as error:  # ProfileError, or bytes that are no text
         raise UserError(f"--cache.profile {where}: {error}") from error
     return profile
@@ -146,6 +151,8 @@ def _cache_config(config: CacheConfig) -> SenCacheConfig:
 
     return SenCacheConfig(
         policy=config.policy,
+        budget=config.budget,
+        correct=config.correct,
         epsilon=config.epsilon,
         max_reuse=config.max_reuse,
         strict_epsilon=config.strict_epsilon,

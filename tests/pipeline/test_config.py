@@ -157,7 +157,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         (
             [*NEEDED, "--cache.policy", "teacache"],
-            "--cache.policy should be 'none' or 'paper', not 'teacache'",
+            "--cache.policy should be 'none', 'paper' or 'planned', not 'teacache'",
         ),
         (
             [*NEEDED, "--cache.epsilon", "nan"],
@@ -205,8 +205,8 @@ def test_mistakes_on_the_command_line(argv: list[str], line: str) -> None:
         ("dry_run: maybe\n", "FILE: dry_run should be true or false, not 'maybe'"),
         (
             "cache: none\n",
-            "FILE: cache should hold settings below it (policy, epsilon, max_reuse, "
-            "strict_epsilon, strict_fraction, profile), not 'none'",
+            "FILE: cache should hold settings below it (policy, budget, correct, epsilon, "
+            "max_reuse, strict_epsilon, strict_fraction, profile), not 'none'",
         ),
         (
             "sampling: {width: -1}\n",

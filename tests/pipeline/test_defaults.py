@@ -196,3 +196,27 @@ def test_the_factory_is_small_and_needs_no_file(
 def test_a_split_model_is_refused_rather_than_run_whole() -> None:
     with pytest.raises(UserError, match=r"--parallel\.degree 2"):
         request_defaults(config(parallel={"degree": 2}), resolve_model(WAN))
+
+
+def test_a_budget_makes_a_planned_cache_of_the_shipped_profile() -> None:
+    planned = config(cache={"policy": "planned", "budget": 0.4})
+    model = resolve_model("demo", "")
+    spec = request_defaults(planned, model).template.cache
+    assert spec.policy == "planned"
+    assert '"budget":0.4' in spec.params
+    shipped = load_profile(planned.cache, model)
+    assert shipped is not None
+    assert spec.profile == shipped.hash
+    other = config(cache={"policy": "planned", "budget": 0.5})
+    assert request_defaults(other, model).template.cache != spec
+
+
+def test_a_plan_without_a_drift_is_refused_before_the_run(tmp_path: Path) -> None:
+    model = resolve_model("demo", "")
+    shipped = load_profile(config().cache, model)
+    assert shipped is not None
+    path = tmp_path / "old.json"
+    dataclasses.replace(shipped, drift=None).save(path)
+    old = config(cache={"policy": "planned", "profile": str(path)})
+    with pytest.raises(UserError, match=r"drift of the output.*jobs/calibrate\.py"):
+        request_defaults(old, model)
