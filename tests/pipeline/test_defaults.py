@@ -213,7 +213,7 @@ def test_a_budget_makes_a_planned_cache_of_the_shipped_profile() -> None:
 
 def test_a_plan_without_a_drift_is_refused_before_the_run(tmp_path: Path) -> None:
     model = resolve_model("demo", "")
-    shipped = load_profile(config().cache, model)
+    shipped = load_profile(config(cache={"policy": "paper"}).cache, model)
     assert shipped is not None
     path = tmp_path / "old.json"
     dataclasses.replace(shipped, drift=None).save(path)
