@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from sencache.gain import measure_gain
 from sencache.journal import Journal, Progress
 from sencache.measurement import ProfileError, ProfileMetadata, sampler_facts
 from sencache.outputs import OutputRecorder
-from sencache.profile import SensitivityProfile
+from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.provenance import Network, fingerprint, networks_of, run_facts
 from sencache.secants import Batch, CalibrationHook, Watch
 
@@ -86,7 +87,8 @@ def calibrate(
             is of another calibration.
 
     Warns:
-        ProfileWarning: Somewhere the output changes by less than the network's dtype resolves.
+        ProfileWarning: Somewhere the output changes by less than the network's dtype resolves; or
+            the gain cannot be measured, in a run that is too short or under a random sampler.
     """
     networks = networks_of(pipe, components, family)
     if clips is not None and not isinstance(clips, ClipLatents):
@@ -122,7 +124,10 @@ def calibrate(
                 _sample_all, pipe, captions, seeds[:gain_clips], options, batch_size
             )
             modules = [(network.module, network.family) for network in networks]
-            drift = replace(drift, gain=measure_gain(pipe, modules, drift, run, report))
+            try:
+                drift = replace(drift, gain=measure_gain(pipe, modules, drift, run, report))
+            except ValueError as error:  # the rest of the profile is measured, and good without
+                warnings.warn(f"gain is left at 1: {error}", ProfileWarning, stacklevel=2)
     warn_of_rounding(batches)
     metadata = ProfileMetadata(
         **facts,

@@ -63,8 +63,8 @@ def measure_gain(
         # An error is held within one network: the next one has nothing to hold yet.
         if not any(place < cut <= place + HELD + 1 for cut in cuts)
     ]
-    clean = run().double()
     moves = np.array(schedule.moves())
+    clean = run().double()
     progress(1, len(places) + 1)
     centres, gains = [], []
     for index, place in enumerate(places):

@@ -10,6 +10,7 @@ import torch
 
 from sencache import (
     ProfileError,
+    ProfileWarning,
     SenCacheConfig,
     SensitivityProfile,
     apply_sencache,
@@ -252,3 +253,18 @@ def test_the_gain_is_measured_on_request() -> None:
     assert again == profile
     other = dataclasses.replace(profile.drift, gain=(1.0,) * STEPS)
     assert dataclasses.replace(profile, drift=other).hash != profile.hash
+
+
+def test_a_run_too_short_for_its_gain_still_makes_a_profile() -> None:
+    with pytest.warns(ProfileWarning, match="gain is left at 1: a run of 4 steps is too short"):
+        profile = calibrate(
+            Embedded(tiny_pipe()),
+            ["1"],
+            model="tiny",
+            seeds=[1],
+            call_kwargs=OPTIONS | {"num_inference_steps": 4},
+            gain_clips=1,
+            progress=False,
+        )
+    assert profile.drift is not None
+    assert profile.drift.gain == (1.0,) * 4
