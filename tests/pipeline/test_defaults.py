@@ -220,3 +220,31 @@ def test_a_plan_without_a_drift_is_refused_before_the_run(tmp_path: Path) -> Non
     old = config(cache={"policy": "planned", "profile": str(path)})
     with pytest.raises(UserError, match=r"drift of the output.*jobs/calibrate\.py"):
         request_defaults(old, model)
+
+
+PAPER = (
+    '"epsilon":0.1,"max_reuse":3,"strict_epsilon":0.01,"strict_fraction":0.2,'
+    '"uncond_verdict":"follow"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("cache", "policy", "params"),
+    [
+        ({"policy": "none"}, "none", "{}"),
+        ({"policy": "none", "epsilon": 0.3, "correct": True}, "none", "{}"),
+        ({"epsilon": 0.0}, "none", "{}"),
+        ({}, "paper", "{" + PAPER),
+        ({"policy": "paper"}, "paper", "{" + PAPER),
+        ({"correct": True}, "paper", '{"correct":true,' + PAPER),
+        ({"policy": "planned"}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
+    ],
+)
+def test_settings_keep_the_identity_that_stored_samples_have(
+    cache: dict[str, Any], policy: str, params: str
+) -> None:
+    """Literal: another text would make a resumed run make every clip again."""
+    settings = config(cache=cache).cache
+    spec = cache_spec(settings, load_profile(settings, resolve_model("demo")))
+    assert (spec.policy, spec.params) == (policy, params)
+    assert bool(spec.profile) == (policy != "none")
