@@ -23,6 +23,11 @@ from sencache import (
     apply_sencache,
     remove_sencache,
 )
+from sencache.plan import computed_steps, least_computed
+from sencache.sampling import step_moves
+
+_TRIED_STEPS = 10
+"""Steps on which a sampler is tried: more than any sampler's memory."""
 
 
 def to_spec(config: SenCacheConfig, profile: SensitivityProfile | None) -> CacheSpec:
@@ -81,6 +86,32 @@ def cached(
         yield handle
     finally:
         remove_sencache(pipe)
+
+
+def planned_nfe(budget: float, steps: int) -> tuple[int, int]:
+    """Fewest and most steps that a planned run of so many steps computes.
+
+    They are the same but for very small budgets, where no plan has so few: how few it can have
+    then depends on whether and where the pipeline changes networks.
+    """
+    if steps < 3:  # nothing to plan
+        return steps, steps
+    computed = computed_steps(budget, steps)
+    least = [least_computed(steps, cuts) for cuts in ((), *((cut,) for cut in range(1, steps - 1)))]
+    return max(computed, least[0]), max(computed, *least)
+
+
+def check_plannable(scheduler: Any) -> None:
+    """Make sure that a plan can be made for a sampler.
+
+    Args:
+        scheduler: A diffusers scheduler; its timesteps are set anew.
+
+    Raises:
+        ValueError: It is random or not linear in the network's outputs.
+    """
+    scheduler.set_timesteps(_TRIED_STEPS)
+    step_moves(scheduler)
 
 
 def cache_struct(stats: SampleStats, steps: int) -> dict[str, Any]:

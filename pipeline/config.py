@@ -9,7 +9,7 @@ whether a model, file or bucket exists is found out by those who use it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -21,13 +21,15 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
+from pipeline.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle, without_displaced
+from pipeline.config_file import merge, read_yaml
 from pipeline.config_text import check_flags, help_text, parse_problem, validation_problem
 from pipeline.errors import UserError
 from pipeline.request import MAX_FPS, MAX_GUIDANCE, MAX_SEED, MAX_STEPS
-from pipeline.storage import locate
 
 
 def _auto(value: Any) -> Any:
@@ -89,24 +91,51 @@ class SamplingConfig(_Part):
 
 
 class CacheConfig(_Part):
-    """Which sampler steps reuse an earlier network output."""
+    """Which sampler steps the network is spared: a quality, or a budget, or an epsilon."""
 
+    quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
+        default="", description="the one knob: sets policy and budget"
+    )
     policy: Literal["none", "paper", "planned"] = Field(
         default="paper", description="none: no cache; planned: exact budget"
     )
-    budget: float = Field(
-        default=0.34, gt=0, le=1, description="planned: share of the steps that are computed"
+    budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=f"planned: share of the steps that are computed (default {DEFAULT_BUDGET})",
+    )
+    order: int = Field(
+        default=1,
+        ge=0,
+        le=3,
+        description="planned: forecasts hold 0, are linear 1, quadratic 2",
+    )
+    repair: bool = Field(default=True, description="make up for the forecasts of a plan")
+    epsilon: float | None = Field(
+        default=None,
+        ge=0,
+        description=f"paper: largest predicted change that is reused (default {DEFAULT_EPSILON})",
+    )
+    max_reuse: int = Field(default=3, ge=1, description="paper: most reuses in a row")
+    strict_epsilon: float = Field(
+        default=0.01, ge=0, description="paper: threshold of the first steps"
+    )
+    strict_fraction: float = Field(
+        default=0.2, ge=0, le=1, description="paper: share of steps that are first"
     )
     correct: bool = Field(default=False, description="paper: learn from each clip's own changes")
-    epsilon: float = Field(default=0.1, ge=0, description="largest predicted change that is reused")
-    max_reuse: int = Field(default=3, ge=1, description="most reuses in a row")
-    strict_epsilon: float = Field(default=0.01, ge=0, description="threshold of the first steps")
-    strict_fraction: float = Field(
-        default=0.2, ge=0, le=1, description="share of steps that are first"
+    uncond_verdict: Literal["follow", "own"] = Field(
+        default="follow", description="paper: unconditional branch"
     )
     profile: str = Field(
         default="", description="sensitivity profile file; empty: shipped with the model"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: Any) -> Any:
+        return settle(given) if isinstance(given, dict) else given
 
 
 class ParallelConfig(_Part):
@@ -169,6 +198,9 @@ class RunConfig(_Part):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+_SECTIONS = ("sampling", "cache", "parallel")
+
+
 class _Flags(BaseSettings, RunConfig):
     """The command line: every field, and the file that holds the others."""
 
@@ -203,54 +235,10 @@ def load_config(argv: Sequence[str]) -> RunConfig:
         raise UserError(parse_problem(str(error))) from None
     flags = dict(given)
     path = flags.pop("config", None)
-    file = {} if path is None else _read_yaml(path)
+    file = {} if path is None else read_yaml(path, _SECTIONS)
+    if isinstance(file.get("cache"), dict) and "cache" in flags:
+        file["cache"] = without_displaced(file["cache"], flags["cache"])
     try:
-        return RunConfig.model_validate(_merge(file, flags))
+        return RunConfig.model_validate(merge(file, flags))
     except ValidationError as error:
         raise UserError(validation_problem(error, RunConfig, flags, path or "")) from None
-
-
-def _merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(file)
-    for name, value in flags.items():
-        below = merged.get(name, {})
-        if not isinstance(value, dict):
-            merged[name] = value
-        elif isinstance(below, dict):  # else leave the file's mistake to be found
-            merged[name] = _merge(below, value)
-    return merged
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    if not path:
-        raise UserError("--config needs the name of a YAML file")
-    storage, name = locate(path)
-    try:
-        loaded = yaml.load(storage.read_bytes(name), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a YAML text file: {text}") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: should hold settings as `name: value`, one a line")
-    # A section whose lines are all commented out reads as null; it means "nothing set".
-    sections = {"sampling", "cache", "parallel"}
-    return {k: {} if v is None and k in sections else v for k, v in loaded.items()}

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from pipeline.cache_settings import CONFLICT
 from pipeline.errors import UserError
 
 HELP_WIDTH = 100
@@ -110,6 +111,11 @@ def validation_problem(
         return f"{flag(path)} is required{where}"
     if problem["type"] == "extra_forbidden":
         return f"{file}: there is no setting {'.'.join(path)}{_suggest(path, model)}"
+    if problem["type"] == CONFLICT:
+        names = [[*path, name] for name in problem["ctx"]["names"]]
+        by_flags = all(_given(name, flags) for name in names)
+        words = " and ".join(flag(name) if by_flags else ".".join(name) for name in names)
+        return f"{'' if by_flags else f'{file}: '}{words} {problem['ctx']['why']}"
     path = path[: _depth(path, model)]
     where = flag(path) if _given(path, flags) else f"{file}: {'.'.join(path)}"
     return f"{where} {_expected(problem, path, model)}, not {problem['input']!r:.60}"
@@ -209,5 +215,5 @@ def _expected(problem: ErrorDetails, path: Sequence[str], model: type[BaseModel]
         section = _section(model.model_fields[path[0]])
         names = ", ".join(section.model_fields) if section else ""
         return f"should hold settings below it ({names})"
-    text = _EXPECTED.get(problem["type"], problem["msg"])
+    text = _EXPECTED.get(problem["type"], problem["msg"]).replace("'', ", "")  # unset is no choice
     return text.removeprefix("Value error, ").replace("Input should", "should")

@@ -15,7 +15,7 @@ from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.models.call import takes_negative_prompt
 from pipeline.models.registry import shipped_folder
-from pipeline.models.sampler import check_sampler, sampler_name
+from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_problem
 from pipeline.storage import locate
@@ -47,12 +47,17 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     if profile is not None:
         measured = sampler_name(profile.metadata.sampler, profile.metadata.shift)
         if measured != template.sampler:
+            planned = config.cache.policy == "planned"
             logger.warning(
-                "the sensitivity profile was measured with sampler %s, this run uses %s: the same "
-                "cache.epsilon may give another number of steps",
+                "the sensitivity profile was measured with sampler %s, this run uses %s: %s",
                 measured,
                 template.sampler,
+                "the plan may fit less well"
+                if planned
+                else "the same cache.epsilon may give another number of steps",
             )
+        if config.cache.policy == "planned":
+            _check_plan(template, model)
     spec = model.spec
     return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
 
@@ -88,7 +93,7 @@ def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> Cache
     """The part of the caching settings that decides pixels; `CacheSpec()` if nothing is reused."""
     from pipeline.caching import to_spec
 
-    return to_spec(_cache_config(config), profile)
+    return to_spec(sencache_config(config), profile)
 
 
 def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfile | None:
@@ -101,7 +106,7 @@ def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfil
         UserError: None is given nor shipped, or it was measured on another model.
         StorageError: The file cannot be read.
     """
-    if not _cache_config(config).may_reuse:
+    if not sencache_config(config).may_reuse:
         return None
     from sencache import SensitivityProfile
 
@@ -146,18 +151,28 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
         )
 
 
-def _cache_config(config: CacheConfig) -> SenCacheConfig:
+def _check_plan(template: SampleRequest, model: ResolvedModel) -> None:
+    """Refuse samplers that no plan can be made for, before a worker finds out."""
+    from pipeline.caching import check_plannable
+
+    # Whether a sampler is linear and not random hangs on its class, not on what is saved with it.
+    scheduler = make_scheduler(template.sampler, model.spec.family, {})
+    try:
+        check_plannable(scheduler)
+    except ValueError as error:
+        raise UserError(
+            f"cache.policy planned: {error}; use another --sampling.sampler, or "
+            "--cache.policy paper"
+        ) from error
+
+
+def sencache_config(config: CacheConfig) -> SenCacheConfig:
+    """The library's settings that a run's stand for."""
     from sencache import SenCacheConfig
 
-    return SenCacheConfig(
-        policy=config.policy,
-        budget=config.budget,
-        correct=config.correct,
-        epsilon=config.epsilon,
-        max_reuse=config.max_reuse,
-        strict_epsilon=config.strict_epsilon,
-        strict_fraction=config.strict_fraction,
-    )
+    # What is unset is of another policy.
+    other = {"quality", "profile"}
+    return SenCacheConfig(**config.model_dump(exclude=other, exclude_none=True))
 
 
 def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> SampleRequest:

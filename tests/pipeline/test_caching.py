@@ -10,11 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.caching import cache_struct, cached, from_spec, to_spec
+from pipeline.caching import (
+    cache_struct,
+    cached,
+    check_plannable,
+    from_spec,
+    planned_nfe,
+    to_spec,
+)
 from pipeline.errors import UserError
+from pipeline.models.registry import MODELS, shipped_folder
 from pipeline.request import CacheSpec
 from pipeline.schema import CACHE_TYPE
-from sencache import SampleStats, SenCacheConfig, apply_sencache
+from sencache import SampleStats, SenCacheConfig, SensitivityProfile, apply_sencache
+from sencache.planning import drift_planner
 
 
 def stats(decisions: str, predicted: float | None, actual: float | None) -> SampleStats:
@@ -74,6 +83,39 @@ def test_every_option_leads_back_from_a_spec(profile: Any) -> None:
     back = from_spec(to_spec(config, profile), 50, 6.0)
     assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
     assert back.guidance
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_planned_spec_leads_back_to_its_settings(profile: Any, order: int, repair: bool) -> None:
+    config = SenCacheConfig(policy="planned", budget=0.4, order=order, repair=repair)
+    back = from_spec(to_spec(config, profile), 50, 1.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("budget", [0.01, 0.1, 0.34, 0.5, 1.0])
+def test_the_nfe_told_beforehand_is_the_plan_s(budget: float, steps: int) -> None:
+    demo = MODELS["demo"]
+    profile = SensitivityProfile.load(shipped_folder(demo) / demo.profile)
+    assert profile.drift is not None
+    planner = drift_planner(SenCacheConfig(policy="planned", budget=budget), profile.drift)
+    times = tuple(1 - step / steps for step in range(steps))
+    least, most = planned_nfe(budget, steps)
+    assert len(planner(times, (1 / steps,) * steps, ()).computed) == least
+    for cut in (1, steps // 2):
+        if 0 < cut < steps - 1:
+            two_networks = planner(times, (1 / steps,) * steps, (cut,)).computed
+            assert least <= len(two_networks) <= most
+    if budget >= 0.2 and steps >= 10:
+        assert least == most
+
+
+def test_what_can_be_planned_hangs_on_the_sampler() -> None:
+    check_plannable(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0))
+    check_plannable(diffusers.CogVideoXDDIMScheduler(timestep_spacing="trailing"))
+    with pytest.raises(ValueError, match="CogVideoXDPMScheduler"):
+        check_plannable(diffusers.CogVideoXDPMScheduler(timestep_spacing="trailing"))
 
 
 class Unknown(torch.nn.Module):

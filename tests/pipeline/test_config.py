@@ -108,6 +108,48 @@ def test_what_to_yaml_writes_is_a_config_file(tmp_path: Path) -> None:
     assert load_config(["--config", str(tmp_path / "run.yaml")]) == config
 
 
+@pytest.mark.parametrize(
+    ("above", "policy", "budget", "epsilon"),
+    [
+        ([], "planned", 0.34, None),
+        (["--cache.policy", "none"], "none", None, None),
+        (["--cache.quality", "fast"], "planned", 0.26, None),
+        (["--cache.budget", "0.4"], "planned", 0.4, None),
+        (["--cache.epsilon", "0.2"], "paper", None, 0.2),
+        (["--cache.order", "0"], "planned", 0.34, None),
+    ],
+)
+def test_flags_go_before_the_quality_of_a_file(
+    tmp_path: Path, above: list[str], policy: str, budget: float | None, epsilon: float | None
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("cache: {quality: balanced}\n")
+    cache = load("--config", str(path), *above).cache
+    assert (cache.policy, cache.budget, cache.epsilon) == (policy, budget, epsilon)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        {"quality": "lossless"},
+        {"quality": "fast"},
+        {"budget": 0.4, "order": 2, "repair": False},
+        {"policy": "planned"},
+        {"policy": "none", "epsilon": 0.3},
+        {"epsilon": 0.2, "correct": True, "uncond_verdict": "own"},
+        {},
+    ],
+)
+def test_every_way_to_cache_reads_back_from_its_own_file(
+    tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    config = RunConfig.model_validate({"prompts": "p.csv", "output": "out", "cache": cache})
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    assert load_config(["--config", str(tmp_path / "run.yaml")]) == config
+    changed = load_config(["--config", str(tmp_path / "run.yaml"), "--cache.budget", "0.5"])
+    assert (changed.cache.policy, changed.cache.budget) == ("planned", 0.5)
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load().limit = 3  # type: ignore[misc]
@@ -129,7 +171,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         (
             [*NEEDED, "--cache", "none"],
-            "there is no flag --cache; did you mean --cache.policy?; --help lists all",
+            "there is no flag --cache; did you mean --cache.quality?; --help lists all",
         ),
         (
             [*NEEDED, "--epsilon", "1"],
@@ -162,6 +204,34 @@ def test_a_configuration_cannot_be_changed() -> None:
         (
             [*NEEDED, "--cache.epsilon", "nan"],
             "--cache.epsilon should be a finite number, not 'nan'",
+        ),
+        (
+            [*NEEDED, "--cache.policy", "official"],
+            "--cache.policy cannot be official here: that needs the authors' own sensitivity "
+            "files, which only the library reads (sencache.OfficialProfile); use paper or planned",
+        ),
+        (
+            [*NEEDED, "--cache.quality", "best"],
+            "--cache.quality should be 'lossless', 'high', 'balanced' or 'fast', not 'best'",
+        ),
+        (
+            [*NEEDED, "--cache.quality", "high", "--cache.budget", "0.4"],
+            "--cache.quality and --cache.budget cannot both be given: a quality is a policy and "
+            "its budget",
+        ),
+        (
+            [*NEEDED, "--cache.budget", "0.4", "--cache.epsilon", "0.1"],
+            "--cache.budget and --cache.epsilon cannot both be given: a run has an exact budget "
+            "or a threshold",
+        ),
+        (
+            [*NEEDED, "--cache.policy", "paper", "--cache.budget", "0.4"],
+            "--cache.policy and --cache.budget do not go together: only policy planned reads "
+            "budget",
+        ),
+        (
+            [*NEEDED, "--cache.budget", "1.5"],
+            "--cache.budget should be less than or equal to 1, not '1.5'",
         ),
         ([*NEEDED, "--cache.epsilon", "a"], "--cache.epsilon should be a number, not 'a'"),
         (
@@ -205,8 +275,13 @@ def test_mistakes_on_the_command_line(argv: list[str], line: str) -> None:
         ("dry_run: maybe\n", "FILE: dry_run should be true or false, not 'maybe'"),
         (
             "cache: none\n",
-            "FILE: cache should hold settings below it (policy, budget, correct, epsilon, "
-            "max_reuse, strict_epsilon, strict_fraction, profile), not 'none'",
+            "FILE: cache should hold settings below it (quality, policy, budget, order, "
+            "repair, epsilon, max_reuse, strict_epsilon, strict_fraction, correct, "
+            "uncond_verdict, profile), not 'none'",
+        ),
+        (
+            "cache: {quality: fast, policy: planned}\n",
+            "FILE: cache.quality and cache.policy cannot both be given: a quality is a policy and",
         ),
         (
             "sampling: {width: -1}\n",
@@ -259,9 +334,9 @@ def test_help_shows_every_setting_on_two_screens(
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 100
     shown = set(re.findall(r"^  (--\S+)", text, re.MULTILINE))
-    switched_on = {"--contact-sheet"}
+    switched_on = {"--contact-sheet", "--cache.repair"}
     named = {flag(path) for path, _ in walk(RunConfig)} - switched_on
-    assert shown == named | {"--no-contact-sheet", "--config"}
+    assert shown == named | {"--no-contact-sheet", "--no-cache.repair", "--config"}
     assert "JSON string" not in text
     assert all(field.description for _, field in walk(RunConfig))
     for part in (

@@ -222,6 +222,20 @@ def test_a_plan_without_a_drift_is_refused_before_the_run(tmp_path: Path) -> Non
         request_defaults(old, model)
 
 
+def test_a_sampler_that_cannot_be_planned_is_refused_before_the_run(tmp_path: Path) -> None:
+    shipped = load_profile(config(cache={"policy": "paper"}).cache, resolve_model("demo", ""))
+    assert shipped is not None
+    model = resolve_model("cogvideox-5b")
+    path = tmp_path / "cog.json"
+    changed(shipped, model=model.spec.name, family="cogvideox", revision=model.revision).save(path)
+    cache = {"budget": 0.4, "profile": str(path)}
+    sampling = {"sampler": "CogVideoXDPMScheduler"}
+    with pytest.raises(UserError, match=r"planned: CogVideoXDPM.*--sampling\.sampler"):
+        request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
+    sampling = {"sampler": "CogVideoXDDIMScheduler"}
+    request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
+
+
 PAPER = (
     '"epsilon":0.1,"max_reuse":3,"strict_epsilon":0.01,"strict_fraction":0.2,'
     '"uncond_verdict":"follow"}'
