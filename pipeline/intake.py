@@ -8,6 +8,7 @@ and the stream goes on.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -66,8 +67,8 @@ class Rejected:
 class Intake:
     """Iterate once over the pending requests, in the order of the input.
 
-    Holds the 10-byte id of every sample of the input, about 100 bytes each; `counts` and `rejected`
-    grow as it is read.
+    Holds the 10-byte id of every sample of the input, about 100 bytes each; `counts`, `rejected`
+    and `steps` grow as it is read.
 
     Attributes:
         rows: The input.
@@ -77,6 +78,7 @@ class Intake:
         limit: Read only so many rows; None reads all.
         counts: What became of the input so far.
         rejected: The rows to record as rejected; those recorded by earlier runs are left out.
+        steps: How many of the pending requests have so many sampler steps.
     """
 
     rows: Iterable[SourceRow]
@@ -86,6 +88,7 @@ class Intake:
     limit: int | None = None
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[Rejected] = field(default_factory=list, init=False)
+    steps: Counter[int] = field(default_factory=Counter, init=False)
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
@@ -104,6 +107,7 @@ class Intake:
                 continue
             for request in requests:
                 if self._is_pending(digest(request.identity())):
+                    self.steps[request.num_inference_steps] += 1
                     yield request
 
     def _is_pending(self, sample_id: bytes) -> bool:

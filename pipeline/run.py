@@ -102,7 +102,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     intake = Intake(rows, defaults, before, config.samples_per_prompt, config.limit)
     tables = list(_request_tables(intake))
     report = RunReport(new_run_id(), intake.counts.done, intake.counts.done_failed)
-    say_input(console, config, resolved, intake.counts)
+    say_input(console, config, resolved, intake.counts, intake.steps)
     if config.dry_run or not (tables or intake.rejected):
         return report
 

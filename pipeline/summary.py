@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
@@ -12,9 +14,21 @@ from pipeline.progress import Tally, duration
 
 
 def say_input(
-    console: Console, config: RunConfig, resolved: ResolvedModel, counts: InputCounts
+    console: Console,
+    config: RunConfig,
+    resolved: ResolvedModel,
+    counts: InputCounts,
+    steps: Mapping[int, int],
 ) -> None:
-    """Say what the input holds and what is left to do."""
+    """Say what the input holds and what is left to do.
+
+    Args:
+        console: Where to.
+        config: Of the run.
+        resolved: The model.
+        counts: What became of the input.
+        steps: How many clips to make have so many sampler steps.
+    """
     console.print(
         f"[bold]{config.prompts}[/] to [bold]{config.output}[/] with {resolved.spec.name} "
         f"({resolved.revision[:16]}), cache {config.cache.policy}",
@@ -26,10 +40,22 @@ def say_input(
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
     console.print(" · ".join(parts), highlight=False)
+    if config.cache.policy == "planned" and config.cache.budget is not None:
+        for number, clips in sorted(steps.items()):
+            console.print(_plan(config.cache.budget, number, clips), highlight=False)
     if config.dry_run:
         console.print("Dry run: nothing was made.", highlight=False)
     elif not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def _plan(budget: float, steps: int, clips: int) -> str:
+    """What a planned run costs, which is known beforehand."""
+    from pipeline.caching import planned_nfe  # torch, which runs with a plan have loaded by now
+
+    least, most = planned_nfe(budget, steps)
+    nfe = f"exactly {least}" if least == most else f"{least} to {most}"
+    return f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips} clips"
 
 
 def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobs.generate import main
+from pipeline.models.registry import MODELS, shipped_folder
+from sencache import SensitivityProfile
 
 
 class _WrongCredentials(BaseHTTPRequestHandler):
@@ -57,6 +60,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "bad.yaml").write_text("prompts: [p.txt\noutput: out\n")
     (tmp_path / "unknown.yaml").write_text("prompts: p.txt\noutput: out\nguidance: 3\n")
     (tmp_path / "weights").mkdir()
+    demo = MODELS["demo"]
+    profile = SensitivityProfile.load(shipped_folder(demo) / demo.profile)
+    dataclasses.replace(profile, drift=None).save(tmp_path / "old.json")
     return tmp_path
 
 
@@ -82,6 +88,19 @@ CASES = {
     "frames": (["--sampling.num-frames", "16"], ["use 13 or 17"]),
     "no weights": (["--model-path", "{folder}/weights"], ["weights", "model_index.json"]),
     "no profile": (["--model", "cogvideox-2b"], ["profile", "--cache.policy none"]),
+    "budget and epsilon": (
+        ["--cache.budget", "0.4", "--cache.epsilon", "0.1"],
+        ["--cache.budget and --cache.epsilon", "cannot both be given"],
+    ),
+    "quality and policy": (
+        ["--cache.quality", "fast", "--cache.policy", "paper"],
+        ["--cache.quality and --cache.policy", "cannot both be given"],
+    ),
+    "official policy": (["--cache.policy", "official"], ["authors' own", "OfficialProfile"]),
+    "no drift": (
+        ["--cache.quality", "high", "--cache.profile", "{folder}/old.json"],
+        ["old.json", "drift", "jobs/calibrate.py"],
+    ),
     "backend": (["--parallel.backend", "xfuser"], ["--parallel.backend xfuser", "auto"]),
     "degree": (["--parallel.degree", "2", "--cache.policy", "none"], ["--parallel.degree 2"]),
 }
@@ -118,6 +137,15 @@ def test_wrong_credentials_are_named_and_not_shown(
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: cannot write to s3://bucket/out: the credentials are wrong")
     assert "secret-that-must-not-be-shown" not in error
+
+
+def test_a_dry_run_says_the_nfe_of_a_plan_and_makes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--prompts", str(folder / "p.txt"), "--output", str(folder / "out"), "--dry-run"]
+    assert main([*flags, "--cache.budget", "0.4"]) == 0
+    assert "exactly 20 of 50 steps computed (NFE)" in " ".join(capsys.readouterr().out.split())
+    assert not (folder / "out").exists()
 
 
 def test_help_fits_two_screens(capsys: pytest.CaptureFixture[str]) -> None:

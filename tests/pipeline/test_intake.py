@@ -76,6 +76,13 @@ def test_copies_have_their_own_seeds() -> None:
     assert [r.seed for r in found[3:]] == [7, 8, 9]
 
 
+def test_steps_of_the_pending_clips_are_counted() -> None:
+    source = rows({"prompt": "a"}, {"prompt": "a"}, {"prompt": "b", "num_inference_steps": 9})
+    intake = Intake(source, DEFAULTS, Committed(), 2)
+    list(intake)
+    assert intake.steps == {DEFAULTS.template.num_inference_steps: 2, 9: 2}
+
+
 def test_committed_samples_are_not_made_again() -> None:
     source = rows({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}, {"prompt": "a"})
     first = list(Intake(source, DEFAULTS, Committed()))
