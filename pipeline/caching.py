@@ -1,6 +1,6 @@
 """Between `sencache` and this pipeline: a request's cache settings in, a row's cache struct out.
 
-The only module that translates the two vocabularies; it uses the library's public API alone and
+The only module that translates the two vocabularies; it uses public names of the library alone and
 knows nothing of models, files or Ray.
 """
 

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.models.demo.captions import ATTRIBUTES, parse_caption
 from pipeline.models.resolve import resolve_model
+from sencache import QUALITY
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 
@@ -14,6 +15,7 @@ CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     config = load_config(["--config", str(path)])
+    assert (config.cache.policy, config.cache.budget) == ("planned", QUALITY["balanced"].budget)
     if config.model != "demo":
         assert resolve_model(config.model).location
 
