@@ -11,6 +11,7 @@
 | `TaylorSeer` | interval | as diffusers does, in lite mode |
 | `FasterCache`, `PyramidAttentionBroadcast` | interval | attention alone, as diffusers does |
 | `SenCachePaper`, `AnySenCache` | epsilon; as configured | as this library does |
+| `Planned` | exact number of steps | as this library does |
 """
 
 from sencache.rivals.attention import FasterCache, PyramidAttentionBroadcast
@@ -31,7 +32,7 @@ from sencache.rivals.in_diffusers import (
     TaylorSeer,
 )
 from sencache.rivals.magcache import MagCache
-from sencache.rivals.own import AnySenCache, SenCachePaper
+from sencache.rivals.own import AnySenCache, Planned, SenCachePaper
 from sencache.rivals.schedules import FirstThenEvery, UniformSkipping, UniformTaylor
 from sencache.rivals.teacache import TeaCache
 
@@ -45,6 +46,7 @@ __all__ = [
     "FirstThenEvery",
     "MagCache",
     "Outcome",
+    "Planned",
     "PyramidAttentionBroadcast",
     "Rival",
     "Scheduled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sencache.apply import apply_sencache, remove_sencache
@@ -14,7 +14,7 @@ from sencache.families import UnknownTransformerError
 from sencache.judging import AnyProfile
 from sencache.measurement import ProfileError
 from sencache.profile import ProfileWarning, SensitivityProfile
-from sencache.rivals.base import Decisions, Rival, Tunable, UnsupportedError
+from sencache.rivals.base import Decisions, Rival, Scheduled, Tunable, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,50 @@ class SenCachePaper(Tunable):
     """SenCache as its paper has it: a strict fifth, then epsilon; at most n reuses in a row.
 
     The cap acts long before epsilon does, so numbers of evaluations below that of the cap need a
-    larger `n`; the paper publishes 2 and 3.
+    larger `config.max_reuse`; the paper publishes 2 and 3.
 
     Attributes:
         profile: Sensitivities of the model.
-        n: Most reuses in a row.
-        epsilon: The knob: largest predicted rms change of the output that is reused.
+        config: Its settings; the knob is epsilon, the largest predicted rms change of the output
+            that is reused.
     """
 
     profile: SensitivityProfile
-    n: int = 3
-    epsilon: float = 0.1
+    config: SenCacheConfig = field(default_factory=SenCacheConfig)
 
     name = "sencache-paper"
     source = "SenCache (arXiv 2602.24208, algorithm 1), sencache.apply_sencache"
     low, high = 0.0, 100.0
 
-    @property
-    def config(self) -> SenCacheConfig:
-        """The settings of the cache."""
-        return SenCacheConfig(policy="paper", epsilon=self.epsilon, max_reuse=self.n)
-
     def tuned(self, knob: float) -> Self:
         """See :class:`Tunable`."""
-        return replace(self, epsilon=knob)
+        return replace(self, config=replace(self.config, epsilon=knob))
+
+    @contextmanager
+    def applied(self, pipe: Any) -> Iterator[Decisions]:
+        """See :class:`Rival`."""
+        with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
+            yield decisions
+
+
+@dataclass(frozen=True)
+class Planned(Scheduled):
+    """The plan of exactly so many computed steps, with forecasts between them.
+
+    Attributes:
+        profile: Drift of the model's output.
+        config: Its settings; the budget is what `budgeted` sets.
+    """
+
+    profile: SensitivityProfile
+    config: SenCacheConfig = field(default_factory=lambda: SenCacheConfig(policy="planned"))
+
+    name = "planned"
+    source = "sencache.plan"
+
+    def budgeted(self, computed: int, steps: int) -> Self:
+        """See :class:`Scheduled`."""
+        return replace(self, config=replace(self.config, budget=computed / steps))
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:

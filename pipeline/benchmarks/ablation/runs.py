@@ -16,10 +16,10 @@ import torch
 from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
 from pipeline.benchmarks.quality.intervals import interval, paired
 from pipeline.benchmarks.quality.metrics import psnr, ssim
-from pipeline.benchmarks.quality.own import PaperRule
 from pipeline.benchmarks.quality.splits import ClipSpec
 from pipeline.benchmarks.sampling import Bench
 from sencache import SenCacheConfig
+from sencache.rivals import SenCachePaper
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Variant:
     """
 
     name: str
-    rule: PaperRule
+    rule: SenCachePaper
     against: str = ""
 
 
@@ -110,12 +110,12 @@ class Stage:
                 advance(done, total)
         return summaries(outcomes, self.steps)
 
-    def nfe(self, rule: PaperRule) -> float:
+    def nfe(self, rule: SenCachePaper) -> float:
         """Mean NFE of a rule, nothing decoded: what tuning asks for."""
         run = self._run(rule)
         return statistics.fmean(nfe for batch in self.batches for nfe in batch.denoise(run).nfe)
 
-    def _run(self, rule: PaperRule) -> Run:
+    def _run(self, rule: SenCachePaper) -> Run:
         return Run(self.control.sampler, self.steps, rule)
 
     def _control(self, number: int) -> torch.Tensor:

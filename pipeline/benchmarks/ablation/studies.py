@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from pipeline.benchmarks.ablation.lab import Lab, Study, counted
 from pipeline.benchmarks.ablation.runs import Stage, Variant, make_stage
-from pipeline.benchmarks.quality.own import PaperRule
 from pipeline.benchmarks.quality.splits import CALIBRATION, FIRST_SEED
 from pipeline.benchmarks.quality.tuning import Knob
 from pipeline.benchmarks.quality.watching import watching
 from pipeline.benchmarks.sampling import with_changes
 from pipeline.benchmarks.transfer import compare_profiles
 from sencache import ProfileWarning, SenCacheConfig, SensitivityProfile
+from sencache.rivals import SenCachePaper
 
 Term = Literal["a_x", "a_t"]
 TERMS: Mapping[str, tuple[Term, ...]] = {
@@ -51,7 +51,7 @@ def terms(lab: Lab) -> Study:
     with watching(lab.console, f"tuning to NFE {wanted:g}") as watch:
         for done, (name, without) in enumerate(TERMS.items()):
             watch.show(done, len(TERMS), name)
-            rule = PaperRule(without_terms(lab.profile, without), SenCacheConfig())
+            rule = SenCachePaper(without_terms(lab.profile, without), SenCacheConfig())
             nfe = functools.partial(_nfe, lab.tuning, rule)
             epsilon, _ = Knob(nfe, rule.low, rule.high).find(wanted)
             against = variants[0].name if variants else ""
@@ -129,11 +129,11 @@ def _variant(
 ) -> Variant:
     """A variant by its settings; `name` and `against` are what stands before them."""
     settings = f"epsilon {epsilon:g}, n {max_reuse}"
-    rule = PaperRule(profile, SenCacheConfig(epsilon=epsilon, max_reuse=max_reuse))
+    rule = SenCachePaper(profile, SenCacheConfig(epsilon=epsilon, max_reuse=max_reuse))
     return Variant(name + settings, rule, against and against + settings)
 
 
-def _nfe(stage: Stage, rule: PaperRule, epsilon: float) -> float:
+def _nfe(stage: Stage, rule: SenCachePaper, epsilon: float) -> float:
     return stage.nfe(rule.tuned(epsilon))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+from pipeline.models.spec import ResolvedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +25,19 @@ class Shown:
 
 
 def judge_clips(
-    model: str, captions: Sequence[str], clips: Sequence[torch.Tensor]
+    model: ResolvedModel, captions: Sequence[str], clips: Sequence[torch.Tensor]
 ) -> list[Shown] | None:
     """Judge clips of shape [frames, 3, size, size] in 0..1; None for a model without a judge."""
-    if model != "demo":
+    if model.spec.name != "demo":
         return None
     from pipeline.models.demo.captions import parse_caption
     from pipeline.models.demo.judge import agreement, judge
+    from pipeline.models.demo.palette import palette_of
 
-    verdicts = judge(torch.stack([clip.transpose(0, 1).cpu() * 2 - 1 for clip in clips]))
+    verdicts = judge(
+        torch.stack([clip.transpose(0, 1).cpu() * 2 - 1 for clip in clips]),
+        palette_of(Path(model.location)),
+    )
     return [
         Shown(agreement(verdict, parse_caption(caption))["all"], verdict.fit)
         for verdict, caption in zip(verdicts, captions, strict=True)

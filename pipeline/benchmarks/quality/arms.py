@@ -1,20 +1,35 @@
 """The arms: every way to spend fewer network evaluations that the benchmark compares.
 
 To add a method, add a line to `RIVALS`: a name, and a function from a `Setup` to the method, or to
-several variants of it where one knob cannot reach all numbers of evaluations. Classes of
-`sencache.rivals` are looked up when they are needed.
+several variants of it where one knob cannot reach all numbers of evaluations.
 """
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
-from sencache.rivals import Rival, UnsupportedError
+from sencache.rivals import (
+    EasyCache,
+    FasterCache,
+    FirstBlockCache,
+    FirstThenEvery,
+    MagCache,
+    Planned,
+    PyramidAttentionBroadcast,
+    Rival,
+    SeaCache,
+    SenCachePaper,
+    TaylorSeer,
+    TeaCache,
+    UniformSkipping,
+    UniformTaylor,
+    UnsupportedError,
+)
 
 FEWER_STEPS, FEWER_STEPS_BEST, PAPER = "fewer-steps", "fewer-steps-best", "sencache-paper"
 
@@ -42,19 +57,12 @@ Maker = Callable[[Setup], Sequence[Rival]]
 
 def _paper(setup: Setup) -> list[Rival]:
     """SenCache with the paper's n = 3, and with larger n where 3 cannot reach a point."""
-    from pipeline.benchmarks.quality.own import PaperRule
-
     profile = _profile(setup)
-    return [PaperRule(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 8, 13, 20)]
+    return [SenCachePaper(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 8, 13, 20)]
 
 
 def _planned(**settings: Any) -> Maker:
-    def make(setup: Setup) -> list[Rival]:
-        from pipeline.benchmarks.quality.own import Planned
-
-        return [Planned(_profile(setup), SenCacheConfig(policy="planned", **settings))]
-
-    return make
+    return lambda setup: [Planned(_profile(setup), SenCacheConfig(policy="planned", **settings))]
 
 
 def _profile(setup: Setup) -> SensitivityProfile:
@@ -63,37 +71,42 @@ def _profile(setup: Setup) -> SensitivityProfile:
     return setup.profile
 
 
-def _plain(class_name: str, **settings: Any) -> Maker:
-    """A method that needs nothing but its class and settings."""
-    return lambda setup: [_rival(class_name)(**settings)]
+def _plain(*variants: Rival) -> Maker:
+    """A method that needs no numbers of the model."""
+    return lambda _setup: list(variants)
 
 
-def _rival(class_name: str) -> Any:
-    try:
-        return getattr(importlib.import_module("sencache.rivals"), class_name)
-    except AttributeError:
-        raise UnsupportedError(f"sencache.rivals has no {class_name}") from None
+def _teacache(setup: Setup) -> list[Rival]:
+    """TeaCache, from the first step and with the first five retained."""
+    fitted = TeaCache.fitted(setup.pipe, setup.run_calibration)
+    return [fitted, dataclasses.replace(fitted, first=5)]
 
 
-def _fitted(class_name: str, *variants: dict[str, Any]) -> Maker:
-    """A method with numbers of its own, taken from the calibration runs."""
-    return lambda setup: [
-        _rival(class_name).fitted(setup.pipe, setup.run_calibration, **settings)
-        for settings in variants or ({},)
-    ]
+def _magcache(setup: Setup) -> list[Rival]:
+    """MagCache with its published largest skips."""
+    fitted = MagCache.fitted(setup.pipe, setup.run_calibration)
+    return [dataclasses.replace(fitted, max_skip=skip) for skip in (2, 4, 6)]
+
+
+def _taylorseer(setup: Setup) -> list[Rival]:
+    """TaylorSeer of diffusers, the last step computed too."""
+    return [TaylorSeer(order=order, steps=setup.steps) for order in (1, 2)]
 
 
 RIVALS: dict[str, Maker] = {
     PAPER: _paper,
-    "uniform": _plain("UniformSkipping"),
-    "first-then-every": _plain("FirstThenEvery"),
-    "uniform-taylor": _plain("UniformTaylor"),
-    "teacache": _fitted("TeaCache"),
-    "magcache": _fitted("MagCache", *({"max_skip": k} for k in (2, 4, 6))),
-    "easycache": _plain("EasyCache"),
-    "first-block-cache": _plain("FirstBlockCache"),
-    "seacache": _plain("SeaCache"),
-    "uniform-taylor-2": _plain("UniformTaylor", taylor_order=2),
+    "uniform": _plain(UniformSkipping()),
+    "first-then-every": _plain(FirstThenEvery()),
+    "uniform-taylor": _plain(UniformTaylor()),
+    "teacache": _teacache,
+    "magcache": _magcache,
+    "easycache": _plain(EasyCache()),
+    "first-block-cache": _plain(FirstBlockCache()),
+    "taylorseer": _taylorseer,
+    "seacache": _plain(SeaCache(), SeaCache(max_consecutive=4), SeaCache(max_consecutive=0)),
+    "fastercache": _plain(FasterCache()),
+    "pab": _plain(PyramidAttentionBroadcast()),
+    "uniform-taylor-2": _plain(UniformTaylor(taylor_order=2)),
     "planned": _planned(),
     "planned-quadratic": _planned(order=2),
     "planned-unrepaired": _planned(repair=False),

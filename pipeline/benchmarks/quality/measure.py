@@ -108,6 +108,6 @@ def run_arms(
 
 def _judge(record: Record, batch: Batch, clips: Sequence[Any]) -> None:
     captions = [request.prompt for request in batch.requests]
-    for shown in judge_clips(batch.bench.model.spec.name, captions, clips) or ():
+    for shown in judge_clips(batch.bench.model, captions, clips) or ():
         record.right.append(shown.right)
         record.fit.append(shown.fit)

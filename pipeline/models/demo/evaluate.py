@@ -22,6 +22,7 @@ from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
 from pipeline.models.demo.build import load_pipeline
 from pipeline.models.demo.captions import ATTRIBUTES, Attributes, caption_of, combinations
 from pipeline.models.demo.judge import agreement, judge
+from pipeline.models.demo.palette import PLAIN, Palette, palette_of
 from pipeline.models.demo.sprites import attributes_of, render
 
 __all__ = ["CHANCE", "generate", "held_out_rows", "main", "reconstruct", "score"]
@@ -91,18 +92,21 @@ def reconstruct(pipeline: WanPipeline, clips: Tensor) -> Tensor:
     return pipeline.vae.decode(pipeline.vae.encode(clips).latent_dist.mode()).sample
 
 
-def score(clips: Tensor, wanted: Sequence[Attributes]) -> dict[str, float]:
+def score(
+    clips: Tensor, wanted: Sequence[Attributes], palette: Palette = PLAIN
+) -> dict[str, float]:
     """Judges clips against what was asked for.
 
     Args:
         clips: ``(count, 3, frames, size, size)`` in [-1, 1].
         wanted: Complete attributes, one a clip.
+        palette: What the colours of captions look like.
 
     Returns:
         Shares in [0, 1] of clips right in each attribute and in ``all``, of clips whose sprite
         ``vanished`` or ``jumped``, and the mean outline overlap ``fit``.
     """
-    verdicts = judge(clips)
+    verdicts = judge(clips, palette)
     rows = [agreement(verdict, want) for verdict, want in zip(verdicts, wanted, strict=True)]
     count = len(rows)
     shares = {name: sum(row[name] for row in rows) / count for name in (*ATTRIBUTES, "all")}
@@ -142,10 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     pipeline = load_pipeline(options.weights)
+    palette = palette_of(options.weights)
     rows = held_out_rows(options.clips, options.seed)
     wanted = [attributes_of(row) for row in rows]
     captions = [caption_of(want) for want in wanted]
-    real = render(rows, torch.Generator().manual_seed(_SEED_BASE + options.seed))
+    generator = torch.Generator().manual_seed(_SEED_BASE + options.seed)
+    real = render(rows, generator, palette=palette)
     rebuilt, made = [], []
     for first in track(range(0, len(rows), options.batch), description="clips"):
         part = slice(first, first + options.batch)
@@ -153,9 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rebuilt.append(reconstruct(pipeline, real[part]))
         made.append(generate(pipeline, captions[part], seeds, options.steps, options.guidance))
     results = {
-        "real clips": score(real, wanted),
-        "reconstructions": score(torch.cat(rebuilt), wanted),
-        "generated": score(torch.cat(made), wanted),
+        "real clips": score(real, wanted, palette),
+        "reconstructions": score(torch.cat(rebuilt), wanted, palette),
+        "generated": score(torch.cat(made), wanted, palette),
     }
     Console().print(_table(results))
     if options.json is not None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.models.demo.captions import BACKGROUNDS, COLOURS, SHAPES, SPEEDS, Attributes
-from pipeline.models.demo.sprites import BACKGROUND_RGB, COLOUR_RGB, SPEED_PX, shape_distance
+from pipeline.models.demo.palette import PLAIN, Palette
+from pipeline.models.demo.sprites import SPEED_PX, shape_distance
 
 __all__ = ["Verdict", "agreement", "judge"]
 
@@ -113,15 +114,15 @@ def _nearest(colour: Tensor, references: dict[str, Tensor]) -> str:
     return min(references, key=lambda word: float((references[word] - colour).norm()))
 
 
-def _background(rows: Tensor) -> str:
+def _background(rows: Tensor, palette: Palette) -> str:
     """Names a background from the colours of its rows, ``(3, size)``."""
     edge = max(1, rows.shape[1] // 8)
     seen = torch.cat([rows[:, :edge].mean(1), rows[:, -edge:].mean(1)])
-    references = {word: torch.tensor(BACKGROUND_RGB[word]).flatten() for word in BACKGROUNDS}
+    references = {word: torch.tensor(palette.backgrounds[word]).flatten() for word in BACKGROUNDS}
     return _nearest(seen, references)
 
 
-def _judge_one(clip: Tensor) -> Verdict:
+def _judge_one(clip: Tensor, palette: Palette) -> Verdict:
     clip = ((clip.float() + 1) / 2).clamp(0, 1)
     frames, size = clip.shape[1], clip.shape[-1]
     rows = clip.permute(0, 2, 1, 3).flatten(2).median(-1).values
@@ -158,21 +159,22 @@ def _judge_one(clip: Tensor) -> Verdict:
     halfway = sum(SPEED_PX.values()) / 2
     shape, fit = _shape(mask, area, x, y)
     seen = Attributes(
-        colour=_nearest(colour, {word: torch.tensor(COLOUR_RGB[word]) for word in COLOURS}),
+        colour=_nearest(colour, {word: torch.tensor(palette.colours[word]) for word in COLOURS}),
         shape=shape,
         direction=direction,
         speed=SPEEDS[int(speed_px > halfway)],
-        background=_background(rows),
+        background=_background(rows, palette),
     )
     return Verdict(seen, not bool(visible.all()), jumped, fit, speed_px)
 
 
 @torch.no_grad()
-def judge(clips: Tensor) -> list[Verdict]:
+def judge(clips: Tensor, palette: Palette = PLAIN) -> list[Verdict]:
     """Judges clips one by one.
 
     Args:
         clips: ``(count, 3, frames, size, size)`` in [-1, 1].
+        palette: What the colours of captions look like.
 
     Returns:
         One verdict a clip.
@@ -182,4 +184,4 @@ def judge(clips: Tensor) -> list[Verdict]:
     """
     if clips.ndim != 5 or clips.shape[1] != 3 or clips.shape[-1] != clips.shape[-2]:
         raise ValueError(f"expected (count, 3, frames, size, size), got {tuple(clips.shape)}")
-    return [_judge_one(clip) for clip in clips]
+    return [_judge_one(clip, palette) for clip in clips]

@@ -17,10 +17,9 @@ from pipeline.models.demo.captions import (
     caption_of,
     combinations,
 )
+from pipeline.models.demo.palette import PLAIN, Palette
 
 __all__ = [
-    "BACKGROUND_RGB",
-    "COLOUR_RGB",
     "SPEED_PX",
     "attributes_of",
     "draw_attributes",
@@ -28,24 +27,6 @@ __all__ = [
     "render",
     "shape_distance",
 ]
-
-COLOUR_RGB = {
-    "red": (0.92, 0.14, 0.12),
-    "green": (0.14, 0.76, 0.20),
-    "blue": (0.18, 0.36, 0.96),
-    "yellow": (0.95, 0.87, 0.14),
-    "magenta": (0.92, 0.20, 0.80),
-    "cyan": (0.14, 0.86, 0.90),
-    "white": (0.95, 0.95, 0.95),
-}
-BACKGROUND_RGB = {
-    "black": ((0.04, 0.04, 0.05), (0.04, 0.04, 0.05)),
-    "gray": ((0.42, 0.42, 0.44), (0.42, 0.42, 0.44)),
-    "brown": ((0.33, 0.20, 0.10), (0.33, 0.20, 0.10)),
-    "purple": ((0.25, 0.10, 0.38), (0.25, 0.10, 0.38)),
-    "gradient": ((0.05, 0.10, 0.30), (0.55, 0.45, 0.55)),
-}
-"""Colours of the top and the bottom row of each background, RGB in [0, 1]."""
 
 SPEED_PX = {"slowly": 0.6, "quickly": 2.0}
 """Speeds in pixels a frame at 64 pixels."""
@@ -138,6 +119,7 @@ def render(
     generator: torch.Generator,
     num_frames: int = DEFAULTS.num_frames,
     size: int = DEFAULTS.height,
+    palette: Palette = PLAIN,
 ) -> Tensor:
     """Renders clips of the given attributes; size, path, speed and colours vary a little.
 
@@ -148,6 +130,7 @@ def render(
         generator: Source of randomness.
         num_frames: Frames per clip.
         size: Height and width in pixels; lengths and speeds scale with it.
+        palette: What the colours look like.
 
     Returns:
         Float tensor ``(count, 3, num_frames, size, size)`` in [-1, 1].
@@ -181,12 +164,12 @@ def render(
         distance[mine] = shape_distance(name, dx[mine], dy[mine], radius[mine])
     alpha = (0.5 - distance).clamp(0, 1)[:, None]
 
-    ends = torch.tensor([BACKGROUND_RGB[word] for word in BACKGROUNDS])[background]
+    ends = torch.tensor([palette.backgrounds[word] for word in BACKGROUNDS])[background]
     ends = ends + _COLOUR_JITTER * torch.randn(count, 1, 3, generator=generator)
     weight = (grid / size)[:, None]
     rows = ends[:, :1] * (1 - weight) + ends[:, 1:] * weight
     back = rows.transpose(1, 2)[:, :, None, :, None]
-    front = torch.tensor([COLOUR_RGB[word] for word in COLOURS])[colour]
+    front = torch.tensor([palette.colours[word] for word in COLOURS])[colour]
     front = front + _COLOUR_JITTER * torch.randn(count, 3, generator=generator)
     light = 1 - 0.2 * (dy / radius).clamp(-1, 1)  # lit from above
     front_pixels = front[:, :, None, None, None] * light[:, None]

@@ -16,11 +16,11 @@ from pipeline.benchmarks.ablation.lab import Study, other_settings
 from pipeline.benchmarks.ablation.runs import Outcome, Variant, floor, summaries
 from pipeline.benchmarks.ablation.studies import TERMS, without_terms
 from pipeline.benchmarks.ablation.tables import study_table
-from pipeline.benchmarks.quality.own import PaperRule
 from pipeline.errors import UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
+from sencache.rivals import SenCachePaper
 
 TINY = (
     "ablation --device cpu --quick --clips 1 --steps 10 --tuning-clips 1 --profile-clips 1 "
@@ -60,7 +60,7 @@ def test_a_rule_without_a_term_scores_by_the_other_alone(profile: SensitivityPro
 
 
 def outcome(profile: SensitivityProfile, name: str, psnr: list[float], against: str) -> Outcome:
-    variant = Variant(name, PaperRule(profile, SenCacheConfig()), against)
+    variant = Variant(name, SenCachePaper(profile, SenCacheConfig()), against)
     return Outcome(variant, nfe=[25, 27], psnr=psnr, ssim=[0.9, 1.0])
 
 

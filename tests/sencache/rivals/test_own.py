@@ -25,7 +25,7 @@ def test_the_rule_decides_as_the_cache_applied_by_hand(made: Any) -> None:
     stats = handle.stats()
     remove_sencache(pipe)
     before = trace(pipe)
-    got, decisions = run(pipe, tiny, SenCachePaper(profile, n=2).tuned(0.5))
+    got, decisions = run(pipe, tiny, SenCachePaper(profile, SenCacheConfig(max_reuse=2)).tuned(0.5))
     assert torch.equal(got, wanted)
     assert decisions() == [sample.decisions for sample in stats]
     assert nfe_of(decisions) == [sample.nfe for sample in stats]

@@ -13,7 +13,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pipeline.models.demo.train.config import TrainConfig, default_config
+from pipeline.models.demo.train.config import (
+    TrainConfig,
+    default_config,
+    second_config,
+)
 from pipeline.models.demo.train.run import train
 
 __all__ = ["main"]
@@ -32,10 +36,16 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
     parser = argparse.ArgumentParser(prog="python -m pipeline.models.demo.train")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
+    parser.add_argument(
+        "--second",
+        action="store_true",
+        help="another seed, palette and depth, to check results on a model that is not shipped",
+    )
     options = parser.parse_args(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    train(config or default_config(), options.out, Console())
+    chosen = second_config() if options.second else default_config()
+    train(config or chosen, options.out, Console())
     return 0
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-__all__ = ["LoopConfig", "TrainConfig", "default_config"]
+from pipeline.models.demo import WEIGHTS_DIR
+from pipeline.models.demo.palette import MUTED, PLAIN, Palette
+
+__all__ = ["LoopConfig", "TrainConfig", "default_config", "second_config"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class TrainConfig:
         vae_changes: Replacements in the autoencoder's configuration.
         transformer_changes: Replacements in the denoiser's configuration.
         text_changes: Replacements in the text encoder's configuration.
+        palette: What the colours of captions look like.
+        autoencoder: Folder of a saved pipeline whose autoencoder is taken instead of training one.
     """
 
     vae: LoopConfig
@@ -70,6 +76,8 @@ class TrainConfig:
     vae_changes: dict[str, Any] = field(default_factory=dict)
     transformer_changes: dict[str, Any] = field(default_factory=dict)
     text_changes: dict[str, Any] = field(default_factory=dict)
+    palette: Palette = PLAIN
+    autoencoder: Path | None = None
 
 
 def default_config() -> TrainConfig:
@@ -87,4 +95,23 @@ def default_config() -> TrainConfig:
             save_every=250,
             seed=2,
         ),
+    )
+
+
+def second_config() -> TrainConfig:
+    """Returns the configuration of a second model, on which results of the first are checked.
+
+    Its denoiser and text encoder see other colours, draw other noise and are less deep; the
+    autoencoder is the shipped one.
+    """
+    first = default_config()
+    return replace(
+        first,
+        # Single precision: processors without bfloat16 instructions are far slower at mixed.
+        vae=replace(first.vae, mixed_precision=False),
+        dit=replace(first.dit, steps=4000, seed=1002, mixed_precision=False),
+        latent_clips=8192,
+        transformer_changes={"num_layers": 4},
+        palette=MUTED,
+        autoencoder=WEIGHTS_DIR,
     )

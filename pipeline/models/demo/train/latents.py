@@ -10,6 +10,7 @@ from diffusers import AutoencoderKLWan
 from rich.console import Console
 from torch import Tensor
 
+from pipeline.models.demo.palette import PLAIN, Palette
 from pipeline.models.demo.sprites import draw_attributes, render
 from pipeline.models.demo.train.loop import generator_for, save_atomically
 from pipeline.models.demo.vae_ops import encode_clip
@@ -56,12 +57,14 @@ class Latents:
 
 
 @torch.no_grad()
-def _encode_shard(vae: AutoencoderKLWan, number: int, clips: int, mixed: bool) -> dict[str, Tensor]:
+def _encode_shard(
+    vae: AutoencoderKLWan, number: int, clips: int, palette: Palette, mixed: bool
+) -> dict[str, Tensor]:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for first in range(0, clips, _BATCH):
         generator = generator_for(_SEED, number * _SHARD + first)
         attributes = draw_attributes(min(_BATCH, clips - first), generator)
-        clip = render(attributes, generator)
+        clip = render(attributes, generator, palette=palette)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             mean, log_variance = encode_clip(vae, clip)
         deviation = (0.5 * log_variance.float().clamp(-12, 8)).exp()
@@ -71,7 +74,12 @@ def _encode_shard(vae: AutoencoderKLWan, number: int, clips: int, mixed: bool) -
 
 
 def encode_training_clips(
-    vae: AutoencoderKLWan, clips: int, folder: Path, console: Console, mixed: bool
+    vae: AutoencoderKLWan,
+    clips: int,
+    folder: Path,
+    console: Console,
+    mixed: bool,
+    palette: Palette = PLAIN,
 ) -> Latents:
     """Renders and encodes clips, shard by shard; finished shards are read back from disk.
 
@@ -81,13 +89,15 @@ def encode_training_clips(
         folder: Where the shards are kept.
         console: Where progress is shown.
         mixed: Whether to encode under bfloat16 autocast.
+        palette: What the colours of captions look like.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for number, first in enumerate(range(0, clips, _SHARD)):
         path = folder / f"latents-{number:03d}.pt"
         if not path.exists():
-            save_atomically(_encode_shard(vae, number, min(_SHARD, clips - first), mixed), path)
+            size = min(_SHARD, clips - first)
+            save_atomically(_encode_shard(vae, number, size, palette, mixed), path)
             console.log(f"latents: {min(first + _SHARD, clips)}/{clips} clips")
         shards.append(torch.load(path, weights_only=True))
     joined = {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}

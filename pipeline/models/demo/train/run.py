@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from diffusers import AutoencoderKLWan
 from rich.console import Console
 
 from pipeline.models.demo.architecture import make_tokenizer
 from pipeline.models.demo.build import build_pipeline, save_pipeline
+from pipeline.models.demo.palette import save_palette
 from pipeline.models.demo.train.config import TrainConfig
 from pipeline.models.demo.train.dit import train_dit
 from pipeline.models.demo.train.latents import encode_training_clips
 from pipeline.models.demo.train.vae import train_vae
+from pipeline.models.demo.vae_ops import use_lean_norms
 
 __all__ = ["train"]
 
@@ -28,9 +32,20 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         The folder of the saved ``WanPipeline``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = train_vae(config, folder / "vae.pt", console)
+    if config.autoencoder is None:
+        vae = train_vae(config, folder / "vae.pt", console)
+    else:
+        vae = AutoencoderKLWan.from_pretrained(
+            config.autoencoder, subfolder="vae", torch_dtype=torch.float32
+        )
+        use_lean_norms(vae)
     latents = encode_training_clips(
-        vae, config.latent_clips, folder / "latents", console, config.vae.mixed_precision
+        vae,
+        config.latent_clips,
+        folder / "latents",
+        console,
+        config.vae.mixed_precision,
+        config.palette,
     )
     text_encoder, transformer = train_dit(config, latents, folder / "dit.pt", console)
     result = folder / "pipeline"
@@ -43,5 +58,6 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         latents.channel_std,
     )
     save_pipeline(pipeline, result)
+    save_palette(config.palette, result)
     console.log(f"saved {result}")
     return result

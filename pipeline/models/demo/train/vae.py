@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from pipeline.models.demo import DEFAULTS
 from pipeline.models.demo.architecture import make_vae
+from pipeline.models.demo.palette import PLAIN
 from pipeline.models.demo.sprites import draw_attributes, render
 from pipeline.models.demo.train.config import TrainConfig
 from pipeline.models.demo.train.loop import generator_for, optimise
@@ -29,7 +30,7 @@ _RENDER_BATCH = 32
 
 @cache
 def make_pool(clips: int) -> Tensor:
-    """Renders training clips, once in the life of the process.
+    """Renders training clips of the plain palette, once in the life of the process.
 
     Args:
         clips: Number of clips.
@@ -124,7 +125,10 @@ def train_vae(
 
     Raises:
         StoppedEarlyError: The loop stopped at ``stop_at``.
+        ValueError: Asked to train on another palette than the plain one.
     """
+    if config.palette is not PLAIN:
+        raise ValueError("the autoencoder is trained on the plain palette; give it ready-made")
     torch.manual_seed(config.vae.seed)
     vae = make_vae(**config.vae_changes)
     start_from_images(vae)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from pipeline.benchmarks.quality.denoising import CONVERGED, Batch, Run, make_batches
-from pipeline.benchmarks.quality.own import PaperRule
 from pipeline.benchmarks.quality.splits import ClipSpec
 from pipeline.benchmarks.sampling import Bench
 from pipeline.models.load import load_pipeline
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
+from sencache.rivals import SenCachePaper
 
 CLIPS = [ClipSpec("a dog", 1), ClipSpec("a cat", 2), ClipSpec("a bird", 3)]
 
@@ -60,7 +60,7 @@ def test_a_rival_is_put_on_for_its_run_only(
 ) -> None:
     batch = batches_of("wan2.1-t2v-1.3b")[0]
     sampler = batch.requests[0].sampler
-    rule = PaperRule(profile, SenCacheConfig(epsilon=1e6, strict_epsilon=1e6, max_reuse=1))
+    rule = SenCachePaper(profile, SenCacheConfig(epsilon=1e6, strict_epsilon=1e6, max_reuse=1))
     plain = batch.denoise(Run(sampler, 4))
     cached = batch.denoise(Run(sampler, 4, rule))
     assert plain.decisions == ["CCCC"] * 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.benchmarks.loop import Pass
-from pipeline.benchmarks.quality import arms, points
+from pipeline.benchmarks.quality import points
 from pipeline.benchmarks.quality.arms import (
     ARMS,
     FEWER_STEPS,
@@ -42,11 +42,12 @@ class Toy(Rival):
 class Turned(Toy, Tunable):
     floor: int
     nfe: int = 50
+    off: float = 0.0
     name = "turned"
     low, high = 0.01, 10.0
 
     def tuned(self, knob: float) -> Rival:
-        return Turned(self.floor, max(self.floor, round(50 / (1 + knob))))
+        return Turned(self.floor, max(self.floor, round(50 / (1 + knob))), self.off)
 
 
 @dataclass
@@ -70,9 +71,10 @@ class CountingBatch:
 
     def denoise(self, run: Run) -> Pass:
         self.runs.append(run)
-        assert run.rival is not None
+        if run.rival is None:
+            return Pass(1.0, ["C" * 50], torch.zeros(1, 4))
         with run.rival.applied(None) as decisions:
-            return Pass(1.0, decisions(), torch.zeros(1))
+            return Pass(1.0, decisions(), torch.full((1, 4), getattr(run.rival, "off", 0.0)))
 
 
 @pytest.fixture
@@ -108,11 +110,19 @@ def test_a_knob_is_turned_until_the_point_is_hit(tuner: Callable[..., Tuner]) ->
 def test_a_variant_that_reaches_further_is_taken_where_it_is_needed(
     tuner: Callable[..., Tuner],
 ) -> None:
-    made = tuner(Turned(20), Turned(5), Turned(1))
+    made = tuner(Turned(20, off=0.1), Turned(5, off=0.2), Turned(1, off=0.3))
     near, far = (made.point("toy", wanted) for wanted in (25, 13))
     assert [point.run.rival.floor for point in (near, far)] == [20, 5]  # type: ignore[union-attr]
     assert "variant" not in near.setting
     assert far.setting.endswith("variant 2")
+
+
+def test_of_variants_that_hit_the_best_on_calibration_clips_is_taken(
+    tuner: Callable[..., Tuner],
+) -> None:
+    point = tuner(Turned(20, off=0.3), Turned(5, off=0.1), Turned(1, off=0.2)).point("toy", 25)
+    assert point.run.rival.floor == 5  # type: ignore[union-attr]
+    assert point.setting.endswith("variant 2")
 
 
 def test_the_nearest_that_can_be_had_is_taken_and_told(tuner: Callable[..., Tuner]) -> None:
@@ -138,12 +148,15 @@ def test_a_method_without_a_knob_is_measured_as_it_is(tuner: Callable[..., Tuner
     assert point.calibration_nfe == 30
 
 
-def test_arms_without_their_class_or_profile_are_said_to_be_absent(
+def test_arms_without_their_signal_or_profile_are_said_to_be_absent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(RIVALS, "missing", arms._plain("NoSuchClass"))
+    def refuse(setup: Setup) -> list[Rival]:
+        raise UnsupportedError("no such block")
+
+    monkeypatch.setitem(RIVALS, "missing", refuse)
     setup = Setup(None, None, 50, lambda: None)
     made = points.Tuner(setup, EULER, [])
-    assert "NoSuchClass" in made.point("missing", 21).problem
+    assert "no such block" in made.point("missing", 21).problem
     assert "profile" in made.point("sencache-paper", 21).problem
     assert set(QUICK_ARMS) <= set(ARMS)
