@@ -26,7 +26,7 @@ from sencache.forecast import Mix, best_weights, combined_error
 
 MAX_GAP = 12
 """Most steps forecast in a row."""
-SHOWN = 0.1
+SHOWN = 0.2
 """Share of a forecast's error that stays after a repair, through what the network made of it."""
 MAX_REPAIR = 24.0
 """Largest repair, in moves of the step that it is given along with."""

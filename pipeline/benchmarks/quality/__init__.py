@@ -15,7 +15,9 @@ from rich.console import Console
 HELP = "picture quality of every caching method at equal network evaluations"
 SAMPLERS = ("euler", "unipc", "both")
 POINTS = (33, 25, 21, 17, 13)
+"""NFE points of the arms of a quick run, in a full one."""
 QUICK_POINTS = (25, 21, 17)
+"""NFE points of all arms."""
 WIDTH = 175
 """Columns that the table needs; a narrower console wraps its lines."""
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=0, help="0 takes all of the set, 64 at most")
     parser.add_argument("--sampler", choices=SAMPLERS, default="both")
     parser.add_argument("--arms", nargs="+", default=[], help="default: all but ablations")
-    parser.add_argument("--nfe", nargs="+", type=int, default=[], help="NFE points")
+    parser.add_argument("--nfe", nargs="+", type=int, default=[], help="NFE points of every arm")
     parser.add_argument(
         "--size", default="", metavar="WxHxFRAMES", help="of the clips; default: the model's"
     )

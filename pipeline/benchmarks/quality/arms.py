@@ -58,7 +58,7 @@ Maker = Callable[[Setup], Sequence[Rival]]
 def _paper(setup: Setup) -> list[Rival]:
     """SenCache with the paper's n = 3, and with larger n where 3 cannot reach a point."""
     profile = _profile(setup)
-    return [SenCachePaper(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 8, 13, 20)]
+    return [SenCachePaper(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 13)]
 
 
 def _planned(**settings: Any) -> Maker:
@@ -85,7 +85,7 @@ def _teacache(setup: Setup) -> list[Rival]:
 def _magcache(setup: Setup) -> list[Rival]:
     """MagCache with its published largest skips."""
     fitted = MagCache.fitted(setup.pipe, setup.run_calibration)
-    return [dataclasses.replace(fitted, max_skip=skip) for skip in (2, 4, 6)]
+    return [dataclasses.replace(fitted, max_skip=skip) for skip in (2, 4)]
 
 
 def _taylorseer(setup: Setup) -> list[Rival]:
@@ -103,7 +103,7 @@ RIVALS: dict[str, Maker] = {
     "easycache": _plain(EasyCache()),
     "first-block-cache": _plain(FirstBlockCache()),
     "taylorseer": _taylorseer,
-    "seacache": _plain(SeaCache(), SeaCache(max_consecutive=4), SeaCache(max_consecutive=0)),
+    "seacache": _plain(SeaCache(), SeaCache(max_consecutive=0)),
     "fastercache": _plain(FasterCache()),
     "pab": _plain(PyramidAttentionBroadcast()),
     "uniform-taylor-2": _plain(UniformTaylor(taylor_order=2)),

@@ -12,7 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.benchmarks.quality import POINTS, QUICK_POINTS
-from pipeline.benchmarks.quality.arms import ARMS, FULL_ARMS, PAPER, QUICK_ARMS, RIVALS, Setup
+from pipeline.benchmarks.quality.arms import (
+    ARMS,
+    FULL_ARMS,
+    PAPER,
+    QUICK_ARMS,
+    RIVALS,
+    Setup,
+)
 from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
 from pipeline.benchmarks.quality.measure import Yardstick, run_arms
 from pipeline.benchmarks.quality.metrics import load_lpips
@@ -45,7 +52,8 @@ class Plan:
         clips: To measure.
         calibration: To tune on.
         arms: Names.
-        points: Wanted NFE, falling.
+        points: Wanted NFE, falling, of the arms that are run at all of them.
+        common: Those of all other arms, likewise.
         samplers: As `pipeline.models.sampler` names them.
         rows: Clips per call.
     """
@@ -54,8 +62,13 @@ class Plan:
     calibration: list[ClipSpec]
     arms: list[str]
     points: list[int]
+    common: list[int]
     samplers: list[str]
     rows: int
+
+    def points_of(self, arm: str) -> list[int]:
+        """NFE points of an arm."""
+        return self.points if arm in QUICK_ARMS else self.common
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -148,6 +161,7 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
         calibration=split_clips(fitting, CALIBRATION, min(fitted, len(fitting))),
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
         points=sorted(points, reverse=True),
+        common=sorted(options.nfe or QUICK_POINTS, reverse=True),
         samplers=[f"{name}{slash}{shift}" for name in classes],
         rows=options.batch_rows or spec.batch_rows,
     )
@@ -209,7 +223,7 @@ def _points(
             batch.denoise(Run(sampler, steps))
 
     tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
-    wanted = [(arm, point) for arm in plan.arms for point in plan.points]
+    wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
     points = []
     with watching(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
         for done, (arm, point) in enumerate(wanted):

@@ -1,4 +1,6 @@
-"""`python -m pipeline.benchmarks.quality.document OUT.json`: put a result into BENCHMARKS.md.
+"""`python -m pipeline.benchmarks.quality.document OUT.json ...`: put a result into BENCHMARKS.md.
+
+Several files are one result whose samplers were measured apart, by `--sampler`.
 
 The result is kept beside this module and its tables replace those between the marks of the
 document, so that the two cannot differ: a test renders the kept result again and compares.
@@ -69,6 +71,24 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
     document.write_text(text)
 
 
+def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One result of several that differ in their samplers alone.
+
+    Raises:
+        UserError: They differ in more than that, or a sampler is in two of them.
+    """
+    first, *others = parts
+    samplers = dict(first["result"]["samplers"])
+    for other in others:
+        for key in first["result"].keys() - {"samplers"}:
+            if other["result"].get(key) != first["result"][key]:
+                raise UserError(f"the results differ in {key}: they are of different measurements")
+        if both := samplers.keys() & other["result"]["samplers"].keys():
+            raise UserError(f"{both.pop()} is in two of the results")
+        samplers |= other["result"]["samplers"]
+    return {**first, "result": {**first["result"], "samplers": samplers}}
+
+
 def _without_paths(command: str) -> str:
     """A command without the places of one machine, which nobody else can use."""
     given = command.split()
@@ -77,12 +97,12 @@ def _without_paths(command: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Keep the result whose path is given."""
+    """Keep the result whose paths are given."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if len(given) != 1:
-        print("usage: python -m pipeline.benchmarks.quality.document OUT.json", file=sys.stderr)  # noqa: T201
+    if not given:
+        print(f"usage: {__doc__.partition(':')[0].strip('`')}", file=sys.stderr)  # noqa: T201
         return 2
-    keep(json.loads(Path(given[0]).read_text()))
+    keep(joined([json.loads(Path(path).read_text()) for path in given]))
     return 0
 
 

@@ -20,6 +20,9 @@ from pipeline.request import SampleRequest, digest
 from pipeline.schema import versions
 from sencache import ProfileError, SensitivityProfile
 
+GAIN_CLIPS = 4
+"""Calibration clips on which the growth of errors is measured, as `jobs/calibrate.py` has it."""
+
 
 def profile_for(
     bench: Bench,
@@ -47,6 +50,7 @@ def profile_for(
         versions(),
         device_name(bench.pipe.device),
         _measuring_code(),
+        GAIN_CLIPS,
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"profile-{digest(parts).hex()}.json"
@@ -64,6 +68,7 @@ def profile_for(
             len(captions),
             first_seed=FIRST_SEED[CALIBRATION],
             batch_size=bench.model.spec.batch_rows,
+            gain_clips=min(GAIN_CLIPS, len(captions)),
             progress=progress,
         )
     path.write_text(profile.to_json())

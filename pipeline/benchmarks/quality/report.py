@@ -74,7 +74,7 @@ def _row(arm: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{arm['nfe_mean']:.1f}",
-        f"{arm['nfe_p95']}",
+        f"{arm['nfe_p95']:.1f}",
         _mean(near.get("psnr")),
         _number(near.get("psnr"), "worst_decile", 1),
         _number(near.get("ssim"), "mean", 4),

@@ -109,7 +109,7 @@ def second_config() -> TrainConfig:
         first,
         # Single precision: processors without bfloat16 instructions are far slower at mixed.
         vae=replace(first.vae, mixed_precision=False),
-        dit=replace(first.dit, steps=4000, seed=1002, mixed_precision=False),
+        dit=replace(first.dit, steps=2000, seed=1002, mixed_precision=False),
         latent_clips=8192,
         transformer_changes={"num_layers": 4},
         palette=MUTED,
