@@ -6,6 +6,9 @@ Samples a few clips without a cache and writes the file that `--cache.profile` o
 takes. Sampling settings have the same flags as there, so a profile is measured as it will be used.
 With `--clips-from` the network sees given videos instead of the model's own clips, as in the paper.
 
+At the end it makes a few further clips at several budgets, prints how near they come to the same
+clips without a cache, and recommends a budget.
+
 Finished clips are kept in `OUTPUT.partial` until the profile is written: the same command goes on
 where it was broken off. Exit codes: 0 done; 2 bad arguments, input or model.
 """
@@ -60,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         help="clips on which the growth of errors is measured, for planned caching; 13 runs of "
         "each; 0: not at all",
     )
+    parser.add_argument(
+        "--curve-clips",
+        type=int,
+        default=4,
+        help="further clips on which planned caching is tried at five budgets, to recommend one; "
+        "0: not at all",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="", help="weights' type; empty: the model's own")
     return parser
@@ -77,6 +87,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
 
 def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     # Torch and diffusers load only once the command line is known good.
+    from pipeline.budget_curve import curve_text, measure_curve
     from pipeline.calibration import StoredJournal, measure_profile, profile_table
     from pipeline.defaults import request_defaults
     from pipeline.device import pick_device
@@ -88,8 +99,12 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     prompts = _captions(config.prompts)
     if options.clips < 1:
         raise UserError(f"--clips is {options.clips}; it should be at least 1")
-    if options.gain_clips < 0:
-        raise UserError(f"--gain-clips is {options.gain_clips}; it should be 0 or more")
+    for flag, count in (
+        ("--gain-clips", options.gain_clips),
+        ("--curve-clips", options.curve_clips),
+    ):
+        if count < 0:
+            raise UserError(f"{flag} is {count}; it should be 0 or more")
     storage.check_writable()  # said now, not after the sampling
     model = resolve_model(config.model, config.model_path)
     template = request_defaults(config, model).template
@@ -101,7 +116,7 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     pipe = load_pipeline(model, str(pick_device(config.device)), config.dtype)
     journal = StoredJournal(storage, f"{name}.partial")
     try:
-        with _progress() as progress:
+        with _progress("calibrating", "steps") as progress:
             profile = measure_profile(
                 model,
                 pipe,
@@ -119,6 +134,13 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     journal.delete()  # not before the profile is safe
     print(profile_table(profile))
     print(f"written to {options.output}")
+    if options.curve_clips and profile.drift is not None:
+        seeds = range(clips, clips + options.curve_clips)  # the profile was measured on the others
+        with _progress("trying budgets", "runs") as progress:
+            points = measure_curve(
+                model.spec, pipe, template, prompts, seeds, profile, progress=progress
+            )
+        print(curve_text(points))
 
 
 def _captions(uri: str) -> list[str]:
@@ -131,7 +153,7 @@ def _captions(uri: str) -> list[str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left on a terminal; elsewhere a line in tenths, as logs want it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -139,17 +161,17 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _say
+        yield lambda done, total: _say(doing, unit, done, total)
         return
-    columns = (TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     with Progress(*columns, TimeLeft(), console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _say(done: int, total: int) -> None:
+def _say(doing: str, unit: str, done: int, total: int) -> None:
     if done * 10 // total > (done - 1) * 10 // total:
-        print(f"calibrating: {done} of {total} steps", file=sys.stderr)
+        print(f"{doing}: {done} of {total} {unit}", file=sys.stderr)
 
 
 if __name__ == "__main__":

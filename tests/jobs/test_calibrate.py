@@ -52,6 +52,8 @@ def test_the_job_writes_a_profile_that_loads(
     assert profile.hash in output.out
     assert f"2 sampled clips, {2 * 2 * 10} network evaluations" in output.out
     assert "calibrating: 8 of 8 steps" in output.err
+    assert "trying budgets: 24 of 24 runs" in output.err
+    assert "planned caching on 4 further clips" in output.out
     assert not (tmp_path / "profile.json.partial").exists()
 
 

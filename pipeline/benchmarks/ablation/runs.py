@@ -15,9 +15,9 @@ import torch
 
 from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
 from pipeline.benchmarks.quality.intervals import interval, paired
-from pipeline.benchmarks.quality.metrics import psnr, ssim
 from pipeline.benchmarks.quality.splits import ClipSpec
 from pipeline.benchmarks.sampling import Bench
+from pipeline.metrics import psnr, ssim
 from sencache import SenCacheConfig
 from sencache.rivals import SenCachePaper
 

@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", default="", metavar="WxHxFRAMES", help="of the clips; default: the model's"
     )
     parser.add_argument("--steps", type=int, default=0, help="of the uncached run; 0: the model's")
+    parser.add_argument("--shift", type=float, default=0.0, help="flow shift; 0: the model's")
+    parser.add_argument(
+        "--profile",
+        default="",
+        help="sensitivity profile, measured at whatever steps, shift or sampler; default: measured "
+        "under each sampler as it runs here",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer clips, points and arms")
     parser.add_argument(
         "--calibration-clips", type=int, default=0, help="arms are tuned on these; 0: 8, quick 4"

@@ -22,7 +22,6 @@ from pipeline.benchmarks.quality.arms import (
 )
 from pipeline.benchmarks.quality.denoising import Batch, Run, make_batches
 from pipeline.benchmarks.quality.measure import Yardstick, run_arms
-from pipeline.benchmarks.quality.metrics import load_lpips
 from pipeline.benchmarks.quality.points import Point, Tuner
 from pipeline.benchmarks.quality.profiles import profile_for
 from pipeline.benchmarks.quality.records import paper_of, summary
@@ -35,10 +34,13 @@ from pipeline.benchmarks.quality.splits import (
     split_clips,
 )
 from pipeline.benchmarks.quality.watching import watching
-from pipeline.benchmarks.sampling import Bench, load_bench
+from pipeline.benchmarks.sampling import Bench, load_bench, with_changes
 from pipeline.errors import UserError
+from pipeline.metrics import load_lpips
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
 from pipeline.request import size_problem
+from pipeline.storage import locate
+from sencache import ProfileError, SensitivityProfile
 
 MOST_CLIPS, QUICK_CLIPS = 64, 12
 _CLASS = {"euler": EULER, "unipc": UNIPC}
@@ -56,6 +58,7 @@ class Plan:
         common: Those of all other arms, likewise.
         samplers: As `pipeline.models.sampler` names them.
         rows: Clips per call.
+        profile: That all samplers use; None where each has its own measured.
     """
 
     clips: list[ClipSpec]
@@ -65,6 +68,7 @@ class Plan:
     common: list[int]
     samplers: list[str]
     rows: int
+    profile: SensitivityProfile | None = None
 
     def points_of(self, arm: str) -> list[int]:
         """NFE points of an arm."""
@@ -106,6 +110,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "rows": plan.rows,
         "converged": dataclasses.asdict(converged),
         "lpips": why or "AlexNet",
+        "profile": plan.profile.hash if plan.profile else "",
         "samplers": {
             sampler: _measure(bench, sampler, plan, batches, calibration, yardstick, console)
             for sampler in plan.samplers
@@ -127,7 +132,9 @@ def _load(options: argparse.Namespace) -> Bench:
         if problem := size_problem(width, height, frames, spec.size_multiple, spec.frame_stride):
             raise UserError(f"--size {options.size}: {problem}")
         changes |= {"width": width, "height": height, "num_frames": frames}
-    return dataclasses.replace(bench, template=dataclasses.replace(bench.template, **changes))
+    if options.shift:
+        changes["shift"] = options.shift
+    return dataclasses.replace(bench, template=with_changes(bench.template, changes))
 
 
 def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
@@ -164,7 +171,16 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
         common=sorted(options.nfe or QUICK_POINTS, reverse=True),
         samplers=[f"{name}{slash}{shift}" for name in classes],
         rows=options.batch_rows or spec.batch_rows,
+        profile=_given_profile(options.profile) if options.profile else None,
     )
+
+
+def _given_profile(uri: str) -> SensitivityProfile:
+    storage, name = locate(uri)
+    try:
+        return SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=uri)
+    except (ProfileError, UnicodeDecodeError) as error:
+        raise UserError(f"--profile {uri}: {error}") from error
 
 
 def _measure(
@@ -212,8 +228,8 @@ def _points(
     """Find the runs of all arms, on calibration clips."""
     steps = bench.template.num_inference_steps
     short = sampler.partition("/")[0]
-    profile = None
-    if any(arm in RIVALS for arm in plan.arms):
+    profile = plan.profile
+    if profile is None and any(arm in RIVALS for arm in plan.arms):
         captions = [clip.caption for clip in plan.calibration]
         with watching(console, f"{short}: sensitivity profile") as watch:
             profile = profile_for(bench, sampler, captions, store.folder, watch.show)

@@ -15,10 +15,10 @@ import torch
 from pipeline.benchmarks.quality.accuracy import judge_clips
 from pipeline.benchmarks.quality.arms import FEWER_STEPS_BEST
 from pipeline.benchmarks.quality.denoising import Batch, Run
-from pipeline.benchmarks.quality.metrics import psnr, ssim
 from pipeline.benchmarks.quality.points import Point
 from pipeline.benchmarks.quality.records import Record
 from pipeline.benchmarks.quality.references import ReferenceStore
+from pipeline.metrics import psnr, ssim
 
 UNCACHED = "uncached"
 TO_UNCACHED, TO_CONVERGED = "uncached", "converged"

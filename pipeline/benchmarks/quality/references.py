@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.benchmarks.quality.denoising import CONVERGED, Batch, Run, converged_scheduler
-from pipeline.benchmarks.quality.metrics import psnr
 from pipeline.device import device_name
+from pipeline.metrics import psnr
 from pipeline.request import SampleRequest, canonical_json, digest
 from pipeline.schema import versions
 

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.benchmark import main
 from pipeline.benchmarks.quality.report import markdown
+from sencache import SensitivityProfile
 
 TINY = "quality --device cpu --clips 2 --calibration-clips 1 --steps 6 --nfe 4 --reference-steps 8"
 
@@ -98,3 +99,23 @@ def test_bad_input_is_one_line(
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert expected in error
+
+
+def test_a_given_profile_serves_other_steps_and_another_shift(tmp_path: Path) -> None:
+    shipped = Path("pipeline/models/demo/profile.json").resolve()
+    arguments = f"--sampler euler --arms planned --shift 5 --profile {shipped}"
+    result = measured(arguments, tmp_path)
+    (sampler,) = result["samplers"]
+    assert sampler == "FlowMatchEulerDiscreteScheduler/5.0"
+    (arm,) = result["samplers"][sampler]["arms"]
+    assert arm["nfe_mean"] == 4
+    assert result["profile"] == SensitivityProfile.load(shipped).hash
+    assert not list((tmp_path / "cache").glob("profile-*.json"))
+
+
+def test_a_profile_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profile.json").write_text("{}")
+    assert main([*TINY.split(), "--profile", str(tmp_path / "profile.json")]) == 2
+    assert "profile.json" in capsys.readouterr().err

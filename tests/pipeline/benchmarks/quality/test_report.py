@@ -71,7 +71,7 @@ def test_rows_are_the_uncached_run_and_the_arms_that_ran() -> None:
     assert len(uncached) == len(paper) == len(HEADINGS)
     assert uncached[0] == "uncached"
     assert (uncached[3], uncached[7]) == ("", "46.0 ± 1.0")
-    assert planned[:3] == ["planned 25", "25.0", "25"]
+    assert planned[:3] == ["planned 25", "25.0", "25.0"]
     assert planned[3:7] == ["52.0 ± 2.0", "50.0", "0.5200", "+10.0 ± 0.0"]
     assert planned[9:] == ["= +0.0 ± 0.0", "50%, 0.850", "2.00x", "100%"]
     assert paper[6] == ""
@@ -89,6 +89,18 @@ def test_the_document_shows_the_kept_result() -> None:
     kept = json.loads(document.KEPT.read_text())
     shown = document.DOCUMENT.read_text()
     assert document.replace_section(shown, document.section(kept)) == shown
+
+
+def test_samplers_that_were_measured_apart_are_one_result() -> None:
+    def part(sampler: str, **facts: Any) -> dict[str, Any]:
+        return {"conditions": {}, "result": {"clips": 2, **facts, "samplers": {sampler: {}}}}
+
+    joined = document.joined([part("euler"), part("unipc")])
+    assert list(joined["result"]["samplers"]) == ["euler", "unipc"]
+    with pytest.raises(UserError, match="differ in clips"):
+        document.joined([part("euler"), part("unipc", clips=3)])
+    with pytest.raises(UserError, match="euler is in two"):
+        document.joined([part("euler"), part("euler")])
 
 
 def test_a_result_is_kept_and_shown(tmp_path: Path) -> None:

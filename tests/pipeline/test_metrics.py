@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.benchmarks.quality.metrics import MAX_PSNR_DB, load_lpips, psnr, ssim
+from pipeline.metrics import MAX_PSNR_DB, load_lpips, psnr, ssim
 
 
 def grey(frame: torch.Tensor) -> torch.Tensor:
