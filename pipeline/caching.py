@@ -21,10 +21,11 @@ from sencache import (
     SensitivityProfile,
     UnknownTransformerError,
     apply_sencache,
+    computed_steps,
+    least_computed,
     remove_sencache,
+    step_moves,
 )
-from sencache.plan import computed_steps, least_computed
-from sencache.sampling import step_moves
 
 _TRIED_STEPS = 10
 """Steps on which a sampler is tried: more than any sampler's memory."""

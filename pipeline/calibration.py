@@ -17,8 +17,7 @@ from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
 from pipeline.storage import Storage
-from sencache import SensitivityProfile, calibrate, networks_of
-from sencache.journal import Journal
+from sencache import Journal, SensitivityProfile, calibrate, networks_of
 
 
 @dataclass(frozen=True)

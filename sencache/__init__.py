@@ -17,8 +17,10 @@ from sencache.journal import FileJournal, Journal
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.official import OfficialProfile
 from sencache.pipes import networks_of
+from sencache.plan import computed_steps, least_computed
 from sencache.presets import PRESETS, QUALITY
 from sencache.profile import ProfileWarning, SensitivityProfile
+from sencache.sampling import step_moves
 from sencache.stats import Refresh, SampleStats
 
 __all__ = [
@@ -42,8 +44,11 @@ __all__ = [
     "UnknownTransformerError",
     "apply_sencache",
     "calibrate",
+    "computed_steps",
     "encode_clips",
+    "least_computed",
     "networks_of",
     "register_family",
     "remove_sencache",
+    "step_moves",
 ]

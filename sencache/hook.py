@@ -18,7 +18,7 @@ from sencache.config import SenCacheConfig
 from sencache.decisions import AnyJudge, Restart, unnamed_branches
 from sencache.families import Family
 from sencache.pairing import is_paired
-from sencache.reuse import Reuse, Work
+from sencache.reuse import Asked, Reuse, Work
 from sencache.schedule import Schedule
 from sencache.stats import RunLog, StatsRecorder
 from sencache.trajectory import Moment, Trajectory
@@ -98,9 +98,8 @@ class SenCacheHook(ModelHook):
             measured=bool(decision.scores) and self._config.may_reuse,
             check=decision.check,
         )
-        answer, held = self.reuse.evaluate(
-            self.fn_ref.original_forward, call, args, kwargs, work, before
-        )
+        asked = Asked(self.fn_ref.original_forward, call, args, kwargs)
+        answer, held = self.reuse.evaluate(asked, work, before)
         change = held.change
         self._judge.remember(call, moment, trajectory, decision, change)
         trajectory.note(moment, held, decision.computed)

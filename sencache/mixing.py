@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from sencache.calls import Call
 from sencache.forecast import Mix
 from sencache.policy import row_rms
-from sencache.reuse import Forward, Held, Work, unchanged
+from sencache.reuse import Asked, Held, Work, unchanged
 
 
 class MixReuse:
@@ -28,19 +26,11 @@ class MixReuse:
         """
         self._order = order
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
         if held is not None and not any(work.computed):
-            return call.answer(_mixed(work.mix, held)), unchanged(work, held)
-        answer = forward(*args, **kwargs)
+            return asked.call.answer(_mixed(work.mix, held)), unchanged(work, held)
+        answer = asked.whole()
         output = answer[0].detach().clone()
         change = None
         earlier: dict[int, torch.Tensor] = {}
@@ -50,7 +40,7 @@ class MixReuse:
             earlier = {**held.earlier, held.step: held.output}
         held = Held(output, earlier=earlier, step=work.step, change=change)
         if work.mix is not None:
-            answer = call.answer(_mixed(work.mix, held))
+            answer = asked.call.answer(_mixed(work.mix, held))
         kept = sorted(earlier)[len(earlier) - self._order :] if self._order else []
         return answer, replace(held, earlier={step: earlier[step] for step in kept})
 

@@ -20,6 +20,32 @@ Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A call of a network, as its caller made it and as it is read.
+
+    Attributes:
+        forward: The network's own forward.
+        call: The call, read.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+
+    forward: Forward
+    call: Call
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+    def whole(self) -> Any:
+        """The network's answer, untouched."""
+        return self.forward(*self.args, **self.kwargs)
+
+    def rows(self, index: torch.Tensor) -> torch.Tensor:
+        """The network's output for some rows, given by a :func:`~sencache.calls.row_index`."""
+        output: torch.Tensor = self.forward(**self.call.select(index))[0].detach()
+        return output
+
+
+@dataclass(frozen=True)
 class Work:
     """What is to be done with a call.
 
@@ -61,25 +87,14 @@ class Held:
 class Reuse(Protocol):
     """One way of answering a call of which only some rows compute."""
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """Answer a call.
 
         A call of which every row computes goes to the network untouched, so it is bit-identical
         to one without a cache. One of which no row does leaves the network alone.
 
         Args:
-            forward: The network's own forward.
-            call: The call, read.
-            args: Its positional arguments, as the caller passed them.
-            kwargs: Its keyword arguments, likewise.
+            asked: The call.
             work: What to do.
             held: From the context's last call; None at the first, where every row computes.
 
@@ -99,15 +114,7 @@ class NoReuse:
 
     _NOTHING = Held(torch.empty(0))
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`Reuse`.
 
         Raises:
@@ -115,7 +122,7 @@ class NoReuse:
         """
         if not all(work.computed):
             raise RuntimeError("a step was to be reused of which nothing is kept")
-        return forward(*args, **kwargs), self._NOTHING
+        return asked.whole(), self._NOTHING
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -124,26 +131,18 @@ class NoReuse:
 class OutputReuse:
     """Reuses the network's output: the paper's definition, and the least memory."""
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
         computed = work.computed
         if held is None or all(computed):
-            answer = forward(*args, **kwargs)
+            answer = asked.whole()
             output = answer[0].detach().clone()
             return answer, Held(output, change=_change(work, output, held))
         if not any(computed):
-            return call.answer(held.output.clone()), unchanged(work, held)
+            return asked.call.answer(held.output.clone()), unchanged(work, held)
         index = _where(computed, True, held.output.device)
-        output = held.output.index_copy(0, index, forward(**call.select(index))[0].detach())
-        return call.answer(output.clone()), Held(output, change=_change(work, output, held))
+        output = held.output.index_copy(0, index, asked.rows(index))
+        return asked.call.answer(output.clone()), Held(output, change=_change(work, output, held))
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -160,40 +159,30 @@ class ResidualReuse:
         """Use the blocks of a transformer, on which `stack` is attached."""
         self._stack = stack
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
         computed = work.computed
         if held is None or held.residual is None or all(computed):
-            answer, residual = self._run(forward, args, kwargs)
+            answer, residual = self._recorded(asked.whole)
             output = answer[0].detach().clone()
             return answer, Held(output, residual, change=_change(work, output, held))
         if not any(computed):
             with self._stack.replay(held.residual):
-                return forward(*args, **kwargs), unchanged(work, held)
+                return asked.whole(), unchanged(work, held)
         ran = _where(computed, True, held.output.device)
         rest = _where(computed, False, held.output.device)
-        fresh, added = self._run(forward, (), call.select(ran))
+        fresh, added = self._recorded(lambda: asked.rows(ran))
         residual = held.residual.index_copy(0, ran, added)
-        output = held.output.index_copy(0, ran, fresh[0].detach())
+        output = held.output.index_copy(0, ran, fresh)
         with self._stack.replay(residual.index_select(0, rest)):
-            replayed = forward(**call.select(rest))[0].detach()
+            replayed = asked.rows(rest)
         kept = Held(output, residual, change=_change(work, output, held))
-        return call.answer(output.index_copy(0, rest, replayed)), kept
+        return asked.call.answer(output.index_copy(0, rest, replayed)), kept
 
-    def _run(
-        self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Any, torch.Tensor]:
-        """The network's answer, and what its blocks added to the tokens."""
+    def _recorded(self, run: Callable[[], Any]) -> tuple[Any, torch.Tensor]:
+        """What a call of the network gives, and what its blocks added to the tokens."""
         with self._stack.record():
-            answer = forward(*args, **kwargs)
+            answer = run()
         residual, self._stack.residual = self._stack.residual, None  # kept in one place
         if residual is None:
             raise RuntimeError("the network's forward did not go through its blocks")

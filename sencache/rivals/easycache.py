@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 
-from sencache.calls import Call, row_index
-from sencache.reuse import Forward, Held, Work
+from sencache.calls import row_index
+from sencache.reuse import Asked, Held, Work
 from sencache.rivals.base import Decisions, Tunable
 from sencache.rivals.gating import Rule, Sight, gated
 
@@ -108,19 +108,11 @@ class _Predictor(Rule):
 class ShiftReuse:
     """Reuses what the network adds to the latents: x + (v_r - x_r), every row from its own r."""
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`sencache.reuse.Reuse`; the residual held is v_r - x_r."""
-        computed = work.computed
+        call, computed = asked.call, work.computed
         if held is None or held.residual is None or all(computed):
-            answer = forward(*args, **kwargs)
+            answer = asked.whole()
             output = answer[0].detach().clone()
             return answer, Held(output, output.float() - call.latents.float())
         output, shift = held.output, held.residual
@@ -128,7 +120,7 @@ class ShiftReuse:
         if any(computed):
             rows = [row for row, ran in enumerate(computed) if ran]
             index = row_index(rows, output.device)
-            fresh = forward(**call.select(index))[0].detach()
+            fresh = asked.rows(index)
             moved = fresh.float() - call.latents.index_select(0, index).float()
             output = output.index_copy(0, index, fresh)
             shift = shift.index_copy(0, index, moved)

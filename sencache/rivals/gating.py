@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from sencache.decisions import Decision
 from sencache.families import Family, UnknownTransformerError, family_of
 from sencache.hook import SenCacheHook
 from sencache.pipes import boundary_of, guidance_of, networks_of
-from sencache.reuse import Forward, Held, Reuse, Work
+from sencache.reuse import Asked, Forward, Held, Reuse, Work
 from sencache.rivals.base import Outcome, UnsupportedError
 from sencache.schedule import Schedule
 from sencache.stats import RunLog
@@ -138,17 +138,9 @@ class Gate:
     ) -> None:
         """See :class:`AnyJudge`; rules learn from outputs, right when they are there."""
 
-    def evaluate(
-        self,
-        forward: Forward,
-        call: Call,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        work: Work,
-        held: Held | None,
-    ) -> tuple[Any, Held]:
+    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
         """See :class:`Reuse`."""
-        answer, kept = self._reuse.evaluate(forward, call, args, kwargs, work, held)
+        answer, kept = self._reuse.evaluate(asked, work, held)
         if self._pending is not None and any(work.computed):
             rule, sight = self._pending
             rule.learn(sight, kept)
