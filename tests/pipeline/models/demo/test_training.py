@@ -13,11 +13,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from pipeline.models.demo.architecture import make_tokenizer, make_vae
+from pipeline.models.demo.palette import MUTED, palette_of
 from pipeline.models.demo.train.__main__ import main
-from pipeline.models.demo.train.config import LoopConfig, TrainConfig, default_config
+from pipeline.models.demo.train.config import (
+    LoopConfig,
+    TrainConfig,
+    default_config,
+    second_config,
+)
 from pipeline.models.demo.train.dit import draw_sigmas, embed_captions, make_denoiser, train_dit
 from pipeline.models.demo.train.latents import Latents, encode_training_clips
 from pipeline.models.demo.train.loop import StoppedEarlyError, generator_for, optimise
+from pipeline.models.demo.train.run import train
 from pipeline.models.demo.train.vae import (
     reconstruction_loss,
     start_from_images,
@@ -241,6 +248,31 @@ def test_command_trains_a_pipeline_that_samples(tmp_path: Path) -> None:
     ).frames
     assert frames.shape == (1, 5, 3, 32, 32)
     assert frames.isfinite().all()
+
+
+def test_a_second_model_takes_an_autoencoder_and_another_palette(
+    tmp_path: Path, console: Console
+) -> None:
+    first = train(_MICRO, tmp_path / "first", console)
+    second = train(
+        replace(_MICRO, palette=MUTED, autoencoder=first, dit=replace(_MICRO.dit, seed=9, steps=4)),
+        tmp_path / "second",
+        console,
+    )
+    assert palette_of(first).name == "plain"
+    assert palette_of(second).name == "muted"
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    assert (second / weights).read_bytes() == (first / weights).read_bytes()
+    assert not (tmp_path / "second" / "vae.pt").exists()
+    with pytest.raises(ValueError, match="plain palette"):
+        train_vae(replace(_MICRO, palette=MUTED), tmp_path / "vae.pt", console)
+
+
+def test_second_configuration_is_another_model() -> None:
+    first, second = default_config(), second_config()
+    assert second.palette is not first.palette
+    assert second.dit.seed != first.dit.seed
+    assert second.transformer_changes["num_layers"] < 6
 
 
 def test_default_configuration_fits_the_card() -> None:
