@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline.engine import EngineFactory
+from pipeline.engine import EngineDiedError, EngineFactory
 from pipeline.errors import UserError
 from pipeline.ledger import Claim, Ledger
-from pipeline.produce import EngineDiedError, Producer
+from pipeline.produce import Producer
 from pipeline.request import SampleRequest
 from pipeline.schema import to_table
 from pipeline.storage import Storage

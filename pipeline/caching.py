@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.request import CacheSpec, canonical_json
 from sencache import (
+    Agreement,
     ProfileError,
     SampleStats,
     SenCacheConfig,
@@ -64,7 +65,10 @@ def from_spec(spec: CacheSpec, num_inference_steps: int, guidance_scale: float) 
 
 @contextlib.contextmanager
 def cached(
-    pipe: Any, config: SenCacheConfig, profile: SensitivityProfile | None
+    pipe: Any,
+    config: SenCacheConfig,
+    profile: SensitivityProfile | None,
+    agreement: Agreement | None = None,
 ) -> Iterator[SenCacheHandle]:
     """Put a cache on every network of a pipeline, and take it off again whatever happens.
 
@@ -72,6 +76,7 @@ def cached(
         pipe: A diffusers pipeline.
         config: Policy and parameters.
         profile: Sensitivities, if steps may be reused.
+        agreement: Of the ranks that run the networks together.
 
     Yields:
         The cache, for its statistics.
@@ -80,7 +85,7 @@ def cached(
         UserError: `sencache` does not know the network, or the profile belongs to another one.
     """
     try:
-        handle = apply_sencache(pipe, config, profile)
+        handle = apply_sencache(pipe, config, profile, agreement=agreement)
     except (UnknownTransformerError, ProfileError) as error:
         raise UserError(str(error)) from error
     try:

@@ -21,10 +21,13 @@ from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_pro
 from pipeline.storage import locate
 
 if TYPE_CHECKING:
-    from pipeline.config import CacheConfig, RunConfig
+    from pipeline.config import CacheConfig, ParallelConfig, RunConfig
     from sencache import SenCacheConfig, SensitivityProfile
 
 logger = logging.getLogger(__name__)
+
+SPLIT_FAMILIES = ("wan",)
+"""Families whose parity between one rank and several is held in a test."""
 
 
 def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults:
@@ -33,15 +36,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     Raises:
         UserError: A setting that this model cannot follow; the text names the flag.
     """
-    for flag, value, only in (
-        ("degree", config.parallel.degree, 1),
-        ("backend", config.parallel.backend, "auto"),
-    ):
-        if value != only:
-            raise UserError(
-                f"--parallel.{flag} {value}: {model.spec.name} is not split over devices by this "
-                f"version; use --parallel.{flag} {only} and more --replicas"
-            )
+    _check_parallel(config.parallel, model)
     profile = load_profile(config.cache, model)
     template = _template(config, model, cache_spec(config.cache, profile))
     if profile is not None:
@@ -62,6 +57,19 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
 
 
+def _check_parallel(parallel: ParallelConfig, model: ResolvedModel) -> None:
+    if parallel.backend == "xfuser":
+        raise UserError(
+            "--parallel.backend xfuser is not offered by this version: use context_parallel"
+        )
+    if parallel.degree > 1 and model.spec.family not in SPLIT_FAMILIES:
+        raise UserError(
+            f"--parallel.degree {parallel.degree}: {model.spec.name} is not split over devices by "
+            f"this version, only the {', '.join(SPLIT_FAMILIES)} family is; use "
+            "--parallel.degree 1 and more --replicas"
+        )
+
+
 def engine_factory(
     config: RunConfig, model: ResolvedModel, *, device: str = "", threads: int = 0
 ) -> EngineFactory:
@@ -76,15 +84,23 @@ def engine_factory(
     Raises:
         UserError: The sensitivity profile cannot be used.
     """
+    profile = load_profile(config.cache, model)
+    profile_json = profile.to_json() if profile else ""
+    degree = config.parallel.degree
+    if degree > 1:
+        from pipeline.group.engine import LoadRank, load_group
+
+        share = max(1, threads // degree)
+        load = LoadRank(model, device or config.device, config.dtype, profile_json, share)
+        return functools.partial(load_group, load, degree)
     from pipeline.diffusers_engine import load_engine
 
-    profile = load_profile(config.cache, model)
     return functools.partial(
         load_engine,
         model,
         device=device or config.device,
         dtype=config.dtype,
-        profile_json=profile.to_json() if profile else "",
+        profile_json=profile_json,
         threads=threads,
     )
 

@@ -11,7 +11,8 @@ Knows nothing of files, ledgers or Ray.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,43 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
-from sencache import SensitivityProfile
+from sencache import Agreement, SensitivityProfile
 
 
 class BadFramesError(RuntimeError):
     """The model gave frames that are no picture; the sample fails rather than be stored."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Place of an engine among the ranks of its group.
+
+    Attributes:
+        size: Ranks.
+        decodes: Whether this rank turns latents into frames; one of them does.
+        agreement: Of the ranks, for decisions that could differ.
+        mark: Told of progress at every denoising step.
+    """
+
+    size: int = 1
+    decodes: bool = True
+    agreement: Agreement | None = None
+    mark: Callable[[str], None] | None = None
+
+    def callback(self) -> dict[str, Any]:
+        """Arguments of a pipeline's call that tell of progress."""
+        if self.mark is None:
+            return {}
+        mark = self.mark
+
+        def on_step_end(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> Any:
+            mark("step")
+            return kwargs
+
+        return {"callback_on_step_end": on_step_end}
+
+
+ALONE = Seat()
 
 
 class DiffusersEngine:
@@ -46,7 +79,7 @@ class DiffusersEngine:
         pipe: Any,
         *,
         profile: SensitivityProfile | None = None,
-        group_size: int = 1,
+        seat: Seat = ALONE,
     ) -> None:
         """Take over a loaded pipeline; parallelism and offloading must be on it already.
 
@@ -54,15 +87,15 @@ class DiffusersEngine:
             model: What the pipeline was loaded from; requests for another model are refused.
             pipe: From `load_pipeline`.
             profile: Sensitivities of this model; None if only uncached requests will come.
-            group_size: Ranks that run this same call together.
+            seat: Place among the ranks that run this same call together.
         """
         self.device_name = device_name(pipe.device)
-        self.group_size = group_size
+        self.group_size, self._seat = seat.size, seat
         self._model, self._pipe, self._profile = model, pipe, profile
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """Make one clip per request in one call of the pipeline.
+        """Make one clip per request in one call of the pipeline; none in a rank that helps only.
 
         Raises:
             ValueError: The batch mixes settings, or asks for what this model cannot give.
@@ -78,14 +111,17 @@ class DiffusersEngine:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
-        with cached(self._pipe, cache, self._profile_of(first)) as handle:
+        with cached(self._pipe, cache, self._profile_of(first), self._seat.agreement) as handle:
             video = self._pipe(
                 **text_arguments(self._model.spec, requests),
                 **sampling_arguments(self._model.spec, first),
+                **self._seat.callback(),
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-                output_type="pt",
+                output_type="pt" if self._seat.decodes else "latent",
             ).frames
             stats = handle.stats()
+        if not self._seat.decodes:
+            return []
         frames = to_uint8(video, first)
         peak = peak_memory_bytes(device)
         return [

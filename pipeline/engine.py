@@ -29,6 +29,10 @@ class Clip:
     peak_memory_bytes: int
 
 
+class EngineDiedError(Exception):
+    """The engine cannot be used any more; its process must end so that a fresh one takes over."""
+
+
 class Engine(Protocol):
     """One loaded model, owned by one group of ranks.
 
@@ -43,6 +47,7 @@ class Engine(Protocol):
         """Make one clip per request, in order.
 
         Raises:
+            EngineDiedError: The engine is beyond use.
             Exception: The whole batch failed; the caller retries row by row.
         """
         ...

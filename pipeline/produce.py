@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import media
-from pipeline.engine import Clip, Engine, batch_key
+from pipeline.engine import Clip, Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError
 from pipeline.ledger import Claim
 from pipeline.request import SampleRequest
@@ -51,10 +51,6 @@ class Attempts(Protocol):
     def finish(self, sample_ids: Sequence[str]) -> None:
         """See `Ledger.finish`."""
         ...
-
-
-class EngineDiedError(Exception):
-    """The engine cannot be used any more; its process must end so that a fresh one takes over."""
 
 
 class Producer:
@@ -153,7 +149,7 @@ class Producer:
         except Exception as error:
             if _is_fatal(error):
                 ids = [request.sample_id for request in batch]
-                self._ledger.note(ids, type(error).__name__, _short(error))
+                self._ledger.note(ids, type(error.__cause__ or error).__name__, _short(error))
                 raise EngineDiedError(_short(error)) from error
             raise
         wall = (time.monotonic() - began) / len(batch)

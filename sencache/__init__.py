@@ -7,6 +7,7 @@ cache.stats()          # one SampleStats per sample
 remove_sencache(pipe)
 """
 
+from sencache.agreement import Agreement, RankAgreement
 from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
 from sencache.calibrate import calibrate
 from sencache.clips import ClipLatents, encode_clips
@@ -26,6 +27,7 @@ from sencache.stats import Refresh, SampleStats
 __all__ = [
     "PRESETS",
     "QUALITY",
+    "Agreement",
     "ClipLatents",
     "Family",
     "FileJournal",
@@ -35,6 +37,7 @@ __all__ = [
     "ProfileError",
     "ProfileMetadata",
     "ProfileWarning",
+    "RankAgreement",
     "Refresh",
     "SampleStats",
     "SenCacheConfig",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry
 
+from sencache.agreement import Agreement
 from sencache.attachment import attach, detach, is_offloaded
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.decisions import AnyJudge
@@ -68,6 +69,7 @@ def apply_sencache(
     revision: str | None = None,
     sampler: str | None = None,
     shift: float | None = None,
+    agreement: Agreement | None = None,
 ) -> SenCacheHandle:
     """Cache the outputs of a diffusers pipeline's transformers while it samples.
 
@@ -84,6 +86,8 @@ def apply_sencache(
         revision: Revision of its weights.
         sampler: Class name of the scheduler; a pipeline's own is compared anyway.
         shift: Flow shift of its sigma schedule, likewise.
+        agreement: Of the ranks that run the network together. Planned runs and such that reuse
+            nothing need none and exchange nothing.
 
     Returns:
         A handle for statistics and reset.
@@ -142,7 +146,7 @@ def apply_sencache(
             judge = PlanJudge(drift_planner(config, drift), schedule, unit)
             reuse = MixReuse(config.order)
         else:
-            judge = Judge(config, profile, schedule)
+            judge = Judge(config, profile, schedule, agreement)
         hook = SenCacheHook(
             config,
             profile.hash if profile else "",

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+from sencache.agreement import Agreement
 from sencache.buckets import fill_up
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
@@ -24,6 +25,9 @@ from sencache.trajectory import Moment, Track, Trajectory
 # Only matters without a profile, where tau is read but decides nothing.
 DEFAULT_TRAIN_TIMESTEPS = 1000
 
+COMPUTE = 1
+"""Place of the verdict among the facts of a decision."""
+
 AnyProfile = SensitivityProfile | OfficialProfile
 
 _logger = logging.getLogger(__name__)
@@ -33,9 +37,13 @@ class Judge:
     """Decides calls by the policy of each deciding branch."""
 
     def __init__(
-        self, config: SenCacheConfig, profile: AnyProfile | None, schedule: Schedule
+        self,
+        config: SenCacheConfig,
+        profile: AnyProfile | None,
+        schedule: Schedule,
+        agreement: Agreement | None = None,
     ) -> None:
-        self._config, self._schedule = config, schedule
+        self._config, self._schedule, self._agreement = config, schedule, agreement
         self._profile = profile
         own = config.may_reuse and config.uncond_verdict == "own"
         self._deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
@@ -246,7 +254,10 @@ class Judge:
         Raises:
             ValueError: See :meth:`decide`.
         """
-        on_host = torch.stack(facts).tolist()  # the one synchronisation
+        seen = torch.stack(facts)
+        if self._agreement is not None:
+            seen = self._agreement.settle(seen.float().cpu(), COMPUTE)
+        on_host = seen.tolist()  # the one synchronisation
         for branch, rows in zip(verdicts, on_host, strict=True):
             score, compute, same, paired, new, end_known = rows
             if moment.step is None and not all(same):
@@ -260,8 +271,9 @@ class Judge:
             if self._config.may_reuse and not all(map(math.isfinite, score)) and self._due("nan"):
                 _logger.warning(NOT_FINITE, trajectory.step + 1)
             computed = [bool(ran) for ran in compute]
-            if filled := fill_up(computed, score, self._config.row_buckets):
-                computed = filled
+            filled = fill_up(computed, score, self._config.row_buckets)
+            if filled or self._agreement is not None:
+                computed = filled or computed
                 mask = torch.tensor(computed).to(trajectory.device, non_blocking=True)
                 verdicts[branch] = replace(verdicts[branch], compute=mask)
             trajectory.decided[branch] = (verdicts[branch], computed)

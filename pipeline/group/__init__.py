@@ -13,8 +13,10 @@ them all: half a group cannot go on, and its collectives would wait for ever.
 | `rank` | the program of a rank |
 | `pace` | how long a rank may be silent, from how long it was before |
 | `parent` | the group as its owner sees it |
+| `engine` | the engine of an actor over a group, and what each rank loads |
+| `context_parallel` | how a network's sequence is split over ranks |
 
-Nothing here knows models, samples or Ray.
+All but the last two know nothing of models or samples; nothing here knows Ray.
 """
 
 from pipeline.group.errors import GroupError, RankDiedError, RankRaisedError, RankSilentError

@@ -19,12 +19,13 @@ class RankRaisedError(GroupError):
     Attributes:
         rank: The first rank that raised.
         kind: Class name of what it raised.
+        message: Its text.
         alive: All ranks raised the same, so they are still in step.
     """
 
-    def __init__(self, rank: int, kind: str, text: str, *, alive: bool) -> None:
+    def __init__(self, rank: int, kind: str, message: str, text: str, *, alive: bool) -> None:
         super().__init__(f"rank {rank} raised {kind}\n{text}")
-        self.rank, self.kind, self.alive = rank, kind, alive
+        self.rank, self.kind, self.message, self.alive = rank, kind, message, alive
 
 
 class RankDiedError(GroupError):

@@ -201,7 +201,7 @@ class RankGroup:
         rank, first = raised[0]
         alike = {(said.kind, said.message) for _, said in raised}
         alive = len(raised) == len(progress) and len(alike) == 1 and first.ready
-        return RankRaisedError(rank, first.kind, first.text, alive=alive)
+        return RankRaisedError(rank, first.kind, first.message, first.text, alive=alive)
 
     def _silent(self, progress: Sequence[_Progress]) -> RankSilentError:
         waiting = [(each.count, rank) for rank, each in enumerate(progress) if each.done is None]

@@ -101,8 +101,10 @@ CASES = {
         ["--cache.quality", "high", "--cache.profile", "{folder}/old.json"],
         ["old.json", "drift", "jobs/calibrate.py"],
     ),
-    "backend": (["--parallel.backend", "xfuser"], ["--parallel.backend xfuser", "auto"]),
-    "degree": (["--parallel.degree", "2", "--cache.policy", "none"], ["--parallel.degree 2"]),
+    "backend": (
+        ["--parallel.backend", "xfuser"],
+        ["--parallel.backend xfuser", "context_parallel"],
+    ),
 }
 
 

@@ -193,9 +193,19 @@ def test_the_factory_is_small_and_needs_no_file(
     engine.close()
 
 
-def test_a_split_model_is_refused_rather_than_run_whole() -> None:
-    with pytest.raises(UserError, match=r"--parallel\.degree 2"):
-        request_defaults(config(parallel={"degree": 2}), resolve_model(WAN))
+def test_a_model_that_cannot_be_split_is_refused_rather_than_run_whole() -> None:
+    split = config(parallel={"degree": 2}, cache={"policy": "none"})
+    with pytest.raises(UserError, match=r"--parallel\.degree 2: cogvideox-2b is not split"):
+        request_defaults(split, resolve_model("cogvideox-2b"))
+    assert request_defaults(split, resolve_model(WAN)).template.model == WAN
+
+
+def test_a_split_model_is_loaded_by_a_group() -> None:
+    split = config(parallel={"degree": 2}, cache={"policy": "none"})
+    factory = engine_factory(split, resolve_model(WAN), device="cpu", threads=4)
+    load, degree = factory.args  # type: ignore[attr-defined]
+    assert (load.threads, load.device, degree) == (2, "cpu", 2)
+    assert len(pickle.dumps(factory)) < 100_000
 
 
 def test_a_budget_makes_a_planned_cache_of_the_shipped_profile() -> None:

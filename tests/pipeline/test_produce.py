@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline import media
-from pipeline.engine import Clip
+from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import StorageError, UserError
+from pipeline.group import RankDiedError
 from pipeline.ledger import Ledger
-from pipeline.produce import EngineDiedError, Producer
+from pipeline.produce import Producer
 from pipeline.request import SampleRequest
 from pipeline.schema import NO_CACHE, media_key, to_table
 from pipeline.storage import Storage
@@ -160,6 +161,21 @@ def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert (claim.attempts, claim.kind) == ([2], "RuntimeError")
     assert "illegal memory access" in claim.reason
+
+
+def test_what_killed_an_engine_is_the_kind_of_its_attempt(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        try:
+            raise RankDiedError(1, "was killed by SIGKILL", "")
+        except RankDiedError as error:
+            raise EngineDiedError(str(error)) from error
+
+    ledger = ledger_of(storage)
+    with pytest.raises(EngineDiedError):
+        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert claim.kind == "RankDiedError"
+    assert "rank 1 was killed by SIGKILL" in claim.reason
 
 
 def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
