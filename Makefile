@@ -30,6 +30,8 @@ bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py batching
 	$(BIN)/python jobs/benchmark.py calibration
 	$(BIN)/python jobs/benchmark.py pipeline
+	$(BIN)/python jobs/benchmark.py ablation
+	$(BIN)/python jobs/benchmark.py quality --quick
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
