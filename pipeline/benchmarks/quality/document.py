@@ -86,7 +86,9 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         if both := samplers.keys() & other["result"]["samplers"].keys():
             raise UserError(f"{both.pop()} is in two of the results")
         samplers |= other["result"]["samplers"]
-    return {**first, "result": {**first["result"], "samplers": samplers}}
+    commands = [part["conditions"].get("command", "") for part in parts]
+    conditions = {**first["conditions"], "command": " && ".join(commands)}
+    return {"conditions": conditions, "result": {**first["result"], "samplers": samplers}}
 
 
 def _without_paths(command: str) -> str:

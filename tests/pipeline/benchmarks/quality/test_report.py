@@ -93,10 +93,14 @@ def test_the_document_shows_the_kept_result() -> None:
 
 def test_samplers_that_were_measured_apart_are_one_result() -> None:
     def part(sampler: str, **facts: Any) -> dict[str, Any]:
-        return {"conditions": {}, "result": {"clips": 2, **facts, "samplers": {sampler: {}}}}
+        conditions = {"command": f"quality --sampler {sampler}"}
+        result = {"clips": 2, **facts, "samplers": {sampler: {}}}
+        return {"conditions": conditions, "result": result}
 
     joined = document.joined([part("euler"), part("unipc")])
     assert list(joined["result"]["samplers"]) == ["euler", "unipc"]
+    both = "quality --sampler euler && quality --sampler unipc"
+    assert joined["conditions"]["command"] == both
     with pytest.raises(UserError, match="differ in clips"):
         document.joined([part("euler"), part("unipc", clips=3)])
     with pytest.raises(UserError, match="euler is in two"):
