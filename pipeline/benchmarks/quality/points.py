@@ -96,8 +96,8 @@ class Tuner:
     def _best(self, tried: Sequence[_Tried], wanted: int) -> _Tried:
         """Of the variants that hit the point the one nearest to the uncached latents.
 
-        Of those that miss it by a step of NFE or more, the nearest to the point: a rival must be
-        at its best, and one of more evaluations is better for the wrong reason.
+        Where none hits it, one of those that miss it least: a rival must be at its best, but one
+        of more evaluations would be better for the wrong reason.
         """
         least = max(TOLERANCE, min(abs(each.nfe - wanted) for each in tried))
         close = [each for each in tried if abs(each.nfe - wanted) <= least]
