@@ -17,6 +17,7 @@ from pipeline.produce import Producer
 from pipeline.request import SampleRequest
 from pipeline.schema import to_table
 from pipeline.storage import Storage
+from pipeline.telemetry import WatchedEngine, say_state
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +95,9 @@ class GroupActor:
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         self._ledger = ledger
+        say_state("loading")
         try:
-            engine = factory()
+            engine = WatchedEngine(factory())
         except UserError as error:
             ledger.complain(str(error))
             raise

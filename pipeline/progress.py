@@ -34,6 +34,7 @@ class Tally:
         video_s: Seconds of video made.
         nfe: Network evaluations, in steps.
         steps: Sampler steps.
+        failed_attempts: Attempts of the ok and failed rows that failed.
     """
 
     ok: int = 0
@@ -43,11 +44,13 @@ class Tally:
     video_s: float = 0.0
     nfe: int = 0
     steps: int = 0
+    failed_attempts: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Count a table of output rows (see `pipeline.schema.SCHEMA`)."""
         status = table["status"].to_pylist()
-        self.ok += status.count("ok")
+        ok = status.count("ok")
+        self.ok += ok
         self.failed += status.count("failed")
         self.rejected += status.count("rejected")
         self.gpu_s += pc.sum(table["gpu_s"]).as_py() or 0.0
@@ -56,6 +59,7 @@ class Tally:
         reused = pc.sum(pc.struct_field(table["cache"], "reused")).as_py() or 0
         self.nfe += nfe
         self.steps += nfe + reused
+        self.failed_attempts += (pc.sum(table["attempts"]).as_py() or 0) - ok
 
     @property
     def made(self) -> int:

@@ -35,6 +35,7 @@ from pipeline.sink import Sink
 from pipeline.source import read_source
 from pipeline.storage import Storage
 from pipeline.summary import say_input, say_result
+from pipeline.telemetry import RunTelemetry, count_store_retry
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
@@ -92,7 +93,7 @@ def run(
 
 
 def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunReport:
-    storage = Storage(config.output)
+    storage = Storage(config.output, on_retry=count_store_retry)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved)
     rows = read_source(config.prompts, config.prompt_column)
@@ -194,6 +195,14 @@ def _generate(
         progress = Progress(
             total, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
         )
+        telemetry = RunTelemetry(
+            report.run_id,
+            total=total,
+            model=resolved.spec.name,
+            policy=config.cache.policy,
+            gpu_price_per_hour=config.gpu_price_per_hour,
+        )
+        telemetry.update(report.tally)  # rejected rows
         try:
             with progress:
                 for table in dataset.iter_batches(
@@ -203,6 +212,7 @@ def _generate(
                 ):
                     yield table
                     progress.update()
+                    telemetry.update(report.tally)
         except Exception as error:
             # Ray Data wraps a worker's error in one of several types and drops its cause.
             if text := ledger.complaint():

@@ -18,7 +18,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -69,11 +69,13 @@ class Storage:
             are made absolute at once: a worker's current folder is not the driver's.
         options: Extra arguments of the fsspec file system.
         retry_s: Seconds that one operation keeps trying through transient faults.
+        on_retry: Told the verb of every operation that is tried again; picklable.
     """
 
     uri: str
     options: Mapping[str, Any] | None = field(default=None, repr=False)
     retry_s: float = RETRY_S
+    on_retry: Callable[[str], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         protocol, path = _split(self.uri)
@@ -83,7 +85,12 @@ class Storage:
 
     def __getstate__(self) -> dict[str, Any]:
         # Connections stay behind: each process makes its own.
-        return {"uri": self.uri, "options": self.options, "retry_s": self.retry_s}
+        return {
+            "uri": self.uri,
+            "options": self.options,
+            "retry_s": self.retry_s,
+            "on_retry": self.on_retry,
+        }
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Write a file, replacing what is there; readers see all of it or nothing.
@@ -183,7 +190,7 @@ class Storage:
             StorageError: What is wrong and what would be right; transient faults are waited out
                 for `PROBE_RETRY_S` seconds only.
         """
-        quick = Storage(self.uri, self.options, min(self.retry_s, PROBE_RETRY_S))
+        quick = replace(self, retry_s=min(self.retry_s, PROBE_RETRY_S))
         probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
         quick._attempt("write to", "", lambda top: quick._fs.pipe_file(f"{top}/{probe}", b"probe"))
         quick._attempt("delete from", "", lambda top: quick._fs.rm_file(f"{top}/{probe}"))
@@ -222,6 +229,8 @@ class Storage:
         def passes(error: BaseException) -> bool:
             if is_transient(error):
                 _logger.warning("cannot %s %s yet: %s", verb, where, explain(error))
+                if self.on_retry is not None:
+                    self.on_retry(verb)
                 return True
             return False
 

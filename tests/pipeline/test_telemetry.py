@@ -1,0 +1,154 @@
+"""What the series say, recorded in place of Ray's exporter; the real one is in tests/e2e."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import telemetry
+from pipeline.engine import Clip
+from pipeline.progress import Tally
+from pipeline.schema import NO_CACHE
+from pipeline.storage import Storage
+from pipeline.telemetry import RunTelemetry, WatchedEngine
+
+Recorded = dict[str, dict[tuple[str, ...], float]]
+
+
+class Recorder:
+    """Stands in for a metric of Ray, and refuses what that refuses."""
+
+    def __init__(self, name: str, labels: tuple[str, ...], into: Recorded) -> None:
+        self._values, self._labels = into[name], labels
+
+    def inc(self, value: float, labels: dict[str, str] | None = None) -> None:
+        assert value > 0
+        self._values[self._key(labels)] = self._values.get(self._key(labels), 0) + value
+
+    def set(self, value: float, labels: dict[str, str] | None = None) -> None:
+        self._values[self._key(labels)] = value
+
+    def _key(self, labels: dict[str, str] | None) -> tuple[str, ...]:
+        assert set(labels or {}) == set(self._labels)
+        return tuple((labels or {})[name] for name in self._labels)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
+    values: Recorded = defaultdict(dict)
+
+    def make(series: telemetry.Series) -> Recorder:
+        return Recorder(series.name, series.labels, values)
+
+    monkeypatch.setattr(telemetry, "_counter", make)
+    monkeypatch.setattr(telemetry, "_gauge", make)
+    return values
+
+
+tallies = st.builds(
+    Tally,
+    ok=st.integers(0, 9),
+    failed=st.integers(0, 9),
+    rejected=st.integers(0, 9),
+    gpu_s=st.floats(0, 99),
+    video_s=st.floats(0, 99),
+    nfe=st.integers(0, 99),
+    steps=st.integers(100, 200),
+    failed_attempts=st.integers(0, 9),
+)
+
+
+@given(st.lists(tallies, min_size=1, max_size=5))
+def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[Tally]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        values: Recorded = defaultdict(dict)
+        for kind in ("_counter", "_gauge"):
+            patch.setattr(telemetry, kind, lambda s: Recorder(s.name, s.labels, values))
+        run = RunTelemetry("r", total=100, model="m", policy="p", gpu_price_per_hour=3.6)
+        tally = Tally()
+        for more in growth:
+            for name in Tally.__slots__:
+                setattr(tally, name, getattr(tally, name) + getattr(more, name))
+            run.update(tally)
+    samples = values["sencache_samples_total"]
+    assert samples.get(("ok",), 0) == tally.ok
+    assert samples.get(("failed",), 0) == tally.failed
+    assert samples.get(("rejected",), 0) == tally.rejected
+    steps = values["sencache_steps_total"]
+    assert steps.get(("computed",), 0) == tally.nfe
+    assert sum(steps.values()) == tally.steps
+    assert values["sencache_failed_attempts_total"].get((), 0) == tally.failed_attempts
+    seconds = values["sencache_row_device_seconds_total"].get((), 0)
+    assert seconds == pytest.approx(tally.gpu_s)
+    assert values["sencache_cost_dollars_total"].get((), 0) == pytest.approx(tally.gpu_s / 1000)
+    assert values["sencache_samples_left"][()] == 100 - tally.ok - tally.failed
+
+
+def test_without_a_price_there_is_no_series_of_cost(recorded: Recorded) -> None:
+    RunTelemetry("r", total=1, model="m", policy="p").update(Tally(ok=1, gpu_s=5))
+    assert "sencache_cost_dollars_total" not in recorded
+    assert recorded["sencache_run"] == {("r", "m", "p"): 1}
+
+
+class Engine:
+    device_name, group_size = "d", 4
+
+    def __init__(self, seen: Recorded) -> None:
+        self._seen = seen
+
+    def generate(self, requests: Sequence[Any]) -> list[Clip]:
+        assert self._seen["sencache_groups"] == {("loading",): 0, ("idle",): 0, ("busy",): 1}
+        if not requests:
+            raise RuntimeError("nothing to do")
+        frames = np.zeros((1, 2, 2, 3), np.uint8)
+        return [Clip(frames, {**NO_CACHE, "disagreements": 2}, 0) for _ in requests]
+
+    def close(self) -> None:
+        return
+
+
+def test_a_group_counts_its_device_seconds_whatever_came_of_them(recorded: Recorded) -> None:
+    ticks = itertools.count(step=10)
+    engine = WatchedEngine(Engine(recorded), clock=lambda: next(ticks))
+    idle = {("loading",): 0, ("idle",): 1, ("busy",): 0}
+    assert recorded["sencache_groups"] == idle
+    assert len(engine.generate(["one", "two"])) == 2  # type: ignore[list-item]
+    with pytest.raises(RuntimeError, match="nothing to do"):
+        engine.generate([])
+    assert recorded["sencache_groups"] == idle
+    assert recorded["sencache_device_seconds_total"] == {("clips",): 40, ("failed",): 40}
+    assert recorded["sencache_rank_disagreements_total"] == {(): 4}
+    assert (engine.device_name, engine.group_size) == ("d", 4)
+
+
+def test_a_storage_operation_that_is_tried_again_is_counted(
+    recorded: Recorded, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path), on_retry=telemetry.count_store_retry)
+    faults = iter([ConnectionResetError(), ConnectionResetError(), None])
+    real = storage._fs.pipe_file
+
+    def shaky(path: str, data: bytes) -> None:
+        if (fault := next(faults)) is not None:
+            raise fault
+        real(path, data)
+
+    monkeypatch.setattr(storage._fs, "pipe_file", shaky)
+    storage.put_bytes("a", b"x")
+    assert recorded["sencache_store_retries_total"] == {("write",): 2}
+
+
+def test_series_are_well_named_and_their_labels_are_few() -> None:
+    names = [series.name for series in telemetry.ALL]
+    assert len(set(names)) == len(names)
+    for series in telemetry.ALL:
+        assert series.name.endswith("_total") == (series.kind == "counter")
+        assert len(series.labels) <= 3
+        assert not {"sample_id", "prompt", "caption"} & set(series.labels)
