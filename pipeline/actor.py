@@ -27,6 +27,13 @@ REQUEST_COLUMN = "request"
 One string column keeps every block's schema equal, whatever rows left out.
 """
 
+CALLS_AT_ONCE = 2
+"""Tasks inside one actor: one samples while the clips of the other are encoded and stored.
+
+Also the most clips that wait in an actor's memory (times `batch_rows`), and the most tasks that are
+tied to an actor: work that waits there could not go to an idle one.
+"""
+
 EXIT_ENGINE_DIED = 70
 
 
@@ -61,6 +68,10 @@ class RemoteLedger:
         """Record attempts; returns only when they are recorded."""
         return ray.get(self._handle.claim.remote(list(sample_ids), where))
 
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """Say that an engine call returned; not waited for, like `release`."""
+        self._handle.made.remote(list(sample_ids))
+
     def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
         """Record an error; returns only when it is recorded, since the caller may die next."""
         ray.get(self._handle.note.remote(list(sample_ids), kind, reason))
@@ -83,7 +94,7 @@ class RemoteLedger:
 
 
 class GroupActor:
-    """One group of ranks behind Ray Data's callable-class interface."""
+    """One group of ranks behind Ray Data's callable-class interface; called by several threads."""
 
     def __init__(
         self,
@@ -115,4 +126,10 @@ class GroupActor:
             # An actor that raises is not restarted, and this one's device context is lost; only
             # the end of the process makes Ray start a fresh one and run the task again there.
             logger.exception("engine died, restarting its process: %s", error)
+            self._producer.close()  # what the other call has made is stored, and taken over later
             os._exit(EXIT_ENGINE_DIED)
+
+    def __del__(self) -> None:
+        """Ray Data drops its actors when they have nothing left to do."""
+        if hasattr(self, "_producer"):  # not if the model could not be loaded
+            self._producer.close()

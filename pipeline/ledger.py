@@ -31,6 +31,8 @@ class Entry:
         where: Node and process of the latest attempt.
         kind: Type of the error that ended it, "" if its process died without a word.
         reason: Its text.
+        made: The engine call of the latest attempt returned; it was being stored.
+        excused: Attempts that ended so: whatever killed the process then, it sampled another.
     """
 
     attempts: int = 0
@@ -38,6 +40,8 @@ class Entry:
     where: str = ""
     kind: str = ""
     reason: str = ""
+    made: bool = False
+    excused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,19 @@ class Ledger:
             sample_ids: The batch.
             where: Node and process that ask, for the error message of a later failure.
 
-        A claim that is not granted changes nothing.
+        A claim that is not granted counts nothing. An attempt whose process died while its clip
+        was being stored is excused, for the process was busy with another sample; as often as
+        attempts are allowed, because storing can be what killed it.
         """
         entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
+        for entry in entries:
+            if entry.made and entry.excused < self._max_attempts:
+                entry.excused += 1
+            entry.made = False
         alone = len(entries) == 1
         kind, reason = entries[0].kind, _describe(entries[0])
         begun = [entry.attempts for entry in entries]
-        used_up = alone and entries[0].alone and begun[0] >= self._max_attempts
+        used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
         if used_up or (not alone and any(begun)):
             return Claim(False, begun, kind, reason)
         for entry in entries:
@@ -117,10 +127,17 @@ class Ledger:
             self._save()
         return Claim(True, [entry.attempts for entry in entries], kind, reason)
 
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """Record that the engine is done with samples, which have yet to be stored."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].made = True
+
     def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
         """Record which error ended the latest attempt, while the worker still can."""
         for sample_id in sample_ids:
             if sample_id in self._entries:
+                self._entries[sample_id].made = False
                 self._entries[sample_id].kind = kind
                 self._entries[sample_id].reason = reason
 

@@ -3,6 +3,9 @@
 Order matters and is the whole point: the attempt is in the ledger before the engine starts, the mp4
 is in storage before its row exists, and the row is handed on last. Whatever dies in between leaves
 either nothing, or an mp4 that carries its own row and is taken over instead of made again.
+
+The engine has a thread of its own, so that clips are encoded and stored while it samples the next
+ones: two callers of `produce` take turns at it. An attempt is recorded when its turn has come.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipeline import media
 from pipeline.engine import Clip, Engine, EngineDiedError, batch_key
@@ -27,7 +30,12 @@ from pipeline.schema import Execution, Outcome, make_row, media_key, to_table
 from pipeline.storage import Storage
 
 STORE_THREADS = 8
-"""Clips of a batch are encoded and stored side by side: most of that time is waiting."""
+"""Clips are encoded and stored side by side: most of that time is waiting."""
+
+Row = dict[str, Any]
+"""An output row as plain values."""
+
+_T = TypeVar("_T")
 
 MAX_MESSAGE_CHARS = 2000
 """Error text kept in a row; a CUDA traceback can be far longer than the row is worth."""
@@ -38,6 +46,10 @@ class Attempts(Protocol):
 
     def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
         """See `Ledger.claim`."""
+        ...
+
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """See `Ledger.made`."""
         ...
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
@@ -79,16 +91,25 @@ class Producer:
         self._ledger = ledger
         self._run_id = run_id
         self._batch_rows = batch_rows
-        self._pool = ThreadPoolExecutor(STORE_THREADS)
+        # One thread for all calls of the engine: threads of OpenMP and the current device of CUDA
+        # belong to the thread that calls.
+        self._turns = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._stores = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._storing: set[Future[Row]] = set()
+        self._lost = ""
         self._folder = tempfile.TemporaryDirectory(prefix="clips-")
         self._where = f"{socket.gethostname()}/{os.getpid()}"
 
-    def produce(self, requests: Sequence[SampleRequest]) -> list[dict[str, Any]]:
+    def produce(self, requests: Sequence[SampleRequest]) -> list[Row]:
         """Make every request and return one output row each, in order.
 
         Requests that can share an engine call do. If such a call fails, its requests are made one
         by one, so only the guilty one fails. The ledger forgets samples when all of them have their
         rows: if this process dies before, those already stored are taken over, not made again.
+
+        Several threads may call it at once: their engine calls take turns, in the order in which
+        they are ready, and what one has made is stored while the next is made. Each caller holds
+        the clips of one engine call at most.
 
         Raises:
             EngineDiedError: The engine is beyond use (lost CUDA context, dead rank). The attempt is
@@ -99,7 +120,7 @@ class Producer:
         batches: dict[tuple[object, ...], list[SampleRequest]] = {}
         for request in requests:
             batches.setdefault(batch_key(request), []).append(request)
-        rows: dict[str, dict[str, Any]] = {}
+        rows: dict[str, Row] = {}
         for alike in batches.values():
             for start in range(0, len(alike), self._batch_rows):
                 for row in self._together(alike[start : start + self._batch_rows]):
@@ -107,69 +128,126 @@ class Producer:
         self._ledger.finish(list(rows))
         return [rows[request.sample_id] for request in requests]
 
-    def _together(self, batch: list[SampleRequest]) -> list[dict[str, Any]]:
+    def close(self) -> None:
+        """Finish what is being stored, then end the engine; harmless when called again."""
+        self._turns.shutdown(cancel_futures=True)
+        self._stores.shutdown()
+        self._engine.close()
+
+    def _together(self, batch: list[SampleRequest]) -> list[Row]:
         if len(batch) == 1:
             return [self._alone(batch[0])]
-        ids = [request.sample_id for request in batch]
-        claim = self._ledger.claim(ids, self._where)
-        if claim.granted:
-            try:
-                return self._attempt(batch, claim.attempts)
-            except (EngineDiedError, UserError):
-                raise
-            except Exception:  # noqa: BLE001 - any fault of a batch is settled row by row
-                self._ledger.release(ids)
+        stored: list[Future[Row]] | None = None
+        try:
+            stored = self._in_turn(self._make_batch, batch)
+        except (EngineDiedError, UserError):
+            raise
+        except Exception:  # noqa: BLE001 - any fault of a batch is settled row by row
+            self._ledger.release([request.sample_id for request in batch])
         # Outside the handler: an exception in flight would keep the batch's device memory alive.
-        return [self._alone(request) for request in batch]
+        if stored is None:
+            return [self._alone(request) for request in batch]
+        wait(stored)  # all of them, before a fault of one is settled
+        return [
+            self._settled(request, each.exception() or each.result())
+            for request, each in zip(batch, stored, strict=True)
+        ]
 
-    def _alone(self, request: SampleRequest) -> dict[str, Any]:
+    def _settled(self, request: SampleRequest, outcome: Any) -> Row:
+        """The row of a stored clip, or that of another attempt if it could not be stored."""
+        if not isinstance(outcome, BaseException):
+            row: Row = outcome
+            return row
+        if isinstance(outcome, UserError) or not isinstance(outcome, Exception):
+            raise outcome
+        self._ledger.note([request.sample_id], type(outcome).__name__, _short(outcome))
+        return self._alone(request)
+
+    def _alone(self, request: SampleRequest) -> Row:
         """Make one sample, attempt after attempt, until it is ok or its attempts are used up."""
-        ids = [request.sample_id]
         while True:
-            claim = self._ledger.claim(ids, self._where)
-            begun = claim.attempts[0]
-            if (begun > 1 or not claim.granted) and (row := self._stored(request)) is not None:
-                return row
-            if not claim.granted:
-                outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
-                return make_row(request, self._execution(batch_rows=1, attempts=begun), outcome)
             try:
-                return self._attempt([request], [begun])[0]
+                made = self._in_turn(self._make_one, request)
+                return made if isinstance(made, dict) else made.result()
             except (EngineDiedError, UserError):
                 raise
             except Exception as error:  # noqa: BLE001 - it becomes the row's error
-                self._ledger.note(ids, type(error).__name__, _short(error))
+                self._ledger.note([request.sample_id], type(error).__name__, _short(error))
 
-    def _attempt(
+    def _in_turn(self, step: Callable[..., _T], subject: Any) -> _T:
+        """Run a step on the engine's thread, when those before it are through."""
+        try:
+            turn = self._turns.submit(step, subject)
+        except RuntimeError as error:  # closed meanwhile
+            raise EngineDiedError(self._lost or "the engine is closed") from error
+        try:
+            return turn.result()
+        except CancelledError as error:
+            raise EngineDiedError(self._lost or "the engine is closed") from error
+
+    def _make_batch(self, batch: list[SampleRequest]) -> list[Future[Row]] | None:
+        """One call for several samples; None if they must be made one by one."""
+        self._check_engine()
+        claim = self._ledger.claim([request.sample_id for request in batch], self._where)
+        return self._generate(batch, claim.attempts) if claim.granted else None
+
+    def _make_one(self, request: SampleRequest) -> Row | Future[Row]:
+        """One attempt at one sample; its row where there is nothing left to make."""
+        self._check_engine()
+        claim = self._ledger.claim([request.sample_id], self._where)
+        begun = claim.attempts[0]
+        if (begun > 1 or not claim.granted) and (row := self._stored(request)) is not None:
+            return row
+        if not claim.granted:
+            outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
+            return make_row(request, self._execution(batch_rows=1, attempts=begun), outcome)
+        if begun > 1:
+            wait(self._storing.copy())  # if this one kills the process, it shall take none with it
+        return self._generate([request], [begun])[0]
+
+    def _check_engine(self) -> None:
+        if self._lost:
+            raise EngineDiedError(self._lost)
+
+    def _generate(
         self, batch: Sequence[SampleRequest], attempts: Sequence[int]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Future[Row]]:
+        """Call the engine, and begin to store what it gave."""
+        ids = [request.sample_id for request in batch]
         began = time.monotonic()
         try:
             clips = self._engine.generate(batch)
         except Exception as error:
             if _is_fatal(error):
-                ids = [request.sample_id for request in batch]
-                self._ledger.note(ids, type(error.__cause__ or error).__name__, _short(error))
-                raise EngineDiedError(_short(error)) from error
+                self._lost = _short(error)
+                self._ledger.note(ids, type(error.__cause__ or error).__name__, self._lost)
+                raise EngineDiedError(self._lost) from error
             raise
         wall = (time.monotonic() - began) / len(batch)
-        executions = [
-            self._execution(len(batch), attempt, wall, clip)
-            for clip, attempt in zip(clips, attempts, strict=True)
-        ]
-        return list(self._pool.map(self._store, batch, clips, executions))
+        self._ledger.made(ids)
+        rows = []
+        for request, attempt, clip in zip(batch, attempts, clips, strict=True):
+            execution = self._execution(len(batch), attempt, wall, clip)
+            row = self._stores.submit(self._store, request, clip, execution)
+            self._storing.add(row)
+            row.add_done_callback(self._storing.discard)
+            rows.append(row)
+        return rows
 
-    def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> dict[str, Any]:
+    def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> Row:
         row = make_row(request, execution, Outcome("ok", cache=clip.cache))
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
         try:
+            began = time.monotonic()
             media.encode(clip.frames, request.fps, row, path)
+            encoded = time.monotonic()
             self._storage.put_file(media_key(request.sample_id), path)
-            return _with_media(row, path.read_bytes())
+            spent = {"encode_s": encoded - began, "upload_s": time.monotonic() - encoded}
+            return _with_media(row, path.read_bytes()) | spent
         finally:
             path.unlink(missing_ok=True)
 
-    def _stored(self, request: SampleRequest) -> dict[str, Any] | None:
+    def _stored(self, request: SampleRequest) -> Row | None:
         """Take over the mp4 of an attempt that died after it had stored one."""
         key = media_key(request.sample_id)
         if not self._storage.exists(key):
@@ -197,7 +275,7 @@ class Producer:
         )
 
 
-def _with_media(row: dict[str, Any], data: bytes) -> dict[str, Any]:
+def _with_media(row: Row, data: bytes) -> Row:
     return row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
 
 

@@ -17,7 +17,7 @@ import ray.data
 from rich.console import Console
 
 from pipeline import cluster
-from pipeline.actor import REQUEST_COLUMN, GroupActor, RemoteLedger
+from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedger
 from pipeline.config import RunConfig
 from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.defaults import engine_factory, request_defaults
@@ -188,7 +188,12 @@ def _generate(
             batch_size=task_rows,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=groups.replicas),
+            compute=ray.data.ActorPoolStrategy(
+                size=groups.replicas,
+                max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+                max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+                enable_true_multi_threading=True,
+            ),
             num_gpus=groups.num_gpus or None,
             num_cpus=groups.num_cpus,
         )

@@ -65,6 +65,8 @@ SCHEMA = pa.schema(
         ("device_name", pa.string()),
         ("group_size", pa.int32()),
         ("batch_rows", pa.int32()),
+        ("encode_s", pa.float64()),
+        ("upload_s", pa.float64()),
         ("peak_memory_bytes", pa.int64()),
         ("media_bytes", pa.int64()),
         ("media_sha256", pa.string()),
@@ -131,7 +133,7 @@ def media_key(sample_id: str) -> str:
 
 
 def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> dict[str, Any]:
-    """Build an output row as plain values; whoever stores the mp4 fills in its size and hash.
+    """Build an output row as plain values; whoever stores the mp4 fills in what that gave and took.
 
     The same dictionary (as JSON) is what an mp4 carries in its container metadata.
     """
@@ -164,6 +166,8 @@ def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> 
         "device_name": execution.device_name,
         "group_size": execution.group_size,
         "batch_rows": execution.batch_rows,
+        "encode_s": 0.0,
+        "upload_s": 0.0,
         "peak_memory_bytes": execution.peak_memory_bytes,
         "media_bytes": 0,
         "media_sha256": "",

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from ray import cloudpickle
@@ -27,8 +28,8 @@ class ObedientEngine:
     device_name = "test"
     group_size = 1
 
-    def __init__(self, delay_s: float) -> None:
-        self._delay_s = delay_s
+    def __init__(self, delay_s: float, closed: str = "") -> None:
+        self._delay_s, self._closed = delay_s, closed
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         time.sleep(self._delay_s)
@@ -42,7 +43,8 @@ class ObedientEngine:
         return [Clip(np.full((5, 16, 16, 3), 100, np.uint8), NO_CACHE, 0) for _ in requests]
 
     def close(self) -> None:
-        return
+        if self._closed:
+            Path(self._closed).touch()
 
 
 def broken() -> ObedientEngine:
@@ -50,10 +52,10 @@ def broken() -> ObedientEngine:
     raise UserError("cannot load demo: the weights are torn")
 
 
-def obedient(delay_s: float = 0.0) -> EngineFactory:
-    """A factory that workers can unpickle without this file."""
+def obedient(delay_s: float = 0.0, closed: str = "") -> EngineFactory:
+    """A factory that workers can unpickle without this file; `closed` appears when one ends."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return functools.partial(ObedientEngine, delay_s)
+    return functools.partial(ObedientEngine, delay_s, closed)
 
 
 def main() -> int:

@@ -113,6 +113,25 @@ def test_a_sample_that_kills_its_process_ends_as_one_failed_row(
 
 
 @pytest.mark.slow
+def test_an_actor_with_nothing_left_to_do_closes_its_engine(
+    local_ray: None, tmp_path: Path
+) -> None:
+    config = RunConfig.model_validate(
+        {
+            "prompts": write_prompts(tmp_path / "p.txt", ["one", "two"]),
+            "output": str(tmp_path / "out"),
+            "cache": {"policy": "none"},
+        }
+    )
+    closed = tmp_path / "closed"
+    run(config, factory=obedient(closed=str(closed)), console=Console(file=io.StringIO()))
+    deadline = time.monotonic() + 120
+    while not closed.exists():  # the driver does not wait for its actors
+        assert time.monotonic() < deadline, "no engine was closed"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
 def test_bad_rows_become_rows_and_nothing_else_is_lost(local_ray: None, tmp_path: Path) -> None:
     source = tmp_path / "p.jsonl"
     lines = [

@@ -58,6 +58,23 @@ def test_attempts_are_used_up_and_then_nothing_changes_any_more(storage: Storage
         assert (claim.kind, claim.reason) == ("ValueError", "cannot draw")
 
 
+def test_who_was_being_stored_is_excused_from_a_death_but_not_for_ever(storage: Storage) -> None:
+    ledger = Ledger(storage, "r1", max_attempts=2)
+    for attempt in (1, 2, 3, 4):
+        claim = ledger.claim(["a"], "n/1")
+        assert (claim.granted, claim.attempts) == (True, [attempt])
+        ledger.made(["a"])  # the process dies while it stores
+    assert not ledger.claim(["a"], "n/1").granted
+
+
+def test_an_error_of_storing_is_no_excuse(storage: Storage) -> None:
+    ledger = Ledger(storage, "r1", max_attempts=1)
+    ledger.claim(["a"], "n/1")
+    ledger.made(["a"])
+    ledger.note(["a"], "ValueError", "cannot encode")
+    assert not ledger.claim(["a"], "n/1").granted
+
+
 def test_no_sample_is_given_up_for_what_its_batch_did(storage: Storage) -> None:
     ledger = Ledger(storage, "r1", max_attempts=1)
     ledger.claim(["a", "b"], "n/1")  # the process dies

@@ -1,8 +1,10 @@
 import dataclasses
 import hashlib
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ class FakeEngine:
     ) -> None:
         self.fault = fault
         self.batches: list[list[str]] = []
+        self.closed = False
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         self.batches.append([request.prompt for request in requests])
@@ -53,7 +56,7 @@ class FakeEngine:
         ]
 
     def close(self) -> None:
-        return
+        self.closed = True
 
 
 @pytest.fixture
@@ -135,8 +138,9 @@ def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Stor
     engine = FakeEngine()
     (row,) = producer(engine, storage, ledger).produce(requests("a"))
     assert engine.batches == []
-    assert row == first
-    assert to_table([row]).equals(to_table([first]))
+    stored = first | {"encode_s": 0.0, "upload_s": 0.0}  # not known when the mp4 was written
+    assert row == stored
+    assert to_table([row]).equals(to_table([stored]))
 
 
 def test_torn_media_is_made_again(storage: Storage) -> None:
@@ -240,3 +244,113 @@ def test_a_batch_is_retried_after_its_exception_is_gone(storage: Storage) -> Non
     rows = producer(FakeEngine(fault), storage).produce(requests("a", "b"))
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert seen == [None, None, None]
+
+
+PATIENCE_S = 60.0
+"""A test that waits so long has failed; nothing hangs on how long things take."""
+
+
+class SlowStorage(Storage):
+    """Does not store the clip of `sample_id` before `go` is set."""
+
+    def __init__(self, uri: str, sample_id: str) -> None:
+        super().__init__(uri)
+        self.sample_id, self.go = sample_id, threading.Event()
+        self.reached = threading.Event()
+
+    def put_file(self, key: str, path: Path) -> None:
+        if key == media_key(self.sample_id):
+            self.reached.set()
+            assert self.go.wait(PATIENCE_S)
+        super().put_file(key, path)
+
+
+def test_a_clip_is_stored_while_the_next_is_sampled(storage: Storage) -> None:
+    first, second = requests("a", "b")
+    slow = SlowStorage(storage.uri, first.sample_id)
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if batch[0].prompt == "b":
+            assert slow.reached.wait(PATIENCE_S)
+            slow.go.set()  # only the second engine call lets the first clip be stored
+
+    worker = producer(FakeEngine(fault), slow)
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(worker.produce, [[first], [second]]))
+    assert [row["status"] for (row,) in rows] == ["ok", "ok"]
+    assert all(row["upload_s"] > 0 and row["encode_s"] > 0 for (row,) in rows)
+
+
+def test_engine_calls_never_overlap_and_stay_in_one_thread(storage: Storage) -> None:
+    inside, seen = threading.Lock(), set()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        assert inside.acquire(blocking=False)
+        seen.add(threading.get_ident())
+        inside.release()
+
+    worker = producer(FakeEngine(fault), storage)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(worker.produce, [requests(c) for c in "abcdefgh"]))
+    assert [row["status"] for (row,) in parts] == ["ok"] * 8
+    assert len(seen) == 1
+
+
+def test_who_waits_for_its_turn_is_not_charged_for_a_death(storage: Storage) -> None:
+    (killer,), (waiting,) = requests("killer"), requests("waiting")
+    begun, queued = threading.Event(), threading.Event()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        begun.set()
+        assert queued.wait(PATIENCE_S)
+        raise EngineDiedError("gone")
+
+    ledger = ledger_of(storage)
+    worker = producer(FakeEngine(fault), storage, ledger)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(worker.produce, [killer])
+        assert begun.wait(PATIENCE_S)
+        second = pool.submit(worker.produce, [waiting])
+        queued.set()
+        for each in (first, second):
+            with pytest.raises(EngineDiedError, match="gone"):
+                each.result(PATIENCE_S)
+    assert ledger.claim([killer.sample_id], "n/2").attempts == [2]
+    assert ledger.claim([waiting.sample_id], "n/2").attempts == [1]
+
+
+def test_a_clip_that_cannot_be_encoded_does_not_cost_its_neighbours_a_second_call(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = media.encode
+
+    def picky(frames: media.Frames, fps: int, row: dict[str, object], path: Path) -> None:
+        if row["caption"] == "b":
+            raise ValueError("cannot encode\nthis")
+        encode(frames, fps, row, path)
+
+    monkeypatch.setattr(media, "encode", picky)
+    engine = FakeEngine()
+    rows = producer(engine, storage).produce(requests("a", "b", "c"))
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert (rows[1]["error_type"], rows[1]["error_message"]) == ("ValueError", "cannot encode this")
+    assert rows[1]["attempts"] == 3
+    assert engine.batches == [["a", "b", "c"], ["b"], ["b"]]
+
+
+def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> None:
+    (only,) = requests("a")
+    slow = SlowStorage(storage.uri, only.sample_id)
+    engine = FakeEngine()
+    worker = producer(engine, slow)
+    with ThreadPoolExecutor(2) as pool:
+        row = pool.submit(worker.produce, [only])
+        assert slow.reached.wait(PATIENCE_S)
+        closing = pool.submit(worker.close)
+        assert not engine.closed
+        slow.go.set()
+        closing.result(PATIENCE_S)
+        assert row.result(PATIENCE_S)[0]["status"] == "ok"
+    assert engine.closed
+    with pytest.raises(EngineDiedError, match="closed"):
+        worker.produce(requests("b"))
