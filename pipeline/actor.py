@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
 
+from pipeline.controls import unpack
 from pipeline.engine import EngineDiedError, EngineFactory
 from pipeline.errors import UserError
 from pipeline.ledger import Claim, Ledger
 from pipeline.produce import Producer
-from pipeline.request import SampleRequest
 from pipeline.schema import to_table
 from pipeline.storage import Storage
 from pipeline.telemetry import WatchedEngine, say_state
+from pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 REQUEST_COLUMN = "request"
-"""The one column of the dataset that actors read: a `SampleRequest` as JSON.
+"""The one column of the dataset that actors read: a request, or one and its control (`pack`).
 
 One string column keeps every block's schema equal, whatever rows left out.
 """
@@ -107,16 +109,21 @@ class GroupActor:
         """Load the model; called once per actor and again after each restart."""
         self._ledger = ledger
         say_state("loading")
+        began = time.monotonic()
         try:
             engine = WatchedEngine(factory())
         except UserError as error:
             ledger.complain(str(error))
             raise
-        self._producer = Producer(engine, storage, ledger, run_id, batch_rows=batch_rows)
+        worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
+        self._producer = Producer(
+            engine, storage, ledger, run_id, batch_rows=batch_rows, worker=worker
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Map a block of requests to a table of output rows, one each, in order."""
-        requests = [SampleRequest.from_json(text) for text in batch[REQUEST_COLUMN].to_pylist()]
+        """Map a block of packed requests to a table of output rows, one per request, in order."""
+        packed = batch[REQUEST_COLUMN].to_pylist()
+        requests = [request for text in packed for request in unpack(text)]
         try:
             return to_table(self._producer.produce(requests))
         except UserError as error:

@@ -159,6 +159,9 @@ class RunConfig(_Part):
     )
     limit: int | None = Field(default=None, ge=1, description="read only so many input rows")
     samples_per_prompt: Count = Field(default=1, description="clips per input row, seeds differ")
+    control_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of the clips made uncached too, to compare"
+    )
     replicas: AutoCount = Field(default="auto", description="model copies that work side by side")
     batch_rows: AutoCount = Field(default="auto", description="samples per engine call")
     batches_per_task: Count = Field(

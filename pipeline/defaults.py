@@ -53,6 +53,12 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
             )
         if config.cache.policy == "planned":
             _check_plan(template, model)
+    if config.control_fraction and template.cache.policy == "none":
+        raise UserError(
+            f"--control-fraction {config.control_fraction:g} makes uncached twins of cached clips, "
+            "and this run caches nothing: choose a cache, e.g. --cache.quality balanced, or set it "
+            "to 0"
+        )
     spec = model.spec
     return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
 

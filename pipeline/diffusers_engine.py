@@ -26,6 +26,7 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
+from pipeline.stopwatch import stopwatch
 from sencache import Agreement, SensitivityProfile
 
 
@@ -111,7 +112,10 @@ class DiffusersEngine:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
-        with cached(self._pipe, cache, self._profile_of(first), self._seat.agreement) as handle:
+        with (
+            stopwatch(self._pipe) as laps,
+            cached(self._pipe, cache, self._profile_of(first), self._seat.agreement) as handle,
+        ):
             video = self._pipe(
                 **text_arguments(self._model.spec, requests),
                 **sampling_arguments(self._model.spec, first),
@@ -125,7 +129,13 @@ class DiffusersEngine:
         frames = to_uint8(video, first)
         peak = peak_memory_bytes(device)
         return [
-            Clip(clip, cache_struct(sample, first.num_inference_steps), peak)
+            Clip(
+                clip,
+                cache_struct(sample, first.num_inference_steps),
+                peak,
+                laps.text_s,
+                laps.decode_s,
+            )
             for clip, sample in zip(frames, stats, strict=True)
         ]
 

@@ -22,11 +22,15 @@ class Clip:
         frames: uint8 array of shape (num_frames, height, width, 3), RGB.
         cache: The `cache` struct of the output row (see `pipeline.schema.CACHE_TYPE`).
         peak_memory_bytes: Peak device memory of the engine call that made it.
+        text_s: Seconds of the engine call that went into text encoding, 0 if not measured.
+        decode_s: The same of decoding latents to frames.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
     cache: Mapping[str, Any]
     peak_memory_bytes: int
+    text_s: float = 0.0
+    decode_s: float = 0.0
 
 
 class EngineDiedError(Exception):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from pipeline.controls import control_for, is_chosen
 from pipeline.errors import RowRejectedError
 from pipeline.request import (
     MAX_PROMPT_CHARS,
@@ -35,7 +36,8 @@ class InputCounts:
         duplicates: Samples that repeat an earlier one of this input.
         done: Samples that are committed already.
         done_failed: Those of them that ended as failed rows.
-        pending: Samples to make.
+        pending: Samples to make, controls included.
+        controls: Those of them that are controls.
     """
 
     read: int = 0
@@ -44,6 +46,7 @@ class InputCounts:
     done: int = 0
     done_failed: int = 0
     pending: int = 0
+    controls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Intake:
         committed: What the output prefix holds.
         samples_per_prompt: Clips per row; their seeds differ.
         limit: Read only so many rows; None reads all.
+        control_fraction: Share of the samples that have a control, which comes right after its
+            sample where both are to be made.
         counts: What became of the input so far.
         rejected: The rows to record as rejected; those recorded by earlier runs are left out.
         steps: How many of the pending requests have so many sampler steps.
@@ -86,6 +91,7 @@ class Intake:
     committed: Committed
     samples_per_prompt: int = 1
     limit: int | None = None
+    control_fraction: float = 0.0
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[Rejected] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -106,14 +112,20 @@ class Intake:
                 self._reject(row, str(error))
                 continue
             for request in requests:
-                if self._is_pending(digest(request.identity())):
+                sample_id = digest(request.identity())
+                if sample_id in self._seen:
+                    self.counts.duplicates += 1
+                    continue
+                if self._is_pending(sample_id):
                     self.steps[request.num_inference_steps] += 1
                     yield request
+                if is_chosen(sample_id.hex(), self.control_fraction):
+                    control = control_for(request)
+                    if self._is_pending(digest(control.identity())):
+                        self.counts.controls += 1
+                        yield control
 
     def _is_pending(self, sample_id: bytes) -> bool:
-        if sample_id in self._seen:
-            self.counts.duplicates += 1
-            return False
         self._seen.add(sample_id)
         if sample_id in self.committed:
             self.counts.done += 1

@@ -24,7 +24,11 @@ _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 def psnr(clip: torch.Tensor, reference: torch.Tensor) -> float:
     """Peak signal-to-noise ratio in dB over all frames together, at most `MAX_PSNR_DB`."""
-    error = float((clip.double() - reference.double()).square().mean())
+    return decibels(float((clip.double() - reference.double()).square().mean()))
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean square error of values in 0..1, in dB, at most `MAX_PSNR_DB`."""
     return MAX_PSNR_DB if error == 0 else min(MAX_PSNR_DB, -10 * math.log10(error))
 
 

@@ -16,18 +16,21 @@ import os
 import socket
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipeline import media
+from pipeline.controls import Pairs
 from pipeline.engine import Clip, Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError
 from pipeline.ledger import Claim
 from pipeline.request import SampleRequest
 from pipeline.schema import Execution, Outcome, make_row, media_key, to_table
 from pipeline.storage import Storage
+from pipeline.worker import Worker
 
 STORE_THREADS = 8
 """Clips are encoded and stored side by side: most of that time is waiting."""
@@ -76,6 +79,7 @@ class Producer:
         run_id: str,
         *,
         batch_rows: int,
+        worker: Worker | None = None,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -85,12 +89,16 @@ class Producer:
             ledger: Where attempts are recorded before they begin.
             run_id: Goes into every row.
             batch_rows: Most samples in one engine call.
+            worker: This process, for the rows; one that has just been loaded if left out.
         """
         self._engine = engine
         self._storage = storage
         self._ledger = ledger
         self._run_id = run_id
         self._batch_rows = batch_rows
+        self._worker = worker or Worker.loaded(time.monotonic())
+        self._pairs = Pairs()
+        self._wasted: defaultdict[str, float] = defaultdict(float)
         # One thread for all calls of the engine: threads of OpenMP and the current device of CUDA
         # belong to the thread that calls.
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -118,13 +126,15 @@ class Producer:
                 written; no sample is to blame and the run must stop.
         """
         batches: dict[tuple[object, ...], list[SampleRequest]] = {}
-        for request in requests:
-            batches.setdefault(batch_key(request), []).append(request)
         rows: dict[str, Row] = {}
-        for alike in batches.values():
-            for start in range(0, len(alike), self._batch_rows):
-                for row in self._together(alike[start : start + self._batch_rows]):
-                    rows[row["sample_id"]] = row
+        with self._pairs.among(requests):
+            for request in requests:
+                key = (*batch_key(request), self._pairs.role(request))
+                batches.setdefault(key, []).append(request)
+            for alike in batches.values():
+                for start in range(0, len(alike), self._batch_rows):
+                    for row in self._together(alike[start : start + self._batch_rows]):
+                        rows[row["sample_id"]] = row
         self._ledger.finish(list(rows))
         return [rows[request.sample_id] for request in requests]
 
@@ -200,7 +210,7 @@ class Producer:
             return row
         if not claim.granted:
             outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
-            return make_row(request, self._execution(batch_rows=1, attempts=begun), outcome)
+            return make_row(request, self._execution(1, begun, request.sample_id), outcome)
         if begun > 1:
             wait(self._storing.copy())  # if this one kills the process, it shall take none with it
         return self._generate([request], [begun])[0]
@@ -218,6 +228,8 @@ class Producer:
         try:
             clips = self._engine.generate(batch)
         except Exception as error:
+            for sample_id in ids:
+                self._wasted[sample_id] += (time.monotonic() - began) / len(ids)
             if _is_fatal(error):
                 self._lost = _short(error)
                 self._ledger.note(ids, type(error.__cause__ or error).__name__, self._lost)
@@ -227,7 +239,8 @@ class Producer:
         self._ledger.made(ids)
         rows = []
         for request, attempt, clip in zip(batch, attempts, clips, strict=True):
-            execution = self._execution(len(batch), attempt, wall, clip)
+            self._pairs.keep(request, clip.frames)
+            execution = self._execution(len(batch), attempt, request.sample_id, wall, clip)
             row = self._stores.submit(self._store, request, clip, execution)
             self._storing.add(row)
             row.add_done_callback(self._storing.discard)
@@ -236,6 +249,7 @@ class Producer:
 
     def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> Row:
         row = make_row(request, execution, Outcome("ok", cache=clip.cache))
+        row["quality"] = self._pairs.quality(request, clip.frames)
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
         try:
             began = time.monotonic()
@@ -262,8 +276,15 @@ class Producer:
         return _with_media(row, data) if row["sample_id"] == request.sample_id else None
 
     def _execution(
-        self, batch_rows: int, attempts: int, wall_s: float = 0.0, clip: Clip | None = None
+        self,
+        batch_rows: int,
+        attempts: int,
+        sample_id: str,
+        wall_s: float = 0.0,
+        clip: Clip | None = None,
     ) -> Execution:
+        text_s = min(wall_s, clip.text_s / batch_rows) if clip else 0.0
+        decode_s = min(wall_s - text_s, clip.decode_s / batch_rows) if clip else 0.0
         return Execution(
             run_id=self._run_id,
             device_name=self._engine.device_name,
@@ -272,6 +293,13 @@ class Producer:
             attempts=attempts,
             wall_s=wall_s,
             peak_memory_bytes=clip.peak_memory_bytes if clip else 0,
+            worker=self._worker.struct(),
+            times={
+                "text_s": text_s,
+                "denoise_s": wall_s - text_s - decode_s,
+                "decode_s": decode_s,
+                "wasted_s": self._wasted.pop(sample_id, 0.0),
+            },
         )
 
 

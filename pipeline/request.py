@@ -64,6 +64,9 @@ class SampleRequest:
         adapters: LoRA adapters, `uri@weight`, in order.
         dtype: Torch dtype name that the user forced, "" for the model's own on its device.
         source_key: Where the row came from, `file:row`; not part of the identity.
+        control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
+            dataset. Part of the identity of controls alone, so that a control is never taken for
+            an uncached sample that somebody asked for.
     """
 
     prompt: str
@@ -83,11 +86,14 @@ class SampleRequest:
     adapters: tuple[str, ...] = ()
     dtype: str = ""
     source_key: str = ""
+    control_of: str = ""
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
         fields = self._fields()
         del fields["source_key"]
+        if not self.control_of:
+            del fields["control_of"]
         return fields
 
     @property

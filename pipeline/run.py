@@ -20,6 +20,7 @@ from pipeline import cluster
 from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedger
 from pipeline.config import RunConfig
 from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
+from pipeline.controls import pack, units
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
@@ -100,7 +101,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not config.dry_run:
         storage.check_writable()
     before = committed(storage, retry_failed=config.retry_failed)
-    intake = Intake(rows, defaults, before, config.samples_per_prompt, config.limit)
+    intake = Intake(
+        rows, defaults, before, config.samples_per_prompt, config.limit, config.control_fraction
+    )
     tables = list(_request_tables(intake))
     report = RunReport(new_run_id(), intake.counts.done, intake.counts.done_failed)
     say_input(console, config, resolved, intake.counts, intake.steps)
@@ -120,7 +123,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         sink.add(rejected)
         report.tally.add(rejected)
         if tables:
-            made = _generate(config, resolved, factory, storage, report, tables, console)
+            pending = intake.counts.pending
+            made = _generate(config, resolved, factory, storage, report, tables, pending, console)
             with closing(made):
                 for table in made:
                     sink.add(table)
@@ -152,16 +156,17 @@ def _generate(
     storage: Storage,
     report: RunReport,
     tables: list[pa.Table],
+    pending: int,
     console: Console,
 ) -> Generator[pa.Table, None, None]:
     """Run the requests on the cluster and yield their rows as they come, in any order."""
     # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
     with cluster.connected(), interruptible():
-        total = sum(table.num_rows for table in tables)
+        rows = sum(table.num_rows for table in tables)
         batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
         task_rows = batch_rows * config.batches_per_task
         groups = cluster.plan_groups(
-            config.device, config.parallel.degree, config.replicas, tasks=-(-total // task_rows)
+            config.device, config.parallel.degree, config.replicas, tasks=-(-rows // task_rows)
         )
         factory = factory or engine_factory(
             config,
@@ -198,11 +203,11 @@ def _generate(
             num_cpus=groups.num_cpus,
         )
         progress = Progress(
-            total, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
+            pending, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
         )
         telemetry = RunTelemetry(
             report.run_id,
-            total=total,
+            total=pending,
             model=resolved.spec.name,
             policy=config.cache.policy,
             gpu_price_per_hour=config.gpu_price_per_hour,
@@ -227,8 +232,8 @@ def _generate(
 
 def _request_tables(intake: Intake) -> Iterator[pa.Table]:
     block: list[str] = []
-    for request in intake:
-        block.append(request.to_json())
+    for unit in units(intake):
+        block.append(pack(unit))
         if len(block) == BLOCK_ROWS:
             yield pa.table({REQUEST_COLUMN: block})
             block = []

@@ -37,6 +37,33 @@ CACHE_TYPE = pa.struct(
     ]
 )
 
+WORKER_TYPE = pa.struct(
+    [
+        ("id", pa.string()),
+        ("node", pa.string()),
+        ("labels", pa.string()),
+        ("load_s", pa.float64()),
+        ("up_s", pa.float64()),
+    ]
+)
+"""The process that held the group: see `pipeline.worker.Worker`."""
+
+TIMES_TYPE = pa.struct(
+    [
+        ("text_s", pa.float64()),
+        ("denoise_s", pa.float64()),
+        ("decode_s", pa.float64()),
+        ("wasted_s", pa.float64()),
+    ]
+)
+"""Where the engine's seconds of a sample went, each its share of a batch: the first three add up to
+`wall_s`; `wasted_s` are attempts that raised in this process before."""
+
+QUALITY_TYPE = pa.struct(
+    [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]
+)
+"""Of a control: how near its cached twin comes to it, before either became an mp4."""
+
 SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -76,6 +103,9 @@ SCHEMA = pa.schema(
             "versions",
             pa.struct([(name, pa.string()) for name in VERSIONED]),
         ),
+        ("quality", QUALITY_TYPE),
+        ("worker", WORKER_TYPE),
+        ("times", TIMES_TYPE),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -106,6 +136,8 @@ class Execution:
         attempts: Attempts so far, this one included.
         wall_s: Seconds of the engine call that this sample accounts for (call / batch_rows).
         peak_memory_bytes: Peak device memory of the call; host memory of the process on CPU.
+        worker: The process, as `WORKER_TYPE`.
+        times: As `TIMES_TYPE`.
     """
 
     run_id: str
@@ -115,6 +147,8 @@ class Execution:
     attempts: int = 0
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
+    worker: Mapping[str, Any] | None = None
+    times: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +206,11 @@ def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> 
         "media_bytes": 0,
         "media_sha256": "",
         "cache": dict(outcome.cache),
-        "control_of": "",
+        "control_of": request.control_of,
         "versions": versions(),
+        "quality": None,
+        "worker": dict(execution.worker) if execution.worker else None,
+        "times": dict(execution.times) if execution.times else None,
     }
 
 

@@ -35,6 +35,8 @@ def say_input(
         highlight=False,
     )
     parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
+    if counts.controls:
+        parts[1] += f", {counts.controls} of them uncached controls"
     if counts.duplicates:
         parts.append(f"{counts.duplicates} duplicates (equal requests are made once)")
     if counts.rejected:

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 from pipeline import media
+from pipeline.controls import control_for
 from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import StorageError, UserError
 from pipeline.group import RankDiedError
 from pipeline.ledger import Ledger
 from pipeline.produce import Producer
-from pipeline.request import SampleRequest
+from pipeline.request import CacheSpec, SampleRequest
 from pipeline.schema import NO_CACHE, media_key, to_table
 from pipeline.storage import Storage
 
@@ -354,3 +356,41 @@ def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> No
     assert engine.closed
     with pytest.raises(EngineDiedError, match="closed"):
         worker.produce(requests("b"))
+
+
+def test_a_row_says_where_its_seconds_went(storage: Storage) -> None:
+    failures = iter([ValueError("once")])
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        time.sleep(0.01)
+        for error in failures:
+            raise error
+
+    (row,) = producer(FakeEngine(fault), storage).produce(requests("a"))
+    times, worker = row["times"], row["worker"]
+    parts = times["text_s"] + times["denoise_s"] + times["decode_s"]
+    assert parts == pytest.approx(row["wall_s"])
+    assert times["wasted_s"] >= 0.01
+    spent = row["wall_s"] + times["wasted_s"]
+    assert worker["load_s"] + spent <= worker["up_s"]
+
+
+def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage: Storage) -> None:
+    cached = [
+        dataclasses.replace(request, cache=CacheSpec("paper", "{}", "hash"))
+        for request in requests(*"abcd")
+    ]
+    controls = [control_for(cached[1]), control_for(cached[3])]
+    engine = FakeEngine()
+    rows = producer(engine, storage).produce([*cached, *controls])
+    assert engine.batches == [["a", "c"], ["b", "d"], ["b", "d"]]
+    twins = [cached[1].sample_id, cached[3].sample_id]
+    assert [row["control_of"] for row in rows] == ["", "", "", "", *twins]
+    assert [row["quality"] for row in rows[:4]] == [None] * 4
+    for row in rows[4:]:
+        assert row["quality"]["psnr_db"] == 100.0
+        assert row["quality"]["ssim"] == pytest.approx(1.0)
+        stored = media.read_row(storage.read_bytes(row["video"]["path"]))
+        assert stored["quality"] == row["quality"]
+    (late,) = producer(engine, storage).produce([control_for(cached[0])])
+    assert late["quality"] is None  # its sample was made elsewhere

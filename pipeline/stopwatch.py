@@ -1,0 +1,74 @@
+"""Seconds of a pipeline's call that go into text encoding and decoding.
+
+Wraps two methods of one pipeline object for the time of one call; knows of diffusers only that its
+video pipelines call `encode_prompt` and `vae.decode`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(slots=True)
+class Laps:
+    """Seconds so far.
+
+    Attributes:
+        text_s: In `encode_prompt`.
+        decode_s: In `vae.decode`.
+    """
+
+    text_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@contextlib.contextmanager
+def stopwatch(pipe: Any) -> Iterator[Laps]:
+    """Time the calls that are made inside the block; the pipeline is as before after it."""
+    laps = Laps()
+    with contextlib.ExitStack() as stack:
+        for owner, method, lap in (
+            (pipe, "encode_prompt", "text_s"),
+            (getattr(pipe, "vae", None), "decode", "decode_s"),
+        ):
+            if owner is not None and hasattr(owner, method):
+                stack.enter_context(_timed(owner, method, pipe.device, laps, lap))
+        yield laps
+
+
+@contextlib.contextmanager
+def _timed(owner: Any, method: str, device: torch.device, laps: Laps, lap: str) -> Iterator[None]:
+    before: Callable[..., Any] = getattr(owner, method)
+    own = method in vars(owner)  # somebody else wrapped it on the object, too
+
+    @functools.wraps(before)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        _settle(device)
+        began = time.monotonic()
+        try:
+            return before(*args, **kwargs)
+        finally:
+            _settle(device)
+            setattr(laps, lap, getattr(laps, lap) + time.monotonic() - began)
+
+    setattr(owner, method, timed)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, method, before)
+        else:
+            delattr(owner, method)
+
+
+def _settle(device: torch.device) -> None:
+    """Wait for what the device still has to do, or it would count where somebody waits next."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
