@@ -6,6 +6,9 @@ files are kept, of models, or of what the row's columns mean.
 The bytes are a function of frames, fps, row and settings: bit-exact colour conversion, one encoder
 thread, no dates, and no encoder banner (x264 writes its version into the stream, the muxer its own
 into the header). Another build of x264 may still make other bytes from the same frames.
+
+The tag also holds a hash over the whole file (`pipeline.seal`), so that a file whose row was lost
+can give it back and be trusted.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
+
+from pipeline import seal
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB frames, uint8, shape (num_frames, height, width, 3)."""
@@ -86,7 +91,7 @@ def encode(
             "movie_timescale": str(1000 * fps),
         },
     ) as container:
-        container.metadata[ROW_TAG] = row_json(row)
+        container.metadata[ROW_TAG] = row_json({**row, seal.KEY: seal.BLANK})
         stream = container.add_stream(
             "libx264",
             rate=fps,
@@ -107,6 +112,7 @@ def encode(
         for packet in _packets(frames, stream):
             container.mux(without_banner.filter(packet))
         container.mux(without_banner.filter(None))
+    seal.close(Path(path))
 
 
 def decode(source: Source) -> Frames:
@@ -154,7 +160,19 @@ def read_row(source: Source) -> dict[str, Any]:
         row = None
     if not isinstance(row, dict):
         raise ValueError(f"{_name(source)} carries no row in its {ROW_TAG!r} tag")
+    row.pop(seal.KEY, None)
     return row
+
+
+def trusted_row(data: bytes) -> dict[str, Any]:
+    """The row of a whole file, like `read_row`, if no byte of it has changed since `encode`.
+
+    Raises:
+        ValueError: Cut short, damaged, or not made by `encode`.
+    """
+    if not seal.is_whole(data):
+        raise ValueError(f"{_name(data)} is cut short, damaged, or not made by this pipeline")
+    return read_row(data)
 
 
 def row_json(row: Mapping[str, Any]) -> str:

@@ -198,3 +198,14 @@ def test_a_file_cut_in_its_pixels_is_noticed(tmp_path: Path, share: float) -> No
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         media.decode(tmp_path / "absent.mp4")
+
+
+def test_a_row_is_trusted_only_from_a_file_that_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    row = {"caption": 'says "seal_sha256": "' + "0" * 64 + '"', "a": '"seal_sha256": "' + "1" * 64}
+    media.encode(moving_sprite(3), 8, row, path)
+    data = path.read_bytes()
+    assert media.trusted_row(data) == media.read_row(data) == row
+    for damaged in (data[:-1], data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 1]), b""):
+        with pytest.raises(ValueError, match="cut short, damaged, or not made by this pipeline"):
+            media.trusted_row(damaged)
