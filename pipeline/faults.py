@@ -41,6 +41,9 @@ _TRANSIENT_NAMES = frozenset(
 )
 _TRANSIENT_CODES = frozenset(
     {
+        "409",
+        "ConditionalRequestConflict",  # two conditional puts at once: one of them must ask again
+        "IncompleteBody",
         "InternalError",
         "OperationAborted",
         "RequestLimitExceeded",
@@ -122,6 +125,18 @@ def is_transient(error: BaseException) -> bool:
 def service_code(error: BaseException) -> str:
     """Return the S3 error code behind an exception, "" if there is none."""
     return next((found[0] for found in map(_response, _chain(error)) if found), "")
+
+
+def already_exists(error: BaseException) -> bool:
+    """Say whether a conditional create was refused because something is there."""
+    codes = ("PreconditionFailed", "412")
+    return service_code(error) in codes or isinstance(error, FileExistsError)
+
+
+def lacks_conditions(error: BaseException) -> bool:
+    """Say whether the service knows no conditional create."""
+    found = next((each for each in map(_response, _chain(error)) if each), ("", 0))
+    return found[0] in ("NotImplemented", "XNotImplemented") or found[1] == 501
 
 
 def explain(error: BaseException) -> str:

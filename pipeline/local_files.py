@@ -6,6 +6,7 @@ Knows temporary names, renames and fsync. Retries and wording are `pipeline.stor
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -29,9 +30,21 @@ class LocalFiles(LocalFileSystem):
         with _replacing(Path(path)) as out:
             out.write(value)
 
-    def put_file(self, path1: str, path2: str, callback: Any = None, **kwargs: Any) -> None:
-        """Copy the file `path1` to `path2` atomically, creating missing folders."""
-        with Path(path1).open("rb") as source, _replacing(Path(path2)) as out:
+    def put_file(
+        self,
+        path1: str,
+        path2: str,
+        callback: Any = None,
+        mode: str = "overwrite",
+        **kwargs: Any,
+    ) -> None:
+        """Copy the file `path1` to `path2` atomically, creating missing folders.
+
+        Raises:
+            FileExistsError: Mode `create`, and something is there.
+        """
+        create = mode == "create"
+        with Path(path1).open("rb") as source, _replacing(Path(path2), create=create) as out:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
     def find(self, path: str, **kwargs: Any) -> dict[str, dict[str, Any]]:
@@ -40,8 +53,12 @@ class LocalFiles(LocalFileSystem):
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a temporary file in the same folder; it takes the name of `path` when all went well."""
+def _replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
+    """Give a temporary file in the same folder; it takes the name of `path` when all went well.
+
+    Raises:
+        FileExistsError: `create`, and the name is taken.
+    """
     temp = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
     try:
         out = temp.open("xb")
@@ -53,10 +70,27 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())  # else a power cut can leave the new name with no content
-        temp.replace(path)
+        if create:
+            _link(temp, path)
+        else:
+            temp.replace(path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
+
+
+def _link(temp: Path, path: Path) -> None:
+    """Give a file its name if that is free: a hard link does so atomically."""
+    try:
+        path.hardlink_to(temp)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if path.exists():  # no hard links here (FAT, some network and FUSE file systems)
+            raise FileExistsError(errno.EEXIST, "the name is taken", str(path)) from error
+        temp.replace(path)
+    else:
+        temp.unlink()
 
 
 def _walk(top: str) -> Iterator[tuple[str, int]]:

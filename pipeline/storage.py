@@ -27,7 +27,15 @@ import fsspec
 import tenacity
 
 from pipeline.errors import StorageError
-from pipeline.faults import explain, is_transient, one_line, redact, service_code
+from pipeline.faults import (
+    already_exists,
+    explain,
+    is_transient,
+    lacks_conditions,
+    one_line,
+    redact,
+    service_code,
+)
 from pipeline.local_files import TEMP_PREFIX, LocalFiles
 
 T = TypeVar("T")
@@ -111,6 +119,37 @@ class Storage:
         _check_key(key)
         Path(local_path).stat()
         self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
+
+    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
+        """Copy a local file to `key` unless something is there; of several writers one wins.
+
+        Returns:
+            Whether `key` is this file now. After a retry False may also mean that an earlier try
+            had arrived although its answer was lost.
+
+        Raises:
+            StorageError: The file cannot be written.
+            FileNotFoundError: There is no file `local_path`.
+        """
+        _check_key(key)
+        Path(local_path).stat()
+
+        def create(path: str) -> bool:
+            try:
+                self._fs.put_file(os.fspath(local_path), path, mode="create")
+            except Exception as error:
+                if already_exists(error):
+                    return False
+                if not lacks_conditions(error):
+                    raise
+                # Said every time: two runs into one prefix are less safe on such a store.
+                _logger.warning("%s has no conditional put: asked before writing", self.uri)
+                if self._fs.exists(path):
+                    return False
+                self._fs.put_file(os.fspath(local_path), path)
+            return True
+
+        return self._attempt("write", key, create)
 
     def read_bytes(self, key: str) -> bytes:
         """Return a whole file.

@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,15 @@ class FaultyS3:
     url: str = ""
     requests: list[str] = field(default_factory=list)
     faults: deque[int] = field(default_factory=deque)
+    lost_answers: int = 0
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         self.requests.append(environ["REQUEST_METHOD"])
+        if self.lost_answers:
+            self.lost_answers -= 1
+            list(self.app(environ, lambda *_: None))
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError
         if not self.faults:
             return self.app(environ, start)
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -48,7 +55,12 @@ class FaultyS3:
         if status == 0:  # drop the connection
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError
-        code = {503: "SlowDown", 500: "InternalError", 403: "AccessDenied"}.get(status, "Odd")
+        code = {
+            503: "SlowDown",
+            500: "InternalError",
+            501: "NotImplemented",
+            403: "AccessDenied",
+        }.get(status, "Odd")
         body = f"<Error><Code>{code}</Code><Message>told to</Message></Error>".encode()
         start(f"{status} Told", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
         return [body]
@@ -144,6 +156,71 @@ def test_round_trip_list_and_delete(storage: Storage, tmp_path: Path) -> None:
     storage.delete("data/other")
     assert not storage.exists("data/other")
     assert storage.list() == everything[1:]
+
+
+def test_of_several_creators_one_wins(storage: Storage, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(name.encode())
+    assert storage.create_file("media/x.mp4", tmp_path / "a")
+    assert not storage.create_file("media/x.mp4", tmp_path / "b")
+    assert storage.read_bytes("media/x.mp4") == b"a"
+    assert [entry.key for entry in storage.list()] == ["media/x.mp4"]
+    storage.put_file("media/x.mp4", tmp_path / "b")
+    assert storage.read_bytes("media/x.mp4") == b"b"
+    with pytest.raises(FileNotFoundError):
+        storage.create_file("media/y.mp4", tmp_path / "absent")
+
+
+def test_creators_at_the_same_time(tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}").write_bytes(bytes([number]) * 1000)
+    storages = [Storage(str(tmp_path / "run")) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for key in map(str, range(20)):
+            won = list(
+                pool.map(
+                    lambda n, key=key: storages[n].create_file(key, tmp_path / f"{n}"), range(8)
+                )
+            )
+            assert sum(won) == 1
+            assert storages[0].read_bytes(key) == bytes([won.index(True)]) * 1000
+
+
+def test_a_folder_without_hard_links_creates_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tmp_path / "a").write_bytes(b"a")
+    storage = Storage(str(tmp_path / "run"))
+    assert storage.create_file("x", tmp_path / "a")
+    assert not storage.create_file("x", tmp_path / "a")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["x"]
+
+
+def test_a_create_is_one_request_and_a_store_without_conditions_is_asked_first(
+    s3: FaultyS3, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    storage = Storage("s3://clips/run")
+    assert storage.create_file("x", tmp_path / "a")
+    assert s3.requests == ["PUT"]
+    for expected in (True, False):
+        s3.faults.append(501)
+        assert storage.create_file("y", tmp_path / "a") is expected
+    assert "has no conditional put" in caplog.text
+
+
+def test_a_create_whose_answer_is_lost_says_that_something_is_there(
+    s3: FaultyS3, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    storage = Storage("s3://clips/run")
+    s3.lost_answers = 1
+    assert not storage.create_file("x", tmp_path / "a")
+    assert storage.read_bytes("x") == b"a"
 
 
 def test_listing_is_fresh_after_another_writer(storage: Storage) -> None:
