@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import ray
@@ -24,33 +24,45 @@ NO_PROGRESS_S = 6 * 3600
 """A cold 14B model plus a slow clip passes Ray Data's default of 1,800 s without any fault."""
 
 
+GROW_FROM = 0.75
+"""Share of the actors' places that must be taken before the pool grows; Ray Data's own 1.75 waits
+for tasks to queue in front of every actor, where they would be tied to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """How the run fills the cluster.
 
     Attributes:
         device: `cuda` or `cpu`.
-        replicas: Groups side by side.
+        replicas: Groups side by side, from the start.
+        most: Groups that there may be when nodes have joined.
         num_gpus: GPUs that one group's actor asks of Ray.
         num_cpus: CPUs that one group's actor asks of Ray.
+        remark: One line on devices that stay idle, "" if none does.
     """
 
     device: Literal["cuda", "cpu"]
     replicas: int
+    most: int
     num_gpus: int
     num_cpus: int
+    remark: str = field(default="", compare=False)
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected() -> Iterator[bool]:
     """Join the cluster of `RAY_ADDRESS` (set inside a Ray job), or start one for this run only.
+
+    Yields whether nodes can join it while the run goes on: not if it is our own.
+
 
     A private cluster listens on loopback with Ray's token authentication, and ends with the run.
     A caller that has initialised Ray already keeps its own connection.
     """
     if ray.is_initialized():
         _tune()
-        yield
+        yield True
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if os.environ.get("RAY_ADDRESS"):
@@ -71,7 +83,7 @@ def connected() -> Iterator[None]:
         )
     try:
         _tune()
-        yield
+        yield bool(os.environ.get("RAY_ADDRESS"))
     finally:
         ray.shutdown()
 
@@ -82,44 +94,72 @@ def plan_groups(
     replicas: int | Literal["auto"],
     *,
     tasks: int,
+    grows: bool = False,
 ) -> Groups:
     """Decide device, resources and number of groups from what the connected cluster has.
+
+    A group lies within one node, so what counts is how many fit on each.
 
     Args:
         device: `auto` takes GPUs if the cluster has any.
         degree: Ranks per group.
-        replicas: Groups, or `auto` to fill the cluster as it is now.
+        replicas: Groups, or `auto` to fill the cluster as it is now, and what joins it later.
         tasks: Tasks of the run; a group without a task would load a model for nothing.
+        grows: Whether nodes can join while the run goes on.
 
     Raises:
-        UserError: The cluster cannot hold one group.
+        UserError: The cluster cannot hold one group, or not as many as asked for.
     """
-    have = ray.cluster_resources()
-    gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 0))
-    if device == "cuda" or (device == "auto" and gpus):
-        if gpus < degree:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = [int(node.get("GPU", 0)) for node in nodes]
+    kind: Literal["cuda", "cpu"]
+    if device == "cuda" or (device == "auto" and any(gpus)):
+        fit = sum(each // degree for each in gpus)
+        if not fit:
             raise UserError(
-                f"parallel.degree {degree} needs {degree} GPUs per group, the cluster has {gpus}: "
-                "use a smaller degree, add nodes, or set --device cpu"
+                f"parallel.degree {degree} needs {degree} GPUs on one node, {_largest(gpus, 'GPU')}"
+                ": use a smaller degree, add nodes, or set --device cpu"
             )
-        fit = gpus // degree
         # No CPUs: on a node with as many GPUs as CPUs, Ray Data's own tasks would find none left.
-        groups = Groups("cuda", min(fit, tasks) if replicas == "auto" else replicas, degree, 0)
+        kind, num_gpus, num_cpus = "cuda", degree, 0
     else:
+        cpus = [int(node.get("CPU", 0)) for node in nodes]
         share = CPUS_PER_RANK * degree
-        fit = max(1, (cpus - 1) // share)  # one CPU stays free for Ray Data's own tasks
-        groups = Groups("cpu", min(fit, tasks) if replicas == "auto" else replicas, 0, share)
-        if cpus <= share:
+        fit = sum(each // share for each in cpus)
+        if fit * share == sum(cpus):
+            fit -= 1  # Ray Data's own tasks need a CPU too
+        if fit < 1:
             raise UserError(
-                f"a group needs {share} CPUs and Ray Data one more, the cluster has {cpus}: "
-                f"start it with at least {share + 1} CPUs"
+                f"a group needs {share} CPUs on one node and Ray Data one more, "
+                f"{_largest(cpus, 'CPU')}: start one with at least {share + 1} CPUs"
             )
-    if groups.replicas > fit:
+        kind, num_gpus, num_cpus = "cpu", 0, share
+    count = min(fit, tasks) if replicas == "auto" else replicas
+    if count > fit:
         raise UserError(
-            f"replicas {groups.replicas} do not fit: the cluster has room for {fit} groups of "
+            f"replicas {count} do not fit: the cluster has room for {fit} groups of "
             f"{degree}; use --replicas {fit} or auto"
         )
-    return groups
+    most = max(count, tasks) if replicas == "auto" and grows else count
+    remark = _idle(gpus, degree) if kind == "cuda" and count == fit else ""
+    return Groups(kind, count, most, num_gpus, num_cpus, remark)
+
+
+def _largest(counts: list[int], name: str) -> str:
+    total, most = sum(counts), max(counts, default=0)
+    return f"the cluster has {total} {name}s" + (f", at most {most} on a node" if total else "")
+
+
+def _idle(gpus: list[int], degree: int) -> str:
+    """What a person should know of GPUs that no group can use."""
+    idle = sum(each % degree for each in gpus)
+    if not idle:
+        return ""
+    odd = ", ".join(str(each) for each in sorted(gpus) if each % degree)
+    return (
+        f"{idle} of {sum(gpus)} GPUs stay idle: nodes with {odd} GPUs do not divide by "
+        f"--parallel.degree {degree}, and a group does not span nodes"
+    )
 
 
 def _tune() -> None:
@@ -127,5 +167,6 @@ def _tune() -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM
     # Its plan and progress lines repeat what `pipeline.progress` says better.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -161,13 +161,19 @@ def _generate(
 ) -> Generator[pa.Table, None, None]:
     """Run the requests on the cluster and yield their rows as they come, in any order."""
     # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
-    with cluster.connected(), interruptible():
+    with cluster.connected() as grows, interruptible():
         rows = sum(table.num_rows for table in tables)
         batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
         task_rows = batch_rows * config.batches_per_task
         groups = cluster.plan_groups(
-            config.device, config.parallel.degree, config.replicas, tasks=-(-rows // task_rows)
+            config.device,
+            config.parallel.degree,
+            config.replicas,
+            tasks=-(-rows // task_rows),
+            grows=grows,
         )
+        if groups.remark:
+            console.print(groups.remark, highlight=False)
         factory = factory or engine_factory(
             config,
             resolved,
@@ -194,7 +200,8 @@ def _generate(
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
-                size=groups.replicas,
+                min_size=groups.replicas,
+                max_size=groups.most,
                 max_concurrent_calls_per_actor=CALLS_AT_ONCE,
                 max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
                 enable_true_multi_threading=True,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import ray
 from ray import cloudpickle
 
 from pipeline.config import RunConfig
@@ -23,13 +24,16 @@ from pipeline.schema import NO_CACHE
 
 
 class ObedientEngine:
-    """Small grey clips. `die` kills the process, `raise` and `misfit` raise, others are made."""
+    """Small grey clips. `die` kills the process, `raise` and `misfit` raise, others are made.
 
-    device_name = "test"
+    Its device is named after the node that it runs on.
+    """
+
     group_size = 1
 
     def __init__(self, delay_s: float, closed: str = "") -> None:
         self._delay_s, self._closed = delay_s, closed
+        self.device_name = ray.get_runtime_context().get_node_id()
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         time.sleep(self._delay_s)

@@ -6,54 +6,91 @@ import ray
 from pipeline.cluster import Groups, plan_groups
 from pipeline.errors import UserError
 
+Node = dict[str, float]
 
-def have(monkeypatch: pytest.MonkeyPatch, **resources: float) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+
+def have(monkeypatch: pytest.MonkeyPatch, *nodes: Node) -> None:
+    dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 64.0}}
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    monkeypatch.setattr(ray, "nodes", lambda: [dead, *alive])
+
+
+BIG: Node = {"CPU": 64.0, "GPU": 8.0}
 
 
 @pytest.mark.parametrize(
-    ("resources", "arguments", "expected"),
+    ("nodes", "arguments", "expected"),
     [
-        ({"CPU": 4.0}, ("auto", 1, "auto"), Groups("cpu", 1, 0, 2)),
-        ({"CPU": 9.0}, ("auto", 1, "auto"), Groups("cpu", 4, 0, 2)),
-        ({"CPU": 9.0}, ("cpu", 2, "auto"), Groups("cpu", 2, 0, 4)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 1, "auto"), Groups("cuda", 8, 1, 0)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("auto", 3, "auto"), Groups("cuda", 2, 3, 0)),
-        ({"CPU": 64.0, "GPU": 8.0}, ("cuda", 2, 3), Groups("cuda", 3, 2, 0)),
-        ({"CPU": 5.0, "GPU": 8.0}, ("cpu", 1, "auto"), Groups("cpu", 2, 0, 2)),
+        ([{"CPU": 4.0}], ("auto", 1, "auto"), Groups("cpu", 1, 1, 0, 2)),
+        ([{"CPU": 9.0}], ("auto", 1, "auto"), Groups("cpu", 4, 4, 0, 2)),
+        ([{"CPU": 9.0}], ("cpu", 2, "auto"), Groups("cpu", 2, 2, 0, 4)),
+        ([BIG], ("auto", 1, "auto"), Groups("cuda", 8, 8, 1, 0)),
+        ([BIG], ("auto", 3, "auto"), Groups("cuda", 2, 2, 3, 0)),
+        ([BIG], ("cuda", 2, 3), Groups("cuda", 3, 3, 2, 0)),
+        ([{"CPU": 5.0, "GPU": 8.0}], ("cpu", 1, "auto"), Groups("cpu", 2, 2, 0, 2)),
+        (
+            [{"GPU": 3.0}, {"GPU": 3.0}, {"CPU": 4.0}],
+            ("auto", 2, "auto"),
+            Groups("cuda", 2, 2, 2, 0),
+        ),
+        ([{"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 8.0}], ("cpu", 2, "auto"), Groups("cpu", 4, 4, 0, 4)),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 1, "auto"), Groups("cpu", 2, 2, 0, 2)),
     ],
 )
 def test_groups_fill_the_cluster(
     monkeypatch: pytest.MonkeyPatch,
-    resources: dict[str, float],
+    nodes: list[Node],
     arguments: tuple[Any, Any, Any],
     expected: Groups,
 ) -> None:
-    have(monkeypatch, **resources)
+    have(monkeypatch, *nodes)
     assert plan_groups(*arguments, tasks=100) == expected
 
 
 @pytest.mark.parametrize(
-    ("resources", "arguments", "message"),
+    ("nodes", "arguments", "message"),
     [
-        ({"CPU": 2.0}, ("auto", 1, "auto"), "at least 3 CPUs"),
-        ({"CPU": 8.0}, ("cuda", 1, "auto"), "the cluster has 0"),
-        ({"CPU": 8.0, "GPU": 2.0}, ("auto", 4, "auto"), "needs 4 GPUs"),
-        ({"CPU": 8.0, "GPU": 2.0}, ("auto", 1, 3), "use --replicas 2"),
+        ([{"CPU": 2.0}], ("auto", 1, "auto"), "at least 3 CPUs"),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 2, 1), "6 CPUs, at most 3 on a node"),
+        ([{"CPU": 8.0}], ("cuda", 1, "auto"), "the cluster has 0"),
+        ([{"CPU": 8.0, "GPU": 2.0}], ("auto", 4, "auto"), "needs 4 GPUs"),
+        ([{"GPU": 2.0}, {"GPU": 2.0}], ("auto", 4, 1), "4 GPUs, at most 2 on a node"),
+        ([{"CPU": 8.0, "GPU": 2.0}], ("auto", 1, 3), "use --replicas 2"),
+        ([{"GPU": 3.0}, {"GPU": 3.0}], ("auto", 2, 3), "use --replicas 2"),
     ],
 )
 def test_what_does_not_fit_is_said_with_numbers(
     monkeypatch: pytest.MonkeyPatch,
-    resources: dict[str, float],
+    nodes: list[Node],
     arguments: tuple[Any, Any, Any],
     message: str,
 ) -> None:
-    have(monkeypatch, **resources)
+    have(monkeypatch, *nodes)
     with pytest.raises(UserError, match=message):
         plan_groups(*arguments, tasks=100)
 
 
 def test_no_group_is_started_without_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, CPU=64.0, GPU=8.0)
+    have(monkeypatch, BIG)
     assert plan_groups("auto", 1, "auto", tasks=3).replicas == 3
     assert plan_groups("cpu", 1, "auto", tasks=1).replicas == 1
+
+
+def test_only_an_automatic_number_of_groups_grows_with_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    have(monkeypatch, BIG)
+    for replicas, grows, expected in (("auto", True, 100), ("auto", False, 8), (3, True, 3)):
+        groups = plan_groups("auto", 1, replicas, tasks=100, grows=grows)  # type: ignore[arg-type]
+        assert groups.most == expected
+    assert plan_groups("auto", 1, "auto", tasks=3, grows=True).most == 3
+
+
+def test_gpus_that_no_group_can_use_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, {"GPU": 3.0}, {"GPU": 4.0}, {"GPU": 3.0}, {"CPU": 8.0})
+    assert plan_groups("auto", 2, "auto", tasks=100).remark == (
+        "2 of 10 GPUs stay idle: nodes with 3, 3 GPUs do not divide by --parallel.degree 2, "
+        "and a group does not span nodes"
+    )
+    assert plan_groups("auto", 1, "auto", tasks=100).remark == ""
+    assert plan_groups("auto", 2, 1, tasks=100).remark == ""

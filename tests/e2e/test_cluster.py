@@ -1,0 +1,175 @@
+"""Runs over several nodes: what they make, and what is left when one of them is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.config import RunConfig, load_config
+from pipeline.defaults import engine_factory, request_defaults
+from pipeline.intake import Intake
+from pipeline.models.resolve import resolve_model
+from pipeline.resume import committed
+from pipeline.source import read_source
+from pipeline.storage import Storage
+from tests.e2e.services import REPOSITORY
+
+STORE_BYTES = 100 << 20
+WAIT_S = 300
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head for the driver, the ledger and Ray Data's own tasks; tests add nodes."""
+    head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    yield made
+    made.shutdown()
+
+
+def add_node(cluster: Cluster, cpus: int) -> Any:
+    node = cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES)
+    cluster.wait_for_nodes()
+    return node
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    if not list(output.glob("data/part-*.parquet")):
+        return []
+    return ds.dataset(output / "data", format="parquet").to_table().to_pylist()
+
+
+def start_driver(cluster: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"RAY_ADDRESS": cluster.address}
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=env, start_new_session=True
+    )
+
+
+def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert driver.poll() is None, "the run ended early"
+        assert time.monotonic() < deadline, "it did not come to it"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    first = add_node(cluster, 2)
+    prompts = [f"clip {n}" for n in range(150)]
+    (tmp_path / "p.txt").write_text("\n".join(prompts) + "\n")
+    output = tmp_path / "out"
+    settings = {
+        "prompts": str(tmp_path / "p.txt"),
+        "output": str(output),
+        "cache": {"policy": "none"},
+        "batch_rows": 1,
+        "part_rows": 1,
+        "contact_sheet": False,
+    }
+
+    def nodes() -> Counter[str]:
+        return Counter(row["device_name"] for row in rows_of(output))
+
+    driver = start_driver(cluster, "tests.e2e.engines", json.dumps(settings))
+    try:
+        wait_for(lambda: len(nodes()) == 1, driver)
+        joined = add_node(cluster, 2)
+        wait_for(lambda: nodes()[joined.node_id] >= 3, driver)
+        cluster.remove_node(joined, allow_graceful=False)
+        assert driver.wait(timeout=WAIT_S) == 0
+    finally:
+        driver.kill()
+    rows = rows_of(output)
+    assert sorted(row["caption"] for row in rows) == sorted(prompts)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert set(nodes()) == {first.node_id, joined.node_id}
+
+
+def ranks_on(node: Any) -> list[int]:
+    """Process ids of all ranks of all groups on a node of this machine."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    return [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdecimal()
+        and "pipeline.group.rank" in command_of(folder)
+        and raylet in ancestors_of(int(folder.name))
+    ]
+
+
+def command_of(folder: Path) -> str:
+    try:
+        return (folder / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def ancestors_of(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    return found
+
+
+def alone(config: RunConfig) -> dict[str, str]:
+    """Ids and decisions of the same clips by one plain process: no Ray, no groups."""
+    model = resolve_model(config.model, config.model_path)
+    storage = Storage(config.output)
+    rows = read_source(config.prompts, config.prompt_column)
+    before = committed(storage, retry_failed=False)
+    intake = Intake(rows, request_defaults(config, model), before)
+    engine = engine_factory(config, model, device="cpu", threads=2)()
+    return {
+        request.sample_id: engine.generate([request])[0].cache["decisions"] for request in intake
+    }
+
+
+@pytest.mark.slow
+def test_groups_on_two_nodes_make_the_dataset_of_one_process_whatever_dies(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    nodes = [add_node(cluster, 8) for _ in range(2)]
+    colours = ("red", "green", "blue", "white", "yellow", "cyan")
+    prompts = [f"a {c} circle moving {way}" for c in colours for way in ("left", "right", "up")]
+    (tmp_path / "p.txt").write_text("\n".join(prompts) + "\n")
+    output = tmp_path / "out"
+    flags = ["--prompts", str(tmp_path / "p.txt"), "--output", str(output), "--device", "cpu"]
+    flags += ["--cache.epsilon", "0.15", "--sampling.num-inference-steps", "10"]
+    flags += ["--batch-rows", "1", "--part-rows", "1", "--parallel.degree", "2"]
+    expected = alone(load_config([*flags, "--parallel.degree", "1"]))
+    assert len(set(expected.values())) > 1  # samples decide for themselves
+    driver = start_driver(cluster, "jobs.generate", *flags)
+    try:
+        wait_for(lambda: len(rows_of(output)) >= 1, driver)
+        assert [len(ranks_on(node)) for node in nodes] == [4, 4]  # two groups of two on each
+        os.kill(ranks_on(nodes[0])[-1], signal.SIGKILL)
+        wait_for(lambda: len(rows_of(output)) >= 4, driver)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        assert driver.wait(timeout=WAIT_S) == 0
+    finally:
+        driver.kill()
+    rows = rows_of(output)
+    assert len(rows) == len(prompts)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["group_size"] for row in rows} == {2}
+    assert {row["sample_id"]: row["cache"]["decisions"] for row in rows} == expected
