@@ -65,6 +65,16 @@ class PipelineCost:
         return (self.total_s - self.start_s) / (self.samples - 1) * 1000
 
 
+def check_samples(samples: int) -> None:
+    """Refuse a run that has no further sample to time.
+
+    Raises:
+        UserError: Fewer than 2 samples.
+    """
+    if samples < 2:
+        raise UserError(f"--samples {samples}: at least 2 are needed")
+
+
 def pipeline_cost(samples: int, batch_rows: int, batches_per_task: int) -> PipelineCost:
     """Run `samples` samples, and one sample, through the whole pipeline on a private cluster.
 
@@ -74,11 +84,8 @@ def pipeline_cost(samples: int, batch_rows: int, batches_per_task: int) -> Pipel
         batches_per_task: Engine calls per Ray task.
 
     Raises:
-        UserError: Fewer than 2 samples.
         RuntimeError: A sample did not end ok; the time would mean nothing.
     """
-    if samples < 2:
-        raise UserError(f"--samples {samples}: at least 2 are needed")
     start_s = _timed(1, batch_rows, batches_per_task)
     total_s = _timed(samples, batch_rows, batches_per_task)
     return PipelineCost(samples, batch_rows, batches_per_task, total_s, start_s)
