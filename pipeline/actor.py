@@ -74,9 +74,9 @@ class RemoteLedger:
         """Say that an engine call returned; not waited for, like `release`."""
         self._handle.made.remote(list(sample_ids))
 
-    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """Record an error; returns only when it is recorded, since the caller may die next."""
-        ray.get(self._handle.note.remote(list(sample_ids), kind, reason))
+        ray.get(self._handle.note.remote(list(sample_ids), kind, reason, lost_s))
 
     def release(self, sample_ids: Sequence[str]) -> None:
         """Take an attempt back; not waited for (calls of one worker arrive in order)."""

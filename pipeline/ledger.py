@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
@@ -31,6 +31,7 @@ class Entry:
         where: Node and process of the latest attempt.
         kind: Type of the error that ended it, "" if its process died without a word.
         reason: Its text.
+        lost_s: Engine seconds of attempts that ended their process, as far as it could tell.
         made: The engine call of the latest attempt returned; it was being stored.
         excused: Attempts that ended so: whatever killed the process then, it sampled another.
     """
@@ -40,6 +41,7 @@ class Entry:
     where: str = ""
     kind: str = ""
     reason: str = ""
+    lost_s: float = 0.0
     made: bool = False
     excused: int = 0
 
@@ -54,12 +56,14 @@ class Claim:
         attempts: Attempts begun so far per sample, this one included where granted.
         kind: Type of the error that ended the previous attempt of the first sample.
         reason: What is known of that attempt, "" if there was none.
+        lost_s: Engine seconds that each sample cost processes which are no more.
     """
 
     granted: bool
     attempts: list[int]
     kind: str
     reason: str
+    lost_s: list[float] = field(default_factory=list)
 
 
 class Ledger:
@@ -116,16 +120,17 @@ class Ledger:
         alone = len(entries) == 1
         kind, reason = entries[0].kind, _describe(entries[0])
         begun = [entry.attempts for entry in entries]
+        lost_s = [entry.lost_s for entry in entries]
         used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
         if used_up or (not alone and any(begun)):
-            return Claim(False, begun, kind, reason)
+            return Claim(False, begun, kind, reason, lost_s)
         for entry in entries:
             entry.attempts += 1
             entry.alone |= alone
             entry.where, entry.kind, entry.reason = where, "", ""
         if any(begun):
             self._save()
-        return Claim(True, [entry.attempts for entry in entries], kind, reason)
+        return Claim(True, [entry.attempts for entry in entries], kind, reason, lost_s)
 
     def made(self, sample_ids: Sequence[str]) -> None:
         """Record that the engine is done with samples, which have yet to be stored."""
@@ -133,13 +138,21 @@ class Ledger:
             if sample_id in self._entries:
                 self._entries[sample_id].made = True
 
-    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
-        """Record which error ended the latest attempt, while the worker still can."""
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
+        """Record which error ended the latest attempt, while the worker still can.
+
+        Args:
+            sample_ids: The batch.
+            kind: Type of the error.
+            reason: Its text.
+            lost_s: Engine seconds per sample, if the worker's process ends with them.
+        """
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].made = False
                 self._entries[sample_id].kind = kind
                 self._entries[sample_id].reason = reason
+                self._entries[sample_id].lost_s += lost_s
 
     def release(self, sample_ids: Sequence[str]) -> None:
         """Take back the attempt of a batch that raised: its samples are made one by one now."""

@@ -55,7 +55,7 @@ class Attempts(Protocol):
         """See `Ledger.made`."""
         ...
 
-    def note(self, sample_ids: Sequence[str], kind: str, reason: str) -> None:
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """See `Ledger.note`."""
         ...
 
@@ -99,6 +99,7 @@ class Producer:
         self._worker = worker or Worker.loaded(time.monotonic())
         self._pairs = Pairs()
         self._wasted: defaultdict[str, float] = defaultdict(float)
+        self._lost_s: dict[str, float] = {}
         # One thread for all calls of the engine: threads of OpenMP and the current device of CUDA
         # belong to the thread that calls.
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -198,13 +199,13 @@ class Producer:
     def _make_batch(self, batch: list[SampleRequest]) -> list[Future[Row]] | None:
         """One call for several samples; None if they must be made one by one."""
         self._check_engine()
-        claim = self._ledger.claim([request.sample_id for request in batch], self._where)
+        claim = self._claim([request.sample_id for request in batch])
         return self._generate(batch, claim.attempts) if claim.granted else None
 
     def _make_one(self, request: SampleRequest) -> Row | Future[Row]:
         """One attempt at one sample; its row where there is nothing left to make."""
         self._check_engine()
-        claim = self._ledger.claim([request.sample_id], self._where)
+        claim = self._claim([request.sample_id])
         begun = claim.attempts[0]
         if (begun > 1 or not claim.granted) and (row := self._stored(request)) is not None:
             return row
@@ -214,6 +215,11 @@ class Producer:
         if begun > 1:
             wait(self._storing.copy())  # if this one kills the process, it shall take none with it
         return self._generate([request], [begun])[0]
+
+    def _claim(self, ids: list[str]) -> Claim:
+        claim = self._ledger.claim(ids, self._where)
+        self._lost_s.update(zip(ids, claim.lost_s, strict=True))
+        return claim
 
     def _check_engine(self) -> None:
         if self._lost:
@@ -228,12 +234,13 @@ class Producer:
         try:
             clips = self._engine.generate(batch)
         except Exception as error:
-            for sample_id in ids:
-                self._wasted[sample_id] += (time.monotonic() - began) / len(ids)
+            spent = (time.monotonic() - began) / len(ids)
             if _is_fatal(error):
                 self._lost = _short(error)
-                self._ledger.note(ids, type(error.__cause__ or error).__name__, self._lost)
+                self._ledger.note(ids, type(error.__cause__ or error).__name__, self._lost, spent)
                 raise EngineDiedError(self._lost) from error
+            for sample_id in ids:
+                self._wasted[sample_id] += spent
             raise
         wall = (time.monotonic() - began) / len(batch)
         self._ledger.made(ids)
@@ -298,7 +305,7 @@ class Producer:
                 "text_s": text_s,
                 "denoise_s": wall_s - text_s - decode_s,
                 "decode_s": decode_s,
-                "wasted_s": self._wasted.pop(sample_id, 0.0),
+                "wasted_s": self._wasted.pop(sample_id, 0.0) + self._lost_s.pop(sample_id, 0.0),
             },
         )
 

@@ -57,7 +57,8 @@ TIMES_TYPE = pa.struct(
     ]
 )
 """Where the engine's seconds of a sample went, each its share of a batch: the first three add up to
-`wall_s`; `wasted_s` are attempts that raised in this process before."""
+`wall_s`; `wasted_s` are earlier attempts that raised, and those of which a process that ended (a
+lost device, a dead rank) could still tell. What a killed process or a lost node took is unknown."""
 
 QUALITY_TYPE = pa.struct(
     [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]

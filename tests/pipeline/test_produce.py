@@ -184,6 +184,20 @@ def test_what_killed_an_engine_is_the_kind_of_its_attempt(storage: Storage) -> N
     assert "rank 1 was killed by SIGKILL" in claim.reason
 
 
+def test_what_a_lost_engine_cost_is_in_the_row_that_another_makes(storage: Storage) -> None:
+    def die(batch: Sequence[SampleRequest]) -> None:
+        time.sleep(0.05)
+        raise EngineDiedError("gone")
+
+    ledger = ledger_of(storage)
+    for _ in range(2):
+        with pytest.raises(EngineDiedError):
+            producer(FakeEngine(die), storage, ledger).produce(requests("a"))
+    (row,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+    assert (row["status"], row["attempts"]) == ("ok", 3)
+    assert row["times"]["wasted_s"] >= 0.1
+
+
 def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
     blocked = tmp_path / "out"
     blocked.mkdir()
