@@ -1,0 +1,80 @@
+"""Say what a dataset is and what it cost: `python jobs/report.py --output out/demo`.
+
+Reads the Parquet parts of an output prefix and writes report/report.json beside them; prints the
+same numbers. Safe at any time, also while a run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from pipeline.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make one report, or one after another with `--watch`; return an exit code."""
+    options = _parser().parse_args(argv)
+    from pipeline.report import REPORT_KEY, make_report
+    from pipeline.report.console import print_report
+    from pipeline.report.document import Report
+
+    if options.schema:
+        print(json.dumps(Report.model_json_schema(), indent=2))
+        return 0
+    if not options.output:
+        print("error: --output: say of which folder or s3://bucket/prefix", file=sys.stderr)
+        return 2
+    console = Console()
+    try:
+        while True:
+            from pipeline.report.prices import Prices, load_table, parse_prices
+            from pipeline.storage import Storage
+
+            prices = Prices(
+                parse_prices(options.price),
+                table=load_table(options.cloud, options.price_table),
+                market=options.market,
+            )
+            storage = Storage(options.output)
+            report = make_report(storage, prices, more_clips=options.more_clips)
+            print_report(report, console)
+            console.print(f"{storage.uri}/{REPORT_KEY}", highlight=False, markup=False)
+            if not options.watch or (report.runs and report.runs[-1].state != "running"):
+                return 0
+            time.sleep(options.watch)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--output", default="", help="folder or s3://bucket/prefix of the dataset")
+    parser.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        metavar="[SCOPE=]DOLLARS",
+        help="per GPU-hour; SCOPE is run:ID, label:KEY=VALUE or device:TEXT; may be repeated",
+    )
+    parser.add_argument("--cloud", default="", help="take list prices of this vendor, e.g. aws")
+    parser.add_argument("--market", choices=["on-demand", "spot"], default="on-demand")
+    parser.add_argument("--price-table", default="", help="YAML file instead of the shipped table")
+    parser.add_argument("--more-clips", type=int, default=0, help="project so many further clips")
+    parser.add_argument(
+        "--watch", type=float, default=0.0, metavar="S", help="again every S seconds while it runs"
+    )
+    parser.add_argument("--schema", action="store_true", help="print the schema of report.json")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

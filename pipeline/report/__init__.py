@@ -1,0 +1,28 @@
+"""What a dataset is, what it cost and what caching did: numbers, page and card of a prefix."""
+
+from __future__ import annotations
+
+from pipeline.report.document import Report
+from pipeline.report.numbers import measure
+from pipeline.report.prices import Prices
+from pipeline.storage import Storage
+
+REPORT_KEY = "report/report.json"
+
+__all__ = ["REPORT_KEY", "Prices", "Report", "make_report"]
+
+
+def make_report(storage: Storage, prices: Prices, *, more_clips: int = 0) -> Report:
+    """Measure a prefix and write its report into it.
+
+    Args:
+        storage: The output prefix.
+        prices: What devices cost.
+        more_clips: Project the cost of so many further clips.
+
+    Raises:
+        StorageError: The prefix cannot be read or written, or holds no rows.
+    """
+    report = measure(storage, prices, more_clips=more_clips)
+    storage.put_bytes(REPORT_KEY, (report.model_dump_json(indent=1) + "\n").encode())
+    return report

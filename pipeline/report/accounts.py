@@ -1,0 +1,155 @@
+"""Device time and money of a prefix: what each second was spent on.
+
+A process is charged from the beginning of loading to the end of its last call, times the devices of
+its group. Inside of that lie its rows' calls, the attempts that raised, loading, and idle time; so
+the parts add up to the total whatever failed, was retried or resumed. Rows of versions that did not
+record their process count with their calls alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.report.document import PriceUsed, Spent
+from pipeline.report.prices import Price, Prices
+from pipeline.report.rows import Floats, Mask, Rows, kinds
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """What was spent.
+
+    Attributes:
+        device_s: Seconds of devices.
+        dollars: Money; None where some device has no price.
+        row_dollars: Of each row's own calls and failed attempts; NaN where unknown.
+        used: The prices.
+        unpriced: Names of devices without a price.
+    """
+
+    device_s: Spent
+    dollars: Spent | None
+    row_dollars: Floats
+    used: list[PriceUsed]
+    unpriced: list[str]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which rows are what; the masks of one row's role exclude each other.
+
+    Attributes:
+        clips: Clips of the dataset.
+        controls: Controls that are ok.
+        failed: Failed samples and controls that count.
+        rejected: Rejected input rows that count.
+        superseded: Rows that do not count.
+        control: Controls of whatever status that count.
+    """
+
+    clips: Mask
+    controls: Mask
+    failed: Mask
+    rejected: Mask
+    superseded: Mask
+    control: Mask
+
+    @classmethod
+    def of(cls, rows: Rows) -> Roles:
+        """Tell the roles of rows."""
+        ok = rows.having("status", "ok") & rows.counts
+        control = pc.not_equal(rows.table["control_of"], "").fill_null(False).to_numpy()
+        return cls(
+            clips=ok & ~control,
+            controls=ok & control,
+            failed=rows.having("status", "failed") & rows.counts,
+            rejected=rows.having("status", "rejected") & rows.counts,
+            superseded=~rows.counts,
+            control=control & rows.counts,
+        )
+
+
+def account(rows: Rows, roles: Roles, prices: Prices) -> Accounts:
+    """Add up device time and money."""
+    group = np.maximum(rows.known("group_size"), 1.0)
+    calls, wasted = rows.known("gpu_s"), rows.known("wasted_s") * group
+    price, used, unpriced = _prices(rows, prices, calls + wasted)
+    loading, idle, worker_price = _processes(rows, group, price)
+    masks = {
+        "clips": roles.clips,
+        "controls": roles.controls,
+        "regenerated": roles.superseded,
+    }
+    parts = {name: float(calls[mask].sum()) for name, mask in masks.items()}
+    # A failed row has no call of its own today; what it might have is an attempt that failed.
+    lost = wasted + np.where(roles.failed, calls, 0.0)
+    parts |= {"failed_attempts": float(lost.sum())}
+    parts |= {"loading": float(loading.sum()), "idle": float(idle.sum())}
+    money = {
+        name: float((calls * price)[mask].sum() / HOUR) if mask.any() else 0.0
+        for name, mask in masks.items()
+    }
+    charged = lost > 0
+    money["failed_attempts"] = float((lost * price)[charged].sum() / HOUR)
+    money["loading"] = float((loading * worker_price).sum() / HOUR)
+    money["idle"] = float((idle * worker_price).sum() / HOUR)
+    known = all(np.isfinite(value) for value in money.values()) and bool(used)
+    return Accounts(
+        Spent(**parts, total=sum(parts.values())),
+        Spent(**money, total=sum(money.values())) if known else None,
+        (calls + wasted) * price / HOUR,
+        used,
+        unpriced,
+    )
+
+
+def _prices(
+    rows: Rows, prices: Prices, device_s: Floats
+) -> tuple[Floats, list[PriceUsed], list[str]]:
+    """Dollars per device-hour of each row, NaN where unknown, and the prices that occur."""
+    columns = [rows.codes(name) for name in ("run_id", "labels", "device_name")]
+    combined, which = kinds(*(codes for codes, _ in columns))
+    spent = np.bincount(which, device_s, minlength=len(combined))
+    found: list[Price | None] = []
+    for kind in combined:
+        texts = [values[code] for code, (_, values) in zip(kind, columns, strict=True)]
+        found.append(prices.find(*texts))
+    each = np.array([p.dollars if p else np.nan for p in found], np.float64)
+    used: dict[Price, tuple[str, float]] = {}
+    unpriced = set()
+    for kind, price, seconds in zip(combined, found, spent, strict=True):
+        name = columns[2][1][kind[2]]
+        if price is not None and name:
+            scope, before = used.get(price, (name, 0.0))
+            used[price] = (scope, before + float(seconds))
+        elif price is None and seconds > 0:
+            unpriced.add(name or "unknown device")
+    lines = [
+        PriceUsed(scope=scope, dollars_per_gpu_hour=p.dollars, source=p.source, device_s=seconds)
+        for p, (scope, seconds) in used.items()
+    ]
+    return (each[which] if len(each) else np.empty(0)), lines, sorted(unpriced)
+
+
+def _processes(rows: Rows, group: Floats, price: Floats) -> tuple[Floats, Floats, Floats]:
+    """Loading and idle device-seconds of each process, and its price."""
+    codes, values = rows.codes("worker_id")
+    known = np.array([bool(value) for value in values])[codes] if len(rows) else codes > 0
+    if not known.any():
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    codes = codes[known]
+    size = len(values)
+    busy = np.bincount(codes, (rows.known("wall_s") + rows.known("wasted_s"))[known], size)
+    load, up, ranks = np.zeros(size), np.zeros(size), np.zeros(size)
+    np.maximum.at(load, codes, rows.known("load_s")[known])
+    np.maximum.at(up, codes, rows.known("up_s")[known])
+    np.maximum.at(ranks, codes, group[known])
+    cost = np.zeros(size)
+    cost[codes] = price[known]
+    idle = np.maximum(up - load - busy, 0.0)
+    return load * ranks, idle * ranks, cost

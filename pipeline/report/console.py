@@ -1,0 +1,79 @@
+"""The numbers of a report as a block of text for a terminal or a job's log."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.report.document import Report
+from pipeline.report.words import count, dollars, duration, estimate, percent
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what most people look for, in about twenty lines."""
+    totals, head = report.totals, report.headline
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+
+    def line(name: str, *parts: str) -> None:
+        table.add_row(name, escape(" · ".join(part for part in parts if part)))
+
+    line(
+        "clips",
+        f"{count(totals.ok)} ok",
+        f"{count(totals.failed)} failed",
+        f"{count(totals.rejected)} rejected rows",
+        f"{count(totals.controls)} controls" if totals.controls else "",
+        f"{count(totals.superseded)} rows superseded" if totals.superseded else "",
+    )
+    if head.gpu_s_per_clip is not None:
+        line("device time", f"{duration(report.device_s.total)} in all", _shares(report))
+        line("per clip", f"{head.gpu_s_per_clip:.2f} s of device time")
+    if head.video_s_per_gpu_hour is not None:
+        line("throughput", f"{count(head.video_s_per_gpu_hour)} s of video per GPU-hour")
+    if head.reuse_ratio is not None and head.nfe_mean is not None:
+        line("reused", f"{percent(head.reuse_ratio)} of steps", f"{head.nfe_mean:.1f} NFE a clip")
+    if head.dollars_per_clip is not None and head.dollars_per_clip_all_in is not None:
+        line(
+            "cost",
+            f"{dollars(report.dollars.total if report.dollars else None)} in all",
+            f"{dollars(head.dollars_per_clip)} a clip",
+            f"{dollars(head.dollars_per_clip_all_in)} with loading, idle time and controls",
+        )
+    speedup = report.speedup
+    said = f"{estimate(speedup.ratio, 'x')} over {speedup.pairs} pairs" if speedup.ratio else ""
+    line("speed-up", said, speedup.note)
+    for entry in report.quality:
+        line(
+            "quality",
+            f"{entry.policy} {entry.nfe}/{entry.steps}: PSNR {estimate(entry.psnr_db, ' dB')}",
+            f"worst {entry.psnr_worst:.1f} dB",
+            f"SSIM {entry.ssim.value:.4f}" if entry.ssim else "",
+            entry.note,
+        )
+    for cause in report.failures[:5]:
+        line(cause.status, f"{count(cause.samples)} {cause.error_type}", cause.example_message[:90])
+    for projection in report.projections:
+        cost = dollars(projection.dollars) if projection.dollars is not None else ""
+        line(projection.what, duration(projection.gpu_s) + " of device time", cost)
+    console.print(table, highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", style="dim", highlight=False, markup=False)
+
+
+def _shares(report: Report) -> str:
+    spent, total = report.device_s, report.device_s.total
+    waste = spent.failed_attempts + spent.regenerated
+    return ", ".join(
+        f"{name} {percent(value / total)}"
+        for name, value in (
+            ("clips", spent.clips),
+            ("controls", spent.controls),
+            ("loading", spent.loading),
+            ("idle", spent.idle),
+            ("wasted", waste),
+        )
+        if total and value / total >= 0.0005
+    )

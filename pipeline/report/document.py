@@ -1,0 +1,263 @@
+"""The numbers of a report: `report/report.json`, whose schema `jobs/report.py --schema` prints.
+
+A contract: fields are added, never renamed, and `format` changes if their meaning does. Seconds of
+devices are seconds times the devices of a group; money is null where no price is known. Nothing
+here computes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT: Final = "sencache-report/1"
+
+
+class Part(BaseModel):
+    """Base of all parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(Part):
+    """A value with its bootstrap interval of 95 % over pairs."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Run(Part):
+    """One execution of jobs/generate.py into the prefix."""
+
+    run_id: str
+    state: str = Field(description="running, done, interrupted, error; unknown without its record")
+    started_at: str = ""
+    ended_at: str = ""
+    rows: int = Field(description="rows that it wrote")
+    wanted: int | None = Field(description="samples that it set out to make, if recorded")
+
+
+class Totals(Part):
+    """Counts over the prefix; a sample is one id, and one of its rows counts."""
+
+    rows: int
+    samples: int = Field(description="ids, controls included")
+    ok: int = Field(description="clips of the dataset: status ok, no controls")
+    failed: int
+    rejected: int
+    controls: int = Field(description="controls with status ok")
+    controls_failed: int
+    superseded: int = Field(description="rows that do not count: another row of their id does")
+    extra_attempts: int = Field(description="attempts beyond the first, over all rows")
+    video_s: float = Field(description="seconds of video in the dataset")
+    media_bytes: int
+    steps: int = Field(description="sampler steps of the dataset's clips")
+    nfe: int = Field(description="network evaluations of the dataset's clips, in steps")
+
+
+class Spent(Part):
+    """Device-seconds and money; the parts add up to the total."""
+
+    clips: float
+    controls: float
+    failed_attempts: float = Field(description="attempts that raised, as far as measured")
+    regenerated: float = Field(description="rows that do not count")
+    loading: float
+    idle: float = Field(description="between loading and the last clip of each process")
+    total: float
+
+
+class Headline(Part):
+    """What most people look for."""
+
+    dollars_per_clip: float | None = Field(description="own device time and failed attempts")
+    dollars_per_clip_all_in: float | None = Field(description="everything that was spent")
+    gpu_s_per_clip: float | None
+    video_s_per_gpu_hour: float | None = Field(description="over device time of clips and failures")
+    reuse_ratio: float | None = Field(description="reused / steps")
+    nfe_mean: float | None
+
+
+class Speedup(Part):
+    """Control seconds / cached seconds over pairs of one run, device and batch size."""
+
+    pairs: int = Field(description="pairs that count")
+    left_out: dict[str, int] = Field(description="reason to pairs")
+    ratio: Estimate | None
+    note: str
+
+
+class Quality(Part):
+    """Cached clips against their controls, at one policy and number of evaluations."""
+
+    policy: str
+    nfe: int
+    steps: int
+    pairs: int
+    psnr_db: Estimate
+    psnr_p10: float = Field(description="a tenth of the clips is worse")
+    psnr_worst: float
+    ssim: Estimate | None
+    lpips: Estimate | None
+    note: str
+
+
+class Bucket(Part):
+    """Clips finished in one span of time on one node."""
+
+    start: str
+    node: str
+    clips: int
+
+
+class Node(Part):
+    """One node of the cluster."""
+
+    node: str
+    device_name: str
+    processes: int
+    clips: int
+    gpu_s: float
+    video_s_per_gpu_hour: float | None
+
+
+class Lap(Part):
+    """Where device time went."""
+
+    name: str
+    device_s: float
+    share: float = Field(description="of all device time; 0 for what runs beside it")
+    beside: bool = Field(description="on CPU threads while the device samples the next clip")
+
+
+class Bar(Part):
+    """Clips with so many network evaluations."""
+
+    nfe: int
+    clips: int
+
+
+class Decisions(Part):
+    """Share of clips that computed each step, for clips of one policy, length and NFE."""
+
+    policy: str
+    steps: int
+    nfe: int
+    clips: int
+    computed: list[float]
+
+
+class Point(Part):
+    """One clip in a scatter plot."""
+
+    sample_id: str
+    x: float
+    y: float
+    group: str
+
+
+class Slice(Part):
+    """Cost of clips that have something in common."""
+
+    key: str
+    clips: int
+    gpu_s_per_clip: float
+    dollars_per_clip: float | None
+    nfe_mean: float
+
+
+class Cause(Part):
+    """Samples that ended alike."""
+
+    status: Literal["failed", "rejected"]
+    error_type: str
+    samples: int
+    attempts: int
+    example_id: str
+    example_caption: str
+    example_source: str
+    example_message: str
+
+
+class Projection(Part):
+    """What is still to come, at the rate so far."""
+
+    what: str
+    clips: int
+    gpu_s: float
+    dollars: float | None
+
+
+class WhatIf(Part):
+    """A clip at another number of evaluations; cost by a line through cached and control calls."""
+
+    budget: float
+    nfe: int
+    gpu_s_per_clip: float
+    dollars_per_clip: float | None
+    speedup: float
+    psnr_db: float | None = Field(description="measured here, null where no pair has this NFE")
+    measured: bool = Field(description="whether clips of this NFE are among the rows")
+
+
+class Clip(Part):
+    """A clip beside its control."""
+
+    sample_id: str
+    caption: str
+    path: str
+    model: str
+    seed: int
+    policy: str
+    nfe: int
+    steps: int
+    wall_s: float
+    control_id: str = ""
+    control_path: str = ""
+    control_wall_s: float | None = None
+    psnr_db: float | None = None
+    ssim: float | None = None
+
+
+class PriceUsed(Part):
+    """A price that went into the sums."""
+
+    scope: str
+    dollars_per_gpu_hour: float
+    source: str
+    device_s: float
+
+
+class Report(Part):
+    """Everything that a report shows."""
+
+    format: Literal["sencache-report/1"] = FORMAT
+    generated_at: str
+    output: str
+    notes: list[str] = Field(description="what a reader must know to trust the numbers")
+    runs: list[Run]
+    totals: Totals
+    headline: Headline
+    device_s: Spent
+    dollars: Spent | None
+    speedup: Speedup
+    quality: list[Quality]
+    bucket_s: float
+    throughput: list[Bucket]
+    nodes: list[Node]
+    time: list[Lap]
+    nfe: list[Bar]
+    decisions: list[Decisions]
+    errors: list[Point] = Field(description="x predicted, y actual change at refreshes; a sample")
+    quality_by_nfe: list[Point] = Field(description="x NFE, y PSNR dB of pairs; a sample")
+    cost_by_model: list[Slice]
+    cost_by_policy: list[Slice]
+    cost_by_prompt: list[Slice]
+    failures: list[Cause]
+    projections: list[Projection]
+    what_if: list[WhatIf]
+    gallery: list[Clip]
+    worst: list[Clip]
+    prices: list[PriceUsed]

@@ -1,0 +1,355 @@
+"""From an output prefix to the numbers of its report. Reads; never writes; shows nothing."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import StorageError
+from pipeline.report import tables
+from pipeline.report.accounts import Accounts, Roles, account
+from pipeline.report.document import (
+    Clip,
+    Headline,
+    Projection,
+    Quality,
+    Report,
+    Run,
+    Totals,
+    WhatIf,
+)
+from pipeline.report.pairs import Pairs, measure_quality, measure_speedup
+from pipeline.report.prices import Prices
+from pipeline.report.rows import Rows, read_rows
+from pipeline.storage import Storage
+
+GALLERY = 12
+WORST = 10
+BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
+
+
+def measure(
+    storage: Storage,
+    prices: Prices,
+    *,
+    more_clips: int = 0,
+    budgets: Sequence[float] = BUDGETS,
+) -> Report:
+    """Read the parts of a prefix and work out what a report says.
+
+    Args:
+        storage: The output prefix.
+        prices: Money; prices in the runs' own configurations are filled in here.
+        more_clips: Project the cost of so many further clips.
+        budgets: Shares of steps for the what-if table.
+
+    Raises:
+        StorageError: The prefix cannot be read, holds no rows, or not ours.
+    """
+    rows = read_rows(storage)
+    if not len(rows):
+        raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; run a job first")
+    manifests = _manifests(storage)
+    of_runs = {
+        run_id: float(m["config"]["gpu_price_per_hour"])
+        for run_id, m in manifests.items()
+        if m.get("config", {}).get("gpu_price_per_hour") is not None
+    }
+    roles = Roles.of(rows)
+    accounts = account(rows, roles, replace(prices, of_runs=of_runs))
+    pairs = Pairs.find(rows, roles)
+    totals = _totals(rows, roles)
+    span, buckets = tables.throughput(rows, roles)
+    quality = measure_quality(rows, pairs)
+    speedup = measure_speedup(rows, pairs)
+    clips = np.flatnonzero(roles.clips)
+    policies, names = rows.codes("policy")
+    runs = _runs(rows, manifests)
+    notes = _notes(rows, accounts, pairs)
+    return Report(
+        generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        output=storage.uri,
+        notes=notes,
+        runs=runs,
+        totals=totals,
+        headline=_headline(rows, roles, totals, accounts),
+        device_s=accounts.device_s,
+        dollars=accounts.dollars,
+        speedup=speedup,
+        quality=quality,
+        bucket_s=span,
+        throughput=buckets,
+        nodes=tables.nodes(rows, roles),
+        time=tables.laps(rows, roles, accounts),
+        nfe=tables.evaluations(rows, roles.clips),
+        decisions=tables.decisions(rows, roles.clips),
+        errors=tables.points(
+            rows,
+            clips,
+            rows.numbers("predicted")[clips],
+            rows.numbers("actual")[clips],
+            (names[code] for code in policies[clips]),
+        ),
+        quality_by_nfe=tables.points(
+            rows,
+            pairs.clips,
+            rows.known("nfe")[pairs.clips],
+            rows.numbers("psnr_db")[pairs.controls],
+            (names[code] for code in policies[pairs.clips]),
+        ),
+        cost_by_model=tables.slices(rows, roles.clips, accounts, "model"),
+        cost_by_policy=tables.slices(rows, roles.clips, accounts, "policy"),
+        cost_by_prompt=tables.prompt_slices(rows, roles.clips, accounts),
+        failures=tables.causes(rows, roles),
+        projections=_projections(rows, roles, accounts, runs, more_clips),
+        what_if=_what_if(rows, roles, pairs, accounts, quality, budgets),
+        gallery=_gallery(rows, roles, pairs),
+        worst=_worst(rows, pairs),
+        prices=accounts.used,
+    )
+
+
+def _manifests(storage: Storage) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for entry in storage.list("runs/"):
+        name = entry.key.rpartition("/")[2].removesuffix(".json")
+        if not entry.key.endswith(".json") or "." in name:
+            continue
+        try:
+            value = json.loads(storage.read_bytes(entry.key))
+        except ValueError as error:
+            raise StorageError(f"{storage.uri}/{entry.key} is damaged: {error}") from error
+        if isinstance(value, dict):
+            found[name] = value
+    return found
+
+
+def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[Run]:
+    codes, values = rows.codes("run_id")
+    written = dict(zip(values, np.bincount(codes, minlength=len(values)).tolist(), strict=True))
+    written = {name: count for name, count in written.items() if count}
+    found = []
+    for run_id in sorted({*written, *manifests}):
+        manifest = manifests.get(run_id, {})
+        wanted = manifest.get("input", {}).get("pending")
+        found.append(
+            Run(
+                run_id=run_id,
+                state=manifest.get("state", "unknown"),
+                started_at=manifest.get("started_at", ""),
+                ended_at=manifest.get("ended_at", ""),
+                rows=written.get(run_id, 0),
+                wanted=wanted if isinstance(wanted, int) else None,
+            )
+        )
+    return found
+
+
+def _totals(rows: Rows, roles: Roles) -> Totals:
+    clips = roles.clips
+    nfe = int(rows.known("nfe")[clips].sum())
+    return Totals(
+        rows=len(rows),
+        samples=int(rows.counts.sum()),
+        ok=int(clips.sum()),
+        failed=int((roles.failed & ~roles.control).sum()),
+        rejected=int(roles.rejected.sum()),
+        controls=int(roles.controls.sum()),
+        controls_failed=int((roles.failed & roles.control).sum()),
+        superseded=int(roles.superseded.sum()),
+        extra_attempts=int(np.maximum(rows.known("attempts") - 1, 0).sum()),
+        video_s=float(rows.known("duration_s")[clips].sum()),
+        media_bytes=int(rows.known("media_bytes")[clips].sum()),
+        steps=nfe + int(rows.known("reused")[clips].sum()),
+        nfe=nfe,
+    )
+
+
+def _headline(rows: Rows, roles: Roles, totals: Totals, accounts: Accounts) -> Headline:
+    device, money, ok = accounts.device_s, accounts.dollars, totals.ok
+    useful = device.clips + device.failed_attempts
+    return Headline(
+        dollars_per_clip=(money.clips + money.failed_attempts) / ok if money and ok else None,
+        dollars_per_clip_all_in=money.total / ok if money and ok else None,
+        gpu_s_per_clip=useful / ok if ok else None,
+        video_s_per_gpu_hour=tables.per_hour(totals.video_s, useful),
+        reuse_ratio=1 - totals.nfe / totals.steps if totals.steps else None,
+        nfe_mean=totals.nfe / ok if ok else None,
+    )
+
+
+def _notes(rows: Rows, accounts: Accounts, pairs: Pairs) -> list[str]:
+    notes = []
+    if accounts.unpriced:
+        notes.append(
+            f"No price is known for {', '.join(accounts.unpriced)}, so no money is shown: give "
+            "--price DOLLARS per GPU-hour, or --cloud for list prices."
+        )
+    dead = rows.having("error_type", "WorkerDied") & rows.counts
+    if dead.any():
+        notes.append(
+            f"{int(dead.sum())} samples ended with the death of their process. What a dead process "
+            "had spent since its last row is in no row and not in these sums."
+        )
+    codes, values = rows.codes("worker_id")
+    if len(rows) and any(not values[code] for code in np.unique(codes[rows.known("wall_s") > 0])):
+        notes.append(
+            "Some rows were written by a version that did not record processes: their loading and "
+            "idle time is unknown and not in these sums."
+        )
+    policies, names = rows.codes("policy")
+    if len(rows) and any(names[code] == "planned" for code in np.unique(policies)):
+        notes.append(
+            "Planned clips: the predicted change is of the guided output, the actual change of the "
+            "conditional branch alone. They move together but differ by a factor of about the "
+            "guidance scale."
+        )
+    if len(pairs.clips):
+        notes.append(
+            "Quality compares the frames of a cached clip with those of its uncached twin before "
+            "either became an mp4; equal frames count as 100 dB."
+        )
+    return notes
+
+
+def _projections(
+    rows: Rows, roles: Roles, accounts: Accounts, runs: list[Run], more_clips: int
+) -> list[Projection]:
+    made = int((roles.clips | roles.controls).sum())
+    if not made:
+        return []
+    # All-in but for loading, which the next clips do not pay again.
+    device, money = accounts.device_s, accounts.dollars
+    gpu_s = (device.total - device.loading) / made
+    dollars = (money.total - money.loading) / made if money else None
+    found = []
+
+    def add(what: str, clips: int) -> None:
+        cost = None if dollars is None else dollars * clips
+        found.append(Projection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
+
+    for run in runs:
+        final = run.rows
+        if run.wanted is not None and run.state != "done":
+            rejected = int((rows.having("run_id", run.run_id) & roles.rejected).sum())
+            left = run.wanted - (final - rejected)
+            if left > 0 and run is runs[-1]:
+                add(f"rest of run {run.run_id}", left)
+    if more_clips:
+        add(f"{more_clips} more clips", more_clips)
+    return found
+
+
+def _what_if(
+    rows: Rows,
+    roles: Roles,
+    pairs: Pairs,
+    accounts: Accounts,
+    quality: list[Quality],
+    budgets: Sequence[float],
+) -> list[WhatIf]:
+    """A line through cached and control calls gives cost by NFE; quality is only what was measured.
+
+    Of the commonest number of steps alone; empty without pairs or a slope.
+    """
+    if not len(pairs.clips):
+        return []
+    steps = rows.known("num_inference_steps").astype(np.int64)[pairs.clips]
+    common = int(np.bincount(steps).argmax())
+    here = steps == common
+    cached, control = pairs.clips[here], pairs.controls[here]
+    gpu_s, nfe = rows.known("gpu_s"), rows.known("nfe")
+    saved = (nfe[control] - nfe[cached]).sum()
+    if saved <= 0:
+        return []
+    slope = float((gpu_s[control] - gpu_s[cached]).sum() / saved)
+    fixed = float(gpu_s[control].mean() - slope * nfe[control].mean())
+    spent = gpu_s[cached].sum() + gpu_s[control].sum()
+    money = accounts.row_dollars[np.concatenate([cached, control])].sum()
+    rate = float(money / spent) if spent and np.isfinite(money) else None
+    measured = {entry.nfe: entry for entry in quality if entry.steps == common}
+    wanted = {max(1, round(budget * common)): budget for budget in budgets}
+    wanted |= {entry: entry / common for entry in measured}
+    full = max(fixed + slope * common, 1e-12)
+    found = []
+    for evaluations, budget in sorted(wanted.items()):
+        seconds = max(fixed + slope * evaluations, 0.0)
+        known = measured.get(evaluations)
+        uncached = 100.0 if evaluations == common else None
+        found.append(
+            WhatIf(
+                budget=budget,
+                nfe=evaluations,
+                gpu_s_per_clip=seconds,
+                dollars_per_clip=None if rate is None else seconds * rate,
+                speedup=full / seconds if seconds > 0 else 1.0,
+                psnr_db=known.psnr_db.value if known else uncached,
+                measured=known is not None or evaluations == common,
+            )
+        )
+    return found
+
+
+def _gallery(rows: Rows, roles: Roles, pairs: Pairs) -> list[Clip]:
+    """Pairs first, then other clips; an even sample in the order of ids."""
+    ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
+    order = np.argsort(ids, kind="stable")
+    chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in _even(order, GALLERY)]
+    if len(chosen) < GALLERY:
+        paired = {clip for clip, _ in chosen}
+        others = np.array([i for i in np.flatnonzero(roles.clips)[:10_000] if i not in paired])
+        chosen += [(int(i), -1) for i in _even(others, GALLERY - len(chosen))]
+    return _clips(rows, chosen)
+
+
+def _worst(rows: Rows, pairs: Pairs) -> list[Clip]:
+    psnr = rows.numbers("psnr_db")[pairs.controls]
+    known = np.flatnonzero(np.isfinite(psnr))
+    order = known[np.argsort(psnr[known], kind="stable")][:WORST]
+    return _clips(rows, [(int(pairs.clips[i]), int(pairs.controls[i])) for i in order])
+
+
+def _even(values: Any, count: int) -> Any:
+    if not len(values):
+        return values
+    at = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.int64))
+    return values[at]
+
+
+def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[Clip]:
+    whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
+    found = []
+    for place, twin in chosen:
+        row = whole[place]
+        control: dict[str, Any] = {}
+        if twin >= 0:
+            other = whole[twin]
+            quality = other.get("quality") or {}
+            control = {
+                "control_id": other["sample_id"],
+                "control_path": other["video"]["path"],
+                "control_wall_s": other["wall_s"],
+                "psnr_db": quality.get("psnr_db"),
+                "ssim": quality.get("ssim"),
+            }
+        found.append(
+            Clip(
+                sample_id=row["sample_id"],
+                caption=row["caption"],
+                path=row["video"]["path"],
+                model=row["model"],
+                seed=row["seed"],
+                policy=row["cache"]["policy"],
+                nfe=row["cache"]["nfe"],
+                steps=row["num_inference_steps"],
+                wall_s=row["wall_s"],
+                **control,
+            )
+        )
+    return found

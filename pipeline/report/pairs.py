@@ -1,0 +1,133 @@
+"""Clips beside their uncached controls: speed-up and quality, from pairs alone.
+
+Speed-up counts only pairs of one run, device type, group and batch size, and not those whose call
+was the first of its process, which pays for warm-up. Quality was measured where both clips were
+made; a pair that an interruption split has none. What is left out is counted and said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.report.accounts import Roles
+from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
+from pipeline.report.document import Quality, Speedup
+from pipeline.report.rows import Mask, Rows, kinds
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Positions of clips and of their controls; both ok and counting.
+
+    Attributes:
+        clips: Rows of cached clips.
+        controls: Rows of their controls, in the same order.
+        lone: Controls whose clip is not there or not ok.
+    """
+
+    clips: Places
+    controls: Places
+    lone: int
+
+    @classmethod
+    def find(cls, rows: Rows, roles: Roles) -> Pairs:
+        """Match the controls of a prefix with their clips."""
+        controls, clips = np.flatnonzero(roles.controls), np.flatnonzero(roles.clips)
+        twin_of = rows.table["control_of"].take(pa.array(controls)).combine_chunks()
+        ids = rows.table["sample_id"].take(pa.array(clips)).combine_chunks()
+        at = pc.index_in(twin_of, value_set=ids)
+        there = np.asarray(at.is_valid())
+        found = at.drop_null().to_numpy().astype(np.int64)
+        return cls(clips[found], controls[there], int((~there).sum()))
+
+
+def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
+    """Control seconds over cached seconds."""
+    keep = np.ones(len(pairs.clips), np.bool_)
+    left_out: dict[str, int] = {}
+
+    def drop(mask: Mask, reason: str) -> None:
+        nonlocal keep
+        if (keep & mask).any():
+            left_out[reason] = int((keep & mask).sum())
+        keep &= ~mask
+
+    for column, reason in (("run_id", "of two runs"), ("device_name", "on two kinds of devices")):
+        codes, _ = rows.codes(column)
+        drop(codes[pairs.clips] != codes[pairs.controls], reason)
+    for column, reason in (
+        ("group_size", "in groups of two sizes"),
+        ("batch_rows", "in calls of two batch sizes"),
+    ):
+        values = rows.known(column)
+        drop(values[pairs.clips] != values[pairs.controls], reason)
+    first = _first_calls(rows)
+    drop(first[pairs.clips] | first[pairs.controls], "in the first call of a process (warm-up)")
+    wall = rows.known("wall_s")
+    drop((wall[pairs.clips] <= 0) | (wall[pairs.controls] <= 0), "without a measured time")
+    count = int(keep.sum())
+    if pairs.lone:
+        left_out["without their clip"] = pairs.lone
+    if not count:
+        said = "no controls: run with --control-fraction 0.05 to measure it"
+        if left_out:
+            said = "no pair can be compared: see what was left out"
+        return Speedup(pairs=0, left_out=left_out, ratio=None, note=said)
+    ratio = ratio_of_sums(wall[pairs.controls][keep], wall[pairs.clips][keep])
+    return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
+
+
+def measure_quality(rows: Rows, pairs: Pairs) -> list[Quality]:
+    """Distances of cached clips from their controls, by policy and NFE."""
+    psnr = rows.numbers("psnr_db")[pairs.controls]
+    measured = np.isfinite(psnr)
+    policy_codes, policies = rows.codes("policy")
+    clips, at = pairs.clips[measured], pairs.controls[measured]
+    combined, which = kinds(
+        policy_codes[clips], rows.known("nfe")[clips], rows.known("num_inference_steps")[clips]
+    )
+    found = []
+    for index, kind in enumerate(combined):
+        mine = at[which == index]
+        values = rows.numbers("psnr_db")[mine]
+        ssim, lpips = (rows.numbers(name)[mine] for name in ("ssim", "lpips"))
+        found.append(
+            Quality(
+                policy=policies[kind[0]],
+                nfe=int(kind[1]),
+                steps=int(kind[2]),
+                pairs=len(mine),
+                psnr_db=mean(values),
+                psnr_p10=float(np.percentile(values, 10)),
+                psnr_worst=float(values.min()),
+                ssim=mean(ssim) if np.isfinite(ssim).all() else None,
+                lpips=mean(lpips) if np.isfinite(lpips).all() else None,
+                note=few(len(mine)),
+            )
+        )
+    return found
+
+
+def few(pairs: int) -> str:
+    """What to say of a number of pairs."""
+    if pairs >= FEW:
+        return ""
+    return f"only {pairs} pair{'s' * (pairs != 1)}: the interval is too narrow to be trusted"
+
+
+def _first_calls(rows: Rows) -> Mask:
+    """Rows of the first engine call of each process."""
+    codes, values = rows.codes("worker_id")
+    known = np.array([bool(value) for value in values])[codes] if len(rows) else codes > 0
+    # All rows of a call end within moments of one another; the next call takes at least its time.
+    began = rows.known("up_s") - rows.known("wall_s") * rows.known("batch_rows")
+    first = np.full(len(values), np.inf)
+    np.minimum.at(first, codes[known], rows.known("up_s")[known])
+    return known & (began < first[codes])

@@ -1,0 +1,211 @@
+"""The rows of an output prefix as the report needs them: narrow, flat, and each id's role known.
+
+Reads Parquet parts alone, local or remote, and of them only the columns that are asked for: a
+million rows fit into a few hundred megabytes. Columns that an older version did not write count as
+unknown. Knows nothing of money or of what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import StorageError
+from pipeline.resume import PART, READ_THREADS, WHOLE_FILE_BYTES, resolve
+from pipeline.schema import SCHEMA
+from pipeline.storage import Entry, Storage
+
+MESSAGE_CHARS = 300
+"""Error text kept per failed row while the report is made."""
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_PLAIN = (
+    *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
+    *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
+    *("num_inference_steps", "duration_s", "media_bytes", "model"),
+)
+_NESTED = {
+    "cache": ("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
+    "quality": ("psnr_db", "ssim", "lpips"),
+    "worker": ("id", "node", "labels", "load_s", "up_s"),
+    "times": ("text_s", "denoise_s", "decode_s", "wasted_s"),
+}
+_REPEATED = (
+    *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions"),
+    *("worker_id", "node", "labels"),
+)
+_RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of all parts, in the order of part names.
+
+    Attributes:
+        table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` say where a
+            row stands, `caption_chars` how long its caption is.
+        keys: Names of the parts, for `part`.
+        counts: Which rows count: one per id, by the rule of `pipeline.resume`.
+        storage: The prefix, for whole rows.
+    """
+
+    table: pa.Table
+    keys: tuple[str, ...]
+    counts: Mask
+    storage: Storage
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def numbers(self, name: str) -> Floats:
+        """A column as floats; NaN where unknown."""
+        return self._column(name)
+
+    def known(self, name: str) -> Floats:
+        """A column as floats; 0 where unknown."""
+        return np.nan_to_num(self._column(name))
+
+    def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """A repeated text column as codes and their values; unknown is ""."""
+        chunk = self.table[name].combine_chunks()
+        if isinstance(chunk, pa.ChunkedArray):
+            chunk = chunk.chunk(0) if chunk.num_chunks else pa.array([], pa.string())
+        if not pa.types.is_dictionary(chunk.type):
+            chunk = chunk.dictionary_encode()
+        values = [value or "" for value in chunk.dictionary.to_pylist()]
+        codes = chunk.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+        return codes.astype(np.int64), [*values, ""]
+
+    def having(self, name: str, value: str) -> Mask:
+        """Rows whose repeated text column has a value."""
+        codes, values = self.codes(name)
+        wanted = [code for code, text in enumerate(values) if text == value]
+        return np.isin(codes, wanted)
+
+    def whole(self, positions: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Whole output rows at few positions, read from their parts."""
+        found: dict[int, dict[str, Any]] = {}
+        parts = self.table["part"].take(pa.array(positions, pa.int64())).to_pylist()
+        at = self.table["at"].take(pa.array(positions, pa.int64())).to_pylist()
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for position, part, row in zip(positions, parts, at, strict=True):
+            wanted.setdefault(part, []).append((position, row))
+        for part, places in wanted.items():
+            file = pq.ParquetFile(self.storage.open(self.keys[part]))
+            names = [name for name in SCHEMA.names if name in file.schema_arrow.names]
+            # Of `video` only the path: a shard for the Hub carries its media inline.
+            columns = ["video.path" if name == "video" else name for name in names]
+            table = file.read(columns=columns)
+            for position, row in places:
+                (found[position],) = table.slice(row, 1).to_pylist()
+        return found
+
+    @functools.cached_property
+    def _cache(self) -> dict[str, Floats]:
+        return {}
+
+    def _column(self, name: str) -> Floats:
+        if name not in self._cache:
+            column = self.table[name]
+            if pa.types.is_timestamp(column.type):
+                column = column.cast(pa.int64())
+            values = column.cast(pa.float64()).to_numpy()
+            self._cache[name] = np.asarray(values, np.float64)
+        return self._cache[name]
+
+
+def kinds(*columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Distinct combinations of whole numbers >= 0, in order, and which one each row has.
+
+    Args:
+        columns: Of one length.
+
+    Returns:
+        Combinations of shape [kinds, columns], and an index of shape [rows].
+    """
+    sizes = [int(column.max(initial=0)) + 1 for column in columns]
+    packed = np.ravel_multi_index([column.astype(np.int64) for column in columns], sizes)
+    found, which = np.unique(packed, return_inverse=True)
+    return np.stack(np.unravel_index(found, sizes), axis=1), which
+
+
+def read_rows(storage: Storage) -> Rows:
+    """Read every part of an output prefix.
+
+    Raises:
+        StorageError: The prefix cannot be read, or a part is damaged or not ours.
+    """
+    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        tables = list(pool.map(functools.partial(_read, storage), range(len(entries)), entries))
+    table = pa.concat_tables(tables) if tables else _flat(SCHEMA.empty_table(), 0)
+    table = table.unify_dictionaries().combine_chunks()
+    try:
+        order = table.select(["sample_id"]).append_column("status", table["status"].cast("string"))
+        order = order.append_column("place", pa.array(np.arange(table.num_rows)))
+        winners = resolve(order)["place"].to_numpy() if table.num_rows else np.empty(0, np.int64)
+    except ValueError as error:
+        raise StorageError(f"{storage.uri}/data: {error}") from error
+    counts = np.zeros(table.num_rows, np.bool_)
+    counts[winners] = True
+    return Rows(table, tuple(entry.key for entry in entries), counts, storage)
+
+
+def _read(storage: Storage, number: int, entry: Entry) -> pa.Table:
+    small = entry.size <= WHOLE_FILE_BYTES
+    file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
+    try:
+        parquet = pq.ParquetFile(file)
+        there = set(parquet.schema_arrow.names)
+        wanted = [name for name in _PLAIN if name in there]
+        wanted += [
+            f"{parent}.{child}"
+            for parent, children in _NESTED.items()
+            if parent in there
+            for child in children
+        ]
+        wanted += [name for name in ("caption", "error_message") if name in there]
+        return _flat(parquet.read(columns=wanted), number)
+    except (pa.ArrowException, KeyError) as error:
+        text = str(error).splitlines()[0]
+        raise StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}") from error
+
+
+def _flat(table: pa.Table, part: int) -> pa.Table:
+    columns: dict[str, Any] = {}
+    for name in _PLAIN:
+        kind = SCHEMA.field(name).type
+        columns[name] = table[name] if name in table.column_names else _nulls(table, kind)
+    for parent, children in _NESTED.items():
+        struct = SCHEMA.field(parent).type
+        there = table.schema.field(parent).type if parent in table.column_names else None
+        for child in children:
+            known = there is not None and there.get_field_index(child) >= 0
+            columns[_RENAMED.get(child, child)] = (
+                pc.struct_field(table[parent], child)
+                if known
+                else _nulls(table, struct.field(child).type)
+            )
+    columns["caption_chars"] = pc.utf8_length(table["caption"])
+    columns["error_message"] = pc.utf8_slice_codeunits(table["error_message"], 0, MESSAGE_CHARS)
+    for name in _REPEATED:
+        columns[name] = columns[name].cast(pa.string()).dictionary_encode()
+    columns["part"] = pa.array(np.full(table.num_rows, part, np.int32))
+    columns["at"] = pa.array(np.arange(table.num_rows, dtype=np.int32))
+    return pa.table(columns)
+
+
+def _nulls(table: pa.Table, kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.nulls(table.num_rows, kind)])
