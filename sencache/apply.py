@@ -15,6 +15,7 @@ from sencache.config import SenCacheConfig, missing_profile
 from sencache.decisions import AnyJudge
 from sencache.drift import OutputDrift
 from sencache.families import Family, family_of
+from sencache.gate import drift_gate
 from sencache.hook import SenCacheHook
 from sencache.judging import AnyProfile, Judge
 from sencache.measurement import ProfileError, architecture_of
@@ -143,7 +144,13 @@ def apply_sencache(
         judge: AnyJudge
         if config.policy == "planned" and config.may_reuse:
             drift, unit = _planned_by(profile, scheduler)
-            judge = PlanJudge(drift_planner(config, drift), schedule, unit)
+            if config.gate and boundary is not None:
+                raise ValueError(
+                    "SenCacheConfig.gate is for pipelines with one network; this one has two"
+                )
+            judge = PlanJudge(
+                drift_planner(config, drift), schedule, unit, drift_gate(config, drift), agreement
+            )
             reuse = MixReuse(config.order)
         else:
             judge = Judge(config, profile, schedule, agreement)

@@ -48,6 +48,14 @@ class SenCacheConfig:
         order: Under ``"planned"``, order of the forecast: 0 holds the last output, 1 is linear
             (one more output to keep), 2 quadratic.
         repair: Under ``"planned"``, whether a computed step makes up for the forecasts before it.
+        gate: Under ``"planned"``, how many more steps a hard row computes; every other row
+            computes one less, so NFE stays at the budget in the mean where one row in
+            ``gate + 1`` is hard. Rows are told apart at the end of the steps that all of them
+            share (:mod:`sencache.gate`), by one transfer from the device. 0: all rows follow the
+            same plan.
+        gate_ratio: A row is hard where its forecast error is more than so many times what the
+            profile expects. `benchmark.py quality` finds the ratio for a budget on calibration
+            clips, as the arm ``planned-gated``.
         final_computed: Steps at the end of a run that are always computed.
         correct: Feed the measured error back: every computed step tells the true change beside
             its S, and the row's later scores are multiplied by the ratio of the two, averaged
@@ -86,6 +94,8 @@ class SenCacheConfig:
     budget: float = 0.5
     order: int = 1
     repair: bool = True
+    gate: int = 0
+    gate_ratio: float = 0.25
     final_computed: int = 1
     correct: bool = False
     reuse: ReuseObject | None = None
@@ -109,6 +119,8 @@ class SenCacheConfig:
             )
         _require_count("order", self.order, "0 holds, 1 is linear", least=0)
         _require_choice("repair", self.repair, (False, True))
+        _require_count("gate", self.gate, "0 lets all rows follow the same plan", least=0)
+        _require_number("gate_ratio", self.gate_ratio, 0.0, math.inf, "a finite number >= 0")
         _require_number("strict_fraction", self.strict_fraction, 0.0, 1.0, "a number from 0 to 1")
         _require_count("max_reuse", self.max_reuse, 'policy="none" or epsilon=0 turn reuse off')
         _require_count("final_computed", self.final_computed, "0 forces no step", least=0)
@@ -165,13 +177,15 @@ class SenCacheConfig:
         if profile is None:
             raise ValueError(missing_profile(self))
         if self.policy == "planned":
-            return {
+            planned = {
                 "policy": self.policy,
                 "budget": float(self.budget),
                 "order": self.order,
                 "repair": self.repair,
                 "profile": profile.hash,
             }
+            gate = {"gate": self.gate, "gate_ratio": float(self.gate_ratio)}
+            return planned | (gate if self.gate else {})
         strict = self.strict_fraction > 0.0 and (
             self.strict_epsilon < self.epsilon or self.policy == "official"
         )

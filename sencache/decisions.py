@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 
 from sencache.calls import Call
-from sencache.forecast import Mix
 from sencache.measurement import Branch
 from sencache.policy import Verdict
+from sencache.reuse import Part
 from sencache.trajectory import Moment, Trajectory
 
 
@@ -23,15 +23,13 @@ class Decision:
         computed: Per row of the call: whether the network runs for it.
         verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
         scores: Per deciding branch, the change that was predicted for each row, shape [rows].
-        mix: What the sampler is given, if neither the network's output nor what is held.
-        check: How a computed step would have been forecast, if not held.
+        parts: All rows, by the plan that they follow; empty where none is followed.
     """
 
     computed: list[bool]
     verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
     scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
-    mix: Mix | None = None
-    check: Mix | None = None
+    parts: tuple[Part, ...] = ()
 
     @classmethod
     def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:

@@ -93,10 +93,9 @@ class SenCacheHook(ModelHook):
         work = Work(
             trajectory.step,
             decision.computed,
-            decision.mix,
             # Only the branches that decide are measured, for it costs a pass over the output.
             measured=bool(decision.scores) and self._config.may_reuse,
-            check=decision.check,
+            parts=decision.parts,
         )
         asked = Asked(self.fn_ref.original_forward, call, args, kwargs)
         answer, held = self.reuse.evaluate(asked, work, before)

@@ -15,6 +15,7 @@ over triples of steps: DPCache (all 2025-26).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ def make_plan(
     repair: bool = True,
     power: float = 2.0,
     cuts: Sequence[int] = (),
+    prefix: Sequence[int] = (),
 ) -> Plan:
     """The best plan with exactly so many computed steps, the first and the last among them.
 
@@ -96,6 +98,7 @@ def make_plan(
         power: The errors of the gaps are raised to it and summed; large values punish the worst.
         cuts: Steps at which another network takes over: they are computed, and no forecast or
             repair reaches across.
+        prefix: The first computed steps, where a run has made them already; empty if it has not.
 
     Raises:
         ValueError: No such plan: too few or too many steps to compute, or an order below 0.
@@ -121,6 +124,8 @@ def make_plan(
             for step in range(anchors[-1] + 1, min(anchors[-1] + MAX_GAP + 1, bound) + 1):
                 if not left <= last - step <= left * (MAX_GAP + 1):
                     continue
+                if count < len(prefix) and step != prefix[count]:
+                    continue
                 total = spent + gaps.cost(anchors, step, whole=step not in cuts)
                 after = (step,) if step in cuts else (*anchors, step)[-(order + 1) :]
                 if after not in layer or total < layer[after][0]:
@@ -138,6 +143,10 @@ def make_plan(
             path.append(state[-1])
             state = layer[state][1]
     return plan_of(drift, moves, tuple(reversed(path)), order=order, repair=repair, cuts=cuts)
+
+
+planned = functools.lru_cache(maxsize=64)(make_plan)
+"""`make_plan`, remembered: it takes seconds for a long run, and plans are values."""
 
 
 def plan_of(

@@ -46,22 +46,37 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of a call that a plan treats alike.
+
+    Attributes:
+        rows: Their numbers in the call, rising.
+        computed: Whether the network runs for them.
+        mix: What the sampler is given, if neither the network's output nor what is held.
+        check: How a computed step would have been forecast, if not held.
+    """
+
+    rows: tuple[int, ...]
+    computed: bool
+    mix: Mix | None = None
+    check: Mix | None = None
+
+
+@dataclass(frozen=True)
 class Work:
     """What is to be done with a call.
 
     Attributes:
         step: Index of its step in the run.
         computed: Per row: whether the network runs for it.
-        mix: What the sampler is given, if neither the network's output nor what is held.
         measured: Whether to tell how far what is computed is from what would have been reused.
-        check: How a computed step would have been forecast, if not held.
+        parts: All rows, by the plan that they follow; empty where none is followed.
     """
 
     step: int
     computed: Sequence[bool]
-    mix: Mix | None = None
     measured: bool = False
-    check: Mix | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,12 +84,14 @@ class Held:
     """What is kept of one cache context between steps, in the dtypes of the network.
 
     Attributes:
-        output: The network's output, every row from its own last computed step.
+        output: The network's output, every row from its own last computed step; empty where
+            `parts` hold it.
         residual: What the blocks added to the tokens at the same steps, where that is reused.
         earlier: Outputs of computed steps before that, by step, where forecasts need them.
         step: Step of `output`, where all rows share it.
         change: rms per row between what the latest call computed and what it would have reused,
             shape [rows]; None where it was not measured, 0 where a row was reused.
+        parts: What is held of the rows of each part, once rows follow plans of their own.
     """
 
     output: torch.Tensor
@@ -82,6 +99,7 @@ class Held:
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
     step: int = 0
     change: torch.Tensor | None = None
+    parts: tuple[Held, ...] = ()
 
 
 class Reuse(Protocol):

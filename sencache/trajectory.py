@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sencache.calls import Call
+from sencache.gate import Gate, Share
 from sencache.measurement import Branch
 from sencache.plan import Plan
 from sencache.policy import RowMemory, Verdict
@@ -74,6 +75,8 @@ class Trajectory:
         computed_at: Step at which each row of a context was last computed.
         cond_computed_at: The same for the samples of the cond branch.
         plan: Of the run, under a planned policy.
+        gate: Where the rows of the run are told apart, if they are and have not been yet.
+        shares: Since then: samples, and the plan that they follow.
         seen_tau: tau of the latest step, where only that tells one run from the next.
         run: Of the moment it began at.
     """
@@ -94,6 +97,8 @@ class Trajectory:
     computed_at: dict[str | None, list[int]] = field(default_factory=dict)
     cond_computed_at: list[int] = field(default_factory=list)
     plan: Plan | None = None
+    gate: Gate | None = None
+    shares: tuple[Share, ...] = ()
     seen_tau: torch.Tensor | None = None
     run: object | None = None
 

@@ -12,6 +12,7 @@
 | `FasterCache`, `PyramidAttentionBroadcast` | interval | attention alone, as diffusers does |
 | `SenCachePaper`, `AnySenCache` | epsilon; as configured | as this library does |
 | `Planned` | exact number of steps | as this library does |
+| `Gated` | mean number of steps | as this library does |
 """
 
 from sencache.rivals.attention import FasterCache, PyramidAttentionBroadcast
@@ -32,18 +33,20 @@ from sencache.rivals.in_diffusers import (
     TaylorSeer,
 )
 from sencache.rivals.magcache import MagCache
-from sencache.rivals.own import AnySenCache, Planned, SenCachePaper
+from sencache.rivals.own import AnySenCache, CalibrationRun, Gated, Planned, SenCachePaper
 from sencache.rivals.schedules import FirstThenEvery, UniformSkipping, UniformTaylor
 from sencache.rivals.teacache import TeaCache
 
 __all__ = [
     "AnySenCache",
+    "CalibrationRun",
     "Decisions",
     "DiffusersMagCache",
     "EasyCache",
     "FasterCache",
     "FirstBlockCache",
     "FirstThenEvery",
+    "Gated",
     "MagCache",
     "Outcome",
     "Planned",

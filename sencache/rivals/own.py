@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
+
+import numpy as np
 
 from sencache.apply import apply_sencache, remove_sencache
 from sencache.config import SenCacheConfig
 from sencache.families import UnknownTransformerError
+from sencache.gate import gate_ratio
 from sencache.judging import AnyProfile
 from sencache.measurement import ProfileError
 from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.rivals.base import Decisions, Rival, Scheduled, Tunable, UnsupportedError
+
+CalibrationRun = Callable[..., None]
+"""Samples calibration clips in batches with whatever is on a pipeline; calls what it is given, if
+anything, after every batch."""
+
+NOBODY = 1e9
+"""Ratio of forecast errors that no row is above."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +35,13 @@ class AnySenCache(Rival):
         config: Its settings.
         profile: What it decides with; None where nothing is reused.
         name: Shown in tables.
+        source: Likewise.
     """
 
     config: SenCacheConfig
     profile: AnyProfile | None = None
     name: str = "sencache"
-
-    source = "this library"
+    source: str = "this library"
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
@@ -102,5 +112,54 @@ class Planned(Scheduled):
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
         """See :class:`Rival`."""
+        with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
+            yield decisions
+
+
+@dataclass(frozen=True)
+class Gated(Scheduled):
+    """Plans with a gate whose ratio is fitted on calibration clips.
+
+    The ratio is the quantile of the clips' forecast errors at the gate that makes one clip in
+    `config.gate + 1` a hard one, so that the mean number of evaluations is the budget.
+
+    Attributes:
+        profile: Drift of the model's output.
+        pipe: The pipeline that `run_calibration` samples with.
+        run_calibration: See :data:`CalibrationRun`.
+        config: Its settings; budget and ratio are what `budgeted` sets.
+    """
+
+    profile: SensitivityProfile
+    pipe: Any
+    run_calibration: CalibrationRun
+    config: SenCacheConfig
+
+    name = "planned-gated"
+    source = "sencache.plan, sencache.gate"
+
+    def budgeted(self, computed: int, steps: int) -> AnySenCache:
+        """See :class:`Scheduled`; runs the calibration clips once."""
+        config = replace(self.config, budget=computed / steps)
+        everyone_easy = replace(config, gate_ratio=NOBODY)
+        ratios: list[float] = []
+        with ExitStack() as applied:
+            applied.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", ProfileWarning)  # as in AnySenCache
+            try:
+                handle = apply_sencache(self.pipe, everyone_easy, self.profile)
+            except (ValueError, UnknownTransformerError) as error:
+                raise UnsupportedError(str(error)) from error
+            applied.callback(remove_sencache, self.pipe)
+            try:
+                self.run_calibration(lambda: ratios.extend(map(gate_ratio, handle.stats())))
+            except ValueError as error:  # no room for a gate in this budget
+                raise UnsupportedError(str(error)) from error
+        ratio = float(np.quantile(ratios, 1 - 1 / (config.gate + 1)))
+        return AnySenCache(replace(config, gate_ratio=ratio), self.profile, self.name, self.source)
+
+    @contextmanager
+    def applied(self, pipe: Any) -> Iterator[Decisions]:
+        """See :class:`Rival`; with the ratio of the settings, which `budgeted` fits."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions

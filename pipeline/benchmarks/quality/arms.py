@@ -14,10 +14,12 @@ from typing import Any
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
 from sencache.rivals import (
+    CalibrationRun,
     EasyCache,
     FasterCache,
     FirstBlockCache,
     FirstThenEvery,
+    Gated,
     MagCache,
     Planned,
     PyramidAttentionBroadcast,
@@ -33,6 +35,9 @@ from sencache.rivals import (
 
 FEWER_STEPS, FEWER_STEPS_BEST, PAPER = "fewer-steps", "fewer-steps-best", "sencache-paper"
 
+GATE = 2
+"""Evaluations that a hard clip of the gated arm gets more."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -43,13 +48,13 @@ class Setup:
         profile: The model's sensitivities under it; None where no arm needs any.
         steps: Steps of the sampler.
         run_calibration: Samples the calibration clips in batches with whatever is on the pipeline,
-            for methods that record runs.
+            for methods that record runs; calls what it is given after every batch.
     """
 
     pipe: Any
     profile: SensitivityProfile | None
     steps: int
-    run_calibration: Callable[[], None]
+    run_calibration: CalibrationRun
 
 
 Maker = Callable[[Setup], Sequence[Rival]]
@@ -63,6 +68,12 @@ def _paper(setup: Setup) -> list[Rival]:
 
 def _planned(**settings: Any) -> Maker:
     return lambda setup: [Planned(_profile(setup), SenCacheConfig(policy="planned", **settings))]
+
+
+def _gated(setup: Setup) -> list[Rival]:
+    """Plans with a gate: a third of the clips gets two evaluations more, the others one less."""
+    config = SenCacheConfig(policy="planned", gate=GATE)
+    return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
 
 
 def _profile(setup: Setup) -> SensitivityProfile:
@@ -108,6 +119,7 @@ RIVALS: dict[str, Maker] = {
     "pab": _plain(PyramidAttentionBroadcast()),
     "uniform-taylor-2": _plain(UniformTaylor(taylor_order=2)),
     "planned": _planned(),
+    "planned-gated": _gated,
     "planned-quadratic": _planned(order=2),
     "planned-unrepaired": _planned(repair=False),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,9 +234,10 @@ def _points(
         with watching(console, f"{short}: sensitivity profile") as watch:
             profile = profile_for(bench, sampler, captions, store.folder, watch.show)
 
-    def run_calibration() -> None:
+    def run_calibration(after: Callable[[], None] = lambda: None) -> None:
         for batch in calibration:
             batch.denoise(Run(sampler, steps))
+            after()
 
     tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
     wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from sencache import SenCacheConfig, apply_sencache, remove_sencache
-from sencache.rivals import AnySenCache, SenCachePaper, UnsupportedError, nfe_of
+from sencache.rivals import AnySenCache, Gated, SenCachePaper, UnsupportedError, nfe_of
 from tests.sencache.rivals.traces import TINY, nfe_at, run, trace
+from tests.sencache.test_planned_pipelines import with_drift
 from tests.sencache.tiny_pipelines import fitting_profile
+
+STEPS = 18
 
 
 @pytest.fixture(params=["wan", "cogvideox"])
@@ -58,3 +62,28 @@ def test_another_models_profile_is_refused() -> None:
     rival = SenCachePaper(fitting_profile(TINY["wan"].make()))
     with pytest.raises(UnsupportedError, match="family"), rival.applied(pipe):
         pass
+
+
+def test_a_gate_is_fitted_to_the_budget_on_calibration_clips() -> None:
+    tiny = TINY["wan"]
+    pipe = tiny.make()
+    profile, before = with_drift(fitting_profile(pipe)), trace(pipe)
+    batches = [[1, 2, 3], [4, 5, 6]]
+
+    def calibrate(after: Callable[[], None]) -> None:
+        for seeds in batches:
+            tiny.run(pipe, seeds, STEPS)
+            after()
+
+    config = SenCacheConfig(policy="planned", gate=2)
+    rival = Gated(profile, pipe, calibrate, config).budgeted(10, STEPS)
+    assert trace(pipe) == before
+    nfe = []
+    for seeds in batches:
+        with rival.applied(pipe) as decisions:
+            tiny.run(pipe, seeds, STEPS)
+            nfe += nfe_of(decisions)
+    assert sorted(set(nfe)) == [9, 12]
+    assert sum(nfe) == 10 * len(nfe)
+    with pytest.raises(UnsupportedError, match="with this gate it can be"):
+        Gated(profile, pipe, calibrate, config).budgeted(5, STEPS)
