@@ -105,7 +105,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         rows, defaults, before, config.samples_per_prompt, config.limit, config.control_fraction
     )
     tables = list(_request_tables(intake))
-    report = RunReport(new_run_id(), intake.counts.done, intake.counts.done_failed)
+    report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)
     say_input(console, config, resolved, intake.counts, intake.steps)
     if config.dry_run or not (tables or intake.rejected):
         return report
