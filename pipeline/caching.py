@@ -22,6 +22,7 @@ from sencache import (
     SensitivityProfile,
     UnknownTransformerError,
     apply_sencache,
+    check_room,
     computed_steps,
     least_computed,
     remove_sencache,
@@ -105,6 +106,16 @@ def planned_nfe(budget: float, steps: int) -> tuple[int, int]:
     computed = computed_steps(budget, steps)
     least = [least_computed(steps, cuts) for cuts in ((), *((cut,) for cut in range(1, steps - 1)))]
     return max(computed, least[0]), max(computed, *least)
+
+
+def check_gate(gate: int, budget: float, steps: int) -> None:
+    """Make sure that a budget leaves room for a gate, where there is one.
+
+    Raises:
+        ValueError: It does not; the message says which numbers would do.
+    """
+    if gate and budget < 1.0:
+        check_room(gate, computed_steps(budget, steps), steps)
 
 
 def check_plannable(scheduler: Any) -> None:

@@ -112,6 +112,12 @@ class CacheConfig(_Part):
         description="planned: forecasts hold 0, are linear 1, quadratic 2",
     )
     repair: bool = Field(default=True, description="make up for the forecasts of a plan")
+    gate: int = Field(
+        default=0, ge=0, description="planned: steps that a hard clip gets more; others give one"
+    )
+    gate_ratio: float = Field(
+        default=0.25, ge=0, description="planned: forecast error, over the expected, of hard clips"
+    )
     epsilon: float | None = Field(
         default=None,
         ge=0,

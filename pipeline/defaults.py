@@ -52,7 +52,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
                 else "the same cache.epsilon may give another number of steps",
             )
         if config.cache.policy == "planned":
-            _check_plan(template, model)
+            _check_plan(template, model, config.cache)
     if config.control_fraction and template.cache.policy == "none":
         raise UserError(
             f"--control-fraction {config.control_fraction:g} makes uncached twins of cached clips, "
@@ -173,9 +173,14 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
         )
 
 
-def _check_plan(template: SampleRequest, model: ResolvedModel) -> None:
+def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:
     """Refuse samplers that no plan can be made for, before a worker finds out."""
-    from pipeline.caching import check_plannable
+    from pipeline.caching import check_gate, check_plannable
+
+    try:
+        check_gate(cache.gate, cache.budget or 1.0, template.num_inference_steps)
+    except ValueError as error:
+        raise UserError(f"cache.gate: {error}") from error
 
     # Whether a sampler is linear and not random hangs on its class, not on what is saved with it.
     scheduler = make_scheduler(template.sampler, model.spec.family, {})

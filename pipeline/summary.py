@@ -44,18 +44,25 @@ def say_input(
     console.print(" · ".join(parts), highlight=False)
     if config.cache.policy == "planned" and config.cache.budget is not None:
         for number, clips in sorted(steps.items()):
-            console.print(_plan(config.cache.budget, number, clips), highlight=False)
+            plan = _plan(config.cache.budget, config.cache.gate, number, clips)
+            console.print(plan, highlight=False)
     if config.dry_run:
         console.print("Dry run: nothing was made.", highlight=False)
     elif not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
 
 
-def _plan(budget: float, steps: int, clips: int) -> str:
-    """What a planned run costs, which is known beforehand."""
+def _plan(budget: float, gate: int, steps: int, clips: int) -> str:
+    """What a planned run costs, which is known beforehand; with a gate in the mean."""
     from pipeline.caching import planned_nfe  # torch, which runs with a plan have loaded by now
 
     least, most = planned_nfe(budget, steps)
+    if gate and least < steps:
+        return (
+            f"planned: {least + gate} of {steps} steps computed (NFE) for a hard clip and "
+            f"{least - 1} for another, {least} in the mean if one in {gate + 1} is hard; "
+            f"{clips} clips"
+        )
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
     return f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips} clips"
 

@@ -14,6 +14,7 @@ from sencache.clips import ClipLatents, encode_clips
 from sencache.config import SenCacheConfig
 from sencache.drift import OutputDrift
 from sencache.families import Family, UnknownTransformerError, register_family
+from sencache.gate import check_room
 from sencache.journal import FileJournal, Journal
 from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
 from sencache.official import OfficialProfile
@@ -47,6 +48,7 @@ __all__ = [
     "UnknownTransformerError",
     "apply_sencache",
     "calibrate",
+    "check_room",
     "computed_steps",
     "encode_clips",
     "least_computed",

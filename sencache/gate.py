@@ -90,12 +90,7 @@ def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
         computed = len(plan.computed)
         if not config.gate or computed == plan.steps:
             return None
-        most, least = plan.steps - config.gate, SHARED + 2
-        if not least <= computed <= most:
-            raise ValueError(
-                f"SenCacheConfig.gate is {config.gate} but the budget computes {computed} of "
-                f"{plan.steps} steps; with this gate it can be {least} to {most}"
-            )
+        check_room(config.gate, computed, plan.steps)
         shared = plan.computed[:SHARED]
         if shared[-1] not in plan.checks:
             raise ValueError("the gate needs forecasts before it; this plan makes none so early")
@@ -119,6 +114,25 @@ def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
         )
 
     return make
+
+
+def check_room(gate: int, computed: int, steps: int) -> None:
+    """Make sure that a budget leaves room for a gate.
+
+    Args:
+        gate: Steps that hard rows get more.
+        computed: Steps that the budget computes.
+        steps: Of the run.
+
+    Raises:
+        ValueError: Too few computed steps to tell rows apart, or too many to add to.
+    """
+    least, most = SHARED + 2, steps - gate
+    if not least <= computed <= most:
+        raise ValueError(
+            f"SenCacheConfig.gate is {gate} but the budget computes {computed} of "
+            f"{steps} steps; with this gate it can be {least} to {most}"
+        )
 
 
 def gate_ratio(stats: SampleStats) -> float:

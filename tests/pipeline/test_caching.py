@@ -94,6 +94,12 @@ def test_a_planned_spec_leads_back_to_its_settings(profile: Any, order: int, rep
     assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
 
 
+def test_a_gated_spec_leads_back_to_its_settings(profile: Any) -> None:
+    config = SenCacheConfig(policy="planned", budget=0.4, gate=2, gate_ratio=0.3)
+    back = from_spec(to_spec(config, profile), 50, 1.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
 @pytest.mark.parametrize("budget", [0.01, 0.1, 0.34, 0.5, 1.0])
 def test_the_nfe_told_beforehand_is_the_plan_s(budget: float, steps: int) -> None:

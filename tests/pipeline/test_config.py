@@ -276,8 +276,8 @@ def test_mistakes_on_the_command_line(argv: list[str], line: str) -> None:
         (
             "cache: none\n",
             "FILE: cache should hold settings below it (quality, policy, budget, order, "
-            "repair, epsilon, max_reuse, strict_epsilon, strict_fraction, correct, "
-            "uncond_verdict, profile), not 'none'",
+            "repair, gate, gate_ratio, epsilon, max_reuse, strict_epsilon, strict_fraction, "
+            "correct, uncond_verdict, profile), not 'none'",
         ),
         (
             "cache: {quality: fast, policy: planned}\n",

@@ -246,6 +246,14 @@ def test_a_sampler_that_cannot_be_planned_is_refused_before_the_run(tmp_path: Pa
     request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
 
 
+def test_a_gate_without_room_is_refused_before_the_run() -> None:
+    model = resolve_model("demo", "")
+    request_defaults(config(cache={"budget": 0.34, "gate": 2}), model)
+    request_defaults(config(cache={"policy": "none", "gate": 49}), model)
+    with pytest.raises(UserError, match=r"cache\.gate: .* computes 17 of 50 .* be 7 to 10"):
+        request_defaults(config(cache={"budget": 0.34, "gate": 40}), model)
+
+
 PAPER = (
     '"epsilon":0.1,"max_reuse":3,"strict_epsilon":0.01,"strict_fraction":0.2,'
     '"uncond_verdict":"follow"}'
@@ -262,6 +270,7 @@ PAPER = (
         ({"policy": "paper"}, "paper", "{" + PAPER),
         ({"correct": True}, "paper", '{"correct":true,' + PAPER),
         ({"policy": "planned"}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
+        ({"budget": 0.34, "gate": 0}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
     ],
 )
 def test_settings_keep_the_identity_that_stored_samples_have(

@@ -32,6 +32,12 @@ def test_a_plan_says_its_nfe_for_every_number_of_steps() -> None:
     assert "nothing was made" in text
 
 
+def test_a_gate_says_what_hard_and_other_clips_compute() -> None:
+    text = said({"budget": 0.34, "gate": 2}, {50: 5})
+    assert "planned: 19 of 50 steps computed (NFE) for a hard clip and 16 for another" in text
+    assert "17 in the mean if one in 3 is hard; 5 clips" in text
+
+
 @pytest.mark.parametrize("cache", [{"policy": "none", "budget": 0.4}, {"policy": "paper"}])
 def test_other_policies_promise_no_nfe(cache: dict[str, Any]) -> None:
     assert "NFE" not in said(cache, {50: 5})
