@@ -1,7 +1,7 @@
 """Say what a dataset is and what it cost: `python jobs/report.py --output out/demo`.
 
-Reads the Parquet parts of an output prefix and writes report/report.json beside them; prints the
-same numbers. Safe at any time, also while a run goes on.
+Reads the Parquet parts of an output prefix and writes report/index.html and report/report.json
+beside them; prints the same numbers. Safe at any time, also while a run goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one report, or one after another with `--watch`; return an exit code."""
     options = _parser().parse_args(argv)
-    from pipeline.report import REPORT_KEY, make_report
+    from pipeline.report import PAGE_KEY, make_report
     from pipeline.report.console import print_report
     from pipeline.report.document import Report
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             storage = Storage(options.output)
             report = make_report(storage, prices, more_clips=options.more_clips)
             print_report(report, console)
-            console.print(f"{storage.uri}/{REPORT_KEY}", highlight=False, markup=False)
+            console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False)
             if not options.watch or (report.runs and report.runs[-1].state != "running"):
                 return 0
             time.sleep(options.watch)

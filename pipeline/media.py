@@ -143,6 +143,18 @@ def decode(source: Source) -> Frames:
     return np.stack(frames)
 
 
+def frame_rate(source: Source) -> float:
+    """Frames per second of the first video stream; 1 if its header does not say.
+
+    Raises:
+        ValueError: Not a video, or no video stream.
+    """
+    with _open(source) as container:
+        if not container.streams.video:
+            raise ValueError(f"{_name(source)} has no video stream")
+        return float(container.streams.video[0].average_rate or 1)
+
+
 def read_row(source: Source) -> dict[str, Any]:
     """Return the row that `encode` put into an mp4; datetimes stay ISO 8601 text.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pipeline.report.document import Report
 from pipeline.report.numbers import measure
+from pipeline.report.page import render
+from pipeline.report.previews import previews
 from pipeline.report.prices import Prices
 from pipeline.storage import Storage
 
 REPORT_KEY = "report/report.json"
+PAGE_KEY = "report/index.html"
 
-__all__ = ["REPORT_KEY", "Prices", "Report", "make_report"]
+__all__ = ["PAGE_KEY", "REPORT_KEY", "Prices", "Report", "make_report"]
 
 
 def make_report(storage: Storage, prices: Prices, *, more_clips: int = 0) -> Report:
@@ -24,5 +27,7 @@ def make_report(storage: Storage, prices: Prices, *, more_clips: int = 0) -> Rep
         StorageError: The prefix cannot be read or written, or holds no rows.
     """
     report = measure(storage, prices, more_clips=more_clips)
+    page = render(report, previews(storage, [*report.gallery, *report.worst]))
+    storage.put_bytes(PAGE_KEY, page.encode())
     storage.put_bytes(REPORT_KEY, (report.model_dump_json(indent=1) + "\n").encode())
     return report

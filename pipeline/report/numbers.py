@@ -24,7 +24,7 @@ from pipeline.report.document import (
     Totals,
     WhatIf,
 )
-from pipeline.report.pairs import Pairs, measure_quality, measure_speedup
+from pipeline.report.pairs import Pairs, comparable, measure_quality, measure_speedup
 from pipeline.report.prices import Prices
 from pipeline.report.rows import Rows, read_rows
 from pipeline.storage import Storage
@@ -108,7 +108,7 @@ def measure(
         cost_by_prompt=tables.prompt_slices(rows, roles.clips, accounts),
         failures=tables.causes(rows, roles),
         projections=_projections(rows, roles, accounts, runs, more_clips),
-        what_if=_what_if(rows, roles, pairs, accounts, quality, budgets),
+        what_if=_what_if(rows, pairs, accounts, quality, budgets),
         gallery=_gallery(rows, roles, pairs),
         worst=_worst(rows, pairs),
         prices=accounts.used,
@@ -248,7 +248,6 @@ def _projections(
 
 def _what_if(
     rows: Rows,
-    roles: Roles,
     pairs: Pairs,
     accounts: Accounts,
     quality: list[Quality],
@@ -256,13 +255,14 @@ def _what_if(
 ) -> list[WhatIf]:
     """A line through cached and control calls gives cost by NFE; quality is only what was measured.
 
-    Of the commonest number of steps alone; empty without pairs or a slope.
+    Of comparable pairs of the commonest number of steps alone; empty without them or a slope.
     """
-    if not len(pairs.clips):
+    keep, _ = comparable(rows, pairs)
+    if not keep.any():
         return []
     steps = rows.known("num_inference_steps").astype(np.int64)[pairs.clips]
-    common = int(np.bincount(steps).argmax())
-    here = steps == common
+    common = int(np.bincount(steps[keep]).argmax())
+    here = keep & (steps == common)
     cached, control = pairs.clips[here], pairs.controls[here]
     gpu_s, nfe = rows.known("gpu_s"), rows.known("nfe")
     saved = (nfe[control] - nfe[cached]).sum()

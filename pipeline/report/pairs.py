@@ -48,8 +48,8 @@ class Pairs:
         return cls(clips[found], controls[there], int((~there).sum()))
 
 
-def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
-    """Control seconds over cached seconds."""
+def comparable(rows: Rows, pairs: Pairs) -> tuple[Mask, dict[str, int]]:
+    """Which pairs may be compared in time, and how many are left out for which reason."""
     keep = np.ones(len(pairs.clips), np.bool_)
     left_out: dict[str, int] = {}
 
@@ -72,9 +72,15 @@ def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
     drop(first[pairs.clips] | first[pairs.controls], "in the first call of a process (warm-up)")
     wall = rows.known("wall_s")
     drop((wall[pairs.clips] <= 0) | (wall[pairs.controls] <= 0), "without a measured time")
-    count = int(keep.sum())
     if pairs.lone:
         left_out["without their clip"] = pairs.lone
+    return keep, left_out
+
+
+def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
+    """Control seconds over cached seconds."""
+    keep, left_out = comparable(rows, pairs)
+    wall, count = rows.known("wall_s"), int(keep.sum())
     if not count:
         said = "no controls: run with --control-fraction 0.05 to measure it"
         if left_out:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -17,75 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.benchmarks.synthetic_rows import synthetic_parts
-from pipeline.controls import control_for
 from pipeline.errors import StorageError, UserError
 from pipeline.report.document import Report
 from pipeline.report.numbers import measure
 from pipeline.report.prices import Prices, load_table, parse_prices
-from pipeline.request import CacheSpec, SampleRequest
-from pipeline.schema import Execution, Outcome, make_row, rejected_row, to_table
+from pipeline.schema import rejected_row, to_table
 from pipeline.storage import Storage
-
-SAMPLE = SampleRequest(
-    "p", "", "demo", "r", "S/3", 10, 4.0, 16, 16, 5, 8, 32, 0, CacheSpec("planned", "{}", "h")
-)
-DEVICE = "NVIDIA H100 80GB HBM3"
-
-
-def row(
-    number: int,
-    *,
-    status: Any = "ok",
-    run: str = "r1",
-    wall: float = 1.0,
-    wasted: float = 0.0,
-    group: int = 1,
-    attempts: int = 1,
-    worker: str = "w1",
-    up: float = 100.0,
-    control: bool = False,
-    nfe: int = 4,
-    psnr: float | None = None,
-    labels: str = "",
-) -> dict[str, Any]:
-    request = dataclasses.replace(SAMPLE, prompt=f"clip {number}", source_key=f"f:{number}")
-    if control:
-        request = control_for(request)
-    ok = status == "ok"
-    nfe = 10 if control else nfe
-    cache = {
-        "policy": request.cache.policy,
-        "profile": "",
-        "nfe": nfe if ok else 0,
-        "reused": 10 - nfe if ok else 0,
-        "decisions": ("C" * nfe).ljust(10, "R") if ok else "",
-        "predicted_error": 0.1,
-        "actual_error": 0.2,
-        "max_score": 0.0,
-    }
-    times = {"text_s": 0.1 * wall, "denoise_s": 0.8 * wall, "decode_s": 0.1 * wall}
-    execution = Execution(
-        run,
-        DEVICE,
-        group,
-        1,
-        attempts,
-        wall if ok else 0.0,
-        worker={"id": worker, "node": "n1", "labels": labels, "load_s": 7.0, "up_s": up},
-        times=times | {"wasted_s": wasted},
-    )
-    error = ("", "") if ok else ("ValueError", "cannot draw")
-    made = make_row(request, execution, Outcome(status, *error, cache))
-    quality = None if psnr is None else {"psnr_db": psnr, "ssim": 0.9, "lpips": None}
-    return made | {"quality": quality}
-
-
-def write(folder: Path, *parts: list[dict[str, Any]]) -> Storage:
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    for number, rows in enumerate(parts):
-        pq.write_table(to_table(rows), folder / f"data/part-x-{number:05d}.parquet")
-    return Storage(str(folder))
-
+from tests.pipeline.report.made import row, write
 
 events = st.lists(
     st.tuples(

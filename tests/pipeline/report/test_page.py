@@ -1,0 +1,128 @@
+"""The page as text: what it escapes, forbids and holds. `tests/e2e/test_report.py` opens it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import media
+from pipeline.report.document import Clip
+from pipeline.report.numbers import measure
+from pipeline.report.page import render
+from pipeline.report.previews import AS_IT_IS_BYTES, WIDTH, previews
+from pipeline.report.prices import Prices
+from pipeline.storage import Storage
+from tests.pipeline.report.hostile import PROMPTS
+from tests.pipeline.report.made import row, write
+
+
+class Reader(HTMLParser):
+    """Collects elements and scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._script: dict[str, str | None] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._script = dict(attrs) if tag == "script" else None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts.append((self._script, data))
+            self._script = None
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
+    rows = []
+    for number, prompt in enumerate(PROMPTS):
+        made = row(number, labels=prompt[:50]) | {"caption": prompt, "source_key": prompt[:80]}
+        failed = row(100 + number, status="failed") | {
+            "caption": prompt,
+            "error_type": prompt[:60],
+            "error_message": prompt,
+        }
+        rows += [made, failed]
+    report = measure(write(tmp_path_factory.mktemp("hostile"), rows), Prices())
+    return render(report, {}), report
+
+
+def test_hostile_texts_make_no_element_and_no_script(hostile: tuple[str, Any]) -> None:
+    page, report = hostile
+    reader = Reader()
+    reader.feed(page)
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "iframe", "object", "svg", "a b"})
+    handlers = [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
+    assert handlers == []
+    assert len([tag for tag, _ in reader.tags if tag == "script"]) == 4
+    (data,) = [text for attrs, text in reader.scripts if attrs.get("id") == "report"]
+    assert json.loads(data) == json.loads(report.model_dump_json())
+    assert len(report.failures) == len({prompt[:60] for prompt in PROMPTS})
+
+
+def test_the_policy_allows_two_scripts_and_no_network(hostile: tuple[str, Any]) -> None:
+    page, _ = hostile
+    reader = Reader()
+    reader.feed(page)
+    (policy,) = [
+        str(attrs["content"])
+        for tag, attrs in reader.tags
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    allowed = set(re.findall(r"'sha256-([^']+)'", policy))
+    code = [text for attrs, text in reader.scripts if attrs.get("type") is None]
+    hashes = {base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in code}
+    assert hashes == allowed
+    assert len(hashes) == 2
+    for _, attrs in reader.tags:
+        for name in ("src", "href", "poster", "srcset", "action"):
+            value = attrs.get(name) or ""
+            assert value.startswith(("#", "data:")) or not value
+
+
+def test_previews_are_small_and_playable_and_lost_media_is_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    storage = Storage(str(tmp_path))
+    noise = rng.integers(0, 256, (12, 128, 512, 3), dtype=np.uint8)
+    grey = np.full((9, 64, 64, 3), 90, np.uint8)
+    clips = []
+    for name, frames in (("big", noise), ("small", grey)):
+        media.encode(frames, 8, {"sample_id": name}, tmp_path / f"{name}.mp4")
+        clips.append(clip(name, f"{name}.mp4"))
+    found = previews(storage, [*clips, clip("lost", "lost.mp4")])
+    assert set(found) == {"big", "small"}
+    big = base64.b64decode(found["big"].video.partition(",")[2])
+    assert len((tmp_path / "big.mp4").read_bytes()) > AS_IT_IS_BYTES > 0
+    assert media.decode(big).shape == (12, 80, WIDTH, 3)
+    assert (
+        base64.b64decode(found["small"].video.partition(",")[2])
+        == (tmp_path / "small.mp4").read_bytes()
+    )
+    assert found["big"].poster.startswith("data:image/jpeg;base64,")
+
+
+def clip(name: str, path: str) -> Clip:
+    return Clip(
+        sample_id=name,
+        caption="c",
+        path=path,
+        model="m",
+        seed=0,
+        policy="none",
+        nfe=1,
+        steps=1,
+        wall_s=1.0,
+    )
