@@ -91,7 +91,7 @@ class RemoteLedger:
         return ray.get(self._handle.complaint.remote())
 
     def finish(self, sample_ids: Sequence[str]) -> None:
-        """Drop finished samples; not waited for (calls of one worker arrive in order)."""
+        """Drop samples whose rows have arrived; not waited for."""
         self._handle.finish.remote(list(sample_ids))
 
 

@@ -172,7 +172,11 @@ class Ledger:
         return self._complaint
 
     def finish(self, sample_ids: Sequence[str]) -> None:
-        """Forget samples that have their final row."""
+        """Forget samples whose final row has arrived at the driver.
+
+        Not when a worker hands it on: a row can be lost with the node that holds it, and then the
+        task runs again.
+        """
         for sample_id in sample_ids:
             self._entries.pop(sample_id, None)
 

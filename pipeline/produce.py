@@ -10,7 +10,6 @@ ones: two callers of `produce` take turns at it. An attempt is recorded when its
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import os
 import socket
@@ -27,8 +26,9 @@ from pipeline.controls import Pairs
 from pipeline.engine import Clip, Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError
 from pipeline.ledger import Claim
+from pipeline.recovery import stored_row
 from pipeline.request import SampleRequest
-from pipeline.schema import Execution, Outcome, make_row, media_key, to_table
+from pipeline.schema import Execution, Outcome, make_row, media_key
 from pipeline.storage import Storage
 from pipeline.worker import Worker
 
@@ -61,10 +61,6 @@ class Attempts(Protocol):
 
     def release(self, sample_ids: Sequence[str]) -> None:
         """See `Ledger.release`."""
-        ...
-
-    def finish(self, sample_ids: Sequence[str]) -> None:
-        """See `Ledger.finish`."""
         ...
 
 
@@ -113,8 +109,9 @@ class Producer:
         """Make every request and return one output row each, in order.
 
         Requests that can share an engine call do. If such a call fails, its requests are made one
-        by one, so only the guilty one fails. The ledger forgets samples when all of them have their
-        rows: if this process dies before, those already stored are taken over, not made again.
+        by one, so only the guilty one fails. The ledger forgets a sample when the driver has its
+        row: if the row is lost before, with this process or its node, the clip is taken over, not
+        made again.
 
         Several threads may call it at once: their engine calls take turns, in the order in which
         they are ready, and what one has made is stored while the next is made. Each caller holds
@@ -136,7 +133,6 @@ class Producer:
                 for start in range(0, len(alike), self._batch_rows):
                     for row in self._together(alike[start : start + self._batch_rows]):
                         rows[row["sample_id"]] = row
-        self._ledger.finish(list(rows))
         return [rows[request.sample_id] for request in requests]
 
     def close(self) -> None:
@@ -207,7 +203,9 @@ class Producer:
         self._check_engine()
         claim = self._claim([request.sample_id])
         begun = claim.attempts[0]
-        if (begun > 1 or not claim.granted) and (row := self._stored(request)) is not None:
+        if (begun > 1 or not claim.granted) and (
+            row := stored_row(self._storage, request.sample_id)
+        ) is not None:
             return row
         if not claim.granted:
             outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
@@ -262,25 +260,15 @@ class Producer:
             began = time.monotonic()
             media.encode(clip.frames, request.fps, row, path)
             encoded = time.monotonic()
-            self._storage.put_file(media_key(request.sample_id), path)
+            if not self._storage.create_file(media_key(request.sample_id), path):
+                there = stored_row(self._storage, request.sample_id)
+                if there is not None:
+                    return there  # another worker's, or a try whose answer was lost: first wins
+                self._storage.put_file(media_key(request.sample_id), path)
             spent = {"encode_s": encoded - began, "upload_s": time.monotonic() - encoded}
             return _with_media(row, path.read_bytes()) | spent
         finally:
             path.unlink(missing_ok=True)
-
-    def _stored(self, request: SampleRequest) -> Row | None:
-        """Take over the mp4 of an attempt that died after it had stored one."""
-        key = media_key(request.sample_id)
-        if not self._storage.exists(key):
-            return None
-        data = self._storage.read_bytes(key)
-        try:
-            row = media.read_row(data)
-            row["created_at"] = datetime.datetime.fromisoformat(row["created_at"])
-            to_table([row])
-        except (ValueError, KeyError, TypeError, OSError):
-            return None  # not ours, or not whole: the attempt makes it again and replaces it
-        return _with_media(row, data) if row["sample_id"] == request.sample_id else None
 
     def _execution(
         self,

@@ -125,6 +125,13 @@ class Committed:
         """Say for each of many ids whether it is finished."""
         return self.ids.find(sample_ids)
 
+    def including(self, ok: Ids) -> Committed:
+        """The same with further samples that are finished as ok rows."""
+        high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
+        order = np.lexsort((low, high))
+        counts = {**self.counts, "ok": self.counts["ok"] + len(ok)}
+        return Committed(Ids(high, low).take(order), self.failed, counts)
+
 
 def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
     """Read which samples an output prefix holds.

@@ -30,12 +30,13 @@ from pipeline.manifest import Manifest, State, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.progress import Progress, Tally
+from pipeline.recovery import recover
 from pipeline.resume import committed
 from pipeline.schema import rejected_row, to_table
 from pipeline.sink import Sink
 from pipeline.source import read_source
 from pipeline.storage import Storage
-from pipeline.summary import say_input, say_result
+from pipeline.summary import say_input, say_recovery, say_result
 from pipeline.telemetry import RunTelemetry, count_store_retry
 
 BLOCK_ROWS = 1000
@@ -101,13 +102,16 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not config.dry_run:
         storage.check_writable()
     before = committed(storage, retry_failed=config.retry_failed)
+    found = recover(storage, before)
+    say_recovery(console, found)
+    before = before.including(found.ids)
     intake = Intake(
         rows, defaults, before, config.samples_per_prompt, config.limit, config.control_fraction
     )
     tables = list(_request_tables(intake))
     report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)
     say_input(console, config, resolved, intake.counts, intake.steps)
-    if config.dry_run or not (tables or intake.rejected):
+    if config.dry_run or not (tables or intake.rejected or found.rows.num_rows):
         return report
 
     manifest = Manifest(report.run_id, config.to_dict(), asdict(intake.counts))
@@ -120,6 +124,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     problem = ""
     try:
         rejected = _rejected_table(intake, resolved, report.run_id)
+        sink.add(found.rows)
         sink.add(rejected)
         report.tally.add(rejected)
         if tables:
@@ -227,6 +232,7 @@ def _generate(
                     batch_format="pyarrow",
                     prefetch_batches=0,  # a row held back here is a row that a crash makes again
                 ):
+                    ledger.finish(table["sample_id"].to_pylist())
                     yield table
                     progress.update()
                     telemetry.update(report.tally)

@@ -11,6 +11,7 @@ from pipeline.config import RunConfig
 from pipeline.intake import InputCounts
 from pipeline.models.spec import ResolvedModel
 from pipeline.progress import Tally, duration
+from pipeline.recovery import Recovery
 
 
 def say_input(
@@ -50,6 +51,17 @@ def say_input(
         console.print("Dry run: nothing was made.", highlight=False)
     elif not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def say_recovery(console: Console, found: Recovery) -> None:
+    """Say what a killed run had left, if one was looked after."""
+    if not found.after:
+        return
+    text = f"Run {found.after} did not end: {found.rows.num_rows} of its clips had no row yet"
+    text += " and are taken over" if found.rows.num_rows else ""
+    if found.damaged:
+        text += f"; {found.damaged} more are damaged and will be made again"
+    console.print(text, highlight=False)
 
 
 def _plan(budget: float, gate: int, steps: int, clips: int) -> str:

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import os
 import sys
 import threading
 import time
@@ -274,11 +275,11 @@ class SlowStorage(Storage):
         self.sample_id, self.go = sample_id, threading.Event()
         self.reached = threading.Event()
 
-    def put_file(self, key: str, path: Path) -> None:
+    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
         if key == media_key(self.sample_id):
             self.reached.set()
             assert self.go.wait(PATIENCE_S)
-        super().put_file(key, path)
+        return super().create_file(key, local_path)
 
 
 def test_a_clip_is_stored_while_the_next_is_sampled(storage: Storage) -> None:

@@ -1,0 +1,83 @@
+"""Clips in milliseconds, by real rank processes where asked, and a log of every attempt.
+
+Ranks cost seconds at each start (their owner needs torch), so not every trial has them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.engine import Clip, EngineDiedError, EngineFactory
+from pipeline.group import GroupError, GroupSpec, RankContext, RankGroup
+from pipeline.request import SampleRequest
+from pipeline.schema import NO_CACHE
+
+RANKS = 2
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A rank's work: wait, then a grey level per request."""
+
+    delay_s: float
+
+    def __call__(self, context: RankContext) -> Any:
+        """Load at once."""
+
+        def work(requests: Sequence[SampleRequest]) -> list[int]:
+            time.sleep(self.delay_s)
+            context.mark("drawn")
+            return [request.seed % 200 for request in requests]
+
+        return work
+
+
+class ChaosEngine:
+    """Small grey clips drawn by a group of ranks; each attempt is a line of the log."""
+
+    device_name = "chaos"
+    group_size = RANKS
+
+    def __init__(self, log: str, delay_s: float, ranks: bool) -> None:
+        self._log = Path(log)
+        self._alone = Draw(delay_s)(RankContext(0, 1))
+        self._group = RankGroup(Draw(delay_s), GroupSpec(RANKS)) if ranks else None
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """See `Engine`."""
+        self._note("begin", requests)
+        try:
+            ask = self._group.ask if self._group else self._alone
+            levels = ask(list(requests))
+        except GroupError as error:
+            raise EngineDiedError(str(error)) from error
+        self._note("end", requests)
+        return [
+            Clip(np.full((r.num_frames, r.height, r.width, 3), level, np.uint8), NO_CACHE, 0)
+            for r, level in zip(requests, levels, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End the ranks."""
+        if self._group:
+            self._group.close()
+
+    def _note(self, event: str, requests: Sequence[SampleRequest]) -> None:
+        ids = [request.sample_id for request in requests]
+        line = {"event": event, "ids": ids, "at": time.time(), "pid": os.getpid()}
+        with self._log.open("a") as log:  # one write in append mode: lines do not mix
+            log.write(json.dumps(line) + "\n")
+
+
+def chaos_engine(log: str, delay_s: float, *, ranks: bool) -> EngineFactory:
+    """A factory that the cluster's workers find by name."""
+    return functools.partial(ChaosEngine, log, delay_s, ranks)

@@ -1,0 +1,136 @@
+"""Clips without a row give it back, once, and only if they are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipeline.errors import StorageError
+from pipeline.manifest import Manifest, State
+from pipeline.produce import Producer
+from pipeline.recovery import recover, stored_row, unended_run
+from pipeline.request import SampleRequest
+from pipeline.resume import committed
+from pipeline.schema import media_key, to_table
+from pipeline.sink import Sink
+from pipeline.storage import Storage
+from pipeline.summary import say_recovery
+from tests.pipeline.test_produce import BASE, FakeEngine, ledger_of
+
+DEAD = "20260101T000000Z-00000a"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "out"))
+
+
+def run_ended(storage: Storage, run_id: str, state: State) -> None:
+    manifest = Manifest(run_id, {}, {})
+    manifest.write(storage)
+    if state != "running":
+        manifest.end(storage, state, {})
+
+
+def requests(count: int) -> list[SampleRequest]:
+    return [dataclasses.replace(BASE, prompt=f"clip {n}") for n in range(count)]
+
+
+def made(storage: Storage, count: int) -> list[dict[str, object]]:
+    producer = Producer(FakeEngine(), storage, ledger_of(storage), DEAD, batch_rows=4)
+    return producer.produce(requests(count))
+
+
+def commit(storage: Storage, rows: list[dict[str, object]]) -> None:
+    sink = Sink(storage, DEAD, part_rows=100, part_seconds=100)
+    sink.add(to_table(rows))
+    sink.flush()
+
+
+def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage) -> None:
+    rows = made(storage, 8)
+    commit(storage, rows[:5])
+    run_ended(storage, DEAD, "running")
+    found = recover(storage, committed(storage))
+    expected = sorted(rows[5:], key=lambda row: str(row["sample_id"]))
+    expected = [row | {"encode_s": None, "upload_s": None} for row in expected]
+    names = [name for name in found.rows.column_names if name not in ("encode_s", "upload_s")]
+    assert found.rows.select(names).equals(to_table(expected).select(names))
+    assert (found.after, found.damaged) == (DEAD, 0)
+    before = committed(storage).including(found.ids)
+    assert before.counts["ok"] == 8
+    assert all(bytes.fromhex(str(row["sample_id"])) in before for row in rows)
+    assert recover(storage, before).rows.num_rows == 0
+
+
+@pytest.mark.parametrize("state", ["interrupted", "error"])
+def test_every_run_that_did_not_end_as_done_is_looked_after(storage: Storage, state: State) -> None:
+    made(storage, 1)
+    run_ended(storage, DEAD, state)
+    assert recover(storage, committed(storage)).rows.num_rows == 1
+
+
+def test_nothing_is_listed_after_a_run_that_ended_well(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert unended_run(storage) == ""
+    made(storage, 1)
+    run_ended(storage, DEAD, "running")
+    run_ended(storage, "20260102T000000Z-00000b", "done")
+    storage.put_bytes("runs/notes.json", b"not ours")
+    storage.put_bytes("runs/99999999.attempts.json", b"{}")
+    listed: list[str] = []
+    list_files = Storage.list
+    monkeypatch.setattr(
+        Storage, "list", lambda self, prefix="": listed.append(prefix) or list_files(self, prefix)
+    )
+    assert recover(storage, committed(storage)).after == ""
+    assert listed == ["data/part-", "runs/"]
+
+
+def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> None:
+    rows = made(storage, 4)
+    run_ended(storage, DEAD, "running")
+    keys = [media_key(str(row["sample_id"])) for row in rows]
+    data = storage.read_bytes(keys[0])
+    storage.put_bytes(keys[0], data[: len(data) // 2])
+    storage.put_bytes(keys[1], data)  # whole, but of another sample
+    storage.put_bytes(keys[2], b"")
+    storage.put_bytes("media/ab/notes.txt", b"no clip")
+    found = recover(storage, committed(storage))
+    assert found.rows["sample_id"].to_pylist() == [rows[3]["sample_id"]]
+    assert found.damaged == 3
+    text = io.StringIO()
+    say_recovery(Console(file=text, width=200), found)
+    assert text.getvalue() == (
+        f"Run {DEAD} did not end: 1 of its clips had no row yet and are taken over; "
+        "3 more are damaged and will be made again\n"
+    )
+
+
+def test_a_damaged_clip_is_replaced_when_its_sample_is_made(storage: Storage) -> None:
+    (row,) = made(storage, 1)
+    key = media_key(str(row["sample_id"]))
+    storage.put_bytes(key, b"torn")
+    assert stored_row(storage, str(row["sample_id"])) is None
+    (again,) = made(storage, 1)
+    stored = stored_row(storage, str(row["sample_id"]))
+    assert stored is not None
+    assert stored["media_sha256"] == again["media_sha256"]
+
+
+def test_the_first_of_two_workers_wins_and_both_hand_on_its_row(storage: Storage) -> None:
+    (first,) = made(storage, 1)
+    (second,) = made(storage, 1)
+    assert second["media_sha256"] == first["media_sha256"]
+    assert second["created_at"] == first["created_at"]
+
+
+def test_a_damaged_manifest_is_named(storage: Storage) -> None:
+    storage.put_bytes(f"runs/{DEAD}.json", b"{")
+    with pytest.raises(StorageError, match=f"runs/{DEAD}.json is damaged"):
+        recover(storage, committed(storage))
