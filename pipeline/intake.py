@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.controls import control_for, is_chosen
+from pipeline.drafts import Draft, Drafts
 from pipeline.errors import RowRejectedError
 from pipeline.request import (
     MAX_PROMPT_CHARS,
     RequestDefaults,
     SampleRequest,
-    build_request,
     digest,
     rejected_id,
 )
-from pipeline.resume import Committed
+from pipeline.resume import Committed, Ids
 from pipeline.source_file import PROMPT_COLUMN, SourceRow
+
+CHUNK_ROWS = 4096
+"""Rows whose ids are looked up together."""
 
 
 @dataclass(slots=True)
@@ -98,36 +101,48 @@ class Intake:
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
-        for row in itertools.islice(self.rows, self.limit):
+        drafts = Drafts(self.defaults)
+        rows = itertools.islice(self.rows, self.limit)
+        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+            yield from self._pending(self._drafted(chunk, drafts))
+
+    def _drafted(self, rows: Sequence[SourceRow], drafts: Drafts) -> list[tuple[str, Draft]]:
+        """Source key and draft of every clip of good rows."""
+        found: list[tuple[str, Draft]] = []
+        for row in rows:
             self.counts.read += 1
             try:
                 if row.problem:
                     raise RowRejectedError(row.problem)
                 # All copies before the first is handed on: a row is made whole or rejected.
-                requests = [
-                    build_request(row.values, self.defaults, row.key, copy)
-                    for copy in range(self.samples_per_prompt)
-                ]
+                made = drafts.of_row(row.values, self.samples_per_prompt)
             except RowRejectedError as error:
                 self._reject(row, str(error))
                 continue
-            for request in requests:
-                sample_id = digest(request.identity())
-                if sample_id in self._seen:
-                    self.counts.duplicates += 1
-                    continue
-                if self._is_pending(sample_id):
-                    self.steps[request.num_inference_steps] += 1
-                    yield request
-                if is_chosen(sample_id.hex(), self.control_fraction):
-                    control = control_for(request)
-                    if self._is_pending(digest(control.identity())):
-                        self.counts.controls += 1
-                        yield control
+            found.extend((row.key, draft) for draft in made)
+        return found
 
-    def _is_pending(self, sample_id: bytes) -> bool:
+    def _pending(self, drafts: Sequence[tuple[str, Draft]]) -> Iterator[SampleRequest]:
+        ids = Ids.from_bytes(b"".join(draft.sample_id for _, draft in drafts))
+        for (source_key, draft), done in zip(
+            drafts, self.committed.contains(ids).tolist(), strict=True
+        ):
+            if draft.sample_id in self._seen:
+                self.counts.duplicates += 1
+                continue
+            if self._is_pending(draft.sample_id, done):
+                self.steps[draft.outline.base.num_inference_steps] += 1
+                yield draft.request(source_key)
+            if is_chosen(draft.sample_id.hex(), self.control_fraction):
+                control = control_for(draft.request(source_key))
+                control_id = digest(control.identity())
+                if self._is_pending(control_id, control_id in self.committed):
+                    self.counts.controls += 1
+                    yield control
+
+    def _is_pending(self, sample_id: bytes, done: bool) -> bool:
         self._seen.add(sample_id)
-        if sample_id in self.committed:
+        if done:
             self.counts.done += 1
             self.counts.done_failed += self.committed.has_failed(sample_id)
             return False

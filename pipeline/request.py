@@ -26,6 +26,16 @@ MAX_FPS = 240
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
 
+_INTEGERS = {
+    "num_inference_steps": (1, MAX_STEPS),
+    "width": (1, 16_384),
+    "height": (1, 16_384),
+    "num_frames": (1, 100_000),
+    "fps": (1, MAX_FPS),
+}
+_OWN = frozenset({"negative_prompt", *_INTEGERS, "guidance_scale"})
+"""What a row may say for itself, prompt and seed apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheSpec:
@@ -95,6 +105,10 @@ class SampleRequest:
         if not self.control_of:
             del fields["control_of"]
         return fields
+
+    def identity_json(self) -> str:
+        """The canonical JSON of `identity()`."""
+        return canonical_json(self.identity())
 
     @property
     def sample_id(self) -> str:
@@ -166,45 +180,63 @@ def build_request(
     Raises:
         RowRejectedError: The row cannot be made; the text says which field and what would be right.
     """
+    fields = checked(row, defaults)
+    request = dataclasses.replace(defaults.template, source_key=source_key, seed=0, **fields)
+    seed = given_seed(row, defaults, copy)
+    if seed is None:
+        # 48 bits: exact in every reader of the row, JavaScript included.
+        seed = int.from_bytes(digest([request.identity(), copy])[:6], "big")
+    return dataclasses.replace(request, seed=seed)
+
+
+def checked(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:
+    """What a row settles of its requests, seed apart; see `build_request`.
+
+    Returns:
+        The prompt, and all of `_OWN` in a fixed order if the row says anything of them.
+
+    Raises:
+        RowRejectedError: The row cannot be made.
+    """
+    fields: dict[str, Any] = {"prompt": _text(row.get("prompt"), "prompt", required=True)}
     base = defaults.template
-    text: dict[str, Any] = {
-        "prompt": _text(row.get("prompt"), "prompt", required=True),
-        "negative_prompt": base.negative_prompt
-        if row.get("negative_prompt") is None
-        else _text(row["negative_prompt"], "negative_prompt", required=False),
-    }
-    numbers: dict[str, Any] = {
-        name: _integer(row.get(name), name, getattr(base, name), low, high)
-        for name, low, high in (
-            ("num_inference_steps", 1, MAX_STEPS),
-            ("width", 1, 16_384),
-            ("height", 1, 16_384),
-            ("num_frames", 1, 100_000),
-            ("fps", 1, MAX_FPS),
-        )
-    }
-    numbers["guidance_scale"] = _number(
-        row.get("guidance_scale"), "guidance_scale", base.guidance_scale, 0.0, MAX_GUIDANCE
-    )
-    problem = size_problem(
-        numbers["width"],
-        numbers["height"],
-        numbers["num_frames"],
-        defaults.size_multiple,
-        defaults.frame_stride,
-    )
+    size = base.width, base.height, base.num_frames
+    for name in row.keys() & _OWN:
+        if row[name] is not None:
+            fields |= _own_fields(row, base)
+            size = fields["width"], fields["height"], fields["num_frames"]
+            break
+    problem = size_problem(*size, defaults.size_multiple, defaults.frame_stride)
     if problem:
         raise RowRejectedError(problem)
-    request = dataclasses.replace(base, source_key=source_key, seed=0, **text, **numbers)
+    return fields
+
+
+def given_seed(row: Mapping[str, Any], defaults: RequestDefaults, copy: int) -> int | None:
+    """The seed that a row or the configuration gives to a copy; None where it is derived.
+
+    Raises:
+        RowRejectedError: The row's seed is none.
+    """
     given = row.get("seed")
     if given is None:
         given = defaults.seed
-    if given is None:
-        # 48 bits: exact in every reader of the row, JavaScript included.
-        seed = int.from_bytes(digest([request.identity(), copy])[:6], "big")
-    else:
-        seed = _integer(given, "seed", 0, 0, MAX_SEED - copy) + copy
-    return dataclasses.replace(request, seed=seed)
+    return None if given is None else _integer(given, "seed", 0, 0, MAX_SEED - copy) + copy
+
+
+def _own_fields(row: Mapping[str, Any], base: SampleRequest) -> dict[str, Any]:
+    negative = row.get("negative_prompt")
+    fields: dict[str, Any] = {
+        "negative_prompt": base.negative_prompt
+        if negative is None
+        else _text(negative, "negative_prompt", required=False)
+    }
+    for name, (low, high) in _INTEGERS.items():
+        fields[name] = _integer(row.get(name), name, getattr(base, name), low, high)
+    fields["guidance_scale"] = _number(
+        row.get("guidance_scale"), "guidance_scale", base.guidance_scale, 0.0, MAX_GUIDANCE
+    )
+    return fields
 
 
 def size_problem(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
-from pipeline.intake import InputCounts, Intake
+from pipeline.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.request import RequestDefaults, SampleRequest, build_request, rejected_id
 from pipeline.resume import Committed, Ids
 from pipeline.schema import rejected_row, to_table
@@ -107,12 +107,12 @@ def test_it_streams() -> None:
 
     def source() -> Any:
         nonlocal read
-        for row in rows({"prompt": "a"}, {"prompt": "b"}):
+        for row in rows(*({"prompt": f"p{n}"} for n in range(3 * CHUNK_ROWS))):
             read += 1
             yield row
 
     next(iter(Intake(source(), DEFAULTS, Committed())))
-    assert read == 1
+    assert read == CHUNK_ROWS
 
 
 def test_rejected_rows_are_set_aside_once() -> None:
