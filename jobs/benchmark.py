@@ -23,6 +23,7 @@ COMMANDS = {
     "cache": "pipeline.benchmarks.cache",
     "calibration": "pipeline.benchmarks.calibration",
     "overhead": "pipeline.benchmarks.overhead",
+    "metadata": "pipeline.benchmarks.metadata",
     "pipeline": "pipeline.benchmarks.pipeline",
     "quality": "pipeline.benchmarks.quality",
 }

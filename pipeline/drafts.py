@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from pipeline.request import ID_BYTES, RequestDefaults, SampleRequest, checked, given_seed
@@ -90,7 +91,7 @@ class Drafts:
         fields = checked(row, self._defaults)
         prompt = fields.pop("prompt")
         outline = self._outline(fields) if fields else self._plain
-        text = json.dumps(prompt)
+        text = encode_basestring_ascii(prompt)
         before = f"{outline.head}{text}{outline.middle}"
         drafts = []
         for copy in range(copies):

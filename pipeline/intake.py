@@ -22,7 +22,7 @@ from pipeline.request import (
     digest,
     rejected_id,
 )
-from pipeline.resume import Committed, Ids
+from pipeline.resume import FAILED, Committed, Ids
 from pipeline.source_file import PROMPT_COLUMN, SourceRow
 
 CHUNK_ROWS = 4096
@@ -124,27 +124,27 @@ class Intake:
 
     def _pending(self, drafts: Sequence[tuple[str, Draft]]) -> Iterator[SampleRequest]:
         ids = Ids.from_bytes(b"".join(draft.sample_id for _, draft in drafts))
-        for (source_key, draft), done in zip(
-            drafts, self.committed.contains(ids).tolist(), strict=True
-        ):
+        states = self.committed.states(ids).tolist()
+        for (source_key, draft), state in zip(drafts, states, strict=True):
             if draft.sample_id in self._seen:
                 self.counts.duplicates += 1
                 continue
-            if self._is_pending(draft.sample_id, done):
+            if self._is_pending(draft.sample_id, state):
                 self.steps[draft.outline.base.num_inference_steps] += 1
                 yield draft.request(source_key)
             if is_chosen(draft.sample_id.hex(), self.control_fraction):
                 control = control_for(draft.request(source_key))
                 control_id = digest(control.identity())
-                if self._is_pending(control_id, control_id in self.committed):
+                state = int(self.committed.states(Ids.from_bytes(control_id))[0])
+                if self._is_pending(control_id, state):
                     self.counts.controls += 1
                     yield control
 
-    def _is_pending(self, sample_id: bytes, done: bool) -> bool:
+    def _is_pending(self, sample_id: bytes, state: int) -> bool:
         self._seen.add(sample_id)
-        if done:
+        if state:
             self.counts.done += 1
-            self.counts.done_failed += self.committed.has_failed(sample_id)
+            self.counts.done_failed += state == FAILED
             return False
         self.counts.pending += 1
         return True

@@ -29,7 +29,7 @@ from pipeline.storage import Storage
 
 THREADS = 16
 SHARDS = tuple(f"media/{shard:02x}/" for shard in range(256))
-MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z-[0-9a-f]{6}\.json")
+MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
 
 _CLIP = re.compile(r"media/([0-9a-f]{2})/(\1[0-9a-f]{18})\.mp4")
 

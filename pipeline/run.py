@@ -7,6 +7,7 @@ Data's; all bookkeeping that must survive a crash is in the output prefix.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -105,6 +106,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     found = recover(storage, before)
     say_recovery(console, found)
     before = before.including(found.ids)
+    gc.freeze()  # the collector need not look at all libraries while a million rows are read
     intake = Intake(
         rows, defaults, before, config.samples_per_prompt, config.limit, config.control_fraction
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StorageError
 from pipeline.request import ID_BYTES
-from pipeline.resume import Committed, Ids, committed, resolve
+from pipeline.resume import DONE, FAILED, PENDING, Committed, Ids, committed, resolve
 from pipeline.schema import rejected_row, to_table
 from pipeline.storage import Storage
 
@@ -63,6 +63,8 @@ def test_ids_of_all_parts_are_found(storage: Storage) -> None:
     assert holds(found, sample_id("f"), sample_id("r")) == [True, True]
     assert found.has_failed(bytes.fromhex(sample_id("f")))
     assert not found.has_failed(bytes.fromhex(sample_id("r")))
+    asked = Ids.from_bytes(bytes.fromhex("".join(map(sample_id, ("f", "r", (0, 1), "absent")))))
+    assert found.states(asked).tolist() == [FAILED, DONE, DONE, PENDING]
 
 
 def test_retry_failed_leaves_failed_samples_out(storage: Storage) -> None:
