@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint format bench lock clean
+.PHONY: demo test test-fast lint format chaos chaos-quick bench lock clean
 
 demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
@@ -24,12 +24,19 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+chaos: $(STAMP)  ## kill something at a random moment, 60 times, and check what is left; 30 min
+	$(BIN)/python -m tests.chaos
+
+chaos-quick: $(STAMP)  ## the same for five minutes
+	$(BIN)/python -m tests.chaos --seconds 270
+
 bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py cache
 	$(BIN)/python jobs/benchmark.py overhead
 	$(BIN)/python jobs/benchmark.py batching
 	$(BIN)/python jobs/benchmark.py calibration
 	$(BIN)/python jobs/benchmark.py pipeline
+	$(BIN)/python jobs/benchmark.py metadata
 	$(BIN)/python jobs/benchmark.py ablation
 	$(BIN)/python jobs/benchmark.py quality --quick
 

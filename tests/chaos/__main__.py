@@ -24,7 +24,7 @@ from tests.chaos.verify import Verdict
 def main(argv: Sequence[str] | None = None) -> int:
     """Run trials; exit code 1 if one of them broke a promise."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=54)
+    parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of the first trial")
     parser.add_argument("--kinds", default="", help="only these, separated by commas")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start none later")

@@ -14,6 +14,7 @@ from pathlib import Path
 import boto3
 
 from tests.chaos.cluster import wait_until
+from tests.chaos.proxy import FaultProxy
 from tests.chaos.s3_server import ACCESS_LOG, FULL
 from tests.e2e.services import REPOSITORY, free_port
 
@@ -22,14 +23,15 @@ START_S = 60.0
 
 
 class Store:
-    """A journaled S3 server on a fixed port."""
+    """A journaled S3 server on a fixed port, and the proxy by which the pipeline reaches it."""
 
     def __init__(self, folder: Path) -> None:
         """Start it with an empty bucket."""
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.proxy = FaultProxy(self.port)
         self.env = {
-            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL": self.proxy.start(),
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": "us-east-1",
@@ -101,3 +103,4 @@ def serving(folder: Path) -> Iterator[Store]:
         yield store
     finally:
         store.kill()
+        store.proxy.stop()

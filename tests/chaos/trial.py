@@ -194,6 +194,12 @@ def fill_disk(scene: Scene) -> None:
     assert code in (0, 2), f"a full disk ended the driver with {code}"
 
 
+def spoil_requests(scene: Scene) -> None:
+    """Let one request of six meet a fault from here to the end of the run."""
+    with scene.store.proxy.faulty(1 / 6):
+        scene.join(RUN_S)
+
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "rank": kill_rank,
     "actor": kill_actor,
@@ -204,6 +210,7 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "S3 server": kill_store,
     "store full": fill_store,
     "disk full": fill_disk,
+    "flaky store": spoil_requests,
 }
 NEEDS_GROUPS = ("rank", "actor")
 """There is nothing to kill before the groups are up."""
