@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pipeline.report.accounts import Roles
+from pipeline.report.card import write_card
 from pipeline.report.document import Report
-from pipeline.report.numbers import measure
+from pipeline.report.numbers import measure_rows
 from pipeline.report.page import render
 from pipeline.report.previews import previews
 from pipeline.report.prices import Prices
+from pipeline.report.rows import read_rows
 from pipeline.storage import Storage
 
 REPORT_KEY = "report/report.json"
@@ -26,8 +29,10 @@ def make_report(storage: Storage, prices: Prices, *, more_clips: int = 0) -> Rep
     Raises:
         StorageError: The prefix cannot be read or written, or holds no rows.
     """
-    report = measure(storage, prices, more_clips=more_clips)
+    rows = read_rows(storage)
+    report = measure_rows(rows, prices, more_clips=more_clips)
     page = render(report, previews(storage, [*report.gallery, *report.worst]))
     storage.put_bytes(PAGE_KEY, page.encode())
     storage.put_bytes(REPORT_KEY, (report.model_dump_json(indent=1) + "\n").encode())
+    write_card(storage, report, rows, Roles.of(rows).clips)
     return report

@@ -52,7 +52,14 @@ def measure(
     Raises:
         StorageError: The prefix cannot be read, holds no rows, or not ours.
     """
-    rows = read_rows(storage)
+    return measure_rows(read_rows(storage), prices, more_clips=more_clips, budgets=budgets)
+
+
+def measure_rows(
+    rows: Rows, prices: Prices, *, more_clips: int = 0, budgets: Sequence[float] = BUDGETS
+) -> Report:
+    """The same, of rows that have been read already."""
+    storage = rows.storage
     if not len(rows):
         raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; run a job first")
     manifests = _manifests(storage)

@@ -40,7 +40,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events)
 def test_every_second_and_row_is_counted_once(made: list[tuple[Any, ...]]) -> None:
     parts: list[list[dict[str, Any]]] = [[]]

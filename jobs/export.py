@@ -1,0 +1,71 @@
+"""Give a dataset to a trainer: `python jobs/export.py --output out/demo --to out/wds`.
+
+Deterministic and resumable: the same command again writes what is missing and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from pipeline.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export once and return an exit code."""
+    from pipeline.export.export import export
+    from pipeline.export.formats import FORMATS
+    from pipeline.export.select import parse_splits, select
+    from pipeline.storage import Storage
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--output", required=True, help="output prefix of the runs")
+    parser.add_argument("--to", required=True, help="folder or s3://bucket/prefix of the export")
+    shapes = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
+    parser.add_argument("--format", choices=FORMATS, default="webdataset", help=shapes)
+    parser.add_argument(
+        "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
+    )
+    parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by id")
+    parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
+    parser.add_argument("--with-controls", action="store_true", help="take controls as well")
+    options = parser.parse_args(argv)
+    console = Console()
+    try:
+        if options.shard_rows < 1:
+            raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
+        source, target = Storage(options.output), Storage(options.to)
+        chosen = select(
+            source,
+            where=options.where,
+            splits=parse_splits(options.splits),
+            shard_rows=options.shard_rows,
+            controls=options.with_controls,
+        )
+        with console.status("exporting") as status:
+            written = export(
+                source,
+                target,
+                chosen,
+                options.format,
+                progress=lambda done, total: status.update(f"{done}/{total} shards"),
+            )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    console.print(
+        f"{chosen.clips:,} clips in {len(chosen.shards):,} shards at {target.uri}, "
+        f"{written:,} of them written now",
+        highlight=False,
+        markup=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What a shard looks like in each shape. Bytes are a function of the shard alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.export.select import Shard
+from pipeline.media import row_json
+from pipeline.schema import SCHEMA
+from pipeline.storage import Storage
+
+ROW_GROUP_CLIPS = 100
+"""Clips with their bytes per row group: readers fetch whole groups."""
+
+Media = Mapping[str, bytes]
+"""Bytes of an mp4 by sample id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One shape.
+
+    Attributes:
+        help: For people.
+        keys: Files of a shard; all of them there means that the shard is done.
+        write: Puts them.
+        finish: Puts what describes the whole, last.
+    """
+
+    help: str
+    keys: Callable[[Shard], list[str]]
+    write: Callable[[Storage, Shard, Media], None]
+    finish: Callable[[Storage, Sequence[Shard]], None]
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON values, without its media."""
+    value: dict[str, Any] = json.loads(row_json({k: v for k, v in row.items() if k != "video"}))
+    return value
+
+
+def _tar_keys(shard: Shard) -> list[str]:
+    return [f"{shard.split}-{shard.number:05d}.tar"]
+
+
+def _write_tar(storage: Storage, shard: Shard, media: Media) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in shard.rows:
+            name = row["sample_id"]
+            text = json.dumps(plain(row), sort_keys=True).encode()
+            for suffix, data in (
+                ("json", text),
+                ("mp4", media[name]),
+                ("txt", row["caption"].encode()),
+            ):
+                entry = tarfile.TarInfo(f"{name}.{suffix}")
+                entry.size, entry.mode = len(data), 0o644
+                tar.addfile(entry, io.BytesIO(data))
+    storage.put_bytes(_tar_keys(shard)[0], out.getvalue())
+
+
+def _finish_tar(storage: Storage, shards: Sequence[Shard]) -> None:
+    sizes = {_tar_keys(shard)[0]: len(shard.rows) for shard in shards}
+    storage.put_bytes("shards.json", (json.dumps(sizes, indent=1) + "\n").encode())
+
+
+def _parquet_keys(shard: Shard) -> list[str]:
+    return [f"data/{shard.split}-{shard.number:05d}-of-{shard.of:05d}.parquet"]
+
+
+def _write_parquet(storage: Storage, shard: Shard, media: Media) -> None:
+    rows = [
+        dict(row) | {"video": {"bytes": media[row["sample_id"]], "path": f"{row['sample_id']}.mp4"}}
+        for row in shard.rows
+    ]
+    out = io.BytesIO()
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, out, row_group_size=ROW_GROUP_CLIPS, compression="zstd")
+    storage.put_bytes(_parquet_keys(shard)[0], out.getvalue())
+
+
+def _finish_parquet(storage: Storage, shards: Sequence[Shard]) -> None:
+    import yaml
+
+    splits = list(dict.fromkeys(shard.split for shard in shards))
+    files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits]
+    front = {
+        "task_categories": ["text-to-video"],
+        "tags": ["synthetic", "video"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    counts = {
+        name: sum(len(shard.rows) for shard in shards if shard.split == name) for name in splits
+    }
+    text = "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n# Synthetic clips\n\n"
+    text += "".join(f"- `{name}`: {count:,} clips\n" for name, count in counts.items())
+    text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost.\n"
+    storage.put_bytes("README.md", text.encode())
+
+
+def _folder_keys(shard: Shard) -> list[str]:
+    return [f"{shard.split}/videos/{row['sample_id']}.mp4" for row in shard.rows]
+
+
+def _write_folder(storage: Storage, shard: Shard, media: Media) -> None:
+    for key, row in zip(_folder_keys(shard), shard.rows, strict=True):
+        storage.put_bytes(key, media[row["sample_id"]])
+
+
+def _finish_folder(storage: Storage, shards: Sequence[Shard]) -> None:
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for shard in shards:
+        for row in shard.rows:
+            splits.setdefault(shard.split, []).append(
+                {
+                    "path": f"{row['sample_id']}.mp4",
+                    "resolution": {"width": row["width"], "height": row["height"]},
+                    "size": row["media_bytes"],
+                    "fps": float(row["fps"]),
+                    "duration": row["duration_s"],
+                    "num_frames": row["num_frames"],
+                    "cap": [row["caption"]],
+                }
+            )
+    for name, entries in splits.items():
+        text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+        storage.put_bytes(f"{name}/videos2caption.json", text.encode())
+
+
+FORMATS: Mapping[str, Format] = {
+    "webdataset": Format(
+        "tar shards with ID.mp4, ID.txt and ID.json", _tar_keys, _write_tar, _finish_tar
+    ),
+    "hub": Format(
+        "Parquet with the video bytes inline and a card",
+        _parquet_keys,
+        _write_parquet,
+        _finish_parquet,
+    ),
+    "fastvideo": Format(
+        "a folder of videos and videos2caption.json per split",
+        _folder_keys,
+        _write_folder,
+        _finish_folder,
+    ),
+}

@@ -1,0 +1,170 @@
+"""Which clips an export holds, in which order, split and shard: a function of rows and flags alone.
+
+Reads Parquet parts; of several rows with one id the one that counts; never media.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+from pipeline.request import digest
+from pipeline.resume import PART, resolve
+from pipeline.schema import SCHEMA
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Clips that are written together.
+
+    Attributes:
+        split: Name.
+        number: Within the split, from 0.
+        of: Shards of the split.
+        rows: Output rows, in the order of their ids.
+    """
+
+    split: str
+    number: int
+    of: int
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an export holds.
+
+    Attributes:
+        shards: In order.
+        fingerprint: Of ids, hashes, splits and shards; equal selections have equal ones.
+    """
+
+    shards: tuple[Shard, ...]
+    fingerprint: str
+
+    @property
+    def clips(self) -> int:
+        """Number of clips."""
+        return sum(len(shard.rows) for shard in self.shards)
+
+
+def parse_splits(text: str) -> dict[str, float]:
+    """Read `train=0.9,val=0.1`; shares are scaled to add up to 1.
+
+    Raises:
+        UserError: Another form.
+    """
+    splits: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, share = item.partition("=")
+        try:
+            weight = float(share) if share else 1.0
+        except ValueError:
+            weight = -1.0
+        if not name.isidentifier() or name in splits or not 0 < weight < 1e9:
+            raise UserError(f"--splits {text}: should be like train=0.9,val=0.1")
+        splits[name] = weight
+    total = sum(splits.values())
+    return {name: weight / total for name, weight in splits.items()}
+
+
+def split_of(sample_id: str, splits: Mapping[str, float]) -> str:
+    """The split of a clip: by its id alone, so it stays when a dataset grows."""
+    drawn = int.from_bytes(digest(["split", sample_id])[:8], "big") / 2**64
+    for name, share in splits.items():
+        drawn -= share
+        if drawn < 0:
+            return name
+    return list(splits)[-1]
+
+
+def select(
+    storage: Storage,
+    *,
+    where: str = "",
+    splits: Mapping[str, float],
+    shard_rows: int,
+    controls: bool = False,
+) -> Selection:
+    """Choose clips.
+
+    Args:
+        storage: The output prefix.
+        where: An SQL condition (DuckDB) over the columns of output rows, "" for all.
+        splits: Name to share.
+        shard_rows: Most clips per shard.
+        controls: Take controls as well.
+
+    Raises:
+        UserError: The condition is not valid, or nothing is left.
+        StorageError: The prefix cannot be read.
+    """
+    chosen = _filter(_rows(storage), where, controls)
+    if not chosen:
+        raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
+    by_split: dict[str, list[Mapping[str, Any]]] = {name: [] for name in splits}
+    for row in chosen:
+        by_split[split_of(row["sample_id"], splits)].append(row)
+    shards = tuple(
+        Shard(name, number, -(-len(rows) // shard_rows), batch)
+        for name, rows in by_split.items()
+        for number, batch in enumerate(_batches(rows, shard_rows))
+    )
+    mark = hashlib.sha256()
+    for shard in shards:
+        mark.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
+        for row in shard.rows:
+            mark.update(f"{row['sample_id']} {row['media_sha256']}\n".encode())
+    return Selection(shards, mark.hexdigest())
+
+
+def _rows(storage: Storage) -> pa.Table:
+    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
+    if not entries:
+        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    tables = []
+    for entry in entries:
+        table = pq.read_table(BytesIO(storage.read_bytes(entry.key)))
+        columns = [
+            table[f.name].cast(f.type)
+            if f.name in table.column_names and table.schema.field(f.name).type == f.type
+            else pa.nulls(table.num_rows, f.type)
+            for f in SCHEMA
+        ]
+        tables.append(pa.Table.from_arrays(columns, schema=SCHEMA))
+    return resolve(pa.concat_tables(tables))
+
+
+def _filter(rows: pa.Table, where: str, controls: bool) -> list[Mapping[str, Any]]:
+    usual = "status = 'ok'" + ("" if controls else " and control_of = ''")
+    with duckdb.connect() as database:
+        database.execute("set threads = 2")
+        database.register("clips", rows)
+        # After this nothing of the condition can read or write files.
+        database.execute("set enable_external_access = false; set lock_configuration = true")
+        try:
+            query: Any = database.sql(
+                f"select * from (select * from clips where {usual}) where ({where or 'true'})"  # noqa: S608
+            )
+            found: pa.Table = query.to_arrow_table()
+        except duckdb.Error as error:
+            text = str(error).split("\n")[0]
+            raise UserError(f"--where {where}: {text}") from None
+    return sorted(found.cast(SCHEMA).to_pylist(), key=lambda row: str(row["sample_id"]))
+
+
+def _batches(
+    rows: Sequence[Mapping[str, Any]], size: int
+) -> Iterator[tuple[Mapping[str, Any], ...]]:
+    for start in range(0, len(rows), size):
+        yield tuple(itertools.islice(rows, start, start + size))

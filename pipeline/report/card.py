@@ -1,0 +1,147 @@
+"""The dataset's card: README.md and the index that `datasets` and the Hub read.
+
+`metadata.parquet` names the clips of the dataset, without controls and rows that do not count, in
+the form of a video folder; with it `load_dataset(prefix)` gives a Video column whose paths resolve.
+The card is written from report.json's numbers alone.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.report import words
+from pipeline.report.document import Report
+from pipeline.report.rows import Rows
+from pipeline.storage import Storage
+
+CARD_KEY = "README.md"
+INDEX_KEY = "metadata.parquet"
+MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep the file -->"
+
+_COLUMNS = (
+    *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
+    *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
+    *("media_bytes", "media_sha256"),
+)
+_SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+_SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
+
+
+def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None:
+    """Write the index and, unless a person has taken it over, the card.
+
+    Args:
+        storage: The output prefix.
+        report: Its numbers.
+        rows: Its rows.
+        clips: Mask of the clips of the dataset.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    out = io.BytesIO()
+    pq.write_table(index_table(storage, rows, clips), out, compression="zstd")
+    storage.put_bytes(INDEX_KEY, out.getvalue())
+    if storage.exists(CARD_KEY) and MARK not in storage.read_bytes(CARD_KEY).decode():
+        return
+    storage.put_bytes(CARD_KEY, card_text(report).encode())
+
+
+def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
+    """The dataset's clips with `file_name` first, in the order of their ids."""
+    tables = []
+    parts = rows.table["part"].to_numpy()
+    at = rows.table["at"].to_numpy()
+    for number, key in enumerate(rows.keys):
+        mine = at[clips & (parts == number)]
+        if not len(mine):
+            continue
+        with storage.open(key) as file:
+            table = pq.ParquetFile(file).read(columns=[*_COLUMNS, "video.path"])
+        table = table.take(pa.array(mine))
+        path = pc.struct_field(table["video"], "path")
+        tables.append(table.drop(["video"]).add_column(0, "file_name", path))
+    if not tables:
+        return pa.table({"file_name": pa.array([], pa.string())})
+    whole = pa.concat_tables(tables)
+    return whole.sort_by("sample_id").replace_schema_metadata(None)
+
+
+def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) -> str:
+    """The card of a dataset.
+
+    Args:
+        report: Its numbers.
+        data_files: Of the default configuration; the video folder of an output prefix if left out.
+    """
+    totals, head = report.totals, report.headline
+    models = sorted({entry.key for entry in report.cost_by_model})
+    size = next((n for n, most in zip(_SIZE_NAMES, _SIZES, strict=False) if totals.ok < most), "")
+    front = {
+        "pretty_name": f"Synthetic clips of {', '.join(models)}" if models else "Synthetic clips",
+        "task_categories": ["text-to-video"],
+        "size_categories": [size or _SIZE_NAMES[-1]],
+        "tags": ["synthetic", "video", *models],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": data_files
+                or [{"split": "train", "path": [INDEX_KEY, "media/*/*.mp4"]}],
+            }
+        ],
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        MARK,
+        f"# {front['pretty_name']}",
+        "",
+        "Made by a text-to-video model from captions. Every clip's row says model, seed, sampler "
+        "settings, cache decisions and cost.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| clips | {words.count(totals.ok)}, {words.duration(totals.video_s)} of video, "
+        f"{words.size(totals.media_bytes)} |",
+        f"| left out | {words.count(totals.failed)} failed, {words.count(totals.rejected)} "
+        f"rejected prompts, {words.count(totals.controls)} controls |",
+    ]
+    if head.reuse_ratio is not None:
+        lines.append(
+            f"| caching | {words.percent(head.reuse_ratio)} of sampler steps reused, "
+            f"{head.nfe_mean or 0:.1f} network evaluations a clip |"
+        )
+    if report.speedup.ratio:
+        lines.append(
+            f"| speed-up | {words.estimate(report.speedup.ratio, 'x')} over "
+            f"{report.speedup.pairs} pairs with uncached controls. {report.speedup.note} |"
+        )
+    lines += [
+        f"| {entry.policy} {entry.nfe}/{entry.steps} | PSNR to the control "
+        f"{words.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
+        f"{entry.pairs} pairs. {entry.note} |"
+        for entry in report.quality
+    ]
+    if head.gpu_s_per_clip is not None:
+        cost = f", {words.dollars(head.dollars_per_clip)}" if report.dollars else ""
+        lines.append(f"| cost of a clip | {head.gpu_s_per_clip:.2f} s of device time{cost} |")
+    lines += [
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'clips = load_dataset("PATH", split="train")  # clips[0]["video"], clips[0]["caption"]',
+        "```",
+        "",
+        "All rows, also of failed samples and controls: `data/*.parquet`. Numbers: "
+        "`report/report.json`, shown by `report/index.html`.",
+        "",
+    ]
+    return "\n".join(lines)
