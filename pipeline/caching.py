@@ -131,12 +131,14 @@ def check_plannable(scheduler: Any) -> None:
     step_moves(scheduler)
 
 
-def cache_struct(stats: SampleStats, steps: int) -> dict[str, Any]:
+def cache_struct(stats: SampleStats, steps: int, disagreements: int = 0) -> dict[str, Any]:
     """What the cache did for one sample, as the row's `cache` struct.
 
     Args:
         stats: Of the sample, over all networks of the pipeline.
         steps: Steps of the run.
+        disagreements: Decisions of the engine's call in which some rank's own opinion was another
+            than the one that counted.
 
     Raises:
         RuntimeError: The statistics do not cover the run: they would tell of another one.
@@ -152,4 +154,5 @@ def cache_struct(stats: SampleStats, steps: int) -> dict[str, Any]:
         "predicted_error": stats.predicted_error,
         "actual_error": stats.actual_error,
         "max_score": stats.max_score,
+        "disagreements": disagreements,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ from pipeline.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle, wit
 from pipeline.config_file import merge, read_yaml
 from pipeline.config_text import check_flags, help_text, parse_problem, validation_problem
 from pipeline.errors import UserError
+from pipeline.models.knobs import Attention, Offload
 from pipeline.request import MAX_FPS, MAX_GUIDANCE, MAX_SEED, MAX_STEPS
 
 
@@ -56,7 +57,7 @@ class _Part(BaseModel):
     def _no_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         # Python takes true for 1; in a YAML file it is a mistake.
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and kind is not bool:
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
             raise ValueError("should not be true or false")
         return value
 
@@ -149,7 +150,23 @@ class ParallelConfig(_Part):
 
     degree: Count = Field(default=1, description="GPUs per model copy")
     backend: Literal["auto", "xfuser", "context_parallel"] = Field(
-        default="auto", description="how a copy is split"
+        default="auto", description="what splits it; auto: xfuser on GPUs where it can"
+    )
+    ring: Count = Field(default=1, description="GPUs per ring; Ulysses over the rest of degree")
+
+
+class EngineConfig(_Part):
+    """How the model runs on its GPUs."""
+
+    attention: Attention = Field(default="auto", description="kernel of the attention")
+    compile: bool = Field(default=False, description="compile the blocks with torch.compile")
+    vae_tiling: bool | None = Field(
+        default=None, description="decode in tiles; unset: as the model's authors do"
+    )
+    vae_slicing: bool = Field(default=False, description="decode a batch clip by clip")
+    offload: Offload = Field(default="none", description="keep in host memory what rests")
+    adapters: list[str] = Field(
+        default=[], description="LoRA files, URI.safetensors[@WEIGHT], comma-separated"
     )
 
 
@@ -196,6 +213,7 @@ class RunConfig(_Part):
     sampling: SamplingConfig = SamplingConfig()
     cache: CacheConfig = CacheConfig()
     parallel: ParallelConfig = ParallelConfig()
+    engine: EngineConfig = EngineConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values in a fixed order."""
@@ -207,7 +225,7 @@ class RunConfig(_Part):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-_SECTIONS = ("sampling", "cache", "parallel")
+_SECTIONS = ("sampling", "cache", "parallel", "engine")
 
 
 class _Flags(BaseSettings, RunConfig):

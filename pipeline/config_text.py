@@ -159,14 +159,14 @@ def _values(field: FieldInfo) -> str:
     options = [part for part in get_args(kind) or (kind,) if part is not type(None)]
     if get_origin(kind) is Literal:
         return "|".join(str(option) for option in options if option)
-    words = {int: "N", float: "X", str: "TEXT"}
+    words = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
     return "|".join(words.get(option) or str(get_args(option)[0]) for option in options)
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
-    unsaid = field.annotation is bool or field.default in (None, "")
+    unsaid = field.annotation is bool or field.default in (None, "", [])
     return "" if unsaid else f" (default {field.default})"
 
 

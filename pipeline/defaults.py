@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
+from pipeline.group.layout import choose_layout
+from pipeline.models.adapters import resolve_adapters
 from pipeline.models.call import takes_negative_prompt
+from pipeline.models.knobs import settle_knobs
 from pipeline.models.registry import shipped_folder
 from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
 from pipeline.models.spec import ResolvedModel
@@ -21,13 +24,10 @@ from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_pro
 from pipeline.storage import locate
 
 if TYPE_CHECKING:
-    from pipeline.config import CacheConfig, ParallelConfig, RunConfig
+    from pipeline.config import CacheConfig, RunConfig
     from sencache import SenCacheConfig, SensitivityProfile
 
 logger = logging.getLogger(__name__)
-
-SPLIT_FAMILIES = ("wan",)
-"""Families whose parity between one rank and several is held in a test."""
 
 
 def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults:
@@ -36,7 +36,8 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     Raises:
         UserError: A setting that this model cannot follow; the text names the flag.
     """
-    _check_parallel(config.parallel, model)
+    layout = choose_layout(config.parallel, model.spec, config.device)
+    settle_knobs(config.engine, model.spec, layout, config.device)
     profile = load_profile(config.cache, model)
     template = _template(config, model, cache_spec(config.cache, profile))
     if profile is not None:
@@ -63,19 +64,6 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
 
 
-def _check_parallel(parallel: ParallelConfig, model: ResolvedModel) -> None:
-    if parallel.backend == "xfuser":
-        raise UserError(
-            "--parallel.backend xfuser is not offered by this version: use context_parallel"
-        )
-    if parallel.degree > 1 and model.spec.family not in SPLIT_FAMILIES:
-        raise UserError(
-            f"--parallel.degree {parallel.degree}: {model.spec.name} is not split over devices by "
-            f"this version, only the {', '.join(SPLIT_FAMILIES)} family is; use "
-            "--parallel.degree 1 and more --replicas"
-        )
-
-
 def engine_factory(
     config: RunConfig, model: ResolvedModel, *, device: str = "", threads: int = 0
 ) -> EngineFactory:
@@ -92,22 +80,26 @@ def engine_factory(
     """
     profile = load_profile(config.cache, model)
     profile_json = profile.to_json() if profile else ""
-    degree = config.parallel.degree
-    if degree > 1:
+    device = device or config.device
+    layout = choose_layout(config.parallel, model.spec, device)
+    adapters = resolve_adapters(config.engine.adapters)
+    knobs = settle_knobs(config.engine, model.spec, layout, device, adapters)
+    if layout.size > 1:
         from pipeline.group.engine import LoadRank, load_group
 
-        share = max(1, threads // degree)
-        load = LoadRank(model, device or config.device, config.dtype, profile_json, share)
-        return functools.partial(load_group, load, degree)
+        share = max(1, threads // layout.size)
+        load = LoadRank(model, layout, device, config.dtype, profile_json, share, knobs)
+        return functools.partial(load_group, load)
     from pipeline.diffusers_engine import load_engine
 
     return functools.partial(
         load_engine,
         model,
-        device=device or config.device,
+        device=device,
         dtype=config.dtype,
         profile_json=profile_json,
         threads=threads,
+        knobs=knobs,
     )
 
 
@@ -242,5 +234,6 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> Samp
         max_sequence_length=pick("max_sequence_length"),
         seed=0,
         cache=cache,
+        adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
         dtype=config.dtype,
     )

@@ -21,7 +21,11 @@ import torch
 from pipeline.caching import cache_struct, cached, from_spec
 from pipeline.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine import Clip, batch_key
+from pipeline.group.layout import ALONE as ALONE_LAYOUT
+from pipeline.group.layout import Layout
+from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
+from pipeline.models.knobs import DEFAULT, Knobs
 from pipeline.models.load import load_pipeline
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
@@ -39,13 +43,13 @@ class Seat:
     """Place of an engine among the ranks of its group.
 
     Attributes:
-        size: Ranks.
+        layout: How the ranks share the model.
         decodes: Whether this rank turns latents into frames; one of them does.
         agreement: Of the ranks, for decisions that could differ.
         mark: Told of progress at every denoising step.
     """
 
-    size: int = 1
+    layout: Layout = ALONE_LAYOUT
     decodes: bool = True
     agreement: Agreement | None = None
     mark: Callable[[str], None] | None = None
@@ -81,6 +85,7 @@ class DiffusersEngine:
         *,
         profile: SensitivityProfile | None = None,
         seat: Seat = ALONE,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         """Take over a loaded pipeline; parallelism and offloading must be on it already.
 
@@ -89,9 +94,12 @@ class DiffusersEngine:
             pipe: From `load_pipeline`.
             profile: Sensitivities of this model; None if only uncached requests will come.
             seat: Place among the ranks that run this same call together.
+            adapters: Those that were added to the pipeline's networks.
         """
-        self.device_name = device_name(pipe.device)
-        self.group_size, self._seat = seat.size, seat
+        self._device = pipe._execution_device  # not where the parts are, if they are offloaded
+        self.device_name = device_name(self._device)
+        self._adapters = tuple(adapter.identity for adapter in adapters)
+        self.group_size, self._seat = seat.layout.size, seat
         self._model, self._pipe, self._profile = model, pipe, profile
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
@@ -108,13 +116,15 @@ class DiffusersEngine:
         self._pipe.scheduler = make_scheduler(
             first.sampler, self._model.spec.family, self._saved_scheduler
         )
-        device = self._pipe.device
+        device = self._device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        agreement = self._seat.agreement
+        before = agreement.disagreements if agreement else 0
         cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
         with (
             stopwatch(self._pipe) as laps,
-            cached(self._pipe, cache, self._profile_of(first), self._seat.agreement) as handle,
+            cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
         ):
             video = self._pipe(
                 **text_arguments(self._model.spec, requests),
@@ -127,14 +137,16 @@ class DiffusersEngine:
         if not self._seat.decodes:
             return []
         frames = to_uint8(video, first)
-        peak = peak_memory_bytes(device)
+        peak, parallel = peak_memory_bytes(device), self._seat.layout.to_row()
+        disagreed = agreement.disagreements - before if agreement else 0
         return [
             Clip(
                 clip,
-                cache_struct(sample, first.num_inference_steps),
+                cache_struct(sample, first.num_inference_steps, disagreed),
                 peak,
                 laps.text_s,
                 laps.decode_s,
+                parallel,
             )
             for clip, sample in zip(frames, stats, strict=True)
         ]
@@ -156,8 +168,11 @@ class DiffusersEngine:
                 f"request is for {first.model} at {first.model_revision}, "
                 f"this engine holds {mine[0]} at {mine[1]}"
             )
-        if first.adapters:
-            raise ValueError("this engine loads no adapters: leave them out of the request")
+        if first.adapters != self._adapters:
+            raise ValueError(
+                f"request is for the adapters {', '.join(first.adapters) or '(none)'}, this engine "
+                f"holds {', '.join(self._adapters) or '(none)'}"
+            )
 
     def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
         if not request.cache.profile:
@@ -177,6 +192,7 @@ def load_engine(
     dtype: str = "",
     profile_json: str = "",
     threads: int = 0,
+    knobs: Knobs = DEFAULT,
 ) -> DiffusersEngine:
     """Load a model on one device and make an engine of it; a picklable factory's target.
 
@@ -186,6 +202,7 @@ def load_engine(
         dtype: Torch dtype name; "" for the model's own.
         profile_json: Text of the sensitivity profile, not a path: a node has no driver's files.
         threads: CPU threads of torch in this process; 0 leaves them.
+        knobs: Further settings.
 
     Raises:
         UserError: The model cannot be loaded, or there is no such device.
@@ -193,9 +210,8 @@ def load_engine(
     if threads:
         torch.set_num_threads(threads)
     profile = SensitivityProfile.from_json(profile_json) if profile_json else None
-    return DiffusersEngine(
-        model, load_pipeline(model, str(pick_device(device)), dtype), profile=profile
-    )
+    pipe = load_pipeline(model, str(pick_device(device)), dtype, knobs=knobs)
+    return DiffusersEngine(model, pipe, profile=profile, adapters=knobs.adapters)
 
 
 def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:

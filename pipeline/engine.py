@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.group.layout import ALONE
 from pipeline.request import SampleRequest
 
 
@@ -24,6 +25,7 @@ class Clip:
         peak_memory_bytes: Peak device memory of the engine call that made it.
         text_s: Seconds of the engine call that went into text encoding, 0 if not measured.
         decode_s: The same of decoding latents to frames.
+        parallel: The `parallel` struct of the output row: how ranks shared the model.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -31,6 +33,7 @@ class Clip:
     peak_memory_bytes: int
     text_s: float = 0.0
     decode_s: float = 0.0
+    parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
 
 
 class EngineDiedError(Exception):

@@ -295,6 +295,7 @@ class Producer:
                 "decode_s": decode_s,
                 "wasted_s": self._wasted.pop(sample_id, 0.0) + self._lost_s.pop(sample_id, 0.0),
             },
+            **({"parallel": clip.parallel} if clip else {}),
         )
 
 

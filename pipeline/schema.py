@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.group.layout import ALONE
 from pipeline.request import SampleRequest
 
 Status = Literal["ok", "failed", "rejected"]
@@ -34,6 +35,7 @@ CACHE_TYPE = pa.struct(
         ("predicted_error", pa.float64()),
         ("actual_error", pa.float64()),
         ("max_score", pa.float64()),
+        ("disagreements", pa.int32()),
     ]
 )
 
@@ -64,6 +66,16 @@ QUALITY_TYPE = pa.struct(
     [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]
 )
 """Of a control: how near its cached twin comes to it, before either became an mp4."""
+
+PARALLEL_TYPE = pa.struct(
+    [
+        ("backend", pa.string()),
+        ("ulysses", pa.int32()),
+        ("ring", pa.int32()),
+        ("reason", pa.string()),
+    ]
+)
+"""How the ranks of a group shared the model, and why so (see `pipeline.group.layout.Layout`)."""
 
 SCHEMA = pa.schema(
     [
@@ -107,6 +119,7 @@ SCHEMA = pa.schema(
         ("quality", QUALITY_TYPE),
         ("worker", WORKER_TYPE),
         ("times", TIMES_TYPE),
+        ("parallel", PARALLEL_TYPE),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -121,6 +134,7 @@ NO_CACHE: Mapping[str, Any] = {
     "predicted_error": 0.0,
     "actual_error": 0.0,
     "max_score": 0.0,
+    "disagreements": 0,
 }
 """The cache struct of a row for which no network ran."""
 
@@ -139,6 +153,7 @@ class Execution:
         peak_memory_bytes: Peak device memory of the call; host memory of the process on CPU.
         worker: The process, as `WORKER_TYPE`.
         times: As `TIMES_TYPE`.
+        parallel: The `parallel` struct of the row.
     """
 
     run_id: str
@@ -150,6 +165,7 @@ class Execution:
     peak_memory_bytes: int = 0
     worker: Mapping[str, Any] | None = None
     times: Mapping[str, float] | None = None
+    parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +228,7 @@ def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> 
         "quality": None,
         "worker": dict(execution.worker) if execution.worker else None,
         "times": dict(execution.times) if execution.times else None,
+        "parallel": dict(execution.parallel),
     }
 
 
@@ -233,6 +250,7 @@ def rejected_row(
         "created_at": datetime.datetime.now(datetime.UTC),
         "cache": dict(NO_CACHE),
         "versions": versions(),
+        "parallel": ALONE.to_row(),
     }
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import functools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.group.errors import GroupError, RankRaisedError
+from pipeline.group.layout import XFUSER, Layout
 from pipeline.group.messages import RankContext, Worker
 from pipeline.group.parent import RankGroup
 from pipeline.group.spec import GroupSpec, visible_devices
+from pipeline.models.knobs import DEFAULT, Knobs
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.diffusers_engine import DiffusersEngine
+
+logger = logging.getLogger(__name__)
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=20)
 """Far above any step, far below Ray Data's limit: the parent's own deadlines are the sharp ones."""
@@ -27,45 +36,78 @@ class LoadRank:
 
     Attributes:
         model: From `resolve_model`.
+        layout: How the ranks share it.
         device: `cpu` or `cuda`.
         dtype: Torch dtype name; "" for the model's own.
         profile_json: Text of the sensitivity profile, "" without.
         threads: CPU threads of torch in each rank.
+        knobs: Further settings of the engine.
     """
 
     model: ResolvedModel
+    layout: Layout
     device: str
     dtype: str = ""
     profile_json: str = ""
     threads: int = 1
+    knobs: Knobs = DEFAULT
 
     def __call__(self, context: RankContext) -> Worker:
-        """Load; called in every rank at once."""
+        """Meet the other ranks, and load; called in every rank at once."""
+        import torch
+        import torch.distributed as dist
+
+        torch.set_num_threads(self.threads)
+        # Both on GPUs: what the host knows need not travel over the device.
+        on_gpu = torch.device(self.device).type == "cuda"
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "cpu:gloo"
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        return Rank(self.load(context))
+
+    def load(self, context: RankContext) -> DiffusersEngine:
+        """Load, among ranks that have met."""
         import torch
         import torch.distributed as dist
 
         from pipeline.diffusers_engine import DiffusersEngine, Seat
-        from pipeline.group.context_parallel import check_divides, split_sequence
-        from pipeline.models.load import load_pipeline
-        from sencache import RankAgreement, SensitivityProfile, networks_of
+        from sencache import RankAgreement, SensitivityProfile
 
-        torch.set_num_threads(self.threads)
-        device = torch.device(self.device)
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
-        pipe = load_pipeline(self.model, self.device, self.dtype)
-        for network in networks_of(pipe).values():
-            split_sequence(network, device)
+        pipe = self._pipeline(torch.device(self.device))
         seat = Seat(
-            size=context.size,
+            layout=self.layout,
             decodes=context.rank == 0,
             # Verdicts are known on the host, so they travel by gloo even between GPUs.
             agreement=RankAgreement(dist.new_group(backend="gloo")),
             mark=context.mark,
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
-        engine = DiffusersEngine(self.model, pipe, profile=profile, seat=seat)
-        return Rank(engine, functools.partial(check_divides, pipe, ranks=context.size))
+        adapters = self.knobs.adapters
+        return DiffusersEngine(self.model, pipe, profile=profile, seat=seat, adapters=adapters)
+
+    def _pipeline(self, device: torch.device) -> Any:
+        """The pipeline, its networks split over the ranks."""
+        from pipeline.models.load import load_pipeline
+        from sencache import networks_of
+
+        if self.layout.backend == XFUSER:
+            from pipeline.group import xfuser
+
+            xfuser.join_ranks(self.layout, device)
+            pipe = load_pipeline(
+                self.model,
+                self.device,
+                self.dtype,
+                knobs=self.knobs,
+                network_class=xfuser.network_class(),
+            )
+            xfuser.take_over(pipe, self.layout, self.knobs.attention)
+            return pipe
+        from pipeline.group.context_parallel import split_network
+
+        pipe = load_pipeline(self.model, self.device, self.dtype, knobs=self.knobs)
+        for network in networks_of(pipe).values():
+            split_network(network, self.model.spec.family, self.layout, device)
+        return pipe
 
 
 @dataclass(frozen=True)
@@ -85,17 +127,14 @@ class Rank:
 
     Attributes:
         engine: Of this rank.
-        check: Raises ValueError for a width, height and number of frames that ranks cannot share.
     """
 
-    engine: Any
-    check: Callable[[int, int, int], None]
+    engine: DiffusersEngine
 
     def __call__(self, payload: Sequence[SampleRequest]) -> Any:
         """Clips of requests; facts where there are none."""
         if not payload:
             return Facts(self.engine.device_name)
-        self.check(payload[0].width, payload[0].height, payload[0].num_frames)
         return self.engine.generate(payload)
 
 
@@ -105,6 +144,8 @@ class GroupEngine:
     Attributes:
         device_name: Of rank 0.
         group_size: Ranks.
+        disagreements: Decisions so far in which some rank's own opinion was not the one that
+            counted; a few are rounding, many are a fault.
     """
 
     def __init__(self, load: LoadRank, spec: GroupSpec) -> None:
@@ -121,6 +162,7 @@ class GroupEngine:
                 raise UserError(error.message) from error
             raise UserError(f"a group of {spec.size} ranks could not start: {error}") from error
         self.device_name, self.group_size = facts.device_name, spec.size
+        self.disagreements = 0
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """See `Engine`.
@@ -140,6 +182,7 @@ class GroupEngine:
             if error.alive:
                 raise
             raise EngineDiedError(str(error)) from error
+        self.disagreements += clips[0].cache["disagreements"]  # of the call, in each of its rows
         return clips
 
     def close(self) -> None:
@@ -147,7 +190,8 @@ class GroupEngine:
         self._group.close()
 
 
-def load_group(load: LoadRank, size: int) -> GroupEngine:
+def load_group(load: LoadRank) -> GroupEngine:
     """Start a group on the devices that Ray gave this process; a picklable factory's target."""
+    logger.info("%s: %s", load.model.spec.name, load.layout)
     devices = visible_devices() if load.device == "cuda" else ()
-    return GroupEngine(load, GroupSpec(size, devices, load.threads))
+    return GroupEngine(load, GroupSpec(load.layout.size, devices, load.threads))

@@ -11,17 +11,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.models.adapters import add_adapters
+from pipeline.models.knobs import DEFAULT, Knobs
 from pipeline.models.resolve import INDEX, is_remote
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import node_copy
+from sencache import networks_of
 
 if TYPE_CHECKING:
     import torch
 
+DIFFUSERS_ATTENTION = {
+    "sdpa_flash": "_native_flash",
+    "cudnn": "_native_cudnn",
+    "flash": "flash",
+    "flash3": "_flash_3",
+}
+"""Names of `pipeline.models.knobs.Attention` and those of diffusers."""
+
+BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks")
+"""Where networks keep the blocks that all latents go through."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
+def load_pipeline(
+    model: ResolvedModel,
+    device: str,
+    dtype: str = "",
+    *,
+    knobs: Knobs = DEFAULT,
+    network_class: type[torch.nn.Module] | None = None,
+) -> Any:
     """Load a model.
 
     A local folder is used in place; a mirror is copied to this node once; the Hub's cache is the
@@ -31,6 +52,8 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
         model: From `resolve_model`.
         device: Torch device, such as `cuda`, `cuda:1` or `cpu`.
         dtype: Torch dtype name; "" takes the model's own on a GPU and float32 on a CPU.
+        knobs: Further settings; the attention kernel is left to a `network_class`.
+        network_class: Class to load the networks that denoise as, in place of the saved ones.
 
     Returns:
         A diffusers pipeline of the spec's class, on the device, silent.
@@ -47,14 +70,18 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
     transformers.utils.logging.disable_progress_bar()
     pipeline_class = getattr(diffusers, model.spec.pipeline_class)
     source, at = _source(model)
+    dtypes = _dtypes(model.spec, device, dtype)
     try:
+        networks = {}
+        if network_class is not None:
+            networks = _networks(pipeline_class, network_class, source, at, dtypes)
         pipe = pipeline_class.from_pretrained(
-            source,
-            dtype=_dtypes(model.spec, device, dtype),
-            use_safetensors=True,
-            **at,
+            source, dtype=dtypes, use_safetensors=True, **networks, **at
         )
-        pipe.to(device)
+        add_adapters(pipe, knobs.adapters)
+        _place(pipe, device, knobs)
+    except UserError:
+        raise
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{model.spec.name} does not fit into the memory of {device}: use a GPU with more, or "
@@ -63,10 +90,77 @@ def load_pipeline(model: ResolvedModel, device: str, dtype: str = "") -> Any:
     except Exception as error:  # torn, foreign or mismatched files raise a dozen different types
         raise UserError(_explain(model, error)) from error
     pipe.set_progress_bar_config(disable=True)
-    if model.spec.family == "hunyuan_video":
-        # As the authors' example: 129 frames of 1280x720 decoded at once crowd out the network.
-        pipe.vae.enable_tiling()
+    _tune(pipe, model.spec, knobs, own_attention=network_class is not None)
     return pipe
+
+
+def _place(pipe: Any, device: str, knobs: Knobs) -> None:
+    """Put the parts where they wait or work."""
+    if knobs.offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif knobs.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+
+
+def _tune(pipe: Any, spec: ModelSpec, knobs: Knobs, *, own_attention: bool) -> None:
+    """Set what a loaded pipeline lets be set."""
+    tiling = spec.vae_tiling if knobs.vae_tiling is None else knobs.vae_tiling
+    if tiling:
+        pipe.vae.enable_tiling()
+    if knobs.vae_slicing:
+        pipe.vae.enable_slicing()
+    for network in networks_of(pipe).values():
+        loaded: Any = network
+        if knobs.attention not in ("auto", "sdpa") and not own_attention:
+            _set_attention(loaded, spec, knobs.attention)
+        if knobs.compile:
+            # Block by block: the cache decides outside of them, and they all share one graph.
+            for blocks in BLOCKS:
+                for block in getattr(loaded, blocks, ()):
+                    block.compile()
+
+
+def _set_attention(network: Any, spec: ModelSpec, attention: str) -> None:
+    """Choose the kernel; not of LTX-Video's attention to text, which comes with a mask.
+
+    `set_attention_backend` of diffusers would choose it for the whole process.
+    """
+    from diffusers.models import attention_dispatch
+
+    backend = attention_dispatch.AttentionBackendName(DIFFUSERS_ATTENTION[attention])
+    try:
+        attention_dispatch._check_attention_backend_requirements(backend)
+    except (RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--engine.attention {attention} cannot be used here: {reason}") from error
+    for name, module in network.named_modules():
+        masked = spec.family == "ltx" and name.endswith("attn2")
+        if hasattr(getattr(module, "processor", None), "_attention_backend") and not masked:
+            module.processor._attention_backend = backend
+
+
+def _networks(
+    pipeline_class: Any,
+    network_class: Any,
+    source: str,
+    at: dict[str, Any],
+    dtypes: dict[str, torch.dtype],
+) -> dict[str, Any]:
+    """The networks of a saved pipeline, by attribute, loaded as another class."""
+    saved = pipeline_class.load_config(source, **at)
+    return {
+        name: network_class.from_pretrained(
+            source,
+            subfolder=name,
+            torch_dtype=dtypes.get(name, dtypes["default"]),
+            use_safetensors=True,
+            **at,
+        )
+        for name in ("transformer", "transformer_2")
+        if (saved.get(name) or [None])[0] is not None
+    }
 
 
 def _source(model: ResolvedModel) -> tuple[str, dict[str, Any]]:

@@ -220,6 +220,8 @@ _MODELS = (
             sampler=EULER,
             flow_shift=7.0,
         ),
+        # As the authors' example: 129 frames of 1280x720 decoded at once crowd out the network.
+        vae_tiling=True,
     ),
 )
 

@@ -52,6 +52,7 @@ class ModelSpec:
         defaults: Sampling settings.
         batch_rows: Samples per sampler call that pay off on one device.
         profile: File name of the sensitivity profile shipped with the model, "" without one.
+        vae_tiling: Decode in overlapping tiles unless a run says otherwise.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelSpec:
     defaults: SamplingDefaults
     batch_rows: int = 1
     profile: str = ""
+    vae_tiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ CASES = {
         ["old.json", "drift", "jobs/calibrate.py"],
     ),
     "backend": (
-        ["--parallel.backend", "xfuser"],
+        ["--parallel.backend", "xfuser", "--parallel.degree", "2", "--device", "cpu"],
         ["--parallel.backend xfuser", "context_parallel"],
     ),
 }

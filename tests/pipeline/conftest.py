@@ -73,7 +73,7 @@ def wan_two_experts() -> diffusers.WanPipeline:
 
 def _wan_network() -> diffusers.WanTransformer3DModel:
     return diffusers.WanTransformer3DModel(
-        num_attention_heads=2,
+        num_attention_heads=4,
         attention_head_dim=12,
         in_channels=4,
         out_channels=4,
@@ -96,7 +96,7 @@ def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
             norm_num_groups=2,
         ),
         transformer=diffusers.CogVideoXTransformer3DModel(
-            num_attention_heads=2,
+            num_attention_heads=4,
             attention_head_dim=16,
             in_channels=4,
             out_channels=4,
@@ -129,9 +129,9 @@ def ltx() -> diffusers.LTXPipeline:
         transformer=diffusers.LTXVideoTransformer3DModel(
             in_channels=8,
             out_channels=8,
-            num_attention_heads=2,
+            num_attention_heads=4,
             attention_head_dim=12,
-            cross_attention_dim=24,
+            cross_attention_dim=48,
             num_layers=2,
             caption_channels=16,
         ),
@@ -176,7 +176,7 @@ def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
         transformer=diffusers.HunyuanVideoTransformer3DModel(
             in_channels=4,
             out_channels=4,
-            num_attention_heads=2,
+            num_attention_heads=4,
             attention_head_dim=12,
             num_layers=1,
             num_single_layers=1,

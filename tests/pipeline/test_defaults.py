@@ -193,18 +193,20 @@ def test_the_factory_is_small_and_needs_no_file(
     engine.close()
 
 
-def test_a_model_that_cannot_be_split_is_refused_rather_than_run_whole() -> None:
-    split = config(parallel={"degree": 2}, cache={"policy": "none"})
-    with pytest.raises(UserError, match=r"--parallel\.degree 2: cogvideox-2b is not split"):
+def test_a_split_that_is_not_offered_is_refused_before_the_run() -> None:
+    split = config(parallel={"degree": 2, "ring": 2}, cache={"policy": "none"})
+    with pytest.raises(UserError, match=r"--parallel\.ring 2: cogvideox-2b is split by Ulysses"):
         request_defaults(split, resolve_model("cogvideox-2b"))
     assert request_defaults(split, resolve_model(WAN)).template.model == WAN
 
 
 def test_a_split_model_is_loaded_by_a_group() -> None:
-    split = config(parallel={"degree": 2}, cache={"policy": "none"})
+    split = config(parallel={"degree": 2}, cache={"policy": "none"}, engine={"vae_slicing": True})
     factory = engine_factory(split, resolve_model(WAN), device="cpu", threads=4)
-    load, degree = factory.args  # type: ignore[attr-defined]
-    assert (load.threads, load.device, degree) == (2, "cpu", 2)
+    (load,) = factory.args  # type: ignore[attr-defined]
+    assert (load.threads, load.device, load.layout.size) == (2, "cpu", 2)
+    assert load.layout.backend == "context_parallel"
+    assert load.knobs.vae_slicing
     assert len(pickle.dumps(factory)) < 100_000
 
 

@@ -11,19 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import WanTransformer3DModel
 
 from pipeline.benchmarks.sampling import load_bench
 from pipeline.caching import to_spec
 from pipeline.diffusers_engine import load_engine
 from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import UserError
+from pipeline.group import xfuser
+from pipeline.group.context_parallel import split_network
 from pipeline.group.engine import GroupEngine, LoadRank, load_group
 from pipeline.group.errors import GroupError
+from pipeline.group.layout import Layout
 from pipeline.models.resolve import resolve_model
 from pipeline.request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
 from tests.group_models import DisagreeingRank
 
+HALVES = Layout("context_parallel", ulysses=2)
 PROFILE = Path("pipeline/models/demo/profile.json")
 
 
@@ -59,7 +65,7 @@ def requests(profile: str) -> dict[str, list[SampleRequest]]:
 
 @pytest.fixture(scope="module")
 def group(profile: str) -> Iterator[GroupEngine]:
-    engine = load_group(LoadRank(resolve_model("demo"), "cpu", profile_json=profile), 2)
+    engine = load_group(LoadRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile))
     yield engine
     engine.close()
 
@@ -86,6 +92,8 @@ def test_two_ranks_make_the_clips_of_one(
         off = np.abs(one.frames.astype(int) - other.frames.astype(int))
         assert off.max() <= 1  # of 255: rounding to bytes
     assert group.group_size == 2
+    assert group.disagreements == 0
+    assert made[0].parallel == HALVES.to_row()
     assert group.device_name == alone.device_name
 
 
@@ -101,42 +109,39 @@ def test_a_request_for_another_model_leaves_the_group_alive(
 def test_a_rank_of_another_opinion_changes_nothing_and_is_counted(
     profile: str, alone: Any, requests: dict[str, list[SampleRequest]]
 ) -> None:
-    load = DisagreeingRank(resolve_model("demo"), "cpu", profile_json=profile)
-    engine = load_group(load, 2)
+    load = DisagreeingRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile)
+    engine = load_group(load)
     try:
         made = engine.generate(requests["paper"])
-        disagreed, decided = engine._group.ask("agreement")
+        again = engine.generate(requests["paper"][:1])
     finally:
         engine.close()
     assert decisions(made) == decisions(alone.generate(requests["paper"]))
-    assert disagreed == decided > 0
+    counts = [clip.cache["disagreements"] for clip in made]
+    assert counts[0] == counts[1] > 0  # of the call that both were made in
+    assert engine.disagreements == counts[0] + again[0].cache["disagreements"]
 
 
 def test_a_lost_rank_is_a_dead_engine(
     profile: str, requests: dict[str, list[SampleRequest]]
 ) -> None:
-    engine = load_group(LoadRank(resolve_model("demo"), "cpu", profile_json=profile), 2)
+    engine = load_group(LoadRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile))
     os.kill(engine._group.processes[1], signal.SIGKILL)
     with pytest.raises(EngineDiedError, match="rank 1 was killed by SIGKILL"):
         engine.generate(requests["none"])
 
 
 def test_a_group_that_cannot_load_says_why_in_one_line() -> None:
-    load = LoadRank(resolve_model("demo"), "cpu", dtype="no such type")
+    load = LoadRank(resolve_model("demo"), HALVES, "cpu", dtype="no such type")
     with pytest.raises(UserError, match="dtype 'no such type' is not one of") as caught:
-        load_group(load, 2)
+        load_group(load)
     assert "\n" not in str(caught.value)
 
 
-def test_heads_that_do_not_divide_are_refused_with_the_numbers() -> None:
-    with pytest.raises(UserError, match="degree 4 does not divide the 6 attention heads"):
-        load_group(LoadRank(resolve_model("demo"), "cpu"), 4)
-
-
-def test_tokens_that_do_not_divide_are_refused_and_the_group_goes_on(
-    group: GroupEngine, requests: dict[str, list[SampleRequest]]
-) -> None:
-    odd = dataclasses.replace(requests["none"][0], width=48, height=48, num_frames=1)
-    with pytest.raises(GroupError, match="48x48x1 has 9 tokens, which 2 ranks"):
-        group.generate([odd])
-    assert group.generate(requests["none"][:1])
+def test_heads_that_cannot_be_shared_are_refused_with_the_numbers() -> None:
+    layout = Layout("context_parallel", ulysses=2, ring=2)
+    network = WanTransformer3DModel(num_attention_heads=5, attention_head_dim=12, num_layers=1)
+    with pytest.raises(UserError, match=r"degree 4 cannot share the 5 .* over 2 ranks: use 1, 5"):
+        split_network(network, "wan", layout, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"shares 5 attention heads of .* use a Ulysses degree of"):
+        xfuser.check_heads(network, layout)

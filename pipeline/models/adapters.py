@@ -1,0 +1,124 @@
+"""LoRA adapters: `URI[@WEIGHT]` from the configuration into weights inside the networks.
+
+An adapter is one safetensors file, local or of any fsspec URI. The driver hashes it once; its hash
+and weight are part of every sample's identity, its place is not. Workers check the hash again. The
+weights are added to the networks' own when a model is loaded, so a step costs what it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import StorageError, UserError
+from pipeline.storage import locate
+
+SUFFIX = ".safetensors"
+SECOND = "#transformer_2"
+"""Behind a URI: the adapter is for the second network of a model that has two (Wan 2.2 A14B)."""
+
+REVISION_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One adapter of a run.
+
+    Attributes:
+        uri: Where its file is.
+        weight: Factor of what it adds.
+        revision: First 16 hex digits of its SHA-256.
+        second: It is for the second network.
+    """
+
+    uri: str
+    weight: float
+    revision: str
+    second: bool = False
+
+    @property
+    def identity(self) -> str:
+        """What of it decides pixels, as `SampleRequest.adapters` holds it."""
+        return f"{self.revision}{SECOND if self.second else ''}@{self.weight:g}"
+
+
+def resolve_adapters(given: Sequence[str]) -> tuple[Adapter, ...]:
+    """Read and hash the adapters of a configuration, on the driver.
+
+    Args:
+        given: `URI[#transformer_2][@WEIGHT]` each; the weight is 1 where it is left out.
+
+    Raises:
+        UserError: A weight that is no number, another kind of file, or a file that is not there.
+    """
+    return tuple(_resolve(text) for text in given)
+
+
+def _resolve(text: str) -> Adapter:
+    where, weight = text, 1.0
+    head, at, tail = text.rpartition("@")
+    if at and "/" not in tail:
+        try:
+            where, weight = head, float(tail)
+        except ValueError:
+            weight = math.nan
+        if not math.isfinite(weight):
+            raise UserError(f"--engine.adapters {text}: {tail!r} is not a weight; use URI@0.8")
+    uri = where.removesuffix(SECOND)
+    if not uri.endswith(SUFFIX):
+        raise UserError(f"--engine.adapters {text}: give a {SUFFIX} file; no other kind is loaded")
+    return Adapter(uri, weight, _digest(_read(uri)), uri != where)
+
+
+def add_adapters(pipe: Any, adapters: Sequence[Adapter]) -> None:
+    """Add adapters to the networks of a loaded pipeline, for good.
+
+    Raises:
+        UserError: A file is gone or was replaced, or does not fit the network.
+    """
+    if not adapters:
+        return
+    from safetensors.torch import load
+
+    names = [f"adapter_{number}" for number in range(len(adapters))]
+    for name, adapter in zip(names, adapters, strict=True):
+        data = _read(adapter.uri)
+        if _digest(data) != adapter.revision:
+            raise UserError(f"{adapter.uri} was replaced since the run began: start a new run")
+        second = {"load_into_transformer_2": True} if adapter.second else {}
+        try:
+            pipe.load_lora_weights(load(data), adapter_name=name, **second)
+        except Exception as error:  # foreign or mismatched files raise a dozen different types
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"--engine.adapters {adapter.uri}: {reason}") from error
+        network = pipe.transformer_2 if adapter.second else pipe.transformer
+        if name not in getattr(network, "peft_config", {}):
+            raise UserError(
+                f"--engine.adapters {adapter.uri}: holds no layer of {type(network).__name__}"
+            )
+    for part in ("transformer", "transformer_2"):
+        network = getattr(pipe, part, None)
+        own = {
+            name: adapter.weight
+            for name, adapter in zip(names, adapters, strict=True)
+            if adapter.second == (part == "transformer_2")
+        }
+        if network is not None and own:
+            network.set_adapters(list(own), list(own.values()))
+            network.fuse_lora(adapter_names=list(own))
+    pipe.unload_lora_weights()
+
+
+def _read(uri: str) -> bytes:
+    storage, name = locate(uri)
+    try:
+        return storage.read_bytes(name)
+    except StorageError as error:
+        raise UserError(f"--engine.adapters {uri}: {error}") from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:REVISION_DIGITS]

@@ -1,0 +1,137 @@
+"""Every model, backend and degree that is offered makes what one rank makes.
+
+Tiny networks with random weights, the whole pipeline, and a cache that decides by what it sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pipeline.diffusers_engine import load_engine
+from pipeline.group import GroupSpec, RankGroup, RankRaisedError
+from pipeline.group.engine import LoadRank
+from pipeline.group.layout import OFFERED, XFUSER, Layout
+from pipeline.models.knobs import Knobs
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import CacheSpec, SampleRequest, canonical_json
+from sencache import SensitivityProfile
+from tests import group_models
+
+Resolve = Callable[[str], ResolvedModel]
+MakeRequest = Callable[..., SampleRequest]
+MakeTrial = Callable[..., group_models.Trial]
+Ranks = Callable[[int], RankGroup]
+Alone = Callable[[group_models.Trial], Any]
+
+MODELS = {
+    "wan": ("wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"),
+    "ltx": ("ltx-video",),
+    "cogvideox": ("cogvideox-2b", "cogvideox-5b"),
+    "hunyuan_video": ("hunyuanvideo",),
+}
+DEGREES = {"ulysses": [(2, 1), (4, 1)], "ring": [(1, 2), (1, 4)], "both": [(2, 2)]}
+OFFERS = [
+    (backend, name, *degrees)
+    for (backend, family), kinds in OFFERED.items()
+    for name in MODELS[family]
+    for kind in (*kinds, *(("both",) if len(kinds) == 2 else ()))
+    for degrees in DEGREES[kind]
+]
+PAPER = {"strict_epsilon": 0.1, "strict_fraction": 0.2, "max_reuse": 2}
+ODD = {"width": 48, "height": 48, "num_frames": 1}
+ODD_LTX = {"width": 96, "height": 96, "num_frames": 1}
+"""Nine tokens."""
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    groups: dict[int, RankGroup] = {}
+
+    def of(size: int) -> RankGroup:
+        if size not in groups:
+            groups[size] = RankGroup(group_models.trials, GroupSpec(size))
+        return groups[size]
+
+    yield of
+    for group in groups.values():
+        group.close()
+
+
+@pytest.fixture(scope="module")
+def alone() -> Alone:
+    made: dict[tuple[str, SampleRequest], Any] = {}
+
+    def make(trial: group_models.Trial) -> Any:
+        load, (request,) = trial.load, trial.requests
+        key = load.model.spec.name, request
+        if key not in made:
+            engine = load_engine(load.model, device="cpu", profile_json=load.profile_json)
+            made[key] = group_models.watch(lambda: engine.generate([request]))
+            engine.close()
+        return made[key]
+
+    return make
+
+
+def profile_of(model: ResolvedModel, profile: SensitivityProfile) -> str:
+    known = dataclasses.replace(profile.metadata, model="", family=model.spec.family)
+    return dataclasses.replace(profile, metadata=known).to_json()
+
+
+@pytest.fixture
+def trial(
+    tiny_resolved: Resolve, request_for: MakeRequest, profile: SensitivityProfile
+) -> Callable[..., group_models.Trial]:
+    """Return a function that makes a trial with a cache that decides by what it sees."""
+
+    def make(name: str, layout: Layout, **changes: Any) -> group_models.Trial:
+        model = tiny_resolved(name)
+        text = profile_of(model, profile)
+        epsilon = 2.0 if name == "cogvideox-5b" else 0.3  # its sampler adds noise at every step
+        hash_ = SensitivityProfile.from_json(text).hash
+        cache = CacheSpec("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
+        # A CPU has no other attention that a ring can add up, and auto would look for a GPU's.
+        knobs = Knobs(attention="sdpa_flash") if layout.ring > 1 else Knobs()
+        load = LoadRank(model, layout, "cpu", profile_json=text, knobs=knobs)
+        return group_models.Trial(load, [request_for(model, cache=cache, **changes)])
+
+    return make
+
+
+def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> None:
+    assert got.decisions == [want["decisions"]] * layout.size
+    span = want["frames"].max() - want["frames"].min()
+    assert span > 0.1
+    assert abs(got.frames - want["frames"]).max() <= 1e-4 * span
+    # Not just its result: xfuser can run without sharing anything.
+    degrees = (layout.ulysses, layout.ring) if layout.backend == XFUSER else (0, 0)
+    assert got.degrees == degrees
+
+
+@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS)
+def test_ranks_make_what_one_makes(
+    backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    layout = Layout(backend, ulysses, ring)
+    asked = trial(name, layout)
+    want = alone(asked)
+    assert set("".join(want["decisions"])) == {"C", "R"}
+    compare(ranks(layout.size).ask(asked), want, layout)
+
+
+@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS)
+def test_tokens_that_do_not_divide_change_nothing(
+    backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    layout = Layout(backend, ulysses, ring)
+    asked = trial(name, layout, **(ODD_LTX if name == "ltx-video" else ODD))
+    if ring > 1 and (backend == XFUSER or ulysses > 1):
+        with pytest.raises(RankRaisedError, match="a clip of 9 tokens cannot be shared") as caught:
+            ranks(layout.size).ask(asked)
+        assert caught.value.alive
+        return
+    compare(ranks(layout.size).ask(asked), alone(asked), layout)

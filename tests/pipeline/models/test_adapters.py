@@ -1,0 +1,122 @@
+"""LoRA adapters: read, hashed, added; part of the identity and of nothing without them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.diffusers_engine import load_engine
+from pipeline.errors import UserError
+from pipeline.models.adapters import Adapter, resolve_adapters
+from pipeline.models.knobs import Knobs
+from pipeline.models.spec import ResolvedModel
+from pipeline.request import SampleRequest
+
+WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
+Resolve = Callable[[str], ResolvedModel]
+MakeRequest = Callable[..., SampleRequest]
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    """An adapter of rank 2 for one layer of the tiny Wan."""
+    generator = torch.Generator().manual_seed(0)
+    layer = "transformer.blocks.0.attn1.to_v"
+    path = tmp_path / "style.safetensors"
+    save_file(
+        {
+            f"{layer}.lora_A.weight": torch.randn(2, 48, generator=generator),
+            f"{layer}.lora_B.weight": torch.randn(48, 2, generator=generator),
+        },
+        path,
+    )
+    return path
+
+
+def frames(
+    model: ResolvedModel, request: SampleRequest, adapters: tuple[Adapter, ...]
+) -> np.ndarray[Any, Any]:
+    engine = load_engine(model, device="cpu", knobs=Knobs(adapters=adapters))
+    ids = tuple(adapter.identity for adapter in adapters)
+    (clip,) = engine.generate([dataclasses.replace(request, adapters=ids)])
+    engine.close()
+    return clip.frames
+
+
+def test_an_adapter_changes_the_clip_by_its_weight(
+    lora: Path, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    model = tiny_resolved(WAN)
+    request = request_for(model)
+    plain = frames(model, request, ())
+    none, half, full = (
+        frames(model, request, resolve_adapters([f"{lora}@{weight}"])) for weight in (0, 0.5, 1)
+    )
+    assert np.array_equal(none, plain)
+    assert not np.array_equal(full, plain)
+    assert not np.array_equal(full, half)
+    twice = resolve_adapters([f"{lora}@0.5", f"{lora}@0.5"])
+    assert np.abs(frames(model, request, twice).astype(int) - full).max() <= 1
+
+
+def test_the_second_network_has_adapters_of_its_own(
+    lora: Path, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    model = tiny_resolved(TWO_EXPERTS)
+    request = request_for(model)
+    first, second, plain = (
+        frames(model, request, resolve_adapters(given))
+        for given in ([str(lora)], [f"{lora}#transformer_2@1"], [])
+    )
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(second, plain)
+    assert not np.array_equal(first, second)
+
+
+def test_the_identity_holds_what_is_in_the_file_and_not_its_place(
+    lora: Path, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    moved = lora.with_name("moved.safetensors")
+    moved.write_bytes(lora.read_bytes())
+    one, other = (resolve_adapters([f"{path}@0.8"])[0].identity for path in (lora, moved))
+    assert one == other
+    assert one.endswith("@0.8")
+    request = request_for(tiny_resolved(WAN))
+    with_adapter = dataclasses.replace(request, adapters=(one,))
+    assert with_adapter.sample_id != request.sample_id
+    assert resolve_adapters([str(lora)])[0].weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{lora}@much", "'much' is not a weight"),
+        ("{lora}@nan", "'nan' is not a weight"),
+        ("style.pt", r"give a \.safetensors file"),
+        ("nowhere/style.safetensors", r"--engine\.adapters nowhere"),
+    ],
+)
+def test_a_bad_adapter_is_refused_on_the_driver(text: str, message: str, lora: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_adapters([text.format(lora=lora)])
+
+
+def test_an_adapter_of_another_model_is_refused(
+    tmp_path: Path, lora: Path, tiny_resolved: Resolve
+) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"transformer.no.such.lora_A.weight": torch.ones(2, 2)}, foreign)
+    model = tiny_resolved(WAN)
+    with pytest.raises(UserError, match=r"--engine\.adapters .*foreign"):
+        load_engine(model, device="cpu", knobs=Knobs(adapters=resolve_adapters([str(foreign)])))
+    adapters = resolve_adapters([str(lora)])
+    lora.write_bytes(foreign.read_bytes())
+    with pytest.raises(UserError, match="was replaced since the run began"):
+        load_engine(model, device="cpu", knobs=Knobs(adapters=adapters))
