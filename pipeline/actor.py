@@ -19,6 +19,7 @@ from pipeline.produce import Producer
 from pipeline.schema import to_table
 from pipeline.storage import Storage
 from pipeline.telemetry import WatchedEngine, say_state
+from pipeline.text_stage import TEXTS_COLUMN, with_texts
 from pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -122,8 +123,11 @@ class GroupActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a block of packed requests to a table of output rows, one per request, in order."""
-        packed = batch[REQUEST_COLUMN].to_pylist()
-        requests = [request for text in packed for request in unpack(text)]
+        units = [unpack(text) for text in batch[REQUEST_COLUMN].to_pylist()]
+        if TEXTS_COLUMN in batch.column_names:
+            encoded = batch[TEXTS_COLUMN].to_pylist()
+            units = [with_texts(unit, texts) for unit, texts in zip(units, encoded, strict=True)]
+        requests = [request for unit in units for request in unit]
         try:
             return to_table(self._producer.produce(requests))
         except UserError as error:

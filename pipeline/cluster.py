@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,8 @@ def plan_groups(
     *,
     tasks: int,
     grows: bool = False,
+    other_cpus: int = 0,
+    other_gpus: float = 0.0,
 ) -> Groups:
     """Decide device, resources and number of groups from what the connected cluster has.
 
@@ -106,19 +109,23 @@ def plan_groups(
         replicas: Groups, or `auto` to fill the cluster as it is now, and what joins it later.
         tasks: Tasks of the run; a group without a task would load a model for nothing.
         grows: Whether nodes can join while the run goes on.
+        other_cpus: CPUs that the run's other actors take.
+        other_gpus: GPUs that they take.
 
     Raises:
         UserError: The cluster cannot hold one group, or not as many as asked for.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = [int(node.get("GPU", 0)) for node in nodes]
+    gpus = free = [int(node.get("GPU", 0)) for node in nodes]
     kind: Literal["cuda", "cpu"]
     if device == "cuda" or (device == "auto" and any(gpus)):
-        fit = sum(each // degree for each in gpus)
+        free = _without(gpus, math.ceil(other_gpus), degree)
+        fit = sum(each // degree for each in free)
         if not fit:
+            beside = f" beside {math.ceil(other_gpus)} for text encoding" if other_gpus else ""
             raise UserError(
-                f"parallel.degree {degree} needs {degree} GPUs on one node, {_largest(gpus, 'GPU')}"
-                ": use a smaller degree, add nodes, or set --device cpu"
+                f"parallel.degree {degree} needs {degree} GPUs on one node{beside}, "
+                f"{_largest(gpus, 'GPU')}: use a smaller degree, add nodes, or set --device cpu"
             )
         # No CPUs: on a node with as many GPUs as CPUs, Ray Data's own tasks would find none left.
         kind, num_gpus, num_cpus = "cuda", degree, 0
@@ -126,12 +133,12 @@ def plan_groups(
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         share = CPUS_PER_RANK * degree
         fit = sum(each // share for each in cpus)
-        if fit * share == sum(cpus):
-            fit -= 1  # Ray Data's own tasks need a CPU too
+        beside_cpus = 1 + other_cpus  # Ray Data's own tasks need one too
+        fit = min(fit, (sum(cpus) - beside_cpus) // share)
         if fit < 1:
             raise UserError(
-                f"a group needs {share} CPUs on one node and Ray Data one more, "
-                f"{_largest(cpus, 'CPU')}: start one with at least {share + 1} CPUs"
+                f"a group needs {share} CPUs on one node and the rest of the run {beside_cpus} "
+                f"more, {_largest(cpus, 'CPU')}: start one with at least {share + beside_cpus} CPUs"
             )
         kind, num_gpus, num_cpus = "cpu", 0, share
     count = min(fit, tasks) if replicas == "auto" else replicas
@@ -141,8 +148,17 @@ def plan_groups(
             f"{degree}; use --replicas {fit} or auto"
         )
     most = max(count, tasks) if replicas == "auto" and grows else count
-    remark = _idle(gpus, degree) if kind == "cuda" and count == fit else ""
+    remark = _idle(free, degree) if kind == "cuda" and count == fit else ""
     return Groups(kind, count, most, num_gpus, num_cpus, remark)
+
+
+def _without(gpus: list[int], taken: int, degree: int) -> list[int]:
+    """GPUs per node that are left for groups, if others take those that cost the fewest groups."""
+    left = sorted(gpus)
+    for _ in range(min(taken, sum(left))):
+        some = [index for index, count in enumerate(left) if count]
+        left[max(some, key=lambda index: left[index] % degree or -left[index])] -= 1
+    return left
 
 
 def _largest(counts: list[int], name: str) -> str:

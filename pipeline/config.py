@@ -170,6 +170,19 @@ class EngineConfig(_Part):
     )
 
 
+class StagesConfig(_Part):
+    """What of the work has actors of its own."""
+
+    text: Literal["inline", "separate"] = Field(
+        default="inline", description="separate: text encoders apart from the groups"
+    )
+    text_replicas: Count = Field(default=1, description="copies of the text encoders")
+    text_cpus: Count = Field(default=1, description="CPUs of each copy")
+    text_gpus: float = Field(
+        default=0.0, ge=0, le=1, description="GPU of each copy; 0: it runs on its CPUs"
+    )
+
+
 class RunConfig(_Part):
     """Everything that one run of `jobs/generate.py` is told."""
 
@@ -214,6 +227,7 @@ class RunConfig(_Part):
     cache: CacheConfig = CacheConfig()
     parallel: ParallelConfig = ParallelConfig()
     engine: EngineConfig = EngineConfig()
+    stages: StagesConfig = StagesConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values in a fixed order."""
@@ -225,7 +239,7 @@ class RunConfig(_Part):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-_SECTIONS = ("sampling", "cache", "parallel", "engine")
+_SECTIONS = ("sampling", "cache", "parallel", "engine", "stages")
 
 
 class _Flags(BaseSettings, RunConfig):

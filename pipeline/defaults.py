@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import EngineFactory
@@ -25,6 +26,7 @@ from pipeline.storage import locate
 
 if TYPE_CHECKING:
     from pipeline.config import CacheConfig, RunConfig
+    from pipeline.text_stage import Encode
     from sencache import SenCacheConfig, SensitivityProfile
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,22 @@ def engine_factory(
         threads=threads,
         knobs=knobs,
     )
+
+
+def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callable[[], Encode]:
+    """How an actor of the text stage makes its encoder; picklable.
+
+    Args:
+        config: The run's settings.
+        model: The resolved model.
+        device: Of the groups: the encoder has the precision that it would have there.
+    """
+    from pipeline.models.text import load_text_encoder
+
+    own = "cuda" if device == "cuda" and config.stages.text_gpus else "cpu"
+    dtype = config.dtype or (model.spec.dtype if device == "cuda" else "")
+    threads = config.stages.text_cpus if own == "cpu" else 0
+    return functools.partial(load_text_encoder, model, own, dtype, threads)
 
 
 def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> CacheSpec:

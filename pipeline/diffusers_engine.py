@@ -29,6 +29,7 @@ from pipeline.models.knobs import DEFAULT, Knobs
 from pipeline.models.load import load_pipeline
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ResolvedModel
+from pipeline.models.text import embedded_arguments
 from pipeline.request import SampleRequest
 from pipeline.stopwatch import stopwatch
 from sencache import Agreement, SensitivityProfile
@@ -121,13 +122,17 @@ class DiffusersEngine:
             torch.cuda.reset_peak_memory_stats(device)
         agreement = self._seat.agreement
         before = agreement.disagreements if agreement else 0
+        if first.texts:
+            texts = embedded_arguments(requests, device)
+        else:
+            texts = text_arguments(self._model.spec, requests)
         cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
         with (
             stopwatch(self._pipe) as laps,
             cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
         ):
             video = self._pipe(
-                **text_arguments(self._model.spec, requests),
+                **texts,
                 **sampling_arguments(self._model.spec, first),
                 **self._seat.callback(),
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],

@@ -77,6 +77,7 @@ class SampleRequest:
         control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
             dataset. Part of the identity of controls alone, so that a control is never taken for
             an uncached sample that somebody asked for.
+        texts: Its texts encoded already, by a stage of their own; of neither identity nor JSON.
     """
 
     prompt: str
@@ -97,6 +98,7 @@ class SampleRequest:
     dtype: str = ""
     source_key: str = ""
     control_of: str = ""
+    texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
@@ -122,6 +124,7 @@ class SampleRequest:
     def _fields(self) -> dict[str, Any]:
         # `dataclasses.asdict` copies deeply and takes most of the time of reading an input.
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        del fields["texts"]
         cache = self.cache
         fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
         fields["adapters"] = list(self.adapters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedg
 from pipeline.config import RunConfig
 from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.controls import pack, units
-from pipeline.defaults import engine_factory, request_defaults
+from pipeline.defaults import engine_factory, request_defaults, text_factory
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.intake import Intake
@@ -39,6 +39,7 @@ from pipeline.source import read_source
 from pipeline.storage import Storage
 from pipeline.summary import say_input, say_recovery, say_result
 from pipeline.telemetry import RunTelemetry, count_store_retry
+from pipeline.text_stage import TextActor
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
@@ -172,18 +173,21 @@ def _generate(
         rows = sum(table.num_rows for table in tables)
         batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
         task_rows = batch_rows * config.batches_per_task
+        stages, apart = config.stages, config.stages.text == "separate"
         groups = cluster.plan_groups(
             config.device,
             config.parallel.degree,
             config.replicas,
             tasks=-(-rows // task_rows),
             grows=grows,
+            other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
+            other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
         )
         if groups.remark:
             console.print(groups.remark, highlight=False)
         factory = factory or engine_factory(
             config,
-            resolved,
+            replace(resolved, parts="clips") if apart else resolved,
             device=groups.device,
             threads=groups.num_cpus if groups.device == "cpu" else 0,
         )
@@ -194,6 +198,20 @@ def _generate(
             forget=config.retry_failed,
         )
         dataset = ray.data.from_arrow(tables).repartition(target_num_rows_per_block=task_rows)
+        if apart:
+            dataset = dataset.map_batches(
+                TextActor,
+                fn_constructor_args=(
+                    text_factory(config, resolved, groups.device),
+                    REQUEST_COLUMN,
+                    batch_rows,
+                ),
+                batch_size=task_rows,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=stages.text_replicas),
+                num_cpus=stages.text_cpus,
+                num_gpus=stages.text_gpus or None,
+            )
         dataset = dataset.map_batches(
             GroupActor,
             fn_constructor_kwargs={

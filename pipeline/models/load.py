@@ -7,6 +7,7 @@ Written against diffusers 0.42.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,12 @@ def load_pipeline(
         if network_class is not None:
             networks = _networks(pipeline_class, network_class, source, at, dtypes)
         pipe = pipeline_class.from_pretrained(
-            source, dtype=dtypes, use_safetensors=True, **networks, **at
+            source,
+            dtype=dtypes,
+            use_safetensors=True,
+            **networks,
+            **_left_out(pipeline_class, model.parts),
+            **at,
         )
         add_adapters(pipe, knobs.adapters)
         _place(pipe, device, knobs)
@@ -90,7 +96,8 @@ def load_pipeline(
     except Exception as error:  # torn, foreign or mismatched files raise a dozen different types
         raise UserError(_explain(model, error)) from error
     pipe.set_progress_bar_config(disable=True)
-    _tune(pipe, model.spec, knobs, own_attention=network_class is not None)
+    if model.parts != "text":
+        _tune(pipe, model.spec, knobs, own_attention=network_class is not None)
     return pipe
 
 
@@ -161,6 +168,15 @@ def _networks(
         for name in ("transformer", "transformer_2")
         if (saved.get(name) or [None])[0] is not None
     }
+
+
+def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:
+    """Components that this process does without, as arguments of `from_pretrained`."""
+    if parts == "all":
+        return {}
+    names = ("text_encoder", "tokenizer") if parts == "clips" else ("transformer", "vae")
+    components = inspect.signature(pipeline_class).parameters
+    return {name: None for name in components if name.startswith(names)}
 
 
 def _source(model: ResolvedModel) -> tuple[str, dict[str, Any]]:

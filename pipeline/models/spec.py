@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,11 @@ class ResolvedModel:
         spec: The registry entry.
         location: Hub id, local directory, or `s3://` (any fsspec) prefix of a saved pipeline.
         revision: Commit or content hash; part of every sample's identity.
+        parts: What of it a process loads: `all`, its text encoders, or the rest, which makes clips
+            from texts that are encoded already.
     """
 
     spec: ModelSpec
     location: str
     revision: str
+    parts: Literal["all", "text", "clips"] = "all"

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.dataset as ds
 import pytest
 import ray
@@ -87,6 +88,26 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
     assert main(flags) == 0
     assert "Everything is done already" in capsys.readouterr().out
     assert sorted(path.stat().st_mtime_ns for path in output.rglob("*.*")) == before
+
+
+@pytest.mark.slow
+def test_texts_that_are_encoded_apart_make_the_same_dataset(
+    local_ray: None, tmp_path: Path
+) -> None:
+    flags = ["--prompts", write_prompts(tmp_path / "p.txt", PROMPTS), "--batch-rows", "2"]
+    flags += ["--sampling.num-inference-steps", "4", "--cache.policy", "none"]
+    made = {}
+    for text in ("inline", "separate"):
+        output = tmp_path / text
+        assert main([*flags, "--output", str(output), "--stages.text", text]) == 0
+        made[text] = {
+            row["sample_id"]: media.decode((output / row["video"]["path"]).read_bytes())
+            for row in rows_of(output)
+        }
+    assert made["inline"].keys() == made["separate"].keys()
+    assert len(made["inline"]) == len(PROMPTS)
+    for sample_id, frames in made["inline"].items():
+        assert np.array_equal(frames, made["separate"][sample_id])
 
 
 @pytest.mark.slow

@@ -94,3 +94,19 @@ def test_gpus_that_no_group_can_use_are_said_in_one_line(monkeypatch: pytest.Mon
     )
     assert plan_groups("auto", 1, "auto", tasks=100).remark == ""
     assert plan_groups("auto", 2, 1, tasks=100).remark == ""
+
+
+def test_room_is_left_for_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, {"CPU": 8.0})
+    assert plan_groups("cpu", 1, "auto", tasks=9).replicas == 3
+    assert plan_groups("cpu", 1, "auto", tasks=9, other_cpus=2).replicas == 2
+    with pytest.raises(UserError, match="2 CPUs on one node and the rest of the run 8 more"):
+        plan_groups("cpu", 1, "auto", tasks=9, other_cpus=7)
+    have(monkeypatch, {"GPU": 4.0}, {"GPU": 3.0})
+    assert plan_groups("cuda", 2, "auto", tasks=9).replicas == 3
+    odd = plan_groups("cuda", 2, "auto", tasks=9, other_gpus=0.5)
+    assert (odd.replicas, odd.remark) == (3, "")  # it takes the one that no group can use
+    assert plan_groups("cuda", 2, "auto", tasks=9, other_gpus=2.0).replicas == 2
+    have(monkeypatch, {"GPU": 1.0})
+    with pytest.raises(UserError, match="beside 1 for text encoding"):
+        plan_groups("cuda", 1, "auto", tasks=9, other_gpus=0.5)
