@@ -22,6 +22,7 @@ COMMANDS = {
     "batching": "pipeline.benchmarks.batching",
     "cache": "pipeline.benchmarks.cache",
     "calibration": "pipeline.benchmarks.calibration",
+    "groups": "pipeline.benchmarks.groups",
     "overhead": "pipeline.benchmarks.overhead",
     "metadata": "pipeline.benchmarks.metadata",
     "pipeline": "pipeline.benchmarks.pipeline",

@@ -115,7 +115,7 @@ def whole(config: RunConfig, log: Path) -> Whole:
     """
     model = resolve_model(config.model, config.model_path)
     began = time.perf_counter()
-    pending = len(_requests(config, model))
+    pending = len(requests_of(config, model))
     intake_s = time.perf_counter() - began
     started = time.time()
     with ProcessTimes() as times:
@@ -152,21 +152,22 @@ def check_clips(clips: int, batch_rows: int) -> None:
         raise UserError(f"--clips {clips}: at least {3 * batch_rows}, three engine calls")
 
 
+def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
+    """What a run of this configuration would make, in order."""
+    rows = read_source(config.prompts, config.prompt_column)
+    before = committed(Storage(config.output), retry_failed=False)
+    return list(Intake(rows, request_defaults(config, model), before))
+
+
 def _bare(config: RunConfig, log: str) -> None:
     model = resolve_model(config.model, config.model_path)
-    requests = _requests(config, model)
+    requests = requests_of(config, model)
     engine = _traced(config, model, Path(log))()
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
     for start in range(0, len(requests), size):
         engine.generate(requests[start : start + size])
     engine.close()
-
-
-def _requests(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
-    rows = read_source(config.prompts, config.prompt_column)
-    before = committed(Storage(config.output), retry_failed=False)
-    return list(Intake(rows, request_defaults(config, model), before))
 
 
 def _traced(config: RunConfig, model: ResolvedModel, log: Path) -> EngineFactory:
