@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -40,12 +41,31 @@ tied to an actor: work that waits there could not go to an idle one.
 EXIT_ENGINE_DIED = 70
 
 
+class LedgerActor(Ledger):
+    """A ledger that can be told several things in one call."""
+
+    def after(self, events: Sequence[tuple[str, list[str]]], method: str, *args: Any) -> Any:
+        """Take in events that need no answer, in order, then answer a call."""
+        for name, sample_ids in events:
+            getattr(self, name)(sample_ids)
+        return getattr(self, method)(*args)
+
+
 class RemoteLedger:
-    """A ledger that lives in a Ray actor, with the interface of the ledger itself."""
+    """A ledger that lives in a Ray actor, with the interface of the ledger itself.
+
+    What needs no answer travels with the next call that does, in order: one message per engine
+    call. What is never sent for lack of another call concerns samples that are done.
+    """
 
     def __init__(self, handle: Any) -> None:
-        """Wrap the handle of a Ray actor of class `Ledger`."""
+        """Wrap the handle of a Ray actor of class `LedgerActor`."""
         self._handle = handle
+        self._events: list[tuple[str, list[str]]] = []
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteLedger, (self._handle,)
 
     @classmethod
     def start(
@@ -64,24 +84,25 @@ class RemoteLedger:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor = ray.remote(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
-        )(Ledger)
+        )(LedgerActor)
         return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
 
     def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
         """Record attempts; returns only when they are recorded."""
-        return ray.get(self._handle.claim.remote(list(sample_ids), where))
-
-    def made(self, sample_ids: Sequence[str]) -> None:
-        """Say that an engine call returned; not waited for, like `release`."""
-        self._handle.made.remote(list(sample_ids))
+        claim: Claim = self._ask("claim", list(sample_ids), where)
+        return claim
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """Record an error; returns only when it is recorded, since the caller may die next."""
-        ray.get(self._handle.note.remote(list(sample_ids), kind, reason, lost_s))
+        self._ask("note", list(sample_ids), kind, reason, lost_s)
+
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """Say that an engine call returned; known before the next one begins."""
+        self._later("made", sample_ids)
 
     def release(self, sample_ids: Sequence[str]) -> None:
-        """Take an attempt back; not waited for (calls of one worker arrive in order)."""
-        self._handle.release.remote(list(sample_ids))
+        """Take an attempt back."""
+        self._later("release", sample_ids)
 
     def complain(self, text: str) -> None:
         """Leave a text for the driver; returns when it is there."""
@@ -94,6 +115,16 @@ class RemoteLedger:
     def finish(self, sample_ids: Sequence[str]) -> None:
         """Drop samples whose rows have arrived; not waited for."""
         self._handle.finish.remote(list(sample_ids))
+
+    def _later(self, method: str, sample_ids: Sequence[str]) -> None:
+        with self._lock:
+            self._events.append((method, list(sample_ids)))
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        with self._lock:  # sent in the order in which they were taken
+            answer = self._handle.after.remote(self._events, method, *args)
+            self._events = []
+        return ray.get(answer)
 
 
 class GroupActor:

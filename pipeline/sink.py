@@ -56,7 +56,7 @@ class Sink:
         """
         if not table.num_rows:
             return
-        self._tables.append(table.cast(SCHEMA))
+        self._tables.append(table if table.schema.equals(SCHEMA) else table.cast(SCHEMA))
         self._rows += table.num_rows
         if self._rows >= self._part_rows or self._clock() - self._since >= self._part_seconds:
             self.flush()
