@@ -1,4 +1,4 @@
-"""An engine that obeys its prompts; `python -m tests.e2e.engines JSON` runs a driver with it."""
+"""An engine that obeys its prompts; `python -m tests.e2e.engines JSON [SLOW]` runs it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class ObedientEngine:
 
     group_size = 1
 
-    def __init__(self, delay_s: float, closed: str = "") -> None:
-        self._delay_s, self._closed = delay_s, closed
+    def __init__(self, delay_s: float, closed: str = "", slow: str = "") -> None:
+        self._delay_s, self._closed, self._slow = delay_s, closed, slow
         self.device_name = ray.get_runtime_context().get_node_id()
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        time.sleep(self._delay_s)
+        if not self._slow or Path(self._slow).exists():
+            time.sleep(self._delay_s)
         for request in requests:
             if request.prompt == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -56,14 +57,21 @@ def broken() -> ObedientEngine:
     raise UserError("cannot load demo: the weights are torn")
 
 
-def obedient(delay_s: float = 0.0, closed: str = "") -> EngineFactory:
-    """A factory that workers can unpickle without this file; `closed` appears when one ends."""
+def obedient(delay_s: float = 0.0, closed: str = "", slow: str = "") -> EngineFactory:
+    """A factory that workers can unpickle without this file.
+
+    Args:
+        delay_s: Of an engine call.
+        closed: A file that appears when an engine is closed.
+        slow: A file without which there is no delay.
+    """
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return functools.partial(ObedientEngine, delay_s, closed)
+    return functools.partial(ObedientEngine, delay_s, closed, slow)
 
 
 def main() -> int:
-    report = run(RunConfig(**json.loads(sys.argv[1])), factory=obedient(0.3))
+    slow = sys.argv[2] if len(sys.argv) > 2 else ""
+    report = run(RunConfig(**json.loads(sys.argv[1])), factory=obedient(0.3, slow=slow))
     return 130 if report.interrupted else 0
 
 

@@ -71,7 +71,9 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     first = add_node(cluster, 2)
-    prompts = [f"clip {n}" for n in range(150)]
+    prompts = [f"clip {n}" for n in range(400)]  # more than there will be time for, until
+    slow = tmp_path / "slow"
+    slow.touch()  # this is gone
     (tmp_path / "p.txt").write_text("\n".join(prompts) + "\n")
     output = tmp_path / "out"
     settings = {
@@ -86,12 +88,13 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
     def nodes() -> Counter[str]:
         return Counter(row["device_name"] for row in rows_of(output))
 
-    driver = start_driver(cluster, "tests.e2e.engines", json.dumps(settings))
+    driver = start_driver(cluster, "tests.e2e.engines", json.dumps(settings), str(slow))
     try:
         wait_for(lambda: len(nodes()) == 1, driver)
         joined = add_node(cluster, 2)
         wait_for(lambda: nodes()[joined.node_id] >= 3, driver)
         cluster.remove_node(joined, allow_graceful=False)
+        slow.unlink()
         assert driver.wait(timeout=WAIT_S) == 0
     finally:
         driver.kill()
