@@ -45,10 +45,12 @@ class Bare:
     Attributes:
         clips_per_s: After the first call.
         calls: All of them.
+        cpu_s: CPU seconds per clip of its process, after the first call.
     """
 
     clips_per_s: float
     calls: list[Call]
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Whole:
     cpu_s: dict[str, float]
 
     @property
+    def cpu_s_per_clip(self) -> float:
+        """CPU seconds of all processes together."""
+        return sum(self.cpu_s.values()) / self.clips
+
+    @property
     def busy(self) -> float:
         """Share of the window in which the engine was inside a call."""
         return sum(call.ended - call.began for call in self.calls[1:]) / self.window_s
@@ -101,10 +108,10 @@ def bare(config: RunConfig, log: Path) -> Bare:
     """Run the engine alone over the prompts of a configuration, in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        pool.submit(_bare, config, str(log)).result()
+        cpu_s = pool.submit(_bare, config, str(log)).result()
     calls = read_calls(log)
-    window = calls[-1].ended - calls[0].ended
-    return Bare(sum(call.clips for call in calls[1:]) / window, calls)
+    clips = sum(call.clips for call in calls[1:])
+    return Bare(clips / (calls[-1].ended - calls[0].ended), calls, cpu_s / clips)
 
 
 def whole(config: RunConfig, log: Path) -> Whole:
@@ -159,15 +166,20 @@ def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
     return list(Intake(rows, request_defaults(config, model), before))
 
 
-def _bare(config: RunConfig, log: str) -> None:
+def _bare(config: RunConfig, log: str) -> float:
+    """CPU seconds of all engine calls but the first."""
     model = resolve_model(config.model, config.model_path)
     requests = requests_of(config, model)
     engine = _traced(config, model, Path(log))()
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
-    for start in range(0, len(requests), size):
+    engine.generate(requests[:size])
+    began = time.process_time()
+    for start in range(size, len(requests), size):
         engine.generate(requests[start : start + size])
+    spent = time.process_time() - began
     engine.close()
+    return spent
 
 
 def _traced(config: RunConfig, model: ResolvedModel, log: Path) -> EngineFactory:

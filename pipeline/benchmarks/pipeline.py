@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.benchmarks.traced_engine import Call
 
 HELP = "clips/s of a whole run over clips/s of its engine alone; and its cost with a null engine"
+HEADINGS = ("", "clips/s", "of engine alone", "CPU s per clip", "engine's share")
 LAYOUTS = ((1, 1), (1, 16), (16, 1))
 """Samples per engine call, and engine calls per Ray task."""
 
@@ -86,20 +87,26 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
         f"{options.model}, {options.quality}, {options.clips} clips an arm, {batch_rows} per "
         f"engine call, {cores} cores for either side"
     )
+    cpu_s = (before.cpu_s + after.cpu_s) / 2
     rows = [
-        ("engine alone, before", f"{before.clips_per_s:.3f}", f"{before.clips_per_s / alone:.3f}"),
-        ("whole pipeline", f"{piped.clips_per_s:.3f}", f"{piped.clips_per_s / alone:.3f}"),
-        ("engine alone, after", f"{after.clips_per_s:.3f}", f"{after.clips_per_s / alone:.3f}"),
+        (name, f"{rate:.3f}", f"{rate / alone:.3f}", f"{spent:.2f}", f"{cpu_s / spent:.3f}")
+        for name, rate, spent in (
+            ("engine alone, before", before.clips_per_s, before.cpu_s),
+            ("whole pipeline", piped.clips_per_s, piped.cpu_s_per_clip),
+            ("engine alone, after", after.clips_per_s, after.cpu_s),
+        )
     ]
     caption = (
         "From the end of the first engine call; the pipeline's until its last row is stored. "
+        "CPU seconds are of all processes, and hold on a machine that does other things too. "
         f"Start-up, not counted: {piped.intake_s:.1f} s intake, {piped.start_s:.1f} s from there "
         "to the first engine call (Ray, actor, model)."
     )
-    console.print(table(title, ("", "clips/s", "of engine alone"), rows, caption))
+    console.print(table(title, HEADINGS, rows, caption))
     console.print(_where(piped, (before, after)))
     return {
         "ratio": piped.clips_per_s / alone,
+        "cpu_ratio": cpu_s / piped.cpu_s_per_clip,
         "cores": cores,
         "before": asdict(before),
         "whole": asdict(piped) | {"busy": piped.busy},
