@@ -27,6 +27,7 @@ COMMANDS = {
     "metadata": "pipeline.benchmarks.metadata",
     "pipeline": "pipeline.benchmarks.pipeline",
     "quality": "pipeline.benchmarks.quality",
+    "report": "pipeline.benchmarks.report_rows",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
 `main(options, console)`, whose result is JSON; importing it costs nothing."""

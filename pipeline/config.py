@@ -222,6 +222,7 @@ class RunConfig(_Part):
     gpu_price_per_hour: float | None = Field(
         default=None, ge=0, description="price of a GPU hour; adds money to the progress line"
     )
+    report: bool = Field(default=True, description="numbers, page and card when a run ends")
     contact_sheet: bool = Field(default=True, description="a picture with a frame of each clip")
     sampling: SamplingConfig = SamplingConfig()
     cache: CacheConfig = CacheConfig()

@@ -7,7 +7,8 @@ come from output rows alone. Knows nothing of Ray.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,6 +21,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 LOG_EVERY_S = 10.0
+QUIET_S = 60.0
+GROUPS_SHOWN = 8
+"""Of many groups those that have been silent longest."""
 
 
 @dataclass(slots=True)
@@ -27,14 +31,16 @@ class Tally:
     """Sums over the rows of one run.
 
     Attributes:
-        ok: Clips made.
+        ok: Clips made, controls included.
         failed: Samples given up after their last attempt.
         rejected: Input rows that could not become samples.
         gpu_s: Group-seconds of the ok and failed rows (wall x group size).
         video_s: Seconds of video made.
-        nfe: Network evaluations, in steps.
-        steps: Sampler steps.
+        nfe: Network evaluations of the clips that are no controls, in steps.
+        steps: Sampler steps of the same.
         failed_attempts: Attempts of the ok and failed rows that failed.
+        controls: Those of the clips that are controls.
+        wasted_gpu_s: Group-seconds of attempts that failed, as far as measured.
     """
 
     ok: int = 0
@@ -45,6 +51,8 @@ class Tally:
     nfe: int = 0
     steps: int = 0
     failed_attempts: int = 0
+    controls: int = 0
+    wasted_gpu_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
         """Count a table of output rows (see `pipeline.schema.SCHEMA`)."""
@@ -55,10 +63,14 @@ class Tally:
         self.rejected += status.count("rejected")
         self.gpu_s += pc.sum(table["gpu_s"]).as_py() or 0.0
         self.video_s += pc.sum(table["duration_s"]).as_py() or 0.0
-        nfe = pc.sum(pc.struct_field(table["cache"], "nfe")).as_py() or 0
-        reused = pc.sum(pc.struct_field(table["cache"], "reused")).as_py() or 0
+        own = table.filter(pc.equal(table["control_of"], ""))
+        nfe = pc.sum(pc.struct_field(own["cache"], "nfe")).as_py() or 0
+        reused = pc.sum(pc.struct_field(own["cache"], "reused")).as_py() or 0
         self.nfe += nfe
         self.steps += nfe + reused
+        self.controls += ok - own["status"].to_pylist().count("ok")
+        wasted = pc.multiply(pc.struct_field(table["times"], "wasted_s"), table["group_size"])
+        self.wasted_gpu_s += pc.sum(wasted).as_py() or 0.0
         self.failed_attempts += (pc.sum(table["attempts"]).as_py() or 0) - ok
 
     @property
@@ -72,6 +84,65 @@ class Tally:
         return 1 - self.nfe / self.steps if self.steps else 0.0
 
 
+@dataclass(slots=True)
+class Group:
+    """One process that has given rows to this run.
+
+    Attributes:
+        node: Host name.
+        began: Clock at its first row.
+        last: Clock at its latest row.
+        rows: Rows so far.
+    """
+
+    node: str
+    began: float
+    last: float
+    rows: int = 0
+
+    def state(self, now: float) -> str:
+        """`working`, or `quiet` if it has been silent for much longer than it usually is."""
+        usual = (self.last - self.began) / max(self.rows - 1, 1)
+        quiet = now - self.last
+        return "quiet" if self.rows > 1 and quiet > max(5 * usual, QUIET_S) else "working"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a run is; what the console shows and anything else may read.
+
+    Attributes:
+        made: Samples with their final row, controls included.
+        total: Samples that the run will make.
+        failed: Those of the made that failed.
+        clips_per_s: Clips over the time since the run began to load.
+        eta_s: Seconds to go, None while unknown.
+        gpu_s: Device-seconds in rows, failed attempts included.
+        dollars: Price of these, None without a price.
+        dollars_projected: Of the whole run at this rate, None while unknown.
+        reuse_ratio: Reused / steps.
+        groups: Processes by id.
+        waiting: Groups that have given no row yet: they load, or are at their first clip.
+    """
+
+    made: int
+    total: int
+    failed: int
+    clips_per_s: float
+    eta_s: float | None
+    gpu_s: float
+    dollars: float | None
+    dollars_projected: float | None
+    reuse_ratio: float
+    groups: Mapping[str, Group]
+    waiting: int
+
+    @property
+    def left(self) -> int:
+        """Samples still to make."""
+        return self.total - self.made
+
+
 class Progress:
     """Shows a `Tally` growing towards a known total."""
 
@@ -82,6 +153,7 @@ class Progress:
         console: Console,
         *,
         gpu_price_per_hour: float | None = None,
+        groups: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the display; it starts with the `with` block.
@@ -91,8 +163,11 @@ class Progress:
             tally: Shared with the caller, who adds rows to it.
             console: Where to show it.
             gpu_price_per_hour: Dollars per GPU-hour; None shows GPU time instead of money.
+            groups: Groups that the run has asked for.
             clock: Monotonic seconds.
         """
+        self._asked = groups
+        self._groups: dict[str, Group] = {}
         self._total = total
         self._tally = tally
         self._console = console
@@ -129,16 +204,43 @@ class Progress:
         """Stop the display and leave a last line."""
         if self._console.is_terminal:
             self._live.stop()
-        self._console.print(self.line(), highlight=False)
+        self._console.print(self.line(), highlight=False, soft_wrap=True)
 
-    def update(self) -> None:
-        """Show the tally as it is now."""
+    def update(self, table: pa.Table | None = None) -> None:
+        """Show the tally as it is now.
+
+        Args:
+            table: The rows that have just been counted; they tell which groups are at work.
+        """
         now = self._clock()
+        if table is not None:
+            self._see(table, now)
         if self._first is None and self._tally.made:
             self._first = (now, self._tally.made)
         if not self._console.is_terminal and now - self._said >= LOG_EVERY_S:
             self._said = now
-            self._console.print(self.line(), highlight=False)
+            self._console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def snapshot(self) -> Snapshot:
+        """The state in numbers."""
+        tally, price = self._tally, self._price
+        elapsed = self._clock() - self._began
+        gpu_s = tally.gpu_s + tally.wasted_gpu_s
+        dollars = None if price is None else gpu_s / 3600 * price
+        projected = dollars / tally.made * self._total if dollars and tally.made else None
+        return Snapshot(
+            made=tally.made,
+            total=self._total,
+            failed=tally.failed,
+            clips_per_s=tally.ok / elapsed if elapsed > 0 else 0.0,
+            eta_s=self.eta_s(),
+            gpu_s=gpu_s,
+            dollars=dollars,
+            dollars_projected=projected,
+            reuse_ratio=tally.reuse_ratio,
+            groups=dict(self._groups),
+            waiting=max(self._asked - len(self._groups), 0),
+        )
 
     def eta_s(self) -> float | None:
         """Seconds to go, None while unknown.
@@ -157,32 +259,61 @@ class Progress:
 
     def line(self) -> str:
         """The state in one line of plain text."""
-        tally = self._tally
-        eta = self.eta_s()
-        minutes = (self._clock() - self._began) / 60
+        now, at = self._clock(), self.snapshot()
         parts = [
-            f"{tally.made}/{self._total} clips",
-            f"{tally.ok / minutes:.1f} clips/min" if minutes else "0.0 clips/min",
-            f"ETA {duration(eta)}" if eta is not None else "ETA -",
-            f"reused {tally.reuse_ratio:.0%} of steps",
-            self.money(),
+            f"{at.made}/{at.total} clips",
+            rate(at.clips_per_s),
+            f"ETA {duration(at.eta_s)}" if at.eta_s is not None else "ETA -",
+            f"reused {at.reuse_ratio:.0%} of steps",
+            self.money(at),
         ]
-        if tally.failed:
-            parts.append(f"{tally.failed} failed")
+        if at.failed:
+            parts.append(f"{at.failed} failed")
+        states = Counter(group.state(now) for group in at.groups.values())
+        states["waiting for a first clip"] = at.waiting
+        if len(at.groups) + at.waiting > 1:
+            said = (f"{count} {state}" for state, count in states.items() if count)
+            parts.append("groups: " + ", ".join(said))
         return " · ".join(parts)
 
-    def money(self) -> str:
+    @staticmethod
+    def money(at: Snapshot) -> str:
         """Spent so far: dollars where a price is known, else device time."""
-        if self._price is None:
-            return f"{duration(self._tally.gpu_s)} of device time"
-        return f"${self._tally.gpu_s / 3600 * self._price:.4f} spent"
+        if at.dollars is None:
+            return f"{duration(at.gpu_s)} of device time"
+        projected = at.dollars_projected
+        return f"${at.dollars:.4f} spent" + (f" of ${projected:.4f}" if projected else "")
+
+    def _see(self, table: pa.Table, now: float) -> None:
+        for worker in table["worker"].to_pylist():
+            if worker:
+                group = self._groups.setdefault(worker["id"], Group(worker["node"], now, now))
+                group.rows, group.last = group.rows + 1, now
 
     def _screen(self) -> Table:
         self._bar.update(self._task, completed=self._tally.made)
         screen = Table.grid()
         screen.add_row(self._bar)
         screen.add_row(self.line())
+        now = self._clock()
+        latest = sorted(self._groups.items(), key=lambda item: item[1].last)[:GROUPS_SHOWN]
+        for name, group in latest:
+            screen.add_row(
+                f"  {group.node} {name}: {group.rows} rows, {group.state(now)}, last "
+                f"{duration(now - group.last)} ago",
+                style="dim",
+            )
+        if len(self._groups) > GROUPS_SHOWN:
+            screen.add_row(f"  and {len(self._groups) - GROUPS_SHOWN} more groups", style="dim")
         return screen
+
+
+def rate(clips_per_s: float) -> str:
+    """Clips per second, or per minute or hour where that is easier to read."""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if clips_per_s * seconds >= 1:
+            return f"{clips_per_s * seconds:.1f} clips/{unit}"
+    return f"{clips_per_s * 3600:.1f} clips/h"
 
 
 def duration(seconds: float) -> str:

@@ -154,6 +154,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     say_result(console, config, report.tally, report.interrupted)
     if config.contact_sheet and shown and not report.interrupted:
         _draw(storage, shown, console)
+    if config.report:
+        _write_report(storage, console)
     return report
 
 
@@ -235,7 +237,11 @@ def _generate(
             num_cpus=groups.num_cpus,
         )
         progress = Progress(
-            pending, report.tally, console, gpu_price_per_hour=config.gpu_price_per_hour
+            pending,
+            report.tally,
+            console,
+            gpu_price_per_hour=config.gpu_price_per_hour,
+            groups=groups.replicas,
         )
         telemetry = RunTelemetry(
             report.run_id,
@@ -254,7 +260,7 @@ def _generate(
                 ):
                     ledger.finish(table["sample_id"].to_pylist())
                     yield table
-                    progress.update()
+                    progress.update(table)
                     telemetry.update(report.tally)
         except Exception as error:
             # Ray Data wraps a worker's error in one of several types and drops its cause.
@@ -294,8 +300,8 @@ def _presentable(table: pa.Table, room: int) -> list[dict[str, Any]]:
     """The first ok rows of a table, as the contact sheet wants them."""
     if room <= 0:
         return []
-    rows = table.select(["status", "video", "caption"]).to_pylist()
-    return [row for row in rows if row["status"] == "ok"][:room]
+    rows = table.select(["status", "video", "caption", "control_of"]).to_pylist()
+    return [row for row in rows if row["status"] == "ok" and not row["control_of"]][:room]
 
 
 def _draw(storage: Storage, rows: list[dict[str, Any]], console: Console) -> None:
@@ -304,3 +310,15 @@ def _draw(storage: Storage, rows: list[dict[str, Any]], console: Console) -> Non
         storage.put_bytes(CONTACT_SHEET_KEY, contact_sheet(storage, rows))
     except Exception as error:  # noqa: BLE001 - said, and the dataset is complete without it
         console.print(f"no contact sheet: {type(error).__name__}: {error}", highlight=False)
+
+
+def _write_report(storage: Storage, console: Console) -> None:
+    """Write the report of the prefix; like the contact sheet a view that cannot fail the run."""
+    from pipeline.report import PAGE_KEY, Prices, make_report
+
+    try:
+        make_report(storage, Prices())
+    except Exception as error:  # noqa: BLE001 - said; jobs/report.py makes it at any time
+        console.print(f"no report: {type(error).__name__}: {error}", highlight=False)
+    else:
+        console.print(f"report: {storage.uri}/{PAGE_KEY}", highlight=False, soft_wrap=True)

@@ -322,6 +322,10 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     assert refusal(["--config", str(path)]).startswith(f"{path}: not a YAML text file: ")
 
 
+OFF = {"--no-contact-sheet", "--no-cache.repair", "--no-report"}
+"""Flags of settings that are on unless they are switched off."""
+
+
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_shows_every_setting_on_two_screens(
     capsys: pytest.CaptureFixture[str], word: str
@@ -334,9 +338,9 @@ def test_help_shows_every_setting_on_two_screens(
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 100
     shown = set(re.findall(r"^  (--\S+)", text, re.MULTILINE))
-    switched_on = {"--contact-sheet", "--cache.repair"}
+    switched_on = {word.replace("--no-", "--") for word in OFF}
     named = {flag(path) for path, _ in walk(RunConfig)} - switched_on
-    assert shown == named | {"--no-contact-sheet", "--no-cache.repair", "--config"}
+    assert shown == named | {*OFF, "--config"}
     assert "JSON string" not in text
     assert all(field.description for _, field in walk(RunConfig))
     for part in (

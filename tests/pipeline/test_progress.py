@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from pipeline.progress import Progress, Tally, duration
+from pipeline.progress import Progress, Tally, duration, rate
 from pipeline.request import SampleRequest
 from pipeline.schema import NO_CACHE, Execution, Outcome, make_row, rejected_row, to_table
 
@@ -47,10 +47,11 @@ def test_money_and_line() -> None:
     tally = Tally()
     tally.add(table(2, failed=1, wall_s=1800))
     priced = Progress(4, tally, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
-    assert priced.money() == "$2.5000 spent"
+    assert priced.money(priced.snapshot()) == "$2.5000 spent of $3.3333"
     assert "1 failed" in priced.line()
     assert "3/4 clips" in priced.line()
-    assert Progress(4, tally, Console(file=io.StringIO())).money() == "1 h 00 min of device time"
+    unpriced = Progress(4, tally, Console(file=io.StringIO()))
+    assert unpriced.money(unpriced.snapshot()) == "1 h 00 min of device time"
 
 
 def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
@@ -74,3 +75,48 @@ def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def rows_of(worker: str, count: int, control_of: str = "") -> pa.Table:
+    cache = dict(NO_CACHE) | {"nfe": 20, "reused": 30}
+    at = {"id": worker, "node": f"node-{worker}", "labels": "", "load_s": 1.0, "up_s": 2.0}
+    times = {"text_s": 0.0, "denoise_s": 2.0, "decode_s": 0.0, "wasted_s": 1.5}
+    execution = Execution("r", group_size=2, wall_s=2.0, worker=at, times=times)
+    row = make_row(REQUEST, execution, Outcome("ok", cache=cache)) | {"control_of": control_of}
+    return to_table([row] * count)
+
+
+def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
+    now = [0.0]
+    tally = Tally()
+    progress = Progress(
+        8,
+        tally,
+        Console(file=io.StringIO()),
+        gpu_price_per_hour=3600.0,
+        groups=3,
+        clock=lambda: now[0],
+    )
+    assert "groups: 3 waiting for a first clip" in progress.line()
+    for seconds, worker in ((10.0, "a"), (20.0, "a"), (30.0, "b"), (40.0, "b")):
+        now[0] = seconds
+        made = rows_of(worker, 1, control_of="x" if seconds == 40.0 else "")
+        tally.add(made)
+        progress.update(made)
+    at = progress.snapshot()
+    assert (at.made, at.left, at.waiting, tally.controls) == (4, 4, 1, 1)
+    assert (tally.steps, at.reuse_ratio) == (150, pytest.approx(0.6))  # without the control
+    assert at.gpu_s == pytest.approx(4 * 2 * (2.0 + 1.5))
+    assert (at.dollars, at.dollars_projected) == (pytest.approx(28.0), pytest.approx(56.0))
+    assert {name: group.rows for name, group in at.groups.items()} == {"a": 2, "b": 2}
+    now[0] = 85.0
+    assert [group.state(now[0]) for group in at.groups.values()] == ["quiet", "working"]
+    assert "groups: 1 quiet, 1 working, 1 waiting for a first clip" in progress.line()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2.5, "2.5 clips/s"), (0.1, "6.0 clips/min"), (0.001, "3.6 clips/h"), (0, "0.0 clips/h")],
+)
+def test_rate(value: float, text: str) -> None:
+    assert rate(value) == text

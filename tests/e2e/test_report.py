@@ -1,0 +1,206 @@
+"""The report of a real run, opened in a real browser without a network, and its loaders."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+import ray
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from rich.console import Console
+
+from jobs.generate import main as generate
+from jobs.report import main as report
+from pipeline.config import RunConfig
+from pipeline.report.page import written
+from pipeline.run import run
+from pipeline.storage import Storage
+from tests.e2e.engines import obedient
+from tests.pipeline.report.hostile import PROMPTS
+from tests.system_tools import system_tool
+
+SECTIONS = (
+    *("overview", "caching", "time", "throughput", "steps"),
+    *("errors", "cost", "waste", "gallery", "worst"),
+)
+PLOTS = ("time", "throughput", "nfe", "decisions", "errors", "quality")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two runs: the embedded model with controls and a bad row; an engine with a failure."""
+    folder = tmp_path_factory.mktemp("report")
+    output = folder / "out"
+    lines = [{"prompt": prompt} for prompt in PROMPTS[:6]] + [{"prompt": "odd", "width": 17}]
+    (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "bad.txt").write_text("raise\nfine\n")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    try:
+        flags = ["--prompts", str(folder / "p.jsonl"), "--output", str(output)]
+        flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5"]
+        assert generate([*flags, "--control-fraction", "1", "--batch-rows", "2"]) == 0
+        settings: dict[str, Any] = {"prompts": str(folder / "bad.txt"), "output": str(output)}
+        config = RunConfig(**settings, cache={"policy": "none"}, max_attempts=2)
+        run(config, factory=obedient(), console=Console(file=io.StringIO()))
+        yield output
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = system_tool("chromium")
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=options)
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A page opened without a network, and what it complained of or asked for."""
+
+    def __init__(self, browser: Browser, path: Path, width: int, scheme: Any = "light") -> None:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.goto(path.as_uri())
+        self.page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith("data:"):
+            self.requests.append(request.url)
+
+
+def screenshot(page: Page, name: str, fallback: Path) -> None:
+    folder = Path(os.environ.get("REPORT_SCREENSHOTS", fallback))
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+def test_the_page_shows_the_numbers_of_the_report_and_plays_without_a_network(
+    prefix: Path, browser: Browser, tmp_path: Path
+) -> None:
+    path = prefix / "report/index.html"
+    value = json.loads((prefix / "report/report.json").read_text())
+    totals = value["totals"]
+    assert (totals["ok"], totals["controls"]) == (7, 6)
+    assert (totals["failed"], totals["rejected"]) == (1, 1)
+    assert value["speedup"]["pairs"] + sum(value["speedup"]["left_out"].values()) == 6
+    visit = Visit(browser, path, 1600)
+    page = visit.page
+    for section in SECTIONS:
+        assert page.locator(f"section#{section} h2").is_visible()
+    shown = page.eval_on_selector_all(
+        "[data-path]", "all => all.map(e => [e.dataset.path, e.dataset.word, e.textContent])"
+    )
+    assert len(shown) > 60
+    for where, word, text in shown:
+        assert text == written(look_up(value, where), word), where
+    for plot in PLOTS:
+        assert page.locator(f"#plot-{plot} .main-svg").count() > 0
+    captions = page.locator("#gallery .card .caption").all_inner_texts()
+    assert any("<script>window.pwned = 1</script>" in text for text in captions)
+    assert any("window.pwned = 3" in text for text in captions)
+    assert page.evaluate("typeof window.pwned") == "undefined"
+
+    card = page.locator("#gallery .card").first
+    card.locator("button").click()
+    page.wait_for_function(
+        "[...document.querySelector('#gallery .card').querySelectorAll('video')]"
+        ".every(clip => clip.currentTime > 0.2 && clip.videoWidth > 0)"
+    )
+    assert card.locator("video").count() == 2
+    page.locator("#plot-time").scroll_into_view_if_needed()
+    page.locator("#plot-time .bars .point path").first.hover(force=True)
+    page.wait_for_selector("#plot-time .hoverlayer .hovertext")
+
+    before = page.evaluate("document.querySelector('#plot-nfe .bars path').style.fill")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        f"document.querySelector('#plot-nfe .bars path').style.fill != '{before}'"
+    )
+    assert visit.requests == [path.as_uri()]
+    assert visit.complaints == []
+    screenshot(page, "dark-1600", tmp_path)
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_the_page_is_readable_at_both_widths(
+    prefix: Path, browser: Browser, tmp_path: Path, width: int
+) -> None:
+    visit = Visit(browser, prefix / "report/index.html", width)
+    page = visit.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    small = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('p, td, th, figcaption, .label, .value, .tag')]"
+        ".map(e => parseFloat(getComputedStyle(e).fontSize)))"
+    )
+    assert small >= 12
+    wide = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('figure, .card, .tile, .scroll')]"
+        ".map(e => e.getBoundingClientRect().right))"
+    )
+    assert wide <= width
+    assert visit.complaints == []
+    screenshot(page, f"light-{width}", tmp_path)
+
+
+def test_the_report_of_an_s3_prefix_is_that_of_the_folder(
+    prefix: Path, s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    for name, value in s3_env.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=s3_env["AWS_ENDPOINT_URL"])
+    client.create_bucket(Bucket="reports")
+    target = Storage("s3://reports/demo")
+    for path in sorted(prefix.rglob("*")):
+        if path.is_file() and path.parts[-2] != "report":
+            target.put_file(str(path.relative_to(prefix)), path)
+    assert report(["--output", "s3://reports/demo"]) == 0
+    mine = json.loads((prefix / "report/report.json").read_text())
+    there = json.loads(target.read_bytes("report/report.json"))
+    moving = {"generated_at": "", "output": ""}
+    assert there | moving == mine | moving
+    assert target.read_bytes("report/index.html").startswith(b"<!doctype html>")
+
+
+def test_ray_data_reads_the_same_clips(prefix: Path) -> None:
+    rows = ds.dataset(prefix / "data", format="parquet").to_table().to_pylist()
+    want = {row["sample_id"]: (row["caption"], row["media_sha256"]) for row in rows}
+    found = {}
+    for row in ray.data.read_parquet(str(prefix / "data")).take_all():
+        found[row["sample_id"]] = (row["caption"], row["media_sha256"])
+        if row["status"] == "ok":
+            data = (prefix / row["video"]["path"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == row["media_sha256"]
+    assert found == want
+
+
+def look_up(value: Any, path: str) -> Any:
+    for key in path.split("."):
+        if value is None:
+            return None
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
