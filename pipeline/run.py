@@ -154,7 +154,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     say_result(console, config, report.tally, report.interrupted)
     if config.contact_sheet and shown and not report.interrupted:
         _draw(storage, shown, console)
-    if config.report:
+    if config.report and not report.interrupted:  # a node that is taken away has other worries
         _write_report(storage, console)
     return report
 

@@ -44,7 +44,13 @@ def _part(rng: np.random.Generator, start: int, rows: int) -> pa.Table:
     def struct(name: str, columns: dict[str, pa.Array]) -> pa.Array:
         kind = SCHEMA.field(name).type
         return pa.StructArray.from_arrays(
-            [columns[field.name].cast(field.type) for field in kind], fields=list(kind)
+            [
+                columns[field.name].cast(field.type)
+                if field.name in columns
+                else pa.nulls(rows, field.type)
+                for field in kind
+            ],
+            fields=list(kind),
         )
 
     empty, zeros = texts([""] * rows), pa.array(np.zeros(rows))

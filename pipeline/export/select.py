@@ -16,7 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
+from pipeline.conform import conform
+from pipeline.errors import StorageError, UserError
 from pipeline.request import digest
 from pipeline.resume import PART, resolve
 from pipeline.schema import SCHEMA
@@ -134,14 +135,11 @@ def _rows(storage: Storage) -> pa.Table:
         raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
     tables = []
     for entry in entries:
-        table = pq.read_table(BytesIO(storage.read_bytes(entry.key)))
-        columns = [
-            table[f.name].cast(f.type)
-            if f.name in table.column_names and table.schema.field(f.name).type == f.type
-            else pa.nulls(table.num_rows, f.type)
-            for f in SCHEMA
-        ]
-        tables.append(pa.Table.from_arrays(columns, schema=SCHEMA))
+        try:
+            tables.append(conform(pq.read_table(BytesIO(storage.read_bytes(entry.key)))))
+        except pa.ArrowException as error:
+            text = str(error).splitlines()[0]
+            raise StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}") from error
     return resolve(pa.concat_tables(tables))
 
 
