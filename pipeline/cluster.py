@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
 from pipeline.errors import UserError
@@ -20,6 +22,8 @@ MIN_LOGICAL_CPUS = 4
 
 CPUS_PER_RANK = 2
 """CPU cores (and torch threads) of a rank that runs its model on the CPU."""
+
+POLL_S = 5.0
 
 NO_PROGRESS_S = 6 * 3600
 """A cold 14B model plus a slow clip passes Ray Data's default of 1,800 s without any fault."""
@@ -87,6 +91,37 @@ def connected() -> Iterator[bool]:
         yield bool(os.environ.get("RAY_ADDRESS"))
     finally:
         ray.shutdown()
+
+
+def await_gpus(
+    degree: int,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Ask an autoscaling cluster for the GPUs of one group, and wait until a node has them.
+
+    A cluster that scales to zero has none when a run begins; from the first node on its actors ask
+    for themselves. Returns when the time is over as well: `plan_groups` says what is missing.
+
+    Args:
+        degree: GPUs that one group needs on a node.
+        seconds: Longest wait; 0 does not ask either.
+        clock: Monotonic seconds.
+        sleep: Waits.
+    """
+    until = clock() + seconds
+    asked = False
+    while clock() < until and not any(
+        node["Alive"] and node["Resources"].get("GPU", 0) >= degree for node in ray.nodes()
+    ):
+        if not asked:
+            request_resources(bundles=[{"GPU": degree}])
+            asked = True
+        sleep(POLL_S)
+    if asked:
+        request_resources(bundles=[])  # or the autoscaler would keep that node for ever
 
 
 def plan_groups(

@@ -199,6 +199,9 @@ class RunConfig(_Part):
         default=0.0, ge=0, le=1, description="share of the clips made uncached too, to compare"
     )
     replicas: AutoCount = Field(default="auto", description="model copies that work side by side")
+    wait_for_gpus_s: float = Field(
+        default=0.0, ge=0, description="wait for the first GPUs of a cluster that scales to zero"
+    )
     batch_rows: AutoCount = Field(default="auto", description="samples per engine call")
     batches_per_task: Count = Field(
         1, description="engine calls per Ray task; more where a call takes milliseconds"

@@ -176,6 +176,8 @@ def _generate(
         batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
         task_rows = batch_rows * config.batches_per_task
         stages, apart = config.stages, config.stages.text == "separate"
+        if config.device == "cuda":
+            cluster.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
         groups = cluster.plan_groups(
             config.device,
             config.parallel.degree,
