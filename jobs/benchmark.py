@@ -28,6 +28,7 @@ COMMANDS = {
     "pipeline": "pipeline.benchmarks.pipeline",
     "quality": "pipeline.benchmarks.quality",
     "report": "pipeline.benchmarks.report_rows",
+    "simulate": "pipeline.benchmarks.simulate",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
 `main(options, console)`, whose result is JSON; importing it costs nothing."""

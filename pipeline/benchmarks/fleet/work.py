@@ -1,0 +1,102 @@
+"""How much work a clip is: estimated from a network's shape, since no GPU was at hand to time it.
+
+A forward of a diffusion transformer over n tokens costs 2 n (parameters) + 4 L n^2 d floating-point
+operations: every parameter once per token, and the two products of attention in each of L layers of
+width d. Guidance doubles it. Seconds are operations over the device's dense bfloat16 peak times the
+share of it that is reached (`MFU`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MFU = 0.4
+"""Model FLOPs utilisation: an assumption, in the range that well-tuned transformers reach."""
+
+PEAK_FLOPS = {"H100": 989e12, "A100": 312e12, "L40S": 362e12}
+"""Dense bfloat16 peak of the SXM (H100, A100) and PCIe (L40S) boards, from their data sheets."""
+
+SPATIAL, TEMPORAL, PATCH = 8, 4, 2
+"""Compression of Wan 2.1's VAE along space and time, and its patches along space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Shape of a transformer.
+
+    Attributes:
+        name: In the model registry.
+        parameters: Of the transformer alone.
+        layers: Of attention.
+        width: Of a token.
+        other_bytes: Text encoder and VAE in the precision that they run in.
+    """
+
+    name: str
+    parameters: float
+    layers: int
+    width: int
+    other_bytes: float
+
+
+WAN_1_3B = Network("wan2.1-t2v-1.3b", 1.42e9, 30, 1536, 11.9e9)
+WAN_14B = Network("wan2.1-t2v-14b", 14.3e9, 40, 5120, 11.9e9)
+NETWORKS = {network.name: network for network in (WAN_1_3B, WAN_14B)}
+"""Of Wan 2.1's published configurations; its text encoder (UMT5-XXL) has 5.7e9 parameters in
+bfloat16, its VAE 0.13e9 in float32."""
+
+SIZES = {"480p": (832, 480, 81), "720p": (1280, 720, 81)}
+"""Width, height, frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What one clip asks of one device.
+
+    Attributes:
+        tokens: Of the transformer's sequence.
+        evaluation_s: Seconds of one network evaluation with guidance, on one device.
+        fixed_s: Seconds that no cache spares: text, decoding, encoding.
+        video_s: Seconds of video.
+    """
+
+    tokens: int
+    evaluation_s: float
+    fixed_s: float
+    video_s: float
+
+
+def clip(network: Network, size: str, gpu: str, fps: int = 16) -> Clip:
+    """Estimate a clip on one device."""
+    width, height, frames = SIZES[size]
+    patches = (width // SPATIAL // PATCH) * (height // SPATIAL // PATCH)
+    tokens = patches * (1 + (frames - 1) // TEMPORAL)
+    attention = 4 * network.layers * tokens**2 * network.width
+    flops = 2 * (2 * network.parameters * tokens + attention)  # guidance: two branches
+    evaluation_s = flops / (PEAK_FLOPS[gpu] * MFU)
+    # Decoding goes with pixels; 4 s for 832x480x81 is a guess from its share in public timings.
+    fixed_s = (
+        1.0
+        + 4.0
+        * (width * height * frames)
+        / (832 * 480 * 81)
+        * PEAK_FLOPS["H100"]
+        / (PEAK_FLOPS[gpu])
+    )
+    return Clip(tokens, evaluation_s, fixed_s, frames / fps)
+
+
+def memory_bytes(network: Network, size: str, gpus: int, policy: str) -> float:
+    """Estimate peak device memory of one rank, in bytes.
+
+    bfloat16 weights on every rank, text encoder and VAE too, and activations of the rank's share of
+    the tokens: about 24 widths per token are alive at once in a block with an MLP of 4 widths. A
+    plan holds the outputs of its last evaluations, 2 in float32 per branch (of latent size).
+    """
+    width, height, frames = SIZES[size]
+    shape = clip(network, size, "H100")
+    activations = 24 * shape.tokens * network.width * 2 / gpus * 2  # two branches in a batch
+    latents = 16 * (width // SPATIAL) * (height // SPATIAL) * (1 + (frames - 1) // TEMPORAL)
+    held = {"none": 0, "paper": 2, "planned": 4}[policy] * latents * 4
+    decoding = 3 * width * height * frames * 4 * 4  # frames in float32, and the VAE's own
+    return network.parameters * 2 + network.other_bytes + max(activations, decoding) + held
