@@ -27,7 +27,7 @@ SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
 SIZES = (125, 250, 500, 1000, 2000, 4000, 8000)
 """GPUs of the sweep."""
 
-SWEEP_SAMPLES_PER_GPU = 40
+SWEEP_SAMPLES_PER_GPU = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +256,18 @@ def _draw(sweep: list[dict[str, Any]], path: str) -> None:
         )
         ideal = [run["clips_per_s"] / run["efficiency"] for run in runs]
         axes.loglog(gpus, ideal, "--", color=line.get_color(), linewidth=1)
-    limit = 1000 / (FIGURES["driver ms per Ray task"].value + FIGURES["driver ms per sample"].value)
-    axes.axhline(limit, color="black", linewidth=1)
-    axes.annotate("one driver, one clip per Ray task", (sweep[0]["gpus"], limit * 1.06))
+    for batches in (1, 16):
+        limit = 1000 / (
+            FIGURES["driver ms per Ray task"].value / batches
+            + FIGURES["driver ms per sample"].value
+        )
+        axes.axhline(limit, color="black", linewidth=1)
+        clips = "one clip" if batches == 1 else f"{batches} clips"
+        axes.annotate(f"one driver, {clips} per Ray task", (SIZES[0], limit * 1.06))
     axes.set(xlabel="GPUs (groups of one)", ylabel="clips per second")
     axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(title="Wan 1.3B 480p; dashed: ideal")
+    axes.legend(title="Wan 1.3B 480p; dashed: ideal", loc="lower right")
     figure.savefig(path, dpi=110)
     plt.close(figure)
