@@ -29,6 +29,7 @@ COMMANDS = {
     "quality": "pipeline.benchmarks.quality",
     "report": "pipeline.benchmarks.report_rows",
     "simulate": "pipeline.benchmarks.simulate",
+    "sizing": "pipeline.benchmarks.sizing",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
 `main(options, console)`, whose result is JSON; importing it costs nothing."""
