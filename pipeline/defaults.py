@@ -63,7 +63,13 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
             "to 0"
         )
     spec = model.spec
-    return RequestDefaults(template, config.sampling.seed, spec.size_multiple, spec.frame_stride)
+    return RequestDefaults(
+        template,
+        config.sampling.seed,
+        spec.size_multiple,
+        spec.frame_stride,
+        spec.takes_image,
+    )
 
 
 def engine_factory(

@@ -23,6 +23,7 @@ from pipeline.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine import Clip, batch_key
 from pipeline.group.layout import ALONE as ALONE_LAYOUT
 from pipeline.group.layout import Layout
+from pipeline.images import image_arguments
 from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.knobs import DEFAULT, Knobs
@@ -134,6 +135,7 @@ class DiffusersEngine:
             video = self._pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
+                **image_arguments(first),
                 **self._seat.callback(),
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
                 output_type="pt" if self._seat.decodes else "latent",
@@ -167,6 +169,10 @@ class DiffusersEngine:
         first = requests[0]
         if len({batch_key(request) for request in requests}) > 1:
             raise ValueError("a batch must agree in everything but its texts and seeds")
+        if bool(first.image) != self._model.spec.takes_image:
+            raise ValueError(
+                f"{self._model.spec.name} {'needs an' if not first.image else 'takes no'} image"
+            )
         mine = (self._model.spec.name, self._model.revision)
         if (first.model, first.model_revision) != mine:
             raise ValueError(

@@ -84,4 +84,6 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.cache,
         request.adapters,
         request.dtype,
+        # diffusers' pipelines take one image: a clip that starts from one is a batch of its own.
+        request.sample_id if request.image else "",
     )

@@ -1,6 +1,7 @@
 """From input rows to the requests that are still to be made.
 
-Knows validation, repeats and what is committed; knows neither files nor Ray. Equal ids in the input
+Knows validation, repeats and what is committed; knows neither files nor Ray. Images are read by
+`pipeline.images`. Equal ids in the input
 are one sample, made once. A row that cannot become a request is set aside with its reason, once,
 and the stream goes on.
 """
@@ -9,12 +10,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.controls import control_for, is_chosen
 from pipeline.drafts import Draft, Drafts
 from pipeline.errors import RowRejectedError
+from pipeline.images import Images
 from pipeline.request import (
     MAX_PROMPT_CHARS,
     RequestDefaults,
@@ -27,6 +31,12 @@ from pipeline.source_file import PROMPT_COLUMN, SourceRow
 
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up together."""
+
+IMAGE_CHUNK_ROWS = 64
+"""The same where each may hold an image in memory."""
+
+READS_AT_ONCE = 16
+"""Images read side by side: most of that time is waiting."""
 
 
 @dataclass(slots=True)
@@ -84,6 +94,7 @@ class Intake:
         limit: Read only so many rows; None reads all.
         control_fraction: Share of the samples that have a control, which comes right after its
             sample where both are to be made.
+        images: Takes in what a model starts from; needed for those that start from an image.
         counts: What became of the input so far.
         rejected: The rows to record as rejected; those recorded by earlier runs are left out.
         steps: How many of the pending requests have so many sampler steps.
@@ -95,6 +106,7 @@ class Intake:
     samples_per_prompt: int = 1
     limit: int | None = None
     control_fraction: float = 0.0
+    images: Images | None = None
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[Rejected] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -103,24 +115,45 @@ class Intake:
     def __iter__(self) -> Iterator[SampleRequest]:
         drafts = Drafts(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
-        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
+        while chunk := list(itertools.islice(rows, size)):
             yield from self._pending(self._drafted(chunk, drafts))
 
     def _drafted(self, rows: Sequence[SourceRow], drafts: Drafts) -> list[tuple[str, Draft]]:
         """Source key and draft of every clip of good rows."""
         found: list[tuple[str, Draft]] = []
-        for row in rows:
+        for row, values in zip(rows, self._with_images(rows), strict=True):
             self.counts.read += 1
             try:
-                if row.problem:
-                    raise RowRejectedError(row.problem)
+                if isinstance(values, RowRejectedError):
+                    raise values
                 # All copies before the first is handed on: a row is made whole or rejected.
-                made = drafts.of_row(row.values, self.samples_per_prompt)
+                made = drafts.of_row(values, self.samples_per_prompt)
             except RowRejectedError as error:
                 self._reject(row, str(error))
                 continue
             found.extend((row.key, draft) for draft in made)
         return found
+
+    def _with_images(
+        self, rows: Sequence[SourceRow]
+    ) -> Iterator[Mapping[str, Any] | RowRejectedError]:
+        """What each row says, its image read; or why it cannot become a request."""
+
+        def settled(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
+            if row.problem:
+                return RowRejectedError(row.problem)
+            if self.images is None or not self.defaults.takes_image:
+                return row.values
+            try:
+                return self.images.settle(row.values)
+            except RowRejectedError as error:
+                return error
+
+        if not self.defaults.takes_image:
+            return map(settled, rows)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            return iter(list(pool.map(settled, rows)))
 
     def _pending(self, drafts: Sequence[tuple[str, Draft]]) -> Iterator[SampleRequest]:
         ids = Ids.from_bytes(b"".join(draft.sample_id for _, draft in drafts))
@@ -150,7 +183,10 @@ class Intake:
         return True
 
     def _reject(self, row: SourceRow, message: str) -> None:
-        sample_id = rejected_id(row.values, row.key)
+        values = row.values
+        if not self.defaults.takes_image:  # its image is as good as not there
+            values = {name: value for name, value in values.items() if name != "image"}
+        sample_id = rejected_id(values, row.key)
         binary = bytes.fromhex(sample_id)
         if binary in self._seen:
             self.counts.duplicates += 1

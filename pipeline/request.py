@@ -53,6 +53,19 @@ class CacheSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A first frame.
+
+    Attributes:
+        sha256: Of its file, hex.
+        at: URI of the file.
+    """
+
+    sha256: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRequest:
     """Everything that a rank needs to make one clip.
 
@@ -77,6 +90,9 @@ class SampleRequest:
         control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
             dataset. Part of the identity of controls alone, so that a control is never taken for
             an uncached sample that somebody asked for.
+        image: SHA-256 of the image file that the clip starts from; "" without, and then not part
+            of the identity.
+        image_at: URI of that file; not part of the identity.
         texts: Its texts encoded already, by a stage of their own; of neither identity nor JSON.
     """
 
@@ -98,14 +114,18 @@ class SampleRequest:
     dtype: str = ""
     source_key: str = ""
     control_of: str = ""
+    image: str = ""
+    image_at: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
         fields = self._fields()
         del fields["source_key"]
-        if not self.control_of:
-            del fields["control_of"]
+        del fields["image_at"]
+        for name in ("control_of", "image"):
+            if not fields[name]:
+                del fields[name]
         return fields
 
     def identity_json(self) -> str:
@@ -148,12 +168,14 @@ class RequestDefaults:
         seed: Base seed; None derives each seed from the other fields of the request.
         size_multiple: Width and height must be multiples of this (VAE stride x patch), pixels.
         frame_stride: num_frames must be 1 + k x frame_stride (temporal VAE stride).
+        takes_image: Every clip starts from an image; without this a row's image is ignored.
     """
 
     template: SampleRequest
     seed: int | None
     size_multiple: int
     frame_stride: int
+    takes_image: bool = False
 
 
 def canonical_json(value: Any) -> str:
@@ -172,7 +194,8 @@ def build_request(
     """Turn one input row into a request.
 
     Args:
-        row: Column name to value; None means "not given". Unknown columns are ignored.
+        row: Column name to value; None means "not given". Unknown columns are ignored. The image
+            of a model that takes one is an `ImageRef`.
         defaults: Inherited values and the model's size rules.
         source_key: Where the row stands in the input.
         copy: Which of `samples_per_prompt` clips this is; it only moves the seed.
@@ -209,6 +232,11 @@ def checked(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]
             fields |= _own_fields(row, base)
             size = fields["width"], fields["height"], fields["num_frames"]
             break
+    if defaults.takes_image:
+        image = row.get("image")
+        if not isinstance(image, ImageRef):
+            raise RowRejectedError("image is missing: this model starts from one")
+        fields |= {"image": image.sha256, "image_at": image.at}
     problem = size_problem(*size, defaults.size_multiple, defaults.frame_stride)
     if problem:
         raise RowRejectedError(problem)

@@ -25,6 +25,7 @@ from pipeline.controls import pack, units
 from pipeline.defaults import engine_factory, request_defaults, text_factory
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
+from pipeline.images import Images
 from pipeline.intake import Intake
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.manifest import Manifest, State, new_run_id
@@ -109,7 +110,13 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     before = before.including(found.ids)
     gc.freeze()  # the collector need not look at all libraries while a million rows are read
     intake = Intake(
-        rows, defaults, before, config.samples_per_prompt, config.limit, config.control_fraction
+        rows,
+        defaults,
+        before,
+        config.samples_per_prompt,
+        config.limit,
+        config.control_fraction,
+        Images(storage, store=not config.dry_run),
     )
     tables = list(_request_tables(intake))
     report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)

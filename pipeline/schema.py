@@ -120,6 +120,7 @@ SCHEMA = pa.schema(
         ("worker", WORKER_TYPE),
         ("times", TIMES_TYPE),
         ("parallel", PARALLEL_TYPE),
+        ("image_sha256", pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -229,6 +230,7 @@ def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> 
         "worker": dict(execution.worker) if execution.worker else None,
         "times": dict(execution.times) if execution.times else None,
         "parallel": dict(execution.parallel),
+        "image_sha256": request.image,
     }
 
 

@@ -15,7 +15,7 @@ FALLBACK_COLUMNS = ("caption", "text")
 NUMBER_COLUMNS = frozenset(
     {"seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"}
 )
-KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt"}
+KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt", "image"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,11 @@ def resolve_model(name: str, model_path: str = "") -> ResolvedModel:
     spec = get_model(name)
     if not model_path and spec.hub_id:
         return ResolvedModel(spec, spec.hub_id, spec.revision)
+    if not model_path and not shipped_folder(spec).is_dir():
+        raise UserError(
+            f"--model {spec.name} has no pinned revision in the registry: download its weights in "
+            "the layout of diffusers and give the folder, or a mirror of it, as --model-path"
+        )
     path = model_path or str(shipped_folder(spec) / "weights")
     if is_remote(path):
         return _resolve_mirror(spec, path)
@@ -82,7 +87,7 @@ def _check_index(spec: ModelSpec, text: str | None, where: str) -> None:
         found = json.loads(text)["_class_name"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"model_path {where}: {INDEX} does not name a pipeline class") from None
-    if found != spec.pipeline_class:
+    if found not in (spec.pipeline_class, spec.saved_as):
         raise UserError(
             f"model_path {where} holds a {found}, but {spec.name} is a {spec.pipeline_class}: "
             "give the --model that these weights belong to"

@@ -54,6 +54,8 @@ class ModelSpec:
         batch_rows: Samples per sampler call that pay off on one device.
         profile: File name of the sensitivity profile shipped with the model, "" without one.
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
+        takes_image: Every clip starts from an image.
+        saved_as: Class that the weights' `model_index.json` names, where it is another one.
     """
 
     name: str
@@ -69,6 +71,8 @@ class ModelSpec:
     batch_rows: int = 1
     profile: str = ""
     vae_tiling: bool = False
+    takes_image: bool = False
+    saved_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

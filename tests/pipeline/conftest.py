@@ -46,9 +46,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return folder
 
 
-def wan(**config: Any) -> diffusers.WanPipeline:
+def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
     text = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-    return diffusers.WanPipeline(
+    parts: dict[str, Any] = {"transformer": _wan_network()} | config
+    return kind(
         tokenizer=_letters(),
         text_encoder=transformers.UMT5EncoderModel(transformers.UMT5Config(**text)).eval(),
         vae=diffusers.AutoencoderKLWan(
@@ -59,11 +60,29 @@ def wan(**config: Any) -> diffusers.WanPipeline:
             latents_mean=[0.0] * 4,
             latents_std=[1.0] * 4,
         ),
-        transformer=_wan_network(),
         scheduler=diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
-        **config,
+        **parts,
+    )
+
+
+def wan_from_image() -> diffusers.WanImageToVideoPipeline:
+    """As Wan 2.1: an image encoder, and the image's latents with a mask beside the noisy ones."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    size = {"height": 32, "width": 32}
+    return wan(
+        diffusers.WanImageToVideoPipeline,
+        transformer=_wan_network(in_channels=12, image_dim=8, added_kv_proj_dim=48),
+        image_encoder=transformers.CLIPVisionModel(vision).eval(),
+        image_processor=transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size),
     )
 
 
@@ -71,12 +90,11 @@ def wan_two_experts() -> diffusers.WanPipeline:
     return wan(transformer_2=_wan_network(), boundary_ratio=0.875)
 
 
-def _wan_network() -> diffusers.WanTransformer3DModel:
+def _wan_network(**config: Any) -> diffusers.WanTransformer3DModel:
     return diffusers.WanTransformer3DModel(
+        **{"in_channels": 4, "out_channels": 4} | config,
         num_attention_heads=4,
         attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
         text_dim=16,
         freq_dim=32,
         ffn_dim=32,
@@ -115,8 +133,8 @@ def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
     )
 
 
-def ltx() -> diffusers.LTXPipeline:
-    return diffusers.LTXPipeline(
+def ltx(kind: Any = diffusers.LTXPipeline) -> Any:
+    return kind(
         tokenizer=_letters(),
         text_encoder=_t5(),
         vae=diffusers.AutoencoderKLLTXVideo(
@@ -196,6 +214,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cogvideox-2b": lambda: cogvideox(rotary=False, scheduler="CogVideoXDDIMScheduler"),
     "cogvideox-5b": lambda: cogvideox(rotary=True, scheduler="CogVideoXDPMScheduler"),
     "ltx-video": ltx,
+    "ltx-video-i2v": lambda: ltx(diffusers.LTXImageToVideoPipeline),
+    "wan2.1-i2v-14b": wan_from_image,
     "hunyuanvideo": hunyuan_video,
 }
 

@@ -21,7 +21,7 @@ from pipeline.request import CacheSpec, build_request
 from sencache import SensitivityProfile
 
 WAN = "wan2.1-t2v-1.3b"
-HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
 
 
 def config(**changes: Any) -> RunConfig:

@@ -19,7 +19,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.request import CacheSpec, SampleRequest, canonical_json
 from sencache import SensitivityProfile
 
-HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
 WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
 
 Resolve = Callable[[str], ResolvedModel]

@@ -6,16 +6,23 @@ Tiny networks with random weights, the whole pipeline, and a cache that decides 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.diffusers_engine import load_engine
 from pipeline.group import GroupSpec, RankGroup, RankRaisedError
 from pipeline.group.engine import LoadRank
-from pipeline.group.layout import OFFERED, XFUSER, Layout
+from pipeline.group.layout import CONTEXT_PARALLEL, OFFERED, XFUSER, Layout
 from pipeline.models.knobs import Knobs
+from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import CacheSpec, SampleRequest, canonical_json
 from sencache import SensitivityProfile
@@ -34,6 +41,15 @@ MODELS = {
     "hunyuan_video": ("hunyuanvideo",),
 }
 DEGREES = {"ulysses": [(2, 1), (4, 1)], "ring": [(1, 2), (1, 4)], "both": [(2, 2)]}
+SPECIAL = [
+    (backend, name, 2, 1)
+    for name in ("wan2.1-i2v-14b", "ltx-video-i2v", "wan2.2-ti2v")
+    for backend in (XFUSER, CONTEXT_PARALLEL)
+    if (backend, "ltx" if name.startswith("ltx") else "wan") in OFFERED
+]
+"""An image beside the text, and a timestep of its own for each token: other paths through the same
+networks."""
+
 OFFERS = [
     (backend, name, *degrees)
     for (backend, family), kinds in OFFERED.items()
@@ -43,7 +59,7 @@ OFFERS = [
 ]
 PAPER = {"strict_epsilon": 0.1, "strict_fraction": 0.2, "max_reuse": 2}
 ODD = {"width": 48, "height": 48, "num_frames": 1}
-ODD_LTX = {"width": 96, "height": 96, "num_frames": 1}
+ODD_LTX = {"width": 96, "height": 32, "num_frames": 17}
 """Nine tokens."""
 
 
@@ -67,7 +83,7 @@ def alone() -> Alone:
 
     def make(trial: group_models.Trial) -> Any:
         load, (request,) = trial.load, trial.requests
-        key = load.model.spec.name, request
+        key = load.model.location, request
         if key not in made:
             engine = load_engine(load.model, device="cpu", profile_json=load.profile_json)
             made[key] = group_models.watch(lambda: engine.generate([request]))
@@ -82,14 +98,42 @@ def profile_of(model: ResolvedModel, profile: SensitivityProfile) -> str:
     return dataclasses.replace(profile, metadata=known).to_json()
 
 
+@pytest.fixture(scope="module")
+def first_frame(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    path = tmp_path_factory.mktemp("images") / "frame.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    return {"image": hashlib.sha256(path.read_bytes()).hexdigest(), "image_at": str(path)}
+
+
+@pytest.fixture(scope="module")
+def per_token_wan(
+    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> ResolvedModel:
+    """A Wan that gets a timestep for each token, as Wan 2.2 TI2V does."""
+    folder = tmp_path_factory.mktemp("models") / "ti2v"
+    shutil.copytree(tiny_model("wan2.1-t2v-1.3b"), folder)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"expand_timesteps": True}))
+    return resolve_model("wan2.1-t2v-1.3b", str(folder))
+
+
 @pytest.fixture
 def trial(
-    tiny_resolved: Resolve, request_for: MakeRequest, profile: SensitivityProfile
+    tiny_resolved: Resolve,
+    request_for: MakeRequest,
+    profile: SensitivityProfile,
+    first_frame: dict[str, str],
+    per_token_wan: ResolvedModel,
 ) -> Callable[..., group_models.Trial]:
     """Return a function that makes a trial with a cache that decides by what it sees."""
 
     def make(name: str, layout: Layout, **changes: Any) -> group_models.Trial:
-        model = tiny_resolved(name)
+        model = per_token_wan if name == "wan2.2-ti2v" else tiny_resolved(name)
+        if model.spec.takes_image:
+            changes = first_frame | changes
+        if name == "wan2.1-i2v-14b":  # counts on a text of 512 tokens behind those of the image
+            changes["max_sequence_length"] = 512
         text = profile_of(model, profile)
         epsilon = 2.0 if name == "cogvideox-5b" else 0.3  # its sampler adds noise at every step
         hash_ = SensitivityProfile.from_json(text).hash
@@ -112,7 +156,7 @@ def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> 
     assert got.degrees == degrees
 
 
-@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS)
+@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS + SPECIAL)
 def test_ranks_make_what_one_makes(
     backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
@@ -123,12 +167,12 @@ def test_ranks_make_what_one_makes(
     compare(ranks(layout.size).ask(asked), want, layout)
 
 
-@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS)
+@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS + SPECIAL)
 def test_tokens_that_do_not_divide_change_nothing(
     backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
     layout = Layout(backend, ulysses, ring)
-    asked = trial(name, layout, **(ODD_LTX if name == "ltx-video" else ODD))
+    asked = trial(name, layout, **(ODD_LTX if name.startswith("ltx") else ODD))
     if ring > 1 and (backend == XFUSER or ulysses > 1):
         with pytest.raises(RankRaisedError, match="a clip of 9 tokens cannot be shared") as caught:
             ranks(layout.size).ask(asked)
