@@ -214,8 +214,8 @@ def _notes(rows: Rows, accounts: Accounts, pairs: Pairs) -> list[str]:
     if len(rows) and any(names[code] == "planned" for code in np.unique(policies)):
         notes.append(
             "Planned clips: the predicted change is of the guided output, the actual change of the "
-            "conditional branch alone. They move together but differ by a factor of about the "
-            "guidance scale."
+            "conditional branch alone. Compare "
+            "such clips with one another, not the two numbers of one clip."
         )
     if len(pairs.clips):
         notes.append(

@@ -109,7 +109,8 @@
     const limit = Math.max(0, ...report.errors.map((p) => Math.max(p.x, p.y))) * 1.05;
     const data = scatter(report.errors);
     const many = data.length > 1;
-    if (data.length) {
+    // Of planned clips the two axes are of different outputs: equality means nothing there.
+    if (report.errors.some((p) => p.group !== "planned")) {
       data.push({ type: "scatter", mode: "lines", name: "equal", x: [0, limit], y: [0, limit], line: { dash: "dot", width: 1, color: color("soft") }, hoverinfo: "skip" });
     }
     draw("plot-errors", data, layout("predicted change (RMS of the output)", "actual change (RMS of the output)", { showlegend: many }));

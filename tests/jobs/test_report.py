@@ -1,0 +1,76 @@
+"""The command line of reports: what it writes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from jobs.report import main
+from pipeline.report.card import MARK
+from tests.pipeline.report.made import row, write
+
+
+def prefix(folder: Path, state: str = "done") -> Path:
+    storage = write(folder, [row(0), row(1, psnr=40.0, control=True), row(1, up=50.0)])
+    manifest = {"run_id": "r1", "state": state, "config": {}, "input": {"pending": 3}}
+    storage.put_bytes("runs/r1.json", json.dumps(manifest).encode())
+    return folder
+
+
+def test_it_writes_page_numbers_card_and_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--output", str(prefix(tmp_path)), "--price", "3", "--more-clips", "7"]) == 0
+    text = capsys.readouterr().out
+    assert "2 ok" in text
+    assert "7 more clips" in text
+    assert main(["--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    value = json.loads((tmp_path / "report/report.json").read_text())
+    jsonschema.validate(value, schema)
+    assert value["totals"]["ok"] == 2
+    assert (tmp_path / "report/index.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "metadata.parquet").exists()
+    _, front, body = (tmp_path / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert card["task_categories"] == ["text-to-video"]
+    assert card["size_categories"] == ["n<1K"]
+    assert "| clips | 2," in body
+    (tmp_path / "README.md").write_text("mine now\n")
+    assert main(["--output", str(tmp_path)]) == 0
+    assert (tmp_path / "README.md").read_text() == "mine now\n"
+    assert MARK in body
+
+
+def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        prefix(tmp_path, "done")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["--output", str(prefix(tmp_path, "running")), "--watch", "5"]) == 0
+    assert slept == [5.0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ([], "--output"),
+        (["--output", "{here}/none"], "no output rows"),
+        (["--output", "{here}", "--price", "cheap"], "--price cheap"),
+        (["--output", "{here}", "--cloud", "moon"], "knows aws"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], problem: str
+) -> None:
+    assert main([flag.replace("{here}", str(tmp_path)) for flag in flags]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert problem in error

@@ -1,0 +1,15 @@
+import time
+
+from pipeline.schema import SCHEMA
+from pipeline.worker import Worker
+
+
+def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
+    began = time.monotonic() - 5
+    labels = {"market": "spot", "ray.io/node-id": "abc", "gpu": "h100"}
+    one, two = Worker.loaded(began, labels), Worker.loaded(began)
+    assert (one.labels, two.labels) == ("gpu=h100,market=spot", "")
+    assert one.id != two.id
+    struct = one.struct()
+    assert 5 <= struct["load_s"] <= struct["up_s"]
+    assert list(struct) == SCHEMA.field("worker").type.names
