@@ -165,7 +165,7 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
     fitted = options.calibration_clips or (4 if options.quick else 8)
     return Plan(
         clips=split_clips(captions, options.split, options.clips or most),
-        calibration=split_clips(fitting, CALIBRATION, min(fitted, len(fitting))),
+        calibration=split_clips(fitting, CALIBRATION, fitted),
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
         points=sorted(points, reverse=True),
         common=sorted(options.nfe or QUICK_POINTS, reverse=True),

@@ -45,13 +45,16 @@ class ClipSpec:
 def split_clips(captions: Sequence[str], split: str, count: int) -> list[ClipSpec]:
     """Number the first captions of a set.
 
+    What is fitted may need more clips than there are captions: those of `calibration` come again
+    with other seeds. Measured clips never do, for clips of one caption are not independent.
+
     Raises:
         UserError: The set has fewer.
     """
-    if not 1 <= count <= len(captions):
+    if count < 1 or not captions or (count > len(captions) and split != CALIBRATION):
         raise UserError(f"{count} clips: the {split} set has 1 to {len(captions)}")
     first = FIRST_SEED[split]
-    return [ClipSpec(caption, first + index) for index, caption in enumerate(captions[:count])]
+    return [ClipSpec(captions[i % len(captions)], first + i) for i in range(count)]
 
 
 def captions_of(model: str, prompts: str, split: str) -> list[str]:

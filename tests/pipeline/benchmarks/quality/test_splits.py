@@ -43,6 +43,17 @@ def test_the_demo_model_s_sets_share_no_caption_and_no_seed() -> None:
     assert len(sets[DEV]) >= 48
 
 
+def test_calibration_captions_come_again_with_other_seeds() -> None:
+    captions = captions_of("demo", "", CALIBRATION)
+    clips = split_clips(captions, CALIBRATION, len(captions) + 2)
+    assert clips[: len(captions)] == split_clips(captions, CALIBRATION, len(captions))
+    assert [clip.caption for clip in clips[-2:]] == captions[:2]
+    assert len({clip.seed for clip in clips}) == len(clips)
+    for split in (DEV, HELD_OUT):
+        with pytest.raises(UserError, match=f"the {split} set has 1 to 3"):
+            split_clips(["a", "b", "c"], split, 4)
+
+
 def test_the_sets_never_change() -> None:
     hashes = {
         split: prompts_hash(split_clips(captions, split, len(captions)))
