@@ -58,6 +58,9 @@ FIGURES = {
         "counted: one PUT per clip, one part per 100 rows; none of the ledger while no one dies",
     ),
     "store requests per s": Figure(3500, "stated: PUT rate of one partition of S3, by its manual"),
+    "driver bytes per sample": Figure(
+        1200, "measured: a request of 160 characters is 572 bytes, in the driver and in Ray's store"
+    ),
     "load s": Figure(180, "stated: weights from NVMe or page cache, and warm-up"),
     "node life h": Figure(24, "stated: mean time until a spot node is taken"),
     "replace s": Figure(600, "stated: mean time until another is there"),
@@ -73,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", default="H100", help="H100, A100 or L40S")
     parser.add_argument("--price", type=float, help="dollars per GPU-hour; else AWS on demand")
     parser.add_argument("--batches-per-task", type=int, default=1, help="samples of a Ray task")
-    parser.add_argument("--plot", default="", help="also draw the sweep into this PNG")
+    parser.add_argument("--plot", default="", help="also sweep sizes and draw that into this PNG")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -108,13 +111,14 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         for policy in (POLICIES if ranks == 1 else ("planned",))
     ]
     console.print(_layouts(options, runs))
-    sweep = [
-        _run(_sized(options, gpus), "wan2.1-t2v-1.3b", "480p", 1, policy, price)
-        for policy in POLICIES
-        for gpus in SIZES
-    ]
     console.print(_saturation(runs))
+    sweep = []
     if options.plot:
+        sweep = [
+            _run(_sized(options, gpus), "wan2.1-t2v-1.3b", "480p", 1, policy, price)
+            for policy in POLICIES
+            for gpus in SIZES
+        ]
         _draw(sweep, options.plot)
     return {
         "figures": {name: asdict(each) for name, each in FIGURES.items()},
@@ -197,6 +201,7 @@ def _run(
         "deaths": out.deaths,
         "cut_short": out.cut_short,
         "store_requests_per_s": rate * requests,
+        "driver_bytes": options.samples * figure["driver bytes per sample"],
         "busy": out.busy,
         "full_at_gpus": {
             name.removesuffix("_s"): options.gpus / alone / seconds
@@ -238,7 +243,8 @@ def _saturation(runs: list[dict[str, Any]]) -> Any:
         name = f"{run['model']} {run['size']}, P={run['ranks']}, {run['policy']}"
         rows.append((name, *(f"{round(full[each], -1):,.0f}" for each in full), first))
     headings = ("GPUs at which it is full", *runs[0]["full_at_gpus"], "first")
-    return table("what is full first", headings, rows)
+    held = runs[0]["driver_bytes"] / 1e9
+    return table("what is full first", headings, rows, f"requests held on the head: {held:.1f} GB")
 
 
 def _draw(sweep: list[dict[str, Any]], path: str) -> None:
