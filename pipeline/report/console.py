@@ -9,6 +9,9 @@ from rich.table import Table
 from pipeline.report.document import Report
 from pipeline.report.words import count, dollars, duration, estimate, percent
 
+SHOWN = 4
+"""Kinds of clips and of failures that are shown; the page shows all."""
+
 
 def print_report(report: Report, console: Console) -> None:
     """Print what most people look for, in about twenty lines."""
@@ -45,7 +48,13 @@ def print_report(report: Report, console: Console) -> None:
     speedup = report.speedup
     said = f"{estimate(speedup.ratio, 'x')} over {speedup.pairs} pairs" if speedup.ratio else ""
     line("speed-up", said, speedup.note)
-    for entry in report.quality:
+    if len(report.quality) > SHOWN:
+        line(
+            "quality",
+            f"PSNR {estimate(head.psnr_db, ' dB')} over {head.quality_pairs} pairs",
+            f"worst {head.psnr_worst or 0.0:.1f} dB",
+        )
+    for entry in sorted(report.quality, key=lambda entry: -entry.pairs)[:SHOWN]:
         line(
             "quality",
             f"{entry.policy} {entry.nfe}/{entry.steps}: PSNR {estimate(entry.psnr_db, ' dB')}",
@@ -53,7 +62,7 @@ def print_report(report: Report, console: Console) -> None:
             f"SSIM {entry.ssim.value:.4f}" if entry.ssim else "",
             entry.note,
         )
-    for cause in report.failures[:5]:
+    for cause in report.failures[:SHOWN]:
         line(cause.status, f"{count(cause.samples)} {cause.error_type}", cause.example_message[:90])
     for projection in report.projections:
         cost = dollars(projection.dollars) if projection.dollars is not None else ""

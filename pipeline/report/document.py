@@ -78,6 +78,9 @@ class Headline(Part):
     video_s_per_gpu_hour: float | None = Field(description="over device time of clips and failures")
     reuse_ratio: float | None = Field(description="reused / steps")
     nfe_mean: float | None
+    psnr_db: Estimate | None = Field(description="over all pairs whose frames were compared")
+    psnr_worst: float | None
+    quality_pairs: int
 
 
 class Speedup(Part):

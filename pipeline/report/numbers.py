@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.errors import StorageError
 from pipeline.report import tables
 from pipeline.report.accounts import Accounts, Roles, account
+from pipeline.report.bootstrap import mean
 from pipeline.report.document import (
     Clip,
     Headline,
@@ -79,13 +80,19 @@ def measure_rows(
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
     notes = _notes(rows, accounts, pairs)
+    apart = (m.get("config", {}).get("stages", {}).get("text") for m in manifests.values())
+    if "separate" in apart:
+        notes.append(
+            "Some runs encoded texts in actors of their own (stages.text separate). Their device "
+            "time is in no row and not in these sums."
+        )
     return Report(
         generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         output=storage.uri,
         notes=notes,
         runs=runs,
         totals=totals,
-        headline=_headline(rows, roles, totals, accounts),
+        headline=_headline(rows, pairs, totals, accounts),
         device_s=accounts.device_s,
         dollars=accounts.dollars,
         speedup=speedup,
@@ -178,7 +185,9 @@ def _totals(rows: Rows, roles: Roles) -> Totals:
     )
 
 
-def _headline(rows: Rows, roles: Roles, totals: Totals, accounts: Accounts) -> Headline:
+def _headline(rows: Rows, pairs: Pairs, totals: Totals, accounts: Accounts) -> Headline:
+    psnr = rows.numbers("psnr_db")[pairs.controls]
+    psnr = psnr[np.isfinite(psnr)]
     device, money, ok = accounts.device_s, accounts.dollars, totals.ok
     useful = device.clips + device.failed_attempts
     return Headline(
@@ -188,6 +197,9 @@ def _headline(rows: Rows, roles: Roles, totals: Totals, accounts: Accounts) -> H
         video_s_per_gpu_hour=tables.per_hour(totals.video_s, useful),
         reuse_ratio=1 - totals.nfe / totals.steps if totals.steps else None,
         nfe_mean=totals.nfe / ok if ok else None,
+        psnr_db=mean(psnr) if len(psnr) else None,
+        psnr_worst=float(psnr.min()) if len(psnr) else None,
+        quality_pairs=len(psnr),
     )
 
 
