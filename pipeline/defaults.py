@@ -20,7 +20,7 @@ from pipeline.models.call import takes_negative_prompt
 from pipeline.models.knobs import settle_knobs
 from pipeline.models.registry import shipped_folder
 from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
-from pipeline.models.spec import ResolvedModel
+from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_problem
 from pipeline.storage import locate
 
@@ -260,4 +260,13 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> Samp
         cache=cache,
         adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
         dtype=config.dtype,
+        decoding=_decoding(config, spec),
     )
+
+
+def _decoding(config: RunConfig, spec: ModelSpec) -> str:
+    """How frames are decoded, if not as the model does by itself."""
+    asked = config.engine.vae_tiling
+    if asked is None or asked == spec.vae_tiling:
+        return ""
+    return "tiled" if asked else "whole"

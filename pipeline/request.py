@@ -93,6 +93,8 @@ class SampleRequest:
         image: SHA-256 of the image file that the clip starts from; "" without, and then not part
             of the identity.
         image_at: URI of that file; not part of the identity.
+        decoding: `tiled` or `whole` where a run asks for what its model does not do by itself (a
+            seam is in the pixels); "" otherwise, and then not part of the identity.
         texts: Its texts encoded already, by a stage of their own; of neither identity nor JSON.
     """
 
@@ -116,6 +118,7 @@ class SampleRequest:
     control_of: str = ""
     image: str = ""
     image_at: str = ""
+    decoding: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
@@ -123,7 +126,7 @@ class SampleRequest:
         fields = self._fields()
         del fields["source_key"]
         del fields["image_at"]
-        for name in ("control_of", "image"):
+        for name in ("control_of", "image", "decoding"):
             if not fields[name]:
                 del fields[name]
         return fields

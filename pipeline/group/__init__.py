@@ -14,9 +14,12 @@ them all: half a group cannot go on, and its collectives would wait for ever.
 | `pace` | how long a rank may be silent, from how long it was before |
 | `parent` | the group as its owner sees it |
 | `engine` | the engine of an actor over a group, and what each rank loads |
-| `context_parallel` | how a network's sequence is split over ranks |
+| `layout` | which backend splits which model, and by what degrees |
+| `xfuser` | splitting Wan by xfuser |
+| `context_parallel` | splitting by diffusers' context parallelism |
+| `joint`, `shards` | splitting networks whose attention joins text and video tokens |
 
-All but the last two know nothing of models or samples; nothing here knows Ray.
+Up to `parent` they know nothing of models or samples; nothing here knows Ray.
 """
 
 from pipeline.group.errors import GroupError, RankDiedError, RankRaisedError, RankSilentError

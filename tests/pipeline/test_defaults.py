@@ -283,3 +283,22 @@ def test_settings_keep_the_identity_that_stored_samples_have(
     spec = cache_spec(settings, load_profile(settings, resolve_model("demo")))
     assert (spec.policy, spec.params) == (policy, params)
     assert bool(spec.profile) == (policy != "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "decoding"),
+    [
+        (WAN, None, ""),
+        (WAN, False, ""),
+        (WAN, True, "tiled"),
+        ("hunyuanvideo", True, ""),
+        ("hunyuanvideo", False, "whole"),
+    ],
+)
+def test_tiles_are_in_the_identity_where_the_model_has_none(
+    name: str, asked: bool | None, decoding: str
+) -> None:
+    settings = config(model=name, engine={"vae_tiling": asked})
+    template = request_defaults(settings, resolve_model(name)).template
+    assert template.decoding == decoding
+    assert ("decoding" in template.identity()) == bool(decoding)
