@@ -59,3 +59,29 @@ def rank_one_cannot_load(context: RankContext) -> Any:
     if context.rank == 1:
         raise RuntimeError("no such weights")
     time.sleep(3600)
+
+
+def poisonable(context: RankContext) -> Any:
+    """Makes grey clips; "poison" kills rank 1 in the middle, "refused" makes all ranks raise."""
+    import numpy as np
+
+    from pipeline.engine import Clip
+    from pipeline.group.engine import Facts
+    from pipeline.schema import NO_CACHE
+
+    def work(requests: Any) -> Any:
+        if not requests:
+            return Facts("grey")
+        context.mark("step")
+        prompts = [request.prompt for request in requests]
+        if "poison" in prompts:
+            if context.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(3600)
+        if "refused" in prompts:
+            raise ValueError("refused by all")
+        first = requests[0]
+        frames = np.full((first.num_frames, first.height, first.width, 3), 90, np.uint8)
+        return [Clip(frames, NO_CACHE, 0) for _ in requests]
+
+    return work

@@ -12,7 +12,7 @@ from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.group.errors import GroupError, RankRaisedError
 from pipeline.group.layout import XFUSER, Layout
-from pipeline.group.messages import RankContext, Worker
+from pipeline.group.messages import MakeWorker, RankContext, Worker
 from pipeline.group.parent import RankGroup
 from pipeline.group.spec import GroupSpec, visible_devices
 from pipeline.models.knobs import DEFAULT, Knobs
@@ -148,7 +148,7 @@ class GroupEngine:
             counted; a few are rounding, many are a fault.
     """
 
-    def __init__(self, load: LoadRank, spec: GroupSpec) -> None:
+    def __init__(self, load: MakeWorker, spec: GroupSpec) -> None:
         """Start the ranks; a second copy of the model is never loaded here.
 
         Raises:
