@@ -20,39 +20,38 @@ from pipeline.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one report, or one after another with `--watch`; return an exit code."""
     options = _parser().parse_args(argv)
-    from pipeline.report import PAGE_KEY, make_report
-    from pipeline.report.console import print_report
     from pipeline.report.document import Report
 
     if options.schema:
         print(json.dumps(Report.model_json_schema(), indent=2))
         return 0
-    if not options.output:
-        print("error: --output: say of which folder or s3://bucket/prefix", file=sys.stderr)
-        return 2
-    console = Console()
     try:
-        while True:
-            from pipeline.report.prices import Prices, load_table, parse_prices
-            from pipeline.storage import Storage
-
-            prices = Prices(
-                parse_prices(options.price),
-                table=load_table(options.cloud, options.price_table),
-                market=options.market,
-            )
-            storage = Storage(options.output)
-            report = make_report(storage, prices, more_clips=options.more_clips)
-            print_report(report, console)
-            console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False)
-            if not options.watch or (report.runs and report.runs[-1].state != "running"):
-                return 0
-            time.sleep(options.watch)
+        if not options.output:
+            raise UserError("--output: say of which folder or s3://bucket/prefix")
+        _report(options, Console())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 0
+    except KeyboardInterrupt:  # the way to end --watch
+        pass
+    return 0
+
+
+def _report(options: argparse.Namespace, console: Console) -> None:
+    from pipeline.report import PAGE_KEY, Prices, make_report
+    from pipeline.report.console import print_report
+    from pipeline.report.prices import load_table, parse_prices
+    from pipeline.storage import Storage
+
+    given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
+    prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
+    while True:
+        report = make_report(storage, prices, more_clips=options.more_clips)
+        print_report(report, console)
+        console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False, soft_wrap=True)
+        if not options.watch or not report.runs or report.runs[-1].state != "running":
+            return
+        time.sleep(options.watch)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -103,11 +103,17 @@ class Rows:
         for position, part, row in zip(positions, parts, at, strict=True):
             wanted.setdefault(part, []).append((position, row))
         for part, places in wanted.items():
-            file = pq.ParquetFile(self.storage.open(self.keys[part]))
-            names = [name for name in SCHEMA.names if name in file.schema_arrow.names]
-            # Of `video` only the path: a shard for the Hub carries its media inline.
-            columns = ["video.path" if name == "video" else name for name in names]
-            table = file.read(columns=columns)
+            with self.storage.open(self.keys[part]) as opened:
+                file = pq.ParquetFile(opened)
+                there = file.schema_arrow.names
+                # Of `video` only the path: a part may carry its media inline.
+                table = file.read(
+                    columns=[
+                        "video.path" if name == "video" else name
+                        for name in SCHEMA.names
+                        if name in there
+                    ]
+                )
             for position, row in places:
                 (found[position],) = table.slice(row, 1).to_pylist()
         return found
@@ -165,22 +171,28 @@ def read_rows(storage: Storage) -> Rows:
 
 def _read(storage: Storage, number: int, entry: Entry) -> pa.Table:
     small = entry.size <= WHOLE_FILE_BYTES
-    file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
     try:
-        parquet = pq.ParquetFile(file)
-        there = set(parquet.schema_arrow.names)
-        wanted = [name for name in _PLAIN if name in there]
-        wanted += [
-            f"{parent}.{child}"
-            for parent, children in _NESTED.items()
-            if parent in there
-            for child in children
-        ]
-        wanted += [name for name in ("caption", "error_message") if name in there]
-        return _flat(parquet.read(columns=wanted), number)
+        file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
+        with file:
+            return _flat(_columns(file), number)
     except (pa.ArrowException, KeyError) as error:
         text = str(error).splitlines()[0]
         raise StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}") from error
+
+
+def _columns(file: Any) -> pa.Table:
+    """The columns that the report needs, as far as a part has them."""
+    parquet = pq.ParquetFile(file)
+    there = set(parquet.schema_arrow.names)
+    wanted = [name for name in _PLAIN if name in there]
+    wanted += [
+        f"{parent}.{child}"
+        for parent, children in _NESTED.items()
+        if parent in there
+        for child in children
+    ]
+    wanted += [name for name in ("caption", "error_message") if name in there]
+    return parquet.read(columns=wanted)
 
 
 def _flat(table: pa.Table, part: int) -> pa.Table:
