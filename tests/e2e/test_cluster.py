@@ -141,9 +141,11 @@ def alone(config: RunConfig) -> dict[str, str]:
     rows = read_source(config.prompts, config.prompt_column)
     before = committed(storage, retry_failed=False)
     intake = Intake(rows, request_defaults(config, model), before)
-    engine = engine_factory(config, model, device="cpu", threads=2)()
+    requests = list(intake)
+    clips = engine_factory(config, model, device="cpu", threads=2)().generate(requests)
     return {
-        request.sample_id: engine.generate([request])[0].cache["decisions"] for request in intake
+        request.sample_id: clip.cache["decisions"]
+        for request, clip in zip(requests, clips, strict=True)
     }
 
 
@@ -151,22 +153,22 @@ def alone(config: RunConfig) -> dict[str, str]:
 def test_groups_on_two_nodes_make_the_dataset_of_one_process_whatever_dies(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    nodes = [add_node(cluster, 8) for _ in range(2)]
     colours = ("red", "green", "blue", "white")
-    prompts = [f"a {c} circle moving {way}" for c in colours for way in ("left", "right", "up")]
+    prompts = [f"a {c} circle moving {way}" for c in colours for way in ("left", "up")]
     (tmp_path / "p.txt").write_text("\n".join(prompts) + "\n")
     output = tmp_path / "out"
     flags = ["--prompts", str(tmp_path / "p.txt"), "--output", str(output), "--device", "cpu"]
-    flags += ["--cache.epsilon", "0.15", "--sampling.num-inference-steps", "10"]
+    flags += ["--cache.epsilon", "0.3", "--sampling.num-inference-steps", "10"]
     flags += ["--batch-rows", "1", "--part-rows", "1", "--parallel.degree", "2"]
     expected = alone(load_config([*flags, "--parallel.degree", "1"]))
     assert len(set(expected.values())) > 1  # samples decide for themselves
+    nodes = [add_node(cluster, 8) for _ in range(2)]
     driver = start_driver(cluster, "jobs.generate", *flags)
     try:
         wait_for(lambda: len(rows_of(output)) >= 1, driver)
         assert [len(ranks_on(node)) for node in nodes] == [4, 4]  # two groups of two on each
         os.kill(ranks_on(nodes[0])[-1], signal.SIGKILL)
-        wait_for(lambda: len(rows_of(output)) >= 4, driver)
+        wait_for(lambda: len(rows_of(output)) >= 3, driver)
         cluster.remove_node(nodes[1], allow_graceful=False)
         assert driver.wait(timeout=WAIT_S) == 0
     finally:
