@@ -1,0 +1,79 @@
+"""The efficiency benchmark on the embedded model, with a run that needs no cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.benchmarks import efficiency
+from pipeline.benchmarks.efficiency import bare, check_clips, requests_of, whole
+from pipeline.config import RunConfig
+from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
+from pipeline.ledger import Ledger
+from pipeline.models.resolve import resolve_model
+from pipeline.produce import Producer
+from pipeline.schema import to_table
+from pipeline.sink import Sink
+from pipeline.storage import Storage
+
+CLIPS, STEPS, BATCH = 6, 1, 2
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("".join(f"a red circle, take {n}\n" for n in range(CLIPS)))
+    return RunConfig.model_validate(
+        {
+            "prompts": str(prompts),
+            "output": str(tmp_path / "out"),
+            "device": "cpu",
+            "cache": {"quality": "lossless"},
+            "sampling": {"num_inference_steps": STEPS},
+            "batch_rows": BATCH,
+        }
+    )
+
+
+def run_here(config: RunConfig, *, factory: EngineFactory, console: Any) -> Any:
+    """A run in this process and thread."""
+    storage = Storage(config.output)
+    ledger = Ledger(storage, "run", max_attempts=1)
+    worker = Producer(factory(), storage, ledger, "run", batch_rows=BATCH)
+    rows = worker.produce(requests_of(config, resolve_model(config.model, config.model_path)))
+    sink = Sink(storage, "run", part_rows=100, part_seconds=100)
+    sink.add(to_table(rows))
+    sink.flush()
+    return SimpleNamespace(tally=SimpleNamespace(ok=len(rows)))
+
+
+@pytest.mark.slow
+def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = bare(config, tmp_path / "alone")
+    monkeypatch.setattr(efficiency, "run", run_here)
+    piped = whole(config, tmp_path / "piped")
+    for calls in (alone.calls, piped.calls):
+        assert [call.clips for call in calls] == [BATCH] * (CLIPS // BATCH)
+        assert all(call.began < call.ended for call in calls)
+        assert all(0 < call.text_s + call.decode_s < call.ended - call.began for call in calls)
+    assert piped.clips == CLIPS - BATCH
+    assert piped.window_s > piped.calls[-1].ended - piped.calls[0].ended
+    assert piped.clips_per_s == pytest.approx(piped.clips / piped.window_s)
+    assert 0 < piped.busy < 1
+    assert alone.clips_per_s > 0
+    assert alone.cpu_s > 0
+    assert piped.encode_s > 0
+    assert piped.upload_s > 0
+    assert piped.rows_s > 0
+
+
+def test_a_run_without_a_steady_state_is_refused() -> None:
+    check_clips(12, 4)
+    with pytest.raises(UserError, match="--clips 11: at least 12, three engine calls"):
+        check_clips(11, 4)
