@@ -157,8 +157,10 @@ def test_the_page_is_readable_at_both_widths(
     visit = Visit(browser, prefix / "report/index.html", width)
     page = visit.page
     beyond = page.evaluate(
-        "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && "
-        f"e.getBoundingClientRect().right > {width}).map(e => e.outerHTML.slice(0, 200))"
+        "[...document.querySelectorAll('body *')]"
+        ".filter(e => !e.parentElement.closest('.scroll'))"
+        f".filter(e => e.getBoundingClientRect().right > {width})"
+        ".map(e => e.outerHTML.slice(0, 200))"
     )
     assert beyond == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
