@@ -104,6 +104,7 @@ def _timed(samples: int, batch_rows: int, batches_per_task: int) -> float:
                 "batches_per_task": batches_per_task,
                 "replicas": 1,
                 "contact_sheet": False,
+                "report": False,
             }
         )
         began = time.perf_counter()

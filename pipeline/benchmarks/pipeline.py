@@ -77,6 +77,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
                 "sampling": {"num_inference_steps": options.steps},
                 "replicas": 1,
                 "contact_sheet": False,
+                "report": False,
             }
         )
         before = bare(config, Path(folder) / "before")

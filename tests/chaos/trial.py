@@ -91,6 +91,7 @@ class Scene:
             "part_rows": self.random.choice([3, 10, 100]),
             "part_seconds": 1.0,
             "contact_sheet": False,
+            "report": False,
         }
 
     def use(self, folder: Path) -> None:

@@ -83,6 +83,7 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
         "batch_rows": 1,
         "part_rows": 1,
         "contact_sheet": False,
+        "report": False,
     }
 
     def nodes() -> Counter[str]:
