@@ -16,6 +16,7 @@ import ray
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 from rich.console import Console
 
+from jobs.export import main as export
 from jobs.generate import main as generate
 from jobs.report import main as report
 from pipeline.config import RunConfig
@@ -178,8 +179,8 @@ def test_the_page_is_readable_at_both_widths(
     screenshot(page, f"light-{width}", tmp_path)
 
 
-def test_the_report_of_an_s3_prefix_is_that_of_the_folder(
-    prefix: Path, s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_report_and_export_of_an_s3_prefix_are_those_of_the_folder(
+    prefix: Path, s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import boto3
 
@@ -197,6 +198,11 @@ def test_the_report_of_an_s3_prefix_is_that_of_the_folder(
     moving = {"generated_at": "", "output": ""}
     assert there | moving == mine | moving
     assert target.read_bytes("report/index.html").startswith(b"<!doctype html>")
+    shards = []
+    for place, to in ((str(prefix), tmp_path), ("s3://reports/demo", "s3://reports/tars")):
+        assert export(["--output", place, "--to", str(to)]) == 0
+        shards.append(Storage(str(to)).read_bytes("train-00000.tar"))
+    assert shards[0] == shards[1]
 
 
 def test_ray_data_reads_the_same_clips(prefix: Path) -> None:
