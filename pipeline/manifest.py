@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
+import math
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
+from pipeline.errors import StorageError
 from pipeline.schema import versions
 from pipeline.storage import Storage
 
 State = Literal["running", "done", "interrupted", "error"]
 
+SIGN_EVERY_S = 60.0
+"""Seconds between two signs of life of a run."""
+LATEST = 8
+"""So many runs are looked at: of the others none is alive."""
+
+_logger = logging.getLogger(__name__)
+_MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
 _TIMED = re.compile(r"\d{8}T\d{6}Z-")
 
 
@@ -60,6 +74,8 @@ class Manifest:
         result: Counts and sums of what was made.
         error: One line if `state` is `error`.
         started_at: ISO time, UTC.
+        seen_at: ISO time, UTC, of the latest sign of life.
+        where: Host and process of the driver.
         ended_at: ISO time, UTC; "" while running.
         versions: Library versions of the driver.
     """
@@ -71,6 +87,8 @@ class Manifest:
     result: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     started_at: str = field(default_factory=lambda: _now())
+    seen_at: str = field(default_factory=lambda: _now())
+    where: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}")
     ended_at: str = ""
     versions: Mapping[str, str] = field(default_factory=versions)
 
@@ -83,12 +101,85 @@ class Manifest:
         text = json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
         storage.put_bytes(f"runs/{self.run_id}.json", text.encode())
 
+    @contextmanager
+    def alive(self, storage: Storage, every_s: float = SIGN_EVERY_S) -> Iterator[None]:
+        """Write a sign of life now and then, from a thread of its own, inside the block."""
+        stop = threading.Event()
+
+        def sign() -> None:
+            while not stop.wait(every_s):
+                self.seen_at = _now()
+                try:
+                    self.write(storage)
+                except StorageError as error:  # what matters will meet the same fault and say so
+                    _logger.warning("no sign of life: %s", error)
+
+        thread = threading.Thread(target=sign, name="sign-of-life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
     def end(
         self, storage: Storage, state: State, result: Mapping[str, Any], error: str = ""
     ) -> None:
         """Record the outcome."""
         self.state, self.result, self.error, self.ended_at = state, result, error, _now()
         self.write(storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a manifest says of its run.
+
+    Attributes:
+        run_id: Which.
+        state: As in the manifest.
+        age_s: Seconds since its latest sign of life; infinite where it gives none.
+        where: Host and process of its driver.
+    """
+
+    run_id: str
+    state: str
+    age_s: float
+    where: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be running at this moment."""
+        recent = self.state == "running" and self.age_s < 3 * SIGN_EVERY_S
+        return recent and not _is_gone(self.where)
+
+
+def _is_gone(where: str) -> bool:
+    """Whether a process was on this host and has ended; of other hosts nothing is known."""
+    host, _, pid = where.rpartition("/")
+    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
+def latest_signs(storage: Storage, count: int = LATEST) -> list[Sign]:
+    """What the latest runs into a prefix say, newest first.
+
+    Raises:
+        StorageError: The prefix cannot be read, or a manifest is damaged.
+    """
+    keys = [entry.key for entry in storage.list("runs/") if _MANIFEST.fullmatch(entry.key)]
+    return [_sign(storage, key) for key in sorted(keys, reverse=True)[:count]]
+
+
+def _sign(storage: Storage, key: str) -> Sign:
+    try:
+        found = json.loads(storage.read_bytes(key))
+        age_s = math.inf
+        if seen := found.get("seen_at"):
+            age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(seen)
+            age_s = max(0.0, age.total_seconds())  # clocks of two machines differ
+        run_id = key.removeprefix("runs/").removesuffix(".json")
+        return Sign(run_id, found["state"], age_s, found.get("where", ""))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
 
 
 def _submission_id(environment: Mapping[str, str]) -> str:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,14 +22,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import media
-from pipeline.errors import StorageError
+from pipeline.manifest import Sign
 from pipeline.resume import Committed, Ids
 from pipeline.schema import media_key, to_table
 from pipeline.storage import Storage
 
 THREADS = 16
 SHARDS = tuple(f"media/{shard:02x}/" for shard in range(256))
-MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
 
 _CLIP = re.compile(r"media/([0-9a-f]{2})/(\1[0-9a-f]{18})\.mp4")
 
@@ -54,25 +53,26 @@ class Recovery:
         return Ids.from_hex(self.rows["sample_id"])
 
 
-def recover(storage: Storage, committed: Committed) -> Recovery:
+def recover(storage: Storage, committed: Committed, signs: Sequence[Sign]) -> Recovery:
     """Rebuild the rows of all clips that have none, if the latest run may have left such clips.
 
     Args:
         storage: The output prefix.
         committed: What it holds.
+        signs: Of the latest runs, newest first. A pass follows every run that did not end as
+            `done`, so the latest one speaks for all before it.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
-    after = unended_run(storage)
-    if not after:
+    if not signs or signs[0].state == "done":
         return Recovery()
     with ThreadPoolExecutor(THREADS) as pool:
         shards = pool.map(lambda shard: _without_row(storage, shard, committed), SHARDS)
         lost = [sample_id for shard in shards for sample_id in shard]
         found = list(pool.map(lambda sample_id: stored_row(storage, sample_id), lost))
     rows = [row for row in found if row is not None]
-    return Recovery(after, to_table(rows), len(lost) - len(rows))
+    return Recovery(signs[0].run_id, to_table(rows), len(lost) - len(rows))
 
 
 def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:
@@ -93,22 +93,6 @@ def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None
     return row if row["sample_id"] == sample_id else None
-
-
-def unended_run(storage: Storage) -> str:
-    """The latest run into a prefix, if it did not end as `done`; "" otherwise.
-
-    A pass follows every run that ended badly, so the latest one speaks for all before it.
-    """
-    keys = [entry.key for entry in storage.list("runs/") if MANIFEST.fullmatch(entry.key)]
-    if not keys:
-        return ""
-    latest = max(keys)  # run ids sort by time
-    try:
-        ended = json.loads(storage.read_bytes(latest))["state"] == "done"
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{storage.uri}/{latest} is damaged ({error}); move it away") from error
-    return "" if ended else latest.removeprefix("runs/").removesuffix(".json")
 
 
 def _without_row(storage: Storage, shard: str, committed: Committed) -> list[str]:

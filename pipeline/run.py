@@ -28,17 +28,24 @@ from pipeline.errors import UserError
 from pipeline.images import Images
 from pipeline.intake import Intake
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
-from pipeline.manifest import Manifest, State, new_run_id
+from pipeline.manifest import Manifest, State, latest_signs, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.progress import Progress, Tally
+from pipeline.projection import project
 from pipeline.recovery import recover
 from pipeline.resume import committed
 from pipeline.schema import rejected_row, to_table
 from pipeline.sink import Sink
 from pipeline.source import read_source
 from pipeline.storage import Storage
-from pipeline.summary import say_input, say_recovery, say_result
+from pipeline.summary import (
+    say_dry_run,
+    say_input,
+    say_neighbours,
+    say_recovery,
+    say_result,
+)
 from pipeline.telemetry import RunTelemetry, count_store_retry
 from pipeline.text_stage import TextActor
 
@@ -105,7 +112,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not config.dry_run:
         storage.check_writable()
     before = committed(storage, retry_failed=config.retry_failed)
-    found = recover(storage, before)
+    signs = latest_signs(storage)
+    say_neighbours(console, [sign for sign in signs if sign.alive])
+    found = recover(storage, before, signs)
     say_recovery(console, found)
     before = before.including(found.ids)
     gc.freeze()  # the collector need not look at all libraries while a million rows are read
@@ -121,6 +130,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     tables = list(_request_tables(intake))
     report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)
     say_input(console, config, resolved, intake.counts, intake.steps)
+    if config.dry_run:
+        say_dry_run(console, config, project(storage, intake.counts.pending))
     if config.dry_run or not (tables or intake.rejected or found.rows.num_rows):
         return report
 
@@ -133,20 +144,23 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     state: State = "error"
     problem = ""
     try:
-        rejected = _rejected_table(intake, resolved, report.run_id)
-        sink.add(found.rows)
-        sink.add(rejected)
-        report.tally.add(rejected)
-        if tables:
-            pending = intake.counts.pending
-            made = _generate(config, resolved, factory, storage, report, tables, pending, console)
-            with closing(made):
-                for table in made:
-                    sink.add(table)
-                    report.tally.add(table)
-                    shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
-        sink.flush()  # a run is done when its last row is written
-        state = "done"
+        with manifest.alive(storage):
+            rejected = _rejected_table(intake, resolved, report.run_id)
+            sink.add(found.rows)
+            sink.add(rejected)
+            report.tally.add(rejected)
+            if tables:
+                pending = intake.counts.pending
+                made = _generate(
+                    config, resolved, factory, storage, report, tables, pending, console
+                )
+                with closing(made):
+                    for table in made:
+                        sink.add(table)
+                        report.tally.add(table)
+                        shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
+            sink.flush()  # a run is done when its last row is written
+            state = "done"
     except STOPPED:
         state, report.interrupted = "interrupted", True
     except Exception as error:

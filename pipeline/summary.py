@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import RunConfig
 from pipeline.intake import InputCounts
+from pipeline.manifest import Sign
 from pipeline.models.spec import ResolvedModel
 from pipeline.progress import Tally, duration
+from pipeline.projection import Projection
 from pipeline.recovery import Recovery
 
 
@@ -36,6 +38,8 @@ def say_input(
         highlight=False,
     )
     parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
+    if counts.done_failed:
+        parts[2] += f", {counts.done_failed} of them failed (--retry-failed tries them again)"
     if counts.controls:
         parts[1] += f", {counts.controls} of them uncached controls"
     if counts.duplicates:
@@ -47,10 +51,39 @@ def say_input(
         for number, clips in sorted(steps.items()):
             plan = _plan(config.cache.budget, config.cache.gate, number, clips)
             console.print(plan, highlight=False)
-    if config.dry_run:
-        console.print("Dry run: nothing was made.", highlight=False)
-    elif not counts.pending and counts.done:
+    if not config.dry_run and not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def say_dry_run(console: Console, config: RunConfig, projection: Projection) -> None:
+    """Say what a run would cost, and that it did not happen."""
+    if projection.clips:
+        console.print(_projected(config, projection), highlight=False)
+    console.print("Dry run: nothing was made.", highlight=False)
+
+
+def _projected(config: RunConfig, projection: Projection) -> str:
+    if projection.device_s is None:
+        return "Cost of what is left: unknown, for no clip of this prefix has been made yet"
+    total = projection.total_s
+    money = ""
+    if config.gpu_price_per_hour is not None:
+        money = f", ${total / 3600 * config.gpu_price_per_hour:.2f}"
+    return (
+        f"Cost of what is left: about {duration(total)} of device time{money}, at "
+        f"{projection.device_s:.2f} s a clip, the mean of the latest {projection.measured} here"
+    )
+
+
+def say_neighbours(console: Console, alive: Sequence[Sign]) -> None:
+    """Say that another run seems to write into the same prefix."""
+    for sign in alive:
+        console.print(
+            f"[bold red]Run {sign.run_id} wrote to this prefix {sign.age_s:.0f} s ago[/] "
+            f"(process {sign.where}). If it is still alive, stop one of the two: they do no harm "
+            "to each other, but make the same clips twice.",
+            highlight=False,
+        )
 
 
 def say_recovery(console: Console, found: Recovery) -> None:

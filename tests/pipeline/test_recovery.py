@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pipeline.errors import StorageError
-from pipeline.manifest import Manifest, State
+from pipeline.manifest import Manifest, State, latest_signs
 from pipeline.produce import Producer
-from pipeline.recovery import recover, stored_row, unended_run
+from pipeline.recovery import recover, stored_row
 from pipeline.request import SampleRequest
 from pipeline.resume import committed
 from pipeline.schema import media_key, to_table
 from pipeline.sink import Sink
 from pipeline.storage import Storage
-from pipeline.summary import say_recovery
+from pipeline.summary import say_neighbours, say_recovery
 from tests.pipeline.test_produce import BASE, FakeEngine, ledger_of
 
 DEAD = "20260101T000000Z-00000a"
@@ -55,7 +61,7 @@ def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage
     rows = made(storage, 8)
     commit(storage, rows[:5])
     run_ended(storage, DEAD, "running")
-    found = recover(storage, committed(storage))
+    found = recover(storage, committed(storage), latest_signs(storage))
     expected = sorted(rows[5:], key=lambda row: str(row["sample_id"]))
     expected = [row | {"encode_s": None, "upload_s": None} for row in expected]
     names = [name for name in found.rows.column_names if name not in ("encode_s", "upload_s")]
@@ -64,20 +70,20 @@ def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage
     before = committed(storage).including(found.ids)
     assert before.counts["ok"] == 8
     assert all(bytes.fromhex(str(row["sample_id"])) in before for row in rows)
-    assert recover(storage, before).rows.num_rows == 0
+    assert recover(storage, before, latest_signs(storage)).rows.num_rows == 0
 
 
 @pytest.mark.parametrize("state", ["interrupted", "error"])
 def test_every_run_that_did_not_end_as_done_is_looked_after(storage: Storage, state: State) -> None:
     made(storage, 1)
     run_ended(storage, DEAD, state)
-    assert recover(storage, committed(storage)).rows.num_rows == 1
+    assert recover(storage, committed(storage), latest_signs(storage)).rows.num_rows == 1
 
 
 def test_nothing_is_listed_after_a_run_that_ended_well(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert unended_run(storage) == ""
+    assert recover(storage, committed(storage), []).after == ""
     made(storage, 1)
     run_ended(storage, DEAD, "running")
     run_ended(storage, "20260102T000000Z-00000b", "done")
@@ -88,7 +94,7 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
     monkeypatch.setattr(
         Storage, "list", lambda self, prefix="": listed.append(prefix) or list_files(self, prefix)
     )
-    assert recover(storage, committed(storage)).after == ""
+    assert recover(storage, committed(storage), latest_signs(storage)).after == ""
     assert listed == ["data/part-", "runs/"]
 
 
@@ -101,7 +107,7 @@ def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> Non
     storage.put_bytes(keys[1], data)  # whole, but of another sample
     storage.put_bytes(keys[2], b"")
     storage.put_bytes("media/ab/notes.txt", b"no clip")
-    found = recover(storage, committed(storage))
+    found = recover(storage, committed(storage), latest_signs(storage))
     assert found.rows["sample_id"].to_pylist() == [rows[3]["sample_id"]]
     assert found.damaged == 3
     text = io.StringIO()
@@ -130,7 +136,34 @@ def test_the_first_of_two_workers_wins_and_both_hand_on_its_row(storage: Storage
     assert second["created_at"] == first["created_at"]
 
 
+def test_a_run_that_gave_a_sign_lately_is_named(storage: Storage) -> None:
+    manifest = Manifest(DEAD, {}, {})
+    with manifest.alive(storage, every_s=0.01):
+        deadline = time.monotonic() + 60
+        while not storage.exists(f"runs/{DEAD}.json"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    (sign,) = latest_signs(storage)
+    assert sign.alive
+    assert sign.where == f"{socket.gethostname()}/{os.getpid()}"
+    text = io.StringIO()
+    say_neighbours(Console(file=text, width=400), [sign])
+    assert f"Run {DEAD} wrote to this prefix" in text.getvalue()
+    assert "stop one of the two" in text.getvalue()
+    long_ago = json.loads(storage.read_bytes(f"runs/{DEAD}.json"))
+    long_ago["seen_at"] = "2026-01-01T00:00:00+00:00"
+    storage.put_bytes(f"runs/{DEAD}.json", json.dumps(long_ago).encode())
+    assert not latest_signs(storage)[0].alive
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone = dataclasses.replace(sign, where=f"{socket.gethostname()}/{ended.pid}")
+    assert not gone.alive
+    assert dataclasses.replace(gone, where=f"elsewhere/{ended.pid}").alive
+    manifest.end(storage, "done", {})
+    assert not latest_signs(storage)[0].alive
+
+
 def test_a_damaged_manifest_is_named(storage: Storage) -> None:
     storage.put_bytes(f"runs/{DEAD}.json", b"{")
     with pytest.raises(StorageError, match=f"runs/{DEAD}.json is damaged"):
-        recover(storage, committed(storage))
+        recover(storage, committed(storage), latest_signs(storage))

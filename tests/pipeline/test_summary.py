@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,11 @@ from rich.console import Console
 from pipeline.config import RunConfig
 from pipeline.intake import InputCounts
 from pipeline.models.resolve import resolve_model
-from pipeline.summary import say_input
+from pipeline.projection import project
+from pipeline.schema import rejected_row, to_table
+from pipeline.sink import Sink
+from pipeline.storage import Storage
+from pipeline.summary import say_dry_run, say_input
 
 
 def said(cache: dict[str, Any], steps: dict[int, int]) -> str:
@@ -29,7 +34,37 @@ def test_a_plan_says_its_nfe_for_every_number_of_steps() -> None:
     assert "cache planned" in text
     assert "planned: exactly 3 of 10 steps computed (NFE) for each of 2 clips" in text
     assert "planned: exactly 17 of 50 steps computed (NFE) for each of 5 clips" in text
-    assert "nothing was made" in text
+
+
+def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    given = {"prompts": "p.txt", "output": "out", "dry_run": True, "gpu_price_per_hour": 3.0}
+
+    def cost() -> str:
+        text = io.StringIO()
+        console = Console(file=text, width=200)
+        say_dry_run(console, RunConfig.model_validate(given), project(storage, 600))
+        return text.getvalue()
+
+    assert "unknown, for no clip of this prefix has been made yet" in cost()
+    sink = Sink(storage, "r", part_rows=100, part_seconds=100)
+    blank = rejected_row("0" * 20, "", "", "demo", "r", "")
+    states = [("ok", 4.0), ("ok", 8.0), ("failed", 99.0), ("rejected", 0.0)]
+    sink.add(to_table([blank | {"status": status, "gpu_s": s} for status, s in states]))
+    sink.flush()
+    assert cost() == (
+        "Cost of what is left: about 1 h 00 min of device time, $3.00, at 6.00 s a clip, the mean "
+        "of the latest 2 here\nDry run: nothing was made.\n"
+    )
+
+
+def test_failed_samples_of_earlier_runs_are_said() -> None:
+    text = io.StringIO()
+    config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
+    counts = InputCounts(read=9, pending=2, done=6, done_failed=1, rejected=1)
+    say_input(Console(file=text, width=200), config, resolve_model("demo"), counts, {})
+    assert "2 clips to make · 6 done before, 1 of them failed" in text.getvalue()
+    assert "1 rejected" in text.getvalue()
 
 
 def test_a_gate_says_what_hard_and_other_clips_compute() -> None:
