@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pipeline.cluster import retire_node
 from pipeline.controls import unpack
-from pipeline.engine import EngineDiedError, EngineFactory
+from pipeline.engine import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
 from pipeline.ledger import Claim, Ledger
 from pipeline.produce import Producer
@@ -112,6 +113,10 @@ class RemoteLedger:
         """What a worker left, "" if nothing."""
         return ray.get(self._handle.complaint.remote())
 
+    def bad_nodes(self) -> dict[str, list[str]]:
+        """See `Ledger.bad_nodes`."""
+        return ray.get(self._handle.bad_nodes.remote())
+
     def finish(self, sample_ids: Sequence[str]) -> None:
         """Drop samples whose rows have arrived; not waited for."""
         self._handle.finish.remote(list(sample_ids))
@@ -137,6 +142,7 @@ class GroupActor:
         ledger: RemoteLedger,
         run_id: str,
         batch_rows: int,
+        deadline_s: float,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         self._ledger = ledger
@@ -149,7 +155,14 @@ class GroupActor:
             raise
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
         self._producer = Producer(
-            engine, storage, ledger, run_id, batch_rows=batch_rows, worker=worker
+            engine,
+            storage,
+            ledger,
+            run_id,
+            batch_rows=batch_rows,
+            worker=worker,
+            node=f"{worker.node}:{ray.get_runtime_context().get_node_id()[:8]}",
+            deadline_s=deadline_s,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -165,6 +178,8 @@ class GroupActor:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
+            if isinstance(error, BadNodeError):
+                retire_node(str(error))  # so that Ray starts the next process elsewhere
             # An actor that raises is not restarted, and this one's device context is lost; only
             # the end of the process makes Ray start a fresh one and run the task again there.
             logger.exception("engine died, restarting its process: %s", error)

@@ -213,6 +213,19 @@ def _idle(gpus: list[int], degree: int) -> str:
     )
 
 
+def retire_node(reason: str) -> None:
+    """Have Ray put nothing new on the node of this process; an autoscaler will replace it."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    context = ray.get_runtime_context()
+    accepted, refusal = GcsClient(address=context.gcs_address).drain_node(
+        context.get_node_id(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
+    )
+    if not accepted:
+        logging.getLogger(__name__).warning("cannot take this node out of service: %s", refusal)
+
+
 def _tune() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False

@@ -213,6 +213,9 @@ class RunConfig(_Part):
         default="", description="weights' type; empty: the model's own"
     )
     max_attempts: Count = Field(default=3, description="tries before a sample counts as failed")
+    call_deadline_s: float = Field(
+        default=4 * 3600.0, gt=0, description="an engine call that takes longer has failed"
+    )
     max_failed_fraction: float = Field(
         default=0.1, ge=0, le=1, description="more failed samples than this: exit code 1"
     )

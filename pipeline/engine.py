@@ -40,6 +40,10 @@ class EngineDiedError(Exception):
     """The engine cannot be used any more; its process must end so that a fresh one takes over."""
 
 
+class BadNodeError(EngineDiedError):
+    """The ledger wants nothing more to run on this node."""
+
+
 class Engine(Protocol):
     """One loaded model, owned by one group of ranks.
 

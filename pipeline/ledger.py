@@ -12,11 +12,15 @@ It does not know why a process died; the worker notes a reason if it still can.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
+from pipeline.suspects import Suspects
+
+_logger = logging.getLogger(__name__)
 
 SUFFIX = ".attempts.json"
 
@@ -28,6 +32,7 @@ class Entry:
     Attributes:
         attempts: Attempts begun.
         alone: One of them was made alone, not in a batch.
+        solo: The latest was.
         where: Node and process of the latest attempt.
         kind: Type of the error that ended it, "" if its process died without a word.
         reason: Its text.
@@ -38,6 +43,7 @@ class Entry:
 
     attempts: int = 0
     alone: bool = False
+    solo: bool = False
     where: str = ""
     kind: str = ""
     reason: str = ""
@@ -57,6 +63,7 @@ class Claim:
         kind: Type of the error that ended the previous attempt of the first sample.
         reason: What is known of that attempt, "" if there was none.
         lost_s: Engine seconds that each sample cost processes which are no more.
+        bad_node: Not granted because nothing should run on this node any more.
     """
 
     granted: bool
@@ -64,6 +71,7 @@ class Claim:
     kind: str
     reason: str
     lost_s: list[float] = field(default_factory=list)
+    bad_node: bool = False
 
 
 class Ledger:
@@ -89,6 +97,7 @@ class Ledger:
         self._max_attempts = max_attempts
         self._entries: dict[str, Entry] = {}
         self._complaint = ""
+        self._suspects = Suspects()
         own = storage.exists(self._key)  # true only after a restart of this very ledger
         if own or not forget:
             keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
@@ -113,10 +122,14 @@ class Ledger:
         attempts are allowed, because storing can be what killed it.
         """
         entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
-        for entry in entries:
+        for sample_id, entry in zip(sample_ids, entries, strict=True):
+            self._look_into(sample_id, entry, where)
             if entry.made and entry.excused < self._max_attempts:
                 entry.excused += 1
             entry.made = False
+        if self._suspects.is_bad(_node(where)):
+            begun = [entry.attempts for entry in entries]
+            return Claim(False, begun, "", "", bad_node=True)
         alone = len(entries) == 1
         kind, reason = entries[0].kind, _describe(entries[0])
         begun = [entry.attempts for entry in entries]
@@ -127,6 +140,7 @@ class Ledger:
         for entry in entries:
             entry.attempts += 1
             entry.alone |= alone
+            entry.solo = alone
             entry.where, entry.kind, entry.reason = where, "", ""
         if any(begun):
             self._save()
@@ -137,6 +151,7 @@ class Ledger:
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].made = True
+                self._suspects.made(_node(self._entries[sample_id].where))
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """Record which error ended the latest attempt, while the worker still can.
@@ -180,6 +195,29 @@ class Ledger:
         for sample_id in sample_ids:
             self._entries.pop(sample_id, None)
 
+    def bad_nodes(self) -> dict[str, list[str]]:
+        """Nodes on which nothing should run any more, with the samples that showed it."""
+        return self._suspects.bad()
+
+    def _look_into(self, sample_id: str, entry: Entry, where: str) -> None:
+        """Note the death that a further attempt tells of; pardon the samples of a bad node."""
+        died = entry.attempts and entry.where != where and not entry.made and entry.solo
+        if not died:
+            return
+        node = _node(entry.where)
+        entry.solo = False  # one death counts once
+        if self._suspects.died(node, sample_id):
+            _logger.warning(
+                "node %s kills whatever runs on it: its processes died under %s and made nothing "
+                "in between; it gets no more work, and these samples are tried elsewhere",
+                node,
+                ", ".join(self._suspects.bad()[node]),
+            )
+            for each in self._entries.values():
+                if _node(each.where) == node:
+                    each.attempts, each.alone, each.excused = 0, False, 0
+                    each.kind, each.reason = "", ""
+
     def _save(self) -> None:
         suspects = {
             sample_id: asdict(entry)
@@ -187,6 +225,10 @@ class Ledger:
             if entry.attempts > 1
         }
         self._storage.put_bytes(self._key, json.dumps(suspects, sort_keys=True).encode())
+
+
+def _node(where: str) -> str:
+    return where.rpartition("/")[0]
 
 
 def _load(storage: Storage, key: str) -> dict[str, Entry]:

@@ -11,6 +11,7 @@ ones: two callers of `produce` take turns at it. An attempt is recorded when its
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import tempfile
@@ -23,7 +24,8 @@ from typing import Any, Protocol, TypeVar
 
 from pipeline import media
 from pipeline.controls import Pairs
-from pipeline.engine import Clip, Engine, EngineDiedError, batch_key
+from pipeline.deadline import EXIT_OVERDUE, deadline
+from pipeline.engine import BadNodeError, Clip, Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError
 from pipeline.ledger import Claim
 from pipeline.recovery import stored_row
@@ -76,6 +78,8 @@ class Producer:
         *,
         batch_rows: int,
         worker: Worker | None = None,
+        node: str = "",
+        deadline_s: float = math.inf,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -86,6 +90,8 @@ class Producer:
             run_id: Goes into every row.
             batch_rows: Most samples in one engine call.
             worker: This process, for the rows; one that has just been loaded if left out.
+            node: Where this is, for the ledger; the host's name if left out.
+            deadline_s: Seconds that an engine call may take; then this process ends itself.
         """
         self._engine = engine
         self._storage = storage
@@ -103,7 +109,8 @@ class Producer:
         self._storing: set[Future[Row]] = set()
         self._lost = ""
         self._folder = tempfile.TemporaryDirectory(prefix="clips-")
-        self._where = f"{socket.gethostname()}/{os.getpid()}"
+        self._where = f"{node or socket.gethostname()}/{os.getpid()}"
+        self._deadline_s = deadline_s
 
     def produce(self, requests: Sequence[SampleRequest]) -> list[Row]:
         """Make every request and return one output row each, in order.
@@ -216,8 +223,16 @@ class Producer:
 
     def _claim(self, ids: list[str]) -> Claim:
         claim = self._ledger.claim(ids, self._where)
+        if claim.bad_node:
+            self._lost = f"node {self._where.rpartition('/')[0]} kills whatever runs on it"
+            raise BadNodeError(self._lost)
         self._lost_s.update(zip(ids, claim.lost_s, strict=True))
         return claim
+
+    def _overdue(self, ids: Sequence[str]) -> None:
+        reason = f"the engine call gave no answer within {self._deadline_s:g} s"
+        self._ledger.note(ids, "DeadlineExceededError", reason, self._deadline_s / len(ids))
+        os._exit(EXIT_OVERDUE)
 
     def _check_engine(self) -> None:
         if self._lost:
@@ -230,7 +245,8 @@ class Producer:
         ids = [request.sample_id for request in batch]
         began = time.monotonic()
         try:
-            clips = self._engine.generate(batch)
+            with deadline(self._deadline_s, lambda: self._overdue(ids)):
+                clips = self._engine.generate(batch)
         except Exception as error:
             spent = (time.monotonic() - began) / len(ids)
             if _is_fatal(error):

@@ -40,6 +40,7 @@ from pipeline.sink import Sink
 from pipeline.source import read_source
 from pipeline.storage import Storage
 from pipeline.summary import (
+    say_bad_nodes,
     say_dry_run,
     say_input,
     say_neighbours,
@@ -245,6 +246,7 @@ def _generate(
                 "ledger": ledger,
                 "run_id": report.run_id,
                 "batch_rows": batch_rows,
+                "deadline_s": config.call_deadline_s,
             },
             batch_size=task_rows,
             batch_format="pyarrow",
@@ -285,6 +287,7 @@ def _generate(
                     yield table
                     progress.update(table)
                     telemetry.update(report.tally)
+            say_bad_nodes(console, ledger.bad_nodes())
         except Exception as error:
             # Ray Data wraps a worker's error in one of several types and drops its cause.
             if text := ledger.complaint():

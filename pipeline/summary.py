@@ -86,6 +86,17 @@ def say_neighbours(console: Console, alive: Sequence[Sign]) -> None:
         )
 
 
+def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
+    """Say which nodes were taken out of service, and what may have been given up for them."""
+    for node, samples in bad.items():
+        console.print(
+            f"[bold red]Node {node} killed whatever ran on it[/] and got no more work; look at "
+            f"its devices. Of {', '.join(samples)} some may have been given up before that showed: "
+            "--retry-failed tries them again.",
+            highlight=False,
+        )
+
+
 def say_recovery(console: Console, found: Recovery) -> None:
     """Say what a killed run had left, if one was looked after."""
     if not found.after:

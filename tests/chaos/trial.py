@@ -151,6 +151,14 @@ def notice_node(scene: Scene) -> None:
     _end_node(scene, gently=True)
 
 
+def lose_node(scene: Scene) -> None:
+    """SIGKILL a node that nothing replaces before the run has ended."""
+    index = scene.random.randrange(2)
+    scene.cluster.kill_worker(index, gently=False)
+    scene.join(RUN_S)
+    scene.cluster.replace_worker(index)
+
+
 def _end_node(scene: Scene, *, gently: bool) -> None:
     index = scene.random.randrange(2)
     scene.cluster.kill_worker(index, gently=gently)
@@ -205,6 +213,7 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "rank": kill_rank,
     "actor": kill_actor,
     "node": kill_node,
+    "node for good": lose_node,
     "spot notice": notice_node,
     "driver": kill_driver,
     "SIGTERM": interrupt_driver,

@@ -14,7 +14,8 @@ import pytest
 
 from pipeline import media
 from pipeline.controls import control_for
-from pipeline.engine import Clip, EngineDiedError
+from pipeline.deadline import EXIT_OVERDUE
+from pipeline.engine import BadNodeError, Clip, EngineDiedError
 from pipeline.errors import StorageError, UserError
 from pipeline.group import RankDiedError
 from pipeline.ledger import Ledger
@@ -409,3 +410,35 @@ def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage:
         assert stored["quality"] == row["quality"]
     (late,) = producer(engine, storage).produce([control_for(cached[0])])
     assert late["quality"] is None  # its sample was made elsewhere
+
+
+def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", lambda code: (codes.append(code), ended.set()))
+    ledger = ledger_of(storage)
+    engine = FakeEngine(lambda batch: assert_true(ended.wait(PATIENCE_S)))
+    worker = Producer(engine, storage, ledger, "run", batch_rows=1, deadline_s=0.05)
+    worker.produce(requests("a"))
+    assert codes == [EXIT_OVERDUE]
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert claim.kind == "DeadlineExceededError"
+    assert claim.reason == "the engine call gave no answer within 0.05 s"
+
+
+def assert_true(value: bool) -> None:
+    assert value
+
+
+def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
+    ledger = ledger_of(storage)
+    for number, sample in enumerate("xyz"):
+        ledger.claim([sample], f"bad/{number}")
+        ledger.claim([sample], f"bad/{number}b")
+    engine = FakeEngine()
+    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="bad")
+    with pytest.raises(BadNodeError, match="node bad kills whatever runs on it"):
+        worker.produce(requests("a", "b"))
+    assert engine.batches == []

@@ -1,0 +1,45 @@
+"""Which nodes kill what runs on them, so that no sample is blamed for its node.
+
+A poison sample kills one process after another on any node; a broken node kills processes whatever
+they work on. A node is bad when, since it last made a clip, its processes died under `VICTIMS`
+different samples that were each made alone. Until that shows, the first of them may have been given
+up: two at most. Knows neither Ray nor attempts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+VICTIMS = 3
+
+
+class Suspects:
+    """Deaths by node, since each last made a clip."""
+
+    def __init__(self) -> None:
+        """Suspect none."""
+        self._victims: defaultdict[str, set[str]] = defaultdict(set)
+        self._bad: dict[str, list[str]] = {}
+
+    def died(self, node: str, sample_id: str) -> bool:
+        """Note that a process died under a sample alone; True if this shows the node to be bad."""
+        if node in self._bad:
+            return False
+        victims = self._victims[node]
+        victims.add(sample_id)
+        if len(victims) < VICTIMS:
+            return False
+        self._bad[node] = sorted(victims)
+        return True
+
+    def made(self, node: str) -> None:
+        """Note that a node made clips."""
+        self._victims.pop(node, None)
+
+    def is_bad(self, node: str) -> bool:
+        """Whether nothing should run there any more."""
+        return node in self._bad
+
+    def bad(self) -> dict[str, list[str]]:
+        """Bad nodes, each with the samples that showed it."""
+        return dict(self._bad)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from pipeline.ledger import Ledger
+from pipeline.storage import Storage
+from pipeline.suspects import Suspects
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(Storage(f"memory://suspects-{uuid.uuid4().hex}"), "run", max_attempts=3)
+
+
+def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
+    suspects = Suspects()
+    assert [suspects.died("n", sample) for sample in "aab"] == [False] * 3
+    suspects.made("n")
+    assert [suspects.died("n", sample) for sample in "abba"] == [False] * 4
+    assert not suspects.died("other", "c")
+    assert suspects.died("n", "c")
+    assert suspects.is_bad("n")
+    assert not suspects.is_bad("other")
+    assert suspects.bad() == {"n": ["a", "b", "c"]}
+    assert not suspects.died("n", "d")
+
+
+def die(ledger: Ledger, sample: str, node: str, process: int) -> bool:
+    """One attempt whose process dies; whether it was granted."""
+    return ledger.claim([sample], f"{node}/{process}").granted
+
+
+def test_the_samples_of_a_bad_node_get_their_attempts_back(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = 0
+    for sample in "ab":  # one fewer than VICTIMS: they are given up
+        for _ in range(3):
+            process += 1
+            assert die(ledger, sample, "bad", process)
+        assert not ledger.claim([sample], f"bad/{process + 1}").granted
+    assert die(ledger, "c", "bad", process + 1)
+    assert die(ledger, "c", "bad", process + 2) is False  # its death shows the node
+    assert "made nothing in between" in caplog.text
+    assert ledger.claim(["d"], "bad/99").bad_node
+    assert list(ledger.bad_nodes()) == ["bad"]
+    for sample in "abcd":
+        claim = ledger.claim([sample], "good/1")
+        assert (claim.granted, claim.attempts) == (True, [1])
+    refused = ledger.claim(["e"], "bad/100")
+    assert (refused.granted, refused.bad_node) == (False, True)
+
+
+def test_poison_samples_one_after_another_do_not_blame_a_node_that_works(ledger: Ledger) -> None:
+    process = 0
+    for poison in range(10):
+        for _ in range(3):
+            process += 1
+            assert die(ledger, f"poison {poison}", "n", process)
+        assert not ledger.claim([f"poison {poison}"], f"n/{process + 1}").granted
+        ledger.claim([f"fine {poison}"], f"n/{process + 1}")
+        ledger.made([f"fine {poison}"])
+    assert ledger.bad_nodes() == {}
+
+
+def test_neither_exceptions_nor_batches_nor_lost_rows_are_deaths_under_a_sample(
+    ledger: Ledger,
+) -> None:
+    for number in range(10):
+        sample = f"s{number}"
+        ledger.claim([sample, f"t{number}"], f"n/{number}")  # a batch dies
+        ledger.claim([sample], f"n/{number}b")
+        ledger.note([sample], "ValueError", "no")
+        ledger.claim([sample], f"n/{number}b")  # the same process goes on
+        ledger.made([sample])
+        ledger.claim([sample], f"n/{number}c")  # its row was lost
+        ledger.made([sample])
+    assert ledger.bad_nodes() == {}
