@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pipeline.faults import redact
+
 
 class UserError(Exception):
     """Bad configuration or input: what is wrong, where, and what would be right, in one line.
 
-    Jobs print it as one line on stderr and exit with code 2.
+    Jobs print it as one line on stderr and exit with code 2. Credentials inside URLs are hidden.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class StorageError(UserError):

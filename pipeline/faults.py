@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 _TRANSIENT_ERRNO = frozenset(
     {
@@ -56,7 +57,8 @@ _TRANSIENT_CODES = frozenset(
     }
 )
 _SECRET_PARAMETER = re.compile(
-    r"([?&][^=&\s]*(?:signature|token|key|credential)[^=&\s]*)=[^&\s]+", re.IGNORECASE
+    r"([?&][^=&\s]*(?:signature|token|key|credential|secret|password)[^=&\s]*)=[^&\s]+",
+    re.IGNORECASE,
 )
 _FULL = "no space left: free some or choose another output"
 _CREDENTIALS = "the credentials are wrong: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -164,6 +166,15 @@ def one_line(error: object) -> str:
 def redact(text: str) -> str:
     """Hide user information and signatures inside URLs."""
     return _SECRET_PARAMETER.sub(r"\1=", re.sub(r"://[^/\s@]+@", "://", text))
+
+
+def redacted(value: Any) -> Any:
+    """JSON values with every text redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redacted(each) for key, each in value.items()}
+    return [redacted(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from pipeline.errors import StorageError
+from pipeline.faults import redacted
 from pipeline.schema import versions
 from pipeline.storage import Storage
 
@@ -93,12 +94,12 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def write(self, storage: Storage) -> None:
-        """Put the manifest as it is now.
+        """Put the manifest as it is now; credentials inside its URLs stay out of it.
 
         Raises:
             StorageError: The prefix cannot be written.
         """
-        text = json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        text = json.dumps(redacted(asdict(self)), indent=2, sort_keys=True) + "\n"
         storage.put_bytes(f"runs/{self.run_id}.json", text.encode())
 
     @contextmanager

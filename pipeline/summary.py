@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import RunConfig
+from pipeline.faults import redact
 from pipeline.intake import InputCounts
 from pipeline.manifest import Sign
 from pipeline.models.spec import ResolvedModel
@@ -33,8 +34,8 @@ def say_input(
         steps: How many clips to make have so many sampler steps.
     """
     console.print(
-        f"[bold]{config.prompts}[/] to [bold]{config.output}[/] with {resolved.spec.name} "
-        f"({resolved.revision[:16]}), cache {config.cache.policy}",
+        f"[bold]{redact(config.prompts)}[/] to [bold]{redact(config.output)}[/] "
+        f"with {resolved.spec.name} ({resolved.revision[:16]}), cache {config.cache.policy}",
         highlight=False,
     )
     parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
@@ -137,7 +138,7 @@ def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: b
     if config.gpu_price_per_hour is not None and tally.ok:
         dollars = tally.gpu_s / 3600 * config.gpu_price_per_hour
         table.add_row("cost", f"${dollars:.4f}, ${dollars / tally.ok:.6f} a clip")
-    table.add_row("output", f"{config.output}")
+    table.add_row("output", redact(config.output))
     console.print(table, highlight=False)
     if interrupted:
         console.print("Interrupted; run the same command again and it goes on.", highlight=False)
