@@ -24,6 +24,7 @@ COMMANDS = {
     "calibration": "pipeline.benchmarks.calibration",
     "groups": "pipeline.benchmarks.groups",
     "overhead": "pipeline.benchmarks.overhead",
+    "flat": "pipeline.benchmarks.flat",
     "metadata": "pipeline.benchmarks.metadata",
     "pipeline": "pipeline.benchmarks.pipeline",
     "quality": "pipeline.benchmarks.quality",

@@ -3,6 +3,10 @@
 Knows how to write a file whole or not at all, how to list without a stale cache, and how to try
 again (`pipeline.faults` says when). Knows nothing of what the files mean.
 
+Assumed of a store: a put is there whole or not at all, and once it is answered every later read and
+listing sees it (S3 since December 2020, and every local file system). Of a conditional create one
+writer wins; where a store has none, the gap between look and put is open, and said.
+
 One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
 upload). Retries happen here and nowhere below: the retries of botocore and s3fs are turned off,
 because three nested retry loops multiply into minutes that nobody can account for. Endpoint,
