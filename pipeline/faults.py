@@ -129,6 +129,12 @@ def service_code(error: BaseException) -> str:
     return next((found[0] for found in map(_response, _chain(error)) if found), "")
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether a local file system has no room left."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(isinstance(cause, OSError) and cause.errno in full for cause in _chain(error))
+
+
 def already_exists(error: BaseException) -> bool:
     """Say whether a conditional create was refused because something is there."""
     codes = ("PreconditionFailed", "412")

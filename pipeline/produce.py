@@ -26,7 +26,8 @@ from pipeline import media
 from pipeline.controls import Pairs
 from pipeline.deadline import EXIT_OVERDUE, deadline
 from pipeline.engine import BadNodeError, Clip, Engine, EngineDiedError, batch_key
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError
+from pipeline.faults import explain, is_full
 from pipeline.ledger import Claim
 from pipeline.recovery import stored_row
 from pipeline.request import SampleRequest
@@ -283,6 +284,12 @@ class Producer:
                 self._storage.put_file(media_key(request.sample_id), path)
             spent = {"encode_s": encoded - began, "upload_s": time.monotonic() - encoded}
             return _with_media(row, path.read_bytes()) | spent
+        except OSError as error:
+            if is_full(error):  # the node's fault: no sample would fare better here
+                raise StorageError(
+                    f"cannot write clips to {self._folder.name} on {self._where}: {explain(error)}"
+                ) from error
+            raise
         finally:
             path.unlink(missing_ok=True)
 

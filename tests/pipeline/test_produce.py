@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -23,6 +24,7 @@ from pipeline.produce import Producer
 from pipeline.request import CacheSpec, SampleRequest
 from pipeline.schema import NO_CACHE, media_key, to_table
 from pipeline.storage import Storage
+from tests.chaos.results import can_mount, small_disk
 
 BASE = SampleRequest("p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0)
 
@@ -442,3 +444,18 @@ def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
     with pytest.raises(BadNodeError, match="node bad kills whatever runs on it"):
         worker.produce(requests("a", "b"))
     assert engine.batches == []
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small disk")
+def test_a_full_temporary_disk_blames_no_sample(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk() as folder:
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        worker = producer(FakeEngine(), storage)
+        with (folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(StorageError, match=r"cannot write clips to .* no space left"):
+            worker.produce(requests("a"))
+        worker.close()
