@@ -88,9 +88,9 @@ class RemoteLedger:
         )(LedgerActor)
         return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
 
-    def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
+    def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """Record attempts; returns only when they are recorded."""
-        claim: Claim = self._ask("claim", list(sample_ids), where)
+        claim: Claim = self._ask("claim", list(sample_ids), where, oom_kills)
         return claim
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
@@ -117,9 +117,9 @@ class RemoteLedger:
         """See `Ledger.bad_nodes`."""
         return ray.get(self._handle.bad_nodes.remote())
 
-    def finish(self, sample_ids: Sequence[str]) -> None:
+    def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
         """Drop samples whose rows have arrived; not waited for."""
-        self._handle.finish.remote(list(sample_ids))
+        self._handle.finish.remote(list(sample_ids), list(statuses))
 
     def _later(self, method: str, sample_ids: Sequence[str]) -> None:
         with self._lock:

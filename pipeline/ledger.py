@@ -11,6 +11,7 @@ It does not know why a process died; the worker notes a reason if it still can.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ class Entry:
         lost_s: Engine seconds of attempts that ended their process, as far as it could tell.
         made: The engine call of the latest attempt returned; it was being stored.
         excused: Attempts that ended so: whatever killed the process then, it sampled another.
+        oom_kills: Of its node's kernel, when the latest attempt began.
     """
 
     attempts: int = 0
@@ -50,6 +52,7 @@ class Entry:
     lost_s: float = 0.0
     made: bool = False
     excused: int = 0
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Ledger:
                     if entry.attempts > known.attempts:
                         self._entries[sample_id] = entry
 
-    def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
+    def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """Ask to run samples together, before the first of them starts.
 
         A batch in which any sample has been begun before is not granted: its samples must be
@@ -116,6 +119,7 @@ class Ledger:
         Args:
             sample_ids: The batch.
             where: Node and process that ask, for the error message of a later failure.
+            oom_kills: Processes that the kernel of this node has killed for want of memory so far.
 
         A claim that is not granted counts nothing. An attempt whose process died while its clip
         was being stored is excused, for the process was busy with another sample; as often as
@@ -123,7 +127,7 @@ class Ledger:
         """
         entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
-            self._look_into(sample_id, entry, where)
+            self._look_into(sample_id, entry, where, oom_kills)
             if entry.made and entry.excused < self._max_attempts:
                 entry.excused += 1
             entry.made = False
@@ -142,6 +146,7 @@ class Ledger:
             entry.alone |= alone
             entry.solo = alone
             entry.where, entry.kind, entry.reason = where, "", ""
+            entry.oom_kills = oom_kills
         if any(begun):
             self._save()
         return Claim(True, [entry.attempts for entry in entries], kind, reason, lost_s)
@@ -186,21 +191,31 @@ class Ledger:
         """The first such text, "" if there is none."""
         return self._complaint
 
-    def finish(self, sample_ids: Sequence[str]) -> None:
+    def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
         """Forget samples whose final row has arrived at the driver.
 
         Not when a worker hands it on: a row can be lost with the node that holds it, and then the
         task runs again.
+
+        Args:
+            sample_ids: Which.
+            statuses: Of their rows, where known: an ok row speaks for its node.
         """
-        for sample_id in sample_ids:
-            self._entries.pop(sample_id, None)
+        for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
+            entry = self._entries.pop(sample_id, None)
+            if entry is not None and status == "ok":
+                self._suspects.made(_node(entry.where))
 
     def bad_nodes(self) -> dict[str, list[str]]:
         """Nodes on which nothing should run any more, with the samples that showed it."""
         return self._suspects.bad()
 
-    def _look_into(self, sample_id: str, entry: Entry, where: str) -> None:
+    def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
         """Note the death that a further attempt tells of; pardon the samples of a bad node."""
+        same_node = _node(entry.where) == _node(where)
+        if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
+            entry.reason = f"{_describe(entry)}, while the kernel killed for want of memory there"
+            entry.kind = "OutOfMemory"
         died = entry.attempts and entry.where != where and not entry.made and entry.solo
         if not died:
             return

@@ -29,6 +29,7 @@ from pipeline.engine import BadNodeError, Clip, Engine, EngineDiedError, batch_k
 from pipeline.errors import StorageError, UserError
 from pipeline.faults import explain, is_full
 from pipeline.ledger import Claim
+from pipeline.memory import oom_kills
 from pipeline.recovery import stored_row
 from pipeline.request import SampleRequest
 from pipeline.schema import Execution, Outcome, make_row, media_key
@@ -50,7 +51,7 @@ MAX_MESSAGE_CHARS = 2000
 class Attempts(Protocol):
     """The ledger as a worker sees it: the class itself, or a Ray actor behind a proxy."""
 
-    def claim(self, sample_ids: Sequence[str], where: str) -> Claim:
+    def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """See `Ledger.claim`."""
         ...
 
@@ -223,7 +224,7 @@ class Producer:
         return self._generate([request], [begun])[0]
 
     def _claim(self, ids: list[str]) -> Claim:
-        claim = self._ledger.claim(ids, self._where)
+        claim = self._ledger.claim(ids, self._where, oom_kills())
         if claim.bad_node:
             self._lost = f"node {self._where.rpartition('/')[0]} kills whatever runs on it"
             raise BadNodeError(self._lost)

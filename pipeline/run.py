@@ -283,7 +283,7 @@ def _generate(
                     batch_format="pyarrow",
                     prefetch_batches=0,  # a row held back here is a row that a crash makes again
                 ):
-                    ledger.finish(table["sample_id"].to_pylist())
+                    ledger.finish(table["sample_id"].to_pylist(), table["status"].to_pylist())
                     yield table
                     progress.update(table)
                     telemetry.update(report.tally)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StorageError
 from pipeline.ledger import Ledger
+from pipeline.memory import oom_kills
 from pipeline.storage import Storage
 
 
@@ -146,3 +147,19 @@ def test_single_claims_agree_with_a_counter(events: list[tuple[str, bool]]) -> N
         if finishes:
             ledger.finish([sample_id])
             del counts[sample_id]
+
+
+def test_a_death_while_the_kernel_killed_for_want_of_memory_says_so(storage: Storage) -> None:
+    ledger = ledger_of(storage, "r1")
+    ledger.claim(["a"], "node/1", 4)
+    told = ledger.claim(["a"], "node/2", 5)
+    assert told.kind == "OutOfMemory"
+    assert told.reason.startswith("attempt 1 on node/1 ended with the death of its process, while")
+    assert ledger.claim(["a"], "node/3", 5).kind == ""
+    assert ledger.claim(["a"], "other/1", 9).kind == ""  # another node's kernel
+    ledger.note(["a"], "ValueError", "no")
+    assert ledger.claim(["a"], "other/1", 99).kind == "ValueError"
+
+
+def test_the_kernel_is_asked_without_harm() -> None:
+    assert oom_kills() >= 0
