@@ -38,6 +38,7 @@ bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py pipeline
 	$(BIN)/python jobs/benchmark.py report
 	$(BIN)/python jobs/benchmark.py metadata
+	$(BIN)/python jobs/benchmark.py flat
 	$(BIN)/python jobs/benchmark.py ablation
 	$(BIN)/python jobs/benchmark.py quality --quick
 

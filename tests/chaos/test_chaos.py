@@ -76,7 +76,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["node", "driver", "flaky store"])
+@pytest.mark.parametrize("kind", ["driver", "flaky store"])
 def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:
     trial = run_trial(*stage, seed=list(KINDS).index(kind))
     assert trial.kind == kind
