@@ -41,6 +41,7 @@ class Entry:
         made: The engine call of the latest attempt returned; it was being stored.
         excused: Attempts that ended so: whatever killed the process then, it sampled another.
         oom_kills: Of its node's kernel, when the latest attempt began.
+        pardoned: It had its attempts back because its node had made nothing in between.
     """
 
     attempts: int = 0
@@ -53,6 +54,12 @@ class Entry:
     made: bool = False
     excused: int = 0
     oom_kills: int = 0
+    pardoned: bool = False
+
+    def pardon(self) -> None:
+        """Give the attempts back: they were its node's fault."""
+        self.attempts, self.alone, self.solo, self.excused = 0, False, False, 0
+        self.kind, self.reason = "", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,9 @@ class Ledger:
         begun = [entry.attempts for entry in entries]
         lost_s = [entry.lost_s for entry in entries]
         used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
+        if used_up and self._may_be_innocent(sample_ids[0], entries[0], where):
+            entries[0].pardon()
+            entries[0].pardoned, begun, used_up = True, [0], False
         if used_up or (not alone and any(begun)):
             return Claim(False, begun, kind, reason, lost_s)
         for entry in entries:
@@ -230,8 +240,14 @@ class Ledger:
             )
             for each in self._entries.values():
                 if _node(each.where) == node:
-                    each.attempts, each.alone, each.excused = 0, False, 0
-                    each.kind, each.reason = "", ""
+                    each.pardon()
+
+    def _may_be_innocent(self, sample_id: str, entry: Entry, where: str) -> bool:
+        """Whether it died only where nothing else was made since, and another node asks, once."""
+        other = _node(entry.where) != _node(where)
+        return (
+            other and not entry.pardoned and self._suspects.suspects(_node(entry.where), sample_id)
+        )
 
     def _save(self) -> None:
         suspects = {

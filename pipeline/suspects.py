@@ -36,6 +36,10 @@ class Suspects:
         """Note that a node made clips."""
         self._victims.pop(node, None)
 
+    def suspects(self, node: str, sample_id: str) -> bool:
+        """Whether a node's processes died under a sample, and it has made nothing since."""
+        return sample_id in self._victims.get(node, ())
+
     def is_bad(self, node: str) -> bool:
         """Whether nothing should run there any more."""
         return node in self._bad

@@ -78,6 +78,7 @@ class Scene:
         self.said = folder / "driver.log"
         self.output = f"s3://{BUCKET}/trial-{seed}"
         self.result: Result = StoredResult(store, f"trial-{seed}")
+        self.call_s = CALL_S
         self.driver: BaseProcess | None = None
         prompts = folder / "prompts.txt"
         prompts.write_text("".join(f"clip {seed} {n}\n" for n in range(SAMPLES)))
@@ -85,7 +86,8 @@ class Scene:
             "prompts": str(prompts),
             "cache": {"policy": "none"},
             "sampling": {"width": 16, "height": 16, "num_frames": 5},
-            "replicas": 2,
+            # A fixed number of groups would wait for a node that never comes back.
+            "replicas": "auto" if kind == "node for good" else 2,
             "batch_rows": self.random.choice([1, 2, 4]),
             "batches_per_task": self.random.choice([1, 3]),
             "part_rows": self.random.choice([3, 10, 100]),
@@ -107,7 +109,7 @@ class Scene:
         for name in ("PYTHONPATH", "CHAOS_TOKEN", "RAY_AUTH_MODE"):
             env[name] = os.environ[name]
         settings = {**self.settings, "output": self.output}
-        given = (settings, env, str(self.log), CALL_S, self.ranks, str(self.said))
+        given = (settings, env, str(self.log), self.call_s, self.ranks, str(self.said))
         self.driver = _drivers.Process(target=drive, args=given)  # type: ignore[attr-defined]
         self.driver.start()
 

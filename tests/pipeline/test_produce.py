@@ -131,7 +131,8 @@ def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: S
     for process in range(3):
         ledger.claim([sample.sample_id], f"node/{process}")
     engine = FakeEngine()
-    (row,) = producer(engine, storage, ledger).produce([sample])
+    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="node")
+    (row,) = worker.produce([sample])
     assert engine.batches == []
     assert (row["status"], row["error_type"], row["attempts"]) == ("failed", "WorkerDied", 3)
     assert row["error_message"] == "attempt 3 on node/2 ended with the death of its process"

@@ -81,3 +81,22 @@ def test_neither_exceptions_nor_batches_nor_lost_rows_are_deaths_under_a_sample(
         ledger.claim([sample], f"n/{number}c")  # its row was lost
         ledger.made([sample])
     assert ledger.bad_nodes() == {}
+
+
+def test_another_node_gives_a_sample_its_attempts_back_once(ledger: Ledger) -> None:
+    for process in range(3):
+        assert die(ledger, "a", "one", process)
+    assert not ledger.claim(["a"], "one/9").granted
+    for process in range(3):
+        assert die(ledger, "a", "two", process)
+    assert not ledger.claim(["a"], "two/9").granted
+    assert not ledger.claim(["a"], "three/1").granted
+
+
+def test_no_attempt_comes_back_from_a_node_that_works(ledger: Ledger) -> None:
+    for process in range(3):
+        assert die(ledger, "a", "one", process)
+    ledger.claim(["b"], "one/8")
+    ledger.claim(["a"], "one/9")
+    ledger.made(["b"])
+    assert not ledger.claim(["a"], "two/1").granted
