@@ -174,7 +174,8 @@ def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:
     """Components that this process does without, as arguments of `from_pretrained`."""
     if parts == "all":
         return {}
-    names = ("text_encoder", "tokenizer") if parts == "clips" else ("transformer", "vae")
+    texts, clips = ("text_encoder", "tokenizer"), ("transformer", "vae", "image_encoder")
+    names = texts if parts == "clips" else clips
     components = inspect.signature(pipeline_class).parameters
     return {name: None for name in components if name.startswith(names)}
 

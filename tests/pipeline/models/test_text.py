@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipeline.controls import control_for, pack
 from pipeline.diffusers_engine import DiffusersEngine, load_engine
@@ -45,10 +47,18 @@ def requests_for(model: ResolvedModel, *prompts: str) -> list[SampleRequest]:
 
 @pytest.mark.parametrize("name", ["demo", *HUB_MODELS])
 def test_clips_of_encoded_texts_are_those_of_the_texts(
-    name: str, tiny_model: Callable[[str], Path]
+    name: str, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = resolve_model(name, "" if name == "demo" else str(tiny_model(name)))
     requests = requests_for(model, "a red circle", "a blue square, moving")
+    if model.spec.takes_image:
+        image = tmp_path / "first.png"
+        Image.new("RGB", (64, 48), "red").save(image)
+        ref = {
+            "image": hashlib.sha256(image.read_bytes()).hexdigest(),
+            "image_at": str(image),
+        }
+        requests = [dataclasses.replace(requests[0], **ref)]  # which have calls of their own
     whole = load_engine(model, device="cpu").generate(requests)
     encoder = load_pipeline(dataclasses.replace(model, parts="text"), "cpu")
     assert encoder.transformer is None
@@ -62,7 +72,8 @@ def test_clips_of_encoded_texts_are_those_of_the_texts(
     apart = rest.generate(encoded)
     for one, other in zip(whole, apart, strict=True):
         assert np.array_equal(one.frames, other.frames)
-    assert not np.array_equal(apart[0].frames, apart[1].frames)
+    if len(apart) > 1:
+        assert not np.array_equal(apart[0].frames, apart[1].frames)
 
 
 def test_encoded_texts_are_no_part_of_a_sample() -> None:
