@@ -64,7 +64,7 @@ class Images:
             at, data = "", value
         else:
             raise RowRejectedError(f"image is a {type(value).__name__}, not a URI or bytes")
-        _check(data, at or "image")
+        _check(data, at or "bytes")
         sha256 = hashlib.sha256(data).hexdigest()
         if not at:
             key = f"images/{sha256[:2]}/{sha256}"
@@ -113,7 +113,9 @@ def _check(data: bytes, where: str) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except UnidentifiedImageError:
+        raise RowRejectedError(f"image {where}: cannot be decoded (no known format)") from None
+    except (OSError, ValueError, SyntaxError) as error:
         raise RowRejectedError(f"image {where}: cannot be decoded ({error})") from None
     except Image.DecompressionBombError:
         raise RowRejectedError(f"image {where}: has too many pixels") from None

@@ -25,6 +25,7 @@ from pipeline.controls import pack, units
 from pipeline.defaults import engine_factory, request_defaults, text_factory
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
+from pipeline.group.layout import choose_layout
 from pipeline.images import Images
 from pipeline.intake import Intake
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
@@ -211,6 +212,9 @@ def _generate(
         )
         if groups.remark:
             console.print(groups.remark, highlight=False)
+        layout = choose_layout(config.parallel, resolved.spec, groups.device)
+        if layout.size > 1:
+            console.print(f"every copy of the model split by {layout}", highlight=False)
         factory = factory or engine_factory(
             config,
             replace(resolved, parts="clips") if apart else resolved,

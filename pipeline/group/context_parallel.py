@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed._functional_collectives as collectives
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from diffusers import ContextParallelConfig
 from diffusers.hooks.context_parallel import apply_context_parallel
@@ -26,7 +25,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from pipeline.errors import UserError
 from pipeline.group.joint import split_cogvideox, split_hunyuan_video
 from pipeline.group.layout import Layout, wan_tokens
-from pipeline.group.shards import Shards
+from pipeline.group.shards import Shards, gather_shares
 
 JOINT = {"cogvideox": split_cogvideox, "hunyuan_video": split_hunyuan_video}
 
@@ -119,9 +118,8 @@ class _Shares:
         """All ranks' tokens, [rows, tokens, channels], from this rank's, as `tensor_split` cut."""
         size = self._layout.size
         most, longer = -(-self._tokens // size), self._tokens % size
-        filled = F.pad(part, (0, 0, 0, most - part.shape[1])).contiguous()
-        ranks: Any = dist.group.WORLD
-        whole = collectives.all_gather_tensor(filled, 1, ranks)
+        filled = F.pad(part, (0, 0, 0, most - part.shape[1]))
+        whole = gather_shares(filled, 1, dist.group.WORLD)
         if not longer:
             return whole
         parts = torch.split(whole, most, dim=1)

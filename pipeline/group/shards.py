@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed._functional_collectives as collectives
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 
@@ -52,8 +51,7 @@ class Shards:
 
     def gather(self, part: torch.Tensor, dim: int) -> torch.Tensor:
         """The whole of all ranks' parts, without what filled them up."""
-        whole = collectives.all_gather_tensor(part.contiguous(), dim, self.group)
-        return whole.narrow(dim, 0, self.tokens)
+        return gather_shares(part, dim, self.group).narrow(dim, 0, self.tokens)
 
     def attend(
         self,
@@ -82,7 +80,7 @@ class Shards:
         ]
         out = dispatch_attention_fn(*joined, attn_mask=mask, backend=backend)
         own_video, own_text = out.split([self.tokens, length], dim=1)
-        whole_text = collectives.all_gather_tensor(own_text.contiguous(), 2, self.group)
+        whole_text = gather_shares(own_text, 2, self.group)
         return self._tokens_for_heads(own_video)[:, :, :heads], whole_text[:, :, :heads]
 
     def _own_heads(self, whole: torch.Tensor) -> torch.Tensor:
@@ -106,6 +104,14 @@ class Shards:
 
     def _exchange(self, sent: torch.Tensor) -> torch.Tensor:
         """Block i of the first dimension to rank i; block i of the result came from it."""
-        flat = sent.contiguous().flatten()
-        got = collectives.all_to_all_single(flat, None, None, self.group)
-        return got.reshape(sent.shape)
+        got = torch.empty_like(sent, memory_format=torch.contiguous_format)
+        dist.all_to_all_single(got, sent.contiguous(), group=self.group)
+        return got
+
+
+def gather_shares(part: torch.Tensor, dim: int, group: Any) -> torch.Tensor:
+    """All ranks' parts, of one size, one behind the other along a dimension."""
+    size = dist.get_world_size(group)
+    parts = part.new_empty(size * part.shape[0], *part.shape[1:])
+    dist.all_gather_into_tensor(parts, part.contiguous(), group=group)
+    return torch.cat(parts.chunk(size), dim)
