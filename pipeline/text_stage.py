@@ -1,7 +1,8 @@
 """Text encoding as a stage of its own, so that its encoder need not lie on every group's devices.
 
 Actors that hold the text encoders alone add one column to the requests; its bytes pass through
-Ray's object store to whichever group makes the clip.
+Ray's object store to whichever group makes the clip. No ledger watches them: a text that kills its
+encoder's process, which no known one does, would be tried for ever.
 """
 
 from __future__ import annotations
