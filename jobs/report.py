@@ -44,14 +44,26 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     from pipeline.storage import Storage
 
     given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
+    budgets = _budgets(options.what_if)
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
     while True:
-        report = make_report(storage, prices, more_clips=options.more_clips)
+        report = make_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
         print_report(report, console)
         console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False, soft_wrap=True)
         if not options.watch or not report.runs or report.runs[-1].state != "running":
             return
         time.sleep(options.watch)
+
+
+def _budgets(text: str) -> list[float]:
+    """Read `0.25,0.5`."""
+    try:
+        budgets = [float(item) for item in text.split(",")]
+    except ValueError:
+        budgets = [0.0]
+    if not all(0 < budget <= 1 for budget in budgets):
+        raise UserError(f"--what-if {text}: should be shares of the steps, like 0.25,0.34,0.5")
+    return budgets
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--market", choices=["on-demand", "spot"], default="on-demand")
     parser.add_argument("--price-table", default="", help="YAML file instead of the shipped table")
     parser.add_argument("--more-clips", type=int, default=0, help="project so many further clips")
+    parser.add_argument(
+        "--what-if",
+        default="0.26,0.34,0.42,0.5,0.66,1",
+        metavar="BUDGETS",
+        help="cost of clips at these shares of computed steps",
+    )
     parser.add_argument(
         "--watch", type=float, default=0.0, metavar="S", help="again every S seconds while it runs"
     )

@@ -9,30 +9,23 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.errors import StorageError
 from pipeline.report import tables
 from pipeline.report.accounts import Accounts, Roles, account
 from pipeline.report.bootstrap import mean
+from pipeline.report.chosen import gallery, worst
 from pipeline.report.document import (
-    Clip,
     Headline,
-    Projection,
-    Quality,
     Report,
     Run,
     Totals,
-    WhatIf,
 )
-from pipeline.report.pairs import Pairs, comparable, measure_quality, measure_speedup
+from pipeline.report.outlook import BUDGETS, project, what_if
+from pipeline.report.pairs import Pairs, measure_quality, measure_speedup
 from pipeline.report.prices import Prices
 from pipeline.report.rows import Rows, read_rows
 from pipeline.storage import Storage
-
-GALLERY = 12
-WORST = 10
-BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
 
 
 def measure(
@@ -121,10 +114,10 @@ def measure_rows(
         cost_by_policy=tables.slices(rows, roles.clips, accounts, "policy"),
         cost_by_prompt=tables.prompt_slices(rows, roles.clips, accounts),
         failures=tables.causes(rows, roles),
-        projections=_projections(rows, roles, accounts, runs, more_clips),
-        what_if=_what_if(rows, pairs, accounts, quality, budgets),
-        gallery=_gallery(rows, roles, pairs),
-        worst=_worst(rows, pairs),
+        projections=project(rows, roles, accounts, runs, more_clips),
+        what_if=what_if(rows, pairs, accounts, quality, budgets),
+        gallery=gallery(rows, roles, pairs),
+        worst=worst(rows, pairs),
         prices=accounts.used,
     )
 
@@ -235,140 +228,3 @@ def _notes(rows: Rows, accounts: Accounts, pairs: Pairs) -> list[str]:
             "either became an mp4; equal frames count as 100 dB."
         )
     return notes
-
-
-def _projections(
-    rows: Rows, roles: Roles, accounts: Accounts, runs: list[Run], more_clips: int
-) -> list[Projection]:
-    made = int((roles.clips | roles.controls).sum())
-    if not made:
-        return []
-    # All-in but for loading, which the next clips do not pay again.
-    device, money = accounts.device_s, accounts.dollars
-    gpu_s = (device.total - device.loading) / made
-    dollars = (money.total - money.loading) / made if money else None
-    found = []
-
-    def add(what: str, clips: int) -> None:
-        cost = None if dollars is None else dollars * clips
-        found.append(Projection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
-
-    for run in runs:
-        final = run.rows
-        if run.wanted is not None and run.state != "done":
-            rejected = int((rows.having("run_id", run.run_id) & roles.rejected).sum())
-            left = run.wanted - (final - rejected)
-            if left > 0 and run is runs[-1]:
-                add(f"rest of run {run.run_id}", left)
-    if more_clips:
-        add(f"{more_clips} more clips", more_clips)
-    return found
-
-
-def _what_if(
-    rows: Rows,
-    pairs: Pairs,
-    accounts: Accounts,
-    quality: list[Quality],
-    budgets: Sequence[float],
-) -> list[WhatIf]:
-    """A line through cached and control calls gives cost by NFE; quality is only what was measured.
-
-    Of comparable pairs of the commonest number of steps alone; empty without them or a slope.
-    """
-    keep, _ = comparable(rows, pairs)
-    if not keep.any():
-        return []
-    steps = rows.known("num_inference_steps").astype(np.int64)[pairs.clips]
-    common = int(np.bincount(steps[keep]).argmax())
-    here = keep & (steps == common)
-    cached, control = pairs.clips[here], pairs.controls[here]
-    gpu_s, nfe = rows.known("gpu_s"), rows.known("nfe")
-    saved = (nfe[control] - nfe[cached]).sum()
-    if saved <= 0:
-        return []
-    slope = float((gpu_s[control] - gpu_s[cached]).sum() / saved)
-    fixed = float(gpu_s[control].mean() - slope * nfe[control].mean())
-    spent = gpu_s[cached].sum() + gpu_s[control].sum()
-    money = accounts.row_dollars[np.concatenate([cached, control])].sum()
-    rate = float(money / spent) if spent and np.isfinite(money) else None
-    measured = {entry.nfe: entry for entry in quality if entry.steps == common}
-    wanted = {max(1, round(budget * common)): budget for budget in budgets}
-    wanted |= {entry: entry / common for entry in measured}
-    full = max(fixed + slope * common, 1e-12)
-    found = []
-    for evaluations, budget in sorted(wanted.items()):
-        seconds = max(fixed + slope * evaluations, 0.0)
-        known = measured.get(evaluations)
-        uncached = 100.0 if evaluations == common else None
-        found.append(
-            WhatIf(
-                budget=budget,
-                nfe=evaluations,
-                gpu_s_per_clip=seconds,
-                dollars_per_clip=None if rate is None else seconds * rate,
-                speedup=full / seconds if seconds > 0 else 1.0,
-                psnr_db=known.psnr_db.value if known else uncached,
-                measured=known is not None or evaluations == common,
-            )
-        )
-    return found
-
-
-def _gallery(rows: Rows, roles: Roles, pairs: Pairs) -> list[Clip]:
-    """Pairs first, then other clips; an even sample in the order of ids."""
-    ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
-    order = np.argsort(ids, kind="stable")
-    chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in _even(order, GALLERY)]
-    if len(chosen) < GALLERY:
-        paired = {clip for clip, _ in chosen}
-        others = np.array([i for i in np.flatnonzero(roles.clips)[:10_000] if i not in paired])
-        chosen += [(int(i), -1) for i in _even(others, GALLERY - len(chosen))]
-    return _clips(rows, chosen)
-
-
-def _worst(rows: Rows, pairs: Pairs) -> list[Clip]:
-    psnr = rows.numbers("psnr_db")[pairs.controls]
-    known = np.flatnonzero(np.isfinite(psnr))
-    order = known[np.argsort(psnr[known], kind="stable")][:WORST]
-    return _clips(rows, [(int(pairs.clips[i]), int(pairs.controls[i])) for i in order])
-
-
-def _even(values: Any, count: int) -> Any:
-    if not len(values):
-        return values
-    at = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.int64))
-    return values[at]
-
-
-def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[Clip]:
-    whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
-    found = []
-    for place, twin in chosen:
-        row = whole[place]
-        control: dict[str, Any] = {}
-        if twin >= 0:
-            other = whole[twin]
-            quality = other.get("quality") or {}
-            control = {
-                "control_id": other["sample_id"],
-                "control_path": other["video"]["path"],
-                "control_wall_s": other["wall_s"],
-                "psnr_db": quality.get("psnr_db"),
-                "ssim": quality.get("ssim"),
-            }
-        found.append(
-            Clip(
-                sample_id=row["sample_id"],
-                caption=row["caption"],
-                path=row["video"]["path"],
-                model=row["model"],
-                seed=row["seed"],
-                policy=row["cache"]["policy"],
-                nfe=row["cache"]["nfe"],
-                steps=row["num_inference_steps"],
-                wall_s=row["wall_s"],
-                **control,
-            )
-        )
-    return found

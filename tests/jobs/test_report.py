@@ -65,6 +65,7 @@ def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--output", "{here}/none"], "no output rows"),
         (["--output", "{here}", "--price", "cheap"], "--price cheap"),
         (["--output", "{here}", "--cloud", "moon"], "knows aws"),
+        (["--output", "{here}", "--what-if", "0.5,2"], "shares of the steps"),
     ],
 )
 def test_mistakes_are_one_line(

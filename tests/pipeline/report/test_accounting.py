@@ -183,6 +183,13 @@ def test_pairs_that_cannot_be_compared_are_left_out_and_said(tmp_path: Path) -> 
     (quality,) = report.quality
     assert (quality.pairs, quality.psnr_worst) == (2, 40.0)
     assert quality.psnr_db.value == pytest.approx(45.0)
+    budgets = (0.2, 0.3, 0.6, 1.0)
+    what_if = measure(Storage(str(tmp_path)), Prices(), budgets=budgets).what_if
+    # 4 evaluations took 1 s and 10 took 4 s: a line that gives nothing for 2 or fewer.
+    assert [entry.nfe for entry in what_if] == [3, 4, 6, 10]
+    assert [entry.gpu_s_per_clip for entry in what_if] == pytest.approx([0.5, 1.0, 2.0, 4.0])
+    assert [entry.psnr_db for entry in what_if] == [None, 45.0, None, 100.0]
+    assert what_if[0].speedup == pytest.approx(8.0)
     none = measure(write(tmp_path / "none", [row(1)]), Prices())
     assert (none.speedup.pairs, none.speedup.ratio, none.quality) == (0, None, [])
     assert "--control-fraction" in none.speedup.note

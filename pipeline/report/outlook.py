@@ -1,0 +1,96 @@
+"""What is still to come, and what clips would cost at other budgets.
+
+The only numbers of a report that are worked out rather than added up; each says from what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.report.accounts import Accounts, Roles
+from pipeline.report.document import Projection, Quality, Run, WhatIf
+from pipeline.report.pairs import Pairs, comparable
+from pipeline.report.rows import Rows
+
+BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
+
+
+def project(
+    rows: Rows, roles: Roles, accounts: Accounts, runs: list[Run], more_clips: int
+) -> list[Projection]:
+    """What the rest of the latest run and further clips will take, at the rate so far."""
+    made = int((roles.clips | roles.controls).sum())
+    if not made:
+        return []
+    # All-in but for loading, which the next clips do not pay again.
+    device, money = accounts.device_s, accounts.dollars
+    gpu_s = (device.total - device.loading) / made
+    dollars = (money.total - money.loading) / made if money else None
+    found = []
+
+    def add(what: str, clips: int) -> None:
+        cost = None if dollars is None else dollars * clips
+        found.append(Projection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
+
+    run = runs[-1]
+    if run.wanted is not None and run.state != "done":
+        rejected = int((rows.having("run_id", run.run_id) & roles.rejected).sum())
+        if (left := run.wanted - (run.rows - rejected)) > 0:
+            add(f"rest of run {run.run_id}", left)
+    if more_clips:
+        add(f"{more_clips} more clips", more_clips)
+    return found
+
+
+def what_if(
+    rows: Rows,
+    pairs: Pairs,
+    accounts: Accounts,
+    quality: list[Quality],
+    budgets: Sequence[float],
+) -> list[WhatIf]:
+    """A line through cached and control calls gives cost by NFE; quality is only what was measured.
+
+    Of comparable pairs of the commonest number of steps alone; empty without them or a slope.
+    """
+    keep, _ = comparable(rows, pairs)
+    if not keep.any():
+        return []
+    steps = rows.known("num_inference_steps").astype(np.int64)[pairs.clips]
+    common = int(np.bincount(steps[keep]).argmax())
+    here = keep & (steps == common)
+    cached, control = pairs.clips[here], pairs.controls[here]
+    gpu_s, nfe = rows.known("gpu_s"), rows.known("nfe")
+    saved = (nfe[control] - nfe[cached]).sum()
+    if saved <= 0:
+        return []
+    slope = float((gpu_s[control] - gpu_s[cached]).sum() / saved)
+    fixed = float(gpu_s[control].mean() - slope * nfe[control].mean())
+    spent = gpu_s[cached].sum() + gpu_s[control].sum()
+    money = accounts.row_dollars[np.concatenate([cached, control])].sum()
+    rate = float(money / spent) if spent and np.isfinite(money) else None
+    measured = {entry.nfe: entry for entry in quality if entry.steps == common}
+    wanted = {max(1, round(budget * common)): budget for budget in budgets}
+    wanted |= {entry: entry / common for entry in measured}
+    full = fixed + slope * common
+    found = []
+    for evaluations, budget in sorted(wanted.items()):
+        seconds = fixed + slope * evaluations
+        if seconds <= 0:  # so far beyond the measured calls no line holds
+            continue
+        known = measured.get(evaluations)
+        uncached = 100.0 if evaluations == common else None
+        found.append(
+            WhatIf(
+                budget=budget,
+                nfe=evaluations,
+                gpu_s_per_clip=seconds,
+                dollars_per_clip=None if rate is None else seconds * rate,
+                speedup=full / seconds,
+                psnr_db=known.psnr_db.value if known else uncached,
+                measured=known is not None or evaluations == common,
+            )
+        )
+    return found
