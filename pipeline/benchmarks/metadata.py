@@ -42,6 +42,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
             f"{result['rows']:,}",
             {"ours": "this pipeline", "ray": "Ray Data's checkpoint"}[result["side"]],
             f"{result['plan_s']:.2f}",
+            f"{result['cpu_s']:.2f}",
             f"{result['plan_s'] / result['rows'] * 1e6:.1f}",
             f"{result['peak_bytes'] / 2**30:.2f}",
             f"{result['before_bytes'] / 2**30:.2f}",
@@ -49,7 +50,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
         )
         for result in results
     ]
-    headings = ("rows", "by", "plan s", "us per row", "peak GiB", "of it before", "left")
+    headings = ("rows", "by", "plan s", "CPU s", "us per row", "peak GiB", "of it before", "left")
     console.print(
         table("what is left, of rows that are committed but for 1 in 1000", headings, lines)
     )

@@ -132,7 +132,7 @@ def rays(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _watched() -> Iterator[dict[str, Any]]:
-    """Seconds, and the peak memory of this process and its children."""
+    """Wall and CPU seconds, and the peak memory, of this process and its children."""
     seen: dict[str, Any] = {"before_bytes": _memory(), "peak_bytes": 0}
     stop = threading.Event()
 
@@ -144,13 +144,27 @@ def _watched() -> Iterator[dict[str, Any]]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), _cpu_s()
     try:
         yield seen
     finally:
         seen["plan_s"] = time.perf_counter() - began
+        seen["cpu_s"] = _cpu_s() - spent
         stop.set()
         watcher.join()
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and all below it that still live."""
+    me = psutil.Process()
+    total = 0.0
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
 
 
 def _memory() -> int:
