@@ -1,8 +1,8 @@
-"""One run: prompts in, a dataset prefix out. The whole plan, short enough to read at once.
+"""One run: prompts in, a dataset prefix out; short enough to read at once.
 
-The driver reads and checks the input, drops what is already committed, hands the rest to Ray Data
-as small blocks, and writes the rows that come back. All waiting, restarting and balancing is Ray
-Data's; all bookkeeping that must survive a crash is in the output prefix.
+The driver reads and checks the input, drops what is already committed, hands the rest to the plan
+(`pipeline.plan`), and writes the rows that come back. All bookkeeping that must survive a crash is
+in the output prefix.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 from rich.console import Console
 
-from pipeline import cluster
-from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedger
+from pipeline import cluster, plan
+from pipeline.actor import REQUEST_COLUMN, RemoteLedger
 from pipeline.config import RunConfig
 from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.controls import pack, units
-from pipeline.defaults import engine_factory, request_defaults, text_factory
+from pipeline.defaults import request_defaults
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.group.layout import choose_layout
@@ -49,7 +48,6 @@ from pipeline.summary import (
     say_result,
 )
 from pipeline.telemetry import RunTelemetry, count_store_retry
-from pipeline.text_stage import TextActor
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
@@ -195,75 +193,29 @@ def _generate(
     """Run the requests on the cluster and yield their rows as they come, in any order."""
     # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
     with cluster.connected() as grows, interruptible():
-        rows = sum(table.num_rows for table in tables)
-        batch_rows = resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
-        task_rows = batch_rows * config.batches_per_task
-        stages, apart = config.stages, config.stages.text == "separate"
         if config.device == "cuda":
             cluster.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
-        groups = cluster.plan_groups(
-            config.device,
-            config.parallel.degree,
-            config.replicas,
-            tasks=-(-rows // task_rows),
-            grows=grows,
-            other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
-            other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
-        )
+        groups = plan.groups_for(tables, config, resolved, grows=grows)
         if groups.remark:
             console.print(groups.remark, highlight=False)
         layout = choose_layout(config.parallel, resolved.spec, groups.device)
         if layout.size > 1:
             console.print(f"every copy of the model split by {layout}", highlight=False)
-        factory = factory or engine_factory(
-            config,
-            replace(resolved, parts="clips") if apart else resolved,
-            device=groups.device,
-            threads=groups.num_cpus if groups.device == "cpu" else 0,
-        )
         ledger = RemoteLedger.start(
             storage,
             report.run_id,
             max_attempts=config.max_attempts,
             forget=config.retry_failed,
         )
-        dataset = ray.data.from_arrow(tables).repartition(target_num_rows_per_block=task_rows)
-        if apart:
-            dataset = dataset.map_batches(
-                TextActor,
-                fn_constructor_args=(
-                    text_factory(config, resolved, groups.device),
-                    REQUEST_COLUMN,
-                    batch_rows,
-                ),
-                batch_size=task_rows,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=stages.text_replicas),
-                num_cpus=stages.text_cpus,
-                num_gpus=stages.text_gpus or None,
-            )
-        dataset = dataset.map_batches(
-            GroupActor,
-            fn_constructor_kwargs={
-                "factory": factory,
-                "storage": storage,
-                "ledger": ledger,
-                "run_id": report.run_id,
-                "batch_rows": batch_rows,
-                "deadline_s": config.call_deadline_s,
-            },
-            batch_size=task_rows,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(
-                min_size=groups.replicas,
-                max_size=groups.most,
-                max_concurrent_calls_per_actor=CALLS_AT_ONCE,
-                max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
-                enable_true_multi_threading=True,
-            ),
-            num_gpus=groups.num_gpus or None,
-            num_cpus=groups.num_cpus,
+        dataset = plan.requests_to_rows(
+            tables,
+            config,
+            resolved,
+            groups,
+            factory=factory,
+            storage=storage,
+            ledger=ledger,
+            run_id=report.run_id,
         )
         progress = Progress(
             pending,

@@ -1,0 +1,129 @@
+"""The Ray Data plan of a run: packed requests in, tables of output rows out.
+
+Small blocks go to actors that own a group each, by way of text encoders where they are apart. All
+waiting, restarting, balancing and growing is Ray Data's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pyarrow as pa
+import ray.data
+
+from pipeline import cluster
+from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedger
+from pipeline.config import RunConfig
+from pipeline.defaults import engine_factory, text_factory
+from pipeline.engine import EngineFactory
+from pipeline.models.spec import ResolvedModel
+from pipeline.storage import Storage
+from pipeline.text_stage import TextActor
+
+
+def groups_for(
+    tables: Sequence[pa.Table], config: RunConfig, resolved: ResolvedModel, *, grows: bool
+) -> cluster.Groups:
+    """Decide how a run fills the connected cluster.
+
+    Args:
+        tables: Packed requests.
+        config: Of the run.
+        resolved: The model.
+        grows: Whether nodes can join while the run goes on.
+
+    Raises:
+        UserError: The cluster cannot hold one group.
+    """
+    stages, apart = config.stages, config.stages.text == "separate"
+    rows = sum(table.num_rows for table in tables)
+    return cluster.plan_groups(
+        config.device,
+        config.parallel.degree,
+        config.replicas,
+        tasks=-(-rows // (_batch_rows(config, resolved) * config.batches_per_task)),
+        grows=grows,
+        other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
+        other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
+    )
+
+
+def requests_to_rows(
+    tables: Sequence[pa.Table],
+    config: RunConfig,
+    resolved: ResolvedModel,
+    groups: cluster.Groups,
+    *,
+    factory: EngineFactory | None,
+    storage: Storage,
+    ledger: RemoteLedger,
+    run_id: str,
+) -> ray.data.Dataset:
+    """Plan a run; nothing starts before its rows are asked for.
+
+    Args:
+        tables: Packed requests in a column `REQUEST_COLUMN`; Ray cuts them into tasks of one or
+            more engine calls each.
+        config: Of the run.
+        resolved: The model.
+        groups: From `groups_for`.
+        factory: Builds the engine inside each actor; None loads the configured model.
+        storage: The output prefix.
+        ledger: Of attempts.
+        run_id: Goes into every row.
+
+    Raises:
+        UserError: The model cannot be used so.
+    """
+    stages, apart = config.stages, config.stages.text == "separate"
+    batch_rows = _batch_rows(config, resolved)
+    task_rows = batch_rows * config.batches_per_task
+    dataset = ray.data.from_arrow(list(tables)).repartition(target_num_rows_per_block=task_rows)
+    if apart:
+        dataset = dataset.map_batches(
+            TextActor,
+            fn_constructor_args=(
+                text_factory(config, resolved, groups.device),
+                REQUEST_COLUMN,
+                batch_rows,
+            ),
+            batch_size=task_rows,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=stages.text_replicas),
+            num_cpus=stages.text_cpus,
+            num_gpus=stages.text_gpus or None,
+        )
+    make = factory or engine_factory(
+        config,
+        dataclasses.replace(resolved, parts="clips") if apart else resolved,
+        device=groups.device,
+        threads=groups.num_cpus if groups.device == "cpu" else 0,
+    )
+    return dataset.map_batches(
+        GroupActor,
+        fn_constructor_kwargs={
+            "factory": make,
+            "storage": storage,
+            "ledger": ledger,
+            "run_id": run_id,
+            "batch_rows": batch_rows,
+            "deadline_s": config.call_deadline_s,
+        },
+        batch_size=task_rows,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=groups.replicas,
+            max_size=groups.most,
+            max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+            max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
+        num_gpus=groups.num_gpus or None,
+        num_cpus=groups.num_cpus,
+    )
+
+
+def _batch_rows(config: RunConfig, resolved: ResolvedModel) -> int:
+    return resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
