@@ -1,0 +1,94 @@
+"""What a run hands to Ray Data, stage by stage; nothing is executed."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+
+from pipeline import plan
+from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
+from pipeline.cluster import Groups
+from pipeline.config import RunConfig
+from pipeline.models.resolve import resolve_model
+from pipeline.storage import Storage
+from pipeline.text_stage import TextActor
+
+TABLES = [pa.table({REQUEST_COLUMN: ["{}"] * 10})]
+
+
+class Recorded:
+    """Takes down what a dataset is asked for."""
+
+    def __init__(self) -> None:
+        self.block_rows = 0
+        self.stages: list[tuple[type, dict[str, Any]]] = []
+
+    def repartition(self, *, target_num_rows_per_block: int) -> Recorded:
+        self.block_rows = target_num_rows_per_block
+        return self
+
+    def map_batches(self, stage: type, **settings: Any) -> Recorded:
+        self.stages.append((stage, settings))
+        return self
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, groups: Groups, **settings: Any) -> Recorded:
+    recorded = Recorded()
+    monkeypatch.setattr(ray.data, "from_arrow", lambda tables: recorded)
+    config = RunConfig.model_validate({"prompts": "p", "output": "o", **settings})
+    plan.requests_to_rows(
+        TABLES,
+        config,
+        resolve_model("demo", ""),
+        groups,
+        factory=None,
+        storage=Storage("memory://plan"),
+        ledger=None,  # type: ignore[arg-type]
+        run_id="run",
+    )
+    return recorded
+
+
+def test_tasks_go_to_groups_that_take_two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planned(
+        monkeypatch, Groups("cpu", 2, 7, 0, 4), batch_rows=3, batches_per_task=2, device="cpu"
+    )
+    assert made.block_rows == 6
+    ((stage, settings),) = made.stages
+    assert stage is GroupActor
+    inspect.signature(GroupActor).bind(**settings["fn_constructor_kwargs"])
+    assert (settings["batch_size"], settings["num_cpus"], settings["num_gpus"]) == (6, 4, None)
+    pool = settings["compute"]
+    assert (pool.min_size, pool.max_size) == (2, 7)
+    assert pool.max_concurrent_calls_per_actor == pool.max_tasks_in_flight_per_actor
+    assert pool.max_tasks_in_flight_per_actor == CALLS_AT_ONCE
+    assert pool.enable_true_multi_threading
+    factory = settings["fn_constructor_kwargs"]["factory"]
+    assert factory.args[0].parts == "all"
+
+
+def test_texts_that_are_apart_have_actors_before_the_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = {"text": "separate", "text_replicas": 2, "text_cpus": 3}
+    made = planned(monkeypatch, Groups("cpu", 1, 1, 0, 2), stages=stages, device="cpu")
+    (text, settings), (group, of_group) = made.stages
+    assert (text, group) == (TextActor, GroupActor)
+    inspect.signature(TextActor).bind(*settings["fn_constructor_args"])
+    assert (settings["num_cpus"], settings["compute"].min_size) == (3, 2)
+    assert settings["batch_size"] == of_group["batch_size"]  # the same batches on both sides
+    assert of_group["fn_constructor_kwargs"]["factory"].args[0].parts == "clips"
+
+
+def test_groups_are_planned_beside_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 9.0}}])
+    model = resolve_model("demo", "")
+    for text, expected in (("inline", 4), ("separate", 3)):
+        config = RunConfig.model_validate(
+            {"prompts": "p", "output": "o", "batch_rows": 1, "stages": {"text": text}}
+        )
+        assert plan.groups_for(TABLES, config, model, grows=False).replicas == expected
