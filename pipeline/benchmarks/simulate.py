@@ -24,10 +24,10 @@ point on the embedded model (mean 25.0, 95th percentile 26; BENCHMARKS.md), `pla
 SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
 """Share of the ideal speed-up by ranks of a group: assumed, not measured."""
 
-SIZES = (125, 250, 500, 1000, 2000, 4000, 8000)
+SIZES = (125, 250, 500, 1000, 2000, 4000)
 """GPUs of the sweep."""
 
-SWEEP_SAMPLES_PER_GPU = 100
+SWEEP_SAMPLES_PER_GPU = 50
 
 
 @dataclass(frozen=True, slots=True)

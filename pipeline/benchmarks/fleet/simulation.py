@@ -1,8 +1,8 @@
 """A run on a fleet as a discrete-event simulation (simpy): groups, spot kills, and shared servers.
 
-Groups take work when they are free, as Ray Data's actors do: the next samples are dispatched while
-the present ones run, and finished ones are stored meanwhile. Driver, ledger and object store are
-servers with one queue each. A node's death takes its groups down, with the samples they were at.
+Groups take work when they are free, as Ray Data's actors do: samples are dispatched while others
+run, and finished ones are stored meanwhile. Driver, ledger and object store are servers with one
+queue each. A node's death takes its groups down, with the samples they were at.
 
 One event handles a chunk of samples, a tenth of a group's fair share of what is left: ten million
 samples take about a minute, and the end of the run is still simulated sample by sample.
@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import simpy
+
+CHUNK_OF_LIFE = 0.1
+"""A chunk takes at most this part of a node's mean life."""
 
 CHUNKS_LEFT = 10
 """A chunk is this part of a group's share of what is left."""
@@ -144,6 +147,9 @@ class _Run:
         }
         self._left = self._unstored = work.samples
         self._groups = fleet.gpus // fleet.gpus_per_group
+        # A chunk that outlives its node would be dispatched again and again.
+        within = fleet.node_life_s * CHUNK_OF_LIFE / work.clip_s
+        self._most = work.samples if math.isinf(within) else max(1, int(within))
         self._served = dict.fromkeys(self._queues, 0.0)
         self._dead_gpu_s = 0.0
         self._out = Outcome()
@@ -187,30 +193,26 @@ class _Run:
     def _group(self, factor: float) -> _Process:
         """A group: load, then chunk after chunk, until the run is over or its node dies."""
         env, out, ranks = self._env, self._out, self._fleet.gpus_per_group
-        doing, began, seconds = "load", env.now, 0.0
-        chunk = ahead = 0
+        doing, began, seconds, chunk = "load", env.now, 0.0, 0
         stored: simpy.Event = env.timeout(0)
+        dispatched = env.process(self._serve("driver", 0))
         try:
             yield env.timeout(self._fleet.load_s)
             out.loading_s += self._fleet.load_s * ranks
             doing = "wait"
             while self._unstored:
-                if not ahead:
-                    ahead = self._take()
-                    dispatched = env.process(self._serve("driver", ahead))
-                if not ahead:
+                chunk = self._take()
+                if not chunk:
                     yield self._more  # a death may give work back
                     continue
-                yield dispatched
-                chunk, ahead = ahead, self._take()
-                dispatched = env.process(self._serve("driver", ahead))
+                dispatched = env.process(self._serve("driver", chunk))
                 doing, began, seconds = "work", env.now, self._seconds(chunk) * factor
                 yield env.timeout(seconds)
                 doing = "wait"
                 out.useful_s += seconds * ranks
                 out.events += 1
                 before, stored = stored, env.process(self._store(chunk))
-                yield before  # at most one chunk waits to be stored
+                yield dispatched & before  # at most one chunk waits to be stored
         except simpy.Interrupt:
             spent = env.now - began
             if doing == "load":
@@ -222,8 +224,9 @@ class _Run:
                 out.lost_s += (spent - kept) * ranks
                 out.cut_short += 1
                 env.process(self._store(whole))
-                ahead += chunk - whole
-            self._give_back(ahead)
+                self._give_back(chunk - whole)
+                if dispatched.is_alive:
+                    dispatched.interrupt()
 
     def _give_back(self, samples: int) -> None:
         self._left += samples
@@ -233,7 +236,7 @@ class _Run:
 
     def _take(self) -> int:
         share = self._left / (self._groups * CHUNKS_LEFT)
-        taken = min(self._left, max(1, math.floor(share)))
+        taken = min(self._left, self._most, max(1, math.floor(share)))
         self._left -= taken
         return taken
 
@@ -245,11 +248,18 @@ class _Run:
 
     def _serve(self, name: str, samples: int) -> _Process:
         queue, seconds = self._queues[name]
-        if samples and seconds:
+        if not samples or not seconds:
+            return
+        began = math.inf
+        try:
             with queue.request() as turn:
                 yield turn
+                began = self._env.now
                 yield self._env.timeout(samples * seconds)
-            self._served[name] += samples * seconds
+        except simpy.Interrupt:  # its group is gone: the rest of its samples are another's
+            pass
+        if began < math.inf:
+            self._served[name] += self._env.now - began
 
     def _store(self, samples: int) -> _Process:
         yield self._env.process(self._serve("ledger", samples))

@@ -66,7 +66,8 @@ def test_deaths_cost_half_a_clip_and_a_start_each() -> None:
     out = simulate(fleet, Work(200_000, 100.0, 0.0, 0), FREE, seed=1)
     node_s = out.gpu_s / fleet.gpus_per_node
     assert out.deaths == pytest.approx(node_s / fleet.node_life_s, rel=0.3)
-    assert out.lost_s / out.cut_short == pytest.approx(100.0 / 2, rel=0.1)
+    # A node's groups go in step here, so there are as many independent losses as deaths: 5 %.
+    assert out.lost_s / out.cut_short == pytest.approx(100.0 / 2, rel=0.2)
     starts = out.deaths * fleet.gpus_per_node + 800
     assert out.loading_s == pytest.approx(starts * fleet.load_s, rel=0.1)
 
