@@ -1,46 +1,211 @@
-"""What the end-to-end tests share: the cluster they submit to, and small helpers."""
+"""What the end-to-end tests share: a Ray cluster of several nodes, Prometheus, small helpers."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
+RUNTIME_ENV = REPOSITORY / "infra" / "runtime-env.yaml"
 SUBMIT_TIMEOUT_S = 500
-NOT_UPLOADED = [".venv", ".git", "out", "tests", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
+START_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 30
+OBJECT_STORE_BYTES = 100 << 20
 
 
-@dataclass(frozen=True)
+@dataclass
 class RayCluster:
-    """A cluster that this test session started, on loopback."""
+    """A cluster that this test session started, on loopback.
+
+    Attributes:
+        dashboard: Where jobs are submitted.
+        env: Environment of every Ray command that talks to it; holds its token.
+        metrics: Addresses at which its nodes serve their series.
+        agent: Port of the agent of one worker node.
+    """
 
     dashboard: str
     env: dict[str, str]
+    metrics: list[str]
+    agent: int
+    _runtime_env: Path = field(repr=False)
 
-    def submit(self, entrypoint: str, job_env: Mapping[str, str]) -> str:
-        """Run a job to its end and return what it printed.
-
-        Raises:
-            AssertionError: The job did not succeed.
-        """
-        runtime_env = {"env_vars": dict(job_env), "excludes": NOT_UPLOADED}
-        command = [tool("ray"), "job", "submit", "--address", self.dashboard]
-        command += ["--working-dir", ".", "--runtime-env-json", json.dumps(runtime_env), "--"]
-        done = subprocess.run(
-            [*command, *entrypoint.split()],
+    def submit(
+        self, entrypoint: str, job_env: Mapping[str, str], *words: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Submit a job as the README says, with some variables and flags more."""
+        runtime_env = yaml.safe_load(RUNTIME_ENV.read_text())
+        runtime_env["env_vars"] |= job_env
+        self._runtime_env.write_text(yaml.safe_dump(runtime_env))
+        command = [tool("ray"), "job", "submit", "--address", self.dashboard, "--working-dir", "."]
+        command += ["--runtime-env", str(self._runtime_env), *words, "--", *entrypoint.split()]
+        return subprocess.run(
+            command,
             cwd=REPOSITORY,
             env=self.env,
             capture_output=True,
             text=True,
             timeout=SUBMIT_TIMEOUT_S,
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        return done.stdout
+
+    def stop(self, submission_id: str) -> None:
+        """Ask what `ray job stop` asks, and wait as it does."""
+        self._ask(f"/api/jobs/{submission_id}/stop", "POST")
+        while self.status(submission_id) in ("PENDING", "RUNNING"):
+            time.sleep(0.5)
+
+    def status(self, submission_id: str) -> str:
+        """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+        return str(self._ask(f"/api/jobs/{submission_id}")["status"])
+
+    def logs(self, submission_id: str) -> str:
+        """What a job has printed."""
+        return str(self._ask(f"/api/jobs/{submission_id}/logs")["logs"])
+
+    def _ask(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(self.dashboard + path, method=method)
+        request.add_header("Authorization", f"Bearer {self.env['RAY_AUTH_TOKEN']}")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+
+@contextlib.contextmanager
+def ray_nodes(cpus: Sequence[int], token: str) -> Iterator[RayCluster]:
+    """Start one node per number of CPUs, the first one the head, and end them by their ids.
+
+    Args:
+        cpus: Logical CPUs of each node.
+        token: For Ray's token authentication.
+    """
+    temp = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it becomes part of unix socket names
+    env = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(temp),
+        "RAY_metrics_report_interval_ms": "1000",
+        "RAY_raylet_start_wait_time_s": "200",  # a loaded machine is not a failing node
+        # A job's `python` is the cluster's: the one of this environment.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    env.pop("RAY_ADDRESS", None)
+    nodes: list[subprocess.Popen[bytes]] = []
+    port, dashboard, metrics = free_port(), free_port(), []
+    try:
+        for number, count in enumerate(cpus):
+            metrics.append(f"127.0.0.1:{free_port()}")
+            command = [tool("ray"), "start", "--block", f"--num-cpus={count}"]
+            command += [
+                "--node-ip-address=127.0.0.1",
+                f"--object-store-memory={OBJECT_STORE_BYTES}",
+            ]
+            command += [f"--metrics-export-port={metrics[-1].rpartition(':')[2]}"]
+            agent = free_port()
+            command.append(f"--dashboard-agent-listen-port={agent}")
+            command.append(f"--dashboard-agent-grpc-port={free_port()}")
+            command.append(f"--runtime-env-agent-port={free_port()}")
+            if number:
+                # Nodes of one host that shared a folder would unpack a job into each other's.
+                command += [f"--address=127.0.0.1:{port}", f"--temp-dir={temp}/{number}"]
+            else:
+                command += ["--head", f"--port={port}", f"--dashboard-port={dashboard}"]
+                command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}"]
+                command.append(f"--ray-client-server-port={free_port()}")
+            log = temp / f"node-{number}.log"
+            nodes.append(start(command, log, env))
+            if not number:
+                wait_for(f"http://127.0.0.1:{dashboard}/api/version", nodes[0], log, token)
+        for number, address in enumerate(metrics):
+            wait_for(f"http://{address}/metrics", nodes[number], temp / f"node-{number}.log")
+        runtime_env = temp / "runtime-env.yaml"
+        yield RayCluster(f"http://127.0.0.1:{dashboard}", env, metrics, agent, runtime_env)
+    finally:
+        for node in reversed(nodes):
+            end(node)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def prometheus(targets: Sequence[str], folder: Path, binary: str) -> Iterator[str]:
+    """A Prometheus that reads some addresses every second; yields its own address."""
+    config = yaml.safe_load((REPOSITORY / "infra/monitoring/prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    (scrape,) = config["scrape_configs"]
+    scrape.pop("file_sd_configs")
+    scrape["static_configs"] = [{"targets": list(targets)}]
+    config["rule_files"] = [str(REPOSITORY / "infra/monitoring/alerts.yaml")]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_port()}"
+    command = [binary, f"--config.file={folder}/prometheus.yml"]
+    command += [f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
+    log = folder / "prometheus.log"
+    server = start(command, log, dict(os.environ))
+    try:
+        wait_for(f"http://{address}/-/ready", server, log)
+        yield f"http://{address}"
+    finally:
+        end(server)
+
+
+def query(address: str, expression: str) -> list[tuple[dict[str, str], float]]:
+    """Evaluate an expression now; its series with their labels."""
+    words = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{address}/api/v1/query?{words}", timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return [(each["metric"], float(each["value"][1])) for each in found]
+
+
+def start(command: list[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command, env=env, stdout=output, stderr=output, start_new_session=True, cwd=REPOSITORY
+        )
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, token: str = "") -> None:
+    """Wait until something answers.
+
+    Raises:
+        RuntimeError: The process ended, or took too long.
+    """
+    request = urllib.request.Request(url)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(request, timeout=2).close()
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"nothing answers at {url}:\n{log.read_text()[-4000:]}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was started in a session of its own, and all of that session."""
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def free_port() -> int:
