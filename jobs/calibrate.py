@@ -107,6 +107,11 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
             raise UserError(f"{flag} is {count}; it should be 0 or more")
     storage.check_writable()  # said now, not after the sampling
     model = resolve_model(config.model, config.model_path)
+    if model.spec.takes_image:
+        raise UserError(
+            f"--model {model.spec.name} starts from an image, and calibration samples from texts "
+            "alone: measure it with sencache.calibrate"
+        )
     template = request_defaults(config, model).template
     videos = None
     if options.clips_from:

@@ -105,6 +105,13 @@ def test_given_videos_are_measured(
     assert SensitivityProfile.load(tmp_path / "profile.json").metadata.num_clips == 3
 
 
+def test_a_model_that_starts_from_an_image_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of([*arguments, "--model=ltx-video-i2v"], capsys)
+    assert "ltx-video-i2v starts from an image" in line
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
