@@ -41,8 +41,7 @@ def drive(
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     code = 70
     try:
-        broken = str(settings.pop("broken", ""))
-        engine = chaos_engine(log, delay_s, ranks=ranks, broken=broken)
+        engine = chaos_engine(log, delay_s, ranks=ranks)
         console = Console(file=sys.stdout, width=200)
         report = run(RunConfig(**settings), factory=engine, console=console)
         code = 130 if report.interrupted else int(report.failed_fraction > 0)

@@ -5,11 +5,9 @@ Ranks cost seconds at each start (their owner needs torch), so not every trial h
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 
 from pipeline.engine import Clip, EngineDiedError, EngineFactory
 from pipeline.group import GroupError, GroupSpec, RankContext, RankGroup
@@ -50,19 +47,14 @@ class ChaosEngine:
     device_name = "chaos"
     group_size = RANKS
 
-    def __init__(self, log: str, delay_s: float, ranks: bool, broken: str = "") -> None:
-        self._log, self._broken = Path(log), broken
-        if broken:
-            with contextlib.suppress(FileExistsError), Path(broken).open("x") as file:
-                file.write(_node())
+    def __init__(self, log: str, delay_s: float, ranks: bool) -> None:
+        self._log = Path(log)
         self._alone = Draw(delay_s)(RankContext(0, 1))
         self._group = RankGroup(Draw(delay_s), GroupSpec(RANKS)) if ranks else None
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """See `Engine`."""
         self._note("begin", requests)
-        if self._broken and Path(self._broken).read_text() == _node():
-            os.kill(os.getpid(), signal.SIGKILL)
         try:
             ask = self._group.ask if self._group else self._alone
             levels = ask(list(requests))
@@ -86,17 +78,6 @@ class ChaosEngine:
             log.write(json.dumps(line) + "\n")
 
 
-def _node() -> str:
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def chaos_engine(log: str, delay_s: float, *, ranks: bool, broken: str = "") -> EngineFactory:
-    """A factory that the cluster's workers find by name.
-
-    Args:
-        log: Where attempts are noted.
-        delay_s: Of an engine call.
-        ranks: Whether the work is done by ranks.
-        broken: A file that names the node which kills its processes: the first that gets an engine.
-    """
-    return functools.partial(ChaosEngine, log, delay_s, ranks, broken)
+def chaos_engine(log: str, delay_s: float, *, ranks: bool) -> EngineFactory:
+    """A factory that the cluster's workers find by name."""
+    return functools.partial(ChaosEngine, log, delay_s, ranks)

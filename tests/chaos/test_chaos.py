@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.cluster import Cluster, running
 from tests.chaos.proxy import FAULTS
 from tests.chaos.store import Store, serving
-from tests.chaos.trial import KINDS, SAMPLES, Scene, run_trial
+from tests.chaos.trial import KINDS, Scene, run_trial
 from tests.chaos.verify import Attempt, Kill, judge, read_log, recovery_s
 
 IDS = ("a", "b")
@@ -100,18 +100,3 @@ def test_a_run_asks_the_store_once_per_sample(stage: tuple[Cluster, Store], tmp_
     assert len(media) == rows
     assert len(parts) == -(-rows // 16)
     assert len(asked) - len(media) - len(parts) <= 20, asked
-
-
-@pytest.mark.slow
-def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
-    stage: tuple[Cluster, Store], tmp_path: Path
-) -> None:
-    scene = Scene(*stage, tmp_path, seed=10_001, kind="none")
-    scene.settings |= {"broken": str(tmp_path / "broken"), "max_attempts": 1, "replicas": "auto"}
-    scene.settings |= {"batch_rows": 1, "batches_per_task": 8}
-    scene.call_s = 0.7  # so that the good node is busy while the other kills
-    scene.start()
-    assert scene.join(300) == 0, scene.said.read_text()
-    rows = scene.result.rows()
-    assert {row["status"] for row in rows} == {"ok"}
-    assert len({row["sample_id"] for row in rows}) == len(rows) == SAMPLES
