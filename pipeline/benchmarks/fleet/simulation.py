@@ -18,9 +18,6 @@ from typing import Any
 
 import simpy
 
-CHUNK_OF_LIFE = 0.1
-"""A chunk takes at most this part of a node's mean life."""
-
 CHUNKS_LEFT = 10
 """A chunk is this part of a group's share of what is left."""
 
@@ -147,9 +144,6 @@ class _Run:
         }
         self._left = self._unstored = work.samples
         self._groups = fleet.gpus // fleet.gpus_per_group
-        # A chunk that outlives its node would be dispatched again and again.
-        within = fleet.node_life_s * CHUNK_OF_LIFE / work.clip_s
-        self._most = work.samples if math.isinf(within) else max(1, int(within))
         self._served = dict.fromkeys(self._queues, 0.0)
         self._dead_gpu_s = 0.0
         self._out = Outcome()
@@ -227,6 +221,8 @@ class _Run:
                 self._give_back(chunk - whole)
                 if dispatched.is_alive:
                     dispatched.interrupt()
+                else:  # the rest of a chunk is dispatched by whoever makes it
+                    self._served["driver"] -= (chunk - whole) * self._queues["driver"][1]
 
     def _give_back(self, samples: int) -> None:
         self._left += samples
@@ -236,7 +232,7 @@ class _Run:
 
     def _take(self) -> int:
         share = self._left / (self._groups * CHUNKS_LEFT)
-        taken = min(self._left, self._most, max(1, math.floor(share)))
+        taken = min(self._left, max(1, math.floor(share)))
         self._left -= taken
         return taken
 
