@@ -160,10 +160,10 @@ def check_clips(clips: int, batch_rows: int) -> None:
 
 
 def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
-    """What a run of this configuration would make, in order."""
+    """What a first run of this configuration would make, in order, whatever is made already."""
     rows = read_source(config.prompts, config.prompt_column)
-    before = committed(Storage(config.output), retry_failed=False)
-    return list(Intake(rows, request_defaults(config, model), before))
+    nothing = committed(Storage("memory://nothing"), retry_failed=False)
+    return list(Intake(rows, request_defaults(config, model), nothing))
 
 
 def _bare(config: RunConfig, log: str) -> float:

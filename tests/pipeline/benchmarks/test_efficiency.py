@@ -58,6 +58,8 @@ def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
     alone = bare(config, tmp_path / "alone")
     monkeypatch.setattr(efficiency, "run", run_here)
     piped = whole(config, tmp_path / "piped")
+    model = resolve_model(config.model, config.model_path)
+    assert len(requests_of(config, model)) == CLIPS  # the engine runs alone after it once more
     for calls in (alone.calls, piped.calls):
         assert [call.clips for call in calls] == [BATCH] * (CLIPS // BATCH)
         assert all(call.began < call.ended for call in calls)
