@@ -178,8 +178,14 @@ class GroupActor:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
-            if isinstance(error, BadNodeError):
-                retire_node(str(error))  # so that Ray starts the next process elsewhere
+            # So that Ray starts the next process elsewhere.
+            if isinstance(error, BadNodeError) and not retire_node(str(error)):
+                text = (
+                    f"{error}, and the cluster has no other: look into that node, add one, and "
+                    "run the same command again"
+                )
+                self._ledger.complain(text)
+                raise UserError(text) from error
             # An actor that raises is not restarted, and this one's device context is lost; only
             # the end of the process makes Ray start a fresh one and run the task again there.
             logger.exception("engine died, restarting its process: %s", error)

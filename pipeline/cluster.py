@@ -213,17 +213,29 @@ def _idle(gpus: list[int], degree: int) -> str:
     )
 
 
-def retire_node(reason: str) -> None:
-    """Have Ray put nothing new on the node of this process; an autoscaler will replace it."""
+def retire_node(reason: str) -> bool:
+    """Have Ray put nothing new on the node of this process; an autoscaler will replace it.
+
+    Returns:
+        Whether another node is there to take its work; without one nothing is done.
+    """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
     context = ray.get_runtime_context()
+    if not any(
+        node["Alive"]
+        and node["NodeID"] != context.get_node_id()
+        and (node["Resources"].get("CPU") or node["Resources"].get("GPU"))
+        for node in ray.nodes()
+    ):
+        return False
     accepted, refusal = GcsClient(address=context.gcs_address).drain_node(
         context.get_node_id(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
     )
     if not accepted:
         logging.getLogger(__name__).warning("cannot take this node out of service: %s", refusal)
+    return True
 
 
 def _tune() -> None:

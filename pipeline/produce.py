@@ -215,6 +215,7 @@ class Producer:
         if (begun > 1 or not claim.granted) and (
             row := stored_row(self._storage, request.sample_id)
         ) is not None:
+            self._ledger.made([request.sample_id])  # nothing of it can kill the process any more
             return row
         if not claim.granted:
             outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)

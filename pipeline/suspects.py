@@ -2,8 +2,9 @@
 
 A poison sample kills one process after another on any node; a broken node kills processes whatever
 they work on. A node is bad when, since it last made a clip, its processes died under `VICTIMS`
-different samples that were each made alone. Until that shows, the first of them may have been given
-up: two at most. Knows neither Ray nor attempts.
+different samples that were each made alone, while another node makes clips: where no other does,
+nothing tells a broken node from bad samples, and there is nowhere to go. Until it shows, the first
+of the samples may have been given up: two at most. Knows neither Ray nor attempts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Suspects:
         """Suspect none."""
         self._victims: defaultdict[str, set[str]] = defaultdict(set)
         self._bad: dict[str, list[str]] = {}
+        self._makers: set[str] = set()
 
     def died(self, node: str, sample_id: str) -> bool:
         """Note that a process died under a sample alone; True if this shows the node to be bad."""
@@ -27,13 +29,14 @@ class Suspects:
             return False
         victims = self._victims[node]
         victims.add(sample_id)
-        if len(victims) < VICTIMS:
+        if len(victims) < VICTIMS or not self._makers - {node}:
             return False
         self._bad[node] = sorted(victims)
         return True
 
     def made(self, node: str) -> None:
         """Note that a node made clips."""
+        self._makers.add(node)
         self._victims.pop(node, None)
 
     def suspects(self, node: str, sample_id: str) -> bool:

@@ -435,8 +435,24 @@ def assert_true(value: bool) -> None:
     assert value
 
 
+def test_clips_that_are_taken_over_do_not_count_as_deaths(storage: Storage) -> None:
+    """A task that is tried again goes through its finished samples before it dies once more."""
+    ledger = ledger_of(storage)
+    ledger.claim(["w"], "other/1")
+    ledger.made(["w"])
+    wanted = requests("a", "b", "c", "d")
+    Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n").produce(wanted)
+    for _ in range(3):
+        again = Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n")
+        again._where = f"n/{id(again)}"  # another process
+        assert [row["status"] for row in again.produce(wanted)] == ["ok"] * 4
+    assert ledger.bad_nodes() == {}
+
+
 def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
     ledger = ledger_of(storage)
+    ledger.claim(["w"], "good/1")
+    ledger.made(["w"])
     for number, sample in enumerate("xyz"):
         ledger.claim([sample], f"bad/{number}")
         ledger.claim([sample], f"bad/{number}b")

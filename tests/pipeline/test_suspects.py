@@ -16,6 +16,7 @@ def ledger() -> Ledger:
 
 def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
     suspects = Suspects()
+    suspects.made("other")
     assert [suspects.died("n", sample) for sample in "aab"] == [False] * 3
     suspects.made("n")
     assert [suspects.died("n", sample) for sample in "abba"] == [False] * 4
@@ -27,6 +28,15 @@ def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
     assert not suspects.died("n", "d")
 
 
+def test_a_node_is_not_blamed_where_no_other_makes_clips() -> None:
+    """Nothing tells it from bad samples then, and there is nowhere to go."""
+    suspects = Suspects()
+    suspects.made("n")
+    assert [suspects.died("n", sample) for sample in "abcd"] == [False] * 4
+    suspects.made("other")
+    assert suspects.died("n", "d")
+
+
 def die(ledger: Ledger, sample: str, node: str, process: int) -> bool:
     """One attempt whose process dies; whether it was granted."""
     return ledger.claim([sample], f"{node}/{process}").granted
@@ -35,6 +45,8 @@ def die(ledger: Ledger, sample: str, node: str, process: int) -> bool:
 def test_the_samples_of_a_bad_node_get_their_attempts_back(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ledger.claim(["fine"], "good/1")
+    ledger.made(["fine"])
     process = 0
     for sample in "ab":  # one fewer than VICTIMS: they are given up
         for _ in range(3):
