@@ -20,6 +20,9 @@ from pipeline.errors import UserError
 BEGIN = "<!-- quality: begin; written by pipeline.benchmarks.quality.document -->"
 END = "<!-- quality: end -->"
 
+PLACES = ("--json", "--plot", "--cache-dir", "--model-path", "--profile")
+"""Options that name a place on one machine."""
+
 KEPT = Path(__file__).parent / "results" / "demo.json"
 """The result that the document shows."""
 
@@ -32,29 +35,34 @@ def section(written: Mapping[str, Any]) -> str:
     Args:
         written: What `jobs/benchmark.py quality --json` wrote.
     """
+    result = written["result"]
+    lpips = result["lpips"] if result["lpips"].startswith("no ") else "LPIPS in the JSON"
+    return "\n\n".join([f"{conditions_line(written)}; {lpips}.", markdown(result), READING])
+
+
+def conditions_line(written: Mapping[str, Any]) -> str:
+    """On what a result was measured: machine, versions, date and clips, without a full stop."""
     conditions, result = written["conditions"], written["result"]
     versions = conditions["versions"]
-    facts = (
+    return (
         f"{conditions['gpu'] or conditions['cpu']}, {conditions['threads']} threads, torch "
         f"{versions['torch']}, diffusers {versions['diffusers']}, {conditions['date'][:10]}; "
         f"clips {result['prompts_hash']}, seeds from {result['seeds'][0]}, "
-        f"{result['rows']} per call, tuned on clips {result['calibration_hash']}; "
-        f"{result['lpips'] if result['lpips'].startswith('no ') else 'LPIPS in the JSON'}."
+        f"{result['rows']} per call, tuned on clips {result['calibration_hash']}"
     )
-    return "\n\n".join([facts, markdown(result), READING])
 
 
-def replace_section(document: str, text: str) -> str:
-    """Put text between the two marks of a document.
+def replace_section(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """Put text between two marks of a document.
 
     Raises:
         UserError: The document has not exactly one of each mark, in this order.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in before + after:
-        raise UserError(f"the document needs one line {BEGIN!r} and, after it, one {END!r}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or begin in after or end in before + after:
+        raise UserError(f"the document needs one line {begin!r} and, after it, one {end!r}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMENT) -> None:
@@ -65,10 +73,14 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
     """
     text = replace_section(document.read_text(), section(written))
     kept.parent.mkdir(exist_ok=True)
-    command = _without_paths(written["conditions"].get("command", ""))
-    stored = {**written, "conditions": {**written["conditions"], "command": command}}
-    kept.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
+    kept.write_text(json.dumps(stored(written), separators=(",", ":")) + "\n")
     document.write_text(text)
+
+
+def stored(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it is kept: without the places of the machine that made it."""
+    command = _without_paths(written["conditions"].get("command", ""))
+    return {**written, "conditions": {**written["conditions"], "command": command}}
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -94,7 +106,7 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _without_paths(command: str) -> str:
     """A command without the places of one machine, which nobody else can use."""
     given = command.split()
-    places = {i for i, word in enumerate(given) if word in ("--json", "--plot", "--cache-dir")}
+    places = {i for i, word in enumerate(given) if word in PLACES}
     return " ".join(w for i, w in enumerate(given) if not {i, i - 1} & places)
 
 

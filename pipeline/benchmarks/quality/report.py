@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.benchmarks.report import table
@@ -60,9 +60,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     """All tables of a result; `READING` says how to take them."""
     parts = []
     for sampler in result["samplers"]:
-        lines = [f"**{title_of(result, sampler)}**", "", _line(HEADINGS)]
-        lines.append(_line(["---"] * len(HEADINGS)))
-        lines += [_line(cells) for cells in rows_of(result, sampler)]
+        lines = [f"**{title_of(result, sampler)}**", "", markdown_row(HEADINGS)]
+        lines.append(markdown_row(["---"] * len(HEADINGS)))
+        lines += [markdown_row(cells) for cells in rows_of(result, sampler)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -106,5 +106,6 @@ def _difference(numbers: Mapping[str, Any] | None) -> str:
     return f"{'= ' if against['tie'] else ''}{against['mean']:+.1f} ± {half:.1f}"
 
 
-def _line(cells: Any) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
+    """One row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
