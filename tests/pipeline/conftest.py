@@ -7,6 +7,7 @@ them through the same code as a 14B checkpoint. Nothing is downloaded.
 from __future__ import annotations
 
 import string
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,19 @@ from pipeline.models.resolve import resolve_model
 from pipeline.models.sampler import sampler_name
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import SampleRequest
+from pipeline.storage import Storage
 from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
 TEXT_TOKENS = 24
 """Padded text length of the tiny models; CogVideoX builds it into its position table."""
+
+
+@pytest.fixture
+def storage() -> Storage:
+    """An empty output prefix in memory."""
+    return Storage(f"memory://{uuid.uuid4().hex}")
 
 
 @pytest.fixture(scope="session")

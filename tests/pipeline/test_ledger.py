@@ -11,11 +11,6 @@ from pipeline.memory import oom_kills
 from pipeline.storage import Storage
 
 
-@pytest.fixture
-def storage() -> Storage:
-    return Storage(f"memory://ledger-{uuid.uuid4().hex}")
-
-
 def ledger_of(storage: Storage, run_id: str, *, forget: bool = False) -> Ledger:
     return Ledger(storage, run_id, max_attempts=10, forget=forget)
 

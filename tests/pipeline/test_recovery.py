@@ -25,7 +25,7 @@ from pipeline.schema import media_key, to_table
 from pipeline.sink import Sink
 from pipeline.storage import Storage
 from pipeline.summary import say_neighbours, say_recovery
-from tests.pipeline.test_produce import BASE, FakeEngine, ledger_of
+from tests.pipeline.producers import BASE, FakeEngine, ledger_of
 
 DEAD = "20260101T000000Z-00000a"
 

@@ -1,5 +1,4 @@
 import io
-import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,11 +22,6 @@ def rows(count: int, start: int = 0) -> pa.Table:
 
 def parts(storage: Storage) -> list[pa.Table]:
     return [pq.read_table(io.BytesIO(storage.read_bytes(e.key))) for e in storage.list("data")]
-
-
-@pytest.fixture
-def storage() -> Storage:
-    return Storage(f"memory://sink-{uuid.uuid4().hex}")
 
 
 def test_a_part_is_written_when_enough_rows_are_there(storage: Storage) -> None:
