@@ -29,8 +29,8 @@ from pipeline.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle, wit
 from pipeline.config_file import merge, read_yaml
 from pipeline.config_text import check_flags, help_text, parse_problem, validation_problem
 from pipeline.errors import UserError
+from pipeline.input_row import MAX_FPS, MAX_GUIDANCE, MAX_SEED, MAX_STEPS
 from pipeline.models.knobs import Attention, Offload
-from pipeline.request import MAX_FPS, MAX_GUIDANCE, MAX_SEED, MAX_STEPS
 
 
 def _auto(value: Any) -> Any:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.group.layout import choose_layout
+from pipeline.input_row import RequestDefaults, size_problem
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.call import takes_negative_prompt
 from pipeline.models.knobs import settle_knobs
 from pipeline.models.registry import shipped_folder
 from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
-from pipeline.request import CacheSpec, RequestDefaults, SampleRequest, size_problem
+from pipeline.request import CacheSpec, SampleRequest
 from pipeline.storage import locate
 
 if TYPE_CHECKING:

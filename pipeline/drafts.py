@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from pipeline.request import ID_BYTES, RequestDefaults, SampleRequest, checked, given_seed
+from pipeline.input_row import RequestDefaults, checked, given_seed
+from pipeline.request import ID_BYTES, SampleRequest
 
 MAX_OUTLINES = 1000
 """Kept at once; an input whose rows all differ in size or negative prompt makes its own each."""

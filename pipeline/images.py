@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import RowRejectedError
-from pipeline.request import ImageRef, SampleRequest
+from pipeline.input_row import ImageRef
+from pipeline.request import SampleRequest
 from pipeline.storage import Storage, locate
 
 MAX_BYTES = 64 << 20

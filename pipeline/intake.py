@@ -19,13 +19,8 @@ from pipeline.controls import control_for, is_chosen
 from pipeline.drafts import Draft, Drafts
 from pipeline.errors import RowRejectedError
 from pipeline.images import Images
-from pipeline.request import (
-    MAX_PROMPT_CHARS,
-    RequestDefaults,
-    SampleRequest,
-    digest,
-    rejected_id,
-)
+from pipeline.input_row import MAX_PROMPT_CHARS, RequestDefaults, rejected_id
+from pipeline.request import SampleRequest, digest
 from pipeline.resume import FAILED, Committed, Ids
 from pipeline.source_file import PROMPT_COLUMN, SourceRow
 

@@ -13,11 +13,12 @@ import pyarrow as pa
 import ray.data
 
 from pipeline import cluster
-from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor, RemoteLedger
+from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
 from pipeline.config import RunConfig
 from pipeline.defaults import engine_factory, text_factory
 from pipeline.engine import EngineFactory
 from pipeline.models.spec import ResolvedModel
+from pipeline.remote_ledger import RemoteLedger
 from pipeline.storage import Storage
 from pipeline.text_stage import TextActor
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from pipeline import cluster, plan
-from pipeline.actor import REQUEST_COLUMN, RemoteLedger
+from pipeline.actor import REQUEST_COLUMN
 from pipeline.config import RunConfig
 from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.controls import pack, units
@@ -31,9 +31,10 @@ from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.manifest import Manifest, State, latest_signs, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.progress import Progress, Tally
+from pipeline.progress import Progress
 from pipeline.projection import project
 from pipeline.recovery import recover
+from pipeline.remote_ledger import RemoteLedger
 from pipeline.resume import committed
 from pipeline.schema import rejected_row, to_table
 from pipeline.sink import Sink
@@ -47,6 +48,7 @@ from pipeline.summary import (
     say_recovery,
     say_result,
 )
+from pipeline.tally import Tally
 from pipeline.telemetry import RunTelemetry, count_store_retry
 
 BLOCK_ROWS = 1000

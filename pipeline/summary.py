@@ -12,9 +12,10 @@ from pipeline.faults import redact
 from pipeline.intake import InputCounts
 from pipeline.manifest import Sign
 from pipeline.models.spec import ResolvedModel
-from pipeline.progress import Tally, duration
+from pipeline.progress import duration
 from pipeline.projection import Projection
 from pipeline.recovery import Recovery
+from pipeline.tally import Tally
 
 
 def say_input(

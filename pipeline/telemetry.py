@@ -19,8 +19,8 @@ from typing import Any, Literal
 from ray.util import metrics
 
 from pipeline.engine import Clip, Engine
-from pipeline.progress import Tally
 from pipeline.request import SampleRequest
+from pipeline.tally import Tally
 
 GroupState = Literal["loading", "idle", "busy"]
 STATES: tuple[GroupState, ...] = ("loading", "idle", "busy")

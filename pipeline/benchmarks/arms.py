@@ -10,9 +10,10 @@ from pipeline.config import RunConfig
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import Engine
 from pipeline.errors import RowRejectedError, UserError
+from pipeline.input_row import build_request
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.request import SampleRequest, build_request
+from pipeline.request import SampleRequest
 from pipeline.source import read_source
 
 FEWER_STEPS = (33, 25, 21, 17)

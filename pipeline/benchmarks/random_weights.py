@@ -11,10 +11,11 @@ import torch
 
 from pipeline.benchmarks.loop import DenoisingLoop
 from pipeline.errors import UserError
+from pipeline.input_row import size_problem
 from pipeline.models.call import sampling_arguments
 from pipeline.models.sampler import make_scheduler, sampler_name
 from pipeline.models.spec import ModelSpec
-from pipeline.request import SampleRequest, size_problem
+from pipeline.request import SampleRequest
 from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
 from sencache.measurement import architecture_of
 

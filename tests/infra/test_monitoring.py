@@ -17,7 +17,7 @@ import ray.data
 import yaml
 
 from pipeline import telemetry
-from pipeline.progress import Tally
+from pipeline.tally import Tally
 from tests.e2e.services import free_port
 from tests.infra.manifests import INFRA
 from tests.system_tools import system_tool

@@ -15,9 +15,10 @@ from pipeline.config import RunConfig
 from pipeline.controls import compare, control_for, is_chosen, pack, units, unpack
 from pipeline.defaults import request_defaults
 from pipeline.errors import UserError
+from pipeline.input_row import RequestDefaults
 from pipeline.intake import Intake
 from pipeline.models.resolve import resolve_model
-from pipeline.request import CacheSpec, RequestDefaults, SampleRequest
+from pipeline.request import CacheSpec, SampleRequest
 from pipeline.resume import Committed, Ids
 from pipeline.source_file import SourceRow
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pipeline.config import RunConfig
 from pipeline.defaults import cache_spec, engine_factory, load_profile, request_defaults
 from pipeline.errors import StorageError, UserError
+from pipeline.input_row import build_request
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.request import CacheSpec, build_request
+from pipeline.request import CacheSpec
 from sencache import SensitivityProfile
 
 WAN = "wan2.1-t2v-1.3b"

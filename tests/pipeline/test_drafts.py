@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.drafts import Drafts
 from pipeline.errors import RowRejectedError
-from pipeline.request import CacheSpec, RequestDefaults, build_request
+from pipeline.input_row import RequestDefaults, build_request
+from pipeline.request import CacheSpec
 from tests.pipeline.test_intake import DEFAULTS
 
 ODD = RequestDefaults(

@@ -19,10 +19,11 @@ from pipeline.diffusers_engine import load_engine
 from pipeline.engine import batch_key
 from pipeline.errors import RowRejectedError
 from pipeline.images import Images, picture
+from pipeline.input_row import RequestDefaults
 from pipeline.intake import Intake
 from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel
-from pipeline.request import RequestDefaults, SampleRequest
+from pipeline.request import SampleRequest
 from pipeline.resume import Committed
 from pipeline.source import read_source
 from pipeline.storage import Storage

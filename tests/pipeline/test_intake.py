@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
+from pipeline.input_row import RequestDefaults, build_request, rejected_id
 from pipeline.intake import CHUNK_ROWS, InputCounts, Intake
-from pipeline.request import RequestDefaults, SampleRequest, build_request, rejected_id
+from pipeline.request import SampleRequest
 from pipeline.resume import Committed, Ids
 from pipeline.schema import rejected_row, to_table
 from pipeline.source_file import SourceRow

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import media
-from pipeline.request import MAX_PROMPT_CHARS, SampleRequest
+from pipeline.input_row import MAX_PROMPT_CHARS
+from pipeline.request import SampleRequest
 from pipeline.schema import Execution, Outcome, make_row
 
 

@@ -4,9 +4,10 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from pipeline.progress import Progress, Tally, duration, rate
+from pipeline.progress import Progress, duration, rate
 from pipeline.request import SampleRequest
 from pipeline.schema import NO_CACHE, Execution, Outcome, make_row, rejected_row, to_table
+from pipeline.tally import Tally
 
 REQUEST = SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32, 0)
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline import telemetry
 from pipeline.engine import Clip
-from pipeline.progress import Tally
 from pipeline.schema import NO_CACHE
 from pipeline.storage import Storage
+from pipeline.tally import Tally
 from pipeline.telemetry import RunTelemetry, WatchedEngine
 
 Recorded = dict[str, dict[tuple[str, ...], float]]

@@ -29,9 +29,10 @@ from pipeline.benchmarks.quality.watching import watching
 from pipeline.benchmarks.sampling import Bench, load_bench, with_changes
 from pipeline.calibration import measure_profile
 from pipeline.errors import UserError
+from pipeline.input_row import size_problem
 from pipeline.models.registry import EULER, SAMPLERS
 from pipeline.models.spec import ModelSpec
-from pipeline.request import SampleRequest, size_problem
+from pipeline.request import SampleRequest
 from sencache import SensitivityProfile
 
 

@@ -36,9 +36,9 @@ from pipeline.benchmarks.quality.splits import (
 from pipeline.benchmarks.quality.watching import watching
 from pipeline.benchmarks.sampling import Bench, load_bench, with_changes
 from pipeline.errors import UserError
+from pipeline.input_row import size_problem
 from pipeline.metrics import load_lpips
 from pipeline.models.registry import EULER, SAMPLERS, UNIPC
-from pipeline.request import size_problem
 from pipeline.storage import locate
 from sencache import ProfileError, SensitivityProfile
 

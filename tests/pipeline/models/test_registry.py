@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.input_row import size_problem
 from pipeline.models.registry import MODELS, SAMPLERS, get_model
 from pipeline.models.spec import ModelSpec
-from pipeline.request import size_problem
 
 every_model = pytest.mark.parametrize("spec", MODELS.values(), ids=lambda spec: spec.name)
 

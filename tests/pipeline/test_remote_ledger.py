@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.actor import LedgerActor, RemoteLedger
+from pipeline.remote_ledger import LedgerActor, RemoteLedger
 from pipeline.storage import Storage
 
 
