@@ -81,7 +81,7 @@ def without_displaced(below: Mapping[str, Any], above: Mapping[str, Any]) -> dic
 
 def _spelt_out(quality: str) -> dict[str, Any]:
     """Policy and budget of a quality; nothing for an unknown one: its field refuses it."""
-    from sencache import QUALITY  # torch loads only for runs that will need it
+    from sencache import QUALITY  # numpy loads only for runs that will need it
 
     meant = QUALITY.get(quality)
     if meant is None:

@@ -1,7 +1,8 @@
 """Between `sencache` and this pipeline: a request's cache settings in, a row's cache struct out.
 
 The only module that translates the two vocabularies; it uses public names of the library alone and
-knows nothing of models, files or Ray.
+knows nothing of models, files or Ray. Names are taken from the library where they are used, for
+some of them load torch.
 """
 
 from __future__ import annotations
@@ -9,28 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import sencache
 from pipeline.errors import UserError
 from pipeline.request import CacheSpec, canonical_json
-from sencache import (
-    Agreement,
-    ProfileError,
-    SampleStats,
-    SenCacheConfig,
-    SenCacheHandle,
-    SensitivityProfile,
-    UnknownTransformerError,
-    apply_sencache,
-    check_room,
-    computed_steps,
-    least_computed,
-    remove_sencache,
-    step_moves,
-)
 
-_TRIED_STEPS = 10
-"""Steps on which a sampler is tried: more than any sampler's memory."""
+if TYPE_CHECKING:
+    from sencache import (
+        Agreement,
+        SampleStats,
+        SenCacheConfig,
+        SenCacheHandle,
+        SensitivityProfile,
+    )
 
 
 def to_spec(config: SenCacheConfig, profile: SensitivityProfile | None) -> CacheSpec:
@@ -59,7 +52,7 @@ def from_spec(spec: CacheSpec, num_inference_steps: int, guidance_scale: float) 
     fields["num_inference_steps"] = num_inference_steps
     fields["guidance"] = guidance_scale > 1.0
     try:
-        return SenCacheConfig(**fields)
+        return sencache.SenCacheConfig(**fields)
     except TypeError as error:
         raise ValueError(f"cache parameters {spec.params} are not known: {error}") from error
 
@@ -86,13 +79,13 @@ def cached(
         UserError: `sencache` does not know the network, or the profile belongs to another one.
     """
     try:
-        handle = apply_sencache(pipe, config, profile, agreement=agreement)
-    except (UnknownTransformerError, ProfileError) as error:
+        handle = sencache.apply_sencache(pipe, config, profile, agreement=agreement)
+    except (sencache.UnknownTransformerError, sencache.ProfileError) as error:
         raise UserError(str(error)) from error
     try:
         yield handle
     finally:
-        remove_sencache(pipe)
+        sencache.remove_sencache(pipe)
 
 
 def planned_nfe(budget: float, steps: int) -> tuple[int, int]:
@@ -103,8 +96,9 @@ def planned_nfe(budget: float, steps: int) -> tuple[int, int]:
     """
     if steps < 3:  # nothing to plan
         return steps, steps
-    computed = computed_steps(budget, steps)
-    least = [least_computed(steps, cuts) for cuts in ((), *((cut,) for cut in range(1, steps - 1)))]
+    computed = sencache.computed_steps(budget, steps)
+    cuts = ((), *((cut,) for cut in range(1, steps - 1)))
+    least = [sencache.least_computed(steps, each) for each in cuts]
     return max(computed, least[0]), max(computed, *least)
 
 
@@ -115,20 +109,7 @@ def check_gate(gate: int, budget: float, steps: int) -> None:
         ValueError: It does not; the message says which numbers would do.
     """
     if gate and budget < 1.0:
-        check_room(gate, computed_steps(budget, steps), steps)
-
-
-def check_plannable(scheduler: Any) -> None:
-    """Make sure that a plan can be made for a sampler.
-
-    Args:
-        scheduler: A diffusers scheduler; its timesteps are set anew.
-
-    Raises:
-        ValueError: It is random or not linear in the network's outputs.
-    """
-    scheduler.set_timesteps(_TRIED_STEPS)
-    step_moves(scheduler)
+        sencache.check_room(gate, sencache.computed_steps(budget, steps), steps)
 
 
 def cache_struct(stats: SampleStats, steps: int, disagreements: int = 0) -> dict[str, Any]:

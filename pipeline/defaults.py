@@ -1,8 +1,8 @@
 """From a configuration and a model to what every request inherits and how engines are made.
 
 Runs on the driver before any worker starts, so everything that can be wrong with the settings of a
-model is said here, once, in one line. Importing it is cheap; its functions import torch where a
-sensitivity profile must be read.
+model is said here, once, in one line. Importing it is cheap, and what it reads loads neither
+torch nor diffusers: only making engines does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pipeline.caching import check_gate, to_spec
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
 from pipeline.group.layout import choose_layout
@@ -19,16 +20,16 @@ from pipeline.input_row import RequestDefaults, size_problem
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.call import takes_negative_prompt
 from pipeline.models.knobs import settle_knobs
-from pipeline.models.registry import shipped_folder
-from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
+from pipeline.models.registry import RANDOM_SAMPLERS, shipped_folder
+from pipeline.models.sampler import check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.request import CacheSpec, SampleRequest
 from pipeline.storage import locate
+from sencache import SenCacheConfig, SensitivityProfile
 
 if TYPE_CHECKING:
     from pipeline.config import CacheConfig, RunConfig
     from pipeline.text_stage import Encode
-    from sencache import SenCacheConfig, SensitivityProfile
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,6 @@ def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callab
 
 def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> CacheSpec:
     """The part of the caching settings that decides pixels; `CacheSpec()` if nothing is reused."""
-    from pipeline.caching import to_spec
-
     return to_spec(sencache_config(config), profile)
 
 
@@ -147,8 +146,6 @@ def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfil
     """
     if not sencache_config(config).may_reuse:
         return None
-    from sencache import SensitivityProfile
-
     spec = model.spec
     where = config.profile or (str(shipped_folder(spec) / spec.profile) if spec.profile else "")
     if not where:
@@ -192,28 +189,20 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
 
 def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:
     """Refuse samplers that no plan can be made for, before a worker finds out."""
-    from pipeline.caching import check_gate, check_plannable
-
     try:
         check_gate(cache.gate, cache.budget or 1.0, template.num_inference_steps)
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
-
-    # Whether a sampler is linear and not random hangs on its class, not on what is saved with it.
-    scheduler = make_scheduler(template.sampler, model.spec.family, {})
-    try:
-        check_plannable(scheduler)
-    except ValueError as error:
+    class_name, _ = check_sampler(template.sampler, model.spec.family)
+    if class_name in RANDOM_SAMPLERS:
         raise UserError(
-            f"cache.policy planned: {error}; use another --sampling.sampler, or "
-            "--cache.policy paper"
-        ) from error
+            f"cache.policy planned: {class_name} is random, so what an output does in the end "
+            "cannot be told; use another --sampling.sampler, or --cache.policy paper"
+        )
 
 
 def sencache_config(config: CacheConfig) -> SenCacheConfig:
     """The library's settings that a run's stand for."""
-    from sencache import SenCacheConfig
-
     # What is unset is of another policy.
     other = {"quality", "profile"}
     return SenCacheConfig(**config.model_dump(exclude=other, exclude_none=True))

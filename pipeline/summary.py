@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.caching import planned_nfe
 from pipeline.config import RunConfig
 from pipeline.faults import redact
 from pipeline.intake import InputCounts
@@ -112,8 +113,6 @@ def say_recovery(console: Console, found: Recovery) -> None:
 
 def _plan(budget: float, gate: int, steps: int, clips: int) -> str:
     """What a planned run costs, which is known beforehand; with a gate in the mean."""
-    from pipeline.caching import planned_nfe  # torch, which runs with a plan have loaded by now
-
     least, most = planned_nfe(budget, steps)
     if gate and least < steps:
         return (

@@ -7,23 +7,29 @@ cache.stats()          # one SampleStats per sample
 remove_sencache(pipe)
 """
 
-from sencache.agreement import Agreement, RankAgreement
-from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
-from sencache.calibrate import calibrate
-from sencache.clips import ClipLatents, encode_clips
-from sencache.config import SenCacheConfig
-from sencache.drift import OutputDrift
-from sencache.families import Family, UnknownTransformerError, register_family
-from sencache.gate import check_room
-from sencache.journal import FileJournal, Journal
-from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
-from sencache.official import OfficialProfile
-from sencache.pipes import networks_of
-from sencache.plan import computed_steps, least_computed
-from sencache.presets import PRESETS, QUALITY
-from sencache.profile import ProfileWarning, SensitivityProfile
-from sencache.sampling import step_moves
-from sencache.stats import Refresh, SampleStats
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sencache.agreement import Agreement, RankAgreement
+    from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
+    from sencache.calibration import calibrate
+    from sencache.clips import ClipLatents, encode_clips
+    from sencache.config import SenCacheConfig
+    from sencache.drift import OutputDrift
+    from sencache.families import Family, UnknownTransformerError, register_family
+    from sencache.gate import check_room
+    from sencache.journal import FileJournal, Journal
+    from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
+    from sencache.official import OfficialProfile
+    from sencache.pipes import networks_of
+    from sencache.plan import computed_steps, least_computed
+    from sencache.presets import PRESETS, QUALITY
+    from sencache.profile import ProfileWarning, SensitivityProfile
+    from sencache.sampling import step_moves
+    from sencache.stats import Refresh, SampleStats
 
 __all__ = [
     "PRESETS",
@@ -57,3 +63,50 @@ __all__ = [
     "remove_sencache",
     "step_moves",
 ]
+
+_MODULES = {
+    "Agreement": "agreement",
+    "ClipLatents": "clips",
+    "Family": "families",
+    "FileJournal": "journal",
+    "Journal": "journal",
+    "OfficialProfile": "official",
+    "OutputDrift": "drift",
+    "PRESETS": "presets",
+    "ProfileError": "measurement",
+    "ProfileMetadata": "measurement",
+    "ProfileWarning": "profile",
+    "QUALITY": "presets",
+    "RankAgreement": "agreement",
+    "Refresh": "stats",
+    "SampleStats": "stats",
+    "SenCacheConfig": "config",
+    "SenCacheHandle": "apply",
+    "SensitivityPoint": "measurement",
+    "SensitivityProfile": "profile",
+    "UnknownTransformerError": "families",
+    "apply_sencache": "apply",
+    "calibrate": "calibration",
+    "check_room": "gate",
+    "computed_steps": "plan",
+    "encode_clips": "clips",
+    "least_computed": "plan",
+    "networks_of": "pipes",
+    "register_family": "families",
+    "remove_sencache": "apply",
+    "step_moves": "sampling",
+}
+"""Where each name is defined. A name is imported when it is first used: reading a profile or a
+setting must not load torch and diffusers, which take seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sencache.config import SenCacheConfig
 from sencache.drift import OutputDrift
 from sencache.plan import Plan, planned
-from sencache.stats import SampleStats
+
+if TYPE_CHECKING:
+    from sencache.stats import SampleStats
 
 SHARED = 5
 """Computed steps that all rows share; the gate is at the last of them.

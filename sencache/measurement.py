@@ -7,10 +7,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from diffusers.utils.torch_utils import unwrap_module
+if TYPE_CHECKING:
+    import torch
 
 Branch = Literal["cond", "uncond"]
 
@@ -94,6 +94,8 @@ def architecture_of(transformer: torch.nn.Module) -> str:
     Names that begin with "_" are left out (versions, paths), and so are values of None: an option
     that a later version of diffusers adds, and that is off, changes nothing.
     """
+    from diffusers.utils.torch_utils import unwrap_module  # takes seconds; settings do not need it
+
     config = unwrap_module(transformer).config
     public = {
         name: value

@@ -45,12 +45,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sencache.measurement import Branch, ProfileError
+
+if TYPE_CHECKING:
+    import torch
 
 # The constants of the three scripts; latents of 16x21x60x104, 16x14x60x90 and 128x21x16x24.
 SCALES: Mapping[str, float] = {
@@ -129,7 +131,7 @@ class NearestCurve:
         distance = (tau[:, None] - self._tau).abs()
         nearest = distance <= distance.amin(1, keepdim=True) + _TIE
         found = self._values[:, nearest.int().argmax(1)]
-        a_x, a_t = torch.where(tau.isnan(), torch.nan, found)
+        a_x, a_t = found.masked_fill(tau.isnan(), math.nan)
         return a_x, a_t
 
 
@@ -198,6 +200,8 @@ class OfficialProfile:
             elements: Elements of a row's latents, those that rms is taken over.
         """
         del branch
+        import torch  # takes seconds; the presets, which need only the numbers above, do not wait
+
         table = torch.tensor([self.timesteps, self.j_x, self.j_t], dtype=torch.float64)
         units = torch.tensor([math.sqrt(elements), self.num_train_timesteps], dtype=torch.float64)
         values = table[1:] * units[:, None] / self.scale

@@ -1,6 +1,6 @@
 """Sensitivity profiles: how strongly a network's output answers to its input and to time.
 
-A profile is measured once per model and sampler setting (:mod:`sencache.calibrate`), kept as a
+A profile is measured once per model and sampler setting (:mod:`sencache.calibration`), kept as a
 JSON file one point per line, and checked against the run that wants to use it.
 """
 
@@ -12,11 +12,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from sencache.curve import SensitivityCurve
 from sencache.drift import OutputDrift
 from sencache.measurement import (
     Branch,
@@ -27,6 +24,11 @@ from sencache.measurement import (
     dtype_name,
     sampler_facts,
 )
+
+if TYPE_CHECKING:
+    import torch
+
+    from sencache.curve import SensitivityCurve
 
 FORMAT = "sencache-profile/1"
 
@@ -89,6 +91,10 @@ class SensitivityProfile:
             raise ProfileError(
                 f"profile has no branch {branch!r}; calibrate with guidance to measure it"
             )
+        import torch  # takes seconds; reading a profile does not need it
+
+        from sencache.curve import SensitivityCurve
+
         rising = sorted(self.branches[branch], key=lambda point: point.tau)
         return SensitivityCurve(
             torch.tensor([point.tau for point in rising]),

@@ -31,6 +31,10 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
 """Scheduler classes that predict what a family's network was trained to give. One network
 evaluation per step each, which the step counts of a row rely on (Heun would be two)."""
 
+RANDOM_SAMPLERS = frozenset({COG_DPM})
+"""Those of them that draw noise at every step: what an output does in the end cannot be told, so
+no plan can be made for them. A test holds this to `sencache.step_moves`, which needs diffusers."""
+
 _WAN_NEGATIVE = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
     "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"

@@ -63,7 +63,7 @@ def test_a_job_that_was_killed_goes_on(
     assert main(arguments) == 0
     whole = (tmp_path / "profile.json").read_text()
     (tmp_path / "profile.json").unlink()
-    module = importlib.import_module("sencache.calibrate")  # the name is the function's, too
+    module = importlib.import_module("sencache.calibration")
     original, calls = module._measure, 0
 
     def dying(*args: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ import pytest
 from jobs.generate import main
 from pipeline.models.registry import MODELS, shipped_folder
 from sencache import SensitivityProfile
+from tests.e2e.services import REPOSITORY
 
 
 class _WrongCredentials(BaseHTTPRequestHandler):
@@ -148,6 +151,44 @@ def test_a_dry_run_says_the_nfe_of_a_plan_and_makes_nothing(
     assert main([*flags, "--cache.budget", "0.4"]) == 0
     assert "exactly 20 of 50 steps computed (NFE)" in " ".join(capsys.readouterr().out.split())
     assert not (folder / "out").exists()
+
+
+def loaded_by(*flags: str) -> set[str]:
+    """Top-level modules that a job has loaded when it ends."""
+    code = (
+        "import sys\n"
+        "from jobs.generate import main\n"
+        "try:\n"
+        "    code = main()\n"
+        "except SystemExit as stop:\n"
+        "    code = stop.code\n"
+        "print('loaded', *{name.partition('.')[0] for name in sys.modules})\n"
+        "sys.exit(code)\n"
+    )
+    command = [sys.executable, "-c", code, *flags]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--cache.quality", "balanced", "--cache.gate", "2"],
+        ["--model", "wan2.1-t2v-1.3b", "--cache.policy", "none"],
+    ],
+)
+def test_a_dry_run_does_not_wait_for_torch(folder: Path, flags: list[str]) -> None:
+    where = ["--prompts", str(folder / "p.txt"), "--output", str(folder / "out"), "--dry-run"]
+    loaded = loaded_by(*where, *flags)
+    assert "pipeline" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers"}
+
+
+def test_help_waits_for_no_library_that_it_does_not_need() -> None:
+    loaded = loaded_by("--help")
+    assert "pydantic" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers", "ray", "pandas", "pyarrow", "numpy"}
 
 
 def test_help_fits_two_screens(capsys: pytest.CaptureFixture[str]) -> None:
