@@ -71,6 +71,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
         spec.size_multiple,
         spec.frame_stride,
         spec.takes_image,
+        spec.min_frames,
     )
 
 
@@ -221,7 +222,12 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> Samp
     except UserError as error:
         raise UserError(f"--sampling.sampler, --sampling.flow-shift: {error}") from error
     problem = size_problem(
-        pick("width"), pick("height"), pick("num_frames"), spec.size_multiple, spec.frame_stride
+        pick("width"),
+        pick("height"),
+        pick("num_frames"),
+        spec.size_multiple,
+        spec.frame_stride,
+        spec.min_frames,
     )
     if problem:
         raise UserError(

@@ -55,6 +55,7 @@ class RequestDefaults:
         size_multiple: Width and height must be multiples of this (VAE stride x patch), pixels.
         frame_stride: num_frames must be 1 + k x frame_stride (temporal VAE stride).
         takes_image: Every clip starts from an image; without this a row's image is ignored.
+        min_frames: Shortest clip of the model, frames.
     """
 
     template: SampleRequest
@@ -62,6 +63,7 @@ class RequestDefaults:
     size_multiple: int
     frame_stride: int
     takes_image: bool = False
+    min_frames: int = 1
 
 
 def build_request(
@@ -113,7 +115,9 @@ def checked(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]
         if not isinstance(image, ImageRef):
             raise RowRejectedError("image is missing: this model starts from one")
         fields |= {"image": image.sha256, "image_at": image.at}
-    problem = size_problem(*size, defaults.size_multiple, defaults.frame_stride)
+    problem = size_problem(
+        *size, defaults.size_multiple, defaults.frame_stride, defaults.min_frames
+    )
     if problem:
         raise RowRejectedError(problem)
     return fields
@@ -147,7 +151,12 @@ def _own_fields(row: Mapping[str, Any], base: SampleRequest) -> dict[str, Any]:
 
 
 def size_problem(
-    width: int, height: int, num_frames: int, size_multiple: int, frame_stride: int
+    width: int,
+    height: int,
+    num_frames: int,
+    size_multiple: int,
+    frame_stride: int,
+    min_frames: int = 1,
 ) -> str:
     """Say why a model cannot make this size, naming the nearest sizes it can; "" if it can."""
     for name, value in (("width", width), ("height", height)):
@@ -157,6 +166,8 @@ def size_problem(
                 f"{low} or {low + size_multiple}" if value > size_multiple else f"{size_multiple}"
             )
             return f"{name} {value} is not a multiple of {size_multiple}: use {near}"
+    if num_frames < min_frames:
+        return f"num_frames {num_frames} is too few for this model: use {min_frames} or more"
     if (num_frames - 1) % frame_stride:
         low = num_frames - (num_frames - 1) % frame_stride
         return (

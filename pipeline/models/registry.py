@@ -248,6 +248,7 @@ _MODELS = (
             negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
         ),
         takes_image=True,
+        min_frames=9,  # the first frame is the image: a clip of one leaves nothing to sample
         saved_as="LTXPipeline",  # one set of weights for both
     ),
     ModelSpec(

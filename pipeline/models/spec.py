@@ -55,6 +55,7 @@ class ModelSpec:
         profile: File name of the sensitivity profile shipped with the model, "" without one.
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
         takes_image: Every clip starts from an image.
+        min_frames: Shortest clip, frames.
         saved_as: Class that the weights' `model_index.json` names, where it is another one.
     """
 
@@ -72,6 +73,7 @@ class ModelSpec:
     profile: str = ""
     vae_tiling: bool = False
     takes_image: bool = False
+    min_frames: int = 1
     saved_as: str = ""
 
 

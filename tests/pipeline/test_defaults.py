@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import RunConfig
 from pipeline.defaults import cache_spec, engine_factory, load_profile, request_defaults
-from pipeline.errors import StorageError, UserError
-from pipeline.input_row import build_request
+from pipeline.errors import RowRejectedError, StorageError, UserError
+from pipeline.input_row import ImageRef, build_request
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
@@ -192,6 +192,17 @@ def test_the_factory_is_small_and_needs_no_file(
     engine = pickle.loads(sent)()
     assert engine.group_size == 1
     engine.close()
+
+
+def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
+    model, image = resolve_model("ltx-video-i2v"), ImageRef("0" * 64, "image.png")
+    defaults = request_defaults(config(model="ltx-video-i2v"), model)
+    row = {"prompt": "a dog", "image": image}
+    assert build_request(row | {"num_frames": 9}, defaults, "p.txt:0").num_frames == 9
+    with pytest.raises(RowRejectedError, match=r"num_frames 1 is too few .*: use 9 or more"):
+        build_request(row | {"num_frames": 1}, defaults, "p.txt:0")
+    with pytest.raises(UserError, match="cannot make this size: num_frames 1 is too few"):
+        request_defaults(config(model="ltx-video-i2v", sampling={"num_frames": 1}), model)
 
 
 def test_a_split_that_is_not_offered_is_refused_before_the_run() -> None:
