@@ -8,10 +8,8 @@ listing sees it (S3 since December 2020, and every local file system). Of a cond
 writer wins; where a store has none, the gap between look and put is open, and said.
 
 One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
-upload). Retries happen here and nowhere below: the retries of botocore and s3fs are turned off,
-because three nested retry loops multiply into minutes that nobody can account for. Endpoint,
-region and credentials come from the standard environment (`AWS_ENDPOINT_URL`, `AWS_REGION`,
-`AWS_ACCESS_KEY_ID`, instance roles, ...) and are never part of a message.
+upload). Retries happen here and nowhere below (`pipeline.file_system` turns the others off).
+Credentials are never part of a message.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import fsspec
 import tenacity
 
 from pipeline.errors import StorageError
@@ -36,11 +33,12 @@ from pipeline.faults import (
     explain,
     is_transient,
     lacks_conditions,
-    one_line,
     redact,
     service_code,
 )
+from pipeline.file_system import open_file_system, split_uri
 from pipeline.local_files import TEMP_PREFIX, LocalFiles
+from pipeline.range_reader import RangeReader
 
 T = TypeVar("T")
 
@@ -50,16 +48,6 @@ PROBE_RETRY_S = 5.0
 """The same for `check_writable`: a mistyped endpoint should be said soon."""
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
 READ_BLOCK_BYTES = 1 << 20
-
-_S3_OPTIONS: Mapping[str, Any] = {
-    "max_concurrency": 1,  # more than 1 costs an extra HEAD request per read
-    "config_kwargs": {
-        "retries": {"total_max_attempts": 1},
-        "connect_timeout": 10,
-        "read_timeout": 60,
-        "max_pool_connections": 64,
-    },
-}
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +78,7 @@ class Storage:
     on_retry: Callable[[str], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        protocol, path = _split(self.uri)
+        protocol, path = split_uri(self.uri)
         if not path:
             raise StorageError(f"{self.uri}: names no place; write {protocol}://bucket/prefix")
         object.__setattr__(self, "uri", f"{protocol}://{path}" if protocol else path)
@@ -172,7 +160,7 @@ class Storage:
         if isinstance(self._fs, LocalFiles):
             return self._attempt("read", key, lambda path: Path(path).open("rb"))
         size: int = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
-        reader = _RangeReader(size, lambda start, end: self._read_range(key, start, end))
+        reader = RangeReader(size, lambda start, end: self._read_range(key, start, end))
         return io.BufferedReader(reader, READ_BLOCK_BYTES)
 
     def list(self, prefix: str = "") -> list[Entry]:
@@ -240,19 +228,7 @@ class Storage:
 
     @cached_property
     def _fs(self) -> Any:
-        protocol = _split(self.uri)[0]
-        s3 = protocol in ("s3", "s3a")
-        options = {**(_S3_OPTIONS if s3 else {}), "use_listings_cache": False}
-        options |= self.options or {}
-        if not protocol:
-            return LocalFiles(**options)
-        try:
-            fs = fsspec.filesystem(protocol, **options)
-        except (ValueError, ImportError) as error:
-            raise StorageError(f"{redact(self.uri)}: {one_line(error)}") from error
-        if s3:
-            fs.retries = 1
-        return fs
+        return open_file_system(self.uri, self.options or {})
 
     @cached_property
     def _root(self) -> str:
@@ -300,42 +276,9 @@ def locate(uri: str) -> tuple[Storage, str]:
     Raises:
         StorageError: The URI names a bucket or nothing at all.
     """
-    protocol, path = _split(uri)
+    protocol, path = split_uri(uri)
     folder, _, name = path.rpartition("/")
     return Storage(f"{protocol}://{folder}" if protocol else folder or "/"), name
-
-
-class _RangeReader(io.RawIOBase):
-    """A remote file of known size, read by ranges."""
-
-    def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
-        self._size, self._read_range, self._at = size, read_range, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
-        data = self._read_range(self._at, end) if self._at < end else b""
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-def _split(uri: str) -> tuple[str, str]:
-    """Protocol ("" for local folders) and path without trailing slash."""
-    protocol, path = fsspec.core.split_protocol(uri)
-    if protocol in (None, "file", "local"):
-        return "", str(Path(path).expanduser().absolute())
-    return protocol, path.rstrip("/")
 
 
 def _is_temp(key: str) -> bool:

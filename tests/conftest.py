@@ -1,11 +1,17 @@
 """Settings of every test."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import s3fs
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.pipeline.faulty_s3 import FaultyS3
 
 # A loaded machine is not a failing test: time limits belong to benchmarks.
 settings.register_profile("default", deadline=None)
@@ -21,3 +27,20 @@ def _own_connections() -> Iterator[None]:
     """s3fs shares connections by options, not by the credentials that they were made with."""
     yield
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[FaultyS3]:
+    from tests.pipeline.faulty_s3 import serving  # here: not every test session needs moto
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """An S3 server with one empty bucket, `clips`, that can be told to fail."""
+    from tests.pipeline.faulty_s3 import emptied
+
+    with emptied(s3_server, monkeypatch) as server:
+        yield server

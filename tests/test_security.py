@@ -20,7 +20,7 @@ from pipeline.manifest import Manifest
 from pipeline.models.resolve import resolve_model
 from pipeline.storage import Storage
 from pipeline.summary import say_input
-from tests.pipeline.test_storage import FaultyS3, s3, server, use_keys  # noqa: F401 - fixtures
+from tests.pipeline.faulty_s3 import FaultyS3, use_keys
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for top in ("pipeline", "sencache", "jobs") for path in (ROOT / top).rglob("*.py")]
@@ -93,7 +93,7 @@ def test_models_are_loaded_from_safetensors_only() -> None:
     ],
 )
 def test_credentials_are_in_no_message_log_or_traceback(
-    s3: FaultyS3,  # noqa: F811
+    s3: FaultyS3,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     status: int,

@@ -189,7 +189,7 @@ def test_files_of_a_folder_may_have_other_schemas(tmp_path: Path) -> None:
 
 def test_a_bomb_of_rows_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.parquet"
-    bomb = pa.DictionaryArray.from_arrays(pa.array([0] * 300_000, pa.int32()), ["one and the same"])
+    bomb = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int32()), ["one and the same"])
     parquet(path, prompt=bomb)
     assert path.stat().st_size < 10_000
     tracemalloc.start()
@@ -197,7 +197,7 @@ def test_a_bomb_of_rows_costs_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(made) == 1
-    assert peak < 20e6
+    assert peak < 6e6  # all of its rows take 16 MB, those read at once 3
 
 
 @given(content=st.binary(max_size=300), kind=st.sampled_from(sorted(READERS)))
