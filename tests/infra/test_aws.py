@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,17 @@ def test_authentication_is_on_and_weights_go_to_the_nodes_own_disk() -> None:
     assert "~/.ray/auth_token" in CLUSTER["file_mounts"]
     assert any(option.endswith(":/cache") for option in options)
     assert any(option.startswith("--shm-size") for option in options)
+    assert "--env RAY_worker_niceness=0" in options
+
+
+def test_folders_of_the_host_that_a_container_writes_are_made_for_its_user() -> None:
+    hosts = [
+        option.removeprefix("--volume ").partition(":")[0]
+        for option in CLUSTER["docker"]["run_options"]
+        if option.startswith("--volume ")
+    ]
+    made = [shlex.split(line) for line in CLUSTER["initialization_commands"]]
+    (install,) = [words for words in made if words[:3] == ["sudo", "install", "-d"]]
+    assert install[3:7] == ["-o", "1000", "-g", "100"]  # `ray` of the image
+    assert set(install[7:]) == set(hosts)
+    assert "/tmp/ray" in hosts  # where infra/monitoring/prometheus.yml reads the nodes

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from ray._private.utils import resolve_object_store_memory
 
 from pipeline.config import RunConfig, load_config
 from tests.infra.manifests import (
@@ -74,35 +73,6 @@ def test_the_ray_job_fits_its_strict_types(overlay: str) -> None:
     RayJob.model_validate(of_kind(overlay, "RayJob"))
 
 
-def test_what_operators_read_fits_their_own_definitions(overlay: str) -> None:
-    """With CRD_DIR: a folder of the operators' CustomResourceDefinitions, one file each."""
-    if "CRD_DIR" not in os.environ:
-        pytest.skip("CRD_DIR is not set: strict types stand in (tests/infra/rayjob.py)")
-    schemas = {}
-    for path in Path(os.environ["CRD_DIR"]).glob("*.yaml"):
-        definition = yaml.safe_load(path.read_text())["spec"]
-        for version in definition["versions"]:
-            kind = (f"{definition['group']}/{version['name']}", definition["names"]["kind"])
-            schemas[kind] = closed(version["schema"]["openAPIV3Schema"])
-    known = [m for m in rendered(overlay) if (m["apiVersion"], m["kind"]) in schemas]
-    assert "RayJob" in {manifest["kind"] for manifest in known}
-    for manifest in known:
-        jsonschema.validate(manifest, schemas[manifest["apiVersion"], manifest["kind"]])
-
-
-def closed(schema: Any) -> Any:
-    """A schema that refuses unknown fields, as the API server prunes them without a word."""
-    if isinstance(schema, dict):
-        if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            schema.setdefault("additionalProperties", False)
-        if schema.get("x-kubernetes-int-or-string"):
-            schema.pop("type", None)
-        return {name: closed(value) for name, value in schema.items()} | (
-            {"metadata": {"type": "object"}} if schema.keys() >= {"apiVersion", "kind"} else {}
-        )
-    return [closed(value) for value in schema] if isinstance(schema, list) else schema
-
-
 def test_the_entrypoint_is_a_command_line_of_generate(overlay: str, tmp_path: Path) -> None:
     entrypoint = of_kind(overlay, "RayJob")["spec"]["entrypoint"]
     assert entrypoint.startswith("python -m jobs.generate ")
@@ -138,6 +108,31 @@ def test_the_head_outlives_the_drain_and_takes_no_work(overlay: str) -> None:
     wait_s = int(stated["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
     assert head["spec"]["terminationGracePeriodSeconds"] > wait_s
     assert cluster(overlay)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    hook = head["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook == [f"{IMAGE_ROOT}infra/docker/drain.sh"]  # of which tests/infra/test_drain.py
+
+
+def test_no_process_of_ray_yields_to_others(overlay: str) -> None:
+    for pod in pods(overlay):
+        (container,) = pod["spec"]["containers"]
+        assert {"name": "RAY_worker_niceness", "value": "0"} in container["env"]
+
+
+def test_ray_keeps_its_objects_in_memory(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pod in pods(overlay):
+        (shm,) = [v["emptyDir"] for v in pod["spec"]["volumes"] if v["name"] == "shm"]
+        memory = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        monkeypatch.setattr(
+            "ray._private.utils.get_shared_memory_bytes",
+            lambda shm=shm: gibibytes(shm["sizeLimit"]),
+        )
+        assert shm["medium"] == "Memory"
+        # Ray's own choice; more than /dev/shm holds would go to the disk of /tmp.
+        assert resolve_object_store_memory(gibibytes(memory)) <= gibibytes(shm["sizeLimit"])
+
+
+def gibibytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Gi")) << 30
 
 
 def test_pods_have_an_identity_and_no_secrets_or_rights(overlay: str) -> None:
