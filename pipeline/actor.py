@@ -13,6 +13,7 @@ from pipeline.cluster import retire_node
 from pipeline.controls import unpack
 from pipeline.engine import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
+from pipeline.own_thread import OwnThreadEngine
 from pipeline.produce import Producer
 from pipeline.remote_ledger import RemoteLedger
 from pipeline.schema import to_table
@@ -56,7 +57,7 @@ class GroupActor:
         say_state("loading")
         began = time.monotonic()
         try:
-            engine = WatchedEngine(factory())
+            engine = WatchedEngine(OwnThreadEngine(factory))
         except UserError as error:
             ledger.complain(str(error))
             raise

@@ -4,8 +4,8 @@ The order matters: the attempt is in the ledger before the engine starts, and it
 stored (`pipeline.clip_store`) before anything speaks of them. Whatever dies in between leaves
 either nothing, or an mp4 that carries its own row and is taken over instead of made again.
 
-The engine has a thread of its own, so that clips are stored while it samples the next ones. An
-attempt is recorded when its turn has come. What follows on a failure is decided elsewhere
+Attempts have a thread of their own, so that clips are stored while the engine samples the next
+ones. An attempt is recorded when its turn has come. What follows on a failure is decided elsewhere
 (`pipeline.produce`).
 """
 
@@ -83,9 +83,7 @@ class Attempts:
         self._worker = worker
         self._where = where
         self._deadline_s = deadline_s
-        # One thread for all calls of the engine: threads of OpenMP and the current device of CUDA
-        # belong to the thread that calls.
-        self._turns = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._turns = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._lost = ""
         self._wasted_s: defaultdict[str, float] = defaultdict(float)
 
@@ -115,7 +113,7 @@ class Attempts:
         self._engine.close()
 
     def _in_turn(self, attempt: Callable[[], _T]) -> _T:
-        """Run on the engine's thread, when the attempts before are through."""
+        """Run when the attempts before are through."""
         try:
             turn = self._turns.submit(attempt)
         except RuntimeError as error:  # closed meanwhile

@@ -8,7 +8,10 @@ whoever stored it. Knows nothing of attempts.
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -26,6 +29,9 @@ from pipeline.storage import Storage
 
 THREADS = 8
 """Clips are encoded and stored side by side: most of that time is waiting."""
+
+NICENESS = 10
+"""Of those threads: a tenth of the engine's weight where both want a core."""
 
 Row = dict[str, Any]
 """An output row as plain values."""
@@ -45,7 +51,9 @@ class ClipStore:
         self._storage = storage
         self._pairs = pairs
         self._where = where
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._threads = ThreadPoolExecutor(
+            THREADS, thread_name_prefix="store", initializer=_stand_back
+        )
         self._begun: set[Future[Row]] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="clips-")
 
@@ -103,3 +111,9 @@ class ClipStore:
             "encode_s": encoded - began,
             "upload_s": uploaded - encoded,
         }
+
+
+def _stand_back() -> None:
+    """Let the engine go first: its threads launch kernels, or are the device."""
+    if sys.platform == "linux":  # elsewhere niceness belongs to the process, not to the thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

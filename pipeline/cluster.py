@@ -70,6 +70,9 @@ def connected() -> Iterator[bool]:
         yield True
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray starts workers at niceness 15, behind everything else on the node; an engine that waits
+    # for a core holds its group up, devices included. Read by the raylet when it starts.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(logging_level=logging.WARNING)
