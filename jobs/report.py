@@ -1,7 +1,8 @@
 """Say what a dataset is and what it cost: `python jobs/report.py --output out/demo`.
 
 Reads the Parquet parts of an output prefix and writes report/index.html and report/report.json
-beside them; prints the same numbers. Safe at any time, also while a run goes on.
+beside them; prints the same numbers. Safe at any time, also while a run goes on. Before there is a
+dataset, `--estimate MODEL:SIZE` prints what clips would cost at the list prices of rented GPUs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 
+ESTIMATED = "1,0.5,0.34,0.26"
+"""Budgets of an estimate: no cache, then `high`, `balanced` and `fast`."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one report, or one after another with `--watch`; return an exit code."""
@@ -26,9 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(Report.model_json_schema(), indent=2))
         return 0
     try:
-        if not options.output:
-            raise UserError("--output: say of which folder or s3://bucket/prefix")
-        _report(options, Console())
+        if bool(options.output) == bool(options.estimate):
+            raise UserError(
+                "say of which dataset: --output with a folder or s3://bucket/prefix; or, before "
+                "there is one, --estimate MODEL:SIZE"
+            )
+        if options.estimate:
+            _estimate(options)
+        else:
+            _report(options, Console())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -37,25 +47,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _estimate(options: argparse.Namespace) -> None:
+    from pipeline.report.offers import markdown, offers, parse_kinds
+    from pipeline.report.prices import load_table, read_table
+
+    kinds, budgets = parse_kinds(options.estimate), _budgets(options.what_if or ESTIMATED)
+    path = options.price_table
+    table = load_table(options.cloud, path) if options.cloud else read_table(path)
+    found = offers(kinds, budgets, table, options.market)
+    print("\n".join(markdown(found, kinds, budgets)))
+
+
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from pipeline.report import PAGE_KEY, Prices, make_report
-    from pipeline.report.console import print_report
+    from pipeline.report import BUDGETS, PAGE_KEY, Prices, make_report
+    from pipeline.report.console import print_report, print_what_if
     from pipeline.report.prices import load_table, parse_prices
     from pipeline.storage import Storage
 
     given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
-    budgets = _budgets(options.what_if)
+    budgets = _budgets(options.what_if) if options.what_if else BUDGETS
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
     while True:
         report = make_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
         print_report(report, console)
+        if options.what_if:
+            print_what_if(report, console)
         console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False, soft_wrap=True)
         if not options.watch or not report.runs or report.runs[-1].state != "running":
             return
         time.sleep(options.watch)
 
 
-def _budgets(text: str) -> list[float]:
+def _budgets(text: str) -> Sequence[float]:
     """Read `0.25,0.5`."""
     try:
         budgets = [float(item) for item in text.split(",")]
@@ -82,9 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--more-clips", type=int, default=0, help="project so many further clips")
     parser.add_argument(
         "--what-if",
-        default="0.26,0.34,0.42,0.5,0.66,1",
+        default="",
         metavar="BUDGETS",
-        help="cost of clips at these shares of computed steps",
+        help="also print what clips would cost at these shares of computed steps, e.g. 0.34,0.5,1",
+    )
+    parser.add_argument(
+        "--estimate",
+        default="",
+        metavar="MODEL:SIZE,...",
+        help="no dataset yet: what clips would cost on rented GPUs, e.g. wan2.1-t2v-14b:480p",
     )
     parser.add_argument(
         "--watch", type=float, default=0.0, metavar="S", help="again every S seconds while it runs"

@@ -21,9 +21,6 @@ POLICIES = {"none": (50, 0.0), "paper": (25, 1.0), "planned": (17, 0.0)}
 """Evaluations per clip of 50 steps, mean and standard deviation: `paper` as at its 25-evaluation
 point on the embedded model (mean 25.0, 95th percentile 26; BENCHMARKS.md), `planned` by plan."""
 
-SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
-"""Share of the ideal speed-up by ranks of a group: assumed, not measured."""
-
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 """GPUs of the sweep."""
 
@@ -73,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--gpus", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=10_000_000)
-    parser.add_argument("--gpu", default="H100", help="H100, A100 or L40S")
+    parser.add_argument("--gpu", default="H100", help="H100, A100, L40S, ...")
     parser.add_argument("--price", type=float, help="dollars per GPU-hour; else AWS on demand")
     parser.add_argument("--batches-per-task", type=int, default=1, help="samples of a Ray task")
     parser.add_argument("--plot", default="", help="also sweep sizes and draw that into this PNG")
@@ -96,7 +93,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [(name, f"{each.value:g}") for name, each in FIGURES.items()],
             "\n".join(f"{name}: {each.source}" for name, each in FIGURES.items())
             + f"\nprice: ${price} per GPU-hour, {source}"
-            + "\nseconds per evaluation: estimated, pipeline/benchmarks/fleet/work.py",
+            + "\nseconds per evaluation: estimated, pipeline/work.py",
         )
     )
     runs = [
@@ -150,10 +147,10 @@ def _run(
 ) -> dict[str, Any]:
     """One simulated run as plain numbers."""
     from pipeline.benchmarks.fleet.simulation import Fleet, Servers, Work, simulate
-    from pipeline.benchmarks.fleet.work import NETWORKS, PEAK_FLOPS, clip
+    from pipeline.work import DEVICES, NETWORKS, SPLIT_EFFICIENCY, clip
 
-    if options.gpu not in PEAK_FLOPS:
-        raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(PEAK_FLOPS)}")
+    if options.gpu not in DEVICES:
+        raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(DEVICES)}")
     shape = clip(NETWORKS[model], size, options.gpu)
     nfe, spread = POLICIES[policy]
     evaluation_s = shape.evaluation_s / ranks / SPLIT_EFFICIENCY[ranks]

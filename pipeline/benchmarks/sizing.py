@@ -14,15 +14,10 @@ from pipeline.errors import UserError
 
 HELP = "memory and clips per GPU-hour of Wan 2.1 by size and policy, estimated from its shape"
 
-ROOM = 0.9
-"""Share of a device's memory that the estimate may fill."""
-
-DEVICE_BYTES = {"H100": 80e9, "A100": 80e9, "L40S": 48e9}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    parser.add_argument("--gpu", default="H100", help="H100, A100 (80 GB) or L40S")
+    parser.add_argument("--gpu", default="H100", help="H100, A100, L40S, ...")
 
 
 def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
@@ -31,8 +26,10 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     Raises:
         UserError: Another GPU.
     """
-    if options.gpu not in DEVICE_BYTES:
-        raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(DEVICE_BYTES)}")
+    from pipeline.work import DEVICES
+
+    if options.gpu not in DEVICES:
+        raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(DEVICES)}")
     rows = estimates(options.gpu)
     for row in rows:
         console.print(markdown(row), highlight=False, soft_wrap=True)
@@ -41,21 +38,20 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
 
 def estimates(gpu: str) -> list[dict[str, Any]]:
     """One row per model and size: smallest group that fits, its memory, clips per GPU-hour."""
-    from pipeline.benchmarks.fleet.work import NETWORKS, SIZES, clip, memory_bytes
     from pipeline.benchmarks.simulate import POLICIES
+    from pipeline.work import NETWORKS, SIZES, clip, memory_bytes, smallest_group
 
     rows = []
     for network in NETWORKS.values():
         for size in SIZES:
             memory = {ranks: memory_bytes(network, size, ranks, "planned") for ranks in (1, 2, 4)}
-            fits = [r for r, held in memory.items() if held <= ROOM * DEVICE_BYTES[gpu]]
             shape = clip(network, size, gpu)
             rows.append(
                 {
                     "model": network.name,
                     "size": size,
                     "gpu": gpu,
-                    "ranks": fits[0] if fits else 0,
+                    "ranks": smallest_group(network, size, gpu),
                     "memory_bytes": memory,
                     "clips_per_gpu_hour": {
                         policy: 3600 / (shape.fixed_s + nfe * shape.evaluation_s)

@@ -18,7 +18,7 @@ from pipeline.storage import Storage
 REPORT_KEY = "report/report.json"
 PAGE_KEY = "report/index.html"
 
-__all__ = ["PAGE_KEY", "REPORT_KEY", "Prices", "Report", "make_report"]
+__all__ = ["BUDGETS", "PAGE_KEY", "REPORT_KEY", "Prices", "Report", "make_report"]
 
 
 def make_report(

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.report.document import Report
-from pipeline.report.words import count, dollars, duration, estimate, percent
+from pipeline.report.words import NONE, count, dollars, duration, estimate, percent
 
 SHOWN = 4
 """Kinds of clips and of failures that are shown; the page shows all."""
@@ -70,6 +70,39 @@ def print_report(report: Report, console: Console) -> None:
     console.print(table, highlight=False)
     for note in report.notes:
         console.print(f"note: {note}", style="dim", highlight=False, markup=False)
+
+
+def print_what_if(report: Report, console: Console) -> None:
+    """Print what clips would cost at other numbers of evaluations, and what that rests on."""
+    if not report.what_if:
+        console.print(
+            "what if: nothing to work it out from; make a few uncached twins with "
+            "--control-fraction, beside clips that reuse steps",
+            highlight=False,
+        )
+        return
+    table = Table(title="what if", title_justify="left", box=None, pad_edge=False)
+    for heading in ("budget", "NFE", "device s/clip", "$ per 1,000", "speed-up", "PSNR dB"):
+        table.add_column(heading, justify="right")
+    table.add_column("basis")
+    for entry in report.what_if:
+        cost = entry.dollars_per_clip
+        table.add_row(
+            f"{entry.budget:.2f}",
+            str(entry.nfe),
+            f"{entry.gpu_s_per_clip:.3g}",
+            dollars(None if cost is None else cost * 1000),
+            f"{entry.speedup:.2f}x",
+            NONE if entry.psnr_db is None else f"{entry.psnr_db:.1f}",
+            "clips of this NFE are here" if entry.measured else "on the line through those",
+        )
+    console.print(table, highlight=False)
+    console.print(
+        "Device time alone, of pairs of cached and uncached clips, without loading and idle time.",
+        style="dim",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _shares(report: Report) -> str:

@@ -120,17 +120,29 @@ def load_table(cloud: str, path: str = "") -> list[ListPrice]:
     """
     if not cloud:
         return []
-    where = path or str(TABLE)
-    storage, name = locate(where)
-    try:
-        lines = TypeAdapter(list[ListPrice]).validate_python(
-            yaml.safe_load(storage.read_bytes(name))
-        )
-    except (ValidationError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"{where}: not a price table like prices.yaml: {first}") from None
+    lines = read_table(path)
     found = [line for line in lines if line.cloud == cloud.lower()]
     if not found:
         known = ", ".join(sorted({line.cloud for line in lines}))
         raise UserError(f"--cloud {cloud}: the price table knows {known}")
     return found
+
+
+def read_table(path: str = "") -> list[ListPrice]:
+    """Read the list prices of all clouds.
+
+    Args:
+        path: A file of the same form instead of ours.
+
+    Raises:
+        UserError: A file of another form.
+        StorageError: The file cannot be read.
+    """
+    where = path or str(TABLE)
+    storage, name = locate(where)
+    try:
+        content = yaml.safe_load(storage.read_bytes(name))
+        return TypeAdapter(list[ListPrice]).validate_python(content)
+    except (ValidationError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{where}: not a price table like prices.yaml: {first}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
+from jobs.report import main as report
 from pipeline.benchmarks.sizing import estimates, markdown
 from pipeline.models.weights import SUFFIXES
 from tests.infra.manifests import INFRA, REPOSITORY, commands, flags, generate_flags
@@ -62,6 +63,15 @@ def test_the_runtime_environment_is_where_texts_say() -> None:
     for text in TEXTS:
         assert "--runtime-env infra/runtime-env.yaml" in (REPOSITORY / text).read_text()
     assert (INFRA / "runtime-env.yaml").is_file()
+
+
+def test_the_table_of_costs_is_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (INFRA / "README.md").read_text()
+    (command,) = commands(guide, "jobs/report.py --estimate")
+    assert report(command.split()[1:]) == 0
+    table, _ = capsys.readouterr().out.split("\n\n", 1)
+    assert len(table.splitlines()) > 10
+    assert f"\n\n{table}\n\n" in guide
 
 
 @pytest.mark.parametrize("gpu", ["H100", "L40S"])

@@ -46,6 +46,31 @@ def test_it_writes_page_numbers_card_and_index(
     assert MARK in body
 
 
+def test_what_clips_would_cost_is_a_table_of_the_measured_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output", str(tmp_path), "--price", "3.6", "--what-if", "0.7,0.4,1"]
+    # 4 evaluations took 1 s and 10 took 4 s, so 7 would take 2.5 s; $3.6 an hour is $1 per 1,000 s.
+    write(
+        tmp_path,
+        [
+            row(0, up=8.0),
+            row(0, control=True, up=12.0, wall=4.0),
+            row(1, up=20.0),
+            row(1, control=True, up=24.0, wall=4.0, psnr=50.0),
+        ],
+    )
+    assert main(flags) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0.40", "4", "1", "$1.00", "4.00x", "50.0"] in [line[:6] for line in lines]
+    assert ["0.70", "7", "2.5", "$2.50", "1.60x", "–"] in [line[:6] for line in lines]
+    assert ["1.00", "10", "4", "$4.00", "1.00x", "100.0"] in [line[:6] for line in lines]
+    alone = tmp_path / "alone"
+    write(alone, [row(1)])
+    assert main([*flags[:1], str(alone), *flags[2:]]) == 0
+    assert "--control-fraction" in capsys.readouterr().out
+
+
 def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
@@ -66,6 +91,9 @@ def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--output", "{here}", "--price", "cheap"], "--price cheap"),
         (["--output", "{here}", "--cloud", "moon"], "knows aws"),
         (["--output", "{here}", "--what-if", "0.5,2"], "shares of the steps"),
+        (["--output", "{here}", "--estimate", "wan2.1-t2v-14b:480p"], "--estimate"),
+        (["--estimate", "wan2.1-t2v-14b"], "should be MODEL:SIZE"),
+        (["--estimate", "sora:480p"], "others have to be measured"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -13,8 +13,39 @@ from dataclasses import dataclass
 MFU = 0.4
 """Model FLOPs utilisation: an assumption, in the range that well-tuned transformers reach."""
 
-PEAK_FLOPS = {"H100": 989e12, "A100": 312e12, "L40S": 362e12}
-"""Dense bfloat16 peak of the SXM (H100, A100) and PCIe (L40S) boards, from their data sheets."""
+SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
+"""Share of the ideal speed-up by ranks of a group: assumed, not measured."""
+
+ROOM = 0.9
+"""Share of a device's memory that the estimate may fill."""
+
+STEPS = 50
+"""Sampler steps of an estimated clip: the default of these models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, by its data sheet.
+
+    Attributes:
+        peak_flops: Dense bfloat16 peak.
+        memory_bytes: In the powers of 1000 that vendors count in.
+    """
+
+    peak_flops: float
+    memory_bytes: float
+
+
+DEVICES = {
+    "H100": Device(989e12, 80e9),  # SXM, as H200 and A100
+    "H100 PCIe": Device(756e12, 80e9),
+    "H100 NVL": Device(835e12, 94e9),
+    "H200": Device(989e12, 141e9),
+    "A100": Device(312e12, 80e9),
+    "A100 40GB": Device(312e12, 40e9),
+    "L40S": Device(362e12, 48e9),
+}
+"""By the words of which all occur in a product's name, most words first."""
 
 SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 """Compression of Wan 2.1's VAE along space and time, and its patches along space."""
@@ -73,16 +104,11 @@ def clip(network: Network, size: str, gpu: str, fps: int = 16) -> Clip:
     tokens = patches * (1 + (frames - 1) // TEMPORAL)
     attention = 4 * network.layers * tokens**2 * network.width
     flops = 2 * (2 * network.parameters * tokens + attention)  # guidance: two branches
-    evaluation_s = flops / (PEAK_FLOPS[gpu] * MFU)
+    peak = DEVICES[gpu].peak_flops
+    evaluation_s = flops / (peak * MFU)
     # Decoding goes with pixels; 4 s for 832x480x81 is a guess from its share in public timings.
-    fixed_s = (
-        1.0
-        + 4.0
-        * (width * height * frames)
-        / (832 * 480 * 81)
-        * PEAK_FLOPS["H100"]
-        / (PEAK_FLOPS[gpu])
-    )
+    pixels = width * height * frames / (832 * 480 * 81)
+    fixed_s = 1.0 + 4.0 * pixels * DEVICES["H100"].peak_flops / peak
     return Clip(tokens, evaluation_s, fixed_s, frames / fps)
 
 
@@ -100,3 +126,10 @@ def memory_bytes(network: Network, size: str, gpus: int, policy: str) -> float:
     held = {"none": 0, "paper": 2, "planned": 4}[policy] * latents * 4
     decoding = 3 * width * height * frames * 4 * 4  # frames in float32, and the VAE's own
     return network.parameters * 2 + network.other_bytes + max(activations, decoding) + held
+
+
+def smallest_group(network: Network, size: str, gpu: str) -> int:
+    """Fewest ranks of 1, 2 and 4 whose memory suffices on a device; 0 if none does."""
+    room = ROOM * DEVICES[gpu].memory_bytes
+    fitting = (r for r in (1, 2, 4) if memory_bytes(network, size, r, "planned") <= room)
+    return next(fitting, 0)
