@@ -93,8 +93,8 @@ def settle_knobs(
             raise UserError(f"--engine.offload {config.offload} needs a GPU: leave it out")
         if layout.size > 1:
             raise UserError(
-                f"--engine.offload {config.offload} is for one GPU: leave it out or use "
-                "--parallel.degree 1"
+                f"--engine.offload {config.offload} is for one GPU (in each rank of a group it was "
+                "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
     return Knobs(
         attention,
