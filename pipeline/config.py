@@ -153,6 +153,9 @@ class ParallelConfig(_Part):
         default="auto", description="what splits it; auto: xfuser on GPUs where it can"
     )
     ring: Count = Field(default=1, description="GPUs per ring; Ulysses over the rest of degree")
+    cfg: int = Field(
+        default=1, ge=1, le=2, description="2: half of the GPUs per branch of guidance"
+    )
 
 
 class EngineConfig(_Part):

@@ -10,6 +10,7 @@ Knows nothing of files, ledgers or Ray.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,17 @@ class Seat:
             return kwargs
 
         return {"callback_on_step_end": on_step_end}
+
+    def guided(self, pipe: Any) -> contextlib.AbstractContextManager[None]:
+        """What a call's guidance needs round it where its branches go to two halves of the ranks.
+
+        Put it on above any cache.
+        """
+        if self.layout.cfg == 1:
+            return contextlib.nullcontext()
+        from pipeline.group.guidance import joined_branches
+
+        return joined_branches(pipe)
 
 
 ALONE = Seat()
@@ -131,6 +143,7 @@ class DiffusersEngine:
         with (
             stopwatch(self._pipe) as laps,
             cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
+            self._seat.guided(self._pipe),
         ):
             video = self._pipe(
                 **texts,

@@ -73,6 +73,7 @@ PARALLEL_TYPE = pa.struct(
         ("ulysses", pa.int32()),
         ("ring", pa.int32()),
         ("reason", pa.string()),
+        ("cfg", pa.int32()),
     ]
 )
 """How the ranks of a group shared the model, and why so (see `pipeline.group.layout.Layout`)."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sencache.clips import ClipLatents, encode_clips
     from sencache.config import SenCacheConfig
     from sencache.drift import OutputDrift
-    from sencache.families import Family, UnknownTransformerError, register_family
+    from sencache.families import Family, UnknownTransformerError, family_of, register_family
     from sencache.gate import check_room
     from sencache.journal import FileJournal, Journal
     from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
@@ -57,6 +57,7 @@ __all__ = [
     "check_room",
     "computed_steps",
     "encode_clips",
+    "family_of",
     "least_computed",
     "networks_of",
     "register_family",
@@ -90,6 +91,7 @@ _MODULES = {
     "check_room": "gate",
     "computed_steps": "plan",
     "encode_clips": "clips",
+    "family_of": "families",
     "least_computed": "plan",
     "networks_of": "pipes",
     "register_family": "families",

@@ -71,7 +71,7 @@ ONE_CALL: Mapping[str, tuple[Branch, ...]] = {"cond_uncond": ("uncond", "cond")}
 WAN = Family(
     name="wan",
     classes=("WanTransformer3DModel", "WanVACETransformer3DModel"),
-    contexts=TWO_CALLS,
+    contexts={**TWO_CALLS, **ONE_CALL},  # the pipelines make two; a caller may join them
     per_row=(
         "hidden_states",
         "timestep",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,12 @@ from pipeline.group import RankContext
 from pipeline.group.engine import LoadRank
 from pipeline.group.layout import XFUSER
 from pipeline.request import SampleRequest
+from sencache import networks_of
 from tests import xfuser_on_cpu
 
 
 class DisagreeingRank(LoadRank):
-    """A rank 1 that would always decide the other way round."""
+    """A rank 1 that decides the other way round from when it is asked True until asked False."""
 
     def __call__(self, context: RankContext) -> Any:
         rank: Any = super().__call__(context)
@@ -34,9 +36,13 @@ class DisagreeingRank(LoadRank):
                 facts[:, verdicts] = 1 - facts[:, verdicts]
             return settle(facts, verdicts)
 
-        agreement.settle = perturbed
+        def work(payload: Any) -> Any:
+            if not isinstance(payload, bool):
+                return rank(payload)
+            agreement.settle = perturbed if payload else settle
+            return None
 
-        return rank
+        return work
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,13 @@ class Outcome:
         frames: Of rank 0, before they are rounded, [clips, frames, 3, height, width].
         decisions: Of each rank, one text per clip.
         degrees: Ulysses and ring degree that xfuser ran with; (0, 0) without it.
+        texts: Of each rank, how many rows went through its networks, by a mark of their text.
     """
 
     frames: np.ndarray[Any, Any]
     decisions: list[list[str]]
     degrees: tuple[int, int]
+    texts: list[Counter[float]]
 
 
 def watch(generate: Callable[[], Any]) -> dict[str, Any]:
@@ -90,6 +98,20 @@ def watch(generate: Callable[[], Any]) -> dict[str, Any]:
     return seen
 
 
+def counted(engine: Any) -> Counter[float]:
+    """Count the rows that will go through an engine's networks, by the texts they attend to."""
+    counts: Counter[float] = Counter()
+
+    def note(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        text = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[1]
+        counts.update(round(float(row.double().square().mean()), 5) for row in text)
+
+    for network in networks_of(engine._pipe).values():
+        blocks = network.blocks if hasattr(network, "blocks") else network.transformer_blocks
+        blocks[0].register_forward_pre_hook(note, with_kwargs=True)
+    return counts
+
+
 def context_parallel_on_cpu() -> None:
     """Give diffusers' ring the attention of a CPU that also returns logarithms of sums."""
 
@@ -104,7 +126,10 @@ def context_parallel_on_cpu() -> None:
 
 
 def trials(context: RankContext) -> Any:
-    """A worker that loads one model after another: ranks start once for all parity tests."""
+    """A worker that loads one model after another: ranks start once for all parity tests.
+
+    The latest model is kept, for trials that follow one another with the same.
+    """
     dist.init_process_group("cpu:gloo")
     xfuser_on_cpu.install()
     context_parallel_on_cpu()
@@ -112,15 +137,23 @@ def trials(context: RankContext) -> Any:
 
     from pipeline.group import xfuser
 
+    held: dict[LoadRank, tuple[Any, Counter[float]]] = {}
+
     def work(trial: Trial) -> Any:
-        if trial.load.layout.backend == XFUSER:
-            parallel_state.destroy_model_parallel()
-        engine = trial.load.load(context)
+        load = trial.load
+        if load not in held:
+            held.clear()
+            if load.layout.backend == XFUSER:
+                parallel_state.destroy_model_parallel()
+            engine = load.load(context)
+            held[load] = engine, counted(engine)
+        engine, texts = held[load]
+        texts.clear()
         seen = watch(lambda: engine.generate(trial.requests))
         everyone: list[Any] = [None] * context.size
-        dist.all_gather_object(everyone, seen["decisions"])
-        degrees = xfuser.running_degrees() if trial.load.layout.backend == XFUSER else (0, 0)
-        engine.close()
-        return Outcome(seen.get("frames"), everyone, degrees)
+        dist.all_gather_object(everyone, (seen["decisions"], texts))
+        degrees = xfuser.running_degrees() if load.layout.backend == XFUSER else (0, 0)
+        decisions, counts = (list(part) for part in zip(*everyone, strict=True))
+        return Outcome(seen.get("frames"), decisions, degrees, counts)
 
     return work

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.group import RankContext
 
 
@@ -54,11 +55,26 @@ def summing(context: RankContext) -> Any:
     return work
 
 
+def copying(context: RankContext) -> Any:
+    """Takes this node's copy of a mirrored model."""
+    from pipeline.models.weights import node_copy
+
+    def work(mirror: tuple[str, str]) -> str:
+        return str(node_copy(*mirror))
+
+    return work
+
+
 def rank_one_cannot_load(context: RankContext) -> Any:
     """Fails at the start in one rank."""
     if context.rank == 1:
         raise RuntimeError("no such weights")
     time.sleep(3600)
+
+
+def no_rank_can_load(context: RankContext) -> Any:
+    """Says what a user did wrong, in every rank."""
+    raise UserError(f"dtype 'no such type' is unknown to all {context.size} ranks")
 
 
 def poisonable(context: RankContext) -> Any:

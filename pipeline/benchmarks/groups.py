@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from rich.console import Console
 
 from pipeline.benchmarks.report import table
 from pipeline.errors import UserError
+from pipeline.group.layout import GUIDED
+from pipeline.models.registry import get_model
 
 if TYPE_CHECKING:
     from pipeline.engine import EngineFactory
@@ -45,6 +47,7 @@ class Layout:
         latency_s: Median seconds of an engine call: how long a clip takes from start to end.
         peak_memory_bytes: Largest of any call; of the first rank.
         refused: Why the model cannot be split so, "" if it can.
+        cfg: 2 where each half of a group's devices computes one branch of guidance.
     """
 
     groups: int
@@ -54,6 +57,10 @@ class Layout:
     latency_s: float = 0.0
     peak_memory_bytes: int = 0
     refused: str = ""
+    cfg: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.groups} x {self.degree}{', cfg 2' if self.cfg > 1 else ''}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +88,12 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     if options.calls < options.devices:
         raise UserError(f"--calls {options.calls}: at least one for each of {options.devices}")
     degrees = [p for p in range(1, options.devices + 1) if options.devices % p == 0]
-    layouts = [_measure(options, degree) for degree in degrees]
+    guided = get_model(options.model).family in GUIDED
+    layouts = [
+        _measure(options, degree, cfg)
+        for degree in degrees
+        for cfg in ((1, 2) if guided and degree % 2 == 0 else (1,))
+    ]
     title = (
         f"{options.model} on {options.devices} {'GPUs' if options.device == 'cuda' else 'cores'}, "
         f"{options.batch} clips per call, budget {options.budget}"
@@ -94,10 +106,10 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
 def _rows(layouts: Sequence[Layout]) -> list[tuple[str, ...]]:
     best = max(layout.clips_per_s for layout in layouts)
     return [
-        (f"{each.groups} x {each.degree}", "refused", "", "", "")
+        (str(each), "refused", "", "", "")
         if each.refused
         else (
-            f"{each.groups} x {each.degree}",
+            str(each),
             f"{each.clips_per_s:.3f}",
             f"{each.latency_s:.2f}",
             f"{each.clips_per_s / best:.2f}",
@@ -110,19 +122,22 @@ def _rows(layouts: Sequence[Layout]) -> list[tuple[str, ...]]:
 def _advice(layouts: Sequence[Layout]) -> str:
     """Which layout to use for what, from what was measured."""
     able = [layout for layout in layouts if not layout.refused]
-    lines = [f"{each.groups} x {each.degree}: {each.refused}" for each in layouts if each.refused]
+    lines = [f"{each}: {each.refused}" for each in layouts if each.refused]
     if able:
         rate = max(able, key=lambda each: each.clips_per_s)
         soon = min(able, key=lambda each: each.latency_s)
         lines.append(
-            f"For throughput: --parallel.degree {rate.degree} --replicas {rate.groups}. "
-            f"For a clip as soon as possible: --parallel.degree {soon.degree} "
-            f"--replicas {soon.groups}."
+            f"For throughput: {_flags(rate)}. For a clip as soon as possible: {_flags(soon)}."
         )
     return "\n".join(lines)
 
 
-def _measure(options: argparse.Namespace, degree: int) -> Layout:
+def _flags(layout: Layout) -> str:
+    cfg = f" --parallel.cfg {layout.cfg}" if layout.cfg > 1 else ""
+    return f"--parallel.degree {layout.degree}{cfg} --replicas {layout.groups}"
+
+
+def _measure(options: argparse.Namespace, degree: int, cfg: int) -> Layout:
     from pipeline.benchmarks.efficiency import requests_of
     from pipeline.config import RunConfig
     from pipeline.defaults import engine_factory
@@ -146,7 +161,7 @@ def _measure(options: argparse.Namespace, degree: int) -> Layout:
                 if options.budget == 1
                 else {"policy": "planned", "budget": options.budget},
                 "sampling": {"num_inference_steps": options.steps},
-                "parallel": {"degree": degree},
+                "parallel": {"degree": degree, "cfg": cfg},
             }
         )
         model = resolve_model(config.model, config.model_path)
@@ -159,9 +174,9 @@ def _measure(options: argparse.Namespace, degree: int) -> Layout:
         try:
             factory = engine_factory(config, model, device=options.device, threads=threads)
             shares = [batches[group::groups] for group in range(groups)]
-            return _run(factory, options.device, degree, shares)
+            return replace(_run(factory, options.device, degree, shares), cfg=cfg)
         except UserError as error:
-            return Layout(groups, degree, refused=str(error))
+            return Layout(groups, degree, refused=str(error), cfg=cfg)
 
 
 def _run(factory: EngineFactory, device: str, degree: int, shares: Sequence[Batches]) -> Layout:

@@ -15,6 +15,8 @@ them all: half a group cannot go on, and its collectives would wait for ever.
 | `parent` | the group as its owner sees it |
 | `engine` | the engine of an actor over a group, and what each rank loads |
 | `layout` | which backend splits which model, and by what degrees |
+| `mesh` | which ranks of a group do what together |
+| `guidance` | branches of classifier-free guidance on two halves of the ranks |
 | `xfuser` | splitting Wan by xfuser |
 | `context_parallel` | splitting by diffusers' context parallelism |
 | `joint`, `shards` | splitting networks whose attention joins text and video tokens |

@@ -20,11 +20,12 @@ from diffusers.models._modeling_parallel import (
     ParallelConfig,
 )
 from diffusers.models.attention_dispatch import AttentionBackendName
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.errors import UserError
 from pipeline.group.joint import split_cogvideox, split_hunyuan_video
 from pipeline.group.layout import Layout, wan_tokens
+from pipeline.group.mesh import RING, ULYSSES
 from pipeline.group.shards import Shards, gather_shares
 
 JOINT = {"cogvideox": split_cogvideox, "hunyuan_video": split_hunyuan_video}
@@ -50,9 +51,9 @@ RING_ATTENTION = "_native_flash"
 
 
 def split_network(
-    network: torch.nn.Module, family: str, layout: Layout, device: torch.device
+    network: torch.nn.Module, family: str, layout: Layout, mesh: DeviceMesh, device: torch.device
 ) -> None:
-    """Have all ranks of the process group run one network together.
+    """Have the ranks that share a clip's tokens run one network together.
 
     Put it on before any cache: the cache then sees whole latents on every rank.
 
@@ -60,21 +61,19 @@ def split_network(
         network: A diffusers transformer.
         family: Its family as `sencache` names it.
         layout: Degrees; `choose_layout` has checked that they are offered.
+        mesh: The ranks by these degrees.
         device: Of this rank.
 
     Raises:
         UserError: Heads that cannot be shared.
     """
     if family in JOINT:
-        JOINT[family](network, Shards(dist.group.WORLD))
+        JOINT[family](network, Shards(mesh[ULYSSES].get_group()))
         return
     _check_heads(network, layout)
-    mesh = init_device_mesh(
-        device.type, (layout.ring, layout.ulysses), mesh_dim_names=("ring", "ulysses")
-    )
     context = ContextParallelConfig(ring_degree=layout.ring, ulysses_degree=layout.ulysses)
     config = ParallelConfig(context_parallel_config=context)
-    config.setup(dist.get_rank(), layout.size, device, mesh=mesh)
+    config.setup(dist.get_rank(), layout.size, device, mesh=mesh[RING, ULYSSES])
     blocks: Any = network.blocks if family == "wan" else network.transformer_blocks
     for block in blocks:
         processor = block.attn1.processor  # self-attention; text is whole on every rank
@@ -110,16 +109,16 @@ class _Shares:
             tokens = wan_tokens(settings.patch_size, latents.shape)
         layout.check_even(tokens)
         self._tokens = tokens
-        uneven = bool(tokens % layout.size or settings.num_attention_heads % layout.ulysses)
+        uneven = bool(tokens % layout.sequence or settings.num_attention_heads % layout.ulysses)
         self._context.ulysses_anything = uneven and layout.ring == 1
         self._context.ring_anything = uneven and layout.ring > 1
 
     def gather(self, module: Any, args: Any, part: torch.Tensor) -> torch.Tensor:
         """All ranks' tokens, [rows, tokens, channels], from this rank's, as `tensor_split` cut."""
-        size = self._layout.size
+        size = self._layout.sequence
         most, longer = -(-self._tokens // size), self._tokens % size
         filled = F.pad(part, (0, 0, 0, most - part.shape[1]))
-        whole = gather_shares(filled, 1, dist.group.WORLD)
+        whole = gather_shares(filled, 1, self._context._flattened_mesh.get_group())
         if not longer:
             return whole
         parts = torch.split(whole, most, dim=1)
@@ -143,5 +142,6 @@ def _check_heads(network: Any, layout: Layout) -> None:
         fitting = [str(degree) for degree in range(1, heads + 1) if fits(degree)]
         raise UserError(
             f"--parallel.degree {layout.size} cannot share the {heads} attention heads of "
-            f"{type(network).__name__} over {ranks} ranks: use {', '.join(fitting)}"
+            f"{type(network).__name__} over {ranks} ranks: use a Ulysses degree of "
+            f"{', '.join(fitting)}"
         )

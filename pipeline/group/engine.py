@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.group.errors import GroupError, RankRaisedError
-from pipeline.group.layout import XFUSER, Layout
+from pipeline.group.layout import CONTEXT_PARALLEL, XFUSER, Layout
 from pipeline.group.messages import MakeWorker, RankContext, Worker
 from pipeline.group.parent import RankGroup
 from pipeline.group.spec import GroupSpec, visible_devices
@@ -86,27 +86,29 @@ class LoadRank:
 
     def _pipeline(self, device: torch.device) -> Any:
         """The pipeline, its networks split over the ranks."""
+        from pipeline.group.context_parallel import split_network
+        from pipeline.group.guidance import share_rows
+        from pipeline.group.mesh import CFG, rank_mesh
         from pipeline.models.load import load_pipeline
         from sencache import networks_of
 
+        mesh, family = rank_mesh(self.layout, device), self.model.spec.family
+        network_class = None
         if self.layout.backend == XFUSER:
             from pipeline.group import xfuser
 
             xfuser.join_ranks(self.layout, device)
-            pipe = load_pipeline(
-                self.model,
-                self.device,
-                self.dtype,
-                knobs=self.knobs,
-                network_class=xfuser.network_class(),
-            )
+            network_class = xfuser.network_class()
+        pipe = load_pipeline(
+            self.model, self.device, self.dtype, knobs=self.knobs, network_class=network_class
+        )
+        if self.layout.backend == XFUSER:
             xfuser.take_over(pipe, self.layout, self.knobs.attention)
-            return pipe
-        from pipeline.group.context_parallel import split_network
-
-        pipe = load_pipeline(self.model, self.device, self.dtype, knobs=self.knobs)
         for network in networks_of(pipe).values():
-            split_network(network, self.model.spec.family, self.layout, device)
+            if self.layout.backend == CONTEXT_PARALLEL:
+                split_network(network, family, self.layout, mesh, device)
+            if self.layout.cfg > 1:
+                share_rows(network, mesh[CFG].get_group())
         return pipe
 
 

@@ -29,26 +29,38 @@ OFFERED: Mapping[tuple[str, str], tuple[str, ...]] = {
 """Backend and family, and the kinds of sequence parallelism that `tests/pipeline/group` compares
 with one rank. Where both kinds are there they combine (USP = Ulysses x ring)."""
 
+GUIDED = ("wan", "ltx", "cogvideox")
+"""Families whose branches of guidance can go to two halves of the ranks, each half split further as
+`OFFERED` says. The guidance of HunyuanVideo is distilled: there is one branch."""
+
 
 @dataclass(frozen=True)
 class Layout:
     """How the ranks of a group share a network.
 
     Attributes:
-        backend: `xfuser`, `context_parallel`, or "" where one rank holds it all.
+        backend: What splits a clip's tokens: `xfuser` or `context_parallel`; "" where nothing does.
         ulysses: Ranks that share the heads of an attention.
-        ring: Ranks that pass keys and values on; the group has `ulysses` x `ring` ranks.
+        ring: Ranks that pass keys and values on.
         reason: Why this backend, for the log and the output row.
+        cfg: 2 where each half of the ranks computes one branch of classifier-free guidance, else 1;
+            the group has `cfg` x `ulysses` x `ring` ranks.
     """
 
     backend: str = ""
     ulysses: int = 1
     ring: int = 1
     reason: str = "one rank"
+    cfg: int = 1
 
     @property
     def size(self) -> int:
         """Ranks of the group."""
+        return self.cfg * self.sequence
+
+    @property
+    def sequence(self) -> int:
+        """Ranks that share the tokens of a clip."""
         return self.ulysses * self.ring
 
     def check_even(self, tokens: int) -> None:
@@ -57,7 +69,7 @@ class Layout:
         Raises:
             ValueError: With the numbers.
         """
-        if tokens % self.size and self.ring > 1 and self.ulysses > 1:
+        if tokens % self.sequence and self.ring > 1 and self.ulysses > 1:
             raise ValueError(
                 f"a clip of {tokens} tokens cannot be shared evenly by Ulysses {self.ulysses} x "
                 f"ring {self.ring} ranks: choose another size, --parallel.ring or "
@@ -69,7 +81,10 @@ class Layout:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.backend}, Ulysses {self.ulysses} x ring {self.ring} ({self.reason})"
+        parts = [f"{self.backend}, Ulysses {self.ulysses} x ring {self.ring}"]
+        if self.cfg > 1:
+            parts = [f"{self.cfg} branches of guidance", *(parts if self.backend else ())]
+        return f"{' x '.join(parts)} ({self.reason})"
 
 
 ALONE = Layout()
@@ -86,15 +101,29 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
     Raises:
         UserError: This model, backend, kind or device is not offered.
     """
-    degree, ring = parallel.degree, parallel.ring
-    if degree % ring:
+    degree, ring, cfg = parallel.degree, parallel.ring, parallel.cfg
+    if degree % cfg:
         raise UserError(
-            f"--parallel.ring {ring} does not divide --parallel.degree {degree}: "
-            f"use {', '.join(str(each) for each in range(1, degree + 1) if degree % each == 0)}"
+            f"--parallel.cfg {cfg} needs an even --parallel.degree, not {degree}: half of the GPUs "
+            "for each branch of guidance"
+        )
+    if cfg > 1 and spec.family not in GUIDED:
+        raise UserError(
+            f"--parallel.cfg {cfg}: the guidance of {spec.name} is distilled, so there are no two "
+            "branches to share out; leave it out"
+        )
+    shared = degree // cfg
+    if shared % ring:
+        raise UserError(
+            f"--parallel.ring {ring} does not divide --parallel.degree "
+            f"{degree}{f' / --parallel.cfg {cfg}' if cfg > 1 else ''}: "
+            f"use {', '.join(str(each) for each in range(1, shared + 1) if shared % each == 0)}"
         )
     if degree == 1:
         return ALONE
     backend, reason = _backend(parallel.backend, spec, device)
+    if shared == 1:
+        return Layout(reason="no tokens are split", cfg=cfg)
     kinds = OFFERED[backend, spec.family]
     if ring > 1 and "ring" not in kinds:
         raise UserError(
@@ -105,7 +134,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
             f"--parallel.ring {ring} needs GPUs: torch has no CPU attention that gives the sums "
             "that a ring adds up; leave it out"
         )
-    return Layout(backend, degree // ring, ring, reason)
+    return Layout(backend, shared // ring, ring, reason, cfg)
 
 
 def _backend(wanted: str, spec: ModelSpec, device: str) -> tuple[str, str]:

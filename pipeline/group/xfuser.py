@@ -41,7 +41,8 @@ def join_ranks(layout: Layout, device: torch.device) -> None:
         world_size=dist.get_world_size(), rank=dist.get_rank(), backend=backend
     )
     parallel_state.initialize_model_parallel(
-        sequence_parallel_degree=layout.size,
+        classifier_free_guidance_degree=layout.cfg,
+        sequence_parallel_degree=layout.sequence,
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         backend=backend,
@@ -97,7 +98,10 @@ def take_over(pipe: Any, layout: Layout, attention: str = "auto") -> None:
     for network in networks.values():
         check_heads(network, layout)
     arguments = xFuserArgs(
-        model=type(pipe).__name__, ulysses_degree=layout.ulysses, ring_degree=layout.ring
+        model=type(pipe).__name__,
+        ulysses_degree=layout.ulysses,
+        ring_degree=layout.ring,
+        use_cfg_parallel=layout.cfg > 1,
     )
     config, _ = arguments.create_config()
     dtype: Any = next(iter(networks.values())).dtype
@@ -145,7 +149,7 @@ def _ignore_padding(network: torch.nn.Module, layout: Layout) -> None:
         latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         tokens = wan_tokens(module.config.patch_size, latents.shape)
         shared.pop("valid_kv_len", None)
-        if tokens % layout.size:
+        if tokens % layout.sequence:
             if layout.ring > 1:
                 raise ValueError(
                     f"a clip of {tokens} tokens cannot be shared evenly by a ring of "

@@ -54,13 +54,15 @@ def test_the_advice_follows_the_numbers() -> None:
     layouts = [
         Layout(4, 1, 8, clips_per_s=2.0, latency_s=2.0),
         Layout(2, 2, 8, clips_per_s=1.5, latency_s=1.3),
+        Layout(2, 2, 8, clips_per_s=1.8, latency_s=1.1, cfg=2),
         Layout(1, 4, refused="4 does not divide 6 heads"),
     ]
-    assert [row[3] for row in _rows(layouts)] == ["1.00", "0.75", ""]
+    assert [row[0] for row in _rows(layouts)] == ["4 x 1", "2 x 2", "2 x 2, cfg 2", "1 x 4"]
+    assert [row[3] for row in _rows(layouts)] == ["1.00", "0.75", "0.90", ""]
     assert _advice(layouts) == (
         "1 x 4: 4 does not divide 6 heads\n"
         "For throughput: --parallel.degree 1 --replicas 4. "
-        "For a clip as soon as possible: --parallel.degree 2 --replicas 2."
+        "For a clip as soon as possible: --parallel.degree 2 --parallel.cfg 2 --replicas 2."
     )
 
 

@@ -21,12 +21,14 @@ from pipeline.engine import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.group import xfuser
 from pipeline.group.context_parallel import split_network
-from pipeline.group.engine import GroupEngine, LoadRank, load_group
+from pipeline.group.engine import GroupEngine, load_group
 from pipeline.group.errors import GroupError
 from pipeline.group.layout import Layout
+from pipeline.group.spec import GroupSpec
 from pipeline.models.resolve import resolve_model
 from pipeline.request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
+from tests import group_workers
 from tests.group_models import DisagreeingRank
 
 HALVES = Layout("context_parallel", ulysses=2)
@@ -65,7 +67,9 @@ def requests(profile: str) -> dict[str, list[SampleRequest]]:
 
 @pytest.fixture(scope="module")
 def group(profile: str) -> Iterator[GroupEngine]:
-    engine = load_group(LoadRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile))
+    """One for all tests, for its start is what takes long; the last of them ends it."""
+    load = DisagreeingRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile)
+    engine = load_group(load)
     yield engine
     engine.close()
 
@@ -107,41 +111,38 @@ def test_a_request_for_another_model_leaves_the_group_alive(
 
 
 def test_a_rank_of_another_opinion_changes_nothing_and_is_counted(
-    profile: str, alone: Any, requests: dict[str, list[SampleRequest]]
+    group: GroupEngine, alone: Any, requests: dict[str, list[SampleRequest]]
 ) -> None:
-    load = DisagreeingRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile)
-    engine = load_group(load)
-    try:
-        made = engine.generate(requests["paper"])
-        again = engine.generate(requests["paper"][:1])
-    finally:
-        engine.close()
+    before = group.disagreements
+    group._group.ask(True)
+    made = group.generate(requests["paper"])
+    again = group.generate(requests["paper"][:1])
+    group._group.ask(False)
     assert decisions(made) == decisions(alone.generate(requests["paper"]))
     counts = [clip.cache["disagreements"] for clip in made]
     assert counts[0] == counts[1] > 0  # of the call that both were made in
-    assert engine.disagreements == counts[0] + again[0].cache["disagreements"]
+    assert group.disagreements - before == counts[0] + again[0].cache["disagreements"]
 
 
 def test_a_lost_rank_is_a_dead_engine(
-    profile: str, requests: dict[str, list[SampleRequest]]
+    group: GroupEngine, requests: dict[str, list[SampleRequest]]
 ) -> None:
-    engine = load_group(LoadRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile))
-    os.kill(engine._group.processes[1], signal.SIGKILL)
+    os.kill(group._group.processes[1], signal.SIGKILL)
     with pytest.raises(EngineDiedError, match="rank 1 was killed by SIGKILL"):
-        engine.generate(requests["none"])
+        group.generate(requests["none"])
 
 
 def test_a_group_that_cannot_load_says_why_in_one_line() -> None:
-    load = LoadRank(resolve_model("demo"), HALVES, "cpu", dtype="no such type")
-    with pytest.raises(UserError, match="dtype 'no such type' is not one of") as caught:
-        load_group(load)
+    with pytest.raises(UserError, match="dtype 'no such type' is unknown") as caught:
+        GroupEngine(group_workers.no_rank_can_load, GroupSpec(2))
     assert "\n" not in str(caught.value)
 
 
 def test_heads_that_cannot_be_shared_are_refused_with_the_numbers() -> None:
     layout = Layout("context_parallel", ulysses=2, ring=2)
     network = WanTransformer3DModel(num_attention_heads=5, attention_head_dim=12, num_layers=1)
-    with pytest.raises(UserError, match=r"degree 4 cannot share the 5 .* over 2 ranks: use 1, 5"):
-        split_network(network, "wan", layout, torch.device("cpu"))
+    refused, no_mesh = r"degree 4 cannot share the 5 .* over 2 ranks: use .* degree of 1, 5", None
+    with pytest.raises(UserError, match=refused):
+        split_network(network, "wan", layout, no_mesh, torch.device("cpu"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"shares 5 attention heads of .* use a Ulysses degree of"):
         xfuser.check_heads(network, layout)

@@ -34,7 +34,8 @@ def test_one_rank_needs_no_backend(device: str) -> None:
 def test_auto_says_what_it_took_and_why(name: str, device: str, backend: str, why: str) -> None:
     layout = chosen(name, device, degree=4)
     assert (layout.backend, layout.ulysses, layout.ring, layout.reason) == (backend, 4, 1, why)
-    assert layout.to_row() == {"backend": backend, "ulysses": 4, "ring": 1, "reason": why}
+    row = {"backend": backend, "ulysses": 4, "ring": 1, "reason": why, "cfg": 1}
+    assert layout.to_row() == row
 
 
 def test_a_ring_takes_its_ranks_from_the_degree() -> None:
@@ -42,6 +43,22 @@ def test_a_ring_takes_its_ranks_from_the_degree() -> None:
     assert (layout.ulysses, layout.ring, layout.size) == (4, 2, 8)
     assert layout.reason == "asked for"
     assert str(layout) == "context_parallel, Ulysses 4 x ring 2 (asked for)"
+
+
+def test_branches_of_guidance_take_half_of_the_ranks_each() -> None:
+    layout = chosen(WAN, "cuda", degree=8, cfg=2, ring=2)
+    assert (layout.cfg, layout.ulysses, layout.ring) == (2, 2, 2)
+    assert (layout.size, layout.sequence) == (8, 4)
+    assert str(layout) == "2 branches of guidance x xfuser, Ulysses 2 x ring 2 (auto: on GPUs)"
+    layout.check_even(12)
+    with pytest.raises(ValueError, match="9 tokens cannot be shared evenly by Ulysses 2 x ring 2"):
+        layout.check_even(9)
+
+
+def test_branches_alone_need_no_backend() -> None:
+    layout = chosen(COG, "cpu", degree=2, cfg=2)
+    assert layout == Layout(cfg=2, reason="no tokens are split")
+    assert str(layout) == "2 branches of guidance (no tokens are split)"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +70,10 @@ def test_a_ring_takes_its_ranks_from_the_degree() -> None:
         (COG, "cuda", {"degree": 2, "backend": "xfuser"}, "not offered for cogvideox-5b: use cont"),
         (COG, "cuda", {"degree": 2, "ring": 2}, "cogvideox-5b is split by Ulysses only"),
         (WAN, "cpu", {"degree": 2, "ring": 2}, r"--parallel\.ring 2 needs GPUs"),
+        (WAN, "cpu", {"degree": 3, "cfg": 2}, r"cfg 2 needs an even --parallel\.degree, not 3"),
+        (WAN, "cuda", {"degree": 1, "cfg": 2}, r"cfg 2 needs an even --parallel\.degree, not 1"),
+        (WAN, "cuda", {"degree": 6, "cfg": 2, "ring": 2}, r"6 / --parallel\.cfg 2: use 1, 3"),
+        (HUNYUAN, "cuda", {"degree": 2, "cfg": 2}, "guidance of hunyuanvideo is distilled"),
     ],
 )
 def test_what_is_not_offered_is_refused_by_name(

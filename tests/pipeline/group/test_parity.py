@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.diffusers_engine import load_engine
 from pipeline.group import GroupSpec, RankGroup, RankRaisedError
 from pipeline.group.engine import LoadRank
-from pipeline.group.layout import CONTEXT_PARALLEL, OFFERED, XFUSER, Layout
+from pipeline.group.layout import CONTEXT_PARALLEL, GUIDED, OFFERED, XFUSER, Layout
 from pipeline.models.knobs import Knobs
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
@@ -41,26 +41,49 @@ MODELS = {
     "hunyuan_video": ("hunyuanvideo",),
 }
 DEGREES = {"ulysses": [(2, 1), (4, 1)], "ring": [(1, 2), (1, 4)], "both": [(2, 2)]}
-SPECIAL = [
-    (backend, name, 2, 1)
-    for name in ("wan2.1-i2v-14b", "ltx-video-i2v", "wan2.2-ti2v")
-    for backend in (XFUSER, CONTEXT_PARALLEL)
-    if (backend, "ltx" if name.startswith("ltx") else "wan") in OFFERED
-]
+SPECIAL = {"wan2.1-i2v-14b": "wan", "ltx-video-i2v": "ltx", "wan2.2-ti2v": "wan"}
 """An image beside the text, and a timestep of its own for each token: other paths through the same
 networks."""
 
 OFFERS = [
-    (backend, name, *degrees)
+    (name, Layout(backend, *degrees))
     for (backend, family), kinds in OFFERED.items()
     for name in MODELS[family]
     for kind in (*kinds, *(("both",) if len(kinds) == 2 else ()))
     for degrees in DEGREES[kind]
+] + [
+    (name, Layout(backend, ulysses=2))
+    for name, family in SPECIAL.items()
+    for backend in (XFUSER, CONTEXT_PARALLEL)
+    if (backend, family) in OFFERED
+]
+BRANCHES = [
+    *((name, Layout(cfg=2)) for family in GUIDED for name in MODELS[family]),
+    *((name, Layout(cfg=2)) for name in SPECIAL),
+    *(
+        (name, dataclasses.replace(layout, cfg=2))
+        for name, layout in OFFERS
+        if layout.size == 2 and name != "hunyuanvideo"
+    ),
 ]
 PAPER = {"strict_epsilon": 0.1, "strict_fraction": 0.2, "max_reuse": 2}
-ODD = {"width": 48, "height": 48, "num_frames": 1}
-ODD_LTX = {"width": 96, "height": 32, "num_frames": 17}
-"""Nine tokens."""
+SIZES: dict[str, dict[str, dict[str, int]]] = {
+    "even": {"": {}},
+    "odd": {
+        "": {"width": 48, "height": 48, "num_frames": 1},
+        "ltx": {"width": 96, "height": 32, "num_frames": 17},
+    },
+}
+"""What a clip's tokens are to the ranks, by the beginning of a model's name: odd are nine tokens,
+which do not divide."""
+
+CLIPS = [
+    (name, layout, size)
+    for name, layout in OFFERS
+    for size in SIZES
+    if size == "even" or name not in ("wan2.2-t2v-a14b", "cogvideox-2b")
+]
+"""One after the other of the same model and layout, so that ranks load it once."""
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +102,21 @@ def ranks() -> Iterator[Ranks]:
 
 @pytest.fixture(scope="module")
 def alone() -> Alone:
-    made: dict[tuple[str, SampleRequest], Any] = {}
+    engines: dict[tuple[str, str], Any] = {}
+    made: dict[tuple[Any, ...], Any] = {}
 
     def make(trial: group_models.Trial) -> Any:
-        load, (request,) = trial.load, trial.requests
-        key = load.model.location, request
-        if key not in made:
+        load = trial.load
+        key = load.model.location, load.profile_json
+        if key not in engines:
             engine = load_engine(load.model, device="cpu", profile_json=load.profile_json)
-            made[key] = group_models.watch(lambda: engine.generate([request]))
-            engine.close()
-        return made[key]
+            engines[key] = engine, group_models.counted(engine)
+        engine, texts = engines[key]
+        if (clips := (*key, *trial.requests)) not in made:
+            texts.clear()
+            made[clips] = group_models.watch(lambda: engine.generate(trial.requests))
+            made[clips]["texts"] = texts.copy()
+        return made[clips]
 
     return make
 
@@ -138,12 +166,20 @@ def trial(
         epsilon = 2.0 if name == "cogvideox-5b" else 0.3  # its sampler adds noise at every step
         hash_ = SensitivityProfile.from_json(text).hash
         cache = CacheSpec("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
+        changes = {"cache": cache} | changes
         # A CPU has no other attention that a ring can add up, and auto would look for a GPU's.
         knobs = Knobs(attention="sdpa_flash") if layout.ring > 1 else Knobs()
         load = LoadRank(model, layout, "cpu", profile_json=text, knobs=knobs)
-        return group_models.Trial(load, [request_for(model, cache=cache, **changes)])
+        return group_models.Trial(load, [request_for(model, **changes)])
 
     return make
+
+
+def label(value: Any) -> str:
+    """Name of a parameter."""
+    if not isinstance(value, Layout):
+        return str(value)
+    return f"{value.backend}-{value.cfg}x{value.ulysses}x{value.ring}"
 
 
 def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> None:
@@ -156,29 +192,45 @@ def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> 
     assert got.degrees == degrees
 
 
-@pytest.mark.parametrize(("backend", "name", "ulysses", "ring"), OFFERS + SPECIAL)
+@pytest.mark.parametrize(("name", "layout", "size"), CLIPS, ids=label)
 def test_ranks_make_what_one_makes(
-    backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
+    name: str, layout: Layout, size: str, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
-    layout = Layout(backend, ulysses, ring)
-    asked = trial(name, layout)
-    want = alone(asked)
-    assert set("".join(want["decisions"])) == {"C", "R"}
-    compare(ranks(layout.size).ask(asked), want, layout)
-
-
-@pytest.mark.parametrize(
-    ("backend", "name", "ulysses", "ring"),
-    [offer for offer in OFFERS + SPECIAL if offer[1] not in ("wan2.2-t2v-a14b", "cogvideox-2b")],
-)
-def test_tokens_that_do_not_divide_change_nothing(
-    backend: str, name: str, ulysses: int, ring: int, ranks: Ranks, alone: Alone, trial: MakeTrial
-) -> None:
-    layout = Layout(backend, ulysses, ring)
-    asked = trial(name, layout, **(ODD_LTX if name.startswith("ltx") else ODD))
-    if ring > 1 and (backend == XFUSER or ulysses > 1):
+    asked = trial(name, layout, **SIZES[size].get(name[:3], SIZES[size][""]))
+    if size == "odd" and layout.ring > 1 and (layout.backend == XFUSER or layout.ulysses > 1):
         with pytest.raises(RankRaisedError, match="a clip of 9 tokens cannot be shared") as caught:
             ranks(layout.size).ask(asked)
         assert caught.value.alive
         return
-    compare(ranks(layout.size).ask(asked), alone(asked), layout)
+    want = alone(asked)
+    if size == "even":
+        assert set("".join(want["decisions"])) == {"C", "R"}
+    compare(ranks(layout.size).ask(asked), want, layout)
+
+
+@pytest.mark.parametrize(("name", "layout"), BRANCHES, ids=label)
+def test_each_half_of_the_ranks_computes_one_branch(
+    name: str, layout: Layout, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    asked = trial(name, layout)
+    want, got = alone(asked), ranks(layout.size).ask(asked)
+    compare(got, want, layout)
+    halves = got.texts[0], got.texts[-1]
+    assert got.texts == [each for each in halves for _ in range(layout.sequence)]
+    assert not halves[0].keys() & halves[1].keys()  # the texts of a branch belong to one half
+    assert halves[0] + halves[1] == want["texts"]
+    nfe = want["decisions"][0].count("C")
+    assert [half.total() for half in halves] == [nfe, nfe]  # nothing runs in a skipped step
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_guidance_is_shared_without_a_cache_and_left_alone_where_there_is_none(
+    name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    asked = trial(name, Layout(cfg=2), guidance_scale=guidance, cache=CacheSpec())
+    want, got = alone(asked), ranks(2).ask(asked)
+    assert want["decisions"] == ["CCCCC"]
+    compare(got, want, Layout(cfg=2))
+    assert [each.total() for each in got.texts] == [5, 5]
+    assert (got.texts[0] == got.texts[1]) == (guidance == 1.0)
