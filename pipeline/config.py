@@ -156,6 +156,7 @@ class ParallelConfig(_Part):
     cfg: int = Field(
         default=1, ge=1, le=2, description="2: half of the GPUs per branch of guidance"
     )
+    vae: bool = Field(default=False, description="decode on all GPUs of a copy, not on one")
 
 
 class EngineConfig(_Part):

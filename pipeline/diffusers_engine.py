@@ -47,13 +47,15 @@ class Seat:
 
     Attributes:
         layout: How the ranks share the model.
-        decodes: Whether this rank turns latents into frames; one of them does.
+        decodes: Whether this rank takes part in turning latents into frames.
+        answers: Whether it hands the clips back; one of them does.
         agreement: Of the ranks, for decisions that could differ.
         mark: Told of progress at every denoising step.
     """
 
     layout: Layout = ALONE_LAYOUT
     decodes: bool = True
+    answers: bool = True
     agreement: Agreement | None = None
     mark: Callable[[str], None] | None = None
 
@@ -154,7 +156,7 @@ class DiffusersEngine:
                 output_type="pt" if self._seat.decodes else "latent",
             ).frames
             stats = handle.stats()
-        if not self._seat.decodes:
+        if not self._seat.answers:
             return []
         frames = to_uint8(video, first)
         peak, parallel = peak_memory_bytes(device), self._seat.layout.to_row()

@@ -74,6 +74,7 @@ PARALLEL_TYPE = pa.struct(
         ("ring", pa.int32()),
         ("reason", pa.string()),
         ("cfg", pa.int32()),
+        ("vae", pa.bool_()),
     ]
 )
 """How the ranks of a group shared the model, and why so (see `pipeline.group.layout.Layout`)."""

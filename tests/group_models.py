@@ -67,16 +67,18 @@ class Outcome:
         decisions: Of each rank, one text per clip.
         degrees: Ulysses and ring degree that xfuser ran with; (0, 0) without it.
         texts: Of each rank, how many rows went through its networks, by a mark of their text.
+        bands: Of each rank, rows of latents that its decoder took in with each call.
     """
 
     frames: np.ndarray[Any, Any]
     decisions: list[list[str]]
     degrees: tuple[int, int]
     texts: list[Counter[float]]
+    bands: list[set[int]]
 
 
 def watch(generate: Callable[[], Any]) -> dict[str, Any]:
-    """Run an engine's call and keep floats and this rank's decisions."""
+    """Run an engine's call and keep floats, this rank's decisions, and each clip's first score."""
     seen: dict[str, Any] = {}
     cached, to_uint8 = diffusers_engine.cached, diffusers_engine.to_uint8
 
@@ -84,7 +86,11 @@ def watch(generate: Callable[[], Any]) -> dict[str, Any]:
     def watched(*args: Any) -> Iterator[Any]:
         with cached(*args) as handle:
             yield handle
-            seen["decisions"] = [sample.decisions for sample in handle.stats()]
+            samples = handle.stats()
+            seen["decisions"] = [sample.decisions for sample in samples]
+            seen["scores"] = [
+                sample.refreshes[0].predicted if sample.refreshes else None for sample in samples
+            ]
 
     def kept(video: torch.Tensor, request: SampleRequest) -> Any:
         seen["frames"] = video.float().numpy()
@@ -112,6 +118,15 @@ def counted(engine: Any) -> Counter[float]:
     return counts
 
 
+def decoded(engine: Any) -> set[int]:
+    """Rows of the latents that an engine's decoder will take in: the whole, or a rank's band."""
+    bands: set[int] = set()
+    decoder = engine._pipe.vae.decoder
+    layers = getattr(decoder, "decoder", decoder)  # DistVAE's, round the model's own
+    layers.conv_in.register_forward_pre_hook(lambda _, args: bands.add(args[0].shape[-2]))
+    return bands
+
+
 def context_parallel_on_cpu() -> None:
     """Give diffusers' ring the attention of a CPU that also returns logarithms of sums."""
 
@@ -137,7 +152,7 @@ def trials(context: RankContext) -> Any:
 
     from pipeline.group import xfuser
 
-    held: dict[LoadRank, tuple[Any, Counter[float]]] = {}
+    held: dict[LoadRank, tuple[Any, Counter[float], set[int]]] = {}
 
     def work(trial: Trial) -> Any:
         load = trial.load
@@ -146,14 +161,15 @@ def trials(context: RankContext) -> Any:
             if load.layout.backend == XFUSER:
                 parallel_state.destroy_model_parallel()
             engine = load.load(context)
-            held[load] = engine, counted(engine)
-        engine, texts = held[load]
+            held[load] = engine, counted(engine), decoded(engine)
+        engine, texts, bands = held[load]
         texts.clear()
+        bands.clear()
         seen = watch(lambda: engine.generate(trial.requests))
         everyone: list[Any] = [None] * context.size
-        dist.all_gather_object(everyone, (seen["decisions"], texts))
+        dist.all_gather_object(everyone, (seen["decisions"], texts, bands))
         degrees = xfuser.running_degrees() if load.layout.backend == XFUSER else (0, 0)
-        decisions, counts = (list(part) for part in zip(*everyone, strict=True))
-        return Outcome(seen.get("frames"), decisions, degrees, counts)
+        decisions, *counts = (list(part) for part in zip(*everyone, strict=True))
+        return Outcome(seen.get("frames"), decisions, degrees, *counts)
 
     return work

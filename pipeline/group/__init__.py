@@ -17,6 +17,7 @@ them all: half a group cannot go on, and its collectives would wait for ever.
 | `layout` | which backend splits which model, and by what degrees |
 | `mesh` | which ranks of a group do what together |
 | `guidance` | branches of classifier-free guidance on two halves of the ranks |
+| `decoding` | decoders shared by all ranks |
 | `xfuser` | splitting Wan by xfuser |
 | `context_parallel` | splitting by diffusers' context parallelism |
 | `joint`, `shards` | splitting networks whose attention joins text and video tokens |

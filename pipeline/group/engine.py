@@ -75,7 +75,8 @@ class LoadRank:
         pipe = self._pipeline(torch.device(self.device))
         seat = Seat(
             layout=self.layout,
-            decodes=context.rank == 0,
+            decodes=context.rank == 0 or self.layout.vae,
+            answers=context.rank == 0,
             # Verdicts are known on the host, so they travel by gloo even between GPUs.
             agreement=RankAgreement(dist.new_group(backend="gloo")),
             mark=context.mark,
@@ -87,6 +88,7 @@ class LoadRank:
     def _pipeline(self, device: torch.device) -> Any:
         """The pipeline, its networks split over the ranks."""
         from pipeline.group.context_parallel import split_network
+        from pipeline.group.decoding import share_decoder
         from pipeline.group.guidance import share_rows
         from pipeline.group.mesh import CFG, rank_mesh
         from pipeline.models.load import load_pipeline
@@ -109,6 +111,8 @@ class LoadRank:
                 split_network(network, family, self.layout, mesh, device)
             if self.layout.cfg > 1:
                 share_rows(network, mesh[CFG].get_group())
+        if self.layout.vae:
+            share_decoder(pipe.vae)
         return pipe
 
 

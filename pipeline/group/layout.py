@@ -33,6 +33,9 @@ GUIDED = ("wan", "ltx", "cogvideox")
 """Families whose branches of guidance can go to two halves of the ranks, each half split further as
 `OFFERED` says. The guidance of HunyuanVideo is distilled: there is one branch."""
 
+DECODED = ("wan", "hunyuan_video")
+"""Families whose decoders DistVAE can share out over the ranks."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -45,6 +48,7 @@ class Layout:
         reason: Why this backend, for the log and the output row.
         cfg: 2 where each half of the ranks computes one branch of classifier-free guidance, else 1;
             the group has `cfg` x `ulysses` x `ring` ranks.
+        vae: Whether all ranks decode together.
     """
 
     backend: str = ""
@@ -52,6 +56,7 @@ class Layout:
     ring: int = 1
     reason: str = "one rank"
     cfg: int = 1
+    vae: bool = False
 
     @property
     def size(self) -> int:
@@ -84,7 +89,8 @@ class Layout:
         parts = [f"{self.backend}, Ulysses {self.ulysses} x ring {self.ring}"]
         if self.cfg > 1:
             parts = [f"{self.cfg} branches of guidance", *(parts if self.backend else ())]
-        return f"{' x '.join(parts)} ({self.reason})"
+        decoding = ", decoding shared" if self.vae else ""
+        return f"{' x '.join(parts)}{decoding} ({self.reason})"
 
 
 ALONE = Layout()
@@ -119,11 +125,13 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
             f"{degree}{f' / --parallel.cfg {cfg}' if cfg > 1 else ''}: "
             f"use {', '.join(str(each) for each in range(1, shared + 1) if shared % each == 0)}"
         )
+    if parallel.vae:
+        _check_decoder(degree, spec)
     if degree == 1:
         return ALONE
     backend, reason = _backend(parallel.backend, spec, device)
     if shared == 1:
-        return Layout(reason="no tokens are split", cfg=cfg)
+        return Layout(reason="no tokens are split", cfg=cfg, vae=parallel.vae)
     kinds = OFFERED[backend, spec.family]
     if ring > 1 and "ring" not in kinds:
         raise UserError(
@@ -134,7 +142,18 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
             f"--parallel.ring {ring} needs GPUs: torch has no CPU attention that gives the sums "
             "that a ring adds up; leave it out"
         )
-    return Layout(backend, shared // ring, ring, reason, cfg)
+    return Layout(backend, shared // ring, ring, reason, cfg, parallel.vae)
+
+
+def _check_decoder(degree: int, spec: ModelSpec) -> None:
+    """Refuse to share a decoder out that cannot be, or to no one."""
+    if degree == 1:
+        raise UserError("--parallel.vae needs a --parallel.degree of 2 or more: leave it out")
+    if spec.family not in DECODED:
+        raise UserError(
+            f"--parallel.vae: DistVAE, which shares decoders out, has none for {spec.name}; leave "
+            "it out"
+        )
 
 
 def _backend(wanted: str, spec: ModelSpec, device: str) -> tuple[str, str]:

@@ -40,7 +40,14 @@ def test_columns_are_the_contract() -> None:
         "max_score",
         "disagreements",
     ]
-    assert SCHEMA.field("parallel").type.names == ["backend", "ulysses", "ring", "reason", "cfg"]
+    assert SCHEMA.field("parallel").type.names == [
+        "backend",
+        "ulysses",
+        "ring",
+        "reason",
+        "cfg",
+        "vae",
+    ]
 
 
 def test_datasets_reads_video_as_a_video_column() -> None:

@@ -34,7 +34,7 @@ def test_one_rank_needs_no_backend(device: str) -> None:
 def test_auto_says_what_it_took_and_why(name: str, device: str, backend: str, why: str) -> None:
     layout = chosen(name, device, degree=4)
     assert (layout.backend, layout.ulysses, layout.ring, layout.reason) == (backend, 4, 1, why)
-    row = {"backend": backend, "ulysses": 4, "ring": 1, "reason": why, "cfg": 1}
+    row = {"backend": backend, "ulysses": 4, "ring": 1, "reason": why, "cfg": 1, "vae": False}
     assert layout.to_row() == row
 
 
@@ -53,6 +53,13 @@ def test_branches_of_guidance_take_half_of_the_ranks_each() -> None:
     layout.check_even(12)
     with pytest.raises(ValueError, match="9 tokens cannot be shared evenly by Ulysses 2 x ring 2"):
         layout.check_even(9)
+
+
+@pytest.mark.parametrize("cfg", [1, 2])
+def test_all_ranks_decode_where_they_are_asked_to(cfg: int) -> None:
+    layout = chosen(WAN, "cuda", degree=2, cfg=cfg, vae=True)
+    assert (layout.vae, layout.cfg, layout.size) == (True, cfg, 2)
+    assert ", decoding shared (" in str(layout)
 
 
 def test_branches_alone_need_no_backend() -> None:
@@ -74,6 +81,9 @@ def test_branches_alone_need_no_backend() -> None:
         (WAN, "cuda", {"degree": 1, "cfg": 2}, r"cfg 2 needs an even --parallel\.degree, not 1"),
         (WAN, "cuda", {"degree": 6, "cfg": 2, "ring": 2}, r"6 / --parallel\.cfg 2: use 1, 3"),
         (HUNYUAN, "cuda", {"degree": 2, "cfg": 2}, "guidance of hunyuanvideo is distilled"),
+        (WAN, "cuda", {"degree": 1, "vae": True}, r"vae needs a --parallel\.degree of 2 or more"),
+        (LTX, "cuda", {"degree": 2, "vae": True}, r"vae: DistVAE, .*, has none for ltx-video"),
+        (COG, "cpu", {"degree": 4, "vae": True}, r"vae: DistVAE, .*, has none for cogvideox-5b"),
     ],
 )
 def test_what_is_not_offered_is_refused_by_name(

@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.diffusers_engine import load_engine
 from pipeline.group import GroupSpec, RankGroup, RankRaisedError
 from pipeline.group.engine import LoadRank
-from pipeline.group.layout import CONTEXT_PARALLEL, GUIDED, OFFERED, XFUSER, Layout
+from pipeline.group.layout import CONTEXT_PARALLEL, DECODED, GUIDED, OFFERED, XFUSER, Layout
 from pipeline.models.knobs import Knobs
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
@@ -221,6 +221,25 @@ def test_each_half_of_the_ranks_computes_one_branch(
     assert halves[0] + halves[1] == want["texts"]
     nfe = want["decisions"][0].count("C")
     assert [half.total() for half in halves] == [nfe, nfe]  # nothing runs in a skipped step
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        *((MODELS[family][0], Layout(CONTEXT_PARALLEL, 2, vae=True)) for family in DECODED),
+        *((MODELS[family][0], Layout(CONTEXT_PARALLEL, 4, vae=True)) for family in DECODED),
+        ("wan2.1-i2v-14b", Layout(cfg=2, vae=True)),
+    ],
+    ids=label,
+)
+def test_all_ranks_decode_a_band_each(
+    name: str, layout: Layout, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    asked = trial(name, layout)
+    got = ranks(layout.size).ask(asked)
+    compare(got, alone(asked), layout)
+    rows = asked.requests[0].height // 8
+    assert got.bands == [{rows // layout.size}] * layout.size
 
 
 @pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b"])
