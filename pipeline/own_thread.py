@@ -41,7 +41,7 @@ class OwnThreadEngine:
         """See `Engine`; harmless when called again."""
         try:
             closed = self._thread.submit(self._engine.close)
-        except RuntimeError:  # closed before, or the interpreter is about to end: any thread will do
+        except RuntimeError:  # closed before, or the interpreter is ending: any thread will do
             self._engine.close()
         else:
             closed.result()

@@ -1,9 +1,10 @@
-"""Clips per second of the whole pipeline over those of its bare engine, on the same cores.
+"""Clips per second of the whole pipeline over those of its bare engine.
 
-Both sides make the same clips in the same batches with the same threads. The engine alone runs in
-a process of its own, before and after the pipeline, so that a machine that slows down meanwhile
-shows. Start-up is left out on both sides and told apart: rates count from the end of the first
-engine call, which warms up; the pipeline's until its last row is in storage.
+The engine makes the same clips in the same batches with the same threads on the same cores, in a
+run and alone; `pipeline.benchmarks.core_sets` says where the rest of the run is. The engine alone
+runs in a process of its own, before and after the pipeline, so that a machine that slows down
+meanwhile shows. Start-up is left out on both sides and told apart: rates count from the end of the
+first engine call, which warms up; the pipeline's until its last row is in storage.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pathlib import Path
 import pyarrow.dataset as ds
 from rich.console import Console
 
+from pipeline.benchmarks.core_sets import CoreSets
 from pipeline.benchmarks.process_times import ProcessTimes
 from pipeline.benchmarks.traced_engine import Call, TracedEngine, read_calls
-from pipeline.cluster import CPUS_PER_RANK
 from pipeline.config import RunConfig
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import EngineFactory, batch_key
@@ -92,30 +93,20 @@ class Whole:
         return sum(call.ended - call.began for call in self.calls[1:]) / self.window_s
 
 
-def same_cores(device: str) -> int:
-    """Bind this process, and what it starts, to the cores that one actor on a CPU is given.
-
-    Returns:
-        How many cores there are for both sides.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if device == "cpu":
-        os.sched_setaffinity(0, cores[:CPUS_PER_RANK])
-    return len(os.sched_getaffinity(0))
-
-
-def bare(config: RunConfig, log: Path) -> Bare:
+def bare(config: RunConfig, log: Path, cores: CoreSets) -> Bare:
     """Run the engine alone over the prompts of a configuration, in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        cpu_s = pool.submit(_bare, config, str(log)).result()
+        cpu_s = pool.submit(_bare, config, str(log), cores).result()
     calls = read_calls(log)
     clips = sum(call.clips for call in calls[1:])
     return Bare(clips / (calls[-1].ended - calls[0].ended), calls, cpu_s / clips)
 
 
-def whole(config: RunConfig, log: Path) -> Whole:
+def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
     """Run the pipeline over the prompts of a configuration, on a private cluster.
+
+    Binds this process, and what it starts from here on, to the cores of the rest.
 
     Raises:
         RuntimeError: A clip did not end ok; the time would mean nothing.
@@ -124,9 +115,10 @@ def whole(config: RunConfig, log: Path) -> Whole:
     began = time.perf_counter()
     pending = len(requests_of(config, model))
     intake_s = time.perf_counter() - began
+    os.sched_setaffinity(0, cores.rest)
     started = time.time()
     with ProcessTimes() as times:
-        report = run(config, factory=_traced(config, model, log), console=_nowhere())
+        report = run(config, factory=_traced(config, model, log, cores), console=_nowhere())
     if report.tally.ok != pending:
         raise RuntimeError(f"only {report.tally.ok} of {pending} clips ended ok")
     calls = read_calls(log)
@@ -166,11 +158,11 @@ def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
     return list(Intake(rows, request_defaults(config, model), nothing))
 
 
-def _bare(config: RunConfig, log: str) -> float:
+def _bare(config: RunConfig, log: str, cores: CoreSets) -> float:
     """CPU seconds of all engine calls but the first."""
     model = resolve_model(config.model, config.model_path)
     requests = requests_of(config, model)
-    engine = _traced(config, model, Path(log))()
+    engine = _traced(config, model, Path(log), cores)()
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
     engine.generate(requests[:size])
@@ -182,10 +174,9 @@ def _bare(config: RunConfig, log: str) -> float:
     return spent
 
 
-def _traced(config: RunConfig, model: ResolvedModel, log: Path) -> EngineFactory:
-    threads = CPUS_PER_RANK if config.device == "cpu" else 0
-    make = engine_factory(config, model, device=config.device, threads=threads)
-    return functools.partial(TracedEngine, make, str(log))
+def _traced(config: RunConfig, model: ResolvedModel, log: Path, cores: CoreSets) -> EngineFactory:
+    make = engine_factory(config, model, device=config.device, threads=len(cores.engine))
+    return functools.partial(TracedEngine, make, str(log), cores.engine)
 
 
 def _write_again(config: RunConfig, rows: ds.Table) -> float:

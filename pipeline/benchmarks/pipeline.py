@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--model-path", default="", help="local folder or s3:// mirror")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--cores",
+        choices=("apart", "shared"),
+        default="apart",
+        help="whether a run's other processes keep off the cores of an engine on CPUs",
+    )
     parser.add_argument("--clips", type=int, default=48, help="clips of each arm; 0 leaves it out")
     parser.add_argument("--quality", default="lossless", help="as --cache.quality of a run")
     parser.add_argument("--steps", type=int, help="sampler steps; the model's own if left out")
@@ -55,13 +61,14 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from pipeline.benchmarks.efficiency import bare, check_clips, same_cores, whole
+    from pipeline.benchmarks.core_sets import choose_cores
+    from pipeline.benchmarks.efficiency import bare, check_clips, whole
     from pipeline.config import RunConfig
     from pipeline.models.registry import get_model
 
     batch_rows = get_model(options.model).batch_rows
     check_clips(options.clips, batch_rows)
-    cores = same_cores(options.device)
+    cores = choose_cores(options.device, options.cores)
     with tempfile.TemporaryDirectory(prefix="efficiency-") as folder:
         prompts = Path(folder) / "prompts.txt"
         texts = (f"a red circle moving left, take {n}\n" for n in range(options.clips))
@@ -80,13 +87,13 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
                 "report": False,
             }
         )
-        before = bare(config, Path(folder) / "before")
-        piped = whole(config, Path(folder) / "whole")
-        after = bare(config, Path(folder) / "after")
+        before = bare(config, Path(folder) / "before", cores)
+        piped = whole(config, Path(folder) / "whole", cores)
+        after = bare(config, Path(folder) / "after", cores)
     alone = (before.clips_per_s + after.clips_per_s) / 2
     title = (
         f"{options.model}, {options.quality}, {options.clips} clips an arm, {batch_rows} per "
-        f"engine call, {cores} cores for either side"
+        f"engine call; {cores.text}"
     )
     cpu_s = (before.cpu_s + after.cpu_s) / 2
     rows = [
@@ -108,7 +115,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
     return {
         "ratio": piped.clips_per_s / alone,
         "cpu_ratio": cpu_s / piped.cpu_s_per_clip,
-        "cores": cores,
+        "cores": asdict(cores),
         "before": asdict(before),
         "whole": asdict(piped) | {"busy": piped.busy},
         "after": asdict(after),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +35,17 @@ class Call:
 class TracedEngine:
     """An engine whose calls are appended to a file: nothing of it need survive its process."""
 
-    def __init__(self, make: EngineFactory, log: str) -> None:
-        """Load the engine."""
+    def __init__(self, make: EngineFactory, log: str, cores: Sequence[int] = ()) -> None:
+        """Load the engine.
+
+        Args:
+            make: Loads it.
+            log: The file.
+            cores: To which this thread is bound, with all that it starts from here on; all that
+                the process may use if empty.
+        """
+        if cores:
+            os.sched_setaffinity(0, cores)
         self._engine, self._log = make(), Path(log)
         self.device_name, self.group_size = self._engine.device_name, self._engine.group_size
 

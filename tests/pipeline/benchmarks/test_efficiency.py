@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.benchmarks import efficiency
+from pipeline.benchmarks.core_sets import CoreSets
 from pipeline.benchmarks.efficiency import bare, check_clips, requests_of, whole
 from pipeline.config import RunConfig
 from pipeline.engine import EngineFactory
@@ -55,9 +57,13 @@ def run_here(config: RunConfig, *, factory: EngineFactory, console: Any) -> Any:
 def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = bare(config, tmp_path / "alone")
+    bound: list[tuple[int, ...]] = []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: bound.append(tuple(cores)))
+    cores = CoreSets(engine=(0,), rest=(1, 2))
+    alone = bare(config, tmp_path / "alone", cores)
     monkeypatch.setattr(efficiency, "run", run_here)
-    piped = whole(config, tmp_path / "piped")
+    piped = whole(config, tmp_path / "piped", cores)
+    assert bound == [(1, 2), (0,)]  # the run, then its engine; the other is in its own process
     model = resolve_model(config.model, config.model_path)
     assert len(requests_of(config, model)) == CLIPS  # the engine runs alone after it once more
     for calls in (alone.calls, piped.calls):

@@ -1,0 +1,61 @@
+"""Which cores of this machine an engine may use, and which the rest of a run.
+
+On a GPU the engine computes on the device and the rest of the run on the host's cores. On CPUs both
+want the same cores; `apart` gives them different ones, as with a device, and `shared` the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.cluster import CPUS_PER_RANK
+from pipeline.errors import UserError
+
+Sharing = Literal["apart", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSets:
+    """Cores of the two sides; the engine's are the same in a run and alone.
+
+    Attributes:
+        engine: Its cores, and as many threads; empty for an engine on a GPU, which is not bound.
+        rest: Of the driver, Ray, encoding and upload.
+    """
+
+    engine: tuple[int, ...]
+    rest: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """For a table's title."""
+        if not self.engine:
+            return f"engine on its device, {len(self.rest)} cores for the rest"
+        if self.engine == self.rest:
+            return f"the same {len(self.engine)} cores for engine and rest"
+        return f"cores of the engine: {len(self.engine)}, others for the rest: {len(self.rest)}"
+
+
+def choose_cores(device: str, sharing: Sharing, cores: Sequence[int] | None = None) -> CoreSets:
+    """Choose cores for both sides.
+
+    Args:
+        device: `cpu` or `cuda`.
+        sharing: Whether the rest has cores of its own.
+        cores: Those of this machine; those that this process may use if left out.
+
+    Raises:
+        UserError: There is no core for the rest.
+    """
+    free = tuple(sorted(os.sched_getaffinity(0) if cores is None else cores))
+    if device == "cuda":
+        return CoreSets((), free)
+    if sharing == "shared":
+        return CoreSets(free[:CPUS_PER_RANK], free[:CPUS_PER_RANK])
+    if len(free) < 2:
+        raise UserError("--cores apart needs two cores, and there is one: use --cores shared")
+    own = min(CPUS_PER_RANK, len(free) - 1)
+    return CoreSets(free[:own], free[own:])
