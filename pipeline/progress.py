@@ -168,7 +168,7 @@ class Progress:
         """The state in numbers."""
         tally, price = self._tally, self._price
         elapsed = self._clock() - self._began
-        gpu_s = tally.gpu_s + tally.wasted_gpu_s
+        gpu_s = sum(tally.spent.values())
         dollars = None if price is None else gpu_s / 3600 * price
         projected = dollars / tally.made * self._total if dollars and tally.made else None
         return Snapshot(

@@ -127,17 +127,21 @@ def _plan(budget: float, gate: int, steps: int, clips: int) -> str:
 def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: bool) -> None:
     """Say what was made, what it took and where it lies."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("clips", f"{tally.ok} ok, {tally.failed} failed, {tally.rejected} rejected rows")
-    if tally.ok:
+    controls = f", {tally.controls} controls" if tally.controls else ""
+    made = f"{tally.clips} ok, {tally.failed} failed, {tally.rejected} rejected rows"
+    table.add_row("clips", made + controls)
+    device_s = sum(tally.spent.values())
+    if tally.clips:
+        own_s = device_s - tally.control_gpu_s  # as the report has it: failed attempts included
+        table.add_row("device time", f"{duration(device_s)}, {own_s / tally.clips:.2f} s a clip")
         table.add_row(
-            "device time", f"{duration(tally.gpu_s)}, {tally.gpu_s / tally.ok:.2f} s a clip"
+            "throughput", f"{tally.video_s / own_s * 3600:.0f} s of video per device-hour"
         )
-        hours = tally.gpu_s / 3600
-        table.add_row("throughput", f"{tally.video_s / hours:.0f} s of video per device-hour")
         table.add_row("reused", f"{tally.reuse_ratio:.1%} of {tally.steps} steps")
-    if config.gpu_price_per_hour is not None and tally.ok:
-        dollars = tally.gpu_s / 3600 * config.gpu_price_per_hour
-        table.add_row("cost", f"${dollars:.4f}, ${dollars / tally.ok:.6f} a clip")
+        if config.gpu_price_per_hour is not None:
+            price = config.gpu_price_per_hour / 3600
+            each = own_s * price / tally.clips
+            table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
     table.add_row("output", redact(config.output))
     console.print(table, highlight=False)
     if interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,13 +17,15 @@ class Tally:
         ok: Clips made, controls included.
         failed: Samples given up after their last attempt.
         rejected: Input rows that could not become samples.
-        gpu_s: Group-seconds of the ok and failed rows (wall x group size).
-        video_s: Seconds of video made.
+        gpu_s: Group-seconds of the ok rows (wall x group size).
+        video_s: Seconds of video of the clips that are no controls.
         nfe: Network evaluations of the clips that are no controls, in steps.
         steps: Sampler steps of the same.
         failed_attempts: Attempts of the ok and failed rows that failed.
         controls: Those of the clips that are controls.
         wasted_gpu_s: Group-seconds of attempts that failed, as far as measured.
+        controls_failed: Those of the failed samples that are controls.
+        control_gpu_s: Group-seconds of the controls.
     """
 
     ok: int = 0
@@ -35,25 +38,47 @@ class Tally:
     failed_attempts: int = 0
     controls: int = 0
     wasted_gpu_s: float = 0.0
+    controls_failed: int = 0
+    control_gpu_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
         """Count a table of output rows (see `pipeline.schema.SCHEMA`)."""
-        status = table["status"].to_pylist()
-        ok = status.count("ok")
-        self.ok += ok
-        self.failed += status.count("failed")
-        self.rejected += status.count("rejected")
-        self.gpu_s += pc.sum(table["gpu_s"]).as_py() or 0.0
-        self.video_s += pc.sum(table["duration_s"]).as_py() or 0.0
-        own = table.filter(pc.equal(table["control_of"], ""))
-        nfe = pc.sum(pc.struct_field(own["cache"], "nfe")).as_py() or 0
-        reused = pc.sum(pc.struct_field(own["cache"], "reused")).as_py() or 0
+        self._count(table)
+        made = table.filter(pc.equal(table["status"], "ok"))
+        control = pc.not_equal(made["control_of"], "")
+        clips, controls = made.filter(pc.invert(control)), made.filter(control)
+        self.gpu_s += _sum(made["gpu_s"])
+        self.control_gpu_s += _sum(controls["gpu_s"])
+        self.video_s += _sum(clips["duration_s"])
+        nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
-        self.steps += nfe + reused
-        self.controls += ok - own["status"].to_pylist().count("ok")
-        wasted = pc.multiply(pc.struct_field(table["times"], "wasted_s"), table["group_size"])
-        self.wasted_gpu_s += pc.sum(wasted).as_py() or 0.0
-        self.failed_attempts += (pc.sum(table["attempts"]).as_py() or 0) - ok
+        self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))
+        wasted = pc.struct_field(table["times"], "wasted_s")
+        self.wasted_gpu_s += _sum(pc.multiply(wasted, table["group_size"]))
+        self.failed_attempts += int(_sum(table["attempts"])) - made.num_rows
+
+    def _count(self, table: pa.Table) -> None:
+        control = pc.not_equal(table["control_of"], "").to_pylist()
+        rows = Counter(zip(table["status"].to_pylist(), control, strict=True))
+        self.ok += rows["ok", False] + rows["ok", True]
+        self.failed += rows["failed", False] + rows["failed", True]
+        self.rejected += rows["rejected", False]
+        self.controls += rows["ok", True]
+        self.controls_failed += rows["failed", True]
+
+    @property
+    def clips(self) -> int:
+        """Clips of the dataset: no controls."""
+        return self.ok - self.controls
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Group-seconds by what they went into, in the words of `report.json`."""
+        return {
+            "clips": self.gpu_s - self.control_gpu_s,
+            "controls": self.control_gpu_s,
+            "failed_attempts": self.wasted_gpu_s,
+        }
 
     @property
     def made(self) -> int:
@@ -64,3 +89,7 @@ class Tally:
     def reuse_ratio(self) -> float:
         """Reused / steps, 0 before the first step."""
         return 1 - self.nfe / self.steps if self.steps else 0.0
+
+
+def _sum(column: pa.ChunkedArray) -> float:
+    return float(pc.sum(column).as_py() or 0.0)

@@ -1,9 +1,11 @@
 """Prometheus series of a run, by Ray's own exporter: every node serves what its processes count.
 
 Ray puts `ray_` before each name and adds labels for node, process and session; ours are few and
-bounded, never a sample id. Series of the driver come from finished rows and so agree with the
-output; those of a group are counted where they happen. A group that is killed takes the counts of
-its last seconds with it, so money and samples are never counted there.
+bounded, never a sample id. Series of the driver come from finished rows, by the definitions of
+`report.json`: samples, steps, video, device seconds and money of a run are the numbers of its
+report (`totals`, `device_s`, `dollars`; a row that another supersedes stays what it was counted
+as). Those of a group are counted where they happen. A group that is killed takes the counts of its
+last seconds with it, so money and samples are never counted there.
 
 Knows nothing of how a row came to be. `infra/monitoring` reads these series.
 """
@@ -48,23 +50,36 @@ class Series:
         return f"ray_{self.name}"
 
 
-SAMPLES = Series("sencache_samples_total", "counter", "Finished rows by status.", ("status",))
+SAMPLES = Series(
+    "sencache_samples_total",
+    "counter",
+    "Finished rows by status (ok, failed, rejected) and role (clip, control).",
+    ("status", "role"),
+)
 LEFT = Series("sencache_samples_left", "gauge", "Samples of this run without their final row.")
-CLIP_SECONDS = Series("sencache_clip_seconds_total", "counter", "Seconds of video made.")
+CLIP_SECONDS = Series(
+    "sencache_clip_seconds_total", "counter", "Seconds of video made, without controls."
+)
 STEPS = Series(
     "sencache_steps_total",
     "counter",
-    "Sampler steps of finished clips: computed are network evaluations, reused are not.",
+    "Sampler steps of finished clips, without controls: computed or reused.",
     ("verdict",),
 )
 ROW_DEVICE_SECONDS = Series(
-    "sencache_row_device_seconds_total", "counter", "Device seconds that ended in finished rows."
+    "sencache_row_device_seconds_total",
+    "counter",
+    "Device seconds of finished rows by what they went into: clips, controls, failed_attempts.",
+    ("spent",),
 )
 FAILED_ATTEMPTS = Series(
     "sencache_failed_attempts_total", "counter", "Attempts of finished samples that failed."
 )
 DOLLARS = Series(
-    "sencache_cost_dollars_total", "counter", "Price of the device seconds of finished rows."
+    "sencache_cost_dollars_total",
+    "counter",
+    "Price of the device seconds of finished rows; neither loading nor idle time is in it.",
+    ("spent",),
 )
 RUN = Series(
     "sencache_run", "gauge", "1 while a run's driver lives.", ("run_id", "model", "policy")
@@ -129,20 +144,21 @@ class RunTelemetry:
 
     def update(self, tally: Tally) -> None:
         """Count what a tally holds beyond what it held the last time."""
-        told = self._told
-        for status in ("ok", "failed", "rejected"):
-            _add(SAMPLES, getattr(tally, status) - getattr(told, status), {"status": status})
+        told, self._told = self._told, replace(tally)
+        before = _samples(told)
+        for (status, role), rows in _samples(tally).items():
+            _add(SAMPLES, rows - before[status, role], {"status": status, "role": role})
         reused, told_reused = tally.steps - tally.nfe, told.steps - told.nfe
         _add(STEPS, tally.nfe - told.nfe, {"verdict": "computed"})
         _add(STEPS, reused - told_reused, {"verdict": "reused"})
         _add(CLIP_SECONDS, tally.video_s - told.video_s)
         _add(FAILED_ATTEMPTS, tally.failed_attempts - told.failed_attempts)
-        device_s = tally.gpu_s - told.gpu_s
-        _add(ROW_DEVICE_SECONDS, device_s)
-        if self._price is not None:
-            _add(DOLLARS, device_s / 3600 * self._price)
+        for spent, seconds in tally.spent.items():
+            device_s = seconds - told.spent[spent]
+            _add(ROW_DEVICE_SECONDS, device_s, {"spent": spent})
+            if self._price is not None:
+                _add(DOLLARS, device_s / 3600 * self._price, {"spent": spent})
         _gauge(LEFT).set(self._total - tally.made)
-        self._told = replace(tally)
 
 
 class WatchedEngine:
@@ -190,6 +206,16 @@ def count_store_retry(verb: str) -> None:
         verb: Of the operation: `write`, `read`, `list`, ...
     """
     _add(STORE_RETRIES, 1, {"verb": verb.split()[0]})
+
+
+def _samples(tally: Tally) -> dict[tuple[str, str], int]:
+    return {
+        ("ok", "clip"): tally.clips,
+        ("ok", "control"): tally.controls,
+        ("failed", "clip"): tally.failed - tally.controls_failed,
+        ("failed", "control"): tally.controls_failed,
+        ("rejected", "clip"): tally.rejected,
+    }
 
 
 def _add(series: Series, value: float, labels: dict[str, str] | None = None) -> None:

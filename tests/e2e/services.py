@@ -65,11 +65,15 @@ class RayCluster:
             timeout=SUBMIT_TIMEOUT_S,
         )
 
-    def stop(self, submission_id: str) -> None:
-        """Ask what `ray job stop` asks, and wait as it does."""
-        self._ask(f"/api/jobs/{submission_id}/stop", "POST")
-        while self.status(submission_id) in ("PENDING", "RUNNING"):
-            time.sleep(0.5)
+    def stop(self, submission_id: str) -> subprocess.CompletedProcess[str]:
+        """`ray job stop`, which waits until the job has ended."""
+        return subprocess.run(
+            [tool("ray"), "job", "stop", submission_id],
+            env=self.env | {"RAY_ADDRESS": self.dashboard},
+            capture_output=True,
+            text=True,
+            timeout=SUBMIT_TIMEOUT_S,
+        )
 
     def status(self, submission_id: str) -> str:
         """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
@@ -79,8 +83,8 @@ class RayCluster:
         """What a job has printed."""
         return str(self._ask(f"/api/jobs/{submission_id}/logs")["logs"])
 
-    def _ask(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(self.dashboard + path, method=method)
+    def _ask(self, path: str) -> Any:
+        request = urllib.request.Request(self.dashboard + path)
         request.add_header("Authorization", f"Bearer {self.env['RAY_AUTH_TOKEN']}")
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)

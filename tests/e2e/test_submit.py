@@ -1,5 +1,6 @@
-"""`ray job submit` as the README says it: a head that takes no work and two workers, each a process
-of its own with token authentication, output on an S3 server, and Prometheus reading all of it."""
+"""`ray job submit` and `ray job stop` as the README says them: a head that takes no work and two
+workers, each a process of its own with token authentication, output on an S3 server, and Prometheus
+reading all of it."""
 
 from __future__ import annotations
 
@@ -19,16 +20,20 @@ import pytest
 from datasets import Features, Video
 
 from pipeline import media
+from pipeline.report.document import Report
 from tests.e2e.services import REPOSITORY, RayCluster, free_port, prometheus, query, ray_nodes
+from tests.pipeline.report.series import against_report
 from tests.system_tools import system_tool
 
-BUCKET, PREFIX = "clips", "demo"
+BUCKET = "clips"
 CLIPS, STEPS = 12, 30
 STOPPED, FINISHED = "20260101T000000Z-stopped", "20260101T000001Z-finished"
+COUNTED = "20260101T000002Z-counted"
+SCRAPE_TIMEOUT_S = 60
 ENTRYPOINT = (
-    f"python jobs/generate.py --config jobs/configs/demo.yaml --output s3://{BUCKET}/{PREFIX} "
+    f"python jobs/generate.py --config jobs/configs/demo.yaml --output s3://{BUCKET}/stopped "
     f"--limit {CLIPS} --sampling.num-inference-steps {STEPS} --cache.epsilon 0.1 "
-    "--replicas 2 --batch-rows 1 --part-rows 1 --gpu-price-per-hour 3.6"
+    "--replicas 2 --batch-rows 1 --part-rows 1"
 )
 
 
@@ -38,10 +43,11 @@ def cluster() -> Iterator[RayCluster]:
         yield started
 
 
-class Bucket:
-    """What the run has written so far."""
+class Output:
+    """What runs have written into a prefix so far."""
 
-    def __init__(self, env: dict[str, str]) -> None:
+    def __init__(self, env: dict[str, str], prefix: str) -> None:
+        self._prefix = prefix
         self._s3: Any = boto3.client(
             "s3",
             endpoint_url=env["AWS_ENDPOINT_URL"],
@@ -49,66 +55,110 @@ class Bucket:
             aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
         )
-        self._s3.create_bucket(Bucket=BUCKET)
+        self._s3.create_bucket(Bucket=BUCKET)  # or finds it made
 
     def keys(self, under: str = "") -> list[str]:
-        found = self._s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{PREFIX}/{under}")
-        return [item["Key"] for item in found.get("Contents", [])]
+        found = self._s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{self._prefix}/{under}")
+        return [item["Key"].removeprefix(f"{self._prefix}/") for item in found.get("Contents", [])]
 
     def read(self, key: str) -> bytes:
-        return self._s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return self._s3.get_object(Bucket=BUCKET, Key=f"{self._prefix}/{key}")["Body"].read()
 
     def rows(self) -> list[dict[str, Any]]:
         tables = [pq.read_table(io.BytesIO(self.read(key))) for key in self.keys("data/part-")]
         return [row for table in tables for row in table.to_pylist()]
 
     def manifest(self, run_id: str) -> dict[str, Any]:
-        return json.loads(self.read(f"{PREFIX}/runs/{run_id}.json"))
+        return json.loads(self.read(f"runs/{run_id}.json"))
 
 
 @pytest.mark.slow
-def test_a_stopped_job_submitted_again_ends_exactly_once_and_prometheus_saw_it(
-    cluster: RayCluster, s3_env: dict[str, str], tmp_path: Path
+def test_a_stopped_job_submitted_again_ends_exactly_once(
+    cluster: RayCluster, s3_env: dict[str, str]
 ) -> None:
-    binary = system_tool("prometheus")
-    bucket = Bucket(s3_env)
+    output = Output(s3_env, "stopped")
+    begun = cluster.submit(ENTRYPOINT, s3_env, "--no-wait", "--submission-id", STOPPED)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    while not output.keys("data/"):
+        assert cluster.status(STOPPED) in ("PENDING", "RUNNING"), cluster.logs(STOPPED)
+        time.sleep(0.2)
+    ended = cluster.stop(STOPPED)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"Job '{STOPPED}' was stopped" in ended.stdout
+    assert "it goes on" in cluster.logs(STOPPED)
+    before = output.rows()
+    assert 0 < len(before) < CLIPS
+    manifest = output.manifest(STOPPED)
+    assert manifest["state"] == "interrupted"  # by itself, before the grace was over
+    assert manifest["result"]["ok"] == len(before)
 
-    with prometheus(cluster.metrics, tmp_path, binary) as address:
-        begun = cluster.submit(ENTRYPOINT, s3_env, "--no-wait", "--submission-id", STOPPED)
-        assert begun.returncode == 0, begun.stdout + begun.stderr
-        while not bucket.keys("data/"):
-            assert cluster.status(STOPPED) in ("PENDING", "RUNNING"), cluster.logs(STOPPED)
-            time.sleep(0.2)
-        cluster.stop(STOPPED)
-        assert "it goes on" in cluster.logs(STOPPED)
-        before = bucket.rows()
-        assert 0 < len(before) < CLIPS
-        manifest = bucket.manifest(STOPPED)
-        assert manifest["state"] == "interrupted"  # by itself, before the grace was over
-        assert manifest["result"]["ok"] == len(before)
-
-        finished = cluster.submit(ENTRYPOINT, s3_env, "--submission-id", FINISHED)
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        rows = bucket.rows()
-        assert Counter(row["status"] for row in rows) == {"ok": CLIPS}
-        assert len({row["sample_id"] for row in rows}) == CLIPS
-        assert [sealed(row) for row in rows[: len(before)]] == [sealed(row) for row in before]
-        own = [row for row in rows if row["run_id"] == FINISHED]
-        assert len(own) == CLIPS - len(before)
-        for row in rows:
-            data = bucket.read(f"{PREFIX}/{row['video']['path']}")
-            assert len(data) == row["media_bytes"]
-        assert media.decode(data).shape == (17, 64, 64, 3)
-        (part, *_) = bucket.keys("data/part-")
-        schema = pq.read_schema(io.BytesIO(bucket.read(part)))
-        assert Features.from_arrow_schema(schema)["video"] == Video()
-        assert bucket.keys("contact_sheet.png")
-        check_series(address, own)
+    finished = cluster.submit(ENTRYPOINT, s3_env, "--submission-id", FINISHED)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    rows = output.rows()
+    assert Counter(row["status"] for row in rows) == {"ok": CLIPS}
+    assert len({row["sample_id"] for row in rows}) == CLIPS
+    assert [sealed(row) for row in rows[: len(before)]] == [sealed(row) for row in before]
+    # A clip that was stored before its row came is taken over, with the run that made it.
+    assert FINISHED in {row["run_id"] for row in rows[len(before) :]} <= {STOPPED, FINISHED}
+    for row in rows:
+        data = output.read(row["video"]["path"])
+        assert len(data) == row["media_bytes"]
+    assert media.decode(data).shape == (17, 64, 64, 3)
+    (part, *_) = output.keys("data/part-")
+    schema = pq.read_schema(io.BytesIO(output.read(part)))
+    assert Features.from_arrow_schema(schema)["video"] == Video()
+    assert output.keys("contact_sheet.png")
 
     planned = cluster.submit(f"{ENTRYPOINT} --dry-run", s3_env)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert f"0 clips to make · {CLIPS} done before" in planned.stdout
-    assert [sealed(row) for row in bucket.rows()] == [sealed(row) for row in rows]
+    assert [sealed(row) for row in output.rows()] == [sealed(row) for row in rows]
+
+
+@pytest.mark.slow
+def test_prometheus_says_of_a_run_what_its_report_says(
+    cluster: RayCluster, s3_env: dict[str, str], tmp_path: Path
+) -> None:
+    output = Output(s3_env, "counted")
+    prompts = [{"prompt": "a red circle moving left"}, {"prompt": "a blue square, still"}]
+    lines = [*prompts, {"prompt": "of a size that no model here makes", "width": 17}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = (
+        f"python jobs/generate.py --prompts {tmp_path}/p.jsonl --output s3://{BUCKET}/counted "
+        "--sampling.num-inference-steps 6 --cache.budget 0.5 --control-fraction 1 "
+        "--replicas 2 --gpu-price-per-hour 3.6"
+    )
+    with prometheus(cluster.metrics, tmp_path, system_tool("prometheus")) as address:
+        done = cluster.submit(command, s3_env, "--submission-id", COUNTED)
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = Report.model_validate_json(output.read("report/report.json"))
+        totals = report.totals
+        assert (totals.ok, totals.controls, totals.rejected) == (2, 2, 1)
+        assert 0 < totals.nfe < totals.steps
+        assert report.dollars is not None
+
+        def value(name: str, **labels: str) -> float:
+            return latest(address, name, labels)
+
+        deadline = time.monotonic() + SCRAPE_TIMEOUT_S
+        while against_report(report, value) and time.monotonic() < deadline:
+            time.sleep(1)  # until the last scrape of the driver has come
+        assert against_report(report, value) == {}
+        assert value("sencache_samples_left") == 0
+        # Workers end with the run and take their last second with them.
+        (_, spent), *more = query(address, 'sum(ray_sencache_device_seconds_total{spent="clips"})')
+        assert spent > 0 == len(more)
+
+
+def latest(address: str, name: str, labels: dict[str, str]) -> float:
+    """What Prometheus last knew of a series of the run's driver; 0 where it was never counted."""
+    chosen = ", ".join(f'{label}="{text}"' for label, text in labels.items())
+    # A driver's series are those of the run that it announced.
+    run = f'last_over_time(ray_sencache_run{{run_id="{COUNTED}"}}[10m])'
+    series = f"last_over_time(ray_{name}{{{chosen}}}[10m])"
+    found = query(address, f"{series} and on (SessionName, WorkerId) {run}")
+    assert len(found) <= 1, (name, labels, found)
+    return found[0][1] if found else 0.0
 
 
 @pytest.mark.slow
@@ -129,28 +179,3 @@ def test_the_health_check_of_the_image_asks_the_nodes_agent(
 def sealed(row: dict[str, Any]) -> tuple[str, ...]:
     """A row by what must not change once it is written."""
     return tuple(row[name] for name in ("sample_id", "run_id", "media_sha256"))
-
-
-def check_series(address: str, rows: list[dict[str, Any]]) -> None:
-    """What Prometheus scraped is what the rows of the finished run say."""
-
-    def value(series: str) -> float:
-        # A driver's series are those of the run that it announced.
-        run = f'last_over_time(ray_sencache_run{{run_id="{FINISHED}"}}[10m])'
-        found = query(address, f"{series} and on (SessionName, WorkerId) {run}")
-        assert len(found) == 1, (series, found)
-        return found[0][1]
-
-    nfe = sum(row["cache"]["nfe"] for row in rows)
-    device_s = sum(row["gpu_s"] for row in rows)
-    assert value('ray_sencache_samples_total{status="ok"}') == len(rows)
-    assert value("last_over_time(ray_sencache_samples_left[10m])") == 0
-    assert value('ray_sencache_steps_total{verdict="computed"}') == nfe
-    assert value('ray_sencache_steps_total{verdict="reused"}') == STEPS * len(rows) - nfe
-    video_s = sum(row["duration_s"] for row in rows)
-    assert value("ray_sencache_clip_seconds_total") == pytest.approx(video_s)
-    assert value("ray_sencache_row_device_seconds_total") == pytest.approx(device_s)
-    assert value("ray_sencache_cost_dollars_total") == pytest.approx(device_s / 1000)
-    # Workers end with the run and take their last second with them.
-    (_, spent), *more = query(address, 'sum(ray_sencache_device_seconds_total{spent="clips"})')
-    assert spent > 0 == len(more)

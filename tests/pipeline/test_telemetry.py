@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,14 @@ from hypothesis import strategies as st
 
 from pipeline import telemetry
 from pipeline.engine import Clip
-from pipeline.schema import NO_CACHE
+from pipeline.report.numbers import measure
+from pipeline.report.prices import Prices
+from pipeline.schema import NO_CACHE, rejected_row, to_table
 from pipeline.storage import Storage
 from pipeline.tally import Tally
 from pipeline.telemetry import RunTelemetry, WatchedEngine
+from tests.pipeline.report.made import row, write
+from tests.pipeline.report.series import against_report
 
 Recorded = dict[str, dict[tuple[str, ...], float]]
 
@@ -54,10 +60,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
 
 tallies = st.builds(
     Tally,
-    ok=st.integers(0, 9),
-    failed=st.integers(0, 9),
+    ok=st.integers(4, 9),
+    controls=st.integers(0, 4),
+    failed=st.integers(4, 9),
+    controls_failed=st.integers(0, 4),
     rejected=st.integers(0, 9),
-    gpu_s=st.floats(0, 99),
+    gpu_s=st.floats(50, 99),
+    control_gpu_s=st.floats(0, 50),
+    wasted_gpu_s=st.floats(0, 50),
     video_s=st.floats(0, 99),
     nfe=st.integers(0, 99),
     steps=st.integers(100, 200),
@@ -78,17 +88,63 @@ def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[Tall
                 setattr(tally, name, getattr(tally, name) + getattr(more, name))
             run.update(tally)
     samples = values["sencache_samples_total"]
-    assert samples.get(("ok",), 0) == tally.ok
-    assert samples.get(("failed",), 0) == tally.failed
-    assert samples.get(("rejected",), 0) == tally.rejected
+    for status in ("ok", "failed", "rejected"):
+        rows = sum(samples.get((status, role), 0) for role in ("clip", "control"))
+        assert rows == getattr(tally, status)
+    assert samples.get(("ok", "control"), 0) == tally.controls
+    assert samples.get(("failed", "control"), 0) == tally.controls_failed
     steps = values["sencache_steps_total"]
     assert steps.get(("computed",), 0) == tally.nfe
     assert sum(steps.values()) == tally.steps
     assert values["sencache_failed_attempts_total"].get((), 0) == tally.failed_attempts
-    seconds = values["sencache_row_device_seconds_total"].get((), 0)
-    assert seconds == pytest.approx(tally.gpu_s)
-    assert values["sencache_cost_dollars_total"].get((), 0) == pytest.approx(tally.gpu_s / 1000)
+    seconds = values["sencache_row_device_seconds_total"]
+    dollars = values["sencache_cost_dollars_total"]
+    for spent, device_s in tally.spent.items():
+        assert seconds.get((spent,), 0) == pytest.approx(device_s)
+        assert dollars.get((spent,), 0) == pytest.approx(device_s / 1000)
     assert values["sencache_samples_left"][()] == 100 - tally.ok - tally.failed
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ok", "failed", "rejected"]),
+            st.floats(0.5, 50),
+            st.floats(0, 20),
+            st.sampled_from([1, 4]),
+            st.booleans(),  # control
+            st.booleans(),  # told before the next
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_series_are_the_numbers_of_the_report(made: list[tuple[Any, ...]]) -> None:
+    rows = []
+    for number, (status, wall, wasted, group, control, _) in enumerate(made):
+        if status == "rejected":
+            rows.append(rejected_row(f"{number:020}", "", f"f:{number}", "demo", "r1", "why"))
+        else:
+            told = {"status": status, "wall": wall, "wasted": wasted, "group": group}
+            rows.append(row(number, control=control, attempts=2, worker=f"{group}", **told))
+    with pytest.MonkeyPatch.context() as patch:
+        values: Recorded = defaultdict(dict)
+        for kind in ("_counter", "_gauge"):
+            patch.setattr(telemetry, kind, lambda s: Recorder(s.name, s.labels, values))
+        run = RunTelemetry("r1", total=99, model="m", policy="p", gpu_price_per_hour=3.6)
+        tally = Tally()
+        for each, (*_, told_now) in zip(rows, made, strict=True):
+            tally.add(to_table([each]))
+            if told_now:
+                run.update(tally)
+        run.update(tally)
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(write(Path(folder), rows), Prices({"": 3.6}))
+    assert against_report(report, lambda name, **labels: find(values[name], *labels.values())) == {}
+
+
+def find(series: dict[tuple[str, ...], float], *labels: str) -> float:
+    return series.get(labels, 0.0)
 
 
 def test_without_a_price_there_is_no_series_of_cost(recorded: Recorded) -> None:
