@@ -1,10 +1,10 @@
-"""The operators' own definitions beside the manifests; not part of `make test`, for they are theirs.
+"""The operators' own definitions beside the manifests; outside `make test`, for they are theirs.
 
     CRD_DIR=folder python -m pytest tests/infra/crds.py
 
 with the `CustomResourceDefinition` files of KubeRay, and those of Kueue and the Prometheus operator
-where they are at hand (in their repositories, under `config/crd` or the like). It holds to them each
-overlay, and the strict types that stand in for them in `make test` (tests/infra/rayjob.py).
+where they are at hand (in their repositories, under `config/crd` or the like). It holds to them
+each overlay, and the strict types that stand in for them in `make test` (tests/infra/rayjob.py).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.ci import image_steps
 from tests.infra.manifests import INFRA, REPOSITORY, constraints
 
 DOCKER = INFRA / "docker"
@@ -92,3 +93,28 @@ def test_the_check_of_an_image_fails_on_another_version() -> None:
 def test_shell_scripts_parse_and_can_be_run(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
     assert script.stat().st_mode & 0o111
+
+
+def test_the_install_steps_that_run_without_docker_are_those_of_the_dockerfile(
+    tmp_path: Path,
+) -> None:
+    words = [word for word, _ in image_steps.steps(DOCKERFILE)]
+    assert words == ["COPY", "COPY", "RUN", "COPY", "RUN"]
+    runs = [rest for word, rest in image_steps.steps(DOCKERFILE) if word == "RUN"]
+    assert "--constraint constraints.txt" in runs[0]
+    assert "infra/docker/check.py" in runs[1]
+    arguments = image_steps.arguments(DOCKERFILE)
+    assert arguments["RAY_VERSION"] == constraints()["ray"]
+    assert arguments["TORCH_INDEX"] == ""
+    context = image_steps.admitted((DOCKER / "Dockerfile.dockerignore").read_text())
+    for word, rest in image_steps.steps(DOCKERFILE):
+        if word == "COPY":
+            image_steps.copy(rest, context, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("LICENSE", "README.md", "constraints.txt", "pyproject.toml"),
+        *("infra", "jobs", "pipeline", "sencache"),
+    }
+    assert (tmp_path / "jobs/configs/demo.yaml").is_file()
+    assert not list(tmp_path.rglob("__pycache__"))
+    drain = tmp_path / "infra/docker/drain.sh"  # the head's preStop, by its mode too
+    assert drain.stat().st_mode & 0o111
