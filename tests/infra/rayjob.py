@@ -1,7 +1,7 @@
 """Strict types of the RayJob fields that the manifests use; unknown fields are refused.
 
-Written from the API reference of KubeRay 1.7 (`ray.io/v1`). Pod templates are checked apart,
-against the schema of Kubernetes.
+Written from the API reference of KubeRay 1.7 (`ray.io/v1`); tests/infra/crds.py holds them to its
+definition. Pod templates are checked apart, against the schema of Kubernetes.
 """
 
 from __future__ import annotations
