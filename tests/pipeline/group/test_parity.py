@@ -242,6 +242,35 @@ def test_all_ranks_decode_a_band_each(
     assert got.bands == [{rows // layout.size}] * layout.size
 
 
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "ltx-video"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_halves_share_a_batch_whose_clips_skip_other_steps(
+    name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
+) -> None:
+    asked = trial(name, Layout(cfg=2), guidance_scale=guidance)
+    (first,) = asked.requests
+    texts = ("a red circle", "blue", "xyz")
+
+    def batch(epsilon: float) -> group_models.Trial:
+        params = canonical_json(PAPER | {"epsilon": epsilon})
+        cache = dataclasses.replace(first.cache, params=params)
+        clips = [
+            dataclasses.replace(first, prompt=text, seed=seed, cache=cache)
+            for seed, text in enumerate(texts)
+        ]
+        return dataclasses.replace(asked, requests=clips)
+
+    scores = alone(batch(1e-6))["scores"]
+    asked = batch((min(scores) + max(scores)) / 2)
+    want, got = alone(asked), ranks(2).ask(asked)
+    assert len(set(want["decisions"])) > 1
+    compare(got, want, Layout(cfg=2))
+    together = got.texts[0] + got.texts[1]
+    # A row that computes alone, without a second branch, is computed by both halves.
+    assert together == want["texts"] if guidance > 1 else together >= want["texts"]
+    assert all(half.total() < want["texts"].total() for half in got.texts)
+
+
 @pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_guidance_is_shared_without_a_cache_and_left_alone_where_there_is_none(
