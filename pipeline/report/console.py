@@ -94,11 +94,12 @@ def print_what_if(report: Report, console: Console) -> None:
             dollars(None if cost is None else cost * 1000),
             f"{entry.speedup:.2f}x",
             NONE if entry.psnr_db is None else f"{entry.psnr_db:.1f}",
-            "clips of this NFE are here" if entry.measured else "on the line through those",
+            "measured" if entry.measured else "line",
         )
     console.print(table, highlight=False)
     console.print(
-        "Device time alone, of pairs of cached and uncached clips, without loading and idle time.",
+        "Device time alone, without loading and idle time: of pairs of cached and uncached clips, "
+        "and on the line through them.",
         style="dim",
         highlight=False,
         markup=False,
