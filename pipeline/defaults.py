@@ -58,6 +58,13 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
             )
         if config.cache.policy == "planned":
             _check_plan(template, model, config.cache)
+    if layout.cfg > 1 and template.guidance_scale <= 1.0:
+        logger.warning(
+            "--parallel.cfg %d shares out two branches of guidance, and guidance is off "
+            "(--sampling.guidance-scale %g): both halves of a group compute the same",
+            layout.cfg,
+            template.guidance_scale,
+        )
     if config.control_fraction and template.cache.policy == "none":
         raise UserError(
             f"--control-fraction {config.control_fraction:g} makes uncached twins of cached clips, "

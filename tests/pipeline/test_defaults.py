@@ -212,6 +212,15 @@ def test_a_split_that_is_not_offered_is_refused_before_the_run() -> None:
     assert request_defaults(split, resolve_model(WAN)).template.model == WAN
 
 
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, True), (5.0, False)])
+def test_branches_that_are_not_there_are_told(
+    scale: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = config(parallel={"degree": 2, "cfg": 2}, sampling={"guidance_scale": scale})
+    request_defaults(split, resolve_model(WAN))
+    assert ("guidance is off" in caplog.text) == warned
+
+
 def test_a_split_model_is_loaded_by_a_group() -> None:
     split = config(parallel={"degree": 2}, cache={"policy": "none"}, engine={"vae_slicing": True})
     factory = engine_factory(split, resolve_model(WAN), device="cpu", threads=4)
