@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,7 +119,6 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     found = recover(storage, before, signs)
     say_recovery(console, found)
     before = before.including(found.ids)
-    gc.freeze()  # the collector need not look at all libraries while a million rows are read
     intake = Intake(
         rows,
         defaults,
@@ -129,7 +128,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         config.control_fraction,
         Images(storage, store=not config.dry_run),
     )
-    tables = list(_request_tables(intake))
+    with _few_objects():
+        tables = list(_request_tables(intake))
     report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)
     say_input(console, config, resolved, intake.counts, intake.steps)
     if config.dry_run:
@@ -251,6 +251,21 @@ def _generate(
             if text := ledger.complaint():
                 raise UserError(text) from error
             raise
+
+
+@contextmanager
+def _few_objects() -> Iterator[None]:
+    """Spare the garbage collector all libraries, which it would walk again and again meanwhile.
+
+    What is garbage already goes first: a failed run leaves handles of actors behind, and those
+    would hold their devices for as long as they are frozen.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _request_tables(intake: Intake) -> Iterator[pa.Table]:

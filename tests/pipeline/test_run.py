@@ -1,5 +1,7 @@
+import gc
 import io
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,19 @@ def test_a_run_whose_last_rows_cannot_be_written_does_not_say_done(
     (manifest,) = [json.loads(path.read_text()) for path in (output / "runs").glob("*.json")]
     assert manifest["state"] == "error"
     assert "StorageError" in manifest["error"]
+
+
+def test_a_run_holds_on_to_nothing_that_was_garbage_before_it(tmp_path: Path) -> None:
+    """A handle of an actor that is never collected keeps the actor's devices."""
+
+    class Handle:
+        def __init__(self) -> None:
+            self.me = self
+
+    gone = weakref.ref(Handle())
+    (tmp_path / "p.txt").write_text("a\n")
+    settings = {"prompts": str(tmp_path / "p.txt"), "output": str(tmp_path / "out")}
+    config = RunConfig.model_validate(settings | {"cache": {"policy": "none"}, "dry_run": True})
+    run(config, console=Console(file=io.StringIO()))
+    assert gone() is None
+    assert gc.get_freeze_count() == 0
