@@ -11,7 +11,6 @@ import gc
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -19,7 +18,6 @@ from rich.console import Console
 from pipeline import cluster, plan
 from pipeline.actor import REQUEST_COLUMN
 from pipeline.config import RunConfig
-from pipeline.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.controls import pack, units
 from pipeline.defaults import request_defaults
 from pipeline.engine import EngineFactory
@@ -50,11 +48,10 @@ from pipeline.summary import (
 )
 from pipeline.tally import Tally
 from pipeline.telemetry import RunTelemetry, count_store_retry
+from pipeline.views import Views
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
-
-CONTACT_SHEET_KEY = "contact_sheet.png"
 
 
 @dataclass(slots=True)
@@ -142,7 +139,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     sink = Sink(
         storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
-    shown: list[dict[str, Any]] = []
+    views = Views(storage, console)
     state: State = "error"
     problem = ""
     try:
@@ -152,15 +149,13 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
             sink.add(rejected)
             report.tally.add(rejected)
             if tables:
-                pending = intake.counts.pending
-                made = _generate(
-                    config, resolved, factory, storage, report, tables, pending, console
-                )
+                work = _Work(resolved, tables, intake.counts.pending)
+                made = _generate(config, work, factory, storage, report, console)
                 with closing(made):
                     for table in made:
                         sink.add(table)
                         report.tally.add(table)
-                        shown.extend(_presentable(table, MAX_CLIPS - len(shown)))
+                        views.see(table)
             sink.flush()  # a run is done when its last row is written
             state = "done"
     except STOPPED:
@@ -175,21 +170,32 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
             finally:
                 manifest.end(storage, state, asdict(report.tally), problem)
     say_result(console, config, report.tally, report.interrupted)
-    if config.contact_sheet and shown and not report.interrupted:
-        _draw(storage, shown, console)
-    if config.report and not report.interrupted:  # a node that is taken away has other worries
-        _write_report(storage, console)
+    if not report.interrupted:  # a node that is taken away has other worries
+        views.write(contact_sheet=config.contact_sheet, report=config.report)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is left to make.
+
+    Attributes:
+        model: With what.
+        tables: The requests, as the plan takes them.
+        clips: How many they are.
+    """
+
+    model: ResolvedModel
+    tables: list[pa.Table]
+    clips: int
 
 
 def _generate(
     config: RunConfig,
-    resolved: ResolvedModel,
+    work: _Work,
     factory: EngineFactory | None,
     storage: Storage,
     report: RunReport,
-    tables: list[pa.Table],
-    pending: int,
     console: Console,
 ) -> Generator[pa.Table, None, None]:
     """Run the requests on the cluster and yield their rows as they come, in any order."""
@@ -197,10 +203,10 @@ def _generate(
     with cluster.connected() as grows, interruptible():
         if config.device == "cuda":
             cluster.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
-        groups = plan.groups_for(tables, config, resolved, grows=grows)
+        groups = plan.groups_for(work.tables, config, work.model, grows=grows)
         if groups.remark:
             console.print(groups.remark, highlight=False)
-        layout = choose_layout(config.parallel, resolved.spec, groups.device)
+        layout = choose_layout(config.parallel, work.model.spec, groups.device)
         if layout.size > 1:
             console.print(f"every copy of the model split by {layout}", highlight=False)
         ledger = RemoteLedger.start(
@@ -210,9 +216,9 @@ def _generate(
             forget=config.retry_failed,
         )
         dataset = plan.requests_to_rows(
-            tables,
+            work.tables,
             config,
-            resolved,
+            work.model,
             groups,
             factory=factory,
             storage=storage,
@@ -220,7 +226,7 @@ def _generate(
             run_id=report.run_id,
         )
         progress = Progress(
-            pending,
+            work.clips,
             report.tally,
             console,
             gpu_price_per_hour=config.gpu_price_per_hour,
@@ -228,8 +234,8 @@ def _generate(
         )
         telemetry = RunTelemetry(
             report.run_id,
-            total=pending,
-            model=resolved.spec.name,
+            total=work.clips,
+            model=work.model.spec.name,
             policy=config.cache.policy,
             gpu_price_per_hour=config.gpu_price_per_hour,
         )
@@ -293,31 +299,3 @@ def _rejected_table(intake: Intake, resolved: ResolvedModel, run_id: str) -> pa.
             for row in intake.rejected
         ]
     )
-
-
-def _presentable(table: pa.Table, room: int) -> list[dict[str, Any]]:
-    """The first ok rows of a table, as the contact sheet wants them."""
-    if room <= 0:
-        return []
-    rows = table.select(["status", "video", "caption", "control_of"]).to_pylist()
-    return [row for row in rows if row["status"] == "ok" and not row["control_of"]][:room]
-
-
-def _draw(storage: Storage, rows: list[dict[str, Any]], console: Console) -> None:
-    """Draw the contact sheet; it is a view of the run, so it cannot make the run fail."""
-    try:
-        storage.put_bytes(CONTACT_SHEET_KEY, contact_sheet(storage, rows))
-    except Exception as error:  # noqa: BLE001 - said, and the dataset is complete without it
-        console.print(f"no contact sheet: {type(error).__name__}: {error}", highlight=False)
-
-
-def _write_report(storage: Storage, console: Console) -> None:
-    """Write the report of the prefix; like the contact sheet a view that cannot fail the run."""
-    from pipeline.report import PAGE_KEY, Prices, make_report
-
-    try:
-        make_report(storage, Prices())
-    except Exception as error:  # noqa: BLE001 - said; jobs/report.py makes it at any time
-        console.print(f"no report: {type(error).__name__}: {error}", highlight=False)
-    else:
-        console.print(f"report: {storage.uri}/{PAGE_KEY}", highlight=False, soft_wrap=True)

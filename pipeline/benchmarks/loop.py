@@ -19,21 +19,9 @@ from pipeline.caching import cache_struct, cached
 from pipeline.models.call import sampling_arguments, takes_negative_prompt, text_arguments
 from pipeline.models.sampler import make_scheduler
 from pipeline.models.spec import ModelSpec
+from pipeline.models.text import EMBEDDINGS
 from pipeline.request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile, networks_of
-
-EMBEDDINGS: dict[str, tuple[str, ...]] = {
-    "wan": ("prompt_embeds", "negative_prompt_embeds"),
-    "cogvideox": ("prompt_embeds", "negative_prompt_embeds"),
-    "ltx": (
-        "prompt_embeds",
-        "prompt_attention_mask",
-        "negative_prompt_embeds",
-        "negative_prompt_attention_mask",
-    ),
-    "hunyuan_video": ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
-}
-"""Per family, what `encode_prompt` returns, under the names that the pipeline's call takes."""
 
 
 @dataclass(frozen=True)

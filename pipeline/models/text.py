@@ -19,7 +19,7 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.request import SampleRequest
 
-_GIVEN = {
+EMBEDDINGS: dict[str, tuple[str, ...]] = {
     "wan": ("prompt_embeds", "negative_prompt_embeds"),
     "cogvideox": ("prompt_embeds", "negative_prompt_embeds"),
     "ltx": (
@@ -30,7 +30,7 @@ _GIVEN = {
     ),
     "hunyuan_video": ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
 }
-"""What `encode_prompt` of each family returns, in order; also names of its pipeline's arguments."""
+"""Per family, what `encode_prompt` returns, under the names that the pipeline's call takes."""
 
 _TENSORS, _ERROR = b"T", b"E"
 
@@ -61,7 +61,7 @@ def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) 
     )
     tensors = {
         name: tensor.cpu()
-        for name, tensor in zip(_GIVEN[spec.family], given, strict=True)
+        for name, tensor in zip(EMBEDDINGS[spec.family], given, strict=True)
         if tensor is not None
     }
     return [
