@@ -28,7 +28,6 @@ POLL_S = 5.0
 NO_PROGRESS_S = 6 * 3600
 """A cold 14B model plus a slow clip passes Ray Data's default of 1,800 s without any fault."""
 
-
 GROW_FROM = 0.75
 """Share of the actors' places that must be taken before the pool grows; Ray Data's own 1.75 waits
 for tasks to queue in front of every actor, where they would be tied to it."""
@@ -60,7 +59,6 @@ def connected() -> Iterator[bool]:
     """Join the cluster of `RAY_ADDRESS` (set inside a Ray job), or start one for this run only.
 
     Yields whether nodes can join it while the run goes on: not if it is our own.
-
 
     A private cluster listens on loopback with Ray's token authentication, and ends with the run.
     A caller that has initialised Ray already keeps its own connection.

@@ -1,9 +1,9 @@
 """From input rows to the requests that are still to be made.
 
-Knows validation, repeats and what is committed; knows neither files nor Ray. Images are read by
-`pipeline.images`. Equal ids in the input
-are one sample, made once. A row that cannot become a request is set aside with its reason, once,
-and the stream goes on.
+Knows repeats and what is committed; knows neither files nor Ray. What a row may say is settled by
+`pipeline.input_row`; images are read by `pipeline.images`. Equal ids in the input are one sample,
+made once. A row that cannot become a request is set aside with its reason, once, and the stream
+goes on.
 """
 
 from __future__ import annotations
