@@ -14,16 +14,10 @@ from unittest import mock
 import psutil
 from ray.cluster_utils import Cluster as RayCluster
 
-from tests.e2e.services import REPOSITORY
+from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY
 
 TOKEN = "CHAOS_TOKEN"
 OBJECT_STORE_BYTES = 80_000_000
-QUICK_HEALTH_CHECKS = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
-}
-"""A dead raylet is noticed after two seconds, not after fifteen."""
 
 
 class Cluster:

@@ -1,4 +1,4 @@
-"""An engine that obeys its prompts; `python -m tests.e2e.engines JSON [SLOW]` runs it."""
+"""An engine that obeys its prompts; `python -m tests.e2e.engines JSON [DELAY_S SLOW]` runs it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class ObedientEngine:
         self.device_name = ray.get_runtime_context().get_node_id()
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        if not self._slow or Path(self._slow).exists():
-            time.sleep(self._delay_s)
+        until = time.monotonic() + self._delay_s
+        while time.monotonic() < until and (not self._slow or Path(self._slow).exists()):
+            time.sleep(0.02)
         for request in requests:
             if request.prompt == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -70,8 +71,9 @@ def obedient(delay_s: float = 0.0, closed: str = "", slow: str = "") -> EngineFa
 
 
 def main() -> int:
-    slow = sys.argv[2] if len(sys.argv) > 2 else ""
-    report = run(RunConfig(**json.loads(sys.argv[1])), factory=obedient(0.3, slow=slow))
+    settings, *pace = sys.argv[1:]
+    factory = obedient(float(pace[0]), slow=pace[1]) if pace else obedient(0.3)
+    report = run(RunConfig(**json.loads(settings)), factory=factory)
     return 130 if report.interrupted else 0
 
 

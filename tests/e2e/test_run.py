@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as ds
 import pytest
 import ray
 from rich.console import Console
@@ -25,10 +21,9 @@ from pipeline import media
 from pipeline.config import RunConfig
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
-from pipeline.request import SampleRequest
 from pipeline.run import RunReport, run
 from tests.e2e.engines import broken, obedient
-from tests.e2e.services import REPOSITORY
+from tests.e2e.outputs import rows_of, write_prompts
 
 PROMPTS = (
     "a red circle moving left on a black background",
@@ -45,29 +40,41 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def rows_of(output: Path) -> list[dict[str, Any]]:
-    return ds.dataset(output / "data", format="parquet").to_table().to_pylist()
-
-
-def write_prompts(path: Path, prompts: Sequence[str]) -> str:
-    path.write_text("\n".join(prompts) + "\n")
-    return str(path)
-
-
 def quiet_run(**settings: Any) -> tuple[RunReport, str]:
     text = io.StringIO()
     config = RunConfig(**settings)
     return run(config, factory=obedient(), console=Console(file=text, width=200)), text.getvalue()
 
 
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A finished run of the embedded model, and the flags that made it."""
+
+    flags: list[str]
+    output: Path
+
+
+@pytest.fixture(scope="module")
+def made(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    flags = ["--prompts", write_prompts(folder / "p.txt", PROMPTS), "--batch-rows", "2"]
+    flags += ["--sampling.num-inference-steps", "10"]
+    assert main([*flags, "--output", str(folder / "out")]) == 0
+    return Made(flags, folder / "out")
+
+
+def frames_of(output: Path) -> dict[str, media.Frames]:
+    return {
+        row["sample_id"]: media.decode((output / row["video"]["path"]).read_bytes())
+        for row in rows_of(output)
+    }
+
+
 @pytest.mark.slow
 def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
-    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "out"
-    flags = ["--prompts", write_prompts(tmp_path / "p.txt", PROMPTS), "--output", str(output)]
-    flags += ["--sampling.num-inference-steps", "10"]
-    assert main(flags) == 0
+    output = made.output
     rows = rows_of(output)
     assert Counter(row["status"] for row in rows) == {"ok": 3}
     assert {row["caption"] for row in rows} == set(PROMPTS)
@@ -83,31 +90,21 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
     assert (output / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
     (manifest,) = [json.loads(path.read_text()) for path in (output / "runs").glob("*.json")]
     assert (manifest["state"], manifest["result"]["ok"]) == ("done", 3)
-    capsys.readouterr()
     before = sorted(path.stat().st_mtime_ns for path in output.rglob("*.*"))
-    assert main(flags) == 0
+    assert main([*made.flags, "--output", str(output)]) == 0
     assert "Everything is done already" in capsys.readouterr().out
     assert sorted(path.stat().st_mtime_ns for path in output.rglob("*.*")) == before
 
 
 @pytest.mark.slow
-def test_texts_that_are_encoded_apart_make_the_same_dataset(
-    local_ray: None, tmp_path: Path
-) -> None:
-    flags = ["--prompts", write_prompts(tmp_path / "p.txt", PROMPTS), "--batch-rows", "2"]
-    flags += ["--sampling.num-inference-steps", "4", "--cache.policy", "none"]
-    made = {}
-    for text in ("inline", "separate"):
-        output = tmp_path / text
-        assert main([*flags, "--output", str(output), "--stages.text", text]) == 0
-        made[text] = {
-            row["sample_id"]: media.decode((output / row["video"]["path"]).read_bytes())
-            for row in rows_of(output)
-        }
-    assert made["inline"].keys() == made["separate"].keys()
-    assert len(made["inline"]) == len(PROMPTS)
-    for sample_id, frames in made["inline"].items():
-        assert np.array_equal(frames, made["separate"][sample_id])
+def test_texts_that_are_encoded_apart_make_the_same_dataset(made: Made, tmp_path: Path) -> None:
+    output = tmp_path / "separate"
+    assert main([*made.flags, "--output", str(output), "--stages.text", "separate"]) == 0
+    inline, separate = frames_of(made.output), frames_of(output)
+    assert inline.keys() == separate.keys()
+    assert len(inline) == len(PROMPTS)
+    for sample_id, frames in inline.items():
+        assert np.array_equal(frames, separate[sample_id])
 
 
 @pytest.mark.slow
@@ -212,57 +209,3 @@ def test_a_fault_of_the_settings_inside_a_worker_is_one_line_and_the_run_says_er
     (manifest,) = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*Z-*.json")]
     assert manifest["state"] == "error"
     assert message in manifest["error"]
-
-
-def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.e2e.engines", json.dumps(settings)]
-    return subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
-
-
-def wait_for_part(output: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while not list(output.glob("data/part-*.parquet")):
-        assert process.poll() is None, "the driver ended early"
-        assert time.monotonic() < deadline, "no row appeared"
-        time.sleep(0.05)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    output = tmp_path / "out"
-    settings: dict[str, Any] = {
-        "prompts": write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(24)]),
-        "output": str(output),
-        "cache": {"policy": "none"},
-        "part_rows": 2,
-        "part_seconds": 0.5,
-    }
-    first = start_driver(settings)
-    wait_for_part(output, first)
-    first.send_signal(number)
-    code = first.wait(timeout=120)
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
-    committed = {row["sample_id"] for row in rows_of(output)}
-    assert 0 < len(committed) < 24
-    second = start_driver(settings)
-    assert second.wait(timeout=300) == 0
-    rows = rows_of(output)
-    assert len({row["sample_id"] for row in rows}) == len(rows) == 24
-    assert committed < {row["sample_id"] for row in rows}
-    for row in rows:
-        assert row["status"] == "ok"
-        assert len((output / row["video"]["path"]).read_bytes()) == row["media_bytes"]
-    states = Counter(
-        json.loads(path.read_text())["state"] for path in output.glob("runs/*Z-??????.json")
-    )
-    ended = "running" if number == signal.SIGKILL else "interrupted"
-    assert states == {ended: 1, "done": 1}
-
-
-def test_requests_survive_the_way_to_the_worker() -> None:
-    request = SampleRequest("p “🌆”", "n", "demo", "r", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 2**40)
-    assert SampleRequest.from_json(request.to_json()) == request
-    assert dataclasses.replace(request, source_key="x:1").sample_id == request.sample_id

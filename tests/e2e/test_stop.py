@@ -1,0 +1,65 @@
+"""Drivers that are stopped midway: what is left, and that the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.outputs import rows_of, write_prompts
+from tests.e2e.services import REPOSITORY
+
+
+def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.e2e.engines", json.dumps(settings)]
+    return subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+
+
+def wait_for_part(output: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while not list(output.glob("data/part-*.parquet")):
+        assert process.poll() is None, "the driver ended early"
+        assert time.monotonic() < deadline, "no row appeared"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "out"
+    settings: dict[str, Any] = {
+        "prompts": write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(24)]),
+        "output": str(output),
+        "cache": {"policy": "none"},
+        "part_rows": 2,
+        "part_seconds": 0.5,
+    }
+    first = start_driver(settings)
+    wait_for_part(output, first)
+    first.send_signal(number)
+    code = first.wait(timeout=120)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    committed = {row["sample_id"] for row in rows_of(output)}
+    assert 0 < len(committed) < 24
+    second = start_driver(settings)
+    assert second.wait(timeout=300) == 0
+    rows = rows_of(output)
+    assert len({row["sample_id"] for row in rows}) == len(rows) == 24
+    assert committed < {row["sample_id"] for row in rows}
+    for row in rows:
+        assert row["status"] == "ok"
+        assert len((output / row["video"]["path"]).read_bytes()) == row["media_bytes"]
+    states = Counter(
+        json.loads(path.read_text())["state"] for path in output.glob("runs/*Z-??????.json")
+    )
+    ended = "running" if number == signal.SIGKILL else "interrupted"
+    assert states == {ended: 1, "done": 1}
