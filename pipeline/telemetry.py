@@ -12,12 +12,15 @@ Knows nothing of how a row came to be. `infra/monitoring` reads these series.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import ray
 from ray.util import metrics
 
 from pipeline.engine import Clip, Engine
@@ -26,6 +29,9 @@ from pipeline.tally import Tally
 
 GroupState = Literal["loading", "idle", "busy"]
 STATES: tuple[GroupState, ...] = ("loading", "idle", "busy")
+
+REPEAT_S = 5.0
+"""Seconds between two times that a gauge is set, changed or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +145,9 @@ class RunTelemetry:
         """
         self._total, self._price = total, gpu_price_per_hour
         self._told = Tally()
-        _gauge(RUN).set(1, {"run_id": run_id, "model": model, "policy": policy})
-        _gauge(LEFT).set(total)
+        _gauges().forget(RUN)  # of an earlier run of this process
+        _gauges().set(RUN, 1, {"run_id": run_id, "model": model, "policy": policy})
+        _gauges().set(LEFT, total)
 
     def update(self, tally: Tally) -> None:
         """Count what a tally holds beyond what it held the last time."""
@@ -158,7 +165,7 @@ class RunTelemetry:
             _add(ROW_DEVICE_SECONDS, device_s, {"spent": spent})
             if self._price is not None:
                 _add(DOLLARS, device_s / 3600 * self._price, {"spent": spent})
-        _gauge(LEFT).set(self._total - tally.made)
+        _gauges().set(LEFT, self._total - tally.made)
 
 
 class WatchedEngine:
@@ -196,7 +203,7 @@ class WatchedEngine:
 def say_state(state: GroupState) -> None:
     """Tell which state the group of this process is in."""
     for each in STATES:
-        _gauge(GROUPS).set(float(each == state), {"state": each})
+        _gauges().set(GROUPS, float(each == state), {"state": each})
 
 
 def count_store_retry(verb: str) -> None:
@@ -221,6 +228,56 @@ def _samples(tally: Tally) -> dict[tuple[str, str], int]:
 def _add(series: Series, value: float, labels: dict[str, str] | None = None) -> None:
     if value > 0:  # Ray refuses to add nothing
         _counter(series).inc(value, labels)
+
+
+class Gauges:
+    """Says the gauges of a process again and again, for Ray forgets one that is not set for 20 s.
+
+    A clip may take minutes, and a run that stands still sets nothing at all.
+    """
+
+    def __init__(self, every_s: float, connected: Callable[[], bool]) -> None:
+        """Begin with no gauge.
+
+        Args:
+            every_s: Seconds between two times.
+            connected: Whether there is a Ray to tell it to.
+        """
+        self._connected = connected
+        self._values: dict[tuple[Series, tuple[tuple[str, str], ...]], float] = {}
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._repeat, args=(every_s,), daemon=True)
+        self._thread.start()
+
+    def set(self, series: Series, value: float, labels: dict[str, str] | None = None) -> None:
+        """Set a gauge now, and to the same value until it is set to another."""
+        with self._lock:
+            self._values[series, tuple((labels or {}).items())] = value
+            _gauge(series).set(value, labels)
+
+    def forget(self, series: Series) -> None:
+        """Say a series no more."""
+        with self._lock:
+            self._values = {key: value for key, value in self._values.items() if key[0] != series}
+
+    def close(self) -> None:
+        """Say nothing any more."""
+        self._over.set()
+        self._thread.join()
+
+    def _repeat(self, every_s: float) -> None:
+        while not self._over.wait(every_s):
+            if self._connected():
+                with self._lock:
+                    for (series, labels), value in self._values.items():
+                        _gauge(series).set(value, dict(labels))
+
+
+@functools.cache
+def _gauges() -> Gauges:
+    gauges = Gauges(REPEAT_S, ray.is_initialized)
+    atexit.register(gauges.close)  # before Ray goes
+    return gauges
 
 
 @functools.cache

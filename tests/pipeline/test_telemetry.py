@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,31 @@ class Engine:
 
     def close(self) -> None:
         return
+
+
+def test_gauges_are_said_again_while_nothing_changes(recorded: Recorded) -> None:
+    gauges = telemetry.Gauges(0.01, connected=lambda: True)
+    left, state = recorded["sencache_samples_left"], recorded["sencache_groups"]
+    gauges.set(telemetry.LEFT, 7)
+    gauges.set(telemetry.GROUPS, 1, {"state": "busy"})
+    for _ in range(3):
+        left.clear()  # as Ray does after a while
+        state.clear()
+        wait_until(lambda: left == {(): 7} and state == {("busy",): 1})
+    gauges.forget(telemetry.GROUPS)
+    state.clear()
+    left.clear()
+    wait_until(lambda: left == {(): 7})
+    assert state == {}
+    gauges.close()
+    left.clear()
+    time.sleep(0.05)
+    assert left == {}
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    while not true():  # the test's own time limit ends it
+        time.sleep(0.005)
 
 
 def test_a_group_counts_its_device_seconds_whatever_came_of_them(recorded: Recorded) -> None:
