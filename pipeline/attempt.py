@@ -11,6 +11,7 @@ ones. An attempt is recorded when its turn has come. What follows on a failure i
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import defaultdict
@@ -137,7 +138,9 @@ class Attempts:
             return row
         if not claim.granted:
             outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
-            return make_row(request, self._execution(claim, 0, request), outcome)
+            execution = self._execution(claim, 0, request)
+            self._wasted_s.pop(request.sample_id, None)
+            return make_row(request, execution, outcome)
         if begun > 1:
             self._store.settle()  # if this one kills the process, it shall take none with it
         return self._generate([request], claim)[0]
@@ -170,10 +173,18 @@ class Attempts:
             raise
         wall_s = (time.monotonic() - began) / len(ids)
         self._ledger.made(ids)
-        return [
-            self._store.begin(request, clip, self._execution(claim, index, request, wall_s, clip))
-            for index, (request, clip) in enumerate(zip(batch, clips, strict=True))
-        ]
+        rows = []
+        for index, (request, clip) in enumerate(zip(batch, clips, strict=True)):
+            execution = self._execution(claim, index, request, wall_s, clip)
+            self._wasted_s[request.sample_id] += wall_s  # unless it is stored
+            row = self._store.begin(request, clip, execution)
+            row.add_done_callback(functools.partial(self._stored, request.sample_id))
+            rows.append(row)
+        return rows
+
+    def _stored(self, sample_id: str, row: Future[Row]) -> None:
+        if row.exception() is None:
+            self._wasted_s.pop(sample_id, None)
 
     def _overdue(self, ids: Sequence[str]) -> None:
         reason = f"the engine call gave no answer within {self._deadline_s:g} s"
@@ -205,7 +216,7 @@ class Attempts:
                 "text_s": text_s,
                 "denoise_s": wall_s - text_s - decode_s,
                 "decode_s": decode_s,
-                "wasted_s": self._wasted_s.pop(request.sample_id, 0.0) + claim.lost_s[index],
+                "wasted_s": self._wasted_s[request.sample_id] + claim.lost_s[index],
             },
             **({"parallel": clip.parallel} if clip else {}),
         )

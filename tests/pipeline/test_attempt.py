@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,25 @@ def test_a_row_says_where_its_seconds_went(storage: Storage) -> None:
     assert times["wasted_s"] >= 0.01
     spent = row["wall_s"] + times["wasted_s"]
     assert worker["load_s"] + spent <= worker["up_s"]
+
+
+def test_an_engine_call_whose_clip_could_not_be_stored_is_wasted(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, failures = media.encode, iter([ValueError("once"), ValueError("twice")])
+
+    def picky(*args: Any) -> None:
+        for error in failures:
+            raise error
+        encode(*args)
+
+    monkeypatch.setattr(media, "encode", picky)
+    worker = producer(FakeEngine(lambda batch: time.sleep(0.02)), storage)
+    (row,) = worker.produce(requests("a"))
+    assert (row["status"], row["attempts"]) == ("ok", 3)
+    assert row["times"]["wasted_s"] >= 0.04
+    (other,) = worker.produce(requests("b"))
+    assert other["times"]["wasted_s"] == 0
 
 
 def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(
