@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.caching import check_gate, to_spec
-from pipeline.engine import EngineFactory
+from pipeline.engine import Engine, EngineFactory
 from pipeline.errors import UserError
 from pipeline.group.layout import choose_layout
 from pipeline.input_row import RequestDefaults, size_problem
@@ -108,10 +108,8 @@ def engine_factory(
         share = max(1, threads // layout.size)
         load = LoadRank(model, layout, device, config.dtype, profile_json, share, knobs)
         return functools.partial(load_group, load)
-    from pipeline.diffusers_engine import load_engine
-
     return functools.partial(
-        load_engine,
+        _load_engine,
         model,
         device=device,
         dtype=config.dtype,
@@ -129,12 +127,25 @@ def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callab
         model: The resolved model.
         device: Of the groups: the encoder has the precision that it would have there.
     """
-    from pipeline.models.text import load_text_encoder
-
     own = "cuda" if device == "cuda" and config.stages.text_gpus else "cpu"
     dtype = config.dtype or (model.spec.dtype if device == "cuda" else "")
     threads = config.stages.text_cpus if own == "cpu" else 0
-    return functools.partial(load_text_encoder, model, own, dtype, threads)
+    return functools.partial(_load_text_encoder, model, own, dtype, threads)
+
+
+# These two run in actors. The driver, which only names them, shall not wait for torch.
+
+
+def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
+    from pipeline.diffusers_engine import load_engine
+
+    return load_engine(model, **settings)
+
+
+def _load_text_encoder(model: ResolvedModel, device: str, dtype: str, threads: int) -> Encode:
+    from pipeline.models.text import load_text_encoder
+
+    return load_text_encoder(model, device, dtype, threads)
 
 
 def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> CacheSpec:

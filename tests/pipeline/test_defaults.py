@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.request import CacheSpec
 from sencache import SensitivityProfile
+from tests.e2e.services import REPOSITORY
 
 WAN = "wan2.1-t2v-1.3b"
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
@@ -192,6 +195,24 @@ def test_the_factory_is_small_and_needs_no_file(
     engine = pickle.loads(sent)()
     assert engine.group_size == 1
     engine.close()
+
+
+def test_a_driver_names_its_factories_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from pipeline.config import RunConfig\n"
+        "from pipeline.defaults import engine_factory, text_factory\n"
+        "from pipeline.models.resolve import resolve_model\n"
+        "config = RunConfig(prompts='p', output='o', cache={'quality': 'balanced'})\n"
+        "model = resolve_model('demo')\n"
+        "print(engine_factory(config, model), text_factory(config, model, 'cpu'))\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    factories, loaded = done.stdout.splitlines()
+    assert "_load_engine" in factories
+    assert not set(loaded.split()) & {"torch", "diffusers", "transformers"}
 
 
 def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
