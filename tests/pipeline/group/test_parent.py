@@ -64,18 +64,13 @@ def test_every_rank_gets_the_request_and_rank_0_answers(start: Start) -> None:
     assert len(set(group.processes)) == 3
 
 
-def test_ranks_meet_in_a_collective(start: Start) -> None:
-    group = start(group_workers.summing, size=2)
-    assert [group.ask(number) for number in (1.0, 2.5)] == [3.0, 7.5]
-
-
-def test_no_port_can_be_taken_from_a_group(start: Start) -> None:
+def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Start) -> None:
     with socket.socket() as taken:  # torch's own default
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 29500))
         taken.listen()
         groups = [start(group_workers.summing, size=2) for _ in range(2)]
-        assert [group.ask(1.0) for group in groups] == [3.0, 3.0]
+        assert [group.ask(number) for number in (1.0, 2.5) for group in groups] == [3, 3, 7.5, 7.5]
 
 
 @pytest.mark.parametrize(
