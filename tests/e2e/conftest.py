@@ -1,10 +1,11 @@
-"""Real services for the end-to-end tests: an S3 server."""
+"""Real services for the end-to-end tests: an S3 server, a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import ray
 from moto.server import ThreadedMotoServer
 
 
@@ -21,3 +22,11 @@ def s3_env() -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """One cluster for the in-process runs: `run` keeps a caller's connection."""
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

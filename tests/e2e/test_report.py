@@ -37,24 +37,20 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def prefix(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs: the embedded model with controls and a bad row; an engine with a failure."""
     folder = tmp_path_factory.mktemp("report")
     output = folder / "out"
     lines = [{"prompt": prompt} for prompt in PROMPTS[:6]] + [{"prompt": "odd", "width": 17}]
     (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "bad.txt").write_text("raise\nfine\n")
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    try:
-        flags = ["--prompts", str(folder / "p.jsonl"), "--output", str(output)]
-        flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5"]
-        assert generate([*flags, "--control-fraction", "1", "--batch-rows", "2"]) == 0
-        settings: dict[str, Any] = {"prompts": str(folder / "bad.txt"), "output": str(output)}
-        config = RunConfig(**settings, cache={"policy": "none"}, max_attempts=2)
-        run(config, factory=obedient(), console=Console(file=io.StringIO()))
-        yield output
-    finally:
-        ray.shutdown()
+    flags = ["--prompts", str(folder / "p.jsonl"), "--output", str(output)]
+    flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5"]
+    assert generate([*flags, "--control-fraction", "1", "--batch-rows", "2"]) == 0
+    settings: dict[str, Any] = {"prompts": str(folder / "bad.txt"), "output": str(output)}
+    config = RunConfig(**settings, cache={"policy": "none"}, max_attempts=2)
+    run(config, factory=obedient(), console=Console(file=io.StringIO()))
+    return output
 
 
 @pytest.fixture(scope="module")

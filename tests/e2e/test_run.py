@@ -7,13 +7,11 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from rich.console import Console
 
 from jobs.generate import main
@@ -30,14 +28,6 @@ PROMPTS = (
     "In a still frame, a stop sign",
     "A tranquil tableau of alley, 8k — “golden hour” 🌆",
 )
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One cluster for the in-process runs: `run` keeps a caller's connection."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 def quiet_run(**settings: Any) -> tuple[RunReport, str]:
