@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from pipeline.config import RunConfig
+from pipeline.run import run
+from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
 from tests.e2e.services import REPOSITORY
 
@@ -33,7 +38,7 @@ def wait_for_part(output: Path, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
-    tmp_path: Path, number: signal.Signals
+    local_ray: None, tmp_path: Path, number: signal.Signals
 ) -> None:
     output = tmp_path / "out"
     settings: dict[str, Any] = {
@@ -50,8 +55,7 @@ def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     committed = {row["sample_id"] for row in rows_of(output)}
     assert 0 < len(committed) < 24
-    second = start_driver(settings)
-    assert second.wait(timeout=300) == 0
+    run(RunConfig(**settings), factory=obedient(), console=Console(file=io.StringIO()))
     rows = rows_of(output)
     assert len({row["sample_id"] for row in rows}) == len(rows) == 24
     assert committed < {row["sample_id"] for row in rows}
