@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.config import load_config
 from pipeline.errors import UserError
+from pipeline.interrupt import interruptible
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -18,14 +19,15 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one generation job and return its exit code."""
     try:
-        config = load_config(sys.argv[1:] if argv is None else argv)
-        from pipeline.run import run  # torch and Ray load only once the command line is known good
+        with interruptible():  # from the first moment on: libraries take a while to load
+            config = load_config(sys.argv[1:] if argv is None else argv)
+            from pipeline.run import run  # Ray loads only once the command line is known good
 
-        report = run(config)
+            report = run(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except KeyboardInterrupt:  # before anything was made
+    except KeyboardInterrupt:  # before anything was made, or after everything was
         return EXIT_INTERRUPTED
     if config.dry_run:
         return 0

@@ -9,7 +9,7 @@ import time
 import pyarrow as pa
 import ray
 
-from pipeline.cluster import retire_node
+from pipeline import nodes
 from pipeline.controls import unpack
 from pipeline.engine import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
@@ -69,7 +69,7 @@ class GroupActor:
             run_id,
             batch_rows=batch_rows,
             worker=worker,
-            node=f"{worker.node}:{ray.get_runtime_context().get_node_id()[:8]}",
+            node=nodes.own_name(),
             deadline_s=deadline_s,
         )
 
@@ -87,7 +87,7 @@ class GroupActor:
             raise
         except EngineDiedError as error:
             # So that Ray starts the next process elsewhere.
-            if isinstance(error, BadNodeError) and not retire_node(str(error)):
+            if isinstance(error, BadNodeError) and not nodes.retire(str(error)):
                 text = (
                     f"{error}, and the cluster has no other: look into that node, add one, and "
                     "run the same command again"

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,7 +43,7 @@ class Groups:
         most: Groups that there may be when nodes have joined.
         num_gpus: GPUs that one group's actor asks of Ray.
         num_cpus: CPUs that one group's actor asks of Ray.
-        remark: One line on devices that stay idle, "" if none does.
+        remark: One line on devices that stay idle or groups that find no place, "" without.
     """
 
     device: Literal["cuda", "cpu"]
@@ -134,6 +134,7 @@ def plan_groups(
     grows: bool = False,
     other_cpus: int = 0,
     other_gpus: float = 0.0,
+    avoid: Collection[str] = (),
 ) -> Groups:
     """Decide device, resources and number of groups from what the connected cluster has.
 
@@ -142,16 +143,22 @@ def plan_groups(
     Args:
         device: `auto` takes GPUs if the cluster has any.
         degree: Ranks per group.
-        replicas: Groups, or `auto` to fill the cluster as it is now, and what joins it later.
+        replicas: Groups, or `auto` to fill the cluster as it is now, and what joins it later. A
+            cluster that grows may have fewer at first: it lost a node, or starts them on demand.
         tasks: Tasks of the run; a group without a task would load a model for nothing.
         grows: Whether nodes can join while the run goes on.
         other_cpus: CPUs that the run's other actors take.
         other_gpus: GPUs that they take.
+        avoid: Ids of nodes that no group may be on.
 
     Raises:
-        UserError: The cluster cannot hold one group, or not as many as asked for.
+        UserError: The cluster cannot hold one group, or not as many as asked for and cannot grow.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [
+        node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"] and not (avoid and node["NodeID"] in avoid)
+    ]
     gpus = free = [int(node.get("GPU", 0)) for node in nodes]
     kind: Literal["cuda", "cpu"]
     if device == "cuda" or (device == "auto" and any(gpus)):
@@ -178,13 +185,19 @@ def plan_groups(
             )
         kind, num_gpus, num_cpus = "cpu", 0, share
     count = min(fit, tasks) if replicas == "auto" else replicas
-    if count > fit:
-        raise UserError(
-            f"replicas {count} do not fit: the cluster has room for {fit} groups of "
-            f"{degree}; use --replicas {fit} or auto"
-        )
     most = max(count, tasks) if replicas == "auto" and grows else count
     remark = _idle(free, degree) if kind == "cuda" and count == fit else ""
+    if count > fit:
+        if not grows:
+            raise UserError(
+                f"replicas {count} do not fit: the cluster has room for {fit} groups of "
+                f"{degree}; use --replicas {fit} or auto"
+            )
+        remark = (
+            f"the cluster has room for {fit} of the {count} groups that were asked for: the run "
+            "begins with what there is, and takes up nodes that join"
+        )
+        count = fit
     return Groups(kind, count, most, num_gpus, num_cpus, remark)
 
 
@@ -212,31 +225,6 @@ def _idle(gpus: list[int], degree: int) -> str:
         f"{idle} of {sum(gpus)} GPUs stay idle: nodes with {odd} GPUs do not divide by "
         f"--parallel.degree {degree}, and a group does not span nodes"
     )
-
-
-def retire_node(reason: str) -> bool:
-    """Have Ray put nothing new on the node of this process; an autoscaler will replace it.
-
-    Returns:
-        Whether another node is there to take its work; without one nothing is done.
-    """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-
-    context = ray.get_runtime_context()
-    if not any(
-        node["Alive"]
-        and node["NodeID"] != context.get_node_id()
-        and (node["Resources"].get("CPU") or node["Resources"].get("GPU"))
-        for node in ray.nodes()
-    ):
-        return False
-    accepted, refusal = GcsClient(address=context.gcs_address).drain_node(
-        context.get_node_id(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
-    )
-    if not accepted:
-        logging.getLogger(__name__).warning("cannot take this node out of service: %s", refusal)
-    return True
 
 
 def _tune() -> None:

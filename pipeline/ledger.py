@@ -220,6 +220,19 @@ class Ledger:
         """Nodes on which nothing should run any more, with the samples that showed it."""
         return self._suspects.bad()
 
+    def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Those of given-up samples whose last attempt may have been ended by its node, by node.
+
+        Such a node is bad, or its processes died under the sample and it has made nothing since.
+        """
+        found: dict[str, list[str]] = {}
+        for sample_id in sample_ids:
+            if (entry := self._entries.get(sample_id)) is not None:
+                node = _node(entry.where)
+                if self._suspects.is_bad(node) or self._suspects.suspects(node, sample_id):
+                    found.setdefault(node, []).append(sample_id)
+        return found
+
     def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
         """Note the death that a further attempt tells of; pardon the samples of a bad node."""
         same_node = _node(entry.where) == _node(where)

@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -138,14 +138,16 @@ class Sign:
     Attributes:
         run_id: Which.
         state: As in the manifest.
-        age_s: Seconds since its latest sign of life; infinite where it gives none.
+        age_s: Seconds since its end or its latest sign of life; infinite where it gives none.
         where: Host and process of its driver.
+        began_s: Seconds since it began; infinite where it does not tell.
     """
 
     run_id: str
     state: str
     age_s: float
     where: str
+    began_s: float = math.inf
 
     @property
     def alive(self) -> bool:
@@ -160,27 +162,42 @@ def _is_gone(where: str) -> bool:
     return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
-def latest_signs(storage: Storage, count: int = LATEST) -> list[Sign]:
+def latest_signs(storage: Storage, known: Collection[str] = (), count: int = LATEST) -> list[Sign]:
     """What the latest runs into a prefix say, newest first.
+
+    Args:
+        storage: The output prefix.
+        known: Ids of runs that are not asked again.
+        count: Most runs that are looked at.
 
     Raises:
         StorageError: The prefix cannot be read, or a manifest is damaged.
     """
     keys = [entry.key for entry in storage.list("runs/") if _MANIFEST.fullmatch(entry.key)]
-    return [_sign(storage, key) for key in sorted(keys, reverse=True)[:count]]
+    latest = sorted(keys, reverse=True)[:count]
+    return [_sign(storage, key) for key in latest if _run_id(key) not in known]
 
 
 def _sign(storage: Storage, key: str) -> Sign:
     try:
         found = json.loads(storage.read_bytes(key))
-        age_s = math.inf
-        if seen := found.get("seen_at"):
-            age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(seen)
-            age_s = max(0.0, age.total_seconds())  # clocks of two machines differ
-        run_id = key.removeprefix("runs/").removesuffix(".json")
-        return Sign(run_id, found["state"], age_s, found.get("where", ""))
+        latest = _age_s(found.get("ended_at") or found.get("seen_at"))
+        began = _age_s(found.get("started_at"))
+        return Sign(_run_id(key), found["state"], latest, found.get("where", ""), began)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
+
+
+def _run_id(key: str) -> str:
+    return key.removeprefix("runs/").removesuffix(".json")
+
+
+def _age_s(moment: str | None) -> float:
+    """Seconds since a moment in ISO format; infinite without one."""
+    if not moment:
+        return math.inf
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)
+    return max(0.0, age.total_seconds())  # clocks of two machines differ
 
 
 def _submission_id(environment: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ waiting, restarting, balancing and growing is Ray Data's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import ray.data
@@ -24,7 +24,12 @@ from pipeline.text_stage import TextActor
 
 
 def groups_for(
-    tables: Sequence[pa.Table], config: RunConfig, resolved: ResolvedModel, *, grows: bool
+    tables: Sequence[pa.Table],
+    config: RunConfig,
+    resolved: ResolvedModel,
+    *,
+    grows: bool,
+    avoid: Collection[str] = (),
 ) -> cluster.Groups:
     """Decide how a run fills the connected cluster.
 
@@ -33,6 +38,7 @@ def groups_for(
         config: Of the run.
         resolved: The model.
         grows: Whether nodes can join while the run goes on.
+        avoid: Ids of nodes that no group may be on.
 
     Raises:
         UserError: The cluster cannot hold one group.
@@ -47,6 +53,7 @@ def groups_for(
         grows=grows,
         other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
         other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
+        avoid=avoid,
     )
 
 
@@ -60,6 +67,7 @@ def requests_to_rows(
     storage: Storage,
     ledger: RemoteLedger,
     run_id: str,
+    avoid: Collection[str] = (),
 ) -> ray.data.Dataset:
     """Plan a run; nothing starts before its rows are asked for.
 
@@ -73,6 +81,7 @@ def requests_to_rows(
         storage: The output prefix.
         ledger: Of attempts.
         run_id: Goes into every row.
+        avoid: Ids of nodes that no group may be on.
 
     Raises:
         UserError: The model cannot be used so.
@@ -123,6 +132,7 @@ def requests_to_rows(
         ),
         num_gpus=groups.num_gpus or None,
         num_cpus=groups.num_cpus,
+        label_selector={"ray.io/node-id": f"!in({','.join(avoid)})"} if avoid else None,
     )
 
 

@@ -149,6 +149,10 @@ class Progress:
             self._live.stop()
         self._console.print(self.line(), highlight=False, soft_wrap=True)
 
+    def say(self, line: str) -> None:
+        """Leave a line above the display; from any thread."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
     def update(self, table: pa.Table | None = None) -> None:
         """Show the tally as it is now.
 

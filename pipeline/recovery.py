@@ -38,7 +38,8 @@ class Recovery:
     """What a pass found.
 
     Attributes:
-        after: The run that did not end well; "" where there was none and nothing was looked for.
+        after: The run that may have left clips; "" where there was none and nothing was looked for.
+        goes_on: It is alive: it may write the same rows, and one of each id counts.
         rows: Of clips that had lost theirs, in `SCHEMA`.
         damaged: Clips without a row that cannot be trusted; their samples are made again.
     """
@@ -46,6 +47,7 @@ class Recovery:
     after: str = ""
     rows: pa.Table = field(default_factory=lambda: to_table([]))
     damaged: int = 0
+    goes_on: bool = False
 
     @property
     def ids(self) -> Ids:
@@ -54,25 +56,30 @@ class Recovery:
 
 
 def recover(storage: Storage, committed: Committed, signs: Sequence[Sign]) -> Recovery:
-    """Rebuild the rows of all clips that have none, if the latest run may have left such clips.
+    """Rebuild the rows of all clips that have none, if a run may have left such clips.
 
     Args:
         storage: The output prefix.
         committed: What it holds.
-        signs: Of the latest runs, newest first. A pass follows every run that did not end as
-            `done`, so the latest one speaks for all before it.
+        signs: Of the latest runs, newest first. Every run begins with a pass, so what may have left
+            clips is a run that did not end as `done` and outlived the beginnings of all later ones.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
-    if not signs or signs[0].state == "done":
+    left = [
+        sign
+        for place, sign in enumerate(signs)
+        if sign.state != "done" and all(later.began_s > sign.age_s for later in signs[:place])
+    ]
+    if not left:
         return Recovery()
     with ThreadPoolExecutor(THREADS) as pool:
         shards = pool.map(lambda shard: _without_row(storage, shard, committed), SHARDS)
         lost = [sample_id for shard in shards for sample_id in shard]
         found = list(pool.map(lambda sample_id: stored_row(storage, sample_id), lost))
     rows = [row for row in found if row is not None]
-    return Recovery(signs[0].run_id, to_table(rows), len(lost) - len(rows))
+    return Recovery(left[0].run_id, to_table(rows), len(lost) - len(rows), left[0].alive)
 
 
 def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:

@@ -90,6 +90,10 @@ class RemoteLedger:
         """See `Ledger.bad_nodes`."""
         return ray.get(self._handle.bad_nodes.remote())
 
+    def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
+        """See `Ledger.doubtful`; knows of all that was finished before."""
+        return ray.get(self._handle.doubtful.remote(list(sample_ids)))
+
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
         """Drop samples whose rows have arrived; not waited for."""
         self._handle.finish.remote(list(sample_ids), list(statuses))

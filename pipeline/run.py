@@ -8,38 +8,33 @@ in the output prefix.
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 from rich.console import Console
 
-from pipeline import cluster, plan
 from pipeline.actor import REQUEST_COLUMN
 from pipeline.config import RunConfig
 from pipeline.controls import pack, units
 from pipeline.defaults import request_defaults
 from pipeline.engine import EngineFactory
-from pipeline.errors import UserError
-from pipeline.group.layout import choose_layout
+from pipeline.generation import Work, generate
 from pipeline.images import Images
 from pipeline.intake import Intake
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.manifest import Manifest, State, latest_signs, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.progress import Progress
 from pipeline.projection import project
 from pipeline.recovery import recover
-from pipeline.remote_ledger import RemoteLedger
 from pipeline.resume import committed
 from pipeline.schema import rejected_row, to_table
 from pipeline.sink import Sink
 from pipeline.source import read_source
 from pipeline.storage import Storage
 from pipeline.summary import (
-    say_bad_nodes,
     say_dry_run,
     say_input,
     say_neighbours,
@@ -47,7 +42,7 @@ from pipeline.summary import (
     say_result,
 )
 from pipeline.tally import Tally
-from pipeline.telemetry import RunTelemetry, count_store_retry
+from pipeline.telemetry import count_store_retry
 from pipeline.views import Views
 
 BLOCK_ROWS = 1000
@@ -136,6 +131,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
 
     manifest = Manifest(report.run_id, config.to_dict(), asdict(intake.counts))
     manifest.write(storage)
+    # Again, for runs that began in between: of two at once the later one sees the other.
+    late = latest_signs(storage, {report.run_id, *(sign.run_id for sign in signs)})
+    say_neighbours(console, [sign for sign in late if sign.alive])
     sink = Sink(
         storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
@@ -149,9 +147,16 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
             sink.add(rejected)
             report.tally.add(rejected)
             if tables:
-                work = _Work(resolved, tables, intake.counts.pending)
-                made = _generate(config, work, factory, storage, report, console)
-                with closing(made):
+                work = Work(
+                    config,
+                    resolved,
+                    factory,
+                    storage,
+                    report.run_id,
+                    tables,
+                    intake.counts.pending,
+                )
+                with closing(generate(work, report.tally, console)) as made:
                     for table in made:
                         sink.add(table)
                         report.tally.add(table)
@@ -173,90 +178,6 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not report.interrupted:  # a node that is taken away has other worries
         views.write(contact_sheet=config.contact_sheet, report=config.report)
     return report
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is left to make.
-
-    Attributes:
-        model: With what.
-        tables: The requests, as the plan takes them.
-        clips: How many they are.
-    """
-
-    model: ResolvedModel
-    tables: list[pa.Table]
-    clips: int
-
-
-def _generate(
-    config: RunConfig,
-    work: _Work,
-    factory: EngineFactory | None,
-    storage: Storage,
-    report: RunReport,
-    console: Console,
-) -> Generator[pa.Table, None, None]:
-    """Run the requests on the cluster and yield their rows as they come, in any order."""
-    # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
-    with cluster.connected() as grows, interruptible():
-        if config.device == "cuda":
-            cluster.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
-        groups = plan.groups_for(work.tables, config, work.model, grows=grows)
-        if groups.remark:
-            console.print(groups.remark, highlight=False)
-        layout = choose_layout(config.parallel, work.model.spec, groups.device)
-        if layout.size > 1:
-            console.print(f"every copy of the model split by {layout}", highlight=False)
-        ledger = RemoteLedger.start(
-            storage,
-            report.run_id,
-            max_attempts=config.max_attempts,
-            forget=config.retry_failed,
-        )
-        dataset = plan.requests_to_rows(
-            work.tables,
-            config,
-            work.model,
-            groups,
-            factory=factory,
-            storage=storage,
-            ledger=ledger,
-            run_id=report.run_id,
-        )
-        progress = Progress(
-            work.clips,
-            report.tally,
-            console,
-            gpu_price_per_hour=config.gpu_price_per_hour,
-            groups=groups.replicas,
-        )
-        telemetry = RunTelemetry(
-            report.run_id,
-            total=work.clips,
-            model=work.model.spec.name,
-            policy=config.cache.policy,
-            gpu_price_per_hour=config.gpu_price_per_hour,
-        )
-        telemetry.update(report.tally)  # rejected rows
-        try:
-            with progress:
-                for table in dataset.iter_batches(
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    prefetch_batches=0,  # a row held back here is a row that a crash makes again
-                ):
-                    ledger.finish(table["sample_id"].to_pylist(), table["status"].to_pylist())
-                    yield table
-                    progress.update(table)
-                    telemetry.update(report.tally)
-            say_bad_nodes(console, ledger.bad_nodes())
-        except Exception as error:
-            # Ray Data wraps a worker's error in one of several types and drops its cause.
-            if text := ledger.complaint():
-                raise UserError(text) from error
-            raise
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -82,29 +82,39 @@ def say_neighbours(console: Console, alive: Sequence[Sign]) -> None:
     """Say that another run seems to write into the same prefix."""
     for sign in alive:
         console.print(
-            f"[bold red]Run {sign.run_id} wrote to this prefix {sign.age_s:.0f} s ago[/] "
-            f"(process {sign.where}). If it is still alive, stop one of the two: they do no harm "
-            "to each other, but make the same clips twice.",
+            f"[bold red]ANOTHER RUN WRITES INTO THIS PREFIX:[/] {sign.run_id} (process "
+            f"{sign.where}) gave a sign of life {sign.age_s:.0f} s ago. If it is still alive, stop "
+            "one of the two: they do no harm to each other, but make the same clips twice.",
             highlight=False,
         )
 
 
 def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
-    """Say which nodes were taken out of service, and what may have been given up for them."""
+    """Say which nodes were taken out of service, and what showed them to be bad."""
     for node, samples in bad.items():
         console.print(
             f"[bold red]Node {node} killed whatever ran on it[/] and got no more work; look at "
-            f"its devices. Of {', '.join(samples)} some may have been given up before that showed: "
-            "--retry-failed tries them again.",
+            f"its devices. {', '.join(samples)} died there one after another and were tried "
+            "elsewhere.",
             highlight=False,
         )
+
+
+def say_second_opinion(console: Console, samples: int, nodes: Collection[str]) -> None:
+    """Say that samples which were given up on some nodes are tried on others."""
+    console.print(
+        f"{samples} samples died on {', '.join(nodes)}, which has made nothing since: they are "
+        "tried on other nodes",
+        highlight=False,
+    )
 
 
 def say_recovery(console: Console, found: Recovery) -> None:
     """Say what a killed run had left, if one was looked after."""
     if not found.after:
         return
-    text = f"Run {found.after} did not end: {found.rows.num_rows} of its clips had no row yet"
+    state = "has not ended yet" if found.goes_on else "did not end"
+    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
     text += " and are taken over" if found.rows.num_rows else ""
     if found.damaged:
         text += f"; {found.damaged} more are damaged and will be made again"

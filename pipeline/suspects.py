@@ -3,8 +3,8 @@
 A poison sample kills one process after another on any node; a broken node kills processes whatever
 they work on. A node is bad when, since it last made a clip, its processes died under `VICTIMS`
 different samples that were each made alone, while another node makes clips: where no other does,
-nothing tells a broken node from bad samples, and there is nowhere to go. Until it shows, the first
-of the samples may have been given up: two at most. Knows neither Ray nor attempts.
+nothing tells a broken node from bad samples, and there is nowhere to go. What was given up until it
+shows is made elsewhere (`pipeline.second_opinion`). Knows neither Ray nor attempts.
 """
 
 from __future__ import annotations

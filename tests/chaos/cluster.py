@@ -30,6 +30,10 @@ class Cluster:
         self._workers: list[Any] = [self._add(2) for _ in range(workers)]
         self._ray.wait_for_nodes()
 
+    def node_id(self, index: int) -> str:
+        """What Ray calls a node."""
+        return str(self._workers[index].node_id)
+
     def kill_worker(self, index: int, *, gently: bool) -> None:
         """End a node's raylet by SIGKILL, or by SIGTERM as a spot notice does."""
         node = self._workers[index]

@@ -27,6 +27,7 @@ def drive(
     env: dict[str, str],
     log: str,
     delay_s: float,
+    broken: str,
     ranks: bool,
     output: str,
 ) -> None:
@@ -41,7 +42,7 @@ def drive(
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     code = 70
     try:
-        engine = chaos_engine(log, delay_s, ranks=ranks)
+        engine = chaos_engine(log, delay_s, broken, ranks=ranks)
         console = Console(file=sys.stdout, width=200)
         report = run(RunConfig(**settings), factory=engine, console=console)
         code = 130 if report.interrupted else int(report.failed_fraction > 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 
 from pipeline.engine import Clip, EngineDiedError, EngineFactory
 from pipeline.group import GroupError, GroupSpec, RankContext, RankGroup
@@ -47,14 +49,18 @@ class ChaosEngine:
     device_name = "chaos"
     group_size = RANKS
 
-    def __init__(self, log: str, delay_s: float, ranks: bool) -> None:
-        self._log = Path(log)
+    def __init__(self, log: str, delay_s: float, broken: str, ranks: bool) -> None:
+        self._log, self._broken = Path(log), Path(broken)
+        self._node = ray.get_runtime_context().get_node_id()
         self._alone = Draw(delay_s)(RankContext(0, 1))
         self._group = RankGroup(Draw(delay_s), GroupSpec(RANKS)) if ranks else None
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """See `Engine`."""
         self._note("begin", requests)
+        if self._broken.exists() and self._broken.read_text() == self._node:
+            self._note("killed", requests)
+            os.kill(os.getpid(), signal.SIGKILL)
         try:
             ask = self._group.ask if self._group else self._alone
             levels = ask(list(requests))
@@ -78,6 +84,13 @@ class ChaosEngine:
             log.write(json.dumps(line) + "\n")
 
 
-def chaos_engine(log: str, delay_s: float, *, ranks: bool) -> EngineFactory:
-    """A factory that the cluster's workers find by name."""
-    return functools.partial(ChaosEngine, log, delay_s, ranks)
+def chaos_engine(log: str, delay_s: float, broken: str, *, ranks: bool) -> EngineFactory:
+    """A factory that the cluster's workers find by name.
+
+    Args:
+        log: Where attempts are noted.
+        delay_s: Of an engine call.
+        broken: A file that names the node which kills its processes, while it is there.
+        ranks: Whether the work is done by ranks.
+    """
+    return functools.partial(ChaosEngine, log, delay_s, broken, ranks)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chaos.cluster import Cluster, running
+from pipeline.report import Prices, make_report
+from pipeline.resume import committed
+from pipeline.storage import Storage
+from tests.chaos.cluster import Cluster, running, wait_until
 from tests.chaos.proxy import FAULTS
 from tests.chaos.store import Store, serving
-from tests.chaos.trial import KINDS, Scene, run_trial
+from tests.chaos.trial import KINDS, RUN_S, SAMPLES, Scene, run_trial
 from tests.chaos.verify import Attempt, Kill, judge, read_log, recovery_s
 
 IDS = ("a", "b")
@@ -47,6 +51,14 @@ def test_every_broken_promise_is_seen(
     verdict = judge(2, rows, hashes, attempts, [Kill(2, frozenset("a"))])
     assert not verdict.holds
     assert getattr(verdict, what)
+
+
+def test_what_a_broken_node_killed_may_be_made_again_and_nothing_more() -> None:
+    killed = Attempt("killed", ("b",), 1, 1)
+    attempts = [begun(1, "b"), killed, begun(2.5, "b"), killed, begun(3, "b"), begun(4, "b")]
+    assert judge(2, ROWS, HASHES, attempts, [Kill(2, frozenset("a"))]).holds
+    again = [*attempts, begun(5, "b")]
+    assert judge(2, ROWS, HASHES, again, [Kill(2, frozenset("a"))]).needless == ("b",)
 
 
 def test_an_attempt_in_flight_may_be_made_again_once() -> None:
@@ -100,3 +112,73 @@ def test_a_run_asks_the_store_once_per_sample(stage: tuple[Cluster, Store], tmp_
     assert len(media) == rows
     assert len(parts) == -(-rows // 16)
     assert len(asked) - len(media) - len(parts) <= 20, asked
+
+
+def broken_from_the_start(
+    stage: tuple[Cluster, Store], folder: Path, seed: int, **settings: Any
+) -> Scene:
+    """A run on two nodes, one of which kills whatever runs on it once the other makes clips."""
+    scene = Scene(*stage, folder, seed=seed, kind="broken node")
+    scene.ranks, scene.call_s = False, 0.4  # so that there is work left when the node has shown
+    scene.settings |= settings
+    scene.start()
+    wait_until(lambda: scene.makers() == 2 or scene.join(0) is not None, RUN_S, "two groups")
+    scene.broken.write_text(stage[0].node_id(1))
+    return scene
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "per_task"), [(10_001, 1), (10_002, 6)])
+def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
+    stage: tuple[Cluster, Store], tmp_path: Path, seed: int, per_task: int
+) -> None:
+    node = stage[0].node_id(1)
+    settings = {"batch_rows": 1, "batches_per_task": per_task, "max_attempts": 2}
+    scene = broken_from_the_start(stage, tmp_path, seed, **settings)
+    try:
+        assert scene.join(300) == 0, scene.said.read_text()
+    finally:
+        stage[0].kill_worker(1, gently=False)
+        stage[0].replace_worker(1)
+    rows = scene.result.rows()
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len({row["sample_id"] for row in rows}) == len(rows) == SAMPLES
+    said = scene.said.read_text()
+    assert f"{node[:8]} killed whatever ran on it" in said
+    killed = [attempt for attempt in read_log(scene.log) if attempt.event == "killed"]
+    assert 3 <= len(killed) <= 12  # three samples showed it, each of which had two attempts
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_prefix_are_safe_and_the_second_one_says_so(
+    stage: tuple[Cluster, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        scene = Scene(*stage, tmp_path / name, seed=10_003, kind="none")
+        scene.ranks, scene.call_s = False, 0.4
+        scene.settings |= {"replicas": 1, "batch_rows": 1, "batches_per_task": 1, "part_rows": 5}
+        scene.start()
+        wait_until(lambda: scene.drawn() >= 3 or scene.join(0) is not None, RUN_S, name)  # noqa: B023
+        scenes.append(scene)
+    first, second = scenes
+    assert [scene.join(300) for scene in scenes] == [0, 0], first.said.read_text()
+    loud = "ANOTHER RUN WRITES INTO THIS PREFIX"
+    assert loud in second.said.read_text()
+    assert loud not in first.said.read_text()
+    rows = first.result.rows()
+    assert {row["status"] for row in rows} == {"ok"}
+    hashes = first.result.hashes()
+    assert len(hashes) == SAMPLES
+    assert {(r["sample_id"], r["media_sha256"]) for r in rows} == set(hashes.items())
+    drawn = Counter(i for s in scenes for a in read_log(s.log) if a.event == "begin" for i in a.ids)
+    assert max(drawn.values()) <= 2
+    for name, value in stage[1].env.items():
+        monkeypatch.setenv(name, value)
+    storage = Storage(first.output)
+    assert committed(storage).counts == {"ok": SAMPLES, "failed": 0, "rejected": 0}
+    assert make_report(storage, Prices()).totals.ok == SAMPLES
+    first.start()
+    assert first.join(300) == 0
+    assert "Everything is done already" in first.said.read_text()

@@ -75,6 +75,7 @@ class Scene:
         self.random = random.Random(seed)
         self.ranks = kind == "rank" or self.random.random() < WITH_RANKS
         self.log = folder / "attempts.jsonl"
+        self.broken = folder / "broken-node"
         self.said = folder / "driver.log"
         self.output = f"s3://{BUCKET}/trial-{seed}"
         self.result: Result = StoredResult(store, f"trial-{seed}")
@@ -86,8 +87,7 @@ class Scene:
             "prompts": str(prompts),
             "cache": {"policy": "none"},
             "sampling": {"width": 16, "height": 16, "num_frames": 5},
-            # A fixed number of groups would wait for a node that never comes back.
-            "replicas": "auto" if kind == "node for good" else 2,
+            "replicas": self.random.choice(["auto", 2]) if kind == "node for good" else 2,
             "batch_rows": self.random.choice([1, 2, 4]),
             "batches_per_task": self.random.choice([1, 3]),
             "part_rows": self.random.choice([3, 10, 100]),
@@ -109,7 +109,8 @@ class Scene:
         for name in ("PYTHONPATH", "CHAOS_TOKEN", "RAY_AUTH_MODE"):
             env[name] = os.environ[name]
         settings = {**self.settings, "output": self.output}
-        given = (settings, env, str(self.log), self.call_s, self.ranks, str(self.said))
+        files = str(self.broken), self.ranks, str(self.said)
+        given = (settings, env, str(self.log), self.call_s, *files)
         self.driver = _drivers.Process(target=drive, args=given)  # type: ignore[attr-defined]
         self.driver.start()
 
@@ -122,6 +123,10 @@ class Scene:
     def drawn(self) -> int:
         """Engine calls that have begun."""
         return sum(attempt.event == "begin" for attempt in read_log(self.log))
+
+    def makers(self) -> int:
+        """Processes that have made a clip, dead ones included."""
+        return len({attempt.pid for attempt in read_log(self.log) if attempt.event == "end"})
 
     def actors(self) -> list[int]:
         """Processes that own a group, by the log."""
@@ -211,6 +216,16 @@ def spoil_requests(scene: Scene) -> None:
         scene.join(RUN_S)
 
 
+def break_node(scene: Scene) -> None:
+    """Let a node kill whatever runs on it; another takes its place during the run or after it."""
+    index = scene.random.randrange(2)
+    scene.broken.write_text(scene.cluster.node_id(index))
+    scene.join(scene.random.choice([scene.random.uniform(0, 20), RUN_S]))
+    scene.cluster.kill_worker(index, gently=False)
+    scene.cluster.replace_worker(index)
+    scene.broken.unlink()
+
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "rank": kill_rank,
     "actor": kill_actor,
@@ -223,6 +238,7 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "store full": fill_store,
     "disk full": fill_disk,
     "flaky store": spoil_requests,
+    "broken node": break_node,
 }
 NEEDS_GROUPS = ("rank", "actor")
 """There is nothing to kill before the groups are up."""

@@ -15,7 +15,7 @@ class Attempt:
     """One engine call of the log.
 
     Attributes:
-        event: `begin` or `end`.
+        event: `begin`, then `end`, or `killed` where the node killed its process.
         ids: Its samples.
         at: Unix seconds.
         pid: Process of the actor.
@@ -87,13 +87,19 @@ def judge(
 ) -> Verdict:
     """Check the output of a trial against the log of its engine.
 
-    A sample may be drawn once more for each kill, and only if its media was not stored before it.
+    A sample may be drawn once more for each kill, and only if its media was not stored before it;
+    and again wherever a broken node killed the process that drew it.
     """
     ok = [row for row in rows if row["status"] == "ok"]
     ids = Counter(row["sample_id"] for row in ok)
     begun = [attempt for attempt in attempts if attempt.event == "begin"]
     drawn = Counter(sample for attempt in begun for sample in attempt.ids)
-    needless = {sample for sample, count in drawn.items() if count > 1 + len(kills)}
+    killed = Counter(
+        sample for attempt in attempts if attempt.event == "killed" for sample in attempt.ids
+    )
+    needless = {
+        sample for sample, count in drawn.items() if count - killed[sample] > 1 + len(kills)
+    }
     for kill in kills:
         after = {sample for each in begun if each.at > kill.at for sample in each.ids}
         needless |= after & kill.stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -66,11 +67,15 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
     return [row for part in output.glob("data/part-*.parquet") for row in rows_of_part(part)]
 
 
-def start_driver(cluster: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
-    env = os.environ | {"RAY_ADDRESS": cluster.address}
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=env, start_new_session=True
-    )
+def start_driver(
+    cluster: Cluster, *arguments: str, said: Path | None = None
+) -> subprocess.Popen[bytes]:
+    env = os.environ | {"RAY_ADDRESS": cluster.address, "COLUMNS": "200"}
+    command = [sys.executable, "-m", *arguments]
+    with said.open("wb") if said else contextlib.nullcontext() as output:
+        return subprocess.Popen(
+            command, cwd=REPOSITORY, env=env, start_new_session=True, stdout=output
+        )
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
@@ -118,6 +123,46 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
     assert sorted(row["caption"] for row in rows) == sorted(prompts)
     assert {row["status"] for row in rows} == {"ok"}
     assert set(nodes()) == {first.node_id, joined.node_id}
+
+
+@pytest.mark.slow
+def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    add_node(cluster, 2)
+    lost = add_node(cluster, 2)
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("".join(f"clip {n}\n" for n in range(60)))
+    slow, output, said = tmp_path / "slow", tmp_path / "out", tmp_path / "said"
+    slow.touch()
+    settings = json.dumps(
+        {
+            "prompts": str(prompts),
+            "output": str(output),
+            "cache": {"policy": "none"},
+            "replicas": 2,
+            "batch_rows": 1,
+            "part_rows": 1,
+            "contact_sheet": False,
+            "report": False,
+        }
+    )
+    driver = start_driver(cluster, "tests.e2e.engines", settings, str(slow), said=said)
+    try:
+        wait_for(lambda: len({row["device_name"] for row in rows_of(output)}) == 2, driver)
+        cluster.remove_node(lost, allow_graceful=False)  # and nothing takes its place
+        wait_for(lambda: " lost: there is room for 1 of up to 2 groups" in said.read_text(), driver)
+        slow.unlink()
+        assert driver.wait(timeout=WAIT_S) == 0
+        assert sorted(row["status"] for row in rows_of(output)) == ["ok"] * 60
+        prompts.write_text(prompts.read_text() + "one more\n")
+        driver = start_driver(cluster, "tests.e2e.engines", settings, str(slow), said=said)
+        assert driver.wait(timeout=WAIT_S) == 0
+    finally:
+        driver.kill()
+    assert "room for 1 of the 2 groups that were asked for" in said.read_text()
+    rows = rows_of(output)
+    assert len({row["sample_id"] for row in rows}) == len(rows) == 61
 
 
 def ranks_on(node: Any) -> list[int]:

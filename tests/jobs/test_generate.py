@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -151,6 +153,16 @@ def test_a_dry_run_says_the_nfe_of_a_plan_and_makes_nothing(
     assert main([*flags, "--cache.budget", "0.4"]) == 0
     assert "exactly 20 of 50 steps computed (NFE)" in " ".join(capsys.readouterr().out.split())
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_run_has_begun_ends_it_in_order(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.generate.load_config", lambda argv: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    assert main([]) == 130
+    assert signal.getsignal(number) is before
 
 
 def loaded_by(*flags: str) -> set[str]:

@@ -87,6 +87,31 @@ def test_only_an_automatic_number_of_groups_grows_with_the_cluster(
     assert plan_groups("auto", 1, "auto", tasks=3, grows=True).most == 3
 
 
+def test_a_fixed_number_of_groups_begins_with_fewer_where_nodes_can_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    have(monkeypatch, {"CPU": 1.0}, {"CPU": 5.0})
+    groups = plan_groups("cpu", 1, 4, tasks=100, grows=True)
+    assert (groups.replicas, groups.most) == (2, 4)
+    assert groups.remark.startswith("the cluster has room for 2 of the 4 groups")
+    have(monkeypatch, BIG)
+    groups = plan_groups("cuda", 8, 3, tasks=100, grows=True)
+    assert (groups.replicas, groups.most) == (1, 3)
+    with pytest.raises(UserError, match="replicas 3 do not fit"):
+        plan_groups("cuda", 8, 3, tasks=100)
+
+
+def test_groups_can_keep_off_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [
+        {"NodeID": name, "Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}} for name in "ab"
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: there)
+    assert plan_groups("cuda", 1, "auto", tasks=9).replicas == 4
+    assert plan_groups("cuda", 1, "auto", tasks=9, avoid=["a"]).replicas == 2
+    with pytest.raises(UserError, match="the cluster has 0 GPUs"):
+        plan_groups("cuda", 1, "auto", tasks=9, avoid=["a", "b"])
+
+
 def test_gpus_that_no_group_can_use_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, {"GPU": 3.0}, {"GPU": 4.0}, {"GPU": 3.0}, {"CPU": 8.0})
     assert plan_groups("auto", 2, "auto", tasks=100).remark == (

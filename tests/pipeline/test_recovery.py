@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import StorageError
-from pipeline.manifest import Manifest, State, latest_signs
+from pipeline.manifest import Manifest, Sign, State, latest_signs
 from pipeline.produce import Producer
 from pipeline.recovery import recover, stored_row
 from pipeline.request import SampleRequest
@@ -98,9 +98,47 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
     assert listed == ["data/part-", "runs/"]
 
 
+def test_a_run_that_outlived_the_beginning_of_a_later_one_is_looked_after(
+    storage: Storage,
+) -> None:
+    """The pass at the beginning of the later one came too early for its clips."""
+    made(storage, 1)
+    before = committed(storage)
+
+    def after(*runs: tuple[State, float, float]) -> str:
+        signs = [Sign(f"r{n}", run[0], run[1], "h/1", run[2]) for n, run in enumerate(runs)]
+        return recover(storage, before, signs).after
+
+    later: tuple[State, float, float] = ("done", 100, 300)
+    assert after(later, ("running", 200, 500)) == "r1"
+    assert after(later, ("interrupted", 200, 500)) == "r1"
+    assert after(later, ("running", 400, 500)) == ""
+    assert after(later, ("done", 200, 500)) == ""
+    assert after(later, ("interrupted", 290, 350), ("done", 10, 600)) == "r1"
+    assert after(("running", 10, 20), later, ("running", 200, 500)) == "r0"
+
+
+def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
+    made(storage, 1)
+    run_ended(storage, DEAD, "running")
+    text = io.StringIO()
+    found = recover(storage, committed(storage), latest_signs(storage))
+    say_recovery(Console(file=text, width=200), found)
+    assert text.getvalue() == (
+        f"Run {DEAD} has not ended yet: 1 of its clips had no row yet and are taken over\n"
+    )
+
+
+def test_runs_that_are_known_are_not_asked_again(storage: Storage) -> None:
+    for run_id in (DEAD, "20260102T000000Z-00000b", "20260103T000000Z-00000c"):
+        run_ended(storage, run_id, "running")
+    (new,) = latest_signs(storage, {DEAD, "20260103T000000Z-00000c"})
+    assert new.run_id == "20260102T000000Z-00000b"
+
+
 def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> None:
     rows = made(storage, 4)
-    run_ended(storage, DEAD, "running")
+    run_ended(storage, DEAD, "error")
     keys = [media_key(str(row["sample_id"])) for row in rows]
     data = storage.read_bytes(keys[0])
     storage.put_bytes(keys[0], data[: len(data) // 2])
@@ -148,7 +186,7 @@ def test_a_run_that_gave_a_sign_lately_is_named(storage: Storage) -> None:
     assert sign.where == f"{socket.gethostname()}/{os.getpid()}"
     text = io.StringIO()
     say_neighbours(Console(file=text, width=400), [sign])
-    assert f"Run {DEAD} wrote to this prefix" in text.getvalue()
+    assert f"ANOTHER RUN WRITES INTO THIS PREFIX: {DEAD}" in text.getvalue()
     assert "stop one of the two" in text.getvalue()
     long_ago = json.loads(storage.read_bytes(f"runs/{DEAD}.json"))
     long_ago["seen_at"] = "2026-01-01T00:00:00+00:00"

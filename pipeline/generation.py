@@ -1,0 +1,150 @@
+"""The part of a run that needs a cluster: requests in, final rows out, with what is said meanwhile.
+
+Knows neither where rows are kept nor what was done before. Waiting, restarting and growing are Ray
+Data's (`pipeline.plan`); what is added here is a second pass over what a bad node may have killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import pyarrow as pa
+from rich.console import Console
+
+from pipeline import cluster, nodes, plan
+from pipeline.config import RunConfig
+from pipeline.engine import EngineFactory
+from pipeline.errors import UserError
+from pipeline.group.layout import choose_layout
+from pipeline.interrupt import interruptible
+from pipeline.models.spec import ResolvedModel
+from pipeline.progress import Progress
+from pipeline.remote_ledger import RemoteLedger
+from pipeline.second_opinion import requests_for, settled
+from pipeline.storage import Storage
+from pipeline.summary import say_bad_nodes, say_second_opinion
+from pipeline.tally import Tally
+from pipeline.telemetry import RunTelemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one run has to make.
+
+    Attributes:
+        config: Of the run.
+        resolved: The model.
+        factory: Builds the engine inside each actor; None loads the model.
+        storage: The output prefix.
+        run_id: Of the run.
+        tables: Packed requests (`pipeline.controls.pack`), in a column `REQUEST_COLUMN`.
+        pending: How many.
+    """
+
+    config: RunConfig
+    resolved: ResolvedModel
+    factory: EngineFactory | None
+    storage: Storage
+    run_id: str
+    tables: list[pa.Table]
+    pending: int
+
+
+def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, None, None]:
+    """Make everything on the connected cluster, or on one of our own.
+
+    Args:
+        work: What to make.
+        tally: Of the rows so far; the caller adds each table that it is given.
+        console: Where progress goes.
+
+    Yields:
+        Rows as they come, in any order, one for each request.
+
+    Raises:
+        UserError: The cluster has no room, or a fault stops the run that is no sample's.
+    """
+    config = work.config
+    # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
+    with cluster.connected() as grows, interruptible():
+        if config.device == "cuda":
+            cluster.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
+        groups = plan.groups_for(work.tables, config, work.resolved, grows=grows)
+        if groups.remark:
+            console.print(groups.remark, highlight=False)
+        layout = choose_layout(config.parallel, work.resolved.spec, groups.device)
+        if layout.size > 1:
+            console.print(f"every copy of the model split by {layout}", highlight=False)
+        ledger = RemoteLedger.start(
+            work.storage,
+            work.run_id,
+            max_attempts=config.max_attempts,
+            forget=config.retry_failed,
+        )
+
+        def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:
+            left, avoid = requests_for(work.tables, ids), nodes.ids_of(shunned)
+            try:
+                others = plan.groups_for(left, config, work.resolved, grows=grows, avoid=avoid)
+            except UserError:  # no other node has room: what failed has failed
+                return ()
+            say_second_opinion(console, len(ids), shunned)
+            return _made(work, left, others, ledger, avoid)
+
+        progress = Progress(
+            work.pending,
+            tally,
+            console,
+            gpu_price_per_hour=config.gpu_price_per_hour,
+            groups=groups.replicas,
+        )
+        telemetry = RunTelemetry(
+            work.run_id,
+            total=work.pending,
+            model=work.resolved.spec.name,
+            policy=config.cache.policy,
+            gpu_price_per_hour=config.gpu_price_per_hour,
+        )
+        telemetry.update(tally)  # rejected rows
+        watching = nodes.watched(groups, progress.say) if grows else nullcontext()
+        try:
+            with progress, watching:
+                made = _made(work, work.tables, groups, ledger)
+                for table in settled(made, ledger, make_elsewhere):
+                    yield table
+                    progress.update(table)
+                    telemetry.update(tally)
+            say_bad_nodes(console, ledger.bad_nodes())
+        except Exception as error:
+            # Ray Data wraps a worker's error in one of several types and drops its cause.
+            if text := ledger.complaint():
+                raise UserError(text) from error
+            raise
+
+
+def _made(
+    work: Work,
+    tables: list[pa.Table],
+    groups: cluster.Groups,
+    ledger: RemoteLedger,
+    avoid: Collection[str] = (),
+) -> Iterator[pa.Table]:
+    """One pass of Ray Data over some requests."""
+    dataset = plan.requests_to_rows(
+        tables,
+        work.config,
+        work.resolved,
+        groups,
+        factory=work.factory,
+        storage=work.storage,
+        ledger=ledger,
+        run_id=work.run_id,
+        avoid=avoid,
+    )
+    yield from dataset.iter_batches(
+        batch_size=None,
+        batch_format="pyarrow",
+        prefetch_batches=0,  # a row held back here is a row that a crash makes again
+    )
