@@ -24,7 +24,7 @@ from pipeline.schema import NO_CACHE
 
 
 class ObedientEngine:
-    """Small grey clips. `die` kills the process, `raise` and `misfit` raise, others are made.
+    """Small grey clips. `die…` kills the process, `raise` and `misfit` raise, others are made.
 
     Its device is named after the node that it runs on.
     """
@@ -40,7 +40,7 @@ class ObedientEngine:
         while time.monotonic() < until and (not self._slow or Path(self._slow).exists()):
             time.sleep(0.02)
         for request in requests:
-            if request.prompt == "die":
+            if request.prompt.startswith("die"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if request.prompt == "raise":
                 raise RuntimeError("cannot draw this")
