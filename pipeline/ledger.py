@@ -252,7 +252,8 @@ class Ledger:
                 ", ".join(self._suspects.bad()[node]),
             )
             for each in self._entries.values():
-                if _node(each.where) == node:
+                # Not what was made there: its attempts are why its clip is looked for.
+                if _node(each.where) == node and not each.made:
                     each.pardon()
 
     def _may_be_innocent(self, sample_id: str, entry: Entry, where: str) -> bool:

@@ -18,6 +18,8 @@ import ray
 from pipeline.cluster import Groups
 
 WATCH_EVERY_S = 5.0
+NAMED = 4
+"""Of many nodes that come or go at once so many are named."""
 _ID_CHARS = 8
 
 Node = Mapping[str, Any]
@@ -132,7 +134,8 @@ def _room(groups: Groups, node: Node) -> int:
 
 def _names(nodes: Collection[Node]) -> str:
     names = [_name(node["NodeManagerHostname"], node["NodeID"]) for node in nodes]
-    return f"node{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"node{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more}"
 
 
 def _name(host: str, node_id: str) -> str:

@@ -48,6 +48,13 @@ def test_lost_and_joining_nodes_are_named_with_the_room_that_is_left() -> None:
     ]
 
 
+def test_of_many_nodes_some_are_named() -> None:
+    many = fleet(*(node(key, CPU=2.0) for key in "abcdefg"))
+    (line,) = changes(CPUS, fleet(HEAD), many)
+    assert line.startswith("nodes host-a:aaaaaaaa, ")
+    assert "host-d:dddddddd and 3 more joined: there is room for 7" in line
+
+
 def test_a_run_that_can_only_wait_says_so() -> None:
     (line,) = changes(CPUS, fleet(HEAD, node("a", CPU=2.0)), fleet(HEAD))
     assert "no node has room for a group now, and the run waits for one that has" in line

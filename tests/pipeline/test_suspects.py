@@ -65,6 +65,21 @@ def test_the_samples_of_a_bad_node_get_their_attempts_back(
     assert (refused.granted, refused.bad_node) == (False, True)
 
 
+def test_what_a_bad_node_had_made_is_looked_for_and_not_made_again(ledger: Ledger) -> None:
+    ledger.claim(["fine"], "good/1")
+    ledger.made(["fine"])
+    ledger.claim(["x", "y"], "bad/0")
+    ledger.made(["x", "y"])  # and stored; their rows went down with the task
+    for sample in "abc":
+        assert die(ledger, sample, "bad", 1)
+    for process, sample in enumerate("ab"):
+        assert die(ledger, sample, "bad", 2 + process)
+    assert ledger.claim(["c"], "bad/9").bad_node
+    assert not ledger.claim(["x", "y"], "good/1").granted
+    assert ledger.claim(["x"], "good/1").attempts == [2]
+    assert ledger.claim(["a"], "good/1").attempts == [1]
+
+
 def test_poison_samples_one_after_another_do_not_blame_a_node_that_works(ledger: Ledger) -> None:
     process = 0
     for poison in range(10):
