@@ -35,11 +35,14 @@ class Cluster:
         return str(self._workers[index].node_id)
 
     def kill_worker(self, index: int, *, gently: bool) -> None:
-        """End a node's raylet by SIGKILL, or by SIGTERM as a spot notice does."""
-        node = self._workers[index]
-        (raylet,) = [p for p in node.live_processes() if p[0] == "raylet"]
-        raylet[1].send_signal(signal.SIGTERM if gently else signal.SIGKILL)
-        raylet[1].wait()
+        """End a node's raylet by SIGKILL, or by SIGTERM as a spot notice does.
+
+        One that was taken out of service has ended already.
+        """
+        for name, process in self._workers[index].live_processes():
+            if name == "raylet":
+                process.send_signal(signal.SIGTERM if gently else signal.SIGKILL)
+                process.wait()
 
     def replace_worker(self, index: int) -> None:
         """Start a new node in the place of a dead one."""

@@ -119,7 +119,7 @@ def broken_from_the_start(
 ) -> Scene:
     """A run on two nodes, one of which kills whatever runs on it once the other makes clips."""
     scene = Scene(*stage, folder, seed=seed, kind="broken node")
-    scene.ranks, scene.call_s = False, 0.4  # so that there is work left when the node has shown
+    scene.ranks = False
     scene.settings |= settings
     scene.start()
     wait_until(lambda: scene.makers() == 2 or scene.join(0) is not None, RUN_S, "two groups")

@@ -79,7 +79,8 @@ class Scene:
         self.said = folder / "driver.log"
         self.output = f"s3://{BUCKET}/trial-{seed}"
         self.result: Result = StoredResult(store, f"trial-{seed}")
-        self.call_s = CALL_S
+        # A broken node shows after some deaths, which must not take longer than all the clips.
+        self.call_s = 4 * CALL_S if kind == "broken node" else CALL_S
         self.driver: BaseProcess | None = None
         prompts = folder / "prompts.txt"
         prompts.write_text("".join(f"clip {seed} {n}\n" for n in range(SAMPLES)))
