@@ -43,6 +43,10 @@ class AttemptLedger(Protocol):
         """See `Ledger.made`."""
         ...
 
+    def taken_over(self, sample_ids: Sequence[str]) -> None:
+        """See `Ledger.taken_over`."""
+        ...
+
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """See `Ledger.note`."""
         ...
@@ -134,7 +138,7 @@ class Attempts:
         if (begun > 1 or not claim.granted) and (
             row := self._store.stored(request.sample_id)
         ) is not None:
-            self._ledger.made([request.sample_id])  # nothing of it can kill the process any more
+            self._ledger.taken_over([request.sample_id])
             return row
         if not claim.granted:
             outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)

@@ -43,6 +43,7 @@ class Entry:
         reason: Its text.
         lost_s: Engine seconds of attempts that ended their process, as far as it could tell.
         made: The engine call of the latest attempt returned; it was being stored.
+        taken: The latest attempt found the clip of an earlier one: it says nothing of its node.
         excused: Attempts that ended so: whatever killed the process then, it sampled another.
         oom_kills: Of its node's kernel, when the latest attempt began.
         pardoned: It had its attempts back because its node had made nothing in between.
@@ -56,6 +57,7 @@ class Entry:
     reason: str = ""
     lost_s: float = 0.0
     made: bool = False
+    taken: bool = False
     excused: int = 0
     oom_kills: int = 0
     pardoned: bool = False
@@ -143,13 +145,13 @@ class Ledger:
         entries = [self._entries[sample_id] for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
             self._look_into(sample_id, entry, where, oom_kills)
-            if entry.made and entry.excused < self._max_attempts:
-                entry.excused += 1
-            entry.made = False
         if self._suspects.is_bad(_node(where)):
             begun = [entry.attempts for entry in entries]
             return Claim(False, begun, "", "", bad_node=True)
         alone = len(entries) == 1
+        if alone and entries[0].made:  # a batch with a history counts nothing
+            entries[0].excused += entries[0].excused < self._max_attempts
+            entries[0].made = False
         kind, reason = entries[0].kind, _describe(entries[0])
         begun = [entry.attempts for entry in entries]
         lost_s = [entry.lost_s for entry in entries]
@@ -162,7 +164,7 @@ class Ledger:
         for entry in entries:
             entry.attempts += 1
             entry.alone |= alone
-            entry.solo = alone
+            entry.solo, entry.taken = alone, False
             entry.where, entry.kind, entry.reason = where, "", ""
             entry.oom_kills = oom_kills
         if any(begun):
@@ -175,6 +177,12 @@ class Ledger:
             if sample_id in self._entries:
                 self._entries[sample_id].made = True
                 self._suspects.made(_node(self._entries[sample_id].where))
+
+    def taken_over(self, sample_ids: Sequence[str]) -> None:
+        """Record that the clips of samples were found: nothing of them can kill a process now."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].made = self._entries[sample_id].taken = True
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """Record which error ended the latest attempt, while the worker still can.
@@ -227,7 +235,7 @@ class Ledger:
             self._finished[sample_id] = entry
             if len(self._finished) > RECENT:
                 self._finished.pop(next(iter(self._finished)))
-            if status == "ok":
+            if status == "ok" and not entry.taken:
                 self._suspects.made(_node(entry.where))
 
     def bad_nodes(self) -> dict[str, list[str]]:

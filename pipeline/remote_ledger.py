@@ -74,6 +74,10 @@ class RemoteLedger:
         """Say that an engine call returned; known before the next one begins."""
         self._later("made", sample_ids)
 
+    def taken_over(self, sample_ids: Sequence[str]) -> None:
+        """Say that a clip was found; known before the next engine call begins."""
+        self._later("taken_over", sample_ids)
+
     def release(self, sample_ids: Sequence[str]) -> None:
         """Take an attempt back."""
         self._later("release", sample_ids)

@@ -80,6 +80,42 @@ def test_what_a_bad_node_had_made_is_looked_for_and_not_made_again(ledger: Ledge
     assert ledger.claim(["a"], "good/1").attempts == [1]
 
 
+def retried(ledger: Ledger, where: str) -> bool:
+    """A task of a batch and a sample more, of which the batch is stored; whether it goes on."""
+    if ledger.claim(["x", "y"], where).bad_node:
+        return False
+    for stored in "xy":
+        assert ledger.claim([stored], where).attempts[0] > 1
+        ledger.taken_over([stored])
+    return ledger.claim(["poison"], where).granted
+
+
+def test_clips_that_are_taken_over_again_and_again_blame_no_node(ledger: Ledger) -> None:
+    ledger.claim(["fine"], "good/1")
+    ledger.made(["fine"])
+    ledger.claim(["x", "y"], "n/0")
+    ledger.made(["x", "y"])
+    tries = [retried(ledger, f"n/{process}") for process in range(1, 5)]
+    assert tries == [True, True, True, False]  # the poison used up its attempts, and nothing else
+    assert ledger.bad_nodes() == {}
+
+
+def test_taking_clips_over_does_not_show_that_a_node_works(ledger: Ledger) -> None:
+    ledger.claim(["fine"], "good/1")
+    ledger.made(["fine"])
+    ledger.claim(["x", "y"], "bad/0")
+    ledger.made(["x", "y"])
+    for process in range(1, 4):
+        assert retried(ledger, f"bad/{process}")
+    assert not retried(ledger, "bad/4")
+    assert ledger.doubtful(["poison"]) == {"bad": ["poison"]}
+    for process, sample in enumerate("ab"):
+        assert die(ledger, sample, "bad", 5 + process)
+        ledger.claim([sample], f"bad/{7 + process}")
+    assert ledger.bad_nodes() == {"bad": ["a", "b", "poison"]}
+    assert not ledger.claim(["x", "y"], "good/2").granted  # their clips are looked for
+
+
 def test_poison_samples_one_after_another_do_not_blame_a_node_that_works(ledger: Ledger) -> None:
     process = 0
     for poison in range(10):
