@@ -103,8 +103,8 @@ def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
 def say_second_opinion(console: Console, samples: int, nodes: Collection[str]) -> None:
     """Say that samples which were given up on some nodes are tried on others."""
     console.print(
-        f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, where "
-        "nothing was made since.",
+        f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
+        "where nothing was made since.",
         highlight=False,
     )
 
