@@ -3,9 +3,8 @@
 A worker that dies takes its memory with it, and Ray retries its task for ever, so the count must
 live elsewhere and must know of an attempt before the attempt begins. The ledger is a plain class;
 `pipeline.remote_ledger` puts one instance into a Ray actor beside the driver. It holds only samples
-that are under way, have a death behind them or were finished lately, and writes to storage only
-when a death shows (a second attempt is asked for), so that in steady state it costs no object-store
-request at all.
+that are under way or have a death behind them, and writes to storage only when a death shows (a
+second attempt is asked for), so that in steady state it costs no object-store request at all.
 
 It does not know why a process died; the worker notes a reason if it still can.
 """
@@ -25,9 +24,6 @@ from pipeline.suspects import Suspects
 _logger = logging.getLogger(__name__)
 
 SUFFIX = ".attempts.json"
-
-RECENT = 10_000
-"""So many finished samples are remembered: more than were under way when a node was lost."""
 
 
 @dataclass(slots=True)
@@ -112,7 +108,6 @@ class Ledger:
         self._key = f"runs/{run_id}{SUFFIX}"
         self._max_attempts = max_attempts
         self._entries: dict[str, Entry] = {}
-        self._finished: dict[str, Entry] = {}
         self._complaint = ""
         self._suspects = Suspects()
         own = storage.exists(self._key)  # true only after a restart of this very ledger
@@ -139,10 +134,7 @@ class Ledger:
         was being stored is excused, for the process was busy with another sample; as often as
         attempts are allowed, because storing can be what killed it.
         """
-        for sample_id in sample_ids:
-            if sample_id not in self._entries:
-                self._entries[sample_id] = self._finished.pop(sample_id, Entry())
-        entries = [self._entries[sample_id] for sample_id in sample_ids]
+        entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
             self._look_into(sample_id, entry, where, oom_kills)
         if self._suspects.is_bad(_node(where)):
@@ -218,11 +210,10 @@ class Ledger:
         return self._complaint
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
-        """Drop samples whose final row has arrived at the driver.
+        """Forget samples whose final row has arrived at the driver.
 
         Not when a worker hands it on: a row can be lost with the node that holds it, and then the
-        task runs again. It can even after its rows have arrived, if its node is lost before it has
-        said that it is through: so the latest are remembered, and not made once more.
+        task runs again.
 
         Args:
             sample_ids: Which.
@@ -230,12 +221,7 @@ class Ledger:
         """
         for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
             entry = self._entries.pop(sample_id, None)
-            if entry is None:
-                continue
-            self._finished[sample_id] = entry
-            if len(self._finished) > RECENT:
-                self._finished.pop(next(iter(self._finished)))
-            if status == "ok" and not entry.taken:
+            if entry is not None and status == "ok" and not entry.taken:
                 self._suspects.made(_node(entry.where))
 
     def bad_nodes(self) -> dict[str, list[str]]:

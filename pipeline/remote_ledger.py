@@ -53,12 +53,11 @@ class RemoteLedger:
             StorageError: The attempts of earlier runs cannot be read.
         """
         Ledger(storage, run_id, max_attempts=max_attempts, forget=forget)  # say it here, at once
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        actor = ray.remote(
-            num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
-        )(LedgerActor)
+        # Not a soft node affinity, which Ray (2.60) does not heed for an actor without CPUs.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here)(
+            LedgerActor
+        )
         return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
 
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:

@@ -18,12 +18,14 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.config import RunConfig, load_config
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.intake import Intake
 from pipeline.models.resolve import resolve_model
+from pipeline.remote_ledger import RemoteLedger
 from pipeline.resume import committed
 from pipeline.source import read_source
 from pipeline.storage import Storage
@@ -123,6 +125,26 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
     assert sorted(row["caption"] for row in rows) == sorted(prompts)
     assert {row["status"] for row in rows} == {"ok"}
     assert set(nodes()) == {first.node_id, joined.node_id}
+
+
+@pytest.mark.slow
+def test_the_ledger_is_on_the_node_of_the_driver(cluster: Cluster, tmp_path: Path) -> None:
+    """Where no other node's death reaches it: what it knows of attempts under way is in memory."""
+    for _ in range(2):
+        add_node(cluster, 2)
+    ray.init(address=cluster.address, logging_level="ERROR")
+    try:
+        storage = Storage(str(tmp_path))
+        ledgers = [
+            RemoteLedger.start(storage, f"r{n}", max_attempts=3, forget=False) for n in range(5)
+        ]
+        where = [
+            ledger._handle.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+            for ledger in ledgers
+        ]
+        assert set(ray.get(where)) == {ray.get_runtime_context().get_node_id()}
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.slow

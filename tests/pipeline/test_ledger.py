@@ -15,33 +15,12 @@ def ledger_of(storage: Storage, run_id: str, *, forget: bool = False) -> Ledger:
     return Ledger(storage, run_id, max_attempts=10, forget=forget)
 
 
-def test_an_attempt_is_counted_before_it_runs(storage: Storage) -> None:
+def test_an_attempt_is_counted_before_it_runs_and_forgotten_when_finished(storage: Storage) -> None:
     ledger = ledger_of(storage, "r1")
     assert ledger.claim(["a"], "n/1").attempts == [1]
     assert ledger.claim(["a"], "n/2").attempts == [2]
-
-
-def test_a_task_that_runs_again_though_its_rows_have_arrived_makes_nothing_again(
-    storage: Storage,
-) -> None:
-    """Its node can be lost between its rows and the word that it is through."""
-    ledger = ledger_of(storage, "r1")
-    assert ledger.claim(["a", "b"], "n/1").granted
-    ledger.made(["a", "b"])
-    ledger.finish(["a", "b"], ["ok", "ok"])
-    assert not ledger.claim(["a", "b"], "m/1").granted
-    assert ledger.claim(["a"], "m/1").attempts == [2]  # so that its clip is looked for
-
-
-def test_of_finished_samples_the_latest_are_remembered(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.ledger.RECENT", 3)
-    ledger = ledger_of(storage, "r1")
-    for sample in "abcde":
-        ledger.claim([sample], "n/1")
-        ledger.finish([sample], ["ok"])
-    assert [ledger.claim([sample], "n/2").attempts for sample in "abcde"] == [[1], [1], *[[2]] * 3]
+    ledger.finish(["a"])
+    assert ledger.claim(["a"], "n/3").attempts == [1]
 
 
 def test_a_batch_with_a_history_is_refused_and_counts_nothing(storage: Storage) -> None:
@@ -162,6 +141,7 @@ def test_single_claims_agree_with_a_counter(events: list[tuple[str, bool]]) -> N
         assert ledger.claim([sample_id], "n/1").attempts == [counts[sample_id]]
         if finishes:
             ledger.finish([sample_id])
+            del counts[sample_id]
 
 
 def test_a_death_while_the_kernel_killed_for_want_of_memory_says_so(storage: Storage) -> None:
