@@ -233,5 +233,6 @@ def _tune() -> None:
     context.execution_options.preserve_order = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
     context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM
+    context.memory_usage_poll_interval_s = None  # costs each task a thread; rows tell memory
     # Its plan and progress lines repeat what `pipeline.progress` says better.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

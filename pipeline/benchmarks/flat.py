@@ -18,7 +18,7 @@ from pipeline.benchmarks.report import table
 
 HELP = "cost per sample and memory of the driver over many samples, with a null engine"
 SIZES = (5_000, 20_000)
-LAYOUT = (1, 16)
+LAYOUT = (16, 16)
 """Samples per engine call, and engine calls per Ray task."""
 
 
