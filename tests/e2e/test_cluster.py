@@ -169,7 +169,7 @@ def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
             "report": False,
         }
     )
-    driver = start_driver(cluster, "tests.e2e.engines", settings, str(slow), said=said)
+    driver = start_driver(cluster, "tests.e2e.engines", settings, "0.3", str(slow), said=said)
     try:
         wait_for(lambda: len({row["device_name"] for row in rows_of(output)}) == 2, driver)
         cluster.remove_node(lost, allow_graceful=False)  # and nothing takes its place
@@ -178,7 +178,7 @@ def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
         assert driver.wait(timeout=WAIT_S) == 0
         assert sorted(row["status"] for row in rows_of(output)) == ["ok"] * 60
         prompts.write_text(prompts.read_text() + "one more\n")
-        driver = start_driver(cluster, "tests.e2e.engines", settings, str(slow), said=said)
+        driver = start_driver(cluster, "tests.e2e.engines", settings, "0.3", str(slow), said=said)
         assert driver.wait(timeout=WAIT_S) == 0
     finally:
         driver.kill()
