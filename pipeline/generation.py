@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
+import ray
 from rich.console import Console
 
 from pipeline import cluster, nodes, plan
@@ -39,7 +40,8 @@ class Work:
         factory: Builds the engine inside each actor; None loads the model.
         storage: The output prefix.
         run_id: Of the run.
-        tables: Packed requests (`pipeline.controls.pack`), in a column `REQUEST_COLUMN`.
+        tables: Packed requests (`pipeline.controls.pack`), in a column `REQUEST_COLUMN`. Emptied
+            once Ray holds them: they can be gigabytes.
         pending: How many.
     """
 
@@ -74,6 +76,8 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
         groups = plan.groups_for(work.tables, config, work.resolved, grows=grows)
         if groups.remark:
             console.print(groups.remark, highlight=False)
+        blocks = [ray.put(table) for table in work.tables]
+        work.tables.clear()
         layout = choose_layout(config.parallel, work.resolved.spec, groups.device)
         if layout.size > 1:
             console.print(f"every copy of the model split by {layout}", highlight=False)
@@ -85,13 +89,13 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
         )
 
         def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:
-            left, avoid = requests_for(work.tables, ids), nodes.ids_of(shunned)
+            left, avoid = requests_for(map(ray.get, blocks), ids), nodes.ids_of(shunned)
             try:
                 others = plan.groups_for(left, config, work.resolved, grows=grows, avoid=avoid)
             except UserError:  # no other node has room: what failed has failed
                 return ()
             say_second_opinion(console, len(ids), shunned)
-            return _made(work, left, others, ledger, avoid)
+            return _made(work, [ray.put(table) for table in left], others, ledger, avoid)
 
         progress = Progress(
             work.pending,
@@ -111,7 +115,7 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
         watching = nodes.watched(groups, progress.say) if grows else nullcontext()
         try:
             with progress, watching:
-                made = _made(work, work.tables, groups, ledger)
+                made = _made(work, blocks, groups, ledger)
                 for table in settled(made, ledger, make_elsewhere):
                     yield table
                     progress.update(table)
@@ -126,14 +130,14 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
 
 def _made(
     work: Work,
-    tables: list[pa.Table],
+    blocks: list[ray.ObjectRef[pa.Table]],
     groups: cluster.Groups,
     ledger: RemoteLedger,
     avoid: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """One pass of Ray Data over some requests."""
     dataset = plan.requests_to_rows(
-        tables,
+        blocks,
         work.config,
         work.resolved,
         groups,

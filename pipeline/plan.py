@@ -58,7 +58,7 @@ def groups_for(
 
 
 def requests_to_rows(
-    tables: Sequence[pa.Table],
+    blocks: Sequence[ray.ObjectRef[pa.Table]],
     config: RunConfig,
     resolved: ResolvedModel,
     groups: cluster.Groups,
@@ -72,8 +72,8 @@ def requests_to_rows(
     """Plan a run; nothing starts before its rows are asked for.
 
     Args:
-        tables: Packed requests in a column `REQUEST_COLUMN`; Ray cuts them into tasks of one or
-            more engine calls each.
+        blocks: Packed requests in a column `REQUEST_COLUMN`, in Ray's object store; Ray cuts them
+            into tasks of one or more engine calls each.
         config: Of the run.
         resolved: The model.
         groups: From `groups_for`.
@@ -89,7 +89,8 @@ def requests_to_rows(
     stages, apart = config.stages, config.stages.text == "separate"
     batch_rows = _batch_rows(config, resolved)
     task_rows = batch_rows * config.batches_per_task
-    dataset = ray.data.from_arrow(list(tables)).repartition(target_num_rows_per_block=task_rows)
+    dataset = ray.data.from_arrow_refs(list(blocks))
+    dataset = dataset.repartition(target_num_rows_per_block=task_rows)
     if apart:
         dataset = dataset.map_batches(
             TextActor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -36,12 +37,14 @@ class Recorded:
         return self
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, groups: Groups, **settings: Any) -> Recorded:
+def planned(
+    monkeypatch: pytest.MonkeyPatch, groups: Groups, avoid: Sequence[str] = (), **settings: Any
+) -> Recorded:
     recorded = Recorded()
-    monkeypatch.setattr(ray.data, "from_arrow", lambda tables: recorded)
+    monkeypatch.setattr(ray.data, "from_arrow_refs", lambda blocks: recorded)
     config = RunConfig.model_validate({"prompts": "p", "output": "o", **settings})
     plan.requests_to_rows(
-        TABLES,
+        [],
         config,
         resolve_model("demo", ""),
         groups,
@@ -49,8 +52,19 @@ def planned(monkeypatch: pytest.MonkeyPatch, groups: Groups, **settings: Any) ->
         storage=Storage("memory://plan"),
         ledger=None,  # type: ignore[arg-type]
         run_id="run",
+        avoid=avoid,
     )
     return recorded
+
+
+def test_groups_keep_off_the_nodes_that_a_second_pass_avoids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups = Groups("cpu", 1, 1, 0, 2)
+    ((_, settings),) = planned(monkeypatch, groups, device="cpu").stages
+    assert settings["label_selector"] is None
+    ((_, settings),) = planned(monkeypatch, groups, ["ab12", "cd34"], device="cpu").stages
+    assert settings["label_selector"] == {"ray.io/node-id": "!in(ab12,cd34)"}
 
 
 def test_tasks_go_to_groups_that_take_two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
