@@ -114,27 +114,17 @@ def test_a_run_asks_the_store_once_per_sample(stage: tuple[Cluster, Store], tmp_
     assert len(asked) - len(media) - len(parts) <= 20, asked
 
 
-def broken_from_the_start(
-    stage: tuple[Cluster, Store], folder: Path, seed: int, **settings: Any
-) -> Scene:
-    """A run on two nodes, one of which kills whatever runs on it once the other makes clips."""
-    scene = Scene(*stage, folder, seed=seed, kind="broken node")
-    scene.ranks = False
-    scene.settings |= settings
-    scene.start()
-    wait_until(lambda: scene.makers() == 2 or scene.join(0) is not None, RUN_S, "two groups")
-    scene.broken.write_text(stage[0].node_id(1))
-    return scene
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "per_task"), [(10_001, 1), (10_002, 6)])
 def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
-    stage: tuple[Cluster, Store], tmp_path: Path, seed: int, per_task: int
+    stage: tuple[Cluster, Store], tmp_path: Path
 ) -> None:
     node = stage[0].node_id(1)
-    settings = {"batch_rows": 1, "batches_per_task": per_task, "max_attempts": 2}
-    scene = broken_from_the_start(stage, tmp_path, seed, **settings)
+    scene = Scene(*stage, tmp_path, seed=10_002, kind="broken node")
+    scene.ranks = False
+    scene.settings |= {"batch_rows": 1, "batches_per_task": 6, "max_attempts": 2}
+    scene.start()
+    wait_until(lambda: scene.makers() == 2 or scene.join(0) is not None, RUN_S, "two groups")
+    scene.broken.write_text(node)
     try:
         assert scene.join(300) == 0, scene.said.read_text()
     finally:

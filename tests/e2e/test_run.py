@@ -125,20 +125,20 @@ def test_the_only_node_is_not_blamed_for_samples_that_kill_their_process(
     local_ray: None, tmp_path: Path
 ) -> None:
     """Nor taken out of service, which would leave nothing to go on with."""
-    names = ["a", "b", "die 0", "c", "die 1", "die 2", "d", "die 3", "die 4", "e"]
+    names = ["a", "b", "die 0", "c", "die 1", "die 2"]
     report, text = quiet_run(
         prompts=write_prompts(tmp_path / "p.txt", names),
         output=str(tmp_path / "out"),
         cache={"policy": "none"},
         replicas=1,
         batch_rows=2,
-        batches_per_task=5,  # what was stored is claimed again with each death in the same task
+        batches_per_task=3,  # what was stored is claimed again with each death in the same task
         max_attempts=2,
     )
     rows = rows_of(tmp_path / "out")
-    assert sorted(row["caption"] for row in rows if row["status"] == "ok") == [*"abcde"]
-    assert Counter(row["status"] for row in rows) == {"ok": 5, "failed": 5}
-    assert report.tally.failed == 5
+    assert sorted(row["caption"] for row in rows if row["status"] == "ok") == [*"abc"]
+    assert Counter(row["status"] for row in rows) == {"ok": 3, "failed": 3}
+    assert report.tally.failed == 3
     assert "killed whatever ran" not in text
 
 
