@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import ray
+from ray._private import auto_init_hook
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
@@ -91,6 +92,9 @@ def connected() -> Iterator[bool]:
         _tune()
         yield bool(os.environ.get("RAY_ADDRESS"))
     finally:
+        # Ray's API connects by itself where it is not connected. A thread of Ray Data that asks
+        # something while an interrupted run ends would so start another cluster, and hang on it.
+        auto_init_hook.enable_auto_connect = False
         ray.shutdown()
 
 

@@ -6,8 +6,8 @@ Data's (`pipeline.plan`); what is added here is a second pass over what a bad no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Collection, Generator, Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -114,9 +114,10 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
         telemetry.update(tally)  # rejected rows
         watching = nodes.watched(groups, progress.say) if grows else nullcontext()
         try:
-            with progress, watching:
-                made = _made(work, blocks, groups, ledger)
-                for table in settled(made, ledger, make_elsewhere):
+            # Closed in here: Ray Data should have stopped before Ray does.
+            made = closing(_made(work, blocks, groups, ledger))
+            with progress, watching, made as tables:
+                for table in settled(tables, ledger, make_elsewhere):
                     yield table
                     progress.update(table)
                     telemetry.update(tally)
@@ -134,7 +135,7 @@ def _made(
     groups: cluster.Groups,
     ledger: RemoteLedger,
     avoid: Collection[str] = (),
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """One pass of Ray Data over some requests."""
     dataset = plan.requests_to_rows(
         blocks,

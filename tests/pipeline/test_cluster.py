@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -183,3 +186,24 @@ def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     scaling.wait(4, 30)
     assert scaling.now == 30
     assert scaling.asked == [[{"GPU": 4}], []]
+
+
+@pytest.mark.slow
+def test_a_question_that_comes_late_starts_no_other_cluster() -> None:
+    asked = """
+import ray
+from pipeline.cluster import connected
+
+with connected():
+    assert ray.is_initialized()
+try:
+    ray.put(1)  # as a thread of Ray Data may, while an interrupted run ends
+except Exception as error:
+    print(type(error).__name__)
+print(ray.is_initialized())
+"""
+    env = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "False"
