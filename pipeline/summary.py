@@ -144,9 +144,9 @@ def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: b
     if tally.clips:
         own_s = device_s - tally.control_gpu_s  # as the report has it: failed attempts included
         table.add_row("device time", f"{duration(device_s)}, {own_s / tally.clips:.2f} s a clip")
-        table.add_row(
-            "throughput", f"{tally.video_s / own_s * 3600:.0f} s of video per device-hour"
-        )
+        if own_s > 0:  # an engine can be too quick for the clock
+            rate = tally.video_s / own_s * 3600
+            table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
         table.add_row("reused", f"{tally.reuse_ratio:.1%} of {tally.steps} steps")
         if config.gpu_price_per_hour is not None:
             price = config.gpu_price_per_hour / 3600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,7 +42,16 @@ class Tally:
     control_gpu_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
-        """Count a table of output rows (see `pipeline.schema.SCHEMA`)."""
+        """Count a table of output rows (see `pipeline.schema.SCHEMA`), all of it or nothing.
+
+        A signal can come at any moment, and what was counted by then is said and stored.
+        """
+        after = replace(self)
+        after._take(table)
+        for each in fields(self):
+            setattr(self, each.name, getattr(after, each.name))
+
+    def _take(self, table: pa.Table) -> None:
         self._count(table)
         made = table.filter(pc.equal(table["status"], "ok"))
         control = pc.not_equal(made["control_of"], "")

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -27,6 +28,20 @@ def test_tally_sums_rows() -> None:
     assert tally.gpu_s == pytest.approx(6.0)
     assert tally.video_s == pytest.approx(3 * 17 / 8)
     assert tally.reuse_ratio == pytest.approx(0.6)
+
+
+def test_a_signal_amid_counting_leaves_the_tally_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    tally.add(table(2))
+    before = replace(tally)
+
+    def interrupted(column: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.tally._sum", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tally.add(table(1, failed=1))
+    assert tally == before
 
 
 def test_eta_leaves_out_the_time_before_the_first_rows() -> None:

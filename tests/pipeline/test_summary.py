@@ -16,7 +16,8 @@ from pipeline.projection import project
 from pipeline.schema import rejected_row, to_table
 from pipeline.sink import Sink
 from pipeline.storage import Storage
-from pipeline.summary import say_dry_run, say_input
+from pipeline.summary import say_dry_run, say_input, say_result
+from pipeline.tally import Tally
 
 
 def said(cache: dict[str, Any], steps: dict[int, int]) -> str:
@@ -77,3 +78,12 @@ def test_a_gate_says_what_hard_and_other_clips_compute() -> None:
 def test_other_policies_promise_no_nfe(cache: dict[str, Any]) -> None:
     assert "NFE" not in said(cache, {50: 5})
     assert "NFE" not in said({"quality": "fast"}, {})
+
+
+@pytest.mark.parametrize(("gpu_s", "told"), [(0.0, False), (2.0, True)])
+def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) -> None:
+    config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
+    text = io.StringIO()
+    say_result(Console(file=text, width=200), config, Tally(ok=2, gpu_s=gpu_s, video_s=4.0), False)
+    assert "2 ok" in text.getvalue()
+    assert ("7200 s of video per device-hour" in text.getvalue()) == told
