@@ -21,9 +21,6 @@ from pipeline.errors import UserError
 MIN_LOGICAL_CPUS = 4
 """Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
 
-CPUS_PER_RANK = 2
-"""CPU cores (and torch threads) of a rank that runs its model on the CPU."""
-
 POLL_S = 5.0
 
 NO_PROGRESS_S = 6 * 3600
@@ -84,7 +81,8 @@ def connected() -> Iterator[bool]:
     else:
         ray.init(
             address="local",
-            num_cpus=max(MIN_LOGICAL_CPUS, len(os.sched_getaffinity(0))),
+            # One more than there are: Ray Data's own tasks want little, and groups all the rest.
+            num_cpus=max(MIN_LOGICAL_CPUS, own_cores() + 1),
             include_dashboard=False,
             logging_level=logging.ERROR,
         )
@@ -96,6 +94,11 @@ def connected() -> Iterator[bool]:
         # something while an interrupted run ends would so start another cluster, and hang on it.
         auto_init_hook.enable_auto_connect = False
         ray.shutdown()
+
+
+def own_cores() -> int:
+    """Cores of this machine that this process may use: a private cluster's, whatever Ray counts."""
+    return len(os.sched_getaffinity(0))
 
 
 def await_gpus(
@@ -139,6 +142,8 @@ def plan_groups(
     other_cpus: int = 0,
     other_gpus: float = 0.0,
     avoid: Collection[str] = (),
+    cpus_per_rank: int = 1,
+    cores: int = 0,
 ) -> Groups:
     """Decide device, resources and number of groups from what the connected cluster has.
 
@@ -154,6 +159,9 @@ def plan_groups(
         other_cpus: CPUs that the run's other actors take.
         other_gpus: GPUs that they take.
         avoid: Ids of nodes that no group may be on.
+        cpus_per_rank: CPUs of a rank that computes on them.
+        cores: Those behind all CPUs that Ray counts, where it counts more than there are; 0: it
+            does not. `auto` fills these.
 
     Raises:
         UserError: The cluster cannot hold one group, or not as many as asked for and cannot grow.
@@ -178,7 +186,7 @@ def plan_groups(
         kind, num_gpus, num_cpus = "cuda", degree, 0
     else:
         cpus = [int(node.get("CPU", 0)) for node in nodes]
-        share = CPUS_PER_RANK * degree
+        share = cpus_per_rank * degree
         fit = sum(each // share for each in cpus)
         beside_cpus = 1 + other_cpus  # Ray Data's own tasks need one too
         fit = min(fit, (sum(cpus) - beside_cpus) // share)
@@ -188,6 +196,8 @@ def plan_groups(
                 f"more, {_largest(cpus, 'CPU')}: start one with at least {share + beside_cpus} CPUs"
             )
         kind, num_gpus, num_cpus = "cpu", 0, share
+        if cores and replicas == "auto":
+            fit = min(fit, max(1, cores // share))
     count = min(fit, tasks) if replicas == "auto" else replicas
     most = max(count, tasks) if replicas == "auto" and grows else count
     remark = _idle(free, degree) if kind == "cuda" and count == fit else ""

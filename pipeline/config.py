@@ -146,7 +146,7 @@ class CacheConfig(_Part):
 
 
 class ParallelConfig(_Part):
-    """How many GPUs hold one copy of the model."""
+    """How many GPUs hold one copy of the model, or how many CPU ranks."""
 
     degree: Count = Field(default=1, description="GPUs per model copy")
     backend: Literal["auto", "xfuser", "context_parallel"] = Field(
@@ -157,6 +157,9 @@ class ParallelConfig(_Part):
         default=1, ge=1, le=2, description="2: half of the GPUs per branch of guidance"
     )
     vae: bool = Field(default=False, description="decode on all GPUs of a copy, not on one")
+    cpus_per_rank: Count = Field(
+        default=1, description="cores and threads of a rank without GPU; more save memory"
+    )
 
 
 class EngineConfig(_Part):

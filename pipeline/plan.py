@@ -37,7 +37,7 @@ def groups_for(
         tables: Packed requests.
         config: Of the run.
         resolved: The model.
-        grows: Whether nodes can join while the run goes on.
+        grows: Whether nodes can join while the run goes on; none can join a private cluster.
         avoid: Ids of nodes that no group may be on.
 
     Raises:
@@ -54,6 +54,8 @@ def groups_for(
         other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
         other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
         avoid=avoid,
+        cpus_per_rank=config.parallel.cpus_per_rank,
+        cores=0 if grows else cluster.own_cores(),
     )
 
 

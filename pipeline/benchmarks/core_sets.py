@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.cluster import CPUS_PER_RANK
 from pipeline.errors import UserError
 
 Sharing = Literal["apart", "shared"]
 
+MOST_APART = 2
+"""Cores of an engine that has them for itself; it gains little from more on clips this small."""
+
 
 @dataclass(frozen=True, slots=True)
 class CoreSets:
-    """Cores of the two sides; the engine's are the same in a run and alone.
+    """Cores of the two sides; the engines' are the same in a run and alone.
 
     Attributes:
-        engine: Its cores, and as many threads; empty for an engine on a GPU, which is not bound.
+        engine: Its cores; empty for an engine on a GPU, which is not bound.
         rest: Of the driver, Ray, encoding and upload.
     """
 
@@ -54,8 +56,8 @@ def choose_cores(device: str, sharing: Sharing, cores: Sequence[int] | None = No
     if device == "cuda":
         return CoreSets((), free)
     if sharing == "shared":
-        return CoreSets(free[:CPUS_PER_RANK], free[:CPUS_PER_RANK])
+        return CoreSets(free, free)
     if len(free) < 2:
         raise UserError("--cores apart needs two cores, and there is one: use --cores shared")
-    own = min(CPUS_PER_RANK, len(free) - 1)
+    own = min(MOST_APART, len(free) - 1)
     return CoreSets(free[:own], free[own:])

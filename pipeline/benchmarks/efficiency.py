@@ -1,10 +1,11 @@
-"""Clips per second of the whole pipeline over those of its bare engine.
+"""Clips per second of the whole pipeline over those of bare engines.
 
-The engine makes the same clips in the same batches with the same threads on the same cores, in a
-run and alone; `pipeline.benchmarks.core_sets` says where the rest of the run is. The engine alone
-runs in a process of its own, before and after the pipeline, so that a machine that slows down
-meanwhile shows. Start-up is left out on both sides and told apart: rates count from the end of the
-first engine call, which warms up; the pipeline's until its last row is in storage.
+Engines make the same clips in the same batches on the same cores, in a run and alone;
+`pipeline.benchmarks.core_sets` says where the rest of the run is. Alone they run in processes of
+their own, before and after the pipeline, so that a machine that slows down meanwhile shows.
+Start-up is left out on both sides and told apart: rates count from when each engine has ended its
+first call, which warms it up; the pipeline's until its last row is in storage, those of engines
+alone until one has no more work.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.console import Console
 
 from pipeline.benchmarks.core_sets import CoreSets
 from pipeline.benchmarks.process_times import ProcessTimes
-from pipeline.benchmarks.traced_engine import Call, TracedEngine, read_calls
+from pipeline.benchmarks.traced_engine import Call, TracedEngine, read_calls, steady
 from pipeline.config import RunConfig
 from pipeline.defaults import engine_factory, request_defaults
 from pipeline.engine import EngineFactory, batch_key
@@ -41,12 +42,12 @@ from pipeline.storage import Storage
 
 @dataclass(frozen=True)
 class Bare:
-    """The engine alone.
+    """Engines alone.
 
     Attributes:
-        clips_per_s: After the first call.
+        clips_per_s: Of all of them, while all were warm and had work.
         calls: All of them.
-        cpu_s: CPU seconds per clip of its process, after the first call.
+        cpu_s: CPU seconds per clip of their processes, after the first calls.
     """
 
     clips_per_s: float
@@ -59,9 +60,11 @@ class Whole:
     """The pipeline.
 
     Attributes:
-        clips_per_s: From the end of the first engine call until the last row is stored.
-        clips: Made in that time.
-        calls: Of its engine.
+        clips_per_s: From the last first engine call's end until the last row is stored.
+        clips: Made in that time, as `Steady` counts.
+        engines: Groups that it chose.
+        busy: Share of the window in which engines were inside calls.
+        calls: Of its engines.
         intake_s: Reading and checking the input, before Ray starts.
         start_s: From the start of the run to the first engine call.
         window_s: What `clips_per_s` counts.
@@ -72,7 +75,9 @@ class Whole:
     """
 
     clips_per_s: float
-    clips: int
+    clips: float
+    engines: int
+    busy: float
     calls: list[Call]
     intake_s: float
     start_s: float
@@ -87,20 +92,19 @@ class Whole:
         """CPU seconds of all processes together."""
         return sum(self.cpu_s.values()) / self.clips
 
-    @property
-    def busy(self) -> float:
-        """Share of the window in which the engine was inside a call."""
-        return sum(call.ended - call.began for call in self.calls[1:]) / self.window_s
 
-
-def bare(config: RunConfig, log: Path, cores: CoreSets) -> Bare:
-    """Run the engine alone over the prompts of a configuration, in a process of its own."""
+def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> Bare:
+    """Run engines alone over the prompts of a configuration, each in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        cpu_s = pool.submit(_bare, config, str(log), cores).result()
+    with ProcessPoolExecutor(engines, mp_context=spawn) as pool:
+        shares = [
+            pool.submit(_bare, config, str(log), cores, number, engines)
+            for number in range(engines)
+        ]
+        spent = [share.result() for share in shares]
     calls = read_calls(log)
-    clips = sum(call.clips for call in calls[1:])
-    return Bare(clips / (calls[-1].ended - calls[0].ended), calls, cpu_s / clips)
+    cpu_s = sum(seconds for seconds, _ in spent) / sum(clips for _, clips in spent)
+    return Bare(steady(calls).clips_per_s, calls, cpu_s)
 
 
 def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
@@ -125,30 +129,32 @@ def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
     data = Path(config.output) / "data"
     ended = max(path.stat().st_mtime for path in data.iterdir())
     rows = ds.dataset(data, format="parquet").to_table()
-    clips = sum(call.clips for call in calls[1:])
-    window = ended - calls[0].ended
+    warm = steady(calls, ended)
     return Whole(
-        clips_per_s=clips / window,
-        clips=clips,
+        clips_per_s=warm.clips_per_s,
+        clips=warm.clips,
+        engines=warm.engines,
+        busy=warm.busy,
         calls=calls,
         intake_s=intake_s,
-        start_s=calls[0].began - started,
-        window_s=window,
+        start_s=min(call.began for call in calls) - started,
+        window_s=warm.seconds,
         encode_s=sum(rows["encode_s"].to_pylist()) / len(rows),
         upload_s=sum(rows["upload_s"].to_pylist()) / len(rows),
         rows_s=_write_again(config, rows) / len(rows),
-        cpu_s=times.between(calls[0].ended, ended),
+        cpu_s=times.between(warm.began, ended),
     )
 
 
-def check_clips(clips: int, batch_rows: int) -> None:
+def check_clips(clips: int, batch_rows: int, engines: int) -> None:
     """Refuse a run too short to have a steady state.
 
     Raises:
         UserError: With the least number.
     """
-    if clips < 3 * batch_rows:
-        raise UserError(f"--clips {clips}: at least {3 * batch_rows}, three engine calls")
+    least = 3 * batch_rows * engines
+    if clips < least:
+        raise UserError(f"--clips {clips}: at least {least}, three calls of each engine")
 
 
 def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
@@ -158,24 +164,29 @@ def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
     return list(Intake(rows, request_defaults(config, model), nothing))
 
 
-def _bare(config: RunConfig, log: str, cores: CoreSets) -> float:
-    """CPU seconds of all engine calls but the first."""
+def _bare(
+    config: RunConfig, log: str, cores: CoreSets, number: int, engines: int
+) -> tuple[float, int]:
+    """CPU seconds, and clips, of an engine's calls but the first."""
     model = resolve_model(config.model, config.model_path)
     requests = requests_of(config, model)
     engine = _traced(config, model, Path(log), cores)()
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
-    engine.generate(requests[:size])
+    batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+    first, *others = batches[number::engines]
+    engine.generate(first)
     began = time.process_time()
-    for start in range(size, len(requests), size):
-        engine.generate(requests[start : start + size])
+    for batch in others:
+        engine.generate(batch)
     spent = time.process_time() - began
     engine.close()
-    return spent
+    return spent, sum(len(batch) for batch in others)
 
 
 def _traced(config: RunConfig, model: ResolvedModel, log: Path, cores: CoreSets) -> EngineFactory:
-    make = engine_factory(config, model, device=config.device, threads=len(cores.engine))
+    threads = config.parallel.cpus_per_rank if cores.engine else 0
+    make = engine_factory(config, model, device=config.device, threads=threads)
     return functools.partial(TracedEngine, make, str(log), cores.engine)
 
 

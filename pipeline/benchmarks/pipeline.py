@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.benchmarks.traced_engine import Call
 
 HELP = "clips/s of a whole run over clips/s of its engine alone; and its cost with a null engine"
-HEADINGS = ("", "clips/s", "of engine alone", "CPU s per clip", "engine's share")
 LAYOUTS = ((1, 1), (1, 16), (16, 1))
 """Samples per engine call, and engine calls per Ray task."""
 
@@ -67,65 +66,117 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
     from pipeline.models.registry import get_model
 
     batch_rows = get_model(options.model).batch_rows
-    check_clips(options.clips, batch_rows)
     cores = choose_cores(options.device, options.cores)
+    shared = cores.engine == cores.rest
+    layouts = _layouts(len(cores.engine), shared=shared)
+    check_clips(options.clips, batch_rows, layouts[-1].engines)
     with tempfile.TemporaryDirectory(prefix="efficiency-") as folder:
         prompts = Path(folder) / "prompts.txt"
         texts = (f"a red circle moving left, take {n}\n" for n in range(options.clips))
         prompts.write_text("".join(texts))
-        config = RunConfig.model_validate(
-            {
-                "prompts": str(prompts),
-                "output": str(Path(folder) / "out"),
-                "model": options.model,
-                "model_path": options.model_path,
-                "device": options.device,
-                "cache": {"quality": options.quality},
-                "sampling": {"num_inference_steps": options.steps},
-                "replicas": 1,
-                "contact_sheet": False,
-                "report": False,
-            }
-        )
-        before = bare(config, Path(folder) / "before", cores)
-        piped = whole(config, Path(folder) / "whole", cores)
-        after = bare(config, Path(folder) / "after", cores)
-    alone = (before.clips_per_s + after.clips_per_s) / 2
+
+        def config(layout: Layout) -> RunConfig:
+            return RunConfig.model_validate(
+                {
+                    "prompts": str(prompts),
+                    "output": str(Path(folder) / "out"),
+                    "model": options.model,
+                    "model_path": options.model_path,
+                    "device": options.device,
+                    "cache": {"quality": options.quality},
+                    "sampling": {"num_inference_steps": options.steps},
+                    "parallel": {"cpus_per_rank": layout.threads},
+                    "replicas": "auto" if shared else 1,
+                    "contact_sheet": False,
+                    "report": False,
+                }
+            )
+
+        def alone(when: str) -> list[Bare]:
+            return [
+                bare(config(each), Path(folder) / f"{when}{each.engines}", cores, each.engines)
+                for each in (layouts if when == "before" else layouts[::-1])
+            ]
+
+        before = alone("before")
+        piped = whole(config(layouts[-1]), Path(folder) / "whole", cores)
+        after = alone("after")[::-1]
+    pairs = [Pair(*each) for each in zip(layouts, before, after, strict=True)]
     title = (
         f"{options.model}, {options.quality}, {options.clips} clips an arm, {batch_rows} per "
         f"engine call; {cores.text}"
     )
-    cpu_s = (before.cpu_s + after.cpu_s) / 2
+    headings = ("", "clips/s", *(f"of {each.layout}" for each in pairs), "CPU s per clip")
+    arms = [
+        (f"{each.layout}, before", each.before.clips_per_s, each.before.cpu_s) for each in pairs
+    ]
+    arms.append(
+        (f"whole pipeline, {piped.engines} groups", piped.clips_per_s, piped.cpu_s_per_clip)
+    )
+    arms += [(f"{each.layout}, after", each.after.clips_per_s, each.after.cpu_s) for each in pairs]
     rows = [
-        (name, f"{rate:.3f}", f"{rate / alone:.3f}", f"{spent:.2f}", f"{cpu_s / spent:.3f}")
-        for name, rate, spent in (
-            ("engine alone, before", before.clips_per_s, before.cpu_s),
-            ("whole pipeline", piped.clips_per_s, piped.cpu_s_per_clip),
-            ("engine alone, after", after.clips_per_s, after.cpu_s),
-        )
+        (name, f"{rate:.3f}", *(f"{rate / each.clips_per_s:.3f}" for each in pairs), f"{spent:.2f}")
+        for name, rate, spent in arms
     ]
     caption = (
-        "From the end of the first engine call; the pipeline's until its last row is stored. "
+        "From the end of each engine's first call; the pipeline's until its last row is stored. "
         "CPU seconds are of all processes, and hold on a machine that does other things too. "
         f"Start-up, not counted: {piped.intake_s:.1f} s intake, {piped.start_s:.1f} s from there "
         "to the first engine call (Ray, actor, model)."
     )
-    console.print(table(title, HEADINGS, rows, caption))
-    console.print(_where(piped, (before, after)))
+    console.print(table(title, headings, rows, caption))
+    console.print(_where(piped, pairs[-1]))
     return {
-        "ratio": piped.clips_per_s / alone,
-        "cpu_ratio": cpu_s / piped.cpu_s_per_clip,
+        "ratio": {str(each.layout): piped.clips_per_s / each.clips_per_s for each in pairs},
         "cores": asdict(cores),
-        "before": asdict(before),
-        "whole": asdict(piped) | {"busy": piped.busy},
-        "after": asdict(after),
+        "alone": [asdict(each) for each in pairs],
+        "whole": asdict(piped),
     }
 
 
-def _where(piped: Whole, alone: Sequence[Bare]) -> Any:
-    ours = _parts(piped.calls[1:])
-    theirs = _parts([call for each in alone for call in each.calls[1:]])
-    idle = piped.window_s * (1 - piped.busy) / piped.clips
+@dataclass(frozen=True)
+class Layout:
+    """Engines side by side on the engines' cores.
+
+    Attributes:
+        engines: How many.
+        threads: Of each.
+    """
+
+    engines: int
+    threads: int
+
+    def __str__(self) -> str:
+        if not self.threads:
+            return "engine alone"
+        engines = "1 engine" if self.engines == 1 else f"{self.engines} engines"
+        return f"{engines} x {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def _layouts(cores: int, *, shared: bool) -> list[Layout]:
+    """What a run is held against: one engine over all cores, and the layout that a run chooses."""
+    one = Layout(1, cores)
+    return [one, Layout(cores, 1)] if shared and cores > 1 else [one]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layout alone, before and after the whole pipeline."""
+
+    layout: Layout
+    before: Bare
+    after: Bare
+
+    @property
+    def clips_per_s(self) -> float:
+        """Mean of both."""
+        return (self.before.clips_per_s + self.after.clips_per_s) / 2
+
+
+def _where(piped: Whole, alone: Pair) -> Any:
+    ours = _parts(piped.calls)
+    theirs = _parts([*alone.before.calls, *alone.after.calls])
+    idle = piped.window_s * (1 - piped.busy) * piped.engines / piped.clips
     rows = [(name, f"{theirs[name] * 1000:.1f}", f"{ours[name] * 1000:.1f}") for name in ours]
     rows.append(("engine idle, last rows included", "", f"{idle * 1000:.1f}"))
     beside = {"encode": piped.encode_s, "upload": piped.upload_s, "rows": piped.rows_s}
@@ -134,17 +185,23 @@ def _where(piped: Whole, alone: Sequence[Bare]) -> Any:
         (f"CPU of {kind}", "", f"{spent / piped.clips * 1000:.1f}")
         for kind, spent in sorted(piped.cpu_s.items(), key=lambda item: -item[1])
     ]
-    caption = f"The engine was at work {piped.busy:.1%} of the time."
-    return table("ms per clip", ("", "engine alone", "in the pipeline"), rows, caption)
+    caption = f"Engines were at work {piped.busy:.1%} of the time."
+    headings = ("", str(alone.layout), "in the pipeline")
+    return table("ms per clip and engine", headings, rows, caption)
 
 
 def _parts(calls: Sequence[Call]) -> dict[str, float]:
-    """Seconds per clip in the parts of engine calls."""
-    clips = sum(call.clips for call in calls)
-    text = sum(call.text_s for call in calls)
-    decode = sum(call.decode_s for call in calls)
-    denoise = sum(call.ended - call.began for call in calls) - text - decode
+    """Seconds per clip in the parts of engine calls, those that warm up left out."""
+    warm = [call for index, call in enumerate(calls) if call.engine in _engines(calls[:index])]
+    clips = sum(call.clips for call in warm)
+    text = sum(call.text_s for call in warm)
+    decode = sum(call.decode_s for call in warm)
+    denoise = sum(call.ended - call.began for call in warm) - text - decode
     return {"text": text / clips, "denoise": denoise / clips, "decode": decode / clips}
+
+
+def _engines(calls: Sequence[Call]) -> set[int]:
+    return {call.engine for call in calls}
 
 
 def _null_engine(samples: int, console: Console) -> list[dict[str, Any]]:

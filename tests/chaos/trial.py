@@ -87,6 +87,7 @@ class Scene:
         self.settings: dict[str, Any] = {
             "prompts": str(prompts),
             "cache": {"policy": "none"},
+            "parallel": {"cpus_per_rank": 2},  # one group on each node
             "sampling": {"width": 16, "height": 16, "num_frames": 5},
             "replicas": self.random.choice(["auto", 2]) if kind == "node for good" else 2,
             "batch_rows": self.random.choice([1, 2, 4]),

@@ -102,6 +102,7 @@ def test_groups_grow_with_the_cluster_and_a_lost_node_costs_no_sample(
         "prompts": str(tmp_path / "p.txt"),
         "output": str(output),
         "cache": {"policy": "none"},
+        "parallel": {"cpus_per_rank": 2},
         "batch_rows": 1,
         "part_rows": 1,
         "contact_sheet": False,
@@ -163,6 +164,7 @@ def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
             "output": str(output),
             "cache": {"policy": "none"},
             "replicas": 2,
+            "parallel": {"cpus_per_rank": 2},
             "batch_rows": 1,
             "part_rows": 1,
             "contact_sheet": False,
@@ -245,11 +247,11 @@ def test_groups_on_two_nodes_make_the_dataset_of_one_process_whatever_dies(
     flags += ["--batch-rows", "1", "--part-rows", "1", "--parallel.degree", "2"]
     expected = alone(load_config([*flags, "--parallel.degree", "1"]))
     assert len(set(expected.values())) > 1  # samples decide for themselves
-    nodes = [add_node(cluster, cpus) for cpus in (8, 4)]
+    nodes = [add_node(cluster, cpus) for cpus in (5, 4)]
     driver = start_driver(cluster, "jobs.generate", *flags)
     try:
         wait_for(lambda: len(rows_of(output)) >= 1, driver)
-        assert [len(ranks_on(node)) for node in nodes] == [4, 2]  # two groups of two, and one
+        assert [len(ranks_on(node)) for node in nodes] == [4, 4]  # two groups of two each
         os.kill(ranks_on(nodes[0])[-1], signal.SIGKILL)
         wait_for(lambda: len(rows_of(output)) >= 3, driver)
         cluster.remove_node(nodes[1], allow_graceful=False)

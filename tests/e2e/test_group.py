@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -19,7 +20,7 @@ PROMPTS = ("a red circle moving left quickly", "a blue square moving up slowly")
 @pytest.fixture
 def roomy_ray() -> Iterator[None]:
     """Room for one group of two ranks beside Ray Data's own tasks."""
-    ray.init(address="local", num_cpus=6, include_dashboard=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -29,21 +30,26 @@ def test_a_split_model_makes_the_dataset_of_a_whole_one(roomy_ray: None, tmp_pat
     (tmp_path / "p.txt").write_text("\n".join(PROMPTS) + "\n")
     flags = ["--prompts", str(tmp_path / "p.txt"), "--sampling.num-inference-steps", "8"]
     flags += ["--cache.budget", "0.5", "--device", "cpu"]
-    rows = {}
-    for degree in (1, 2):
-        output = tmp_path / str(degree)
-        assert main([*flags, "--output", str(output), "--parallel.degree", str(degree)]) == 0
+    rows, folders = [], ("1", "2", "cfg")
+    for folder, split in zip(folders, ("1", "2", "2 --parallel.cfg 2"), strict=True):
+        output = tmp_path / folder
+        layout = ["--parallel.degree", *split.split()]
+        assert main([*flags, "--output", str(output), *layout]) == 0
         table = ds.dataset(output / "data", format="parquet").to_table().to_pylist()
-        rows[degree] = {row["sample_id"]: row for row in table}
-    assert rows[1].keys() == rows[2].keys()
-    for sample_id, whole in rows[1].items():
-        split = rows[2][sample_id]
-        assert (whole["status"], split["status"]) == ("ok", "ok")
-        assert (whole["group_size"], split["group_size"]) == (1, 2)
-        assert split["cache"]["decisions"] == whole["cache"]["decisions"]
-        assert split["gpu_s"] == pytest.approx(2 * split["wall_s"])
-        one, other = (
-            media.decode((tmp_path / folder / row["video"]["path"]).read_bytes()).astype(int)
-            for folder, row in (("1", whole), ("2", split))
-        )
-        assert np.abs(one - other).mean() < 1.0  # of 255; the codec may turn on a last bit
+        rows.append({row["sample_id"]: row for row in table})
+    whole, *others = rows
+    assert [row["parallel"]["cfg"] for row in others[1].values()] == [2] * len(PROMPTS)
+    for folder, split in zip(folders[1:], others, strict=True):
+        assert split.keys() == whole.keys()
+        for sample_id, other in split.items():
+            one = whole[sample_id]
+            assert (one["status"], other["status"]) == ("ok", "ok")
+            assert (one["group_size"], other["group_size"]) == (1, 2)
+            assert other["cache"]["decisions"] == one["cache"]["decisions"]
+            assert other["gpu_s"] == pytest.approx(2 * other["wall_s"])
+            pixels = frames_of(tmp_path / folder, other) - frames_of(tmp_path / "1", one)
+            assert np.abs(pixels).mean() < 1.0  # of 255; the codec may turn on a last bit
+
+
+def frames_of(output: Path, row: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return media.decode((output / row["video"]["path"]).read_bytes()).astype(int)

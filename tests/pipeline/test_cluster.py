@@ -25,20 +25,20 @@ BIG: Node = {"CPU": 64.0, "GPU": 8.0}
 @pytest.mark.parametrize(
     ("nodes", "arguments", "expected"),
     [
-        ([{"CPU": 4.0}], ("auto", 1, "auto"), Groups("cpu", 1, 1, 0, 2)),
-        ([{"CPU": 9.0}], ("auto", 1, "auto"), Groups("cpu", 4, 4, 0, 2)),
-        ([{"CPU": 9.0}], ("cpu", 2, "auto"), Groups("cpu", 2, 2, 0, 4)),
+        ([{"CPU": 4.0}], ("auto", 1, "auto"), Groups("cpu", 3, 3, 0, 1)),
+        ([{"CPU": 9.0}], ("cpu", 2, "auto"), Groups("cpu", 4, 4, 0, 2)),
+        ([{"CPU": 9.0}], ("cpu", 4, "auto"), Groups("cpu", 2, 2, 0, 4)),
         ([BIG], ("auto", 1, "auto"), Groups("cuda", 8, 8, 1, 0)),
         ([BIG], ("auto", 3, "auto"), Groups("cuda", 2, 2, 3, 0)),
         ([BIG], ("cuda", 2, 3), Groups("cuda", 3, 3, 2, 0)),
-        ([{"CPU": 5.0, "GPU": 8.0}], ("cpu", 1, "auto"), Groups("cpu", 2, 2, 0, 2)),
+        ([{"CPU": 5.0, "GPU": 8.0}], ("cpu", 2, "auto"), Groups("cpu", 2, 2, 0, 2)),
         (
             [{"GPU": 3.0}, {"GPU": 3.0}, {"CPU": 4.0}],
             ("auto", 2, "auto"),
             Groups("cuda", 2, 2, 2, 0),
         ),
-        ([{"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 8.0}], ("cpu", 2, "auto"), Groups("cpu", 4, 4, 0, 4)),
-        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 1, "auto"), Groups("cpu", 2, 2, 0, 2)),
+        ([{"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 8.0}], ("cpu", 4, "auto"), Groups("cpu", 4, 4, 0, 4)),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 2, "auto"), Groups("cpu", 2, 2, 0, 2)),
     ],
 )
 def test_groups_fill_the_cluster(
@@ -54,8 +54,8 @@ def test_groups_fill_the_cluster(
 @pytest.mark.parametrize(
     ("nodes", "arguments", "message"),
     [
-        ([{"CPU": 2.0}], ("auto", 1, "auto"), "at least 3 CPUs"),
-        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 2, 1), "6 CPUs, at most 3 on a node"),
+        ([{"CPU": 2.0}], ("auto", 2, "auto"), "at least 3 CPUs"),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 4, 1), "6 CPUs, at most 3 on a node"),
         ([{"CPU": 8.0}], ("cuda", 1, "auto"), "the cluster has 0"),
         ([{"CPU": 8.0, "GPU": 2.0}], ("auto", 4, "auto"), "needs 4 GPUs"),
         ([{"GPU": 2.0}, {"GPU": 2.0}], ("auto", 4, 1), "4 GPUs, at most 2 on a node"),
@@ -80,6 +80,24 @@ def test_no_group_is_started_without_a_task(monkeypatch: pytest.MonkeyPatch) -> 
     assert plan_groups("cpu", 1, "auto", tasks=1).replicas == 1
 
 
+def test_a_rank_on_cpus_can_have_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, {"CPU": 9.0})
+    groups = plan_groups("cpu", 2, "auto", tasks=100, cpus_per_rank=2)
+    assert (groups.replicas, groups.num_cpus) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("degree", "cores", "expected"), [(1, 2, 2), (1, 3, 3), (1, 1, 1), (2, 2, 1), (2, 1, 1)]
+)
+def test_groups_fill_the_cores_that_there_are_not_the_cpus_that_ray_counts(
+    monkeypatch: pytest.MonkeyPatch, degree: int, cores: int, expected: int
+) -> None:
+    have(monkeypatch, {"CPU": 4.0})
+    assert plan_groups("cpu", degree, "auto", tasks=100, cores=cores).replicas == expected
+    if degree == 1:  # who names a number has it
+        assert plan_groups("cpu", degree, 3, tasks=100, cores=cores).replicas == 3
+
+
 def test_only_an_automatic_number_of_groups_grows_with_the_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -94,7 +112,7 @@ def test_a_fixed_number_of_groups_begins_with_fewer_where_nodes_can_join(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     have(monkeypatch, {"CPU": 1.0}, {"CPU": 5.0})
-    groups = plan_groups("cpu", 1, 4, tasks=100, grows=True)
+    groups = plan_groups("cpu", 2, 4, tasks=100, grows=True)
     assert (groups.replicas, groups.most) == (2, 4)
     assert groups.remark.startswith("the cluster has room for 2 of the 4 groups")
     have(monkeypatch, BIG)
@@ -127,10 +145,10 @@ def test_gpus_that_no_group_can_use_are_said_in_one_line(monkeypatch: pytest.Mon
 
 def test_room_is_left_for_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, {"CPU": 8.0})
-    assert plan_groups("cpu", 1, "auto", tasks=9).replicas == 3
-    assert plan_groups("cpu", 1, "auto", tasks=9, other_cpus=2).replicas == 2
+    assert plan_groups("cpu", 2, "auto", tasks=9).replicas == 3
+    assert plan_groups("cpu", 2, "auto", tasks=9, other_cpus=2).replicas == 2
     with pytest.raises(UserError, match="2 CPUs on one node and the rest of the run 8 more"):
-        plan_groups("cpu", 1, "auto", tasks=9, other_cpus=7)
+        plan_groups("cpu", 2, "auto", tasks=9, other_cpus=7)
     have(monkeypatch, {"GPU": 4.0}, {"GPU": 3.0})
     assert plan_groups("cuda", 2, "auto", tasks=9).replicas == 3
     odd = plan_groups("cuda", 2, "auto", tasks=9, other_gpus=0.5)

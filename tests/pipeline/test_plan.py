@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from pipeline import plan
+from pipeline import cluster, plan
 from pipeline.actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
 from pipeline.cluster import Groups
 from pipeline.config import RunConfig
@@ -101,8 +101,13 @@ def test_texts_that_are_apart_have_actors_before_the_groups(
 def test_groups_are_planned_beside_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 9.0}}])
     model = resolve_model("demo", "")
+    monkeypatch.setattr(cluster, "own_cores", lambda: 64)
     for text, expected in (("inline", 4), ("separate", 3)):
         config = RunConfig.model_validate(
             {"prompts": "p", "output": "o", "batch_rows": 1, "stages": {"text": text}}
+            | {"parallel": {"cpus_per_rank": 2}}
         )
         assert plan.groups_for(TABLES, config, model, grows=False).replicas == expected
+    monkeypatch.setattr(cluster, "own_cores", lambda: 2)
+    assert plan.groups_for(TABLES, config, model, grows=False).replicas == 1
+    assert plan.groups_for(TABLES, config, model, grows=True).replicas == 3

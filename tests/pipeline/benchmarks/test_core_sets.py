@@ -9,7 +9,7 @@ from pipeline.errors import UserError
     [
         ("cpu", "apart", (4, 5), CoreSets((4,), (5,))),
         ("cpu", "apart", (0, 1, 2, 3), CoreSets((0, 1), (2, 3))),
-        ("cpu", "shared", (0, 1, 2), CoreSets((0, 1), (0, 1))),
+        ("cpu", "shared", (0, 1, 2), CoreSets((0, 1, 2), (0, 1, 2))),
         ("cpu", "shared", (7,), CoreSets((7,), (7,))),
         ("cuda", "apart", (0, 1, 2), CoreSets((), (0, 1, 2))),
     ],

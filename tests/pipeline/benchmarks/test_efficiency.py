@@ -70,18 +70,23 @@ def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
         assert [call.clips for call in calls] == [BATCH] * (CLIPS // BATCH)
         assert all(call.began < call.ended for call in calls)
         assert all(0 < call.text_s + call.decode_s < call.ended - call.began for call in calls)
-    assert piped.clips == CLIPS - BATCH
+    assert piped.clips == pytest.approx(CLIPS - BATCH)
+    assert piped.engines == 1
     assert piped.window_s > piped.calls[-1].ended - piped.calls[0].ended
     assert piped.clips_per_s == pytest.approx(piped.clips / piped.window_s)
     assert 0 < piped.busy < 1
     assert alone.clips_per_s > 0
     assert alone.cpu_s > 0
+    both = bare(config.model_copy(update={"batch_rows": 1}), tmp_path / "both", cores, engines=2)
+    assert len({call.engine for call in both.calls}) == 2
+    assert [call.clips for call in both.calls] == [1] * CLIPS
+    assert both.clips_per_s > 0
     assert piped.encode_s > 0
     assert piped.upload_s > 0
     assert piped.rows_s > 0
 
 
 def test_a_run_without_a_steady_state_is_refused() -> None:
-    check_clips(12, 4)
-    with pytest.raises(UserError, match="--clips 11: at least 12, three engine calls"):
-        check_clips(11, 4)
+    check_clips(24, 4, 2)
+    with pytest.raises(UserError, match="--clips 23: at least 24, three calls of each engine"):
+        check_clips(23, 4, 2)
