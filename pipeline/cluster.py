@@ -21,6 +21,9 @@ from pipeline.errors import UserError
 MIN_LOGICAL_CPUS = 4
 """Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
 
+RANK_BYTES = 1 << 30
+"""Memory of a rank that computes the smallest model on CPUs; a larger one wants fewer groups."""
+
 POLL_S = 5.0
 
 NO_PROGRESS_S = 6 * 3600
@@ -196,8 +199,10 @@ def plan_groups(
                 f"more, {_largest(cpus, 'CPU')}: start one with at least {share + beside_cpus} CPUs"
             )
         kind, num_gpus, num_cpus = "cpu", 0, share
-        if cores and replicas == "auto":
-            fit = min(fit, max(1, cores // share))
+        if replicas == "auto":
+            need = RANK_BYTES * degree
+            roomy = sum(int(node.get("memory", need * fit) // need) for node in nodes)
+            fit = max(1, min(fit, cores // share if cores else fit, roomy))
     count = min(fit, tasks) if replicas == "auto" else replicas
     most = max(count, tasks) if replicas == "auto" and grows else count
     remark = _idle(free, degree) if kind == "cuda" and count == fit else ""

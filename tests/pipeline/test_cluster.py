@@ -122,6 +122,16 @@ def test_a_fixed_number_of_groups_begins_with_fewer_where_nodes_can_join(
         plan_groups("cuda", 8, 3, tasks=100)
 
 
+@pytest.mark.parametrize(("degree", "expected"), [(1, 4), (2, 1), (8, 1)])
+def test_groups_on_cpus_are_no_more_than_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, degree: int, expected: int
+) -> None:
+    have(monkeypatch, {"CPU": 16.0, "memory": 3.5 * 2**30}, {"CPU": 16.0, "memory": 1.5 * 2**30})
+    assert plan_groups("cpu", degree, "auto", tasks=100).replicas == expected
+    if degree == 1:  # who names a number has it
+        assert plan_groups("cpu", degree, 9, tasks=100).replicas == 9
+
+
 def test_groups_can_keep_off_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [
         {"NodeID": name, "Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}} for name in "ab"
