@@ -111,7 +111,11 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
         (f"{each.layout}, before", each.before.clips_per_s, each.before.cpu_s) for each in pairs
     ]
     arms.append(
-        (f"whole pipeline, {piped.engines} groups", piped.clips_per_s, piped.cpu_s_per_clip)
+        (
+            f"whole pipeline, {_count(piped.engines, 'group')}",
+            piped.clips_per_s,
+            piped.cpu_s_per_clip,
+        )
     )
     arms += [(f"{each.layout}, after", each.after.clips_per_s, each.after.cpu_s) for each in pairs]
     rows = [
@@ -149,8 +153,11 @@ class Layout:
     def __str__(self) -> str:
         if not self.threads:
             return "engine alone"
-        engines = "1 engine" if self.engines == 1 else f"{self.engines} engines"
-        return f"{engines} x {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{_count(self.engines, 'engine')} x {_count(self.threads, 'thread')}"
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def _layouts(cores: int, *, shared: bool) -> list[Layout]:
