@@ -112,6 +112,8 @@ def ray_nodes(cpus: Sequence[int], token: str) -> Iterator[RayCluster]:
         "RAY_TMPDIR": str(temp),
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_raylet_start_wait_time_s": "200",  # a loaded machine is not a failing node
+        # So long an ending node waits for its actors to leave; the detached ones of Ray Data stay.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A job's `python` is the cluster's: the one of this environment.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
