@@ -42,9 +42,11 @@ bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py ablation
 	$(BIN)/python jobs/benchmark.py quality --quick
 
+# Byte code is made on all cores, which pip does on one; a file of torch is for a newer Python.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 lock: $(STAMP)  ## resolve pyproject.toml afresh into constraints.txt
