@@ -28,7 +28,7 @@ def roomy_ray() -> Iterator[None]:
 @pytest.mark.slow
 def test_a_split_model_makes_the_dataset_of_a_whole_one(roomy_ray: None, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("\n".join(PROMPTS) + "\n")
-    flags = ["--prompts", str(tmp_path / "p.txt"), "--sampling.num-inference-steps", "8"]
+    flags = ["--prompts", str(tmp_path / "p.txt"), "--sampling.num-inference-steps", "6"]
     flags += ["--cache.budget", "0.5", "--device", "cpu"]
     rows, folders = [], ("1", "2", "cfg")
     for folder, split in zip(folders, ("1", "2", "2 --parallel.cfg 2"), strict=True):

@@ -41,14 +41,15 @@ def prefix(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs: the embedded model with controls and a bad row; an engine with a failure."""
     folder = tmp_path_factory.mktemp("report")
     output = folder / "out"
-    lines = [{"prompt": prompt} for prompt in PROMPTS[:6]] + [{"prompt": "odd", "width": 17}]
+    lines = [{"prompt": prompt} for prompt in PROMPTS[:4]] + [{"prompt": "odd", "width": 17}]
     (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "bad.txt").write_text("raise\nfine\n")
     flags = ["--prompts", str(folder / "p.jsonl"), "--output", str(output)]
     flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5"]
-    assert generate([*flags, "--control-fraction", "1", "--batch-rows", "2"]) == 0
+    flags += ["--control-fraction", "1", "--batch-rows", "2", "--replicas", "1"]
+    assert generate(flags) == 0
     settings: dict[str, Any] = {"prompts": str(folder / "bad.txt"), "output": str(output)}
-    config = RunConfig(**settings, cache={"policy": "none"}, max_attempts=2)
+    config = RunConfig(**settings, cache={"policy": "none"}, max_attempts=2, replicas=1)
     run(config, factory=obedient(), console=Console(file=io.StringIO()))
     return output
 
@@ -108,9 +109,9 @@ def test_the_page_shows_the_numbers_of_the_report_and_plays_without_a_network(
     path = prefix / "report/index.html"
     value = json.loads((prefix / "report/report.json").read_text())
     totals = value["totals"]
-    assert (totals["ok"], totals["controls"]) == (7, 6)
+    assert (totals["ok"], totals["controls"]) == (5, 4)
     assert (totals["failed"], totals["rejected"]) == (1, 1)
-    assert value["speedup"]["pairs"] + sum(value["speedup"]["left_out"].values()) == 6
+    assert value["speedup"]["pairs"] + sum(value["speedup"]["left_out"].values()) == 4
     visit = Visit(browser, path, 1600)
     page = visit.page
     for section in SECTIONS:

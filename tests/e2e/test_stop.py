@@ -45,6 +45,7 @@ def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
         "prompts": write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(24)]),
         "output": str(output),
         "cache": {"policy": "none"},
+        "replicas": 1,
         "part_rows": 2,
         "part_seconds": 0.5,
     }

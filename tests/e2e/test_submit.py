@@ -26,7 +26,7 @@ from tests.pipeline.report.series import against_report
 from tests.system_tools import system_tool
 
 BUCKET = "clips"
-CLIPS, STEPS = 12, 30
+CLIPS, STEPS = 16, 8
 STOPPED, FINISHED = "20260101T000000Z-stopped", "20260101T000001Z-finished"
 COUNTED = "20260101T000002Z-counted"
 SCRAPE_TIMEOUT_S = 60
@@ -126,7 +126,7 @@ def test_prometheus_says_of_a_run_what_its_report_says(
     command = (
         f"python jobs/generate.py --prompts {tmp_path}/p.jsonl --output s3://{BUCKET}/counted "
         "--sampling.num-inference-steps 6 --cache.budget 0.5 --control-fraction 1 "
-        "--replicas 2 --gpu-price-per-hour 3.6"
+        "--replicas 1 --gpu-price-per-hour 3.6"
     )
     with prometheus(cluster.metrics, tmp_path, system_tool("prometheus")) as address:
         done = cluster.submit(command, s3_env, "--submission-id", COUNTED)

@@ -124,7 +124,9 @@ def scraped() -> Iterator[set[str]]:
     )
     count_everything()
     list(
-        ray.data.range(4).map_batches(Slow, compute=ray.data.ActorPoolStrategy(size=1)).iter_rows()
+        ray.data.range(4, override_num_blocks=1)
+        .map_batches(Slow, compute=ray.data.ActorPoolStrategy(size=1))
+        .iter_rows()
     )
     wanted = {each.exported for each in telemetry.ALL}
     names: set[str] = set()
