@@ -12,56 +12,17 @@ It does not know why a process died; the worker notes a reason if it still can.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from pipeline.errors import StorageError
+from pipeline.ledger_entry import Entry, node_of, read_entries, write_entries
 from pipeline.storage import Storage
 from pipeline.suspects import Suspects
 
 _logger = logging.getLogger(__name__)
 
 SUFFIX = ".attempts.json"
-
-
-@dataclass(slots=True)
-class Entry:
-    """What is known of one sample that is under way.
-
-    Attributes:
-        attempts: Attempts begun.
-        alone: One of them was made alone, not in a batch.
-        solo: The latest was.
-        where: Node and process of the latest attempt.
-        kind: Type of the error that ended it, "" if its process died without a word.
-        reason: Its text.
-        lost_s: Engine seconds of attempts that ended their process, as far as it could tell.
-        made: The engine call of the latest attempt returned; it was being stored.
-        taken: The latest attempt found the clip of an earlier one: it says nothing of its node.
-        excused: Attempts that ended so: whatever killed the process then, it sampled another.
-        oom_kills: Of its node's kernel, when the latest attempt began.
-        pardoned: It had its attempts back because its node had made nothing in between.
-    """
-
-    attempts: int = 0
-    alone: bool = False
-    solo: bool = False
-    where: str = ""
-    kind: str = ""
-    reason: str = ""
-    lost_s: float = 0.0
-    made: bool = False
-    taken: bool = False
-    excused: int = 0
-    oom_kills: int = 0
-    pardoned: bool = False
-
-    def pardon(self) -> None:
-        """Give the attempts back: they were its node's fault."""
-        self.attempts, self.alone, self.solo, self.excused = 0, False, False, 0
-        self.kind, self.reason = "", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +75,7 @@ class Ledger:
         if own or not forget:
             keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
             for key in [self._key] if forget else keys:
-                for sample_id, entry in _load(storage, key).items():
+                for sample_id, entry in read_entries(storage, key).items():
                     known = self._entries.get(sample_id, Entry())
                     if entry.attempts > known.attempts:
                         self._entries[sample_id] = entry
@@ -137,14 +98,14 @@ class Ledger:
         entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
             self._look_into(sample_id, entry, where, oom_kills)
-        if self._suspects.is_bad(_node(where)):
+        if self._suspects.is_bad(node_of(where)):
             begun = [entry.attempts for entry in entries]
             return Claim(False, begun, "", "", bad_node=True)
         alone = len(entries) == 1
         if alone and entries[0].made:  # a batch with a history counts nothing
             entries[0].excused += entries[0].excused < self._max_attempts
             entries[0].made = False
-        kind, reason = entries[0].kind, _describe(entries[0])
+        kind, reason = entries[0].kind, entries[0].describe()
         begun = [entry.attempts for entry in entries]
         lost_s = [entry.lost_s for entry in entries]
         used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
@@ -168,7 +129,7 @@ class Ledger:
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].made = True
-                self._suspects.made(_node(self._entries[sample_id].where))
+                self._suspects.made(self._entries[sample_id].node)
 
     def taken_over(self, sample_ids: Sequence[str]) -> None:
         """Record that the clips of samples were found: nothing of them can kill a process now."""
@@ -222,7 +183,7 @@ class Ledger:
         for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
             entry = self._entries.pop(sample_id, None)
             if entry is not None and status == "ok" and not entry.taken:
-                self._suspects.made(_node(entry.where))
+                self._suspects.made(entry.node)
 
     def bad_nodes(self) -> dict[str, list[str]]:
         """Nodes on which nothing should run any more, with the samples that showed it."""
@@ -236,21 +197,21 @@ class Ledger:
         found: dict[str, list[str]] = {}
         for sample_id in sample_ids:
             if (entry := self._entries.get(sample_id)) is not None:
-                node = _node(entry.where)
+                node = entry.node
                 if self._suspects.is_bad(node) or self._suspects.suspects(node, sample_id):
                     found.setdefault(node, []).append(sample_id)
         return found
 
     def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
         """Note the death that a further attempt tells of; pardon the samples of a bad node."""
-        same_node = _node(entry.where) == _node(where)
+        same_node = entry.node == node_of(where)
         if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
-            entry.reason = f"{_describe(entry)}, while the kernel killed for want of memory there"
+            entry.reason = f"{entry.describe()}, while the kernel killed for want of memory there"
             entry.kind = "OutOfMemory"
         died = entry.attempts and entry.where != where and not entry.made and entry.solo
         if not died:
             return
-        node = _node(entry.where)
+        node = entry.node
         entry.solo = False  # one death counts once
         if self._suspects.died(node, sample_id):
             _logger.warning(
@@ -261,43 +222,14 @@ class Ledger:
             )
             for each in self._entries.values():
                 # Not what was made there: its attempts are why its clip is looked for.
-                if _node(each.where) == node and not each.made:
+                if each.node == node and not each.made:
                     each.pardon()
 
     def _may_be_innocent(self, sample_id: str, entry: Entry, where: str) -> bool:
         """Whether it died only where nothing else was made since, and another node asks, once."""
-        other = _node(entry.where) != _node(where)
-        return (
-            other and not entry.pardoned and self._suspects.suspects(_node(entry.where), sample_id)
-        )
+        other = entry.node != node_of(where)
+        return other and not entry.pardoned and self._suspects.suspects(entry.node, sample_id)
 
     def _save(self) -> None:
-        suspects = {
-            sample_id: asdict(entry)
-            for sample_id, entry in self._entries.items()
-            if entry.attempts > 1
-        }
-        self._storage.put_bytes(self._key, json.dumps(suspects, sort_keys=True).encode())
-
-
-def _node(where: str) -> str:
-    return where.rpartition("/")[0]
-
-
-def _load(storage: Storage, key: str) -> dict[str, Entry]:
-    try:
-        saved = json.loads(storage.read_bytes(key))
-        return {sample_id: Entry(**fields) for sample_id, fields in saved.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"{storage.uri}/{key} is damaged ({error}); move it away, at worst a sample that kills "
-            "its process gets its attempts again"
-        ) from error
-
-
-def _describe(entry: Entry) -> str:
-    if not entry.attempts:
-        return ""
-    if entry.kind:
-        return entry.reason
-    return f"attempt {entry.attempts} on {entry.where} ended with the death of its process"
+        begun = {key: entry for key, entry in self._entries.items() if entry.attempts > 1}
+        write_entries(self._storage, self._key, begun)
