@@ -20,15 +20,17 @@ from pipeline.input_row import RequestDefaults, size_problem
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.call import takes_negative_prompt
 from pipeline.models.knobs import settle_knobs
-from pipeline.models.registry import RANDOM_SAMPLERS, shipped_folder
+from pipeline.models.registry import shipped_folder
 from pipeline.models.sampler import check_sampler, sampler_name
+from pipeline.models.schedulers import RANDOM_SAMPLERS
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.request import CacheSpec, SampleRequest
 from pipeline.storage import locate
 from sencache import SenCacheConfig, SensitivityProfile
 
 if TYPE_CHECKING:
-    from pipeline.config import CacheConfig, RunConfig
+    from pipeline.config import RunConfig
+    from pipeline.config_sections import CacheConfig
     from pipeline.text_stage import Encode
 
 logger = logging.getLogger(__name__)

@@ -45,7 +45,7 @@ def load_loop(options: argparse.Namespace, rows: int) -> tuple[DenoisingLoop, Se
     """
     from pipeline.benchmarks.arms import clip_requests
     from pipeline.benchmarks.loop import make_loop
-    from pipeline.config import CacheConfig
+    from pipeline.config_sections import CacheConfig
     from pipeline.defaults import load_profile
     from pipeline.device import pick_device
     from pipeline.models.load import load_pipeline

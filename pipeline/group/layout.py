@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.config import ParallelConfig
+    from pipeline.config_sections import ParallelConfig
     from pipeline.models.spec import ModelSpec
 
 XFUSER, CONTEXT_PARALLEL = "xfuser", "context_parallel"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.models.registry import COG_DPM
+from pipeline.models.schedulers import COG_DPM
 from pipeline.models.spec import ModelSpec
 from pipeline.request import SampleRequest
 

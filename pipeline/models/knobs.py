@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
 
 if TYPE_CHECKING:
-    from pipeline.config import EngineConfig
+    from pipeline.config_sections import EngineConfig
     from pipeline.group.layout import Layout
     from pipeline.models.spec import ModelSpec
 

@@ -14,26 +14,8 @@ import difflib
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.models.schedulers import COG_DDIM, COG_DPM, EULER, UNIPC
 from pipeline.models.spec import ModelSpec, SamplingDefaults
-
-EULER = "FlowMatchEulerDiscreteScheduler"
-UNIPC = "UniPCMultistepScheduler"
-DPM_SOLVER = "DPMSolverMultistepScheduler"
-COG_DDIM = "CogVideoXDDIMScheduler"
-COG_DPM = "CogVideoXDPMScheduler"
-
-SAMPLERS: dict[str, tuple[str, ...]] = {
-    "wan": (UNIPC, EULER, DPM_SOLVER),
-    "cogvideox": (COG_DDIM, COG_DPM),
-    "ltx": (EULER,),
-    "hunyuan_video": (EULER,),
-}
-"""Scheduler classes that predict what a family's network was trained to give. One network
-evaluation per step each, which the step counts of a row rely on (Heun would be two)."""
-
-RANDOM_SAMPLERS = frozenset({COG_DPM})
-"""Those of them that draw noise at every step: what an output does in the end cannot be told, so
-no plan can be made for them. A test holds this to `sencache.step_moves`, which needs diffusers."""
 
 _WAN_NEGATIVE = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"

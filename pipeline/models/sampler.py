@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.models.registry import COG_DDIM, COG_DPM, EULER, SAMPLERS
+from pipeline.models.schedulers import COG_DDIM, COG_DPM, EULER, SAMPLERS
 
 
 def sampler_name(class_name: str, shift: float | None) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from pipeline.cache_settings import CONFLICT, DEFAULT_BUDGET, settle, without_displaced
-from pipeline.config import CacheConfig
+from pipeline.config_sections import CacheConfig
 from pipeline.defaults import sencache_config
 from sencache import QUALITY
 

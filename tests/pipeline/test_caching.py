@@ -18,8 +18,9 @@ from pipeline.caching import (
     to_spec,
 )
 from pipeline.errors import UserError
-from pipeline.models.registry import MODELS, RANDOM_SAMPLERS, SAMPLERS, shipped_folder
+from pipeline.models.registry import MODELS, shipped_folder
 from pipeline.models.sampler import make_scheduler
+from pipeline.models.schedulers import RANDOM_SAMPLERS, SAMPLERS
 from pipeline.request import CacheSpec
 from pipeline.schema import CACHE_TYPE
 from sencache import (

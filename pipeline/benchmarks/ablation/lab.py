@@ -30,7 +30,7 @@ from pipeline.benchmarks.sampling import Bench, load_bench, with_changes
 from pipeline.calibration import measure_profile
 from pipeline.errors import UserError
 from pipeline.input_row import size_problem
-from pipeline.models.registry import EULER, SAMPLERS
+from pipeline.models.schedulers import EULER, SAMPLERS
 from pipeline.models.spec import ModelSpec
 from pipeline.request import SampleRequest
 from sencache import SensitivityProfile

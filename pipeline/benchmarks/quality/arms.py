@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.models.registry import EULER, SAMPLERS, UNIPC
+from pipeline.models.schedulers import EULER, SAMPLERS, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
 from sencache.rivals import (
     CalibrationRun,

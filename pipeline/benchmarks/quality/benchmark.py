@@ -38,7 +38,7 @@ from pipeline.benchmarks.sampling import Bench, load_bench, with_changes
 from pipeline.errors import UserError
 from pipeline.input_row import size_problem
 from pipeline.metrics import load_lpips
-from pipeline.models.registry import EULER, SAMPLERS, UNIPC
+from pipeline.models.schedulers import EULER, SAMPLERS, UNIPC
 from pipeline.storage import locate
 from sencache import ProfileError, SensitivityProfile
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ParallelConfig
+from pipeline.config_sections import ParallelConfig
 from pipeline.errors import UserError
 from pipeline.group.layout import ALONE, CONTEXT_PARALLEL, OFFERED, XFUSER, Layout, choose_layout
 from pipeline.models.registry import MODELS, get_model

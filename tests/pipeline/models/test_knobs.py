@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from diffusers.models.attention_dispatch import AttentionBackendName
 
-from pipeline.config import EngineConfig
+from pipeline.config_sections import EngineConfig
 from pipeline.errors import UserError
 from pipeline.group.layout import ALONE, CONTEXT_PARALLEL, Layout
 from pipeline.models.knobs import Knobs, settle_knobs

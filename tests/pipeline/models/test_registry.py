@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.input_row import size_problem
-from pipeline.models.registry import MODELS, SAMPLERS, get_model
+from pipeline.models.registry import MODELS, get_model
+from pipeline.models.schedulers import SAMPLERS
 from pipeline.models.spec import ModelSpec
 
 every_model = pytest.mark.parametrize("spec", MODELS.values(), ids=lambda spec: spec.name)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.models.registry import MODELS, SAMPLERS
+from pipeline.models.registry import MODELS
 from pipeline.models.sampler import check_sampler, make_scheduler, sampler_name
+from pipeline.models.schedulers import SAMPLERS
 
 EULER = "FlowMatchEulerDiscreteScheduler"
 UNIPC = "UniPCMultistepScheduler"
