@@ -11,13 +11,14 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.agreement import Agreement
 from sencache.attachment import attach, detach, is_offloaded
+from sencache.branch_policies import AnyProfile
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.decisions import AnyJudge
 from sencache.drift import OutputDrift
 from sencache.families import Family, family_of
 from sencache.gate import drift_gate
 from sencache.hook import SenCacheHook
-from sencache.judging import AnyProfile, Judge
+from sencache.judging import Judge
 from sencache.measurement import ProfileError, architecture_of
 from sencache.mixing import MixReuse
 from sencache.official import OFFICIAL_SETTINGS, OfficialProfile

@@ -11,24 +11,18 @@ from dataclasses import replace
 import torch
 
 from sencache.agreement import Agreement
+from sencache.branch_policies import AnyProfile, BranchPolicies
 from sencache.buckets import fill_up
 from sencache.calls import Call
 from sencache.config import SenCacheConfig
 from sencache.decisions import NO_END, NOT_FINITE, Decision, Restart, unnamed_branches
 from sencache.measurement import Branch
-from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
-from sencache.policy import Curve, SensitivityPolicy, Verdict, row_rms
-from sencache.profile import ProfileWarning, SensitivityProfile
+from sencache.policy import Verdict, row_rms
 from sencache.schedule import Schedule
 from sencache.trajectory import Moment, Track, Trajectory
 
-# Only matters without a profile, where tau is read but decides nothing.
-DEFAULT_TRAIN_TIMESTEPS = 1000
-
 COMPUTE = 1
 """Place of the verdict among the facts of a decision."""
-
-AnyProfile = SensitivityProfile | OfficialProfile
 
 _logger = logging.getLogger(__name__)
 
@@ -44,53 +38,13 @@ class Judge:
         agreement: Agreement | None = None,
     ) -> None:
         self._config, self._schedule, self._agreement = config, schedule, agreement
-        self._profile = profile
-        own = config.may_reuse and config.uncond_verdict == "own"
-        self._deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
-        self.num_train_timesteps, self._calls_per_step = DEFAULT_TRAIN_TIMESTEPS, 1
-        if isinstance(profile, OfficialProfile):
-            self.num_train_timesteps = profile.num_train_timesteps
-            self._calls_per_step = OFFICIAL_SETTINGS[profile.family].calls_per_step
-        elif profile is not None:
-            self.num_train_timesteps = profile.metadata.num_train_timesteps
-            for branch in self._deciding:
-                profile.curve(branch)  # said now, not in the first run
-        self._policies: dict[Branch, SensitivityPolicy] = {}
-        self._elements = 0
-        self._compared: set[Branch] = set()
+        self._policies = BranchPolicies(config, profile)
+        self.num_train_timesteps = self._policies.num_train_timesteps
         self._told: set[str] = set()
 
     def prepare(self, call: Call, moment: Moment) -> None:
-        """Get ready for the rows of a call, and warn once if the profile was measured otherwise.
-
-        Pipelines publish their steps but not their guidance scale; that there is guidance shows.
-        """
-        elements = call.latents[0].numel()
-        if elements != self._elements:
-            self._elements = elements
-            self._policies = {
-                branch: SensitivityPolicy(
-                    self._config, self._curve(branch, elements), self._calls_per_step
-                )
-                for branch in self._deciding
-            }
-        new = set(moment.branches) - self._compared
-        if (
-            not new
-            or not self._config.may_reuse
-            or not isinstance(self._profile, SensitivityProfile)
-        ):
-            return
-        if not self._compared:
-            self._profile.check(num_inference_steps=moment.num_steps)
-        self._compared |= new
-        if "uncond" in new and "uncond" not in self._profile.branches:
-            warnings.warn(
-                "profile was measured without guidance but the run has it; "
-                "the same epsilon may reuse another number of steps",
-                ProfileWarning,
-                stacklevel=2,
-            )
+        """Get ready for the rows of a call, and warn once if the profile was measured otherwise."""
+        self._policies.prepare(call, moment)
 
     def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
         """Verdict per row of the call, on the host; at most one transfer from the device a step.
@@ -177,11 +131,6 @@ class Judge:
     def _only_counts(self, moment: Moment) -> bool:
         """Whether no score is needed: nothing is ever reused, and the branches are told apart."""
         return not self._config.may_reuse and moment.context is not None
-
-    def _curve(self, branch: Branch, elements: int) -> Curve | None:
-        if isinstance(self._profile, OfficialProfile):
-            return self._profile.curve(branch, elements)
-        return self._profile.curve(branch) if self._profile else None
 
     def _judge(
         self,

@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 
 from sencache.apply import apply_sencache, remove_sencache
+from sencache.branch_policies import AnyProfile
 from sencache.config import SenCacheConfig
 from sencache.families import UnknownTransformerError
 from sencache.gate import gate_ratio
-from sencache.judging import AnyProfile
 from sencache.measurement import ProfileError
 from sencache.profile import ProfileWarning, SensitivityProfile
 from sencache.rivals.base import Decisions, Rival, Scheduled, Tunable, UnsupportedError
