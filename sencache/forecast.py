@@ -38,25 +38,25 @@ class Mix:
         return Mix(tuple(anchor + steps for anchor in self.anchors), self.weights)
 
 
-def best_weights(distances: Array, anchors: Sequence[int], target: int) -> Array:
-    """Weights of the anchors that forecast a step with the smallest mean square error.
+def best_weights(distances: Array, anchors: Sequence[int]) -> Array:
+    """Weights of the anchors that forecast each step with the smallest mean square error.
 
     Args:
         distances: D, shape [T, T].
         anchors: Computed steps.
-        target: Step to forecast.
 
     Returns:
-        Shape [anchors]; they add up to 1.
+        Shape [T, anchors]; rows add up to 1.
     """
     count, index = len(anchors), list(anchors)
     system = np.ones((count + 1, count + 1))
     system[:count, :count] = -distances[np.ix_(index, index)] / 2
     system[:count, :count] += np.eye(count) * NUGGET * distances.max()
     system[count, count] = 0.0
-    wanted = np.append(-distances[index, target] / 2, 1.0)
-    weights: Array = np.linalg.lstsq(system, wanted, rcond=None)[0][:count]
-    return weights / weights.sum()
+    wanted = np.vstack([-distances[index] / 2, np.ones(len(distances))])
+    solved = np.linalg.lstsq(system, wanted, rcond=None)[0]
+    weights: Array = solved[:count].T.astype(np.float64)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def combined_error(

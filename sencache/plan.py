@@ -207,7 +207,7 @@ class _Gaps:
         self._distances, self._repair, self._power = drift.matrix(), repair, power
         self._moves, self._gain = np.array(moves), np.array(drift.gain)
         self._costs: dict[tuple[tuple[int, ...], int, bool], float] = {}
-        self._weights: dict[tuple[tuple[int, ...], int], Array] = {}
+        self._weights: dict[tuple[int, ...], Array] = {}
 
     def forecasts(self, anchors: tuple[int, ...], end: int) -> dict[int, Mix]:
         """How each step between the last anchor and `end` is forecast."""
@@ -263,9 +263,6 @@ class _Gaps:
 
     def _all(self, anchors: tuple[int, ...], steps: range) -> Array:
         """Weights of the anchors for each step, shape [steps, anchors]."""
-        rows = []
-        for step in steps:
-            if (anchors, step) not in self._weights:
-                self._weights[anchors, step] = best_weights(self._distances, anchors, step)
-            rows.append(self._weights[anchors, step])
-        return np.array(rows).reshape(len(steps), len(anchors))
+        if anchors not in self._weights:
+            self._weights[anchors] = best_weights(self._distances, anchors)
+        return self._weights[anchors][steps.start : steps.stop]

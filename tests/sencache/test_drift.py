@@ -57,7 +57,7 @@ def test_the_best_weights_are_no_worse_than_hold_line_or_parabola(
 ) -> None:
     anchors, target = list(range(count)), count
     measured = distances(outputs)
-    best = best_weights(measured, anchors, target)
+    best = best_weights(measured, anchors)[target]
     assert best.sum() == pytest.approx(1.0)
 
     def error(weights: Array) -> float:
@@ -73,7 +73,7 @@ def test_a_straight_line_is_forecast_exactly() -> None:
     direction = np.random.default_rng(0).normal(size=(1, 64))
     times = np.array([1.0, 0.9, 0.7, 0.35, 0.1])  # steps of different length
     measured = distances(times[:, None] * direction)
-    weights = best_weights(measured, [0, 2], 3)
+    weights = best_weights(measured, [0, 2])[3]
     slope = (0.35 - 0.7) / (0.7 - 1.0)
     assert weights == pytest.approx([-slope, 1 + slope], abs=1e-3)
 
