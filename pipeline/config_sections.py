@@ -179,3 +179,12 @@ class StagesConfig(ConfigPart):
     text_gpus: float = Field(
         default=0.0, ge=0, le=1, description="GPU of each copy; 0: it runs on its CPUs"
     )
+    text_wait_s: float = Field(
+        default=900.0, gt=0, description="end if no node has room for a copy for so long"
+    )
+
+    @property
+    def text_needs(self) -> str:
+        """What a copy asks of a node, in words."""
+        gpus = f" and {self.text_gpus:g} GPU" if self.text_gpus else ""
+        return f"{self.text_cpus} CPU{'s' * (self.text_cpus > 1)}{gpus}"

@@ -7,6 +7,7 @@ waiting, restarting, balancing and growing is Ray Data's.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.remote_ledger import RemoteLedger
 from pipeline.storage import Storage
 from pipeline.text_stage import TextActor
+from pipeline.text_watch import TextWatch
 
 
 def groups_for(
@@ -94,6 +96,8 @@ def requests_to_rows(
     dataset = ray.data.from_arrow_refs(list(blocks))
     dataset = dataset.repartition(target_num_rows_per_block=task_rows)
     if apart:
+        watch = functools.partial(TextWatch, stages.text_needs, stages.text_wait_s)
+        dataset.context.custom_execution_callback_classes = [watch]
         dataset = dataset.map_batches(
             TextActor,
             fn_constructor_args=(

@@ -73,7 +73,11 @@ def obedient(delay_s: float = 0.0, closed: str = "", slow: str = "") -> EngineFa
 def main() -> int:
     settings, *pace = sys.argv[1:]
     factory = obedient(float(pace[0]), slow=pace[1]) if pace else obedient(0.3)
-    report = run(RunConfig(**json.loads(settings)), factory=factory)
+    try:
+        report = run(RunConfig(**json.loads(settings)), factory=factory)
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        return 2
     return 130 if report.interrupted else 0
 
 

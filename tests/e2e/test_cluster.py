@@ -189,6 +189,54 @@ def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
     assert len({row["sample_id"] for row in rows}) == len(rows) == 61
 
 
+@pytest.mark.slow
+def test_a_run_whose_text_encoder_has_no_place_left_ends_and_goes_on_with_fewer_groups(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    nodes = [add_node(cluster, 2) for _ in range(3)]
+    (tmp_path / "p.txt").write_text("".join(f"clip {n}\n" for n in range(100)))
+    slow, output, said = tmp_path / "slow", tmp_path / "out", tmp_path / "said"
+    slow.touch()
+    settings = {
+        "prompts": str(tmp_path / "p.txt"),
+        "output": str(output),
+        "cache": {"policy": "none"},
+        "parallel": {"cpus_per_rank": 2},
+        "stages": {"text": "separate", "text_cpus": 2, "text_wait_s": 3.0},
+        "batch_rows": 1,
+        "part_rows": 1,
+        "contact_sheet": False,
+        "report": False,
+    }
+
+    def start() -> subprocess.Popen[bytes]:
+        words = json.dumps(settings), "0.3", str(slow)
+        return start_driver(cluster, "tests.e2e.engines", *words, said=said)
+
+    def makers() -> set[str]:
+        return {row["device_name"] for row in rows_of(output)}
+
+    driver = start()
+    try:
+        wait_for(lambda: len(makers()) == 2, driver)
+        (of_texts,) = (node for node in nodes if node.node_id not in makers())
+        cluster.remove_node(of_texts, allow_graceful=False)  # and nothing takes its place
+        assert driver.wait(timeout=WAIT_S) == 2
+        assert "room for a text encoder (2 CPUs) beside the groups; what is" in said.read_text()
+        made = len(rows_of(output))
+        assert 2 <= made < 100
+        slow.unlink()
+        settings |= {"batch_rows": 10, "part_rows": 100}  # fewer tasks take less time
+        driver = start()
+        assert driver.wait(timeout=WAIT_S) == 0, said.read_text()
+    finally:
+        driver.kill()
+    rows = rows_of(output)
+    assert sorted(row["status"] for row in rows) == ["ok"] * 100
+    assert len({row["sample_id"] for row in rows}) == 100
+    assert {row["attempts"] for row in rows} == {1}  # nothing was under way when it ended
+
+
 def ranks_on(node: Any) -> list[int]:
     """Process ids of all ranks of all groups on a node of this machine."""
     raylet = node.all_processes["raylet"][0].process.pid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.config import RunConfig
 from pipeline.models.resolve import resolve_model
 from pipeline.storage import Storage
 from pipeline.text_stage import TextActor
+from pipeline.text_watch import TextWatch
 
 TABLES = [pa.table({REQUEST_COLUMN: ["{}"] * 10})]
 
@@ -26,6 +28,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.block_rows = 0
+        self.context = SimpleNamespace()
         self.stages: list[tuple[type, dict[str, Any]]] = []
 
     def repartition(self, *, target_num_rows_per_block: int) -> Recorded:
@@ -96,6 +99,8 @@ def test_texts_that_are_apart_have_actors_before_the_groups(
     assert (settings["num_cpus"], settings["compute"].min_size) == (3, 2)
     assert settings["batch_size"] == of_group["batch_size"]  # the same batches on both sides
     assert of_group["fn_constructor_kwargs"]["factory"].args[0].parts == "clips"
+    (watch,) = made.context.custom_execution_callback_classes
+    assert isinstance(watch(), TextWatch)
 
 
 def test_groups_are_planned_beside_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
