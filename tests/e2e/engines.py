@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import ray
 from ray import cloudpickle
 
+from pipeline import plan
 from pipeline.config import RunConfig
 from pipeline.engine import Clip, EngineFactory
 from pipeline.errors import UserError
@@ -36,9 +38,7 @@ class ObedientEngine:
         self.device_name = ray.get_runtime_context().get_node_id()
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        until = time.monotonic() + self._delay_s
-        while time.monotonic() < until and (not self._slow or Path(self._slow).exists()):
-            time.sleep(0.02)
+        take_time(self._delay_s, self._slow)
         for request in requests:
             if request.prompt.startswith("die"):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -51,6 +51,19 @@ class ObedientEngine:
     def close(self) -> None:
         if self._closed:
             Path(self._closed).touch()
+
+
+def take_time(delay_s: float, slow: str) -> None:
+    """Wait; no longer if a file is named and not there."""
+    until = time.monotonic() + delay_s
+    while time.monotonic() < until and (not slow or Path(slow).exists()):
+        time.sleep(0.02)
+
+
+def encode(delay_s: float, slow: str, requests: Sequence[SampleRequest]) -> list[bytes]:
+    """Texts that an `ObedientEngine` needs: none."""
+    take_time(delay_s, slow)
+    return [b""] * len(requests)
 
 
 def broken() -> ObedientEngine:
@@ -72,9 +85,12 @@ def obedient(delay_s: float = 0.0, closed: str = "", slow: str = "") -> EngineFa
 
 def main() -> int:
     settings, *pace = sys.argv[1:]
-    factory = obedient(float(pace[0]), slow=pace[1]) if pace else obedient(0.3)
+    delay_s, slow = (float(pace[0]), pace[1]) if pace else (0.3, "")
+    encoder = functools.partial(functools.partial, encode, delay_s, slow)
     try:
-        report = run(RunConfig(**json.loads(settings)), factory=factory)
+        with mock.patch.object(plan, "text_factory", return_value=encoder):
+            config = RunConfig(**json.loads(settings))
+            report = run(config, factory=obedient(delay_s, slow=slow))
     except UserError as error:
         print(f"error: {error}", flush=True)
         return 2
