@@ -6,6 +6,8 @@ Data's (`pipeline.plan`); what is added here is a second pass over what a bad no
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Collection, Generator, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -28,6 +30,12 @@ from pipeline.storage import Storage
 from pipeline.summary import say_bad_nodes, say_second_opinion
 from pipeline.tally import Tally
 from pipeline.telemetry import RunTelemetry
+
+RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor")
+"""Threads of Ray Data 2.60 that ask Ray for blocks, and end with their pass."""
+
+THREADS_S = 30.0
+"""Longest wait for them: they may ask a node that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +156,24 @@ def _made(
         run_id=work.run_id,
         avoid=avoid,
     )
-    yield from dataset.iter_batches(
-        batch_size=None,
-        batch_format="pyarrow",
-        prefetch_batches=0,  # a row held back here is a row that a crash makes again
-    )
+    before = set(threading.enumerate())
+    try:
+        yield from dataset.iter_batches(
+            batch_size=None,
+            batch_format="pyarrow",
+            prefetch_batches=0,  # a row held back here is a row that a crash makes again
+        )
+    finally:
+        _await_ray_data(before)
+
+
+def _await_ray_data(before: Collection[threading.Thread]) -> None:
+    """Wait for the threads of a pass that has ended; Ray Data does not.
+
+    One that still asks Ray for a block when Ray is shut down ends the process on the spot, with
+    exit code 1 and without a word of ours.
+    """
+    until = time.monotonic() + THREADS_S
+    for thread in threading.enumerate():
+        if thread not in before and thread.name.startswith(RAY_DATA_THREADS):
+            thread.join(max(0.0, until - time.monotonic()))

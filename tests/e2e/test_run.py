@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from ray.data._internal.block_batching import iter_batches
+from ray.data._internal.block_batching.util import resolve_block_refs
 from rich.console import Console
 
 from jobs.generate import main
@@ -19,7 +24,9 @@ from pipeline import media
 from pipeline.config import RunConfig
 from pipeline.engine import EngineFactory
 from pipeline.errors import UserError
+from pipeline.generation import RAY_DATA_THREADS
 from pipeline.run import RunReport, run
+from pipeline.sink import Sink
 from tests.e2e.engines import broken, obedient
 from tests.e2e.outputs import rows_of, write_prompts
 
@@ -158,6 +165,36 @@ def test_an_actor_with_nothing_left_to_do_closes_its_engine(
     while not closed.exists():  # the driver does not wait for its actors
         assert time.monotonic() < deadline, "no engine was closed"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_no_thread_of_ray_data_outlives_a_run_that_stops_midway(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks for a block while Ray is shut down ends the process without a word."""
+
+    def fetched(block_ref_iter: Iterator[Any], stats: Any) -> Iterator[Any]:
+        for block in resolve_block_refs(block_ref_iter, stats):
+            time.sleep(0.5)
+            yield block
+
+    def full(_: Sink, table: pa.Table) -> None:
+        if table.num_rows:
+            raise UserError("the store is full")
+
+    monkeypatch.setattr(iter_batches, "resolve_block_refs", fetched)
+    monkeypatch.setattr(Sink, "add", full)
+    before = set(threading.enumerate())
+    with pytest.raises(UserError, match="the store is full"):
+        quiet_run(
+            prompts=write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(8)]),
+            output=str(tmp_path / "out"),
+            cache={"policy": "none"},
+            replicas=1,
+            batch_rows=1,
+        )
+    left = {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}
+    assert not {name for name in left if name.startswith(RAY_DATA_THREADS)}
 
 
 @pytest.mark.slow
