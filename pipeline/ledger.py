@@ -2,9 +2,10 @@
 
 A worker that dies takes its memory with it, and Ray retries its task for ever, so the count must
 live elsewhere and must know of an attempt before the attempt begins. The ledger is a plain class;
-`pipeline.remote_ledger` puts one instance into a Ray actor beside the driver. It holds only samples
-that are under way or have a death behind them, and writes to storage only when a death shows (a
-second attempt is asked for), so that in steady state it costs no object-store request at all.
+`pipeline.remote_ledger` puts one instance into a Ray actor beside the driver. It holds samples that
+are under way, have a death behind them or were finished just now, and writes to storage only when a
+death shows (a second attempt is asked for), so that in steady state it costs no object-store
+request at all.
 
 It does not know why a process died; the worker notes a reason if it still can.
 """
@@ -23,6 +24,9 @@ from pipeline.suspects import Suspects
 _logger = logging.getLogger(__name__)
 
 SUFFIX = ".attempts.json"
+
+RECENT = 20_000
+"""Finished samples that are remembered; a node's death is known within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Ledger:
         self._key = f"runs/{run_id}{SUFFIX}"
         self._max_attempts = max_attempts
         self._entries: dict[str, Entry] = {}
+        self._finished: dict[str, Entry] = {}
         self._complaint = ""
         self._suspects = Suspects()
         own = storage.exists(self._key)  # true only after a restart of this very ledger
@@ -95,7 +100,7 @@ class Ledger:
         was being stored is excused, for the process was busy with another sample; as often as
         attempts are allowed, because storing can be what killed it.
         """
-        entries = [self._entries.setdefault(sample_id, Entry()) for sample_id in sample_ids]
+        entries = [self._entry(sample_id) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
             self._look_into(sample_id, entry, where, oom_kills)
         if self._suspects.is_bad(node_of(where)):
@@ -171,10 +176,11 @@ class Ledger:
         return self._complaint
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
-        """Forget samples whose final row has arrived at the driver.
+        """Put samples aside whose final row has arrived at the driver.
 
         Not when a worker hands it on: a row can be lost with the node that holds it, and then the
-        task runs again.
+        task runs again. It does so even if the rows have arrived, where the node dies before it
+        says that the task has ended; that claim finds what was put aside, and so the clips.
 
         Args:
             sample_ids: Which.
@@ -182,8 +188,14 @@ class Ledger:
         """
         for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
             entry = self._entries.pop(sample_id, None)
-            if entry is not None and status == "ok" and not entry.taken:
+            if entry is None:
+                continue
+            if status == "ok" and not entry.taken:
                 self._suspects.made(entry.node)
+            entry.solo = False  # no death of its node is this sample's any more
+            self._finished[sample_id] = entry
+            if len(self._finished) > RECENT:
+                del self._finished[next(iter(self._finished))]
 
     def bad_nodes(self) -> dict[str, list[str]]:
         """Nodes on which nothing should run any more, with the samples that showed it."""
@@ -201,6 +213,11 @@ class Ledger:
                 if self._suspects.is_bad(node) or self._suspects.suspects(node, sample_id):
                     found.setdefault(node, []).append(sample_id)
         return found
+
+    def _entry(self, sample_id: str) -> Entry:
+        if sample_id not in self._entries:
+            self._entries[sample_id] = self._finished.pop(sample_id, Entry())
+        return self._entries[sample_id]
 
     def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
         """Note the death that a further attempt tells of; pardon the samples of a bad node."""

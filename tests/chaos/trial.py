@@ -284,7 +284,8 @@ def _play(scene: Scene, trial: Trial) -> None:
             lambda: scene.drawn() >= calls or scene.join(0) is not None, RUN_S, f"call {calls}"
         )
         time.sleep(pause)
-    kill = Kill(time.time(), scene.result.media())
+    stored = scene.result.media()  # first: what is drawn while it is listed may be in the list
+    kill = Kill(time.time(), stored)
     KINDS[trial.kind](scene)
     while True:
         code = scene.join(RUN_S)

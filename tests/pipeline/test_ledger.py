@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import ledger as ledger_module
 from pipeline.errors import StorageError
 from pipeline.ledger import Ledger
 from pipeline.memory import oom_kills
@@ -15,12 +16,32 @@ def ledger_of(storage: Storage, run_id: str, *, forget: bool = False) -> Ledger:
     return Ledger(storage, run_id, max_attempts=10, forget=forget)
 
 
-def test_an_attempt_is_counted_before_it_runs_and_forgotten_when_finished(storage: Storage) -> None:
+def test_an_attempt_is_counted_before_it_runs(storage: Storage) -> None:
     ledger = ledger_of(storage, "r1")
     assert ledger.claim(["a"], "n/1").attempts == [1]
     assert ledger.claim(["a"], "n/2").attempts == [2]
-    ledger.finish(["a"])
-    assert ledger.claim(["a"], "n/3").attempts == [1]
+
+
+def test_a_task_that_runs_again_after_its_rows_arrived_has_a_history(storage: Storage) -> None:
+    ledger = ledger_of(storage, "r1")
+    assert ledger.claim(["a", "b"], "n/1").granted
+    ledger.made(["a", "b"])
+    ledger.finish(["a", "b"], ["ok", "ok"])
+    again = ledger.claim(["a", "b"], "m/1")
+    assert (again.granted, again.attempts) == (False, [1, 1])
+    assert ledger.claim(["a"], "m/1").attempts == [2]
+
+
+def test_finished_samples_are_forgotten_in_the_end(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "RECENT", 3)
+    ledger = ledger_of(storage, "r1")
+    for sample_id in "abcde":
+        ledger.claim([sample_id], "n/1")
+        ledger.finish([sample_id], ["ok"])
+    begun = [ledger.claim([sample_id], "m/1").attempts for sample_id in "abcde"]
+    assert begun == [[1], [1], [2], [2], [2]]
 
 
 def test_a_batch_with_a_history_is_refused_and_counts_nothing(storage: Storage) -> None:
@@ -140,8 +161,7 @@ def test_single_claims_agree_with_a_counter(events: list[tuple[str, bool]]) -> N
         counts[sample_id] = min(10, counts.get(sample_id, 0) + 1)
         assert ledger.claim([sample_id], "n/1").attempts == [counts[sample_id]]
         if finishes:
-            ledger.finish([sample_id])
-            del counts[sample_id]
+            ledger.finish([sample_id])  # a further claim comes of a task that runs again
 
 
 def test_a_death_while_the_kernel_killed_for_want_of_memory_says_so(storage: Storage) -> None:

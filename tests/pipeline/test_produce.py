@@ -120,3 +120,16 @@ def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage:
         assert stored["quality"] == row["quality"]
     (late,) = producer(engine, storage).produce([control_for(cached[0])])
     assert late["quality"] is None  # its sample was made elsewhere
+
+
+def test_a_task_that_runs_again_though_its_rows_have_arrived_draws_nothing(
+    storage: Storage,
+) -> None:
+    """Ray runs it again where its node dies between the rows and the end of the task."""
+    ledger, again = ledger_of(storage), FakeEngine()
+    task = requests(*"abcde")
+    rows = producer(FakeEngine(), storage, ledger).produce(task)
+    ledger.finish([row["sample_id"] for row in rows], [row["status"] for row in rows])
+    taken = producer(again, storage, ledger).produce(task)
+    assert again.batches == []
+    assert [row["media_sha256"] for row in taken] == [row["media_sha256"] for row in rows]
