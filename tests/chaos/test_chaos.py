@@ -140,7 +140,8 @@ def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
     assert f"{node[:8]} killed whatever ran on it" in said
     killed = [attempt for attempt in read_log(scene.log) if attempt.event == "killed"]
     assert 3 <= len(killed) <= 6  # three samples showed it, two of which were given up before
-    # Those that had been given up by then were made by a second pass, which made nothing else.
+    # Those that had been given up by then were made by a second pass, which made nothing else; so
+    # may a process have done that the first pass started last.
     tried_again = re.search(r"Tried on other nodes now: (\d+) of the samples that died on ", said)
     assert tried_again
     victims = {sample_id for attempt in killed for sample_id in attempt.ids}
@@ -148,7 +149,7 @@ def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
     for row in rows:
         made_by.setdefault(row["worker"]["id"], set()).add(row["sample_id"])
     remade = [made for made in made_by.values() if made <= victims]
-    assert sum(map(len, remade)) == int(tried_again[1]) >= 1
+    assert sum(map(len, remade)) >= int(tried_again[1]) >= 1
 
 
 @pytest.mark.slow
