@@ -192,4 +192,6 @@ def test_twenty_restarts_leak_nothing() -> None:
         else:
             group.close()
     assert not any(is_running(pid) for pid in pids)
-    assert held() == (files, shared)
+    files_now, shared_now = held()
+    assert files_now <= files  # fewer where one of an earlier test was closed only now
+    assert shared_now <= shared
