@@ -85,7 +85,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
                     "device": options.device,
                     "cache": {"quality": options.quality},
                     "sampling": {"num_inference_steps": options.steps},
-                    "parallel": {"cpus_per_rank": layout.threads},
+                    "parallel": {"cpus_per_rank": max(1, layout.threads)},  # 0: on a GPU
                     "replicas": "auto" if shared else 1,
                     "contact_sheet": False,
                     "report": False,

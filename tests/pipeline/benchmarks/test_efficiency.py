@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.benchmark import main
 from pipeline.benchmarks import efficiency
 from pipeline.benchmarks.core_sets import CoreSets
 from pipeline.benchmarks.efficiency import bare, check_clips, requests_of, whole
@@ -90,3 +91,16 @@ def test_a_run_without_a_steady_state_is_refused() -> None:
     check_clips(24, 4, 2)
     with pytest.raises(UserError, match="--clips 23: at least 24, three calls of each engine"):
         check_clips(23, 4, 2)
+
+
+def test_an_engine_on_a_gpu_needs_no_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as the first engine, which needs the GPU."""
+    asked: list[RunConfig] = []
+
+    def no_gpu(config: RunConfig, *others: Any) -> None:
+        asked.append(config)
+        raise UserError("there is no GPU")
+
+    monkeypatch.setattr(efficiency, "bare", no_gpu)
+    assert main(["pipeline", "--device", "cuda", "--samples", "0"]) == 2
+    assert [(config.device, config.parallel.cpus_per_rank) for config in asked] == [("cuda", 1)]
