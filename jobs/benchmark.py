@@ -18,19 +18,19 @@ from rich.console import Console
 from pipeline.errors import UserError
 
 COMMANDS = {
-    "ablation": "pipeline.benchmarks.ablation",
-    "batching": "pipeline.benchmarks.batching",
-    "cache": "pipeline.benchmarks.cache",
-    "calibration": "pipeline.benchmarks.calibration",
-    "groups": "pipeline.benchmarks.groups",
-    "overhead": "pipeline.benchmarks.overhead",
-    "flat": "pipeline.benchmarks.flat",
-    "metadata": "pipeline.benchmarks.metadata",
-    "pipeline": "pipeline.benchmarks.pipeline",
-    "quality": "pipeline.benchmarks.quality",
-    "report": "pipeline.benchmarks.report_rows",
-    "simulate": "pipeline.benchmarks.simulate",
-    "sizing": "pipeline.benchmarks.sizing",
+    "ablation": "jobs.benchmarks.ablation",
+    "batching": "jobs.benchmarks.sampling.batching",
+    "cache": "jobs.benchmarks.sampling.cache",
+    "calibration": "jobs.benchmarks.profiles.calibration",
+    "groups": "jobs.benchmarks.throughput.groups",
+    "overhead": "jobs.benchmarks.sampling.overhead",
+    "flat": "jobs.benchmarks.throughput.flat",
+    "metadata": "jobs.benchmarks.prefixes.metadata",
+    "pipeline": "jobs.benchmarks.throughput.pipeline",
+    "quality": "jobs.benchmarks.quality",
+    "report": "jobs.benchmarks.prefixes.report_rows",
+    "simulate": "jobs.benchmarks.fleet.simulate",
+    "sizing": "jobs.benchmarks.fleet.sizing",
 }
 """Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
 `main(options, console)`, whose result is JSON; importing it costs nothing."""
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        from pipeline.benchmarks.report import conditions
+        from jobs.benchmarks.tables import conditions
 
         text = json.dumps({"conditions": conditions(), "result": result}, indent=2)
         Path(options.json).write_text(text + "\n")

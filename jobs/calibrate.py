@@ -20,9 +20,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.config import RunConfig, load_config
+from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
-from pipeline.storage import locate
+from pipeline.storage.storage import locate
 
 EXIT_USAGE = 2
 
@@ -87,13 +87,13 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
 
 def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     # Torch and diffusers load only once the command line is known good.
-    from pipeline.budget_curve import curve_text, measure_curve
-    from pipeline.calibration import StoredJournal, measure_profile, profile_table
-    from pipeline.defaults import request_defaults
-    from pipeline.device import pick_device
-    from pipeline.given_clips import read_clips
+    from pipeline.calibration.budget_curve import curve_text, measure_curve
+    from pipeline.calibration.given_clips import read_clips
+    from pipeline.calibration.measure import StoredJournal, measure_profile, profile_table
+    from pipeline.engine.device import pick_device
     from pipeline.models.load import load_pipeline
     from pipeline.models.resolve import resolve_model
+    from pipeline.requests.defaults import request_defaults
 
     storage, name = locate(config.output)
     prompts = _captions(config.prompts)

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.export.export import export
     from pipeline.export.formats import FORMATS
     from pipeline.export.select import parse_splits, select
-    from pipeline.storage import Storage
+    from pipeline.storage.storage import Storage
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--output", required=True, help="output prefix of the runs")

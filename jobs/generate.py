@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pipeline.config import load_config
+from pipeline.config.run_config import load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 

@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _estimate(options: argparse.Namespace) -> None:
-    from pipeline.report.offers import markdown, offers, parse_kinds
-    from pipeline.report.prices import load_table, read_table
+    from pipeline.report.pricing.offers import markdown, offers, parse_kinds
+    from pipeline.report.pricing.prices import load_table, read_table
 
     kinds, budgets = parse_kinds(options.estimate), _budgets(options.what_if or ESTIMATED)
     path = options.price_table
@@ -59,10 +59,11 @@ def _estimate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from pipeline.report import BUDGETS, PAGE_KEY, Prices, make_report
+    from pipeline.report.build import PAGE_KEY, make_report
     from pipeline.report.console import print_report, print_what_if
-    from pipeline.report.prices import load_table, parse_prices
-    from pipeline.storage import Storage
+    from pipeline.report.outlook import BUDGETS
+    from pipeline.report.pricing.prices import Prices, load_table, parse_prices
+    from pipeline.storage.storage import Storage
 
     given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
     budgets = _budgets(options.what_if) if options.what_if else BUDGETS

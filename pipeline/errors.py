@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.faults import redact
+from pipeline.storage.faults import redact
 
 MAX_MESSAGE_CHARS = 2000
 """Error text kept in a row; a CUDA traceback can be far longer than the row is worth."""

@@ -1,8 +1,8 @@
 """One run: prompts in, a dataset prefix out; short enough to read at once.
 
 The driver reads and checks the input, drops what is already committed, hands the rest to the plan
-(`pipeline.plan`), and writes the rows that come back. All bookkeeping that must survive a crash is
-in the output prefix.
+(`pipeline.cluster.ray_data_plan`), and writes the rows that come back. All bookkeeping that must
+survive a crash is in the output prefix.
 """
 
 from __future__ import annotations
@@ -15,35 +15,40 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 from rich.console import Console
 
-from pipeline.actor import REQUEST_COLUMN
-from pipeline.config import RunConfig
-from pipeline.controls import pack, units
-from pipeline.defaults import request_defaults
-from pipeline.engine import EngineFactory
-from pipeline.generation import Work, generate
-from pipeline.images import Images
-from pipeline.intake import Intake
+from pipeline.cluster.execution import Work, generate
+from pipeline.cluster.group_actor import REQUEST_COLUMN
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.committed import committed
+from pipeline.dataset.manifest import (
+    Manifest,
+    State,
+    latest_signs,
+    new_run_id,
+)
+from pipeline.dataset.parts import Sink
+from pipeline.dataset.recovery import recover
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
-from pipeline.manifest import Manifest, State, latest_signs, new_run_id
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.projection import project
-from pipeline.recovery import recover
-from pipeline.resume import committed
-from pipeline.schema import rejected_row, to_table
-from pipeline.sink import Sink
-from pipeline.source import read_source
-from pipeline.storage import Storage
-from pipeline.summary import (
+from pipeline.monitoring.projection import project
+from pipeline.monitoring.prometheus import count_store_retry
+from pipeline.monitoring.summary import (
     say_dry_run,
     say_input,
     say_neighbours,
     say_recovery,
     say_result,
 )
-from pipeline.tally import Tally
-from pipeline.telemetry import count_store_retry
-from pipeline.views import Views
+from pipeline.monitoring.totals import Tally
+from pipeline.prompts.images import Images
+from pipeline.prompts.reader import read_source
+from pipeline.report.run_outputs import Views
+from pipeline.requests.controls import pack, units
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.intake import Intake
+from pipeline.storage.storage import Storage
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""

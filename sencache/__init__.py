@@ -13,22 +13,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sencache.agreement import Agreement, RankAgreement
     from sencache.apply import SenCacheHandle, apply_sencache, remove_sencache
-    from sencache.calibration import calibrate
-    from sencache.clips import ClipLatents, encode_clips
+    from sencache.calibration.calibrate import calibrate
+    from sencache.calibration.clips import ClipLatents, encode_clips
+    from sencache.calibration.journal import FileJournal, Journal
     from sencache.config import SenCacheConfig
-    from sencache.drift import OutputDrift
-    from sencache.families import Family, UnknownTransformerError, family_of, register_family
-    from sencache.gate import check_room
-    from sencache.journal import FileJournal, Journal
-    from sencache.measurement import ProfileError, ProfileMetadata, SensitivityPoint
-    from sencache.official import OfficialProfile
-    from sencache.pipes import networks_of
-    from sencache.plan import computed_steps, least_computed
+    from sencache.families.base import (
+        Family,
+        UnknownTransformerError,
+        family_of,
+        register_family,
+    )
+    from sencache.hook.agreement import Agreement, RankAgreement
+    from sencache.pipelines import networks_of
+    from sencache.policies.gated import check_room
     from sencache.presets import PRESETS, QUALITY
-    from sencache.profile import ProfileWarning, SensitivityProfile
-    from sencache.sampling import step_moves
+    from sencache.profiles.metadata import ProfileError, ProfileMetadata, SensitivityPoint
+    from sencache.profiles.official import OfficialProfile
+    from sencache.profiles.profile import ProfileWarning, SensitivityProfile
+    from sencache.schedules.drift import OutputDrift
+    from sencache.schedules.planner import computed_steps, least_computed
+    from sencache.schedules.sampler_moves import step_moves
     from sencache.stats import Refresh, SampleStats
 
 __all__ = [
@@ -66,37 +71,37 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Agreement": "agreement",
-    "ClipLatents": "clips",
-    "Family": "families",
-    "FileJournal": "journal",
-    "Journal": "journal",
-    "OfficialProfile": "official",
-    "OutputDrift": "drift",
+    "Agreement": "hook.agreement",
+    "ClipLatents": "calibration.clips",
+    "Family": "families.base",
+    "FileJournal": "calibration.journal",
+    "Journal": "calibration.journal",
+    "OfficialProfile": "profiles.official",
+    "OutputDrift": "schedules.drift",
     "PRESETS": "presets",
-    "ProfileError": "measurement",
-    "ProfileMetadata": "measurement",
-    "ProfileWarning": "profile",
+    "ProfileError": "profiles.metadata",
+    "ProfileMetadata": "profiles.metadata",
+    "ProfileWarning": "profiles.profile",
     "QUALITY": "presets",
-    "RankAgreement": "agreement",
+    "RankAgreement": "hook.agreement",
     "Refresh": "stats",
     "SampleStats": "stats",
     "SenCacheConfig": "config",
     "SenCacheHandle": "apply",
-    "SensitivityPoint": "measurement",
-    "SensitivityProfile": "profile",
-    "UnknownTransformerError": "families",
+    "SensitivityPoint": "profiles.metadata",
+    "SensitivityProfile": "profiles.profile",
+    "UnknownTransformerError": "families.base",
     "apply_sencache": "apply",
-    "calibrate": "calibration",
-    "check_room": "gate",
-    "computed_steps": "plan",
-    "encode_clips": "clips",
-    "family_of": "families",
-    "least_computed": "plan",
-    "networks_of": "pipes",
-    "register_family": "families",
+    "calibrate": "calibration.calibrate",
+    "check_room": "policies.gated",
+    "computed_steps": "schedules.planner",
+    "encode_clips": "calibration.clips",
+    "family_of": "families.base",
+    "least_computed": "schedules.planner",
+    "networks_of": "pipelines",
+    "register_family": "families.base",
     "remove_sencache": "apply",
-    "step_moves": "sampling",
+    "step_moves": "schedules.sampler_moves",
 }
 """Where each name is defined. A name is imported when it is first used: reading a profile or a
 setting must not load torch and diffusers, which take seconds."""

@@ -9,25 +9,30 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry
 
-from sencache.agreement import Agreement
-from sencache.attachment import attach, detach, is_offloaded
-from sencache.branch_policies import AnyProfile
 from sencache.config import SenCacheConfig, missing_profile
-from sencache.decisions import AnyJudge
-from sencache.drift import OutputDrift
-from sencache.families import Family, family_of
-from sencache.gate import drift_gate
-from sencache.hook import SenCacheHook
-from sencache.judging import Judge
-from sencache.measurement import ProfileError, architecture_of
-from sencache.mixing import MixReuse
-from sencache.official import OFFICIAL_SETTINGS, OfficialProfile
-from sencache.pipes import boundary_of, guidance_of, networks_of
-from sencache.planning import PlanJudge, drift_planner
-from sencache.profile import SensitivityProfile
-from sencache.residual import BlockStack
-from sencache.reuse import NoReuse, OutputReuse, ResidualReuse, Reuse
-from sencache.schedule import Schedule
+from sencache.families.base import Family, family_of
+from sencache.hook.agreement import Agreement
+from sencache.hook.attachment import attach, detach, is_offloaded
+from sencache.hook.hook import SenCacheHook
+from sencache.hook.sampler_position import Schedule
+from sencache.pipelines import boundary_of, guidance_of, networks_of
+from sencache.policies.base import AnyJudge
+from sencache.policies.branches import AnyProfile
+from sencache.policies.gated import drift_gate
+from sencache.policies.planned import PlanJudge, drift_planner
+from sencache.policies.sensitivity import Judge
+from sencache.profiles.metadata import ProfileError, architecture_of
+from sencache.profiles.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.profiles.profile import SensitivityProfile
+from sencache.reuse.base import (
+    NoReuse,
+    OutputReuse,
+    ResidualReuse,
+    Reuse,
+)
+from sencache.reuse.forecast import MixReuse
+from sencache.reuse.residual import BlockStack
+from sencache.schedules.drift import OutputDrift
 from sencache.stats import RunLog, SampleStats
 
 HOOK_NAME = "sencache"
@@ -82,7 +87,7 @@ def apply_sencache(
             the cache sees whole latents; offloading by accelerate may come before or after.
         config: Policy and parameters.
         profile: Sensitivities of this very model; required if any step may be reused.
-        family: Description of a transformer class that :mod:`sencache.families` does not list.
+        family: Description of a transformer class that :mod:`sencache.families.base` does not list.
         model: Id of the model, to be compared with the profile's; this and what follows is not
             compared if left out, because a transformer does not tell it.
         revision: Revision of its weights.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
-    from sencache.official import OfficialProfile
-    from sencache.profile import SensitivityProfile
+    from sencache.profiles.official import OfficialProfile
+    from sencache.profiles.profile import SensitivityProfile
 
 PolicyName = Literal["none", "paper", "official", "planned"]
 ReuseObject = Literal["output", "residual"]
@@ -31,9 +31,9 @@ class SenCacheConfig:
     Attributes:
         policy: ``"paper"`` for the rule above; ``"official"`` for the decisions of the authors'
             public code, which takes an :class:`~sencache.OfficialProfile` and differs from the
-            paper (:mod:`sencache.official` says how); ``"planned"`` computes exactly
+            paper (:mod:`sencache.profiles.official` says how); ``"planned"`` computes exactly
             ``budget`` of the steps, at places planned for the whole run, and forecasts the others
-            (:mod:`sencache.plan`); ``"none"`` computes every step and only
+            (:mod:`sencache.schedules.planner`); ``"none"`` computes every step and only
             keeps statistics, which is what an uncached control run wants.
         epsilon: Largest predicted rms change that is reused, in units of the network's output.
             0 computes every step; the clip is then bit-identical to one made without the cache.
@@ -51,8 +51,8 @@ class SenCacheConfig:
         gate: Under ``"planned"``, how many more steps a hard row computes; every other row
             computes one less, so NFE stays at the budget in the mean where one row in
             ``gate + 1`` is hard. Rows are told apart at the end of the steps that all of them
-            share (:mod:`sencache.gate`), by one transfer from the device. 0: all rows follow the
-            same plan.
+            share (:mod:`sencache.policies.gated`), by one transfer from the device. 0: all rows
+            follow the same plan.
         gate_ratio: A row is hard where its forecast error is more than so many times what the
             profile expects. `benchmark.py quality` finds the ratio for a budget on calibration
             clips, as the arm ``planned-gated``.

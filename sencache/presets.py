@@ -3,7 +3,7 @@
 The paper's (arXiv 2602.24208, section 4 and its supplement): 50 steps, the first 20 % of them
 under epsilon 0.01, then the model's own epsilon; "slow" caps reuse at 2 in a row, "fast" at 3.
 Those of the authors' public code are other numbers for another quantity and need their
-sensitivity files (:mod:`sencache.official`).
+sensitivity files (:mod:`sencache.profiles.official`).
 
 A preset is a starting point: epsilon was tuned on those models at those sizes and 50 steps.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sencache.config import SenCacheConfig
-from sencache.official import OFFICIAL_SETTINGS, README_SETTINGS, OfficialSettings
+from sencache.profiles.official import OFFICIAL_SETTINGS, README_SETTINGS, OfficialSettings
 
 STEPS = 50
 """Steps of the runs that the settings were published for."""

@@ -12,7 +12,7 @@ import s3fs
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from tests.pipeline.faulty_s3 import FaultyS3
+    from tests.pipeline.storage.faulty_s3 import FaultyS3
 
 # A loaded machine is not a failing test: time limits belong to benchmarks.
 settings.register_profile("default", deadline=None)
@@ -41,7 +41,7 @@ def _own_connections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[FaultyS3]:
-    from tests.pipeline.faulty_s3 import serving  # here: not every test session needs moto
+    from tests.pipeline.storage.faulty_s3 import serving  # here: not every test session needs moto
 
     with serving() as server:
         yield server
@@ -50,7 +50,7 @@ def s3_server() -> Iterator[FaultyS3]:
 @pytest.fixture
 def s3(s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
     """An S3 server with one empty bucket, `clips`, that can be told to fail."""
-    from tests.pipeline.faulty_s3 import emptied
+    from tests.pipeline.storage.faulty_s3 import emptied
 
     with emptied(s3_server, monkeypatch) as server:
         yield server

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.manifest import Manifest
 from pipeline.errors import UserError
-from pipeline.intake import InputCounts
-from pipeline.manifest import Manifest
 from pipeline.models.resolve import resolve_model
-from pipeline.storage import Storage
-from pipeline.summary import say_input
-from tests.pipeline.faulty_s3 import FaultyS3, use_keys
+from pipeline.monitoring.summary import say_input
+from pipeline.requests.intake import InputCounts
+from pipeline.storage.storage import Storage
+from tests.pipeline.storage.faulty_s3 import FaultyS3, use_keys
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for top in ("pipeline", "sencache", "jobs") for path in (ROOT / top).rglob("*.py")]
@@ -101,7 +101,7 @@ def test_credentials_are_in_no_message_log_or_traceback(
 ) -> None:
     use_keys(monkeypatch, KEY_ID, SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
-    monkeypatch.setattr("pipeline.storage.PROBE_RETRY_S", 0.3)
+    monkeypatch.setattr("pipeline.storage.storage.PROBE_RETRY_S", 0.3)
     s3.faults.extend([status] * 200)
     storage = Storage("s3://clips/run", retry_s=0.3)
     with caplog.at_level(logging.WARNING), pytest.raises(UserError) as caught:

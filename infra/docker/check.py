@@ -4,7 +4,7 @@ import importlib
 import importlib.metadata
 import sys
 
-MODULES = ("jobs.generate", "pipeline.run", "pipeline.diffusers_engine", "sencache")
+MODULES = ("jobs.generate", "pipeline.run", "pipeline.engine.diffusers_engine", "sencache")
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import Selection, Shard
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 RECORD_KEY = "export.json"
 READ_THREADS = 16

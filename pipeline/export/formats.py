@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.dataset.mp4 import row_json
+from pipeline.dataset.schema import SCHEMA
 from pipeline.export.select import Shard
-from pipeline.media import row_json
-from pipeline.schema import SCHEMA
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 ROW_GROUP_CLIPS = 100
 """Clips with their bytes per row group: readers fetch whole groups."""

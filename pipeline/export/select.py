@@ -16,12 +16,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.conform import conform
+from pipeline.dataset.committed import PART, resolve
+from pipeline.dataset.parts import conform
+from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
-from pipeline.request import digest
-from pipeline.resume import PART, resolve
-from pipeline.schema import SCHEMA
-from pipeline.storage import Storage
+from pipeline.requests.sample_request import digest
+from pipeline.storage.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import StorageError, UserError
-from pipeline.storage import locate
+from pipeline.storage.storage import locate
 
 SUFFIX = ".safetensors"
 SECOND = "#transformer_2"

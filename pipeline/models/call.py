@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.models.schedulers import COG_DPM
+from pipeline.models.samplers import COG_DPM
 from pipeline.models.spec import ModelSpec
-from pipeline.request import SampleRequest
+from pipeline.requests.sample_request import SampleRequest
 
 
 def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
-from pipeline.models.knobs import DEFAULT, Knobs
+from pipeline.models.engine_options import DEFAULT, Knobs
 from pipeline.models.resolve import INDEX, is_remote
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import node_copy
@@ -28,7 +28,7 @@ DIFFUSERS_ATTENTION = {
     "flash": "flash",
     "flash3": "_flash_3",
 }
-"""Names of `pipeline.models.knobs.Attention` and those of diffusers."""
+"""Names of `pipeline.models.engine_options.Attention` and those of diffusers."""
 
 BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks")
 """Where networks keep the blocks that all latents go through."""

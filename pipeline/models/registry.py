@@ -14,7 +14,12 @@ import difflib
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.models.schedulers import COG_DDIM, COG_DPM, EULER, UNIPC
+from pipeline.models.samplers import (
+    COG_DDIM,
+    COG_DPM,
+    EULER,
+    UNIPC,
+)
 from pipeline.models.spec import ModelSpec, SamplingDefaults
 
 _WAN_NEGATIVE = (

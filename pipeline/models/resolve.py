@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.registry import get_model, shipped_folder
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import folder_digests, mirror_digests, revision_of
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 INDEX = "model_index.json"
 """The file that makes a folder a saved diffusers pipeline."""

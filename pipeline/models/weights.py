@@ -21,7 +21,7 @@ from pathlib import Path
 import filelock
 
 from pipeline.errors import UserError
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 """Weights, configurations and tokenizers; cards, licences and caches do not decide pixels."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.report.document import PriceUsed, Spent
-from pipeline.report.prices import Price, Prices
+from pipeline.report.pricing.prices import Price, Prices
 from pipeline.report.rows import Floats, Mask, Rows, kinds
 
 HOUR = 3600.0

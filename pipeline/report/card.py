@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.report import words
+from pipeline.report import console
 from pipeline.report.document import Report
 from pipeline.report.rows import Rows
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 CARD_KEY = "README.md"
 INDEX_KEY = "metadata.parquet"
@@ -108,29 +108,29 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "",
         "| | |",
         "|---|---|",
-        f"| clips | {words.count(totals.ok)}, {words.duration(totals.video_s)} of video, "
-        f"{words.size(totals.media_bytes)} |",
-        f"| left out | {words.count(totals.failed)} failed, {words.count(totals.rejected)} "
-        f"rejected prompts, {words.count(totals.controls)} controls |",
+        f"| clips | {console.count(totals.ok)}, {console.duration(totals.video_s)} of video, "
+        f"{console.size(totals.media_bytes)} |",
+        f"| left out | {console.count(totals.failed)} failed, {console.count(totals.rejected)} "
+        f"rejected prompts, {console.count(totals.controls)} controls |",
     ]
     if head.reuse_ratio is not None:
         lines.append(
-            f"| caching | {words.percent(head.reuse_ratio)} of sampler steps reused, "
+            f"| caching | {console.percent(head.reuse_ratio)} of sampler steps reused, "
             f"{head.nfe_mean or 0:.1f} network evaluations a clip |"
         )
     if report.speedup.ratio:
         lines.append(
-            f"| speed-up | {words.estimate(report.speedup.ratio, 'x')} over "
+            f"| speed-up | {console.estimate(report.speedup.ratio, 'x')} over "
             f"{report.speedup.pairs} pairs with uncached controls. {report.speedup.note} |"
         )
     lines += [
         f"| {entry.policy} {entry.nfe}/{entry.steps} | PSNR to the control "
-        f"{words.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
+        f"{console.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
         f"{entry.pairs} pairs. {entry.note} |"
         for entry in report.quality
     ]
     if head.gpu_s_per_clip is not None:
-        cost = f", {words.dollars(head.dollars_per_clip)}" if report.dollars else ""
+        cost = f", {console.dollars(head.dollars_per_clip)}" if report.dollars else ""
         lines.append(f"| cost of a clip | {head.gpu_s_per_clip:.2f} s of device time{cost} |")
     lines += [
         "",

@@ -13,19 +13,19 @@ import numpy as np
 from pipeline.errors import StorageError
 from pipeline.report import tables
 from pipeline.report.accounts import Accounts, Roles, account
-from pipeline.report.bootstrap import mean
-from pipeline.report.chosen import gallery, worst
 from pipeline.report.document import (
     Headline,
     Report,
     Run,
     Totals,
 )
+from pipeline.report.gallery import gallery, worst
+from pipeline.report.intervals import mean
 from pipeline.report.outlook import BUDGETS, project, what_if
 from pipeline.report.pairs import Pairs, measure_quality, measure_speedup
-from pipeline.report.prices import Prices
+from pipeline.report.pricing.prices import Prices
 from pipeline.report.rows import Rows, read_rows
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 
 def measure(

@@ -18,23 +18,23 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report import words
+from pipeline.report import console
 from pipeline.report.document import Report
-from pipeline.report.previews import Preview
+from pipeline.report.gallery import Preview
 
 _FOLDER = resources.files(__package__) / "page"
 _WORDS: dict[str, Callable[[Any], str]] = {
-    "count": words.count,
-    "dollars": words.dollars,
-    "duration": words.duration,
-    "percent": words.percent,
-    "size": words.size,
+    "count": console.count,
+    "dollars": console.dollars,
+    "duration": console.duration,
+    "percent": console.percent,
+    "size": console.size,
     "plain": str,
-    "one": lambda value: words.NONE if value is None else f"{value:,.1f}",
-    "two": lambda value: words.NONE if value is None else f"{value:,.2f}",
-    "four": lambda value: words.NONE if value is None else f"{value:.4f}",
-    "times": lambda value: words.NONE if value is None else f"{value:.2f}×",
-    "db": lambda value: words.NONE if value is None else f"{value:.1f} dB",
+    "one": lambda value: console.NONE if value is None else f"{value:,.1f}",
+    "two": lambda value: console.NONE if value is None else f"{value:,.2f}",
+    "four": lambda value: console.NONE if value is None else f"{value:.4f}",
+    "times": lambda value: console.NONE if value is None else f"{value:.2f}×",
+    "db": lambda value: console.NONE if value is None else f"{value:.1f} dB",
 }
 
 
@@ -66,7 +66,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
 
 def written(value: Any, word: str) -> str:
     """A number as the page writes it."""
-    return words.NONE if value is None else str(_WORDS[word](value))
+    return console.NONE if value is None else str(_WORDS[word](value))
 
 
 def _number(value: Any, path: str, word: str) -> Markup:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.accounts import Roles
-from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.document import Quality, Speedup
+from pipeline.report.intervals import FEW, mean, ratio_of_sums
 from pipeline.report.rows import Mask, Rows, kinds
 
 Places = npt.NDArray[np.int64]

@@ -20,10 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.dataset.committed import (
+    PART,
+    READ_THREADS,
+    WHOLE_FILE_BYTES,
+    resolve,
+)
+from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
-from pipeline.resume import PART, READ_THREADS, WHOLE_FILE_BYTES, resolve
-from pipeline.schema import SCHEMA
-from pipeline.storage import Entry, Storage
+from pipeline.storage.storage import Entry, Storage
 
 MESSAGE_CHARS = 300
 """Error text kept per failed row while the report is made."""
@@ -57,7 +62,7 @@ class Rows:
         table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` say where a
             row stands, `caption_chars` how long its caption is.
         keys: Names of the parts, for `part`.
-        counts: Which rows count: one per id, by the rule of `pipeline.resume`.
+        counts: Which rows count: one per id, by the rule of `pipeline.dataset.committed`.
         storage: The prefix, for whole rows.
     """
 

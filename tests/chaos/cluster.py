@@ -101,7 +101,7 @@ def processes() -> list[psutil.Process]:
 
 def _is_of_a_group(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return "pipeline.group.rank" in process.cmdline()
+        return "pipeline.ranks.rank" in process.cmdline()
     return False
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.config import RunConfig
-from pipeline.defaults import request_defaults
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
+from pipeline.requests.defaults import request_defaults
 from pipeline.run import run
 from tests.chaos.engine import chaos_engine
 

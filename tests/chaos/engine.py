@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import ray
 
-from pipeline.engine import Clip, EngineDiedError, EngineFactory
-from pipeline.group import GroupError, GroupSpec, RankContext, RankGroup
-from pipeline.request import SampleRequest
-from pipeline.schema import NO_CACHE
+from pipeline.dataset.schema import NO_CACHE
+from pipeline.engine.protocol import Clip, EngineDiedError, EngineFactory
+from pipeline.ranks.errors import GroupError
+from pipeline.ranks.group import RankGroup
+from pipeline.ranks.messages import RankContext
+from pipeline.ranks.spec import GroupSpec
+from pipeline.requests.sample_request import SampleRequest
 
 RANKS = 2
 

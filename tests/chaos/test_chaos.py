@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import Prices, make_report
-from pipeline.resume import committed
-from pipeline.storage import Storage
+from pipeline.dataset.committed import committed
+from pipeline.report.build import make_report
+from pipeline.report.pricing.prices import Prices
+from pipeline.storage.storage import Storage
 from tests.chaos.cluster import Cluster, running, wait_until
 from tests.chaos.proxy import FAULTS
 from tests.chaos.store import Store, serving

@@ -16,13 +16,13 @@ import numpy as np
 import ray
 from ray import cloudpickle
 
-from pipeline import plan
-from pipeline.config import RunConfig
-from pipeline.engine import Clip, EngineFactory
+from pipeline.cluster import ray_data_plan
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.schema import NO_CACHE
+from pipeline.engine.protocol import Clip, EngineFactory
 from pipeline.errors import UserError
-from pipeline.request import SampleRequest
+from pipeline.requests.sample_request import SampleRequest
 from pipeline.run import run
-from pipeline.schema import NO_CACHE
 
 
 class ObedientEngine:
@@ -88,7 +88,7 @@ def main() -> int:
     delay_s, slow = (float(pace[0]), pace[1]) if pace else (0.3, "")
     encoder = functools.partial(functools.partial, encode, delay_s, slow)
     try:
-        with mock.patch.object(plan, "text_factory", return_value=encoder):
+        with mock.patch.object(ray_data_plan, "text_factory", return_value=encoder):
             config = RunConfig(**json.loads(settings))
             report = run(config, factory=obedient(delay_s, slow=slow))
     except UserError as error:

@@ -21,14 +21,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from pipeline.config import RunConfig, load_config
-from pipeline.defaults import engine_factory, request_defaults
-from pipeline.intake import Intake
+from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.config.run_config import RunConfig, load_config
+from pipeline.dataset.committed import committed
 from pipeline.models.resolve import resolve_model
-from pipeline.remote_ledger import RemoteLedger
-from pipeline.resume import committed
-from pipeline.source import read_source
-from pipeline.storage import Storage
+from pipeline.prompts.reader import read_source
+from pipeline.requests.defaults import engine_factory, request_defaults
+from pipeline.requests.intake import Intake
+from pipeline.storage.storage import Storage
 from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY
 
 STORE_BYTES = 100 << 20
@@ -244,7 +244,7 @@ def ranks_on(node: Any) -> list[int]:
         int(folder.name)
         for folder in Path("/proc").iterdir()
         if folder.name.isdecimal()
-        and "pipeline.group.rank" in command_of(folder)
+        and "pipeline.ranks.rank" in command_of(folder)
         and raylet in ancestors_of(int(folder.name))
     ]
 

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from jobs.generate import main
-from pipeline import media
+from pipeline.dataset import mp4
 
 PROMPTS = ("a red circle moving left quickly", "a blue square moving up slowly")
 
@@ -52,4 +52,4 @@ def test_a_split_model_makes_the_dataset_of_a_whole_one(roomy_ray: None, tmp_pat
 
 
 def frames_of(output: Path, row: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return media.decode((output / row["video"]["path"]).read_bytes()).astype(int)
+    return mp4.decode((output / row["video"]["path"]).read_bytes()).astype(int)

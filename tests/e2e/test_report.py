@@ -19,10 +19,10 @@ from rich.console import Console
 from jobs.export import main as export
 from jobs.generate import main as generate
 from jobs.report import main as report
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.report.page import written
 from pipeline.run import run
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 from tests.e2e.engines import obedient
 from tests.pipeline.report.hostile import PROMPTS
 from tests.system_tools import system_tool

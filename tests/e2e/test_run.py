@@ -20,13 +20,13 @@ from ray.data._internal.block_batching.util import resolve_block_refs
 from rich.console import Console
 
 from jobs.generate import main
-from pipeline import media
-from pipeline.config import RunConfig
-from pipeline.engine import EngineFactory
+from pipeline.cluster.execution import RAY_DATA_THREADS
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset import mp4
+from pipeline.dataset.parts import Sink
+from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
-from pipeline.generation import RAY_DATA_THREADS
 from pipeline.run import RunReport, run
-from pipeline.sink import Sink
 from tests.e2e.engines import broken, obedient
 from tests.e2e.outputs import rows_of, write_prompts
 
@@ -60,9 +60,9 @@ def made(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(flags, folder / "out")
 
 
-def frames_of(output: Path) -> dict[str, media.Frames]:
+def frames_of(output: Path) -> dict[str, mp4.Frames]:
     return {
-        row["sample_id"]: media.decode((output / row["video"]["path"]).read_bytes())
+        row["sample_id"]: mp4.decode((output / row["video"]["path"]).read_bytes())
         for row in rows_of(output)
     }
 
@@ -77,10 +77,10 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
     assert {row["caption"] for row in rows} == set(PROMPTS)
     for row in rows:
         data = (output / row["video"]["path"]).read_bytes()
-        frames = media.decode(data)
+        frames = mp4.decode(data)
         assert frames.shape == (row["num_frames"], row["height"], row["width"], 3)
         assert len(data) == row["media_bytes"]
-        assert media.read_row(data)["sample_id"] == row["sample_id"]
+        assert mp4.read_row(data)["sample_id"] == row["sample_id"]
         cache = row["cache"]
         assert cache["nfe"] + cache["reused"] == len(cache["decisions"]) == 6
         assert cache["decisions"].count("C") == cache["nfe"]

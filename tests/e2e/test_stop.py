@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.run import run
 from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Features, Video
 
-from pipeline import media
+from pipeline.dataset import mp4
 from pipeline.report.document import Report
 from tests.e2e.services import REPOSITORY, RayCluster, free_port, prometheus, query, ray_nodes
 from tests.pipeline.report.series import against_report
@@ -103,7 +103,7 @@ def test_a_stopped_job_submitted_again_ends_exactly_once(
     for row in rows:
         data = output.read(row["video"]["path"])
         assert len(data) == row["media_bytes"]
-    assert media.decode(data).shape == (17, 64, 64, 3)
+    assert mp4.decode(data).shape == (17, 64, 64, 3)
     (part, *_) = output.keys("data/part-")
     schema = pq.read_schema(io.BytesIO(output.read(part)))
     assert Features.from_arrow_schema(schema)["video"] == Video()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ray._private.utils import resolve_object_store_memory
 
-from pipeline.config import RunConfig, load_config
+from pipeline.config.run_config import RunConfig, load_config
 from tests.infra.manifests import (
     INFRA,
     OVERLAYS,

@@ -16,8 +16,8 @@ import ray
 import ray.data
 import yaml
 
-from pipeline import telemetry
-from pipeline.tally import Tally
+from pipeline.monitoring import prometheus
+from pipeline.monitoring.totals import Tally
 from tests.e2e.services import free_port
 from tests.infra.manifests import INFRA
 from tests.system_tools import system_tool
@@ -128,7 +128,7 @@ def scraped() -> Iterator[set[str]]:
         .map_batches(Slow, compute=ray.data.ActorPoolStrategy(size=1))
         .iter_rows()
     )
-    wanted = {each.exported for each in telemetry.ALL}
+    wanted = {each.exported for each in prometheus.ALL}
     names: set[str] = set()
     while not wanted <= names:  # the test's own time limit ends it
         count_everything()  # Ray forgets a gauge that is not set again
@@ -146,12 +146,12 @@ class Slow:
 
 
 def count_everything() -> None:
-    run = telemetry.RunTelemetry("r", total=9, model="m", policy="p", gpu_price_per_hour=1.0)
+    run = prometheus.RunTelemetry("r", total=9, model="m", policy="p", gpu_price_per_hour=1.0)
     tally = Tally(ok=1, failed=1, rejected=1, gpu_s=1.0, video_s=1.0, nfe=1, steps=2)
     tally.failed_attempts = 1
     run.update(tally)
-    telemetry.count_store_retry("write")
-    telemetry.WatchedEngine(OneClip()).generate([None])  # type: ignore[list-item]
+    prometheus.count_store_retry("write")
+    prometheus.WatchedEngine(OneClip()).generate([None])  # type: ignore[list-item]
 
 
 class OneClip:
@@ -172,7 +172,7 @@ def test_every_series_that_is_read_is_one_that_is_exported(scraped: set[str]) ->
 
 
 def test_every_series_of_ours_is_exported_and_read(scraped: set[str]) -> None:
-    ours = {each.exported for each in telemetry.ALL}
+    ours = {each.exported for each in prometheus.ALL}
     assert ours <= scraped
     read = set().union(*(series(expression) for expression in expressions()))
     variables = {variable.get("definition", "") for variable in DASHBOARD["templating"]["list"]}

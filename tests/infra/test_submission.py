@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
+from jobs.benchmarks.fleet.sizing import estimates, markdown
 from jobs.report import main as report
-from pipeline.benchmarks.sizing import estimates, markdown
 from pipeline.models.weights import SUFFIXES
 from tests.infra.manifests import INFRA, REPOSITORY, commands, flags, generate_flags
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.calibrate import main
-from pipeline.media import encode
+from pipeline.dataset.mp4 import encode
 from sencache import SensitivityProfile
 
 SMALL = [
@@ -63,7 +63,7 @@ def test_a_job_that_was_killed_goes_on(
     assert main(arguments) == 0
     whole = (tmp_path / "profile.json").read_text()
     (tmp_path / "profile.json").unlink()
-    module = importlib.import_module("sencache.calibration")
+    module = importlib.import_module("sencache.calibration.calibrate")
     original, calls = module._measure, 0
 
     def dying(*args: Any) -> Any:

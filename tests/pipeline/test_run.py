@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import StorageError
 from pipeline.run import run
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 
 def test_a_run_whose_last_rows_cannot_be_written_does_not_say_done(

@@ -1,7 +1,7 @@
 import time
 
-from pipeline.schema import SCHEMA
-from pipeline.worker import Worker
+from pipeline.dataset.schema import SCHEMA
+from pipeline.process import Worker
 
 
 def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:

@@ -17,7 +17,14 @@ from sencache import (
     apply_sencache,
     remove_sencache,
 )
-from tests.sencache.toys import CountRows, embeddings, make_profile, sample, tiny_pipe, tiny_wan
+from tests.sencache.support.toys import (
+    CountRows,
+    embeddings,
+    make_profile,
+    sample,
+    tiny_pipe,
+    tiny_wan,
+)
 
 INPUTS = (torch.ones(1, 4, 2, 4, 4), torch.tensor([500.0]), embeddings([1]))
 

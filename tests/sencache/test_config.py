@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sencache import SenCacheConfig
-from tests.sencache.toys import make_profile
+from tests.sencache.support.toys import make_profile
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,15 @@ import pytest
 import torch
 
 from sencache import SenCacheConfig, SenCacheHandle, apply_sencache, remove_sencache
-from sencache.calls import CallReader, row_index
-from sencache.families import family_of
-from tests.sencache.tiny_models import DIM, TOKENS
-from tests.sencache.tiny_pipelines import PIPELINES, STEPS, TinyPipeline, fitting_profile
+from sencache.families.base import family_of
+from sencache.hook.call import CallReader, row_index
+from tests.sencache.support.tiny_models import DIM, TOKENS
+from tests.sencache.support.tiny_pipelines import (
+    PIPELINES,
+    STEPS,
+    TinyPipeline,
+    fitting_profile,
+)
 
 SEEDS = [0, 1, 2, 3]
 GUIDED = [tiny for tiny in PIPELINES if tiny.guidance != "none"]

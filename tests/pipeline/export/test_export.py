@@ -20,16 +20,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.export import main
-from pipeline import media
-from pipeline.controls import control_for
+from pipeline.dataset import mp4
+from pipeline.dataset.schema import (
+    Execution,
+    Outcome,
+    make_row,
+    to_table,
+)
 from pipeline.errors import UserError
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import parse_splits, select, split_of
-from pipeline.report import Prices, make_report
-from pipeline.request import CacheSpec, SampleRequest
-from pipeline.schema import Execution, Outcome, make_row, to_table
-from pipeline.storage import Storage
+from pipeline.report.build import make_report
+from pipeline.report.pricing.prices import Prices
+from pipeline.requests.controls import control_for
+from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.storage.storage import Storage
 from tests.pipeline.report.hostile import PROMPTS
 
 SAMPLE = SampleRequest(
@@ -48,7 +54,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = make_row(request, Execution("r1", "cpu"), Outcome("ok"))
         path = folder / row["video"]["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        media.encode(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
+        mp4.encode(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
         data = path.read_bytes()
         rows.append(
             row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
@@ -88,7 +94,7 @@ def test_webdataset_shards_round_trip(prefix: Path, tmp_path: Path) -> None:
     for sample in webdataset.WebDataset(urls, shardshuffle=False):
         row = json.loads(sample["json"])
         assert row["caption"] == sample["txt"].decode()
-        assert media.decode(sample["mp4"]).shape == (3, 16, 16, 3)
+        assert mp4.decode(sample["mp4"]).shape == (3, 16, 16, 3)
         found[sample["__key__"]] = (sample["txt"].decode(), sha(sample["mp4"]))
     assert found == truth(prefix)
 
@@ -106,7 +112,7 @@ def test_hub_parquet_is_a_video_column_with_its_bytes(
         assert split.features["video"] == datasets.Video()
         for row in split.cast_column("video", datasets.Video(decode=False)):
             data = row["video"]["bytes"]
-            assert media.decode(data).shape == (3, 16, 16, 3)
+            assert mp4.decode(data).shape == (3, 16, 16, 3)
             found[row["sample_id"]] = (row["caption"], sha(data))
     assert found == truth(prefix)
 
@@ -134,7 +140,7 @@ def test_the_prefix_itself_loads_as_a_dataset_of_videos(prefix: Path, tmp_path: 
         found = {}
         for row in loaded.cast_column("video", datasets.Video(decode=False)):
             data = row["video"]["bytes"] or Path(row["video"]["path"]).read_bytes()
-            assert media.decode(data).shape == (3, 16, 16, 3)
+            assert mp4.decode(data).shape == (3, 16, 16, 3)
             found[row["sample_id"]] = (row["caption"], sha(data))
         assert found == want
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.diffusers_engine import load_engine
+from pipeline.engine.diffusers_engine import load_engine
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter, resolve_adapters
-from pipeline.models.knobs import Knobs
+from pipeline.models.engine_options import Knobs
 from pipeline.models.spec import ResolvedModel
-from pipeline.request import SampleRequest
+from pipeline.requests.sample_request import SampleRequest
 
 WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
 Resolve = Callable[[str], ResolvedModel]

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.input_row import size_problem
 from pipeline.models.registry import MODELS, get_model
-from pipeline.models.schedulers import SAMPLERS
+from pipeline.models.samplers import SAMPLERS
 from pipeline.models.spec import ModelSpec
+from pipeline.requests.from_row import size_problem
 
 every_model = pytest.mark.parametrize("spec", MODELS.values(), ids=lambda spec: spec.name)
 
@@ -51,7 +51,8 @@ def test_nothing_is_suggested_for_a_name_unlike_any() -> None:
 
 def test_a_driver_reads_the_registry_without_torch() -> None:
     code = (
-        "import sys, pipeline.models.registry, pipeline.models.resolve, pipeline.defaults\n"
+        "import sys, pipeline.models.registry, pipeline.models.resolve\n"
+        "import pipeline.requests.defaults\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

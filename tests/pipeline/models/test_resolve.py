@@ -18,7 +18,7 @@ from pipeline.models import resolve, weights
 from pipeline.models.registry import get_model
 from pipeline.models.resolve import resolve_model
 from pipeline.models.weights import MANIFEST, MANIFEST_COMMAND, node_copy
-from pipeline.storage import Storage
+from pipeline.storage.storage import Storage
 
 NAME = "wan2.1-t2v-1.3b"
 

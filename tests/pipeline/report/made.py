@@ -8,10 +8,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.controls import control_for
-from pipeline.request import CacheSpec, SampleRequest
-from pipeline.schema import Execution, Outcome, make_row, to_table
-from pipeline.storage import Storage
+from pipeline.dataset.schema import (
+    Execution,
+    Outcome,
+    make_row,
+    to_table,
+)
+from pipeline.requests.controls import control_for
+from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.storage.storage import Storage
 
 SAMPLE = SampleRequest(
     "p", "", "demo", "r", "S/3", 10, 4.0, 16, 16, 5, 8, 32, 0, CacheSpec("planned", "{}", "h")

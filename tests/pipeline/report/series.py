@@ -1,4 +1,4 @@
-"""What `pipeline.telemetry` counts beside the numbers of a report of the same rows."""
+"""What `pipeline.monitoring.prometheus` counts beside the numbers of a report of the same rows."""
 
 from __future__ import annotations
 

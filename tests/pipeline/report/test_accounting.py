@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.benchmarks.synthetic_rows import synthetic_parts
+from jobs.benchmarks.prefixes.synthetic_rows import synthetic_parts
+from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import StorageError, UserError
 from pipeline.report.document import Report
 from pipeline.report.numbers import measure
-from pipeline.report.prices import Prices, load_table, parse_prices
-from pipeline.schema import rejected_row, to_table
-from pipeline.storage import Storage
+from pipeline.report.pricing.prices import Prices, load_table, parse_prices
+from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import row, write
 
 events = st.lists(

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import media
+from pipeline.dataset import mp4
 from pipeline.report.document import Clip
+from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
 from pipeline.report.numbers import measure
 from pipeline.report.page import render
-from pipeline.report.previews import AS_IT_IS_BYTES, WIDTH, previews
-from pipeline.report.prices import Prices
-from pipeline.storage import Storage
+from pipeline.report.pricing.prices import Prices
+from pipeline.storage.storage import Storage
 from tests.pipeline.report.hostile import PROMPTS
 from tests.pipeline.report.made import row, write
 
@@ -100,13 +100,13 @@ def test_previews_are_small_and_playable_and_lost_media_is_said(tmp_path: Path) 
     grey = np.full((9, 64, 64, 3), 90, np.uint8)
     clips = []
     for name, frames in (("big", noise), ("small", grey)):
-        media.encode(frames, 8, {"sample_id": name}, tmp_path / f"{name}.mp4")
+        mp4.encode(frames, 8, {"sample_id": name}, tmp_path / f"{name}.mp4")
         clips.append(clip(name, f"{name}.mp4"))
     found = previews(storage, [*clips, clip("lost", "lost.mp4")])
     assert set(found) == {"big", "small"}
     big = base64.b64decode(found["big"].video.partition(",")[2])
     assert len((tmp_path / "big.mp4").read_bytes()) > AS_IT_IS_BYTES > 0
-    assert media.decode(big).shape == (12, 80, WIDTH, 3)
+    assert mp4.decode(big).shape == (12, 80, WIDTH, 3)
     assert (
         base64.b64decode(found["small"].video.partition(",")[2])
         == (tmp_path / "small.mp4").read_bytes()

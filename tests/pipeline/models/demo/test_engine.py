@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.config import RunConfig
-from pipeline.defaults import request_defaults
-from pipeline.diffusers_engine import load_engine
-from pipeline.input_row import build_request
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.diffusers_engine import load_engine
 from pipeline.models.resolve import resolve_model
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.from_row import build_request
 
 PROMPTS = ("a red circle moving right slowly on a black background", "The Eiffel tower 🎬, 8k")
 

@@ -1,0 +1,219 @@
+"""What the studies share: a model, clips to measure, clips to tune on, a profile.
+
+Whatever is tuned or calibrated is so on calibration clips, which no study is measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rich.console import Console
+
+from jobs.benchmarks.ablation import CLIPS, QUICK_CLIPS
+from jobs.benchmarks.ablation.runs import Stage, Variant, make_stage
+from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
+from jobs.benchmarks.quality.profiles import profile_for
+from jobs.benchmarks.quality.splits import (
+    CALIBRATION,
+    DEV,
+    ClipSpec,
+    captions_of,
+    split_clips,
+)
+from jobs.benchmarks.quality.watching import watching
+from pipeline.calibration.measure import measure_profile
+from pipeline.errors import UserError
+from pipeline.models.samplers import EULER, SAMPLERS
+from pipeline.models.spec import ModelSpec
+from pipeline.requests.from_row import size_problem
+from pipeline.requests.sample_request import SampleRequest
+from sencache import SensitivityProfile
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the studies measure.
+
+    Attributes:
+        max_reuses: Values of n, at each of `fixed_epsilons`.
+        fixed_epsilons: See there.
+        epsilons: Values of epsilon, at n = 3.
+        equal_epsilons: At which profiles are compared, n = 3.
+    """
+
+    max_reuses: tuple[int, ...] = (1, 2, 3, 4, 7)
+    fixed_epsilons: tuple[float, ...] = (0.05, 0.2)
+    epsilons: tuple[float, ...] = (0.04, 0.06, 0.07, 0.13, 0.2, 0.4)
+    equal_epsilons: tuple[float, ...] = (0.1, 0.2)
+
+
+FULL = Points()
+QUICK = Points((1, 3, 7), (0.2,), (0.06, 0.13, 0.4), (0.2,))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes:
+        title: For people.
+        rows: Summaries of its variants (see `runs.summaries`).
+        curves: Pair of profiles to the differences of their curves, where profiles are compared.
+    """
+
+    title: str
+    rows: list[dict[str, Any]]
+    curves: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the studies share.
+
+    Attributes:
+        bench: The model, under the sampler that is measured.
+        clips: To measure.
+        stage: The same, ready to be made.
+        tuning: Calibration clips to tune on.
+        captions: Of calibrations.
+        profile: The model's own.
+        profile_clips: Clips of a native profile.
+        points: Where to measure.
+        console: Where progress is shown.
+    """
+
+    bench: Bench
+    clips: Sequence[ClipSpec]
+    stage: Stage
+    tuning: Stage
+    captions: Sequence[str]
+    profile: SensitivityProfile
+    profile_clips: int
+    points: Points
+    console: Console
+
+    @property
+    def setting(self) -> str:
+        """What the numbers hold for, in one line."""
+        own = self.bench.template
+        return (
+            f"{self.bench.model.spec.name} {own.width}x{own.height}x{own.num_frames}, "
+            f"{own.sampler}, {own.num_inference_steps} steps, guidance {own.guidance_scale:g}, "
+            f"{counted(len(self.clips))}"
+        )
+
+    def measure(self, title: str, variants: Sequence[Variant], stage: Stage | None = None) -> Study:
+        """Run variants on the lab's own stage, unless another is given."""
+        with watching(self.console, title) as watch:
+            return Study(title, (stage or self.stage).measure(variants, watch.show))
+
+    def calibrate(
+        self,
+        clips: int,
+        first_seed: int,
+        name: str,
+        changes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> SensitivityProfile:
+        """Measure a profile.
+
+        Args:
+            clips: To measure on.
+            first_seed: Of these clips.
+            name: Of the setting, for people.
+            changes: Of the lab's settings (see `with_changes`).
+        """
+        bench = self.bench
+        with watching(self.console, f"calibration on {counted(clips)}, {name}") as watch:
+            return measure_profile(
+                bench.model,
+                bench.pipe,
+                with_changes(bench.template, changes),
+                self.captions,
+                clips,
+                first_seed=first_seed,
+                batch_size=bench.model.spec.batch_rows,
+                progress=watch.show,
+            )
+
+
+def counted(clips: int) -> str:
+    """A number of clips in words."""
+    return f"{clips} clip{'' if clips == 1 else 's'}"
+
+
+def load_lab(options: argparse.Namespace, console: Console) -> Lab:
+    """Load the model and choose clips; those that are measured and those to tune on share none.
+
+    Raises:
+        UserError: Model or prompts cannot be used.
+    """
+    wanted = options.clips or (QUICK_CLIPS if options.quick else CLIPS)
+    clips = split_clips(captions_of(options.model, options.prompts, DEV), DEV, wanted)
+    captions = captions_of(options.model, options.prompts, CALIBRATION)
+    tuned = split_clips(captions, CALIBRATION, min(options.tuning_clips, len(captions)))
+    loaded = load_bench(options.model, options.model_path, options.device)
+    bench = dataclasses.replace(loaded, template=_under_euler(loaded, options.steps))
+    with watching(console, "sensitivity profile") as watch:
+        profile = profile_for(
+            bench,
+            bench.template.sampler,
+            captions[: options.profile_clips],
+            Path(options.cache_dir),
+            watch.show,
+        )
+    return Lab(
+        bench,
+        clips,
+        stage=make_stage(bench, clips),
+        tuning=make_stage(bench, tuned),
+        captions=captions,
+        profile=profile,
+        profile_clips=options.profile_clips,
+        points=QUICK if options.quick else FULL,
+        console=console,
+    )
+
+
+def _under_euler(bench: Bench, steps: int) -> SampleRequest:
+    """The model's own settings with Euler, the paper's sampler, where its family has it."""
+    own = bench.template
+    _, slash, shift = own.sampler.partition("/")
+    euler = EULER in SAMPLERS[bench.model.spec.family]
+    return dataclasses.replace(
+        own,
+        sampler=f"{EULER}{slash}{shift}" if euler else own.sampler,
+        num_inference_steps=steps or own.num_inference_steps,
+    )
+
+
+def other_settings(
+    template: SampleRequest, spec: ModelSpec, steps: int, size: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """What profiles are transferred to, by name: another number of steps, another size.
+
+    Args:
+        template: The settings that the profile is of.
+        spec: The model.
+        steps: The other number.
+        size: The other width and height; empty for half of the template's.
+
+    Raises:
+        UserError: The model cannot make this size.
+    """
+    multiple = spec.size_multiple
+    halves = [side // 2 // multiple * multiple for side in (template.width, template.height)]
+    width, height = size or [max(multiple, half) for half in halves]
+    if min(width, height) < 1:
+        raise UserError(f"--transfer-size {width} {height}: at least 1 is needed")
+    if problem := size_problem(width, height, template.num_frames, multiple, spec.frame_stride):
+        raise UserError(f"--transfer-size {width} {height}: {problem}")
+    return {
+        f"{steps} steps": {"num_inference_steps": steps},
+        f"{width}x{height}": {"width": width, "height": height},
+    }

@@ -1,0 +1,71 @@
+"""Other ways of skipping network evaluations, behind one interface.
+
+| class | knob or schedule | what a reused step takes |
+|---|---|---|
+| `UniformSkipping`, `FirstThenEvery` | exact number of steps | the last output |
+| `UniformTaylor` | exact number of steps | the output, extrapolated |
+| `TeaCache` | threshold; `TeaCache.fitted` | what the blocks add to the tokens |
+| `MagCache` | threshold; `MagCache.fitted` | what the blocks add to the tokens |
+| `EasyCache` | threshold | what the network adds to the latents |
+| `FirstBlockCache`, `DiffusersMagCache`, `SeaCache` | threshold | as diffusers does |
+| `TaylorSeer` | interval | as diffusers does, in lite mode |
+| `FasterCache`, `PyramidAttentionBroadcast` | interval | attention alone, as diffusers does |
+| `SenCachePaper`, `AnySenCache` | epsilon; as configured | as this library does |
+| `Planned` | exact number of steps | as this library does |
+| `Gated` | mean number of steps | as this library does |
+"""
+
+from jobs.benchmarks.baselines.attention import FasterCache, PyramidAttentionBroadcast
+from jobs.benchmarks.baselines.base import (
+    Decisions,
+    Outcome,
+    Rival,
+    Scheduled,
+    Tunable,
+    UnsupportedError,
+    nfe_of,
+)
+from jobs.benchmarks.baselines.easycache import EasyCache
+from jobs.benchmarks.baselines.in_diffusers import (
+    DiffusersMagCache,
+    FirstBlockCache,
+    SeaCache,
+    TaylorSeer,
+)
+from jobs.benchmarks.baselines.magcache import MagCache
+from jobs.benchmarks.baselines.own import (
+    AnySenCache,
+    CalibrationRun,
+    Gated,
+    Planned,
+    SenCachePaper,
+)
+from jobs.benchmarks.baselines.schedules import FirstThenEvery, UniformSkipping, UniformTaylor
+from jobs.benchmarks.baselines.teacache import TeaCache
+
+__all__ = [
+    "AnySenCache",
+    "CalibrationRun",
+    "Decisions",
+    "DiffusersMagCache",
+    "EasyCache",
+    "FasterCache",
+    "FirstBlockCache",
+    "FirstThenEvery",
+    "Gated",
+    "MagCache",
+    "Outcome",
+    "Planned",
+    "PyramidAttentionBroadcast",
+    "Rival",
+    "Scheduled",
+    "SeaCache",
+    "SenCachePaper",
+    "TaylorSeer",
+    "TeaCache",
+    "Tunable",
+    "UniformSkipping",
+    "UniformTaylor",
+    "UnsupportedError",
+    "nfe_of",
+]

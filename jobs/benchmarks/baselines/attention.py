@@ -1,0 +1,119 @@
+"""The caches of diffusers 0.42 that reuse attention rather than steps, run as they are.
+
+They never skip a whole step, so their decisions are C throughout and only
+:func:`~jobs.benchmarks.baselines.nfe_of` tells how many full steps the work that ran amounts to.
+They keep one state per module, which the two calls of a guided step (Wan, HunyuanVideo) would take
+from each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig
+
+from jobs.benchmarks.baselines.base import UnsupportedError
+from jobs.benchmarks.baselines.in_diffusers import InDiffusers
+from sencache.families.base import (
+    COGVIDEOX,
+    MOCHI,
+    ONE_CALL,
+    Family,
+)
+
+
+class _OneState(InDiffusers):
+    """Keeps one state per module, and so needs both branches in one call."""
+
+    attention = True
+
+    def check(self, context: str, branches: int) -> None:
+        """See :class:`InDiffusers`."""
+        if context == "uncond":
+            raise UnsupportedError(
+                f"{self.name} of diffusers keeps one state per module, which the two calls of a "
+                "guided step would take from each other"
+            )
+
+
+@dataclass(frozen=True)
+class FasterCache(_OneState):
+    """Approximates attention, and of one-call guidance the unconditional rows, between refreshes.
+
+    Only at the timesteps that diffusers has as defaults, below 641 and 681 of 1000. Where the
+    family has no unconditional rows, only attention is left, and the interval is that of it.
+
+    Attributes:
+        interval: The knob, rounded: steps from one computed unconditional branch to the next.
+        attention_interval: The same for the attention of the conditional branch.
+    """
+
+    interval: float = 5.0
+    attention_interval: int = 2
+
+    name = "fastercache"
+    source = "FasterCache (arXiv 2410.19355), diffusers 0.42 FasterCacheConfig"
+    low, high = 1.0, 50.0
+
+    def tuned(self, knob: float) -> Self:
+        """See :class:`Tunable`."""
+        return replace(self, interval=knob)
+
+    def check(self, context: str, branches: int) -> None:
+        """See :class:`InDiffusers`."""
+        super().check(context, branches)
+        if context in ONE_CALL and branches == 1:
+            raise UnsupportedError("fastercache of diffusers takes half of the rows for guidance")
+
+    def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
+        """See :class:`InDiffusers`."""
+        distilled = family.contexts != ONE_CALL
+        formats = {COGVIDEOX.name: "BFCHW", MOCHI.name: "BCFHW"}
+        if not distilled and family.name not in formats:
+            raise UnsupportedError(
+                f"FasterCache of diffusers knows no packed latents, as those of {family.name} are"
+            )
+        every = max(1, round(self.interval))
+        return FasterCacheConfig(
+            spatial_attention_block_skip_range=every if distilled else self.attention_interval,
+            unconditional_batch_skip_range=every,
+            attention_weight_callback=lambda _module: 0.5,  # the default, said without a warning
+            tensor_format=formats.get(family.name, "BCFHW"),
+            is_guidance_distilled=distilled,
+            current_timestep_callback=lambda: pipe.current_timestep,
+        )
+
+
+@dataclass(frozen=True)
+class PyramidAttentionBroadcast(_OneState):
+    """Reuses the output of attention between refreshes, cross-attention for three times as long.
+
+    Only between timesteps 100 and 800 of 1000, the defaults of diffusers.
+
+    Attributes:
+        interval: The knob, rounded: steps from one computed self-attention to the next.
+        cross: Times as long that cross-attention is reused; the paper has 2, 4, 6 for spatial,
+            temporal and cross-attention.
+    """
+
+    interval: float = 2.0
+    cross: int = 3
+
+    name = "pab"
+    source = "Pyramid Attention Broadcast (arXiv 2408.12588), diffusers 0.42"
+    low, high = 1.0, 50.0
+
+    def tuned(self, knob: float) -> Self:
+        """See :class:`Tunable`."""
+        return replace(self, interval=knob)
+
+    def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
+        """See :class:`InDiffusers`."""
+        every = max(1, round(self.interval))
+        return PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=every,
+            cross_attention_block_skip_range=every if every == 1 else every * self.cross,
+            current_timestep_callback=lambda: pipe.current_timestep,
+        )

@@ -1,0 +1,143 @@
+"""Rivals with a fixed schedule: the same steps are computed for every clip.
+
+Obligatory comparisons: the paper's own fast setting is within one evaluation of "the first fifth,
+then every fourth step, hold" (arXiv 2602.24208, table of results), and a TaylorSeer at its best
+(arXiv 2503.06923) amounts to evenly spaced steps with a linear forecast of the output.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from jobs.benchmarks.baselines.base import Decisions, Scheduled, UnsupportedError
+from sencache.calibration.scheduled_run import following
+from sencache.families.base import family_of
+from sencache.pipelines import networks_of
+from sencache.schedules.planner import Plan
+from sencache.schedules.weights import Mix
+
+
+@dataclass(frozen=True)
+class _Fixed(Scheduled):
+    """A schedule laid out by step index.
+
+    Attributes:
+        computed: Steps that are computed.
+        steps: Steps of the run.
+    """
+
+    computed: int = 0
+    steps: int = 0
+
+    def budgeted(self, computed: int, steps: int) -> Self:
+        """See :class:`Scheduled`."""
+        chosen = replace(self, computed=computed, steps=steps)
+        if len(chosen.layout()) != computed:
+            raise UnsupportedError(f"{self.name} has no schedule of {computed} of {steps} steps")
+        return chosen
+
+    @abstractmethod
+    def layout(self) -> tuple[int, ...]:
+        """Steps that are computed, rising."""
+
+    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Mix | None:
+        """What a step that is not computed gets; None holds the last output."""
+        return None
+
+    @property
+    def order(self) -> int:
+        """Outputs before the last that a forecast is made from."""
+        return 0
+
+    @contextmanager
+    def applied(self, pipe: Any) -> Iterator[Decisions]:
+        """See :class:`Rival`."""
+        networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
+        with following(pipe, networks, self._plan, self.order) as log:
+            yield lambda: [sample.decisions for sample in log.samples()]
+
+    def _plan(
+        self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
+    ) -> Plan:
+        if len(times) != self.steps:
+            raise UnsupportedError(
+                f"{self.name} was laid out for {self.steps} steps, the run has {len(times)}"
+            )
+        layout = self.layout()
+        mixes = {}
+        for step in sorted(set(range(self.steps)) - set(layout)):
+            anchors = [anchor for anchor in layout if anchor < step][-(self.order + 1) :]
+            mix = self.mix(anchors, step, times)
+            if mix is not None:
+                mixes[step] = mix
+        return Plan(self.steps, layout, mixes, 0.0)
+
+
+def _evenly(first: int, last: int, count: int) -> tuple[int, ...]:
+    """So many whole numbers from first to last, as even as they can be."""
+    return tuple(sorted(set(np.linspace(first, last, count).round().astype(int).tolist())))
+
+
+class UniformSkipping(_Fixed):
+    """Evenly spaced computed steps, the first and the last among them; the others hold."""
+
+    name = "uniform"
+    source = "every k-th step, the baseline of TeaCache (arXiv 2411.19108) and its followers"
+
+    def layout(self) -> tuple[int, ...]:
+        """See :class:`_Fixed`."""
+        return _evenly(0, self.steps - 1, self.computed)
+
+
+class FirstThenEvery(_Fixed):
+    """The first fifth of the steps, then evenly spaced ones to the last; the others hold."""
+
+    name = "first-then-every"
+    source = "what SenCache's fast setting amounts to (arXiv 2602.24208: 20 % strict, then n = 3)"
+
+    def layout(self) -> tuple[int, ...]:
+        """See :class:`_Fixed`."""
+        first = round(self.steps / 5)
+        if self.computed <= first:
+            return ()
+        return (*range(first), *_evenly(first, self.steps - 1, self.computed - first))
+
+
+@dataclass(frozen=True)
+class UniformTaylor(_Fixed):
+    """Evenly spaced computed steps; the others extrapolate the output over time.
+
+    Divided differences over the times themselves, because a flow shift makes steps uneven.
+
+    Attributes:
+        taylor_order: 1 for a line through the last two outputs, 2 for a parabola.
+    """
+
+    taylor_order: int = 1
+
+    name = "uniform-taylor"
+    source = "TaylorSeer (arXiv 2503.06923, eq. 4), on the network's output and uneven times"
+
+    @property
+    def order(self) -> int:
+        """See :class:`_Fixed`."""
+        return self.taylor_order
+
+    def layout(self) -> tuple[int, ...]:
+        """See :class:`_Fixed`."""
+        return _evenly(0, self.steps - 1, self.computed)
+
+    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Mix | None:
+        """The polynomial through the anchors, at the step (Lagrange's form)."""
+        weights = []
+        for anchor in anchors:
+            others = [other for other in anchors if other != anchor]
+            factors = [(times[step] - times[o]) / (times[anchor] - times[o]) for o in others]
+            weights.append(float(np.prod(factors)))
+        return Mix(tuple(anchors), tuple(weights))

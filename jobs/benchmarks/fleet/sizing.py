@@ -1,0 +1,76 @@
+"""`sizing`: groups, memory and clips per GPU-hour for the models of the sizing guide, estimated.
+
+Prints the rows of the table in infra/README.md; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.errors import UserError
+
+HELP = "memory and clips per GPU-hour of Wan 2.1 by size and policy, estimated from its shape"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--gpu", default="H100", help="H100, A100, L40S, ...")
+
+
+def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """Estimate, print and return the table.
+
+    Raises:
+        UserError: Another GPU.
+    """
+    from pipeline.report.pricing.cost_model import DEVICES
+
+    if options.gpu not in DEVICES:
+        raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(DEVICES)}")
+    rows = estimates(options.gpu)
+    for row in rows:
+        console.print(markdown(row), highlight=False, soft_wrap=True)
+    return rows
+
+
+def estimates(gpu: str) -> list[dict[str, Any]]:
+    """One row per model and size: smallest group that fits, its memory, clips per GPU-hour."""
+    from jobs.benchmarks.fleet.simulate import POLICIES
+    from pipeline.report.pricing.cost_model import (
+        NETWORKS,
+        SIZES,
+        clip,
+        memory_bytes,
+        smallest_group,
+    )
+
+    rows = []
+    for network in NETWORKS.values():
+        for size in SIZES:
+            memory = {ranks: memory_bytes(network, size, ranks, "planned") for ranks in (1, 2, 4)}
+            shape = clip(network, size, gpu)
+            rows.append(
+                {
+                    "model": network.name,
+                    "size": size,
+                    "gpu": gpu,
+                    "ranks": smallest_group(network, size, gpu),
+                    "memory_bytes": memory,
+                    "clips_per_gpu_hour": {
+                        policy: 3600 / (shape.fixed_s + nfe * shape.evaluation_s)
+                        for policy, (nfe, _) in POLICIES.items()
+                    },
+                }
+            )
+    return rows
+
+
+def markdown(row: dict[str, Any]) -> str:
+    """A row of the guide's table."""
+    memory = " / ".join(f"{held / 1e9:.0f}" for held in row["memory_bytes"].values())
+    clips = " | ".join(f"{value:.3g}" for value in row["clips_per_gpu_hour"].values())
+    ranks = row["ranks"] or "none"
+    return f"| {row['model']} {row['size']} | {row['gpu']} | {ranks} | {memory} | {clips} |"

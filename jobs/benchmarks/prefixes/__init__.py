@@ -1,0 +1,1 @@
+"""Benchmarks of large output prefixes: resuming and reporting."""

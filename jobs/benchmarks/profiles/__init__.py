@@ -1,0 +1,1 @@
+"""Benchmarks of how far a sensitivity profile can be trusted."""

@@ -1,0 +1,255 @@
+"""The whole benchmark: options to clips, arms and numbers, one sampler after the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
+from jobs.benchmarks.quality import POINTS, QUICK_POINTS
+from jobs.benchmarks.quality.arms import (
+    ARMS,
+    FULL_ARMS,
+    PAPER,
+    QUICK_ARMS,
+    RIVALS,
+    Setup,
+)
+from jobs.benchmarks.quality.denoising import Batch, Run, make_batches
+from jobs.benchmarks.quality.measure import Yardstick, run_arms
+from jobs.benchmarks.quality.points import Point, Tuner
+from jobs.benchmarks.quality.profiles import profile_for
+from jobs.benchmarks.quality.records import paper_of, summary
+from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
+from jobs.benchmarks.quality.splits import (
+    CALIBRATION,
+    ClipSpec,
+    captions_of,
+    prompts_hash,
+    split_clips,
+)
+from jobs.benchmarks.quality.watching import watching
+from pipeline.errors import UserError
+from pipeline.models.samplers import EULER, SAMPLERS, UNIPC
+from pipeline.requests.from_row import size_problem
+from pipeline.scoring.similarity import load_lpips
+from pipeline.storage.storage import locate
+from sencache import ProfileError, SensitivityProfile
+
+MOST_CLIPS, QUICK_CLIPS = 64, 12
+_CLASS = {"euler": EULER, "unipc": UNIPC}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options ask for.
+
+    Attributes:
+        clips: To measure.
+        calibration: To tune on.
+        arms: Names.
+        points: Wanted NFE, falling, of the arms that are run at all of them.
+        common: Those of all other arms, likewise.
+        samplers: As `pipeline.models.samplers` names them.
+        rows: Clips per call.
+        profile: That all samplers use; None where each has its own measured.
+    """
+
+    clips: list[ClipSpec]
+    calibration: list[ClipSpec]
+    arms: list[str]
+    points: list[int]
+    common: list[int]
+    samplers: list[str]
+    rows: int
+    profile: SensitivityProfile | None = None
+
+    def points_of(self, arm: str) -> list[int]:
+        """NFE points of an arm."""
+        return self.points if arm in QUICK_ARMS else self.common
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure.
+
+    Returns:
+        JSON: settings, and per sampler the uncached run and every arm at every point.
+
+    Raises:
+        UserError: Something that the options name cannot be used.
+    """
+    bench = _load(options)
+    plan = make_plan(options, bench)
+    lpips, why = load_lpips(bench.pipe.device)
+    if why:
+        console.print(why)
+    saved = dict(bench.pipe.scheduler.config)
+    store = ReferenceStore(Path(options.cache_dir))
+    batches = make_batches(bench, plan.clips, plan.rows, saved)
+    calibration = make_batches(bench, plan.calibration, plan.rows, saved)
+    converged = ConvergedSteps(options.reference_steps)
+    if not options.reference_steps:
+        converged = store.steps(calibration[0], console.print)
+    yardstick = Yardstick(store, converged.steps, lpips)
+    return {
+        "model": options.model,
+        "revision": bench.model.revision,
+        "request": _shared(bench),
+        "split": options.split,
+        "clips": len(plan.clips),
+        "prompts_hash": prompts_hash(plan.clips),
+        "seeds": [clip.seed for clip in plan.clips],
+        "calibration_hash": prompts_hash(plan.calibration),
+        "points": plan.points,
+        "rows": plan.rows,
+        "converged": dataclasses.asdict(converged),
+        "lpips": why or "AlexNet",
+        "profile": plan.profile.hash if plan.profile else "",
+        "samplers": {
+            sampler: _measure(bench, sampler, plan, batches, calibration, yardstick, console)
+            for sampler in plan.samplers
+        },
+    }
+
+
+def _load(options: argparse.Namespace) -> Bench:
+    bench = load_bench(options.model, options.model_path, options.device)
+    changes: dict[str, Any] = {}
+    if options.steps:
+        changes["num_inference_steps"] = options.steps
+    if options.size:
+        try:
+            width, height, frames = (int(part) for part in options.size.split("x"))
+        except ValueError:
+            raise UserError(f"--size {options.size}: write it as 832x480x81") from None
+        spec = bench.model.spec
+        if problem := size_problem(width, height, frames, spec.size_multiple, spec.frame_stride):
+            raise UserError(f"--size {options.size}: {problem}")
+        changes |= {"width": width, "height": height, "num_frames": frames}
+    if options.shift:
+        changes["shift"] = options.shift
+    return dataclasses.replace(bench, template=with_changes(bench.template, changes))
+
+
+def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
+    """Check the options and fill in what they leave open.
+
+    Raises:
+        UserError: An arm, point, sampler or number of clips is not to be had.
+    """
+    spec, own = bench.model.spec, bench.template
+    if unknown := [arm for arm in options.arms if arm not in ARMS]:
+        raise UserError(f"no arm {unknown[0]!r}: the arms are {', '.join(ARMS)}")
+    points = options.nfe or list(QUICK_POINTS if options.quick else POINTS)
+    steps = own.num_inference_steps
+    if bad := [point for point in points if not 1 <= point <= steps]:
+        raise UserError(f"--nfe {bad[0]}: it must lie in 1 to {steps}, the steps of a run")
+    class_name, slash, shift = own.sampler.partition("/")
+    wanted = ("euler", "unipc") if options.sampler == "both" else (options.sampler,)
+    classes = [_CLASS[name] for name in wanted if _CLASS[name] in SAMPLERS[spec.family]]
+    if not classes and options.sampler == "both":
+        classes = [class_name]  # CogVideoX has neither: its own sampler
+    if not classes:
+        raise UserError(f"the {spec.family} family has no {options.sampler} sampler")
+    captions = captions_of(options.model, options.prompts, options.split)
+    most = min(len(captions), QUICK_CLIPS if options.quick else MOST_CLIPS)
+    fitting = captions_of(options.model, options.prompts, CALIBRATION)
+    if options.calibration_clips < 0:
+        raise UserError("--calibration-clips must not be negative")
+    fitted = options.calibration_clips or (4 if options.quick else 8)
+    return Plan(
+        clips=split_clips(captions, options.split, options.clips or most),
+        calibration=split_clips(fitting, CALIBRATION, fitted),
+        arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
+        points=sorted(points, reverse=True),
+        common=sorted(options.nfe or QUICK_POINTS, reverse=True),
+        samplers=[f"{name}{slash}{shift}" for name in classes],
+        rows=options.batch_rows or spec.batch_rows,
+        profile=_given_profile(options.profile) if options.profile else None,
+    )
+
+
+def _given_profile(uri: str) -> SensitivityProfile:
+    storage, name = locate(uri)
+    try:
+        return SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=uri)
+    except (ProfileError, UnicodeDecodeError) as error:
+        raise UserError(f"--profile {uri}: {error}") from error
+
+
+def _measure(
+    bench: Bench,
+    sampler: str,
+    plan: Plan,
+    batches: Sequence[Batch],
+    calibration: Sequence[Batch],
+    yardstick: Yardstick,
+    console: Console,
+) -> dict[str, Any]:
+    """Tune and run all arms under one sampler."""
+    steps = bench.template.num_inference_steps
+    short = sampler.partition("/")[0]
+    points = _points(bench, sampler, plan, calibration, yardstick.store, console)
+    for point in points:
+        if point.problem:
+            console.print(f"{point.arm} at {point.wanted}: {point.problem}")
+    total = len(plan.clips) * (steps + sum(point.wanted for point in points if point.run))
+    with watching(console, f"{short}: {len(plan.clips)} clips") as watch:
+        uncached, records = run_arms(
+            batches,
+            points,
+            Run(sampler, steps),
+            yardstick,
+            lambda done: watch.show(done, total),
+        )
+    return {
+        "uncached": summary(uncached, None, steps),
+        "arms": [
+            summary(record, paper_of(records, PAPER, record.point.wanted), steps)
+            for record in records
+        ],
+    }
+
+
+def _points(
+    bench: Bench,
+    sampler: str,
+    plan: Plan,
+    calibration: Sequence[Batch],
+    store: ReferenceStore,
+    console: Console,
+) -> list[Point]:
+    """Find the runs of all arms, on calibration clips."""
+    steps = bench.template.num_inference_steps
+    short = sampler.partition("/")[0]
+    profile = plan.profile
+    if profile is None and any(arm in RIVALS for arm in plan.arms):
+        captions = [clip.caption for clip in plan.calibration]
+        with watching(console, f"{short}: sensitivity profile") as watch:
+            profile = profile_for(bench, sampler, captions, store.folder, watch.show)
+
+    def run_calibration(after: Callable[[], None] = lambda: None) -> None:
+        for batch in calibration:
+            batch.denoise(Run(sampler, steps))
+            after()
+
+    tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
+    wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
+    points = []
+    with watching(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
+        for done, (arm, point) in enumerate(wanted):
+            watch.show(done, len(wanted), f"{arm} {point}")
+            points.append(tuner.point(arm, point))
+    return points
+
+
+def _shared(bench: Bench) -> dict[str, Any]:
+    """The sampling settings that all clips share."""
+    varying = ("prompt", "seed", "cache", "model", "model_revision", "sampler")
+    return {name: v for name, v in bench.template.identity().items() if name not in varying}

@@ -1,0 +1,124 @@
+"""`python -m jobs.benchmarks.quality.document.benchmarks_md OUT.json`: fill BENCHMARKS.md.
+
+Several files are one result whose samplers were measured apart, by `--sampler`.
+
+The result is kept beside this module and its tables replace those between the marks of the
+document, so that the two cannot differ: a test renders the kept result again and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.benchmarks.quality.document.tables import READING, markdown
+from pipeline.errors import UserError
+
+BEGIN = "<!-- quality: begin; written by jobs.benchmarks.quality.document.benchmarks_md -->"
+END = "<!-- quality: end -->"
+
+PLACES = ("--json", "--plot", "--cache-dir", "--model-path", "--profile")
+"""Options that name a place on one machine."""
+
+KEPT = Path(__file__).parents[1] / "results" / "demo.json"
+"""The result that the document shows."""
+
+DOCUMENT = Path(__file__).parents[4] / "BENCHMARKS.md"
+
+
+def section(written: Mapping[str, Any]) -> str:
+    """What stands between the marks.
+
+    Args:
+        written: What `jobs/benchmark.py quality --json` wrote.
+    """
+    result = written["result"]
+    lpips = result["lpips"] if result["lpips"].startswith("no ") else "LPIPS in the JSON"
+    return "\n\n".join([f"{conditions_line(written)}; {lpips}.", markdown(result), READING])
+
+
+def conditions_line(written: Mapping[str, Any]) -> str:
+    """On what a result was measured: machine, versions, date and clips, without a full stop."""
+    conditions, result = written["conditions"], written["result"]
+    versions = conditions["versions"]
+    return (
+        f"{conditions['gpu'] or conditions['cpu']}, {conditions['threads']} threads, torch "
+        f"{versions['torch']}, diffusers {versions['diffusers']}, {conditions['date'][:10]}; "
+        f"clips {result['prompts_hash']}, seeds from {result['seeds'][0]}, "
+        f"{result['rows']} per call, tuned on clips {result['calibration_hash']}"
+    )
+
+
+def replace_section(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """Put text between two marks of a document.
+
+    Raises:
+        UserError: The document has not exactly one of each mark, in this order.
+    """
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or begin in after or end in before + after:
+        raise UserError(f"the document needs one line {begin!r} and, after it, one {end!r}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMENT) -> None:
+    """Store a result and show it.
+
+    Raises:
+        UserError: The document has no place for it.
+    """
+    text = replace_section(document.read_text(), section(written))
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(stored(written), separators=(",", ":")) + "\n")
+    document.write_text(text)
+
+
+def stored(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it is kept: without the places of the machine that made it."""
+    command = _without_paths(written["conditions"].get("command", ""))
+    return {**written, "conditions": {**written["conditions"], "command": command}}
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One result of several that differ in their samplers alone.
+
+    Raises:
+        UserError: They differ in more than that, or a sampler is in two of them.
+    """
+    first, *others = parts
+    samplers = dict(first["result"]["samplers"])
+    for other in others:
+        for key in first["result"].keys() - {"samplers"}:
+            if other["result"].get(key) != first["result"][key]:
+                raise UserError(f"the results differ in {key}: they are of different measurements")
+        if both := samplers.keys() & other["result"]["samplers"].keys():
+            raise UserError(f"{both.pop()} is in two of the results")
+        samplers |= other["result"]["samplers"]
+    commands = [part["conditions"].get("command", "") for part in parts]
+    conditions = {**first["conditions"], "command": " && ".join(commands)}
+    return {"conditions": conditions, "result": {**first["result"], "samplers": samplers}}
+
+
+def _without_paths(command: str) -> str:
+    """A command without the places of one machine, which nobody else can use."""
+    given = command.split()
+    places = {i for i, word in enumerate(given) if word in PLACES}
+    return " ".join(w for i, w in enumerate(given) if not {i, i - 1} & places)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Keep the result whose paths are given."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given:
+        print(f"usage: {__doc__.partition(':')[0].strip('`')}", file=sys.stderr)
+        return 2
+    keep(joined([json.loads(Path(path).read_text()) for path in given]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Benchmarks of cached sampling on one model, without Ray."""

@@ -1,0 +1,160 @@
+"""The denoising loop alone: a diffusers pipeline's call with texts encoded and nothing decoded.
+
+What a step cache can save is in here; text encoding and decoding would only hide what it costs.
+Written against the pipelines of diffusers 0.42.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.models.call import sampling_arguments, takes_negative_prompt, text_arguments
+from pipeline.models.samplers import make_scheduler
+from pipeline.models.spec import ModelSpec
+from pipeline.models.text_encoders import EMBEDDINGS
+from pipeline.requests.cache_spec import cache_struct, cached
+from pipeline.requests.sample_request import SampleRequest
+from sencache import SenCacheConfig, SensitivityProfile, networks_of
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to run the loop.
+
+    Attributes:
+        name: Shown in tables.
+        config: Settings of the cache; None runs the network with no hook on it at all.
+        profile: Sensitivities, where steps may be reused.
+    """
+
+    name: str
+    config: SenCacheConfig | None = None
+    profile: SensitivityProfile | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the loop.
+
+    Attributes:
+        seconds: Wall time of the pipeline's call, the device's queue emptied before and after.
+        decisions: Per row, one character a step: C computed, R reused.
+        latents: What the call returned, one item per row.
+        work: Per row the evaluations that the run amounts to, in steps, where a step that is
+            reused is not free (a first block that always runs, say); None where it is.
+    """
+
+    seconds: float
+    decisions: list[str]
+    latents: torch.Tensor
+    work: list[float] | None = None
+
+    @property
+    def nfe(self) -> list[float]:
+        """Network evaluations of each row, in steps."""
+        if self.work is not None:
+            return self.work
+        return [float(decisions.count("C")) for decisions in self.decisions]
+
+
+@dataclass(frozen=True)
+class DenoisingLoop:
+    """A pipeline and everything its call needs but the rows' noise.
+
+    Attributes:
+        pipe: A diffusers pipeline with its scheduler, on its device, silent.
+        settings: Arguments that the rows share.
+        embeddings: Arguments with one item per row.
+        seeds: Seed of each row's noise.
+        steps: Steps of the sampler.
+    """
+
+    pipe: Any
+    settings: Mapping[str, Any]
+    embeddings: Mapping[str, torch.Tensor]
+    seeds: tuple[int, ...]
+    steps: int
+
+    @property
+    def networks(self) -> list[torch.nn.Module]:
+        """The denoising networks, in the order in which they run."""
+        return list(networks_of(self.pipe).values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the loop runs: of the embeddings, because a pipeline may have no other part."""
+        return next(iter(self.embeddings.values())).device
+
+    def take(self, first: int, rows: int) -> DenoisingLoop:
+        """The same loop over some of its rows."""
+        chosen = slice(first, first + rows)
+        embeddings = {name: value[chosen] for name, value in self.embeddings.items()}
+        return dataclasses.replace(self, embeddings=embeddings, seeds=self.seeds[chosen])
+
+    def shorter(self, steps: int) -> DenoisingLoop:
+        """The same loop with another number of steps."""
+        return dataclasses.replace(self, steps=steps)
+
+    def run(self, arm: Arm) -> Pass:
+        """Denoise all rows in one call of the pipeline."""
+        put_on = (
+            contextlib.nullcontext()
+            if arm.config is None
+            else cached(self.pipe, arm.config, arm.profile)
+        )
+        with put_on as handle:
+            began = now(self.device)
+            latents = self.pipe(
+                **self.settings,
+                **self.embeddings,
+                num_inference_steps=self.steps,
+                generator=[torch.Generator().manual_seed(seed) for seed in self.seeds],
+                output_type="latent",
+            ).frames
+            seconds = now(self.device) - began
+            if handle is None:
+                decisions = ["C" * self.steps] * len(self.seeds)
+            else:
+                structs = [cache_struct(sample, self.steps) for sample in handle.stats()]
+                decisions = [struct["decisions"] for struct in structs]
+        return Pass(seconds, decisions, latents)
+
+
+def now(device: torch.device) -> float:
+    """Wall clock in seconds, read when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def make_loop(spec: ModelSpec, pipe: Any, requests: Sequence[SampleRequest]) -> DenoisingLoop:
+    """Encode the texts of some requests, which must agree in everything else.
+
+    Args:
+        spec: The model.
+        pipe: From `load_pipeline`; its scheduler is replaced by the requests'.
+        requests: One per row.
+    """
+    first = requests[0]
+    pipe.scheduler = make_scheduler(first.sampler, spec.family, dict(pipe.scheduler.config))
+    given: dict[str, Any] = {
+        "max_sequence_length": first.max_sequence_length,
+        "device": pipe.device,
+    }
+    if takes_negative_prompt(spec):
+        given["do_classifier_free_guidance"] = first.guidance_scale > 1.0
+    with torch.no_grad():
+        encoded = pipe.encode_prompt(**text_arguments(spec, requests), **given)
+    names = EMBEDDINGS[spec.family]
+    embeddings = {n: v for n, v in zip(names, encoded, strict=True) if v is not None}
+    settings = sampling_arguments(spec, first)
+    steps = settings.pop("num_inference_steps")
+    seeds = tuple(request.seed for request in requests)
+    return DenoisingLoop(pipe, settings, embeddings, seeds, steps)

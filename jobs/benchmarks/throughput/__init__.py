@@ -1,0 +1,1 @@
+"""Benchmarks of whole runs against bare engines."""

@@ -1,0 +1,213 @@
+"""Clips per second of the whole pipeline over those of bare engines.
+
+Engines make the same clips in the same batches on the same cores, in a run and alone;
+`jobs.benchmarks.throughput.core_sets` says where the rest of the run is. Alone they run in
+processes of their own, before and after the pipeline, so that a machine that slows down meanwhile
+shows. Start-up is left out on both sides and told apart: rates count from when each engine has
+ended its first call, which warms it up; the pipeline's until its last row is in storage, those of
+engines alone until one has no more work.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.dataset as ds
+from rich.console import Console
+
+from jobs.benchmarks.throughput.core_sets import CoreSets
+from jobs.benchmarks.throughput.process_times import ProcessTimes
+from jobs.benchmarks.throughput.traced_engine import (
+    Call,
+    TracedEngine,
+    read_calls,
+    steady,
+)
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.committed import committed
+from pipeline.dataset.parts import Sink
+from pipeline.engine.protocol import EngineFactory, batch_key
+from pipeline.errors import UserError
+from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
+from pipeline.prompts.reader import read_source
+from pipeline.requests.defaults import engine_factory, request_defaults
+from pipeline.requests.intake import Intake
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.run import run
+from pipeline.storage.storage import Storage
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Engines alone.
+
+    Attributes:
+        clips_per_s: Of all of them, while all were warm and had work.
+        calls: All of them.
+        cpu_s: CPU seconds per clip of their processes, after the first calls.
+    """
+
+    clips_per_s: float
+    calls: list[Call]
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The pipeline.
+
+    Attributes:
+        clips_per_s: From the last first engine call's end until the last row is stored.
+        clips: Made in that time, as `Steady` counts.
+        engines: Groups that it chose.
+        busy: Share of the window in which engines were inside calls.
+        calls: Of its engines.
+        intake_s: Reading and checking the input, before Ray starts.
+        start_s: From the start of the run to the first engine call.
+        window_s: What `clips_per_s` counts.
+        encode_s: Seconds of encoding per clip, beside the engine.
+        upload_s: Seconds of storing an mp4 per clip, beside the engine.
+        rows_s: Seconds per clip for its row in Parquet, measured again on the same rows.
+        cpu_s: CPU seconds in the window by kind of process.
+    """
+
+    clips_per_s: float
+    clips: float
+    engines: int
+    busy: float
+    calls: list[Call]
+    intake_s: float
+    start_s: float
+    window_s: float
+    encode_s: float
+    upload_s: float
+    rows_s: float
+    cpu_s: dict[str, float]
+
+    @property
+    def cpu_s_per_clip(self) -> float:
+        """CPU seconds of all processes together."""
+        return sum(self.cpu_s.values()) / self.clips
+
+
+def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> Bare:
+    """Run engines alone over the prompts of a configuration, each in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(engines, mp_context=spawn) as pool:
+        shares = [
+            pool.submit(_bare, config, str(log), cores, number, engines)
+            for number in range(engines)
+        ]
+        spent = [share.result() for share in shares]
+    calls = read_calls(log)
+    cpu_s = sum(seconds for seconds, _ in spent) / sum(clips for _, clips in spent)
+    return Bare(steady(calls).clips_per_s, calls, cpu_s)
+
+
+def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
+    """Run the pipeline over the prompts of a configuration, on a private cluster.
+
+    Binds this process, and what it starts from here on, to the cores of the rest.
+
+    Raises:
+        RuntimeError: A clip did not end ok; the time would mean nothing.
+    """
+    model = resolve_model(config.model, config.model_path)
+    began = time.perf_counter()
+    pending = len(requests_of(config, model))
+    intake_s = time.perf_counter() - began
+    os.sched_setaffinity(0, cores.rest)
+    started = time.time()
+    with ProcessTimes() as times:
+        report = run(config, factory=_traced(config, model, log, cores), console=_nowhere())
+    if report.tally.ok != pending:
+        raise RuntimeError(f"only {report.tally.ok} of {pending} clips ended ok")
+    calls = read_calls(log)
+    data = Path(config.output) / "data"
+    ended = max(path.stat().st_mtime for path in data.iterdir())
+    rows = ds.dataset(data, format="parquet").to_table()
+    warm = steady(calls, ended)
+    return Whole(
+        clips_per_s=warm.clips_per_s,
+        clips=warm.clips,
+        engines=warm.engines,
+        busy=warm.busy,
+        calls=calls,
+        intake_s=intake_s,
+        start_s=min(call.began for call in calls) - started,
+        window_s=warm.seconds,
+        encode_s=sum(rows["encode_s"].to_pylist()) / len(rows),
+        upload_s=sum(rows["upload_s"].to_pylist()) / len(rows),
+        rows_s=_write_again(config, rows) / len(rows),
+        cpu_s=times.between(warm.began, ended),
+    )
+
+
+def check_clips(clips: int, batch_rows: int, engines: int) -> None:
+    """Refuse a run too short to have a steady state.
+
+    Raises:
+        UserError: With the least number.
+    """
+    least = 3 * batch_rows * engines
+    if clips < least:
+        raise UserError(f"--clips {clips}: at least {least}, three calls of each engine")
+
+
+def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
+    """What a first run of this configuration would make, in order, whatever is made already."""
+    rows = read_source(config.prompts, config.prompt_column)
+    nothing = committed(Storage("memory://nothing"), retry_failed=False)
+    return list(Intake(rows, request_defaults(config, model), nothing))
+
+
+def _bare(
+    config: RunConfig, log: str, cores: CoreSets, number: int, engines: int
+) -> tuple[float, int]:
+    """CPU seconds, and clips, of an engine's calls but the first."""
+    model = resolve_model(config.model, config.model_path)
+    requests = requests_of(config, model)
+    engine = _traced(config, model, Path(log), cores)()
+    size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
+    assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
+    batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+    first, *others = batches[number::engines]
+    engine.generate(first)
+    began = time.process_time()
+    for batch in others:
+        engine.generate(batch)
+    spent = time.process_time() - began
+    engine.close()
+    return spent, sum(len(batch) for batch in others)
+
+
+def _traced(config: RunConfig, model: ResolvedModel, log: Path, cores: CoreSets) -> EngineFactory:
+    threads = config.parallel.cpus_per_rank if cores.engine else 0
+    make = engine_factory(config, model, device=config.device, threads=threads)
+    return functools.partial(TracedEngine, make, str(log), cores.engine)
+
+
+def _write_again(config: RunConfig, rows: ds.Table) -> float:
+    sink = Sink(
+        Storage(f"{config.output}-again"),
+        "again",
+        part_rows=config.part_rows,
+        part_seconds=config.part_seconds,
+    )
+    began = time.perf_counter()
+    for row in range(len(rows)):
+        sink.add(rows.slice(row, 1))
+    sink.flush()
+    return time.perf_counter() - began
+
+
+def _nowhere() -> Console:
+    return Console(file=io.StringIO())

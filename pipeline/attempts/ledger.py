@@ -1,0 +1,257 @@
+"""Attempts per sample: bounds what a sample that kills its process may cost.
+
+A worker that dies takes its memory with it, and Ray retries its task for ever, so the count must
+live elsewhere and must know of an attempt before the attempt begins. The ledger is a plain class;
+`pipeline.cluster.ledger_actor` puts one instance into a Ray actor beside the driver. It holds
+samples that are under way, have a death behind them or were finished just now, and writes to
+storage only when a death shows (a second attempt is asked for), so that in steady state it costs no
+object-store request at all.
+
+It does not know why a process died; the worker notes a reason if it still can.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline.attempts.bad_nodes import Suspects
+from pipeline.attempts.ledger_entry import (
+    Entry,
+    node_of,
+    read_entries,
+    write_entries,
+)
+from pipeline.storage.storage import Storage
+
+_logger = logging.getLogger(__name__)
+
+SUFFIX = ".attempts.json"
+
+RECENT = 20_000
+"""Finished samples that are remembered; a node's death is known within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Answer to a worker that wants to run a batch.
+
+    Attributes:
+        granted: The attempt is recorded; run it. If not: a batch must be claimed one by one, and a
+            single sample has used up its attempts.
+        attempts: Attempts begun so far per sample, this one included where granted.
+        kind: Type of the error that ended the previous attempt of the first sample.
+        reason: What is known of that attempt, "" if there was none.
+        lost_s: Engine seconds that each sample cost processes which are no more.
+        bad_node: Not granted because nothing should run on this node any more.
+    """
+
+    granted: bool
+    attempts: list[int]
+    kind: str
+    reason: str
+    lost_s: list[float] = field(default_factory=list)
+    bad_node: bool = False
+
+
+class Ledger:
+    """Counts attempts; survives workers in memory and its own death through storage."""
+
+    def __init__(
+        self, storage: Storage, run_id: str, *, max_attempts: int, forget: bool = False
+    ) -> None:
+        """Open the ledger of an output prefix.
+
+        Args:
+            storage: The output prefix.
+            run_id: Names this run's file, `runs/{run_id}.attempts.json`.
+            max_attempts: Attempts per sample. One of them is always made alone, so that a sample
+                is not given up for what a neighbour in its batch did.
+            forget: Start from zero: failed samples get their attempts back (`--retry-failed`).
+
+        Raises:
+            StorageError: The attempts of earlier runs cannot be read.
+        """
+        self._storage = storage
+        self._key = f"runs/{run_id}{SUFFIX}"
+        self._max_attempts = max_attempts
+        self._entries: dict[str, Entry] = {}
+        self._finished: dict[str, Entry] = {}
+        self._complaint = ""
+        self._suspects = Suspects()
+        own = storage.exists(self._key)  # true only after a restart of this very ledger
+        if own or not forget:
+            keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
+            for key in [self._key] if forget else keys:
+                for sample_id, entry in read_entries(storage, key).items():
+                    known = self._entries.get(sample_id, Entry())
+                    if entry.attempts > known.attempts:
+                        self._entries[sample_id] = entry
+
+    def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
+        """Ask to run samples together, before the first of them starts.
+
+        A batch in which any sample has been begun before is not granted: its samples must be
+        claimed one by one, so that a poison sample takes its neighbours down once at most.
+
+        Args:
+            sample_ids: The batch.
+            where: Node and process that ask, for the error message of a later failure.
+            oom_kills: Processes that the kernel of this node has killed for want of memory so far.
+
+        A claim that is not granted counts nothing. An attempt whose process died while its clip
+        was being stored is excused, for the process was busy with another sample; as often as
+        attempts are allowed, because storing can be what killed it.
+        """
+        entries = [self._entry(sample_id) for sample_id in sample_ids]
+        for sample_id, entry in zip(sample_ids, entries, strict=True):
+            self._look_into(sample_id, entry, where, oom_kills)
+        if self._suspects.is_bad(node_of(where)):
+            begun = [entry.attempts for entry in entries]
+            return Claim(False, begun, "", "", bad_node=True)
+        alone = len(entries) == 1
+        if alone and entries[0].made:  # a batch with a history counts nothing
+            entries[0].excused += entries[0].excused < self._max_attempts
+            entries[0].made = False
+        kind, reason = entries[0].kind, entries[0].describe()
+        begun = [entry.attempts for entry in entries]
+        lost_s = [entry.lost_s for entry in entries]
+        used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
+        if used_up and self._may_be_innocent(sample_ids[0], entries[0], where):
+            entries[0].pardon()
+            entries[0].pardoned, begun, used_up = True, [0], False
+        if used_up or (not alone and any(begun)):
+            return Claim(False, begun, kind, reason, lost_s)
+        for entry in entries:
+            entry.attempts += 1
+            entry.alone |= alone
+            entry.solo, entry.taken = alone, False
+            entry.where, entry.kind, entry.reason = where, "", ""
+            entry.oom_kills = oom_kills
+        if any(begun):
+            self._save()
+        return Claim(True, [entry.attempts for entry in entries], kind, reason, lost_s)
+
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """Record that the engine is done with samples, which have yet to be stored."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].made = True
+                self._suspects.made(self._entries[sample_id].node)
+
+    def taken_over(self, sample_ids: Sequence[str]) -> None:
+        """Record that the clips of samples were found: nothing of them can kill a process now."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].made = self._entries[sample_id].taken = True
+
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
+        """Record which error ended the latest attempt, while the worker still can.
+
+        Args:
+            sample_ids: The batch.
+            kind: Type of the error.
+            reason: Its text.
+            lost_s: Engine seconds per sample, if the worker's process ends with them.
+        """
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].made = False
+                self._entries[sample_id].kind = kind
+                self._entries[sample_id].reason = reason
+                self._entries[sample_id].lost_s += lost_s
+
+    def release(self, sample_ids: Sequence[str]) -> None:
+        """Take back the attempt of a batch that raised: its samples are made one by one now."""
+        for sample_id in sample_ids:
+            if sample_id in self._entries:
+                self._entries[sample_id].attempts -= 1
+
+    def complain(self, text: str) -> None:
+        """Keep what a worker says of a fault that stops the run and is no sample's.
+
+        Ray drops the cause of an error on its way to the driver; this is the way round.
+        """
+        self._complaint = self._complaint or text
+
+    def complaint(self) -> str:
+        """The first such text, "" if there is none."""
+        return self._complaint
+
+    def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
+        """Put samples aside whose final row has arrived at the driver.
+
+        Not when a worker hands it on: a row can be lost with the node that holds it, and then the
+        task runs again. It does so even if the rows have arrived, where the node dies before it
+        says that the task has ended; that claim finds what was put aside, and so the clips.
+
+        Args:
+            sample_ids: Which.
+            statuses: Of their rows, where known: an ok row speaks for its node.
+        """
+        for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
+            entry = self._entries.pop(sample_id, None)
+            if entry is None:
+                continue
+            if status == "ok" and not entry.taken:
+                self._suspects.made(entry.node)
+            entry.solo = False  # no death of its node is this sample's any more
+            self._finished[sample_id] = entry
+            if len(self._finished) > RECENT:
+                del self._finished[next(iter(self._finished))]
+
+    def bad_nodes(self) -> dict[str, list[str]]:
+        """Nodes on which nothing should run any more, with the samples that showed it."""
+        return self._suspects.bad()
+
+    def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Those of given-up samples whose last attempt may have been ended by its node, by node.
+
+        Such a node is bad, or its processes died under the sample and it has made nothing since.
+        """
+        found: dict[str, list[str]] = {}
+        for sample_id in sample_ids:
+            if (entry := self._entries.get(sample_id)) is not None:
+                node = entry.node
+                if self._suspects.is_bad(node) or self._suspects.suspects(node, sample_id):
+                    found.setdefault(node, []).append(sample_id)
+        return found
+
+    def _entry(self, sample_id: str) -> Entry:
+        if sample_id not in self._entries:
+            self._entries[sample_id] = self._finished.pop(sample_id, Entry())
+        return self._entries[sample_id]
+
+    def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
+        """Note the death that a further attempt tells of; pardon the samples of a bad node."""
+        same_node = entry.node == node_of(where)
+        if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
+            entry.reason = f"{entry.describe()}, while the kernel killed for want of memory there"
+            entry.kind = "OutOfMemory"
+        died = entry.attempts and entry.where != where and not entry.made and entry.solo
+        if not died:
+            return
+        node = entry.node
+        entry.solo = False  # one death counts once
+        if self._suspects.died(node, sample_id):
+            _logger.warning(
+                "node %s kills whatever runs on it: its processes died under %s and made nothing "
+                "in between; it gets no more work, and these samples are tried elsewhere",
+                node,
+                ", ".join(self._suspects.bad()[node]),
+            )
+            for each in self._entries.values():
+                # Not what was made there: its attempts are why its clip is looked for.
+                if each.node == node and not each.made:
+                    each.pardon()
+
+    def _may_be_innocent(self, sample_id: str, entry: Entry, where: str) -> bool:
+        """Whether it died only where nothing else was made since, and another node asks, once."""
+        other = entry.node != node_of(where)
+        return other and not entry.pardoned and self._suspects.suspects(entry.node, sample_id)
+
+    def _save(self) -> None:
+        begun = {key: entry for key, entry in self._entries.items() if entry.attempts > 1}
+        write_entries(self._storage, self._key, begun)

@@ -1,0 +1,95 @@
+"""Samples that a run gave up where the node may be to blame: made again on other nodes, at the end.
+
+What comes after tells a node that kills whatever runs on it from a sample that kills its process:
+either other samples die there too, or one is made (`pipeline.attempts.bad_nodes`). Until it shows,
+a failure is no row yet. Knows neither Ray nor storage: the ledger says which failures to doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.requests.controls import pack, unpack
+
+
+class DoubtingLedger(Protocol):
+    """The ledger as the driver sees it."""
+
+    def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
+        """See `Ledger.doubtful`."""
+        ...
+
+    def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
+        """See `Ledger.finish`."""
+        ...
+
+
+MakeElsewhere = Callable[[Collection[str], Collection[str]], Iterable[pa.Table]]
+"""From sample ids, and the nodes that they died on, to their rows; none where no other node is."""
+
+
+def settled(
+    made: Iterable[pa.Table], ledger: DoubtingLedger, make_elsewhere: MakeElsewhere
+) -> Iterator[pa.Table]:
+    """Pass on the rows that are final, and tell the ledger of them.
+
+    Args:
+        made: Tables of output rows, as they come.
+        ledger: Of the attempts.
+        make_elsewhere: Called at the end of `made`, if there is reason to.
+
+    Yields:
+        Tables with one row of each sample of `made`, none of them empty.
+    """
+    held: list[pa.Table] = []
+    for table in made:
+        doubted = _named(table, _doubted(ledger, table))
+        held.append(table.filter(doubted))
+        yield from _final(ledger, table.filter(pc.invert(doubted)))
+    failures = pa.concat_tables(held) if held else None
+    if failures is None or not failures.num_rows:
+        return
+    nodes = ledger.doubtful(failures["sample_id"].to_pylist())
+    retried: set[str] = set()
+    if nodes:
+        died = [sample_id for samples in nodes.values() for sample_id in samples]
+        for table in make_elsewhere(died, list(nodes)):
+            retried.update(table["sample_id"].to_pylist())
+            yield from _final(ledger, table)
+    yield from _final(ledger, failures.filter(pc.invert(_named(failures, retried))))
+
+
+def requests_for(tables: Iterable[pa.Table], sample_ids: Collection[str]) -> list[pa.Table]:
+    """The requests of some samples, out of tables of packed ones, in tables of the same kind."""
+    wanted, found = set(sample_ids), []
+    for table in tables:
+        texts = [
+            pack(unit)
+            for packed in table.column(0).to_pylist()
+            if (unit := [each for each in unpack(packed) if each.sample_id in wanted])
+        ]
+        if texts:
+            found.append(pa.table({table.column_names[0]: texts}))
+    return found
+
+
+def _doubted(ledger: DoubtingLedger, table: pa.Table) -> set[str]:
+    """Ids of the failures among rows that may be their node's fault."""
+    failed = table.filter(pc.equal(table["status"], "failed"))["sample_id"].to_pylist()
+    if not failed:
+        return set()
+    return {sample_id for samples in ledger.doubtful(failed).values() for sample_id in samples}
+
+
+def _named(table: pa.Table, sample_ids: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(table["sample_id"], pa.array(sorted(sample_ids), pa.string()))
+
+
+def _final(ledger: DoubtingLedger, table: pa.Table) -> Iterator[pa.Table]:
+    if table.num_rows:
+        ledger.finish(table["sample_id"].to_pylist(), table["status"].to_pylist())
+        yield table

@@ -1,0 +1,4 @@
+"""Profiles and budget curves of registered models.
+
+The measuring itself is `sencache.calibration`'s.
+"""

@@ -1,0 +1,140 @@
+"""Measuring the sensitivity profile of a registered model, with its sampling settings.
+
+Between the registry's settings and `sencache.calibrate`, which does the measuring. Knows nothing
+of command lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.models.call import sampling_arguments, takes_negative_prompt
+from pipeline.models.samplers import make_scheduler
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+from sencache import Journal, SensitivityProfile, calibrate, networks_of
+
+
+@dataclass(frozen=True)
+class StoredJournal:
+    """A calibration's finished clips, kept as one file of a storage.
+
+    Attributes:
+        storage: Where the file is.
+        key: Its name there.
+    """
+
+    storage: Storage
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.storage.uri}/{self.key}"
+
+    def load(self) -> str:
+        """The text that was saved last, "" if there is none.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        if not self.storage.exists(self.key):
+            return ""
+        return self.storage.read_bytes(self.key).decode(errors="replace")
+
+    def save(self, text: str) -> None:
+        """Replace the text.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        self.storage.put_bytes(self.key, text.encode())
+
+    def delete(self) -> None:
+        """Forget everything.
+
+        Raises:
+            StorageError: The file cannot be deleted.
+        """
+        self.storage.delete(self.key)
+
+
+def measure_profile(
+    model: ResolvedModel,
+    pipe: Any,
+    template: SampleRequest,
+    prompts: Sequence[str],
+    clips: int,
+    *,
+    first_seed: int = 0,
+    batch_size: int = 1,
+    videos: Sequence[torch.Tensor] | None = None,
+    gain_clips: int = 0,
+    journal: Journal | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+) -> SensitivityProfile:
+    """Measure how strongly a model's output answers to its input and to time.
+
+    A pipeline with two networks (Wan 2.2) is sampled once for both: each owns a part of the noise
+    range, and the profile serves the two.
+
+    Args:
+        model: What the pipeline was loaded from; its revision goes into the profile.
+        pipe: From `load_pipeline`.
+        template: Sampling settings; its prompt and seed are not used.
+        prompts: Captions, used in order and over again.
+        clips: Clips to sample.
+        first_seed: Seed of the first clip; the others follow.
+        batch_size: Clips per call of the pipeline.
+        videos: Given clips to measure on, one for each to be sampled: [num_frames, 3, height,
+            width], 0..1, in the template's size.
+        gain_clips: Clips on which the growth of errors is measured too; see `sencache.calibrate`.
+        journal: Keeps finished clips, so that a calibration that was broken off goes on.
+        progress: See `sencache.calibrate`.
+
+    Raises:
+        ValueError: The family cannot be calibrated, too few steps or prompts are given, or the
+            journal is of another calibration.
+    """
+    pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
+    arguments = sampling_arguments(model.spec, template)
+    if takes_negative_prompt(model.spec) and template.guidance_scale > 1.0:
+        arguments["negative_prompt"] = template.negative_prompt
+    return calibrate(
+        pipe,
+        prompts,
+        model=model.spec.name,
+        revision=model.revision,
+        seeds=range(first_seed, first_seed + clips),
+        call_kwargs=arguments,
+        batch_size=batch_size,
+        components=list(networks_of(pipe)),
+        clips=videos,
+        gain_clips=gain_clips,
+        journal=journal,
+        progress=progress,
+    )
+
+
+def profile_table(profile: SensitivityProfile) -> str:
+    """A profile as text for people: one line per point, and what it cost."""
+    facts = profile.metadata
+    lines = [
+        f"{facts.model} {facts.revision}: {facts.sampler} shift {facts.shift}, "
+        f"{facts.num_inference_steps} steps, guidance {facts.guidance_scale}, {facts.dtype}",
+        "branch     tau     a_x (spread)          a_t (spread)",
+    ]
+    lines += [
+        f"{branch:<8} {point.tau:6.4f}  {point.a_x:9.4f} ({point.a_x_spread:8.4f})  "
+        f"{point.a_t:9.4f} ({point.a_t_spread:8.4f})"
+        for branch, points in profile.branches.items()
+        for point in points
+    ]
+    lines.append(
+        f"{facts.num_clips} {'given' if facts.inputs == 'clips' else 'sampled'} clips, "
+        f"{facts.network_evaluations} network evaluations, profile {profile.hash}"
+    )
+    return "\n".join(lines)

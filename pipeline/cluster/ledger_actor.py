@@ -1,0 +1,113 @@
+"""The ledger in a Ray actor beside the driver, and how workers talk to it.
+
+Apart from `pipeline.cluster.group_actor`, so that the ledger's process need not import what makes
+clips.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from pipeline.attempts.ledger import Claim, Ledger
+from pipeline.storage.storage import Storage
+
+
+class LedgerActor(Ledger):
+    """A ledger that can be told several things in one call."""
+
+    def after(self, events: Sequence[tuple[str, list[str]]], method: str, *args: Any) -> Any:
+        """Take in events that need no answer, in order, then answer a call."""
+        for name, sample_ids in events:
+            getattr(self, name)(sample_ids)
+        return getattr(self, method)(*args)
+
+
+class RemoteLedger:
+    """A ledger that lives in a Ray actor, with the interface of the ledger itself.
+
+    What needs no answer travels with the next call that does, in order: one message per engine
+    call. What is never sent for lack of another call concerns samples that are done.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        """Wrap the handle of a Ray actor of class `LedgerActor`."""
+        self._handle = handle
+        self._events: list[tuple[str, list[str]]] = []
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteLedger, (self._handle,)
+
+    @classmethod
+    def start(
+        cls, storage: Storage, run_id: str, *, max_attempts: int, forget: bool
+    ) -> RemoteLedger:
+        """Start the ledger on the driver's own node, where spot kills do not reach it.
+
+        It restarts by itself and reads back what it had written.
+
+        Raises:
+            StorageError: The attempts of earlier runs cannot be read.
+        """
+        Ledger(storage, run_id, max_attempts=max_attempts, forget=forget)  # say it here, at once
+        # Not a soft node affinity, which Ray (2.60) does not heed for an actor without CPUs.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here)(
+            LedgerActor
+        )
+        return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
+
+    def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
+        """Record attempts; returns only when they are recorded."""
+        claim: Claim = self._ask("claim", list(sample_ids), where, oom_kills)
+        return claim
+
+    def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
+        """Record an error; returns only when it is recorded, since the caller may die next."""
+        self._ask("note", list(sample_ids), kind, reason, lost_s)
+
+    def made(self, sample_ids: Sequence[str]) -> None:
+        """Say that an engine call returned; known before the next one begins."""
+        self._later("made", sample_ids)
+
+    def taken_over(self, sample_ids: Sequence[str]) -> None:
+        """Say that a clip was found; known before the next engine call begins."""
+        self._later("taken_over", sample_ids)
+
+    def release(self, sample_ids: Sequence[str]) -> None:
+        """Take an attempt back."""
+        self._later("release", sample_ids)
+
+    def complain(self, text: str) -> None:
+        """Leave a text for the driver; returns when it is there."""
+        ray.get(self._handle.complain.remote(text))
+
+    def complaint(self) -> str:
+        """What a worker left, "" if nothing."""
+        return ray.get(self._handle.complaint.remote())
+
+    def bad_nodes(self) -> dict[str, list[str]]:
+        """See `Ledger.bad_nodes`."""
+        return ray.get(self._handle.bad_nodes.remote())
+
+    def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
+        """See `Ledger.doubtful`; knows of all that was finished before."""
+        return ray.get(self._handle.doubtful.remote(list(sample_ids)))
+
+    def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
+        """Drop samples whose rows have arrived; not waited for."""
+        self._handle.finish.remote(list(sample_ids), list(statuses))
+
+    def _later(self, method: str, sample_ids: Sequence[str]) -> None:
+        with self._lock:
+            self._events.append((method, list(sample_ids)))
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        with self._lock:  # sent in the order in which they were taken
+            answer = self._handle.after.remote(self._events, method, *args)
+            self._events = []
+        return ray.get(answer)

@@ -1,0 +1,147 @@
+"""The Ray Data plan of a run: packed requests in, tables of output rows out.
+
+Small blocks go to actors that own a group each, by way of text encoders where they are apart. All
+waiting, restarting, balancing and growing is Ray Data's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import ray.data
+
+from pipeline.cluster import capacity
+from pipeline.cluster.group_actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
+from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.cluster.text_stage import TextActor
+from pipeline.cluster.text_watch import TextWatch
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.protocol import EngineFactory
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.defaults import engine_factory, text_factory
+from pipeline.storage.storage import Storage
+
+
+def groups_for(
+    tables: Sequence[pa.Table],
+    config: RunConfig,
+    resolved: ResolvedModel,
+    *,
+    grows: bool,
+    avoid: Collection[str] = (),
+) -> capacity.Groups:
+    """Decide how a run fills the connected cluster.
+
+    Args:
+        tables: Packed requests.
+        config: Of the run.
+        resolved: The model.
+        grows: Whether nodes can join while the run goes on; none can join a private cluster.
+        avoid: Ids of nodes that no group may be on.
+
+    Raises:
+        UserError: The cluster cannot hold one group.
+    """
+    stages, apart = config.stages, config.stages.text == "separate"
+    rows = sum(table.num_rows for table in tables)
+    return capacity.plan_groups(
+        config.device,
+        config.parallel.degree,
+        config.replicas,
+        tasks=-(-rows // (_batch_rows(config, resolved) * config.batches_per_task)),
+        grows=grows,
+        other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
+        other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
+        avoid=avoid,
+        cpus_per_rank=config.parallel.cpus_per_rank,
+        cores=0 if grows else capacity.own_cores(),
+    )
+
+
+def requests_to_rows(
+    blocks: Sequence[ray.ObjectRef[pa.Table]],
+    config: RunConfig,
+    resolved: ResolvedModel,
+    groups: capacity.Groups,
+    *,
+    factory: EngineFactory | None,
+    storage: Storage,
+    ledger: RemoteLedger,
+    run_id: str,
+    avoid: Collection[str] = (),
+) -> ray.data.Dataset:
+    """Plan a run; nothing starts before its rows are asked for.
+
+    Args:
+        blocks: Packed requests in a column `REQUEST_COLUMN`, in Ray's object store; Ray cuts them
+            into tasks of one or more engine calls each.
+        config: Of the run.
+        resolved: The model.
+        groups: From `groups_for`.
+        factory: Builds the engine inside each actor; None loads the configured model.
+        storage: The output prefix.
+        ledger: Of attempts.
+        run_id: Goes into every row.
+        avoid: Ids of nodes that no group may be on.
+
+    Raises:
+        UserError: The model cannot be used so.
+    """
+    stages, apart = config.stages, config.stages.text == "separate"
+    batch_rows = _batch_rows(config, resolved)
+    task_rows = batch_rows * config.batches_per_task
+    dataset = ray.data.from_arrow_refs(list(blocks))
+    dataset = dataset.repartition(target_num_rows_per_block=task_rows)
+    if apart:
+        watch = functools.partial(TextWatch, stages.text_needs, stages.text_wait_s)
+        dataset.context.custom_execution_callback_classes = [watch]
+        dataset = dataset.map_batches(
+            TextActor,
+            fn_constructor_args=(
+                text_factory(config, resolved, groups.device),
+                REQUEST_COLUMN,
+                batch_rows,
+            ),
+            batch_size=task_rows,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=stages.text_replicas),
+            num_cpus=stages.text_cpus,
+            num_gpus=stages.text_gpus or None,
+        )
+    make = factory or engine_factory(
+        config,
+        dataclasses.replace(resolved, parts="clips") if apart else resolved,
+        device=groups.device,
+        threads=groups.num_cpus if groups.device == "cpu" else 0,
+    )
+    return dataset.map_batches(
+        GroupActor,
+        fn_constructor_kwargs={
+            "factory": make,
+            "storage": storage,
+            "ledger": ledger,
+            "run_id": run_id,
+            "batch_rows": batch_rows,
+            "deadline_s": config.call_deadline_s,
+        },
+        batch_size=task_rows,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=groups.replicas,
+            max_size=groups.most,
+            max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+            max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
+        num_gpus=groups.num_gpus or None,
+        num_cpus=groups.num_cpus,
+        label_selector={"ray.io/node-id": f"!in({','.join(avoid)})"} if avoid else None,
+    )
+
+
+def _batch_rows(config: RunConfig, resolved: ResolvedModel) -> int:
+    return resolved.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows

@@ -1,0 +1,196 @@
+"""The sections of a run's settings: sampling, cache, parallelism, engine and stages.
+
+Each knows the shape and the ranges of its own fields; `pipeline.config.run_config` puts them
+together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.config.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle
+from pipeline.models.engine_options import Attention, Offload
+from pipeline.requests.from_row import (
+    MAX_FPS,
+    MAX_GUIDANCE,
+    MAX_SEED,
+    MAX_STEPS,
+)
+
+
+def _auto(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or number != float(value):
+        raise ValueError('should be a whole number of at least 1, or "auto"')
+    return number
+
+
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_auto)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigPart(BaseModel):
+    """Frozen and exact: no unknown fields, no truth values for numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python takes true for 1; in a YAML file it is a mistake.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("should not be true or false")
+        return value
+
+
+class SamplingConfig(ConfigPart):
+    """How every clip is sampled, where its row does not say otherwise; unset: the model's own."""
+
+    num_inference_steps: int | None = Field(
+        default=None, ge=1, le=MAX_STEPS, description="sampler steps"
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GUIDANCE,
+        description="classifier-free guidance; 1 or less is off",
+    )
+    width: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
+    height: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
+    num_frames: int | None = Field(default=None, ge=1, le=100_000, description="frames per clip")
+    fps: int | None = Field(default=None, ge=1, le=MAX_FPS, description="frames per second")
+    negative_prompt: str | None = Field(default=None, description="what the clips should not show")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="base seed; unset: derived from each prompt"
+    )
+    sampler: str | None = Field(default=None, min_length=1, description="diffusers scheduler class")
+    flow_shift: float | None = Field(
+        default=None, gt=0, le=100, description="shift of a flow schedule"
+    )
+    max_sequence_length: int | None = Field(
+        default=None, ge=1, le=100_000, description="padded prompt length in tokens"
+    )
+
+
+class CacheConfig(ConfigPart):
+    """Which sampler steps the network is spared: a quality, or a budget, or an epsilon."""
+
+    quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
+        default="", description="the one knob: sets policy and budget"
+    )
+    policy: Literal["none", "paper", "planned"] = Field(
+        default="paper", description="none: no cache; planned: exact budget"
+    )
+    budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=f"planned: share of the steps that are computed (default {DEFAULT_BUDGET})",
+    )
+    order: int = Field(
+        default=1,
+        ge=0,
+        le=3,
+        description="planned: forecasts hold 0, are linear 1, quadratic 2",
+    )
+    repair: bool = Field(default=True, description="make up for the forecasts of a plan")
+    gate: int = Field(
+        default=0, ge=0, description="planned: steps that a hard clip gets more; others give one"
+    )
+    gate_ratio: float = Field(
+        default=0.25, ge=0, description="planned: forecast error, over the expected, of hard clips"
+    )
+    epsilon: float | None = Field(
+        default=None,
+        ge=0,
+        description=f"paper: largest predicted change that is reused (default {DEFAULT_EPSILON})",
+    )
+    max_reuse: int = Field(default=3, ge=1, description="paper: most reuses in a row")
+    strict_epsilon: float = Field(
+        default=0.01, ge=0, description="paper: threshold of the first steps"
+    )
+    strict_fraction: float = Field(
+        default=0.2, ge=0, le=1, description="paper: share of steps that are first"
+    )
+    correct: bool = Field(default=False, description="paper: learn from each clip's own changes")
+    uncond_verdict: Literal["follow", "own"] = Field(
+        default="follow", description="paper: unconditional branch"
+    )
+    profile: str = Field(
+        default="", description="sensitivity profile file; empty: shipped with the model"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: Any) -> Any:
+        return settle(given) if isinstance(given, dict) else given
+
+
+class ParallelConfig(ConfigPart):
+    """How many GPUs hold one copy of the model, or how many CPU ranks."""
+
+    degree: Count = Field(default=1, description="GPUs per model copy")
+    backend: Literal["auto", "xfuser", "context_parallel"] = Field(
+        default="auto", description="what splits it; auto: xfuser on GPUs where it can"
+    )
+    ring: Count = Field(default=1, description="GPUs per ring; Ulysses over the rest of degree")
+    cfg: int = Field(
+        default=1, ge=1, le=2, description="2: half of the GPUs per branch of guidance"
+    )
+    vae: bool = Field(default=False, description="decode on all GPUs of a copy, not on one")
+    cpus_per_rank: Count = Field(
+        default=1, description="cores and threads of a rank without GPU; more save memory"
+    )
+
+
+class EngineConfig(ConfigPart):
+    """How the model runs on its GPUs."""
+
+    attention: Attention = Field(default="auto", description="kernel of the attention")
+    compile: bool = Field(default=False, description="compile the blocks with torch.compile")
+    vae_tiling: bool | None = Field(
+        default=None, description="decode in tiles; unset: as the model's authors do"
+    )
+    vae_slicing: bool = Field(default=False, description="decode a batch clip by clip")
+    offload: Offload = Field(default="none", description="keep in host memory what rests")
+    adapters: list[str] = Field(
+        default=[], description="LoRA files, URI.safetensors[@WEIGHT], comma-separated"
+    )
+
+
+class StagesConfig(ConfigPart):
+    """What of the work has actors of its own."""
+
+    text: Literal["inline", "separate"] = Field(
+        default="inline", description="separate: text encoders apart from the groups"
+    )
+    text_replicas: Count = Field(default=1, description="copies of the text encoders")
+    text_cpus: Count = Field(default=1, description="CPUs of each copy")
+    text_gpus: float = Field(
+        default=0.0, ge=0, le=1, description="GPU of each copy; 0: it runs on its CPUs"
+    )
+    text_wait_s: float = Field(
+        default=900.0, gt=0, description="end if no node has room for a copy for so long"
+    )
+
+    @property
+    def text_needs(self) -> str:
+        """What a copy asks of a node, in words."""
+        gpus = f" and {self.text_gpus:g} GPU" if self.text_gpus else ""
+        return f"{self.text_cpus} CPU{'s' * (self.text_cpus > 1)}{gpus}"

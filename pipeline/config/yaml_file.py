@@ -1,0 +1,70 @@
+"""A YAML file of settings as plain values, and what of it the command line leaves standing.
+
+Every mistake in the form of the file is one line. Knows no setting by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError
+from pipeline.storage.storage import locate
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str, sections: Collection[str]) -> dict[str, Any]:
+    """Read the settings of a file.
+
+    Args:
+        path: A path or URI.
+        sections: Names of the settings that hold others.
+
+    Raises:
+        UserError: No YAML file of settings; the text names the line where it can.
+        StorageError: The file cannot be read.
+    """
+    if not path:
+        raise UserError("--config needs the name of a YAML file")
+    storage, name = locate(path)
+    try:
+        loaded = yaml.load(storage.read_bytes(name), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a YAML text file: {text}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: should hold settings as `name: value`, one a line")
+    # A section whose lines are all commented out reads as null; it means "nothing set".
+    return {k: {} if v is None and k in sections else v for k, v in loaded.items()}
+
+
+def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's settings under those of the command line, section by section."""
+    merged = dict(file)
+    for name, value in flags.items():
+        below = merged.get(name, {})
+        if not isinstance(value, dict):
+            merged[name] = value
+        elif isinstance(below, dict):  # else leave the file's mistake to be found
+            merged[name] = merge(below, value)
+    return merged

@@ -1,0 +1,213 @@
+"""What an output prefix already holds: the ids of its rows, and which row of an id counts.
+
+The rule, stated once: of several rows with one id, a row with status `ok` beats all others, and
+among equals the first wins, in the order of part names and then of rows. Several rows arise when
+`--retry-failed` makes a sample that had failed, or when two runs write into one prefix at once.
+
+Reads two columns of the parts and nothing else; never writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import StorageError
+from pipeline.requests.sample_request import ID_BYTES
+from pipeline.storage.storage import Entry, Storage
+
+STATUSES = ("ok", "failed", "rejected")
+PENDING, DONE, FAILED = 0, 1, 2
+"""What `Committed.states` says of an id; one that failed is done as well."""
+PART = re.compile(r"data/part-[^/]+\.parquet")
+READ_THREADS = 16
+WHOLE_FILE_BYTES = 8 << 20
+"""Parts up to this size are read in one request; larger ones by column ranges."""
+
+_NIBBLES = np.full(256, 255, np.uint8)
+_NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids:
+    """Many sample ids of 10 bytes each, as two columns that numpy sorts and searches fast.
+
+    Not `np.dtype("S10")`: that drops NUL bytes at the end of an id.
+    """
+
+    high: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    low: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Ids:
+        """Read ids that stand one after another, `ID_BYTES` each."""
+        pairs = np.frombuffer(packed, np.dtype([("high", ">u8"), ("low", ">u2")]))
+        return cls(pairs["high"].astype(np.uint64), pairs["low"].astype(np.uint16))
+
+    @classmethod
+    def from_hex(cls, column: pa.ChunkedArray) -> Ids:
+        """Read a string column of ids as the output rows hold them.
+
+        Raises:
+            ValueError: A cell is not an id (pyarrow's ArrowInvalid is a ValueError).
+        """
+        fixed = column.cast(pa.binary()).cast(pa.binary(2 * ID_BYTES)).combine_chunks()
+        digits = _NIBBLES[np.frombuffer(b"".join(fixed.drop_null().to_pylist()), np.uint8)]
+        if fixed.null_count or digits.max(initial=0) > 15:
+            raise ValueError(f"sample_id is not {2 * ID_BYTES} hex digits in every row")
+        return cls.from_bytes((digits[0::2] << 4 | digits[1::2]).tobytes())
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Ids:
+        """Select by positions or by a mask."""
+        return Ids(self.high[rows], self.low[rows])
+
+    def __contains__(self, sample_id: bytes) -> bool:
+        """Whether one id is here; these ids must be sorted."""
+        high, low = (int.from_bytes(part, "big") for part in (sample_id[:8], sample_id[8:]))
+        at = int(self.high.searchsorted(np.uint64(high)))
+        while at < len(self) and self.high[at] == high:
+            if self.low[at] == low:
+                return True
+            at += 1
+        return False
+
+    def find(self, wanted: Ids) -> npt.NDArray[np.bool_]:
+        """Say for each wanted id whether it is here; these ids must be sorted."""
+        found = np.zeros(len(wanted), np.bool_)
+        rows = np.arange(len(wanted))
+        at = np.searchsorted(self.high, wanted.high)
+        while len(rows):  # once, but for ids that share their first 8 bytes
+            same = at < len(self)
+            same[same] = self.high[at[same]] == wanted.high[rows[same]]
+            rows, at = rows[same], at[same]
+            found[rows] |= self.low[at] == wanted.low[rows]
+            at = at + 1
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The finished samples of an output prefix.
+
+    Attributes:
+        ids: Sorted, each id once; those of failed samples are absent where they are to be retried.
+        failed: Sorted ids of the samples among `ids` that ended as failed rows.
+        counts: Samples by status, before anything is left out for a retry.
+    """
+
+    ids: Ids = field(default_factory=Ids)
+    failed: Ids = field(default_factory=Ids)
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, sample_id: bytes) -> bool:
+        """Whether the sample of this binary id is finished."""
+        return sample_id in self.ids
+
+    def has_failed(self, sample_id: bytes) -> bool:
+        """Whether it is finished as a failed row."""
+        return sample_id in self.failed
+
+    def contains(self, sample_ids: Ids) -> npt.NDArray[np.bool_]:
+        """Say for each of many ids whether it is finished."""
+        return self.ids.find(sample_ids)
+
+    def states(self, sample_ids: Ids) -> npt.NDArray[np.uint8]:
+        """Say for each of many ids whether it is `PENDING`, `DONE` or `FAILED`."""
+        return self.ids.find(sample_ids).astype(np.uint8) + self.failed.find(sample_ids)
+
+    def including(self, ok: Ids) -> Committed:
+        """The same with further samples that are finished as ok rows."""
+        high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
+        order = np.lexsort((low, high))
+        counts = {**self.counts, "ok": self.counts["ok"] + len(ok)}
+        return Committed(Ids(high, low).take(order), self.failed, counts)
+
+
+def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
+    """Read which samples an output prefix holds.
+
+    Args:
+        storage: The output prefix; one that does not exist holds nothing.
+        retry_failed: Leave out the samples that failed, so that they are made again.
+
+    Raises:
+        StorageError: The prefix cannot be read, or a part is damaged or not ours: skipping it would
+            make its samples twice.
+    """
+    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
+    if not entries:
+        return Committed()
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        parts = list(pool.map(lambda entry: _read_part(storage, entry), entries))
+    ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p, _ in parts), strict=True)))
+    status = np.concatenate([codes for _, codes in parts])
+    kept = _winners(ids, status)
+    ids, status = ids.take(kept), status[kept]
+    found = Counter(status.tolist())
+    counts = {name: found[code] for code, name in enumerate(STATUSES)}
+    failed = status == STATUSES.index("failed")
+    if retry_failed:
+        return Committed(ids.take(~failed), Ids(), counts)
+    return Committed(ids, ids.take(failed), counts)
+
+
+def resolve(table: pa.Table) -> pa.Table:
+    """Keep the one row of each id that counts, by the rule of this module, in their first order.
+
+    Args:
+        table: Rows of all parts, in the order of the part names; `sample_id` and `status` among
+            the columns.
+
+    Raises:
+        ValueError: An id or status is not one of ours.
+    """
+    kept = _winners(Ids.from_hex(table["sample_id"]), _codes(table["status"]))
+    return table.take(pa.array(np.sort(kept)))
+
+
+def _codes(status: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    found = pc.index_in(status, pa.array(STATUSES))
+    if found.null_count:
+        raise ValueError(f"status is not one of {', '.join(STATUSES)} in every row")
+    return np.asarray(found.to_numpy(), np.uint8)
+
+
+def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """Positions of the rows that count, in the order of their ids."""
+    order = np.lexsort((status != STATUSES.index("ok"), ids.low, ids.high))
+    high, low = ids.high[order], ids.low[order]
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    return order[first]
+
+
+def _read_part(storage: Storage, entry: Entry) -> tuple[Ids, npt.NDArray[np.uint8]]:
+    small = entry.size <= WHOLE_FILE_BYTES
+    file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
+    with file:
+        try:
+            # Not `pq.read_table`: its machinery takes four times as long as a small part does.
+            table = pq.ParquetFile(file).read(["sample_id", "status"], use_threads=False)
+            return Ids.from_hex(table["sample_id"]), _codes(table["status"])
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise StorageError(
+                f"{storage.uri}/{entry.key} is damaged or not written by this pipeline: {text}; "
+                "move it away (its samples will be made again) or choose another output"
+            ) from error

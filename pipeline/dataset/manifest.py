@@ -1,0 +1,216 @@
+"""The record of one run: `runs/{run_id}.json`, written at its start and again at its end."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+from pipeline.dataset.schema import versions
+from pipeline.errors import StorageError
+from pipeline.storage.faults import redacted
+from pipeline.storage.storage import Storage
+
+State = Literal["running", "done", "interrupted", "error"]
+
+SIGN_EVERY_S = 60.0
+"""Seconds between two signs of life of a run."""
+LATEST = 8
+"""So many runs are looked at: of the others none is alive."""
+
+_logger = logging.getLogger(__name__)
+_MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
+_TIMED = re.compile(r"\d{8}T\d{6}Z-")
+
+
+def new_run_id(storage: Storage, environment: Mapping[str, str] = os.environ) -> str:
+    """Name a run: sortable by time, and unique in its prefix.
+
+    In a Ray job the name is the job's submission id, so that job, logs and output carry one name;
+    the time is put before it unless it begins with one. An id that this prefix has seen already
+    (the same job again on another cluster) gets a few random digits more: runs that share a name
+    would replace each other's parts. Outside of a job: `20260131T235959Z-1a2b3c`.
+
+    Args:
+        storage: The output prefix.
+        environment: Of the process; Ray describes the job there.
+
+    Raises:
+        StorageError: The prefix cannot be read.
+    """
+    now = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    job = _submission_id(environment)
+    if not job:
+        return f"{now}-{secrets.token_hex(3)}"
+    run_id = job if _TIMED.match(job) else f"{now}-{job}"
+    if storage.exists(f"runs/{run_id}.json"):
+        return f"{run_id}-{secrets.token_hex(3)}"
+    return run_id
+
+
+@dataclass(slots=True)
+class Manifest:
+    """What ran, on what, and how it ended.
+
+    A manifest that still says `running` belongs to a run that is alive or was killed.
+
+    Attributes:
+        run_id: See `new_run_id`.
+        config: The resolved configuration.
+        input: Counts of the input: rows read, duplicates, rejected, already done, to make.
+        state: How it ended.
+        result: Counts and sums of what was made.
+        error: One line if `state` is `error`.
+        started_at: ISO time, UTC.
+        seen_at: ISO time, UTC, of the latest sign of life.
+        where: Host and process of the driver.
+        ended_at: ISO time, UTC; "" while running.
+        versions: Library versions of the driver.
+    """
+
+    run_id: str
+    config: Mapping[str, Any]
+    input: Mapping[str, Any]
+    state: State = "running"
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    started_at: str = field(default_factory=lambda: _now())
+    seen_at: str = field(default_factory=lambda: _now())
+    where: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}")
+    ended_at: str = ""
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    def write(self, storage: Storage) -> None:
+        """Put the manifest as it is now; credentials inside its URLs stay out of it.
+
+        Raises:
+            StorageError: The prefix cannot be written.
+        """
+        text = json.dumps(redacted(asdict(self)), indent=2, sort_keys=True) + "\n"
+        storage.put_bytes(f"runs/{self.run_id}.json", text.encode())
+
+    @contextmanager
+    def alive(self, storage: Storage, every_s: float = SIGN_EVERY_S) -> Iterator[None]:
+        """Write a sign of life now and then, from a thread of its own, inside the block."""
+        stop = threading.Event()
+
+        def sign() -> None:
+            while not stop.wait(every_s):
+                self.seen_at = _now()
+                try:
+                    self.write(storage)
+                except StorageError as error:  # what matters will meet the same fault and say so
+                    _logger.warning("no sign of life: %s", error)
+
+        thread = threading.Thread(target=sign, name="sign-of-life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def end(
+        self, storage: Storage, state: State, result: Mapping[str, Any], error: str = ""
+    ) -> None:
+        """Record the outcome."""
+        self.state, self.result, self.error, self.ended_at = state, result, error, _now()
+        self.write(storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a manifest says of its run.
+
+    Attributes:
+        run_id: Which.
+        state: As in the manifest.
+        age_s: Seconds since its end or its latest sign of life; infinite where it gives none.
+        where: Host and process of its driver.
+        began_s: Seconds since it began; infinite where it does not tell.
+    """
+
+    run_id: str
+    state: str
+    age_s: float
+    where: str
+    began_s: float = math.inf
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be running at this moment."""
+        recent = self.state == "running" and self.age_s < 3 * SIGN_EVERY_S
+        return recent and not _is_gone(self.where)
+
+
+def _is_gone(where: str) -> bool:
+    """Whether a process was on this host and has ended; of other hosts nothing is known."""
+    host, _, pid = where.rpartition("/")
+    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
+def latest_signs(storage: Storage, known: Collection[str] = (), count: int = LATEST) -> list[Sign]:
+    """What the latest runs into a prefix say, newest first.
+
+    Args:
+        storage: The output prefix.
+        known: Ids of runs that are not asked again.
+        count: Most runs that are looked at.
+
+    Raises:
+        StorageError: The prefix cannot be read, or a manifest is damaged.
+    """
+    keys = [entry.key for entry in storage.list("runs/") if _MANIFEST.fullmatch(entry.key)]
+    latest = sorted(keys, reverse=True)[:count]
+    return [_sign(storage, key) for key in latest if _run_id(key) not in known]
+
+
+def _sign(storage: Storage, key: str) -> Sign:
+    try:
+        found = json.loads(storage.read_bytes(key))
+        latest = _age_s(found.get("ended_at") or found.get("seen_at"))
+        began = _age_s(found.get("started_at"))
+        return Sign(_run_id(key), found["state"], latest, found.get("where", ""), began)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
+
+
+def _run_id(key: str) -> str:
+    return key.removeprefix("runs/").removesuffix(".json")
+
+
+def _age_s(moment: str | None) -> float:
+    """Seconds since a moment in ISO format; infinite without one."""
+    if not moment:
+        return math.inf
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)
+    return max(0.0, age.total_seconds())  # clocks of two machines differ
+
+
+def _submission_id(environment: Mapping[str, str]) -> str:
+    """Of the Ray job (2.60) that this process is the driver of, "" if of none, in safe characters.
+
+    Ray has no call for it that works before `ray.init`.
+    """
+    try:
+        job = json.loads(environment.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", job["metadata"]["job_submission_id"])[:100]
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

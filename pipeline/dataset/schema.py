@@ -1,0 +1,285 @@
+"""The Arrow schema of an output row, and the one function that builds a row.
+
+The schema carries the `huggingface` metadata key, so `datasets` reads `video` as a Video column
+(datasets 4 and 5 read that key from Parquet; nothing here depends on the library).
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.parallel.layout import ALONE
+from pipeline.requests.sample_request import SampleRequest
+
+Status = Literal["ok", "failed", "rejected"]
+
+LIBRARIES = ("torch", "diffusers", "transformers", "ray", "xfuser")
+VERSIONED = ("python", "pipeline", *LIBRARIES)
+
+CACHE_TYPE = pa.struct(
+    [
+        ("policy", pa.string()),
+        ("profile", pa.string()),
+        ("nfe", pa.int32()),
+        ("reused", pa.int32()),
+        ("decisions", pa.string()),
+        ("predicted_error", pa.float64()),
+        ("actual_error", pa.float64()),
+        ("max_score", pa.float64()),
+        ("disagreements", pa.int32()),
+    ]
+)
+
+WORKER_TYPE = pa.struct(
+    [
+        ("id", pa.string()),
+        ("node", pa.string()),
+        ("labels", pa.string()),
+        ("load_s", pa.float64()),
+        ("up_s", pa.float64()),
+    ]
+)
+"""The process that held the group: see `pipeline.process.Worker`."""
+
+TIMES_TYPE = pa.struct(
+    [
+        ("text_s", pa.float64()),
+        ("denoise_s", pa.float64()),
+        ("decode_s", pa.float64()),
+        ("wasted_s", pa.float64()),
+    ]
+)
+"""Where the engine's seconds of a sample went, each its share of a batch: the first three add up to
+`wall_s`; `wasted_s` are earlier attempts that raised, and those of which a process that ended (a
+lost device, a dead rank) could still tell. What a killed process or a lost node took is unknown."""
+
+QUALITY_TYPE = pa.struct(
+    [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]
+)
+"""Of a control: how near its cached twin comes to it, before either became an mp4."""
+
+PARALLEL_TYPE = pa.struct(
+    [
+        ("backend", pa.string()),
+        ("ulysses", pa.int32()),
+        ("ring", pa.int32()),
+        ("reason", pa.string()),
+        ("cfg", pa.int32()),
+        ("vae", pa.bool_()),
+    ]
+)
+"""How the ranks of a group shared the model, and why so (see `pipeline.parallel.layout.Layout`)."""
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("video", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("caption", pa.string()),
+        ("negative_prompt", pa.string()),
+        ("source_key", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("seed", pa.int64()),
+        ("num_inference_steps", pa.int32()),
+        ("guidance_scale", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int32()),
+        ("fps", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("status", pa.string()),
+        ("error_type", pa.string()),
+        ("error_message", pa.string()),
+        ("attempts", pa.int32()),
+        ("run_id", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+        ("wall_s", pa.float64()),
+        ("gpu_s", pa.float64()),
+        ("device_name", pa.string()),
+        ("group_size", pa.int32()),
+        ("batch_rows", pa.int32()),
+        ("encode_s", pa.float64()),
+        ("upload_s", pa.float64()),
+        ("peak_memory_bytes", pa.int64()),
+        ("media_bytes", pa.int64()),
+        ("media_sha256", pa.string()),
+        ("cache", CACHE_TYPE),
+        ("control_of", pa.string()),
+        (
+            "versions",
+            pa.struct([(name, pa.string()) for name in VERSIONED]),
+        ),
+        ("quality", QUALITY_TYPE),
+        ("worker", WORKER_TYPE),
+        ("times", TIMES_TYPE),
+        ("parallel", PARALLEL_TYPE),
+        ("image_sha256", pa.string()),
+    ],
+    metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
+)
+"""Exact column names and types of `data/part-*.parquet`."""
+
+NO_CACHE: Mapping[str, Any] = {
+    "policy": "none",
+    "profile": "",
+    "nfe": 0,
+    "reused": 0,
+    "decisions": "",
+    "predicted_error": 0.0,
+    "actual_error": 0.0,
+    "max_score": 0.0,
+    "disagreements": 0,
+}
+"""The cache struct of a row for which no network ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where and how a sample ran: provenance that must not change its pixels.
+
+    Attributes:
+        run_id: The run that made it.
+        device_name: As the driver reports it, e.g. `NVIDIA H100 80GB HBM3` or a CPU model.
+        group_size: Ranks that held the model together.
+        batch_rows: Samples in the same engine call.
+        attempts: Attempts so far, this one included.
+        wall_s: Seconds of the engine call that this sample accounts for (call / batch_rows).
+        peak_memory_bytes: Peak device memory of the call; host memory of the process on CPU.
+        worker: The process, as `WORKER_TYPE`.
+        times: As `TIMES_TYPE`.
+        parallel: The `parallel` struct of the row.
+    """
+
+    run_id: str
+    device_name: str = ""
+    group_size: int = 1
+    batch_rows: int = 1
+    attempts: int = 0
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+    worker: Mapping[str, Any] | None = None
+    times: Mapping[str, float] | None = None
+    parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a sample ended; error fields are "" when ok (null-typed blocks break Parquet)."""
+
+    status: Status
+    error_type: str = ""
+    error_message: str = ""
+    cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
+
+
+def media_key(sample_id: str) -> str:
+    """Path of a sample's mp4 inside the output prefix; two digits spread object-store load."""
+    return f"media/{sample_id[:2]}/{sample_id}.mp4"
+
+
+def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> dict[str, Any]:
+    """Build an output row as plain values; whoever stores the mp4 fills in what that gave and took.
+
+    The same dictionary (as JSON) is what an mp4 carries in its container metadata.
+    """
+    ok = outcome.status == "ok"
+    sample_id = request.sample_id
+    return {
+        "sample_id": sample_id,
+        "video": {"bytes": None, "path": media_key(sample_id)} if ok else None,
+        "caption": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "source_key": request.source_key,
+        "model": request.model,
+        "model_revision": request.model_revision,
+        "seed": request.seed,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "width": request.width,
+        "height": request.height,
+        "num_frames": request.num_frames,
+        "fps": request.fps,
+        "duration_s": request.num_frames / request.fps if ok else 0.0,
+        "status": outcome.status,
+        "error_type": outcome.error_type,
+        "error_message": outcome.error_message,
+        "attempts": execution.attempts,
+        "run_id": execution.run_id,
+        "created_at": datetime.datetime.now(datetime.UTC),
+        "wall_s": execution.wall_s,
+        "gpu_s": execution.wall_s * execution.group_size,
+        "device_name": execution.device_name,
+        "group_size": execution.group_size,
+        "batch_rows": execution.batch_rows,
+        "encode_s": 0.0,
+        "upload_s": 0.0,
+        "peak_memory_bytes": execution.peak_memory_bytes,
+        "media_bytes": 0,
+        "media_sha256": "",
+        "cache": dict(outcome.cache),
+        "control_of": request.control_of,
+        "versions": versions(),
+        "quality": None,
+        "worker": dict(execution.worker) if execution.worker else None,
+        "times": dict(execution.times) if execution.times else None,
+        "parallel": dict(execution.parallel),
+        "image_sha256": request.image,
+    }
+
+
+def rejected_row(
+    sample_id: str, caption: str, source_key: str, model: str, run_id: str, message: str
+) -> dict[str, Any]:
+    """Build the output row of an input row that could not become a request."""
+    row: dict[str, Any] = {name: _zero(SCHEMA.field(name).type) for name in SCHEMA.names}
+    return row | {
+        "sample_id": sample_id,
+        "video": None,
+        "caption": caption,
+        "source_key": source_key,
+        "model": model,
+        "status": "rejected",
+        "error_type": "RowRejectedError",
+        "error_message": message,
+        "run_id": run_id,
+        "created_at": datetime.datetime.now(datetime.UTC),
+        "cache": dict(NO_CACHE),
+        "versions": versions(),
+        "parallel": ALONE.to_row(),
+    }
+
+
+def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows to an Arrow table in exactly `SCHEMA`."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what can change pixels or timings, "" where a package is absent."""
+    found = {"python": platform.python_version(), "pipeline": _installed("sencache-pipeline")}
+    return found | {name: _installed(name) for name in LIBRARIES}
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _zero(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return ""
+    if pa.types.is_integer(kind):
+        return 0
+    return 0.0 if pa.types.is_floating(kind) else None

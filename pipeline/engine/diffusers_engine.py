@@ -1,0 +1,269 @@
+"""The engine that samples with a diffusers pipeline, cached by `sencache`.
+
+One call of the pipeline serves a batch. Every sample has its own generator, on the CPU, so its
+noise depends on its seed alone: not on the batch, the device or the parallel layout. The cache is
+put on for each call and taken off after it, so no state can leak from one call, or from one that
+failed, into the next; an uncached control and its cached twin can share one loaded model.
+
+Knows nothing of files, ledgers or Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
+from pipeline.engine.protocol import Clip, batch_key
+from pipeline.engine.stopwatch import stopwatch
+from pipeline.models.adapters import Adapter
+from pipeline.models.call import sampling_arguments, text_arguments
+from pipeline.models.engine_options import DEFAULT, Knobs
+from pipeline.models.load import load_pipeline
+from pipeline.models.samplers import make_scheduler
+from pipeline.models.spec import ResolvedModel
+from pipeline.models.text_encoders import embedded_arguments
+from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
+from pipeline.parallel.layout import Layout
+from pipeline.prompts.images import image_arguments
+from pipeline.requests.cache_spec import cache_struct, cached, from_spec
+from pipeline.requests.sample_request import SampleRequest
+from sencache import Agreement, SensitivityProfile
+
+
+class BadFramesError(RuntimeError):
+    """The model gave frames that are no picture; the sample fails rather than be stored."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Place of an engine among the ranks of its group.
+
+    Attributes:
+        layout: How the ranks share the model.
+        decodes: Whether this rank takes part in turning latents into frames.
+        answers: Whether it hands the clips back; one of them does.
+        agreement: Of the ranks, for decisions that could differ.
+        mark: Told of progress at every denoising step.
+    """
+
+    layout: Layout = ALONE_LAYOUT
+    decodes: bool = True
+    answers: bool = True
+    agreement: Agreement | None = None
+    mark: Callable[[str], None] | None = None
+
+    def callback(self) -> dict[str, Any]:
+        """Arguments of a pipeline's call that tell of progress."""
+        if self.mark is None:
+            return {}
+        mark = self.mark
+
+        def on_step_end(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> Any:
+            mark("step")
+            return kwargs
+
+        return {"callback_on_step_end": on_step_end}
+
+    def guided(self, pipe: Any) -> contextlib.AbstractContextManager[None]:
+        """What a call's guidance needs round it where its branches go to two halves of the ranks.
+
+        Put it on above any cache.
+        """
+        if self.layout.cfg == 1:
+            return contextlib.nullcontext()
+        from pipeline.parallel.guidance import joined_branches
+
+        return joined_branches(pipe)
+
+
+ALONE = Seat()
+
+
+class DiffusersEngine:
+    """A loaded diffusers pipeline behind the `Engine` protocol.
+
+    Attributes:
+        device_name: As the driver reports it; the CPU's model name on a CPU.
+        group_size: Ranks that hold the model together.
+    """
+
+    def __init__(
+        self,
+        model: ResolvedModel,
+        pipe: Any,
+        *,
+        profile: SensitivityProfile | None = None,
+        seat: Seat = ALONE,
+        adapters: Sequence[Adapter] = (),
+    ) -> None:
+        """Take over a loaded pipeline; parallelism and offloading must be on it already.
+
+        Args:
+            model: What the pipeline was loaded from; requests for another model are refused.
+            pipe: From `load_pipeline`.
+            profile: Sensitivities of this model; None if only uncached requests will come.
+            seat: Place among the ranks that run this same call together.
+            adapters: Those that were added to the pipeline's networks.
+        """
+        self._device = pipe._execution_device  # not where the parts are, if they are offloaded
+        self.device_name = device_name(self._device)
+        self._adapters = tuple(adapter.identity for adapter in adapters)
+        self.group_size, self._seat = seat.layout.size, seat
+        self._model, self._pipe, self._profile = model, pipe, profile
+        self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """Make one clip per request in one call of the pipeline; none in a rank that helps only.
+
+        Raises:
+            ValueError: The batch mixes settings, or asks for what this model cannot give.
+            UserError: A sampler or cache that does not fit the model.
+            BadFramesError: The model gave NaN or a clip of another size.
+        """
+        first = requests[0]
+        self._check(requests)
+        self._pipe.scheduler = make_scheduler(
+            first.sampler, self._model.spec.family, self._saved_scheduler
+        )
+        device = self._device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        agreement = self._seat.agreement
+        before = agreement.disagreements if agreement else 0
+        if first.texts:
+            texts = embedded_arguments(requests, device)
+        else:
+            texts = text_arguments(self._model.spec, requests)
+        cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
+        with (
+            stopwatch(self._pipe) as laps,
+            cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
+            self._seat.guided(self._pipe),
+        ):
+            video = self._pipe(
+                **texts,
+                **sampling_arguments(self._model.spec, first),
+                **image_arguments(first),
+                **self._seat.callback(),
+                generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+                output_type="pt" if self._seat.decodes else "latent",
+            ).frames
+            stats = handle.stats()
+        if not self._seat.answers:
+            return []
+        frames = to_uint8(video, first)
+        peak, parallel = peak_memory_bytes(device), self._seat.layout.to_row()
+        disagreed = agreement.disagreements - before if agreement else 0
+        return [
+            Clip(
+                clip,
+                cache_struct(sample, first.num_inference_steps, disagreed),
+                peak,
+                laps.text_s,
+                laps.decode_s,
+                parallel,
+            )
+            for clip, sample in zip(frames, stats, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Drop the model and give its device memory back."""
+        self._pipe = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _check(self, requests: Sequence[SampleRequest]) -> None:
+        first = requests[0]
+        if len({batch_key(request) for request in requests}) > 1:
+            raise ValueError("a batch must agree in everything but its texts and seeds")
+        if bool(first.image) != self._model.spec.takes_image:
+            raise ValueError(
+                f"{self._model.spec.name} {'needs an' if not first.image else 'takes no'} image"
+            )
+        mine = (self._model.spec.name, self._model.revision)
+        if (first.model, first.model_revision) != mine:
+            raise ValueError(
+                f"request is for {first.model} at {first.model_revision}, "
+                f"this engine holds {mine[0]} at {mine[1]}"
+            )
+        if first.adapters != self._adapters:
+            raise ValueError(
+                f"request is for the adapters {', '.join(first.adapters) or '(none)'}, this engine "
+                f"holds {', '.join(self._adapters) or '(none)'}"
+            )
+
+    def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
+        if not request.cache.profile:
+            return None
+        held = self._profile.hash if self._profile else "none"
+        if request.cache.profile != held:
+            raise ValueError(
+                f"request wants profile {request.cache.profile}, this engine holds {held}"
+            )
+        return self._profile
+
+
+def load_engine(
+    model: ResolvedModel,
+    *,
+    device: str = "auto",
+    dtype: str = "",
+    profile_json: str = "",
+    threads: int = 0,
+    knobs: Knobs = DEFAULT,
+) -> DiffusersEngine:
+    """Load a model on one device and make an engine of it; a picklable factory's target.
+
+    Args:
+        model: From `resolve_model`.
+        device: Torch device; `auto` is the GPU if this process sees one.
+        dtype: Torch dtype name; "" for the model's own.
+        profile_json: Text of the sensitivity profile, not a path: a node has no driver's files.
+        threads: CPU threads of torch in this process; 0 leaves them.
+        knobs: Further settings.
+
+    Raises:
+        UserError: The model cannot be loaded, or there is no such device.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    profile = SensitivityProfile.from_json(profile_json) if profile_json else None
+    pipe = load_pipeline(model, str(pick_device(device)), dtype, knobs=knobs)
+    return DiffusersEngine(model, pipe, profile=profile, adapters=knobs.adapters)
+
+
+def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:
+    """Turn a batch of decoded clips into frames.
+
+    Args:
+        video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device.
+        request: What the size must be.
+
+    Returns:
+        Per clip a uint8 array of shape (num_frames, height, width, 3).
+
+    Raises:
+        BadFramesError: Another size, or a value that is not finite.
+    """
+    wanted = (request.num_frames, 3, request.height, request.width)
+    if video.shape[1:] != wanted:
+        raise BadFramesError(
+            f"model gave clips of (frames, channels, height, width) {tuple(video.shape[1:])}, "
+            f"not {wanted}"
+        )
+    clips = []
+    for clip in video:  # one at a time: float32 copies of a whole batch can fill a device
+        values = clip.float()
+        if not bool(torch.isfinite(values).all()):
+            raise BadFramesError("model gave NaN or infinity instead of frames")
+        pixels = (values * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
+        clips.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    return clips

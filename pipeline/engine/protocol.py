@@ -1,0 +1,93 @@
+"""What turns requests into frames: the protocol that actors, tests and benchmarks rely on.
+
+`pipeline.engine.diffusers_engine` is the engine that production runs use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.parallel.layout import ALONE
+from pipeline.requests.sample_request import SampleRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One generated clip, still in memory.
+
+    Attributes:
+        frames: uint8 array of shape (num_frames, height, width, 3), RGB.
+        cache: The `cache` struct of the output row (see `pipeline.dataset.schema.CACHE_TYPE`).
+        peak_memory_bytes: Peak device memory of the engine call that made it.
+        text_s: Seconds of the engine call that went into text encoding, 0 if not measured.
+        decode_s: The same of decoding latents to frames.
+        parallel: The `parallel` struct of the output row: how ranks shared the model.
+    """
+
+    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    cache: Mapping[str, Any]
+    peak_memory_bytes: int
+    text_s: float = 0.0
+    decode_s: float = 0.0
+    parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
+
+
+class EngineDiedError(Exception):
+    """The engine cannot be used any more; its process must end so that a fresh one takes over."""
+
+
+class BadNodeError(EngineDiedError):
+    """The ledger wants nothing more to run on this node."""
+
+
+class Engine(Protocol):
+    """One loaded model, owned by one group of ranks.
+
+    An engine knows nothing of files, ledgers or Ray. A batch holds requests that agree in
+    everything but text and seed (`batch_key`), so one call of the sampler serves them all.
+    """
+
+    device_name: str
+    group_size: int
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """Make one clip per request, in order.
+
+        Raises:
+            EngineDiedError: The engine is beyond use.
+            Exception: The whole batch failed; the caller retries row by row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device and end every process that the engine started."""
+        ...
+
+
+EngineFactory = Callable[[], Engine]
+"""Picklable; called once inside each actor. Tests and benchmarks pass their own."""
+
+
+def batch_key(request: SampleRequest) -> tuple[object, ...]:
+    """Requests with equal keys can share one call of the sampler."""
+    return (
+        request.model,
+        request.model_revision,
+        request.sampler,
+        request.num_inference_steps,
+        request.guidance_scale,
+        request.width,
+        request.height,
+        request.num_frames,
+        request.fps,  # LTX-Video scales its positions in time by it
+        request.max_sequence_length,
+        request.cache,
+        request.adapters,
+        request.dtype,
+        # diffusers' pipelines take one image: a clip that starts from one is a batch of its own.
+        request.sample_id if request.image else "",
+    )

@@ -1,0 +1,104 @@
+"""What a run has made so far, added up from its output rows alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the rows of one run.
+
+    Attributes:
+        ok: Clips made, controls included.
+        failed: Samples given up after their last attempt.
+        rejected: Input rows that could not become samples.
+        gpu_s: Group-seconds of the ok rows (wall x group size).
+        video_s: Seconds of video of the clips that are no controls.
+        nfe: Network evaluations of the clips that are no controls, in steps.
+        steps: Sampler steps of the same.
+        failed_attempts: Attempts of the ok and failed rows that failed.
+        controls: Those of the clips that are controls.
+        wasted_gpu_s: Group-seconds of attempts that failed, as far as measured.
+        controls_failed: Those of the failed samples that are controls.
+        control_gpu_s: Group-seconds of the controls.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    rejected: int = 0
+    gpu_s: float = 0.0
+    video_s: float = 0.0
+    nfe: int = 0
+    steps: int = 0
+    failed_attempts: int = 0
+    controls: int = 0
+    wasted_gpu_s: float = 0.0
+    controls_failed: int = 0
+    control_gpu_s: float = 0.0
+
+    def add(self, table: pa.Table) -> None:
+        """Count a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
+
+        A signal can come at any moment, and what was counted by then is said and stored.
+        """
+        after = replace(self)
+        after._take(table)
+        for each in fields(self):
+            setattr(self, each.name, getattr(after, each.name))
+
+    def _take(self, table: pa.Table) -> None:
+        self._count(table)
+        made = table.filter(pc.equal(table["status"], "ok"))
+        control = pc.not_equal(made["control_of"], "")
+        clips, controls = made.filter(pc.invert(control)), made.filter(control)
+        self.gpu_s += _sum(made["gpu_s"])
+        self.control_gpu_s += _sum(controls["gpu_s"])
+        self.video_s += _sum(clips["duration_s"])
+        nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
+        self.nfe += nfe
+        self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))
+        wasted = pc.struct_field(table["times"], "wasted_s")
+        self.wasted_gpu_s += _sum(pc.multiply(wasted, table["group_size"]))
+        self.failed_attempts += int(_sum(table["attempts"])) - made.num_rows
+
+    def _count(self, table: pa.Table) -> None:
+        control = pc.not_equal(table["control_of"], "").to_pylist()
+        rows = Counter(zip(table["status"].to_pylist(), control, strict=True))
+        self.ok += rows["ok", False] + rows["ok", True]
+        self.failed += rows["failed", False] + rows["failed", True]
+        self.rejected += rows["rejected", False]
+        self.controls += rows["ok", True]
+        self.controls_failed += rows["failed", True]
+
+    @property
+    def clips(self) -> int:
+        """Clips of the dataset: no controls."""
+        return self.ok - self.controls
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Group-seconds by what they went into, in the words of `report.json`."""
+        return {
+            "clips": self.gpu_s - self.control_gpu_s,
+            "controls": self.control_gpu_s,
+            "failed_attempts": self.wasted_gpu_s,
+        }
+
+    @property
+    def made(self) -> int:
+        """Samples that have their final row."""
+        return self.ok + self.failed
+
+    @property
+    def reuse_ratio(self) -> float:
+        """Reused / steps, 0 before the first step."""
+        return 1 - self.nfe / self.steps if self.steps else 0.0
+
+
+def _sum(column: pa.ChunkedArray) -> float:
+    return float(pc.sum(column).as_py() or 0.0)

@@ -1,0 +1,203 @@
+"""The engine of an actor that owns several ranks, and the engine inside each of them."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine.protocol import Clip, EngineDiedError
+from pipeline.errors import UserError
+from pipeline.models.engine_options import DEFAULT, Knobs
+from pipeline.models.spec import ResolvedModel
+from pipeline.parallel.layout import CONTEXT_PARALLEL, XFUSER, Layout
+from pipeline.ranks.errors import GroupError, RankRaisedError
+from pipeline.ranks.group import RankGroup
+from pipeline.ranks.messages import MakeWorker, RankContext, Worker
+from pipeline.ranks.spec import GroupSpec, visible_devices
+from pipeline.requests.sample_request import SampleRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.engine.diffusers_engine import DiffusersEngine
+
+logger = logging.getLogger(__name__)
+
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=20)
+"""Far above any step, far below Ray Data's limit: the parent's own deadlines are the sharp ones."""
+
+
+@dataclass(frozen=True)
+class LoadRank:
+    """Loads one rank's share of a model; picklable.
+
+    Attributes:
+        model: From `resolve_model`.
+        layout: How the ranks share it.
+        device: `cpu` or `cuda`.
+        dtype: Torch dtype name; "" for the model's own.
+        profile_json: Text of the sensitivity profile, "" without.
+        threads: CPU threads of torch in each rank.
+        knobs: Further settings of the engine.
+    """
+
+    model: ResolvedModel
+    layout: Layout
+    device: str
+    dtype: str = ""
+    profile_json: str = ""
+    threads: int = 1
+    knobs: Knobs = DEFAULT
+
+    def __call__(self, context: RankContext) -> Worker:
+        """Meet the other ranks, and load; called in every rank at once."""
+        import torch
+        import torch.distributed as dist
+
+        torch.set_num_threads(self.threads)
+        # Both on GPUs: what the host knows need not travel over the device.
+        on_gpu = torch.device(self.device).type == "cuda"
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "cpu:gloo"
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        return Rank(self.load(context))
+
+    def load(self, context: RankContext) -> DiffusersEngine:
+        """Load, among ranks that have met."""
+        import torch
+        import torch.distributed as dist
+
+        from pipeline.engine.diffusers_engine import DiffusersEngine, Seat
+        from sencache import RankAgreement, SensitivityProfile
+
+        pipe = self._pipeline(torch.device(self.device))
+        seat = Seat(
+            layout=self.layout,
+            decodes=context.rank == 0 or self.layout.vae,
+            answers=context.rank == 0,
+            # Verdicts are known on the host, so they travel by gloo even between GPUs.
+            agreement=RankAgreement(dist.new_group(backend="gloo")),
+            mark=context.mark,
+        )
+        profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
+        adapters = self.knobs.adapters
+        return DiffusersEngine(self.model, pipe, profile=profile, seat=seat, adapters=adapters)
+
+    def _pipeline(self, device: torch.device) -> Any:
+        """The pipeline, its networks split over the ranks."""
+        from pipeline.models.load import load_pipeline
+        from pipeline.parallel.context_parallel import split_network
+        from pipeline.parallel.guidance import share_rows
+        from pipeline.parallel.mesh import CFG, rank_mesh
+        from pipeline.parallel.vae import share_decoder
+        from sencache import networks_of
+
+        mesh, family = rank_mesh(self.layout, device), self.model.spec.family
+        network_class = None
+        if self.layout.backend == XFUSER:
+            from pipeline.parallel import xfuser
+
+            xfuser.join_ranks(self.layout, device)
+            network_class = xfuser.network_class()
+        pipe = load_pipeline(
+            self.model, self.device, self.dtype, knobs=self.knobs, network_class=network_class
+        )
+        if self.layout.backend == XFUSER:
+            xfuser.take_over(pipe, self.layout, self.knobs.attention)
+        for network in networks_of(pipe).values():
+            if self.layout.backend == CONTEXT_PARALLEL:
+                split_network(network, family, self.layout, mesh, device)
+            if self.layout.cfg > 1:
+                share_rows(network, mesh[CFG].get_group())
+        if self.layout.vae:
+            share_decoder(pipe.vae)
+        return pipe
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Asked of ranks once: what the parent's rows must hold.
+
+    Attributes:
+        device_name: Of rank 0.
+    """
+
+    device_name: str
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Answers requests in a rank.
+
+    Attributes:
+        engine: Of this rank.
+    """
+
+    engine: DiffusersEngine
+
+    def __call__(self, payload: Sequence[SampleRequest]) -> Any:
+        """Clips of requests; facts where there are none."""
+        if not payload:
+            return Facts(self.engine.device_name)
+        return self.engine.generate(payload)
+
+
+class GroupEngine:
+    """An `Engine` over a group of ranks.
+
+    Attributes:
+        device_name: Of rank 0.
+        group_size: Ranks.
+        disagreements: Decisions so far in which some rank's own opinion was not the one that
+            counted; a few are rounding, many are a fault.
+    """
+
+    def __init__(self, load: MakeWorker, spec: GroupSpec) -> None:
+        """Start the ranks; a second copy of the model is never loaded here.
+
+        Raises:
+            UserError: They cannot load the model.
+        """
+        try:
+            self._group = RankGroup(load, spec)
+            facts: Facts = self._group.ask(())
+        except GroupError as error:
+            if isinstance(error, RankRaisedError) and error.kind == UserError.__name__:
+                raise UserError(error.message) from error
+            raise UserError(f"a group of {spec.size} ranks could not start: {error}") from error
+        self.device_name, self.group_size = facts.device_name, spec.size
+        self.disagreements = 0
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        """See `Engine`.
+
+        Raises:
+            EngineDiedError: The group is lost.
+            UserError: No request with these settings can be served.
+            GroupError: All ranks refused the request alike; the group goes on.
+        """
+        first = requests[0]
+        work = len(requests) * first.num_frames * first.width * first.height
+        try:
+            clips: list[Clip] = self._group.ask(list(requests), work=work)
+        except GroupError as error:
+            if isinstance(error, RankRaisedError) and error.kind == UserError.__name__:
+                raise UserError(error.message) from error
+            if error.alive:
+                raise
+            raise EngineDiedError(str(error)) from error
+        self.disagreements += clips[0].cache["disagreements"]  # of the call, in each of its rows
+        return clips
+
+    def close(self) -> None:
+        """End every rank."""
+        self._group.close()
+
+
+def load_group(load: LoadRank) -> GroupEngine:
+    """Start a group on the devices that Ray gave this process; a picklable factory's target."""
+    logger.info("%s: %s", load.model.spec.name, load.layout)
+    devices = visible_devices() if load.device == "cuda" else ()
+    return GroupEngine(load, GroupSpec(load.layout.size, devices, load.threads))

@@ -1,0 +1,182 @@
+"""Pictures and small clips for a page that has no server: data URIs within a budget.
+
+A clip that is small goes in as it is; a larger one is made anew, narrow and coarse. What does not
+fit, or is not there, is left out and the page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.dataset import mp4
+from pipeline.errors import StorageError
+from pipeline.report.accounts import Roles
+from pipeline.report.document import Clip
+from pipeline.report.pairs import Pairs
+from pipeline.report.rows import Rows
+from pipeline.storage.storage import Storage
+
+BUDGET_BYTES = 3_500_000
+"""Of all clips and pictures together, as text; plotly.js takes 4.8 MB of a page's 10."""
+
+AS_IT_IS_BYTES = 60_000
+WIDTH = 320
+CRF = 30
+POSTER_QUALITY = 72
+READ_THREADS = 3
+"""A clip of 720p takes 200 MB while it is decoded."""
+MAX_FRAMES = 480
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One clip on the page.
+
+    Attributes:
+        poster: Data URI of a frame from its middle.
+        video: Data URI, "" where it did not fit.
+        width: Of the clip, pixels.
+        height: Of the clip, pixels.
+    """
+
+    poster: str
+    video: str
+    width: int
+    height: int
+
+
+def previews(storage: Storage, clips: Sequence[Clip]) -> dict[str, Preview]:
+    """Previews of clips and of their controls by id; those whose media cannot be read are absent.
+
+    Args:
+        storage: The output prefix.
+        clips: In the order of their importance: earlier ones get the room.
+    """
+    paths: dict[str, str] = {}
+    for clip in clips:
+        paths.setdefault(clip.sample_id, clip.path)
+        if clip.control_id:
+            paths.setdefault(clip.control_id, clip.control_path)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        made = list(pool.map(lambda path: _preview(storage, path), paths.values()))
+    found: dict[str, Preview] = {}
+    room = BUDGET_BYTES - sum(len(preview.poster) for preview in made if preview)
+    for sample_id, preview in zip(paths, made, strict=True):
+        if preview is None:
+            continue
+        fits = len(preview.video) <= room
+        room -= len(preview.video) if fits else 0
+        video = preview.video if fits else ""
+        found[sample_id] = Preview(preview.poster, video, preview.width, preview.height)
+    return found
+
+
+def _preview(storage: Storage, path: str) -> Preview | None:
+    try:
+        data = storage.read_bytes(path)
+        frames = mp4.decode(data)
+    except (StorageError, ValueError):
+        return None
+    _, height, width, _ = frames.shape
+    middle = Image.fromarray(frames[len(frames) // 2])
+    middle.thumbnail((WIDTH, WIDTH))
+    out = io.BytesIO()
+    middle.save(out, format="JPEG", quality=POSTER_QUALITY, optimize=True)
+    small = data if len(data) <= AS_IT_IS_BYTES else _smaller(frames, data)
+    return Preview(_uri("image/jpeg", out.getvalue()), _uri("video/mp4", small), width, height)
+
+
+def _smaller(frames: mp4.Frames, data: bytes) -> bytes:
+    scale = min(1.0, WIDTH / max(frames.shape[1:3]))
+    height, width = (max(2, round(side * scale / 2) * 2) for side in frames.shape[1:3])
+    shown = np.stack(
+        [
+            np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+            for frame in frames[:MAX_FRAMES]
+        ]
+    )
+    fps = max(1, round(mp4.frame_rate(data)))
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "preview.mp4"
+        mp4.encode(shown, fps, {}, target, crf=CRF)
+        made = target.read_bytes()
+    return made if len(made) < len(data) else data
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+GALLERY = 12
+WORST = 10
+
+
+def gallery(rows: Rows, roles: Roles, pairs: Pairs) -> list[Clip]:
+    """Pairs first, then other clips; an even sample in the order of ids."""
+    ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
+    order = np.argsort(ids, kind="stable")
+    chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in _even(order, GALLERY)]
+    if len(chosen) < GALLERY:
+        paired = {clip for clip, _ in chosen}
+        others = np.array([i for i in np.flatnonzero(roles.clips)[:10_000] if i not in paired])
+        chosen += [(int(i), -1) for i in _even(others, GALLERY - len(chosen))]
+    return _clips(rows, chosen)
+
+
+def worst(rows: Rows, pairs: Pairs) -> list[Clip]:
+    """Cached clips that are farthest from their controls, the farthest first."""
+    psnr = rows.numbers("psnr_db")[pairs.controls]
+    known = np.flatnonzero(np.isfinite(psnr))
+    order = known[np.argsort(psnr[known], kind="stable")][:WORST]
+    return _clips(rows, [(int(pairs.clips[i]), int(pairs.controls[i])) for i in order])
+
+
+def _even(values: Any, count: int) -> Any:
+    if not len(values):
+        return values
+    at = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.int64))
+    return values[at]
+
+
+def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[Clip]:
+    whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
+    found = []
+    for place, twin in chosen:
+        row = whole[place]
+        control: dict[str, Any] = {}
+        if twin >= 0:
+            other = whole[twin]
+            quality = other.get("quality") or {}
+            control = {
+                "control_id": other["sample_id"],
+                "control_path": other["video"]["path"],
+                "control_wall_s": other["wall_s"],
+                "psnr_db": quality.get("psnr_db"),
+                "ssim": quality.get("ssim"),
+            }
+        found.append(
+            Clip(
+                sample_id=row["sample_id"],
+                caption=row["caption"],
+                path=row["video"]["path"],
+                model=row["model"],
+                seed=row["seed"],
+                policy=row["cache"]["policy"],
+                nfe=row["cache"]["nfe"],
+                steps=row["num_inference_steps"],
+                wall_s=row["wall_s"],
+                **control,
+            )
+        )
+    return found

@@ -1,0 +1,149 @@
+"""What clips would cost on GPUs that are for rent, before any clip was made on one.
+
+Device seconds are estimated from the shape of a network (`pipeline.report.pricing.cost_model`),
+dollars are list prices. Nothing here was measured, and the table says so. Knows nothing of output
+rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+from pipeline.report.console import NONE
+from pipeline.report.pricing.cost_model import (
+    DEVICES,
+    MFU,
+    NETWORKS,
+    SIZES,
+    SPLIT_EFFICIENCY,
+    STEPS,
+    Network,
+    clip,
+    smallest_group,
+)
+from pipeline.report.pricing.prices import ListPrice, Market
+
+Kind = tuple[Network, str]
+"""A network and the name of a size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of 1,000 clips of one kind on one GPU.
+
+    Attributes:
+        ranks: GPUs of a group: the fewest whose memory suffices; 0 if none do.
+        dollars: For each budget; empty if no group fits.
+    """
+
+    ranks: int
+    dollars: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A line of the price table and what clips would cost there.
+
+    Attributes:
+        line: Of the price table.
+        dollars_per_hour: Of one GPU, on the market that was asked for.
+        costs: One for each kind of clip.
+    """
+
+    line: ListPrice
+    dollars_per_hour: float
+    costs: tuple[Cost, ...]
+
+
+def parse_kinds(text: str) -> list[Kind]:
+    """Read `wan2.1-t2v-1.3b:480p,wan2.1-t2v-14b:720p`.
+
+    Raises:
+        UserError: A model or size whose work cannot be estimated.
+    """
+    kinds = []
+    for item in text.split(","):
+        model, _, size = item.strip().partition(":")
+        if model not in NETWORKS or size not in SIZES:
+            raise UserError(
+                f"--estimate {item}: should be MODEL:SIZE with a model of {', '.join(NETWORKS)} "
+                f"and a size of {', '.join(SIZES)}; others have to be measured"
+            )
+        kinds.append((NETWORKS[model], size))
+    return kinds
+
+
+def offers(
+    kinds: Sequence[Kind], budgets: Sequence[float], table: Sequence[ListPrice], market: Market
+) -> list[Offer]:
+    """Price kinds of clips at every offer for a GPU that we know, the cheapest first.
+
+    Args:
+        kinds: What to make.
+        budgets: Shares of computed steps.
+        table: List prices.
+        market: Which of them.
+    """
+    found = []
+    for line in table:
+        price = line.on_demand if market == "on-demand" else line.spot
+        gpu = device_of(line.gpu)
+        if price is not None and gpu is not None:
+            costs = tuple(_cost(*kind, gpu, budgets, price) for kind in kinds)
+            found.append(Offer(line, price, costs))
+    return sorted(
+        found, key=lambda offer: [cost.dollars or (float("inf"),) for cost in offer.costs]
+    )
+
+
+def device_of(product: str) -> str | None:
+    """The GPU of our list that a price table means, None if it is none of them."""
+    words = product.lower().split()
+    fitting = [name for name in DEVICES if set(name.lower().split()) <= set(words)]
+    return max(fitting, key=lambda name: len(name.split()), default=None)
+
+
+def evaluations(budget: float) -> int:
+    """Network evaluations of a clip at a budget, as the report's what-if counts them."""
+    return max(1, round(budget * STEPS))
+
+
+def _cost(network: Network, size: str, gpu: str, budgets: Sequence[float], price: float) -> Cost:
+    ranks = smallest_group(network, size, gpu)
+    if not ranks:
+        return Cost(0, ())
+    shape = clip(network, size, gpu)
+    each = shape.evaluation_s / SPLIT_EFFICIENCY[ranks]  # device seconds: all ranks together
+    seconds = [shape.fixed_s * ranks + evaluations(budget) * each for budget in budgets]
+    return Cost(ranks, tuple(device_s / 3600 * price * 1000 for device_s in seconds))
+
+
+def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[float]) -> list[str]:
+    """The table's lines, and what a reader must know of its numbers."""
+    names = [f"{network.name} {size}" for network, size in kinds]
+    columns = ["GPU", "offer", "$ per GPU-hour", "price as of", *names]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for offer in found:
+        line = offer.line
+        cells = [line.gpu, f"{line.cloud} {line.product}", f"{offer.dollars_per_hour:.2f}"]
+        cells += [line.date.isoformat(), *(_cell(cost) for cost in offer.costs)]
+        lines.append("| " + " | ".join(cells) + " |")
+    counts = " / ".join(str(evaluations(budget)) for budget in budgets)
+    return [
+        *lines,
+        "",
+        f"Dollars per 1,000 clips at {counts} network evaluations of {STEPS}. Seconds are "
+        f"estimated from the network's shape at {MFU:.0%} of the GPU's peak, none was measured; "
+        "device time alone, without loading, idle time, disks and traffic. P: the fewest GPUs of "
+        "a group, where more than one; –: it fits no group. Prices: list prices on the given day, "
+        "sources in pipeline/report/pricing/prices.yaml.",
+    ]
+
+
+def _cell(cost: Cost) -> str:
+    if not cost.ranks:
+        return NONE
+    group = f" (P = {cost.ranks})" if cost.ranks > 1 else ""
+    return " / ".join(f"{dollars:.0f}" for dollars in cost.dollars) + group

@@ -1,0 +1,139 @@
+"""One clip to make: the request and its content identity.
+
+Knows nothing of files, models on disk, or Ray. What decides the pixels is in `identity()`; where a
+sample came from and how it is executed is not, so neither can change its id. How an input row
+becomes a request: `pipeline.requests.from_row`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+ID_BYTES = 10
+"""A sample id is 80 bits of SHA-256: at 10^9 samples the chance of any collision is about 4e-7."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSpec:
+    """The part of the caching set-up that decides pixels.
+
+    Attributes:
+        policy: `none`, `paper`, ...
+        params: Canonical JSON of the policy's parameters.
+        profile: Content hash of the sensitivity profile, "" without one.
+    """
+
+    policy: str = "none"
+    params: str = "{}"
+    profile: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """Everything that a rank needs to make one clip.
+
+    Attributes:
+        prompt: Text, also the caption of the row.
+        negative_prompt: Text for the unconditional branch.
+        model: Registry name.
+        model_revision: Commit or content hash of the weights.
+        sampler: Scheduler class name and its shift, e.g. `FlowMatchEulerDiscreteScheduler/3.0`.
+        num_inference_steps: Sampler steps.
+        guidance_scale: Classifier-free guidance scale; 1 or less turns guidance off.
+        width: Pixels.
+        height: Pixels.
+        num_frames: Frames.
+        fps: Frames per second of the mp4 (an integer: that is what the pipelines are trained for).
+        max_sequence_length: Padded text length in tokens; decides pixels where attention sees pads.
+        seed: Seed of the initial noise.
+        cache: Caching policy, parameters and profile hash.
+        adapters: LoRA adapters, `uri@weight`, in order.
+        dtype: Torch dtype name that the user forced, "" for the model's own on its device.
+        source_key: Where the row came from, `file:row`; not part of the identity.
+        control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
+            dataset. Part of the identity of controls alone, so that a control is never taken for
+            an uncached sample that somebody asked for.
+        image: SHA-256 of the image file that the clip starts from; "" without, and then not part
+            of the identity.
+        image_at: URI of that file; not part of the identity.
+        decoding: `tiled` or `whole` where a run asks for what its model does not do by itself (a
+            seam is in the pixels); "" otherwise, and then not part of the identity.
+        texts: Its texts encoded already, by a stage of their own; of neither identity nor JSON.
+    """
+
+    prompt: str
+    negative_prompt: str
+    model: str
+    model_revision: str
+    sampler: str
+    num_inference_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    max_sequence_length: int
+    seed: int
+    cache: CacheSpec = CacheSpec()
+    adapters: tuple[str, ...] = ()
+    dtype: str = ""
+    source_key: str = ""
+    control_of: str = ""
+    image: str = ""
+    image_at: str = ""
+    decoding: str = ""
+    texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that decide the pixels, as plain JSON values."""
+        fields = self._fields()
+        del fields["source_key"]
+        del fields["image_at"]
+        for name in ("control_of", "image", "decoding"):
+            if not fields[name]:
+                del fields[name]
+        return fields
+
+    def identity_json(self) -> str:
+        """The canonical JSON of `identity()`."""
+        return canonical_json(self.identity())
+
+    @property
+    def sample_id(self) -> str:
+        """First 20 hex digits of SHA-256 over the canonical JSON of `identity()`."""
+        return digest(self.identity()).hex()
+
+    def to_json(self) -> str:
+        """Serialise for transport; `from_json` is the exact inverse."""
+        return canonical_json(self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        # `dataclasses.asdict` copies deeply and takes most of the time of reading an input.
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        del fields["texts"]
+        cache = self.cache
+        fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
+        fields["adapters"] = list(self.adapters)
+        return fields
+
+    @classmethod
+    def from_json(cls, text: str) -> SampleRequest:
+        """Rebuild a request that `to_json` wrote."""
+        fields = json.loads(text)
+        fields["cache"] = CacheSpec(**fields["cache"])
+        fields["adapters"] = tuple(fields["adapters"])
+        return cls(**fields)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, ASCII only: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> bytes:
+    """Return the first `ID_BYTES` bytes of SHA-256 over the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode("ascii")).digest()[:ID_BYTES]

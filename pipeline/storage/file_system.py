@@ -1,0 +1,97 @@
+"""Which file system a URI means, with the retries of all layers below turned off.
+
+The retries of botocore and s3fs are turned off, because three nested retry loops multiply into
+minutes that nobody can account for. Endpoint, region and credentials come from the standard
+environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, instance roles, ...).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.errors import StorageError
+from pipeline.storage.faults import one_line, redact
+from pipeline.storage.local_files import LocalFiles
+
+_S3_OPTIONS: Mapping[str, Any] = {
+    "max_concurrency": 1,  # more than 1 costs an extra HEAD request per read
+    "config_kwargs": {
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        "max_pool_connections": 64,
+    },
+}
+
+
+def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
+    """The fsspec file system of a URI; no request is made.
+
+    Args:
+        uri: As `split_uri` takes it.
+        options: Extra arguments of the file system, before our own.
+
+    Raises:
+        StorageError: Nobody here speaks its protocol.
+    """
+    protocol, _ = split_uri(uri)
+    s3 = protocol in ("s3", "s3a")
+    arguments = {**(_S3_OPTIONS if s3 else {}), "use_listings_cache": False, **options}
+    if not protocol:
+        return LocalFiles(**arguments)
+    try:
+        fs = fsspec.filesystem(protocol, **arguments)
+    except (ValueError, ImportError) as error:
+        raise StorageError(f"{redact(uri)}: {one_line(error)}") from error
+    if s3:
+        fs.retries = 1
+    return fs
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Protocol ("" for local folders) and path without trailing slash."""
+    protocol, path = fsspec.core.split_protocol(uri)
+    if protocol in (None, "file", "local"):
+        return "", str(Path(path).expanduser().absolute())
+    return protocol, path.rstrip("/")
+
+
+class RangeReader(io.RawIOBase):
+    """A file of known size that is somewhere else."""
+
+    def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
+        """Prepare to read.
+
+        Args:
+            size: Bytes of the file.
+            read_range: Returns the bytes from a start to an end.
+        """
+        self._size, self._read_range, self._at = size, read_range, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; returns the new position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, or what is left of the file; returns the bytes read."""
+        end = min(self._at + len(buffer), self._size)
+        data = self._read_range(self._at, end) if self._at < end else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

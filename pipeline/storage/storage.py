@@ -1,0 +1,289 @@
+"""The only door to files: local folders, S3 and anything else fsspec speaks.
+
+Knows how to write a file whole or not at all, how to list without a stale cache, and how to try
+again (`pipeline.storage.faults` says when). Knows nothing of what the files mean.
+
+Assumed of a store: a put is there whole or not at all, and once it is answered every later read and
+listing sees it (S3 since December 2020, and every local file system). Of a conditional create one
+writer wins; where a store has none, the gap between look and put is open, and said.
+
+One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
+upload). Retries happen here and nowhere below (`pipeline.storage.file_system` turns the others
+off). Credentials are never part of a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import tenacity
+
+from pipeline.errors import StorageError
+from pipeline.storage.faults import (
+    already_exists,
+    explain,
+    is_transient,
+    lacks_conditions,
+    redact,
+    service_code,
+)
+from pipeline.storage.file_system import RangeReader, open_file_system, split_uri
+from pipeline.storage.local_files import TEMP_PREFIX, LocalFiles
+
+T = TypeVar("T")
+
+RETRY_S = 60.0
+"""Seconds that one operation keeps trying through transient faults."""
+PROBE_RETRY_S = 5.0
+"""The same for `check_writable`: a mistyped endpoint should be said soon."""
+BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
+READ_BLOCK_BYTES = 1 << 20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One listed file: its key relative to the storage, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Files under one URI prefix; picklable, and no request is made before the first operation.
+
+    Attributes:
+        uri: A folder path, `file://`, `s3://bucket/prefix` or another fsspec URI. Relative paths
+            are made absolute at once: a worker's current folder is not the driver's.
+        options: Extra arguments of the fsspec file system.
+        retry_s: Seconds that one operation keeps trying through transient faults.
+        on_retry: Told the verb of every operation that is tried again; picklable.
+    """
+
+    uri: str
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
+    retry_s: float = RETRY_S
+    on_retry: Callable[[str], None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        protocol, path = split_uri(self.uri)
+        if not path:
+            raise StorageError(f"{self.uri}: names no place; write {protocol}://bucket/prefix")
+        object.__setattr__(self, "uri", f"{protocol}://{path}" if protocol else path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections stay behind: each process makes its own.
+        return {
+            "uri": self.uri,
+            "options": self.options,
+            "retry_s": self.retry_s,
+            "on_retry": self.on_retry,
+        }
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Write a file, replacing what is there; readers see all of it or nothing.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        _check_key(key)
+        self._attempt("write", key, lambda path: self._fs.pipe_file(path, data))
+
+    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """Copy a local file to `key`, replacing what is there; readers see all of it or nothing.
+
+        Raises:
+            StorageError: The file cannot be written.
+            FileNotFoundError: There is no file `local_path`.
+        """
+        _check_key(key)
+        Path(local_path).stat()
+        self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
+
+    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
+        """Copy a local file to `key` unless something is there; of several writers one wins.
+
+        Returns:
+            Whether `key` is this file now. After a retry False may also mean that an earlier try
+            had arrived although its answer was lost.
+
+        Raises:
+            StorageError: The file cannot be written.
+            FileNotFoundError: There is no file `local_path`.
+        """
+        _check_key(key)
+        Path(local_path).stat()
+
+        def create(path: str) -> bool:
+            try:
+                self._fs.put_file(os.fspath(local_path), path, mode="create")
+            except Exception as error:
+                if already_exists(error):
+                    return False
+                if not lacks_conditions(error):
+                    raise
+                # Said every time: two runs into one prefix are less safe on such a store.
+                _logger.warning("%s has no conditional put: asked before writing", self.uri)
+                if self._fs.exists(path):
+                    return False
+                self._fs.put_file(os.fspath(local_path), path)
+            return True
+
+        return self._attempt("write", key, create)
+
+    def read_bytes(self, key: str) -> bytes:
+        """Return a whole file.
+
+        Raises:
+            StorageError: The file is missing or cannot be read.
+        """
+        return self._attempt("read", key, lambda path: self._fs.cat_file(path))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for seekable binary reading; reads of a remote file are range requests.
+
+        Raises:
+            StorageError: The file is missing or cannot be read, now or in a later read.
+        """
+        if isinstance(self._fs, LocalFiles):
+            return self._attempt("read", key, lambda path: Path(path).open("rb"))
+        size: int = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
+        reader = RangeReader(size, lambda start, end: self._read_range(key, start, end))
+        return io.BufferedReader(reader, READ_BLOCK_BYTES)
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        """List every file whose key starts with `prefix`, folders descended, sorted by key.
+
+        Always asks the store; unfinished writes are left out; [] where nothing is there.
+
+        Raises:
+            StorageError: The place cannot be listed.
+        """
+
+        def find(top: str) -> list[Entry]:
+            self._fs.invalidate_cache()
+            found = self._fs.find(top, detail=True)
+            entries = (
+                Entry(path[len(self._root) + 1 :], int(info["size"]))
+                for path, info in found.items()
+                if info["type"] == "file" and path.startswith(f"{top}/") and path[-1] != "/"
+            )
+            return sorted(e for e in entries if e.key.startswith(prefix) and not _is_temp(e.key))
+
+        return self._attempt("list", prefix.rpartition("/")[0], find)
+
+    def exists(self, key: str) -> bool:
+        """Say whether a file (not a folder) is there.
+
+        Raises:
+            StorageError: The store cannot tell.
+        """
+
+        def look(path: str) -> bool:
+            try:
+                return bool(self._fs.info(path)["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if service_code(error) == "NoSuchBucket":
+                    raise
+                return False
+
+        return self._attempt("look at", key, look)
+
+    def delete(self, key: str) -> None:
+        """Delete a file; a file that is not there is fine.
+
+        Raises:
+            StorageError: The file cannot be deleted.
+        """
+
+        def delete(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(path)
+
+        self._attempt("delete", key, delete)
+
+    def check_writable(self) -> None:
+        """Write and delete one tiny file.
+
+        Raises:
+            StorageError: What is wrong and what would be right; transient faults are waited out
+                for `PROBE_RETRY_S` seconds only.
+        """
+        quick = replace(self, retry_s=min(self.retry_s, PROBE_RETRY_S))
+        probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
+        quick._attempt("write to", "", lambda top: quick._fs.pipe_file(f"{top}/{probe}", b"probe"))
+        quick._attempt("delete from", "", lambda top: quick._fs.rm_file(f"{top}/{probe}"))
+
+    @cached_property
+    def _fs(self) -> Any:
+        return open_file_system(self.uri, self.options or {})
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self._fs._strip_protocol(self.uri)).rstrip("/")
+
+    def _read_range(self, key: str, start: int, end: int) -> bytes:
+        def read(path: str) -> bytes:
+            return bytes(self._fs.cat_file(path, start=start, end=end))
+
+        return self._attempt("read", key, read)
+
+    def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
+        """Call with the full path of `key`, through transient faults; word what does not pass."""
+        where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
+        path = f"{self._root}/{key}" if key else self._root
+
+        def passes(error: BaseException) -> bool:
+            if is_transient(error):
+                _logger.warning("cannot %s %s yet: %s", verb, where, explain(error))
+                if self.on_retry is not None:
+                    self.on_retry(verb)
+                return True
+            return False
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(passes),
+            wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
+            stop=tenacity.stop_before_delay(self.retry_s),
+            reraise=True,
+        )
+        try:
+            return retrying(call, path)
+        except Exception as error:
+            problem = explain(error)
+            if not problem:
+                raise
+            tries = retrying.statistics["attempt_number"]
+            again = f" (tried {tries} times)" if tries > 1 else ""
+            raise StorageError(f"cannot {verb} {where}: {problem}{again}") from error
+
+
+def locate(uri: str) -> tuple[Storage, str]:
+    """Split the URI of one file into the storage of its folder and its key there.
+
+    Raises:
+        StorageError: The URI names a bucket or nothing at all.
+    """
+    protocol, path = split_uri(uri)
+    folder, _, name = path.rpartition("/")
+    return Storage(f"{protocol}://{folder}" if protocol else folder or "/"), name
+
+
+def _is_temp(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(TEMP_PREFIX)
+
+
+def _check_key(key: str) -> None:
+    if any(part in ("", ".", "..") for part in key.split("/")) or _is_temp(key) or "\x00" in key:
+        raise ValueError(f"{key!r} is not a key: no empty, dot or temporary segments, no NUL")

@@ -1,0 +1,92 @@
+"""How much an error made at one step of a run has grown or shrunk by its end.
+
+Early errors move a clip to another one nearby and grow; late ones are partly undone by the steps
+after them. Measured by making a known error, two steps held instead of computed, at a few places
+of otherwise uncached runs, and comparing the latents at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sencache.calibration.scheduled_run import following
+from sencache.families.base import Family
+from sencache.hook.sampler_position import Schedule
+from sencache.pipelines import boundary_of
+from sencache.policies.planned import Planner
+from sencache.schedules.drift import OutputDrift
+from sencache.schedules.planner import Plan
+from sencache.schedules.weights import combined_error
+
+HELD = 2
+"""Steps held at each place."""
+PLACES = 12
+"""Places along a run; in between the gain is interpolated."""
+
+Run = Callable[[], torch.Tensor]
+"""Samples some clips, always the same ones, and returns their latents, shape [clips, ...]."""
+
+
+def measure_gain(
+    pipe: Any,
+    networks: Sequence[tuple[torch.nn.Module, Family]],
+    drift: OutputDrift,
+    run: Run,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[float, ...]:
+    """Gain of an error made at each step, shape [T].
+
+    Costs :data:`PLACES` runs of the clips and one more.
+
+    Args:
+        pipe: The pipeline, without a cache.
+        networks: Its networks and their families.
+        drift: Of the same runs.
+        run: One call of the pipeline.
+        progress: Called with the runs done and the runs in all.
+
+    Raises:
+        ValueError: The run is too short, or of a sampler without :meth:`Schedule.moves`.
+    """
+    steps = drift.steps
+    if steps < HELD + 3:
+        raise ValueError(f"a run of {steps} steps is too short; {HELD + 3} steps or more will do")
+    schedule = Schedule(lambda: pipe.scheduler, boundary_of(pipe))
+    cuts = schedule.cuts(drift.tau)
+    places = [
+        int(place)
+        for place in np.unique(np.linspace(0, steps - HELD - 2, PLACES).round())
+        # An error is held within one network: the next one has nothing to hold yet.
+        if not any(place < cut <= place + HELD + 1 for cut in cuts)
+    ]
+    moves = np.array(schedule.moves())
+    clean = run().double()
+    progress(1, len(places) + 1)
+    centres, gains = [], []
+    for index, place in enumerate(places):
+        held = range(place + 1, place + 1 + HELD)
+        with following(pipe, networks, _holding(held), order=0):
+            moved = run().double()
+        progress(index + 2, len(places) + 1)
+        end = (moved - clean).square().mean().sqrt().item()
+        made = combined_error(drift.matrix(), held, [place], np.ones((HELD, 1)), moves[list(held)])
+        if made > 0.0 and end > 0.0:
+            centres.append(place + (1 + HELD) / 2)
+            gains.append(end / made)
+    if not gains:
+        return (1.0,) * steps
+    return tuple(float(f"{g:.4g}") for g in np.interp(np.arange(steps), centres, gains))
+
+
+def _holding(held: range) -> Planner:
+    """Plans that hold given steps and compute all others."""
+
+    def plan(times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]) -> Plan:
+        steps = range(len(times))
+        return Plan(len(times), tuple(step for step in steps if step not in held), {}, 0.0)
+
+    return plan

@@ -1,0 +1,138 @@
+"""One forward of a transformer: its arguments by name, read the way its family says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.utils.torch_utils import unwrap_module
+
+from sencache.families.base import Family
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward, its arguments by name.
+
+    Attributes:
+        family: How to read them.
+        arguments: Every argument that was passed, by name.
+        latents: The part of the latents that sampling moves, shape [rows, ...].
+    """
+
+    family: Family
+    arguments: Mapping[str, Any]
+    latents: torch.Tensor
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch, all branches of this call together."""
+        return self.latents.shape[0]
+
+    def tau(self, num_train_timesteps: int) -> torch.Tensor:
+        """Time of each row in [0, 1], 1 at the noise, float32, shape [rows].
+
+        With a timestep per token (given frames sit at the clip's end: Wan 2.2 TI2V, LTX) the
+        row's time is that of its noisiest token.
+        """
+        timestep = torch.as_tensor(self.arguments[self.family.timestep])
+        tau = timestep.to(self.latents.device, torch.float32) / num_train_timesteps
+        if self.family.time_rises:
+            tau = 1 - tau
+        if tau.ndim > 1:
+            tau = tau.flatten(1).amax(1)
+        return tau.expand(self.rows)
+
+    def select(self, index: torch.Tensor) -> dict[str, Any]:
+        """The arguments for a subset of the rows, given by a :func:`row_index`."""
+        chosen = dict(self.arguments)
+        for name in self.family.per_row:
+            value = chosen.get(name)
+            if isinstance(value, torch.Tensor) and value.ndim:
+                chosen[name] = self._take(value, index)
+        return chosen
+
+    def answer(self, sample: torch.Tensor) -> Any:
+        """Wrap an output the way the caller asked for it."""
+        if self.arguments.get("return_dict", True):
+            return Transformer2DModelOutput(sample=sample)
+        return (sample,)
+
+    def _take(self, value: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """A subset of the rows of one argument; the argument itself if all rows share it.
+
+        Several items of a row lie next to each other: Wan's first and last frame are repeated as
+        a pair, and its network views two at a time.
+        """
+        items, left_over = divmod(value.shape[0], self.rows)
+        if items == 0 or left_over:
+            return value
+        index = index.to(value.device)
+        if items == 1:
+            return value.index_select(0, index)
+        groups = value.reshape(self.rows, items, *value.shape[1:])
+        return groups.index_select(0, index).flatten(0, 1)
+
+
+def row_index(rows: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Row numbers on a device, for gather and scatter.
+
+    From pinned memory on CUDA: an ordinary copy would let the host wait for the device.
+    """
+    on_cuda = device.type == "cuda"
+    return torch.tensor(rows, pin_memory=on_cuda).to(device, non_blocking=on_cuda)
+
+
+class CallReader:
+    """Turns the arguments of a transformer's forward into a :class:`Call`."""
+
+    def __init__(
+        self, family: Family, transformer: torch.nn.Module, forward: Callable[..., Any]
+    ) -> None:
+        """Learn the signature of the forward.
+
+        Args:
+            family: The transformer's family.
+            transformer: For its config: how many channels it predicts.
+            forward: Its forward as it was before any hook of ours.
+        """
+        self._family = family
+        self._signature = inspect.signature(forward)
+        config = unwrap_module(transformer).config
+        # Published configs of Mochi leave it out where it is the number that goes in.
+        self._out_channels: int = config.out_channels or config.in_channels
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """Read one call. Raises TypeError as the forward itself would."""
+        arguments = kwargs
+        if args or self._family.latents not in kwargs:
+            arguments = self._signature.bind(*args, **kwargs).arguments
+        latents = arguments[self._family.latents].detach()
+        channels = min(self._out_channels, latents.shape[self._family.channel_dim])
+        return Call(self._family, arguments, latents.narrow(self._family.channel_dim, 0, channels))
+
+
+def is_paired(latents: torch.Tensor) -> bool:
+    """Whether the rows are two copies of the same clips, one copy per guidance branch.
+
+    Pipelines that evaluate both branches in one call repeat the latents, so that the halves are
+    equal bit for bit; without guidance they call under the same cache context with each clip
+    once. Clips that are all alike cannot be told from branches and count as such: two clips
+    generated from one seed, for example. On CUDA the comparison waits for the device; once per
+    sampling run is enough, as no run changes between the two.
+
+    Args:
+        latents: What a call is given, shape [rows, ...].
+
+    Returns:
+        True if and only if the number of rows is even and the first half equals the second.
+    """
+    rows = latents.shape[0]
+    if rows == 0 or rows % 2:
+        return False
+    first, second = latents.detach().chunk(2)
+    return torch.equal(first, second)

@@ -1,0 +1,196 @@
+"""The diffusers hook round a transformer's forward: decide per row, gather, run, scatter.
+
+Works at the root forward, where a step is the network's whole output (the paper's definition) and
+where context-parallel ranks still see whole latents. Written against the hook machinery of
+diffusers 0.42 (``diffusers.hooks.hooks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
+
+from sencache.config import SenCacheConfig
+from sencache.families.base import Family
+from sencache.hook.call import Call, CallReader, is_paired
+from sencache.hook.sampler_position import Schedule
+from sencache.hook.trajectory import Moment, Trajectory
+from sencache.policies.base import AnyJudge, Restart, unnamed_branches
+from sencache.reuse.base import Asked, Reuse, Work
+from sencache.stats import RunLog, StatsRecorder
+
+
+class SenCacheHook(ModelHook):
+    """Wraps one transformer. Keeps the current trajectory.
+
+    A trajectory begins with the first call after a reset and ends when diffusers resets stateful
+    hooks at the end of a pipeline's call, or when a call raises. One that was broken off between
+    two calls is not reset; the next is told from it by its step, its number of steps or its shape
+    or, where no step is published, by its tau going back. Without reuse tau is not looked at in
+    named contexts, to spare the synchronisation: only the statistics run on then.
+
+    Attributes:
+        reuse: What a reused step takes from the last computed one.
+    """
+
+    _is_stateful = True
+
+    def __init__(
+        self,
+        config: SenCacheConfig,
+        profile_hash: str,
+        family: Family,
+        judge: AnyJudge,
+        reuse: Reuse,
+        schedule: Schedule,
+        log: RunLog,
+        guidance: Callable[[], bool | None],
+    ) -> None:
+        super().__init__()
+        # diffusers hands the cache context to attributes of this type only; its own per-context
+        # states are not used because a verdict spans contexts.
+        self.state_manager = StateManager(BaseState)
+        self._config, self._family = config, family
+        self._profile_hash = profile_hash
+        self.reuse, self._schedule, self._log = reuse, schedule, log
+        self._judge, self._guidance = judge, guidance
+        self._read: CallReader | None = None
+        self._trajectory: Trajectory | None = None
+        self._unnamed: tuple[object, torch.Tensor, torch.Tensor] | None = None
+
+    @torch.compiler.disable
+    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for the transformer's forward; same arguments, same kind of result.
+
+        Compile the transformer's blocks rather than its whole forward: this function depends on
+        data and stays out of graphs.
+        """
+        if self._read is None:
+            self._read = CallReader(self._family, module, self.fn_ref.original_forward)
+        try:
+            return self._answer(self._read(args, kwargs), args, kwargs)
+        except BaseException:
+            # The run is over. What it left must not be taken for the next run's first steps.
+            self._trajectory = self._unnamed = None
+            raise
+
+    def _answer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        moment = self._moment(call)
+        self._judge.prepare(call, moment)
+        trajectory = self._enter(call, moment)
+        decision = self._judge.decide(call, moment, trajectory)
+        if isinstance(decision, Restart):
+            moment = self._moment(call, afresh=True)
+            trajectory = self._begin(call, moment, decision.missed)
+            decision = self._judge.decide(call, moment, trajectory)
+            if isinstance(decision, Restart):
+                raise RuntimeError("a run that has just begun was taken for another one")
+        before = trajectory.held.get(moment.context)
+        work = Work(
+            trajectory.step,
+            decision.computed,
+            # Only the branches that decide are measured, for it costs a pass over the output.
+            measured=bool(decision.scores) and self._config.may_reuse,
+            parts=decision.parts,
+        )
+        asked = Asked(self.fn_ref.original_forward, call, args, kwargs)
+        answer, held = self.reuse.evaluate(asked, work, before)
+        change = held.change
+        self._judge.remember(call, moment, trajectory, decision, change)
+        trajectory.note(moment, held, decision.computed)
+        trajectory.stats.count(decision.computed)
+        if "cond" in moment.branches:
+            part, score = trajectory.part("cond", moment), decision.scores.get("cond")
+            trajectory.stats.record(
+                decision.computed[part], score, None if change is None else change[part]
+            )
+        return answer
+
+    def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Forget the trajectory's tensors; its statistics stay until the next one begins."""
+        self._trajectory = self._unnamed = None
+        self._log.end()
+        self.state_manager.reset()
+        return module
+
+    def _moment(self, call: Call, *, afresh: bool = False) -> Moment:
+        context = self.state_manager._context
+        num_steps = self._schedule.num_steps() or self._config.num_inference_steps
+        step, run = self._schedule.step(), self._schedule.run()
+        if context is None:
+            self._refuse_repeated(call, run)
+            return Moment(None, step, num_steps, ("cond",), run=run)
+        possible, guidance = self._family.branches(context.name), self._guidance()
+        sure = len(possible) == 1 or guidance is not None
+        if len(possible) > 1:
+            if guidance is None:
+                guidance = self._seems_guided(call, context.name, len(possible), afresh)
+            possible = possible if guidance else ("cond",)
+        return Moment(
+            context.name,
+            step if context.step_index is None else context.step_index,
+            context.num_inference_steps or num_steps,
+            possible,
+            sure,
+            run,
+        )
+
+    def _refuse_repeated(self, call: Call, run: object | None) -> None:
+        """Raise ValueError where a call without a context is the same step's second."""
+        if run is None:
+            return  # the judge looks at times instead
+        before, self._unnamed = self._unnamed, None
+        if before is not None and before[0] is run:
+            _, latents, tau = before
+            if torch.equal(tau, call.tau(1)) and torch.equal(latents, call.latents):
+                raise ValueError(unnamed_branches())
+        self._unnamed = (run, call.latents.clone(), call.tau(1))
+
+    def _seems_guided(self, call: Call, context: str, branches: int, afresh: bool) -> bool:
+        """Whether a call seems to hold all branches: without guidance only cond is there."""
+        if self._trajectory is not None and not afresh:
+            known = self._trajectory.branches.get(context)
+            if known is not None and call.rows == self._trajectory.samples * len(known):
+                return len(known) == branches
+        return is_paired(call.latents)
+
+    def _enter(self, call: Call, moment: Moment) -> Trajectory:
+        """Move to the step that the call belongs to, in a new trajectory if need be."""
+        samples = call.rows // len(moment.branches)
+        trajectory = self._trajectory
+        if trajectory is not None and trajectory.fits(call, samples):
+            step = trajectory.step_of(moment)
+            if step is not None:
+                trajectory.enter(step)
+                return trajectory
+        return self._begin(call, moment)
+
+    def _begin(self, call: Call, moment: Moment, missed: int = 0) -> Trajectory:
+        """Start a trajectory, of which `missed` steps were computed under another name."""
+        samples, latents = call.rows // len(moment.branches), call.latents
+        stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
+        for _ in range(missed):
+            stats.record([True] * samples)
+        self._log.begin(id(self), stats, moment.run)
+        self._trajectory = Trajectory(
+            samples,
+            latents.shape[1:],
+            latents.dtype,
+            latents.device,
+            stats,
+            num_steps=moment.num_steps,
+            step=self._first_step(call, moment) if moment.step is None else moment.step,
+            run=moment.run,
+        )
+        self._trajectory.step = max(self._trajectory.step, missed)
+        return self._trajectory
+
+    def _first_step(self, call: Call, moment: Moment) -> int:
+        """Step at which a run begins that does not tell; asks the device where there is a way."""
+        if moment.run is None or not self._config.may_reuse:
+            return 0
+        unit = self._judge.num_train_timesteps
+        return int(self._schedule.position(call.tau(unit)[:1], call, unit).item())

@@ -1,0 +1,119 @@
+"""Where in a sampler's schedule a call is, for pipelines that do not tell.
+
+Reads a diffusers scheduler while its pipeline samples; knows nothing of caching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sencache.hook.call import Call
+from sencache.schedules.sampler_moves import step_moves
+
+# Schedules start at 1, or at 0.999 where timesteps are counted from 0.
+TOP_OF_SCHEDULE = 0.998
+
+
+class Schedule:
+    """The timesteps of the run at hand, as the network is called with them."""
+
+    def __init__(
+        self, scheduler: Callable[[], Any] | None = None, boundary: float | None = None
+    ) -> None:
+        """Remember where to look.
+
+        Args:
+            scheduler: Gives the pipeline's scheduler of the moment, for it may be replaced; None
+                if only the transformer is known.
+            boundary: tau below which the pipeline's second network takes over, if it has one.
+        """
+        self._scheduler, self._boundary = scheduler, boundary
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a scheduler to ask."""
+        return self._scheduler is not None
+
+    def num_steps(self) -> int | None:
+        """Network calls of a whole run: for Heun, timesteps rather than steps. None if unknown."""
+        timesteps = self._timesteps()
+        return None if timesteps is None else len(timesteps)
+
+    def run(self) -> object | None:
+        """An object that is another one in every run; None if no scheduler is known."""
+        return self._timesteps()
+
+    def step(self) -> int | None:
+        """Index of the call's step in the schedule, as the scheduler counts; None if it does not.
+
+        Schedulers begin to count in their first step, or where the pipeline told them to begin.
+        """
+        scheduler = self._scheduler() if self._scheduler else None
+        index = getattr(scheduler, "step_index", None)
+        if index is None:
+            index = getattr(scheduler, "begin_index", None)
+        return None if index is None else int(index)
+
+    def moves(self) -> tuple[float, ...]:
+        """How far each step's output moves the final latents (`sencache.schedules.sampler_moves`).
+
+        Raises:
+            ValueError: No scheduler is known, or it is random or not linear in the outputs.
+        """
+        if self._scheduler is None or self._timesteps() is None:
+            raise ValueError(
+                "a plan needs the sampler's schedule: give apply_sencache the pipeline, not its "
+                "transformer"
+            )
+        return step_moves(self._scheduler())
+
+    def times(self, call: Call, num_train: int) -> tuple[float, ...]:
+        """Tau of every step of the schedule, falling; empty if unknown."""
+        timesteps = self._timesteps()
+        if timesteps is None:
+            return ()
+        taus = timesteps.double() / num_train
+        return tuple((1 - taus if call.family.time_rises else taus).tolist())
+
+    def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
+        """Steps at which another network takes over."""
+        if self._boundary is None:
+            return ()
+        below = [step for step, tau in enumerate(times) if tau < self._boundary]
+        return tuple(below[:1]) if below and below[0] > 0 else ()
+
+    def starts_at_top(self, start: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
+        """Whether a run whose first step had tau `start`, shape [rows], is a whole one."""
+        taus = self._taus(call, num_train)
+        return start >= (TOP_OF_SCHEDULE if taus is None else taus.max())
+
+    def position(self, tau: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
+        """Index of each row's step in the schedule, shape [rows].
+
+        Timesteps that a low-precision dtype rounds to one value count as the first of them, but
+        for the last of the schedule, which counts as itself.
+
+        Raises:
+            RuntimeError: No scheduler is known, or it has no timesteps yet.
+        """
+        taus = self._taus(call, num_train)
+        if taus is None:
+            raise RuntimeError("the position in a schedule was asked for without a scheduler")
+        earlier = (taus > tau[:, None]).sum(1)
+        return torch.where(tau <= taus.min(), len(taus) - 1, earlier)
+
+    def _timesteps(self) -> torch.Tensor | None:
+        timesteps = getattr(self._scheduler() if self._scheduler else None, "timesteps", None)
+        return timesteps if isinstance(timesteps, torch.Tensor) and len(timesteps) else None
+
+    def _taus(self, call: Call, num_train: int) -> torch.Tensor | None:
+        """Times of every step, on the call's device, rounded as the call's timestep is."""
+        timesteps = self._timesteps()
+        if timesteps is None:
+            return None
+        dtype = torch.as_tensor(call.arguments[call.family.timestep]).dtype
+        taus = timesteps.to(call.latents.device, dtype).float() / num_train
+        return 1 - taus if call.family.time_rises else taus

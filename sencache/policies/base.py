@@ -1,0 +1,98 @@
+"""What is decided of a call, and who may decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from sencache.hook.call import Call
+from sencache.hook.trajectory import Moment, Trajectory
+from sencache.policies.rule import Verdict
+from sencache.profiles.metadata import Branch
+from sencache.reuse.base import Part
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a call.
+
+    Attributes:
+        computed: Per row of the call: whether the network runs for it.
+        verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
+        scores: Per deciding branch, the change that was predicted for each row, shape [rows].
+        parts: All rows, by the plan that they follow; empty where none is followed.
+    """
+
+    computed: list[bool]
+    verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
+    scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:
+        """A decision by the score of each row."""
+        scores = {branch: verdict.score for branch, verdict in verdicts.items()}
+        return cls(computed, verdicts, scores)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The call begins another trajectory than the one at hand.
+
+    Attributes:
+        missed: Steps of the new trajectory that were computed under the old one's name.
+    """
+
+    missed: int = 0
+
+
+class AnyJudge(Protocol):
+    """Decides what to do with calls, one way or another.
+
+    Attributes:
+        num_train_timesteps: What timesteps are divided by to get tau.
+    """
+
+    num_train_timesteps: int
+
+    def prepare(self, call: Call, moment: Moment) -> None:
+        """Get ready for the rows of a call."""
+        ...
+
+    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+        """What to do with a call, or that it begins another trajectory."""
+        ...
+
+    def remember(
+        self,
+        call: Call,
+        moment: Moment,
+        trajectory: Trajectory,
+        decision: Decision,
+        change: torch.Tensor | None,
+    ) -> None:
+        """Take note of a call that went well."""
+        ...
+
+
+def unnamed_branches() -> str:
+    """The error text for a loop that calls one step twice without telling the branches apart."""
+    return (
+        "the transformer was called twice with the same latents and timestep outside of a cache "
+        "context, so the branches of guidance cannot be told apart; wrap the calls in "
+        '`with transformer.cache_context("cond"):` and `with transformer.cache_context("uncond"):`'
+    )
+
+
+NO_END = (
+    "SenCache reuses nothing in this run: the pipeline publishes no step_index through "
+    "cache_context and the network is not run from the start of the schedule, so its last step, "
+    "which has to be computed, is not known; give apply_sencache the pipeline, not its transformer"
+)
+NOT_FINITE = (
+    "the latents or the output of a sample are not finite by step %d: "
+    "the network computes every step of it"
+)

@@ -1,0 +1,150 @@
+"""What a sensitivity profile consists of: points measured over time, and how they were measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Branch = Literal["cond", "uncond"]
+
+
+class ProfileError(ValueError):
+    """A profile cannot be read, or was measured on another model than the one that runs."""
+
+
+@dataclass(frozen=True)
+class SensitivityPoint:
+    """Sensitivities of one branch at one step, over the clips of a calibration.
+
+    Attributes:
+        tau: Time, timestep / num_train_timesteps, in [0, 1].
+        a_x: Mean of rms(change of output) / rms(change of input); has no unit.
+        a_x_spread: Standard deviation of a_x over clips.
+        a_t: Mean of rms(change of output) / |change of tau|; in units of the output.
+        a_t_spread: Standard deviation of a_t over clips.
+    """
+
+    tau: float
+    a_x: float
+    a_x_spread: float
+    a_t: float
+    a_t_spread: float
+
+
+@dataclass(frozen=True)
+class ProfileMetadata:
+    """Where a profile comes from. Size and steps are facts, not limits: units are per element.
+
+    Attributes:
+        model: Id of the model, as the weights' hub or folder name.
+        revision: Revision of the weights; "" when they have none.
+        family: Name of the transformer family (:mod:`sencache.families.base`).
+        sampler: Class name of the scheduler.
+        shift: Flow shift of the sigma schedule; None where the sampler has none.
+        num_train_timesteps: What timesteps are divided by to get tau.
+        num_inference_steps: Steps of the calibration runs.
+        guidance_scale: Guidance scale of the calibration runs; None if the pipeline has none.
+        height, width, num_frames: Size of the clips, in pixels and frames; None if not known.
+        dtype: Dtype of the network's input, such as "bfloat16".
+        num_clips: Clips the means were taken over.
+        network_evaluations: Cost of the calibration, one per row of a forward.
+        versions: Versions of the libraries that measured it.
+        architecture: :func:`architecture_of` the networks, joined by "+" where a pipeline's
+            networks differ; "" in files of versions that did not store it.
+        inputs: "sampled" where the network saw the latents of sampling runs, "clips" where it saw
+            given clips with noise.
+    """
+
+    model: str
+    revision: str
+    family: str
+    sampler: str
+    shift: float | None
+    num_train_timesteps: int
+    num_inference_steps: int
+    guidance_scale: float | None
+    height: int | None
+    width: int | None
+    num_frames: int | None
+    dtype: str
+    num_clips: int
+    network_evaluations: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
+    inputs: str = "sampled"
+
+    def __post_init__(self) -> None:
+        unit = self.num_train_timesteps
+        if not isinstance(unit, int) or unit < 1:  # tau is divided by it
+            raise ProfileError(
+                f"metadata.num_train_timesteps is {unit!r}; it must be a whole number >= 1"
+            )
+
+
+def architecture_of(transformer: torch.nn.Module) -> str:
+    """12 hex digits of SHA-256 over a transformer's public config: its shape, not its weights.
+
+    Names that begin with "_" are left out (versions, paths), and so are values of None: an option
+    that a later version of diffusers adds, and that is off, changes nothing.
+    """
+    from diffusers.utils.torch_utils import unwrap_module  # takes seconds; settings do not need it
+
+    config = unwrap_module(transformer).config
+    public = {
+        name: value
+        for name, value in dict(config if isinstance(config, Mapping) else vars(config)).items()
+        if not name.startswith("_") and value is not None
+    }
+    text = json.dumps(public, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def sampler_facts(scheduler: Any) -> dict[str, Any]:
+    """Sampler, shift and unit of time of a diffusers scheduler, as named in the metadata."""
+    config = scheduler.config
+    shift = config.get("flow_shift", config.get("shift"))
+    return {
+        "sampler": type(scheduler).__name__,
+        "shift": None if shift is None else float(shift),
+        "num_train_timesteps": int(config["num_train_timesteps"]),
+    }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Name without the library: torch.bfloat16 is "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def check_points(branch: str, points: tuple[SensitivityPoint, ...]) -> None:
+    """Raise ProfileError unless a branch's points can be interpolated over time."""
+    if len(points) < 2:
+        raise ProfileError(f"branches.{branch} has {len(points)} points; at least 2 are needed")
+    for index, point in enumerate(points):
+        for item in fields(point):
+            value = getattr(point, item.name)
+            if not _is_measure(value):
+                raise ProfileError(
+                    f"branches.{branch}[{index}].{item.name} is {value!r}; "
+                    "it must be a finite number >= 0"
+                )
+        if index and point.tau >= points[index - 1].tau:
+            raise ProfileError(
+                f"branches.{branch}[{index}].tau is {point.tau}; tau must fall from point to point"
+            )
+
+
+def _is_measure(value: Any) -> bool:
+    """Whether a value is a finite number >= 0; a whole number too large for a float is none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:
+        return False

@@ -1,0 +1,271 @@
+"""Sensitivity profiles: how strongly a network's output answers to its input and to time.
+
+A profile is measured once per model and sampler setting (:mod:`sencache.calibration.calibrate`),
+kept as a JSON file one point per line, and checked against the run that wants to use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sencache.profiles.metadata import (
+    Branch,
+    ProfileError,
+    ProfileMetadata,
+    SensitivityPoint,
+    check_points,
+    dtype_name,
+    sampler_facts,
+)
+from sencache.schedules.drift import OutputDrift
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "sencache-profile/1"
+
+
+class ProfileWarning(UserWarning):
+    """A profile was measured under other settings; thresholds may not mean what they did."""
+
+
+@dataclass(frozen=True)
+class SensitivityProfile:
+    """Measured a_x(tau) and a_t(tau) per guidance branch, with their provenance.
+
+    Attributes:
+        metadata: How and on what it was measured.
+        branches: Points per branch, tau falling as it does while sampling; at least two each.
+        drift: How far the output drifts over a run, which plans are made of; None in a profile
+            that was measured without.
+
+    Raises:
+        ProfileError: A branch has too few points, tau does not fall, or a value is no
+            finite number >= 0.
+    """
+
+    metadata: ProfileMetadata
+    branches: Mapping[Branch, tuple[SensitivityPoint, ...]]
+    drift: OutputDrift | None = None
+
+    def __post_init__(self) -> None:
+        if "cond" not in self.branches:
+            raise ProfileError("profile has no branch 'cond'; every calibration measures it")
+        for branch, points in self.branches.items():
+            check_points(branch, points)
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of SHA-256 over the values that decide verdicts.
+
+        Means and tau count, and what turns timesteps into tau; spread and provenance do not:
+        two profiles with one hash make the same pixels.
+        """
+        decisive: dict[str, Any] = {
+            "num_train_timesteps": self.metadata.num_train_timesteps,
+            "branches": {
+                branch: [[point.tau, point.a_x, point.a_t] for point in points]
+                for branch, points in self.branches.items()
+            },
+        }
+        if self.drift is not None:
+            decisive["drift"] = asdict(self.drift)
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def curve(self, branch: Branch) -> SensitivityCurve:
+        """The branch's sensitivities as a function of tau.
+
+        Raises:
+            ProfileError: The profile was measured without this branch.
+        """
+        if branch not in self.branches:
+            raise ProfileError(
+                f"profile has no branch {branch!r}; calibrate with guidance to measure it"
+            )
+        import torch  # takes seconds; reading a profile does not need it
+
+        from sencache.profiles.profile import SensitivityCurve
+
+        rising = sorted(self.branches[branch], key=lambda point: point.tau)
+        return SensitivityCurve(
+            torch.tensor([point.tau for point in rising]),
+            torch.tensor([[point.a_x for point in rising], [point.a_t for point in rising]]),
+        )
+
+    def check(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        family: str | None = None,
+        scheduler: object | None = None,
+        dtype: torch.dtype | None = None,
+        sampler: str | None = None,
+        shift: float | None = None,
+        num_inference_steps: int | None = None,
+        architecture: str | None = None,
+    ) -> None:
+        """Compare the profile with the run that wants to use it; None is not compared.
+
+        Args:
+            model: Id of the model that runs.
+            revision: Revision of its weights.
+            family: Name of its transformer family.
+            scheduler: The pipeline's scheduler, for sampler, shift and num_train_timesteps.
+            dtype: Dtype of the network's input.
+            sampler: Class name of the scheduler, where the scheduler itself is not at hand.
+            shift: Flow shift of its sigma schedule, likewise.
+            num_inference_steps: Steps of the run.
+            architecture: :func:`sencache.profiles.metadata.architecture_of` the network. Not
+                compared where the profile does not tell its own.
+
+        Raises:
+            ProfileError: Another model, revision, family, architecture or unit of time: the
+                values say nothing about this network.
+
+        Warns:
+            ProfileWarning: Another sampler, shift, number of steps or dtype: the values still
+                describe this network, but along other trajectories.
+        """
+        refused: dict[str, Any] = {"model": model, "revision": revision, "family": family}
+        warned: dict[str, Any] = {
+            "dtype": None if dtype is None else dtype_name(dtype),
+            "sampler": sampler,
+            "shift": shift,
+            "num_inference_steps": num_inference_steps,
+        }
+        if scheduler is not None:
+            facts = sampler_facts(scheduler)
+            refused["num_train_timesteps"] = facts.pop("num_train_timesteps")
+            warned |= facts
+        if architecture not in self.metadata.architecture.split("+"):
+            refused["architecture"] = architecture if self.metadata.architecture else None
+        for name, mine, theirs in self._differences(refused):
+            raise ProfileError(
+                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
+                "calibrate for this model, or pass the profile that belongs to it"
+            )
+        for name, mine, theirs in self._differences(warned):
+            warnings.warn(
+                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
+                "the same epsilon may reuse another number of steps",
+                ProfileWarning,
+                stacklevel=2,
+            )
+
+    def _differences(self, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        return [
+            (name, getattr(self.metadata, name), value)
+            for name, value in wanted.items()
+            if value is not None and getattr(self.metadata, name) != value
+        ]
+
+    def to_json(self) -> str:
+        """The file's text: metadata, then one point a line so that two profiles can be diffed."""
+        head = {"format": FORMAT, "hash": self.hash, "metadata": asdict(self.metadata)}
+        tables = ",\n".join(
+            f"    {json.dumps(branch)}: [\n"
+            + ",\n".join(f"      {json.dumps(asdict(point))}" for point in points)
+            + "\n    ]"
+            for branch, points in self.branches.items()
+        )
+        opening = json.dumps(head, indent=2).removesuffix("\n}")
+        drift = f',\n  "drift": {self.drift.to_json()}' if self.drift is not None else ""
+        return f'{opening},\n  "branches": {{\n{tables}\n  }}{drift}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "profile") -> SensitivityProfile:
+        """Read a profile from its JSON text.
+
+        Args:
+            text: What :meth:`to_json` wrote.
+            origin: Name of the text in error messages, such as a path or URI.
+
+        Raises:
+            ProfileError: Not JSON, not this format, a missing or wrong value, or values that
+                do not have the hash written beside them.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+            raise ProfileError(f"{origin} is not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise ProfileError(f"{origin} has format {found!r}; this version reads {FORMAT!r}")
+        try:
+            profile = cls(
+                ProfileMetadata(**data["metadata"]),
+                {
+                    branch: tuple(SensitivityPoint(**point) for point in points)
+                    for branch, points in data["branches"].items()
+                },
+                OutputDrift.from_dict(data["drift"]) if "drift" in data else None,
+            )
+        except (KeyError, TypeError, AttributeError, ProfileError) as error:
+            raise ProfileError(f"{origin} is not a usable profile: {error}") from error
+        if data.get("hash", profile.hash) != profile.hash:
+            raise ProfileError(
+                f"{origin} is damaged or was edited: its values have hash {profile.hash}, "
+                f"the file says {data['hash']}"
+            )
+        return profile
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile to a local file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SensitivityProfile:
+        """Read a profile from a local file.
+
+        Raises:
+            ProfileError: See :meth:`from_json`, or the file is no text; the message names it.
+            OSError: The file cannot be read.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ProfileError(f"{path} is not JSON: {error}") from error
+        return cls.from_json(text, origin=str(path))
+
+
+class SensitivityCurve:
+    """a_x(tau) and a_t(tau), linear between the measured points and constant beyond them."""
+
+    def __init__(self, tau: torch.Tensor, values: torch.Tensor) -> None:
+        """Keep the knots.
+
+        Args:
+            tau: Rising, shape [points], points >= 2.
+            values: a_x and a_t at the knots, shape [2, points].
+        """
+        self._tau = tau
+        slopes = values.diff(dim=1) / tau.diff()
+        # One row per interval: where it begins, then a_x, a_t and their slopes there.
+        self._table = torch.cat([tau[None, :-1], values[:, :-1], slopes]).T.contiguous()
+
+    def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Interpolate on tau's own device.
+
+        Args:
+            tau: Shape [rows], float32. NaN gives NaN.
+
+        Returns:
+            a_x and a_t, each of shape [rows].
+        """
+        if self._tau.device != tau.device:  # once per device: later calls find the knots there
+            self._tau, self._table = self._tau.to(tau.device), self._table.to(tau.device)
+        inside = tau.clamp(self._tau[0], self._tau[-1])
+        interval = torch.bucketize(inside, self._tau[1:-1], right=True)
+        begin, a_x, a_t, slope_x, slope_t = self._table[interval].unbind(1)
+        beyond = inside - begin
+        return torch.addcmul(a_x, slope_x, beyond), torch.addcmul(a_t, slope_t, beyond)

@@ -1,0 +1,316 @@
+"""Tiny pipelines with random weights, of the very classes that the registry's models use.
+
+Each is built once per test session and saved to disk as diffusers saves a real one, so tests load
+them through the same code as a 14B checkpoint. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import string
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from pipeline.models.resolve import resolve_model
+from pipeline.models.samplers import sampler_name
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
+
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+
+TEXT_TOKENS = 24
+"""Padded text length of the tiny models; CogVideoX builds it into its position table."""
+
+
+@pytest.fixture
+def storage() -> Storage:
+    """An empty output prefix in memory."""
+    return Storage(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from a registry name to the folder of a tiny model of that kind."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("models") / name
+            torch.manual_seed(0)
+            # safe_serialization writes safetensors, the only format that the loader accepts.
+            BUILDERS[name]().save_pretrained(made[name], safe_serialization=True)
+        return made[name]
+
+    return folder
+
+
+def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
+    text = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    parts: dict[str, Any] = {"transformer": _wan_network()} | config
+    return kind(
+        tokenizer=_letters(),
+        text_encoder=transformers.UMT5EncoderModel(transformers.UMT5Config(**text)).eval(),
+        vae=diffusers.AutoencoderKLWan(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        scheduler=diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+        **parts,
+    )
+
+
+def wan_from_image() -> diffusers.WanImageToVideoPipeline:
+    """As Wan 2.1: an image encoder, and the image's latents with a mask beside the noisy ones."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    size = {"height": 32, "width": 32}
+    return wan(
+        diffusers.WanImageToVideoPipeline,
+        transformer=_wan_network(in_channels=12, image_dim=8, added_kv_proj_dim=48),
+        image_encoder=transformers.CLIPVisionModel(vision).eval(),
+        image_processor=transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size),
+    )
+
+
+def wan_two_experts() -> diffusers.WanPipeline:
+    return wan(transformer_2=_wan_network(), boundary_ratio=0.875)
+
+
+def _wan_network(**config: Any) -> diffusers.WanTransformer3DModel:
+    return diffusers.WanTransformer3DModel(
+        **{"in_channels": 4, "out_channels": 4} | config,
+        num_attention_heads=4,
+        attention_head_dim=12,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+
+
+def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
+    return diffusers.CogVideoXPipeline(
+        tokenizer=_letters(),
+        text_encoder=_t5(),
+        vae=diffusers.AutoencoderKLCogVideoX(
+            block_out_channels=(8, 8, 8, 8),
+            latent_channels=4,
+            layers_per_block=1,
+            norm_num_groups=2,
+        ),
+        transformer=diffusers.CogVideoXTransformer3DModel(
+            num_attention_heads=4,
+            attention_head_dim=16,
+            in_channels=4,
+            out_channels=4,
+            time_embed_dim=8,
+            text_embed_dim=16,
+            num_layers=2,
+            sample_width=8,
+            sample_height=8,
+            sample_frames=9,
+            max_text_seq_length=TEXT_TOKENS,
+            use_rotary_positional_embeddings=rotary,
+        ),
+        scheduler=getattr(diffusers, scheduler)(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=1.0
+        ),
+    )
+
+
+def ltx(kind: Any = diffusers.LTXPipeline) -> Any:
+    return kind(
+        tokenizer=_letters(),
+        text_encoder=_t5(),
+        vae=diffusers.AutoencoderKLLTXVideo(
+            latent_channels=8,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1, 1),
+        ),
+        transformer=diffusers.LTXVideoTransformer3DModel(
+            in_channels=8,
+            out_channels=8,
+            num_attention_heads=4,
+            attention_head_dim=12,
+            cross_attention_dim=48,
+            num_layers=2,
+            caption_channels=16,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1
+        ),
+    )
+
+
+def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
+    words = _words()
+    llama = transformers.LlamaConfig(
+        vocab_size=words.vocab_size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    clip = transformers.CLIPTextConfig(
+        vocab_size=words.vocab_size,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        projection_dim=8,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    return diffusers.HunyuanVideoPipeline(
+        tokenizer=words,
+        text_encoder=transformers.LlamaModel(llama).eval(),
+        tokenizer_2=_words(),
+        text_encoder_2=transformers.CLIPTextModel(clip).eval(),
+        vae=diffusers.AutoencoderKLHunyuanVideo(
+            latent_channels=4,
+            block_out_channels=(8, 8, 8, 8),
+            layers_per_block=1,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+        ),
+        transformer=diffusers.HunyuanVideoTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=4,
+            attention_head_dim=12,
+            num_layers=1,
+            num_single_layers=1,
+            num_refiner_layers=1,
+            text_embed_dim=16,
+            pooled_projection_dim=8,
+            rope_axes_dim=(4, 4, 4),
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "wan2.1-t2v-1.3b": wan,
+    "wan2.1-t2v-14b": wan,
+    "wan2.2-t2v-a14b": wan_two_experts,
+    "cogvideox-2b": lambda: cogvideox(rotary=False, scheduler="CogVideoXDDIMScheduler"),
+    "cogvideox-5b": lambda: cogvideox(rotary=True, scheduler="CogVideoXDPMScheduler"),
+    "ltx-video": ltx,
+    "ltx-video-i2v": lambda: ltx(diffusers.LTXImageToVideoPipeline),
+    "wan2.1-i2v-14b": wan_from_image,
+    "hunyuanvideo": hunyuan_video,
+}
+
+
+def _t5() -> transformers.T5EncoderModel:
+    config = transformers.T5Config(
+        vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    return transformers.T5EncoderModel(config).eval()
+
+
+def _letters() -> transformers.T5Tokenizer:
+    """A T5 tokenizer that reads letter by letter."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    letters = [(letter, -3.0) for letter in string.ascii_lowercase + string.digits]
+    return transformers.T5Tokenizer(vocab=special + letters, extra_ids=0)
+
+
+def _words() -> transformers.PreTrainedTokenizerFast:
+    """A tokenizer that tells words by their first letter: enough for prompts to differ."""
+    vocab = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
+    vocab |= {letter: 3 + index for index, letter in enumerate(string.ascii_letters)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+|\B\w+|\B"), "removed")
+    tokenizer.post_processor = TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+    )
+
+
+TINY_SIZE = {"width": 64, "height": 64, "num_frames": 9}
+"""A size that every model of the registry can make."""
+
+
+@pytest.fixture(scope="session")
+def tiny_resolved(tiny_model: Callable[[str], Path]) -> Callable[[str], ResolvedModel]:
+    """Return a function from a registry name to its resolved tiny model."""
+    return lambda name: resolve_model(name, str(tiny_model(name)))
+
+
+@pytest.fixture
+def request_for() -> Callable[..., SampleRequest]:
+    """Return a function that makes a small request for a resolved model."""
+
+    def make(
+        model: ResolvedModel, prompt: str = "a red circle", seed: int = 0, **changes: Any
+    ) -> SampleRequest:
+        own = model.spec.defaults
+        fields: dict[str, Any] = {
+            "prompt": prompt,
+            "negative_prompt": "",
+            "model": model.spec.name,
+            "model_revision": model.revision,
+            "sampler": sampler_name(own.sampler, own.flow_shift),
+            "num_inference_steps": 5,
+            "guidance_scale": 3.0,
+            "fps": own.fps,
+            "max_sequence_length": TEXT_TOKENS,
+            "seed": seed,
+            **TINY_SIZE,
+        }
+        return SampleRequest(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def profile() -> SensitivityProfile:
+    """A profile of some Wan whose every step is equally sensitive."""
+    metadata = ProfileMetadata(
+        model="wan2.1-t2v-1.3b",
+        revision="",
+        family="wan",
+        sampler="UniPCMultistepScheduler",
+        shift=8.0,
+        num_train_timesteps=1000,
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        height=64,
+        width=64,
+        num_frames=9,
+        dtype="float32",
+        num_clips=1,
+        network_evaluations=1,
+    )
+    points = tuple(SensitivityPoint(tau, 1.0, 0.0, 1.0, 0.0) for tau in (1.0, 0.5, 0.0))
+    return SensitivityProfile(metadata, {"cond": points, "uncond": points})

@@ -1,0 +1,240 @@
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from pipeline.attempts.producer import Producer
+from pipeline.dataset import mp4
+from pipeline.dataset.schema import media_key, to_table
+from pipeline.engine.protocol import BadNodeError, EngineDiedError
+from pipeline.process import EXIT_OVERDUE
+from pipeline.ranks.errors import RankDiedError
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+from tests.pipeline.attempts.producers import (
+    PATIENCE_S,
+    FakeEngine,
+    ledger_of,
+    producer,
+    requests,
+)
+
+
+def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: Storage) -> None:
+    ledger = ledger_of(storage)
+    sample = requests("poison")[0]
+    for process in range(3):
+        ledger.claim([sample.sample_id], f"node/{process}")
+    engine = FakeEngine()
+    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="node")
+    (row,) = worker.produce([sample])
+    assert engine.batches == []
+    assert (row["status"], row["error_type"], row["attempts"]) == ("failed", "WorkerDied", 3)
+    assert row["error_message"] == "attempt 3 on node/2 ended with the death of its process"
+
+
+def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Storage) -> None:
+    ledger = ledger_of(storage)
+    (first,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+    ledger.claim([first["sample_id"]], "node/1")  # began again, and its process died
+    engine = FakeEngine()
+    (row,) = producer(engine, storage, ledger).produce(requests("a"))
+    assert engine.batches == []
+    stored = first | {"encode_s": 0.0, "upload_s": 0.0}  # not known when the mp4 was written
+    assert row == stored
+    assert to_table([row]).equals(to_table([stored]))
+
+
+def test_torn_media_is_made_again(storage: Storage) -> None:
+    ledger = ledger_of(storage)
+    sample = requests("a")[0]
+    storage.put_bytes(media_key(sample.sample_id), b"\x00\x00\x00\x18ftypmp42")
+    ledger.claim([sample.sample_id], "node/1")
+    engine = FakeEngine()
+    (row,) = producer(engine, storage, ledger).produce([sample])
+    assert engine.batches == [["a"]]
+    assert (row["status"], row["attempts"]) == ("ok", 2)
+    assert mp4.decode(storage.read_bytes(row["video"]["path"])).shape[0] == 5
+
+
+def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    ledger = ledger_of(storage)
+    with pytest.raises(EngineDiedError, match="illegal memory access"):
+        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert (claim.attempts, claim.kind) == ([2], "RuntimeError")
+    assert "illegal memory access" in claim.reason
+
+
+def test_what_killed_an_engine_is_the_kind_of_its_attempt(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        try:
+            raise RankDiedError(1, "was killed by SIGKILL", "")
+        except RankDiedError as error:
+            raise EngineDiedError(str(error)) from error
+
+    ledger = ledger_of(storage)
+    with pytest.raises(EngineDiedError):
+        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert claim.kind == "RankDiedError"
+    assert "rank 1 was killed by SIGKILL" in claim.reason
+
+
+def test_what_a_lost_engine_cost_is_in_the_row_that_another_makes(storage: Storage) -> None:
+    def die(batch: Sequence[SampleRequest]) -> None:
+        time.sleep(0.05)
+        raise EngineDiedError("gone")
+
+    ledger = ledger_of(storage)
+    for _ in range(2):
+        with pytest.raises(EngineDiedError):
+            producer(FakeEngine(die), storage, ledger).produce(requests("a"))
+    (row,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+    assert (row["status"], row["attempts"]) == ("ok", 3)
+    assert row["times"]["wasted_s"] >= 0.1
+
+
+def test_samples_of_a_task_that_died_later_on_are_taken_over(storage: Storage) -> None:
+    def die(batch: Sequence[SampleRequest]) -> None:
+        if any(request.prompt == "d" for request in batch):
+            raise EngineDiedError("gone")
+
+    ledger = ledger_of(storage)
+    with pytest.raises(EngineDiedError):
+        producer(FakeEngine(die), storage, ledger).produce(requests(*"abcd"))
+    engine = FakeEngine()
+    rows = producer(engine, storage, ledger).produce(requests(*"abcd"))
+    assert engine.batches == [["d"]]
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    assert [row["attempts"] for row in rows] == [1, 1, 1, 2]
+
+
+def test_engine_calls_never_overlap_and_stay_in_one_thread(storage: Storage) -> None:
+    inside, seen = threading.Lock(), set()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        assert inside.acquire(blocking=False)
+        seen.add(threading.get_ident())
+        inside.release()
+
+    worker = producer(FakeEngine(fault), storage)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(worker.produce, [requests(c) for c in "abcdefgh"]))
+    assert [row["status"] for (row,) in parts] == ["ok"] * 8
+    assert len(seen) == 1
+
+
+def test_who_waits_for_its_turn_is_not_charged_for_a_death(storage: Storage) -> None:
+    (killer,), (waiting,) = requests("killer"), requests("waiting")
+    begun, queued = threading.Event(), threading.Event()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        begun.set()
+        assert queued.wait(PATIENCE_S)
+        raise EngineDiedError("gone")
+
+    ledger = ledger_of(storage)
+    worker = producer(FakeEngine(fault), storage, ledger)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(worker.produce, [killer])
+        assert begun.wait(PATIENCE_S)
+        second = pool.submit(worker.produce, [waiting])
+        queued.set()
+        for each in (first, second):
+            with pytest.raises(EngineDiedError, match="gone"):
+                each.result(PATIENCE_S)
+    assert ledger.claim([killer.sample_id], "n/2").attempts == [2]
+    assert ledger.claim([waiting.sample_id], "n/2").attempts == [1]
+
+
+def test_a_row_says_where_its_seconds_went(storage: Storage) -> None:
+    failures = iter([ValueError("once")])
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        time.sleep(0.01)
+        for error in failures:
+            raise error
+
+    (row,) = producer(FakeEngine(fault), storage).produce(requests("a"))
+    times, worker = row["times"], row["worker"]
+    parts = times["text_s"] + times["denoise_s"] + times["decode_s"]
+    assert parts == pytest.approx(row["wall_s"])
+    assert times["wasted_s"] >= 0.01
+    spent = row["wall_s"] + times["wasted_s"]
+    assert worker["load_s"] + spent <= worker["up_s"]
+
+
+def test_an_engine_call_whose_clip_could_not_be_stored_is_wasted(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, failures = mp4.encode, iter([ValueError("once"), ValueError("twice")])
+
+    def picky(*args: Any) -> None:
+        for error in failures:
+            raise error
+        encode(*args)
+
+    monkeypatch.setattr(mp4, "encode", picky)
+    worker = producer(FakeEngine(lambda batch: time.sleep(0.02)), storage)
+    (row,) = worker.produce(requests("a"))
+    assert (row["status"], row["attempts"]) == ("ok", 3)
+    assert row["times"]["wasted_s"] >= 0.04
+    (other,) = worker.produce(requests("b"))
+    assert other["times"]["wasted_s"] == 0
+
+
+def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", lambda code: (codes.append(code), ended.set()))
+    ledger = ledger_of(storage)
+    engine = FakeEngine(lambda batch: assert_true(ended.wait(PATIENCE_S)))
+    worker = Producer(engine, storage, ledger, "run", batch_rows=1, deadline_s=0.05)
+    worker.produce(requests("a"))
+    assert codes == [EXIT_OVERDUE]
+    claim = ledger.claim([requests("a")[0].sample_id], "n/2")
+    assert claim.kind == "DeadlineExceededError"
+    assert claim.reason == "the engine call gave no answer within 0.05 s"
+
+
+def assert_true(value: bool) -> None:
+    assert value
+
+
+def test_clips_that_are_taken_over_do_not_count_as_deaths(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is tried again goes through its finished samples before it dies once more."""
+    ledger = ledger_of(storage)
+    ledger.claim(["w"], "other/1")
+    ledger.made(["w"])
+    wanted = requests("a", "b", "c", "d")
+    Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n").produce(wanted)
+    for process in range(3):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        again = Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n")
+        assert [row["status"] for row in again.produce(wanted)] == ["ok"] * 4
+    assert ledger.bad_nodes() == {}
+
+
+def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
+    ledger = ledger_of(storage)
+    ledger.claim(["w"], "good/1")
+    ledger.made(["w"])
+    for number, sample in enumerate("xyz"):
+        ledger.claim([sample], f"bad/{number}")
+        ledger.claim([sample], f"bad/{number}b")
+    engine = FakeEngine()
+    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="bad")
+    with pytest.raises(BadNodeError, match="node bad kills whatever runs on it"):
+        worker.produce(requests("a", "b"))
+    assert engine.batches == []

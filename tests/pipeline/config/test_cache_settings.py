@@ -1,0 +1,118 @@
+"""How a run caches: which settings ask for which policy, and which contradict each other."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.cache_settings import (
+    CONFLICT,
+    DEFAULT_BUDGET,
+    settle,
+    without_displaced,
+)
+from pipeline.config.sections import CacheConfig
+from pipeline.requests.defaults import sencache_config
+from sencache import QUALITY
+
+
+def test_the_qualities_are_the_library_s() -> None:
+    assert {*get_args(CacheConfig.model_fields["quality"].annotation)} == {"", *QUALITY}
+    assert QUALITY["balanced"].budget == DEFAULT_BUDGET
+
+
+@pytest.mark.parametrize("name", QUALITY)
+def test_a_quality_is_what_the_library_means_by_it(name: str) -> None:
+    config = CacheConfig.model_validate({"quality": name})
+    assert sencache_config(config) == QUALITY[name]
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "policy", "budget", "epsilon"),
+    [
+        ({}, "paper", None, 0.1),
+        ({"quality": ""}, "paper", None, 0.1),
+        ({"budget": 0.4}, "planned", 0.4, None),
+        ({"budget": None, "epsilon": 0.2}, "paper", None, 0.2),
+        ({"policy": "planned"}, "planned", 0.34, None),
+        ({"policy": "none"}, "none", None, None),
+        ({"policy": "none", "budget": 0.4}, "none", 0.4, None),
+        ({"quality": "lossless"}, "none", None, None),
+        ({"quality": "high", "order": 0}, "planned", 0.5, None),
+    ],
+)
+def test_what_is_given_chooses_the_policy(
+    given_settings: dict[str, Any], policy: str, budget: float | None, epsilon: float | None
+) -> None:
+    config = CacheConfig.model_validate(given_settings)
+    assert (config.policy, config.budget, config.epsilon) == (policy, budget, epsilon)
+    assert config.order == given_settings.get("order", 1)
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "names"),
+    [
+        ({"quality": "fast", "policy": "none"}, ["quality", "policy"]),
+        ({"quality": "fast", "budget": 0.3}, ["quality", "budget"]),
+        ({"quality": "lossless", "epsilon": 0.3}, ["quality", "epsilon"]),
+        ({"budget": 0.3, "epsilon": 0.3}, ["budget", "epsilon"]),
+        ({"policy": "none", "budget": 0.3, "epsilon": 0.3}, ["budget", "epsilon"]),
+        ({"policy": "planned", "epsilon": 0.3}, ["policy", "epsilon"]),
+        ({"policy": "paper", "budget": 0.3}, ["policy", "budget"]),
+        ({"policy": "official"}, ["policy"]),
+    ],
+)
+def test_contradictions_are_named(given_settings: dict[str, Any], names: list[str]) -> None:
+    with pytest.raises(PydanticCustomError) as caught:
+        settle(given_settings)
+    assert caught.value.type == CONFLICT
+    assert (caught.value.context or {})["names"] == names
+
+
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "quality": st.sampled_from(["", *QUALITY]),
+        "policy": st.sampled_from(["none", "paper", "planned"]),
+        "budget": st.none() | st.sampled_from([0.2, 1.0]),
+        "epsilon": st.none() | st.sampled_from([0.0, 0.3]),
+        "order": st.integers(0, 2),
+    },
+)
+
+
+def settled(settings: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return settle(settings)
+    except PydanticCustomError:
+        return None
+
+
+@given(SETTINGS)
+def test_what_comes_out_goes_in_again_unchanged(settings: dict[str, Any]) -> None:
+    once = settled(settings)
+    if once is not None:
+        assert settle(once) == once
+
+
+@given(SETTINGS, SETTINGS)
+def test_two_sources_that_are_each_right_are_right_together(
+    below: dict[str, Any], above: dict[str, Any]
+) -> None:
+    if settled(below) is None or settled(above) is None:
+        return
+    together = settle(without_displaced(below, above) | above)
+    for name, value in above.items():
+        if value not in (None, "") and name != "quality":
+            assert together[name] == value
+
+
+def test_a_policy_alone_keeps_what_it_reads_of_the_lower_source() -> None:
+    below = {"policy": "paper", "epsilon": 0.2, "max_reuse": 2}
+    assert without_displaced(below, {"policy": "paper"}) == below
+    assert without_displaced(below, {"policy": "planned"}) == {"policy": "paper", "max_reuse": 2}
+    assert without_displaced(below, {"max_reuse": 5}) == below

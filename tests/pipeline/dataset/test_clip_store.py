@@ -1,0 +1,115 @@
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline.dataset import mp4
+from pipeline.dataset.schema import media_key, to_table
+from pipeline.engine.protocol import EngineDiedError
+from pipeline.errors import StorageError
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+from tests.chaos.results import can_mount, small_disk
+from tests.pipeline.attempts.producers import (
+    PATIENCE_S,
+    FakeEngine,
+    producer,
+    requests,
+)
+
+
+def test_ok_rows_describe_the_stored_media(storage: Storage) -> None:
+    engine = FakeEngine()
+    rows = producer(engine, storage).produce(requests("a", "b"))
+    assert engine.batches == [["a", "b"]]
+    assert [row["caption"] for row in rows] == ["a", "b"]
+    for row in rows:
+        data = storage.read_bytes(row["video"]["path"])
+        assert row["video"]["path"] == media_key(row["sample_id"])
+        assert (row["media_bytes"], row["media_sha256"]) == (
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+        )
+        assert mp4.decode(data).shape == (5, 16, 32, 3)
+        assert mp4.read_row(data)["sample_id"] == row["sample_id"]
+        assert (row["status"], row["attempts"], row["batch_rows"]) == ("ok", 1, 2)
+        assert row["gpu_s"] == pytest.approx(2 * row["wall_s"])
+        assert row["cache"]["decisions"] == "CRCC"
+    assert to_table(rows).num_rows == 2
+
+
+def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
+    blocked = tmp_path / "out"
+    blocked.mkdir()
+    (blocked / "media").write_text("a file where the folder should be")
+    with pytest.raises(StorageError):
+        producer(FakeEngine(), Storage(str(blocked))).produce(requests("a"))
+
+
+class SlowStorage(Storage):
+    """Does not store the clip of `sample_id` before `go` is set."""
+
+    def __init__(self, uri: str, sample_id: str) -> None:
+        super().__init__(uri)
+        self.sample_id, self.go = sample_id, threading.Event()
+        self.reached = threading.Event()
+
+    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
+        if key == media_key(self.sample_id):
+            self.reached.set()
+            assert self.go.wait(PATIENCE_S)
+        return super().create_file(key, local_path)
+
+
+def test_a_clip_is_stored_while_the_next_is_sampled(storage: Storage) -> None:
+    first, second = requests("a", "b")
+    slow = SlowStorage(storage.uri, first.sample_id)
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if batch[0].prompt == "b":
+            assert slow.reached.wait(PATIENCE_S)
+            slow.go.set()  # only the second engine call lets the first clip be stored
+
+    worker = producer(FakeEngine(fault), slow)
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(worker.produce, [[first], [second]]))
+    assert [row["status"] for (row,) in rows] == ["ok", "ok"]
+    assert all(row["upload_s"] > 0 and row["encode_s"] > 0 for (row,) in rows)
+
+
+def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> None:
+    (only,) = requests("a")
+    slow = SlowStorage(storage.uri, only.sample_id)
+    engine = FakeEngine()
+    worker = producer(engine, slow)
+    with ThreadPoolExecutor(2) as pool:
+        row = pool.submit(worker.produce, [only])
+        assert slow.reached.wait(PATIENCE_S)
+        closing = pool.submit(worker.close)
+        assert not engine.closed
+        slow.go.set()
+        closing.result(PATIENCE_S)
+        assert row.result(PATIENCE_S)[0]["status"] == "ok"
+    assert engine.closed
+    with pytest.raises(EngineDiedError, match="closed"):
+        worker.produce(requests("b"))
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small disk")
+def test_a_full_temporary_disk_blames_no_sample(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk() as folder:
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        worker = producer(FakeEngine(), storage)
+        with (folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(StorageError, match=r"cannot write clips to .* no space left"):
+            worker.produce(requests("a"))
+        worker.close()

@@ -1,0 +1,212 @@
+"""What a prefix holds, and which row of an id counts."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.dataset.committed import (
+    DONE,
+    FAILED,
+    PENDING,
+    Committed,
+    Ids,
+    committed,
+    resolve,
+)
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.errors import StorageError
+from pipeline.requests.sample_request import ID_BYTES
+from pipeline.storage.storage import Storage
+
+
+def sample_id(name: object) -> str:
+    return hashlib.sha256(str(name).encode()).digest()[:ID_BYTES].hex()
+
+
+def put(storage: Storage, part: str, rows: list[tuple[str, str]]) -> None:
+    table = to_table(
+        [rejected_row(i, "", "", "demo", part, "") | {"status": status} for i, status in rows]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.put_bytes(f"data/part-{part}.parquet", sink.getvalue().to_pybytes())
+
+
+def holds(found: Committed, *ids: str) -> list[bool]:
+    return [bytes.fromhex(i) in found for i in ids]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "out"))
+
+
+def test_an_empty_prefix_holds_nothing(storage: Storage) -> None:
+    found = committed(storage)
+    assert len(found) == 0
+    assert found.counts == {"ok": 0, "failed": 0, "rejected": 0}
+    assert holds(found, sample_id(1)) == [False]
+    assert not found.has_failed(bytes.fromhex(sample_id(1)))
+    assert found.contains(Ids.from_bytes(bytes(20))).tolist() == [False, False]
+
+
+def test_ids_of_all_parts_are_found(storage: Storage) -> None:
+    for part in range(20):
+        put(storage, f"{part:03}", [(sample_id((part, i)), "ok") for i in range(5)])
+    put(storage, "x", [(sample_id("f"), "failed"), (sample_id("r"), "rejected")])
+    found = committed(storage)
+    assert len(found) == 102
+    assert found.counts == {"ok": 100, "failed": 1, "rejected": 1}
+    wanted = [sample_id((part, i)) for part in range(20) for i in range(6)]
+    expected = [i < 5 for _ in range(20) for i in range(6)]
+    assert holds(found, *wanted) == expected
+    assert found.contains(Ids.from_bytes(bytes.fromhex("".join(wanted)))).tolist() == expected
+    assert holds(found, sample_id("f"), sample_id("r")) == [True, True]
+    assert found.has_failed(bytes.fromhex(sample_id("f")))
+    assert not found.has_failed(bytes.fromhex(sample_id("r")))
+    asked = Ids.from_bytes(bytes.fromhex("".join(map(sample_id, ("f", "r", (0, 1), "absent")))))
+    assert found.states(asked).tolist() == [FAILED, DONE, DONE, PENDING]
+
+
+def test_retry_failed_leaves_failed_samples_out(storage: Storage) -> None:
+    put(storage, "a", [(sample_id(1), "ok"), (sample_id(2), "failed"), (sample_id(3), "rejected")])
+    found = committed(storage, retry_failed=True)
+    assert holds(found, sample_id(1), sample_id(2), sample_id(3)) == [True, False, True]
+    assert found.counts == {"ok": 1, "failed": 1, "rejected": 1}
+    assert not found.has_failed(bytes.fromhex(sample_id(2)))
+
+
+@pytest.mark.parametrize("order", [("failed", "ok"), ("ok", "failed")])
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_ok_beats_failed_in_any_order(
+    storage: Storage, order: tuple[str, str], retry_failed: bool
+) -> None:
+    for part, status in zip("ab", order, strict=True):
+        put(storage, part, [(sample_id(1), status)])
+    found = committed(storage, retry_failed=retry_failed)
+    assert found.counts == {"ok": 1, "failed": 0, "rejected": 0}
+    assert holds(found, sample_id(1)) == [True]
+
+
+def test_resolve_keeps_one_row_per_id_in_order() -> None:
+    rows = [
+        ("b", "failed"),
+        ("a", "ok"),
+        ("b", "ok"),
+        ("a", "ok"),
+        ("c", "failed"),
+        ("c", "failed"),
+    ]
+    table = pa.table(
+        {
+            "sample_id": [sample_id(name) for name, _ in rows],
+            "status": [status for _, status in rows],
+            "row": list(range(6)),
+        }
+    )
+    assert resolve(table)["row"].to_pylist() == [1, 2, 4]
+    assert resolve(table.slice(0, 0)).num_rows == 0
+
+
+IDS = st.binary(min_size=ID_BYTES, max_size=ID_BYTES)
+# Ids that share their first eight bytes, or end in zeros, are where shortcuts go wrong.
+CLOSE = st.tuples(
+    st.sampled_from([bytes(8), b"\xff" * 8, b"\x80" + bytes(7)]), st.binary(min_size=2, max_size=2)
+)
+ANY_ID = IDS | CLOSE.map(b"".join)
+
+
+@given(
+    rows=st.lists(st.tuples(ANY_ID, st.sampled_from(["ok", "failed", "rejected"])), max_size=30),
+    asked=st.lists(ANY_ID, max_size=10),
+)
+@settings(max_examples=200, deadline=None)
+def test_resolve_and_contains_against_a_dictionary(
+    rows: list[tuple[bytes, str]], asked: list[bytes]
+) -> None:
+    best: dict[bytes, int] = {}
+    for i, (key, status) in enumerate(rows):
+        if key not in best or (status == "ok" and rows[best[key]][1] != "ok"):
+            best[key] = i
+    table = pa.table(
+        {
+            "sample_id": pa.array([key.hex() for key, _ in rows], pa.string()),
+            "status": pa.array([status for _, status in rows], pa.string()),
+            "row": pa.array(range(len(rows)), pa.int64()),
+        }
+    )
+    kept = resolve(table)
+    assert kept["row"].to_pylist() == sorted(best.values())
+    ids = Ids.from_bytes(b"".join(sorted(best)))
+    asked += list(best)
+    found = Committed(ids)
+    assert found.contains(Ids.from_bytes(b"".join(asked))).tolist() == [a in best for a in asked]
+    assert [a in found for a in asked] == [a in best for a in asked]
+
+
+def test_ids_that_end_in_zero_bytes_stay_apart(storage: Storage) -> None:
+    ids = ["ab" + "00" * 9, "abcd" + "00" * 8, "00" * 10, "ff" * 8 + "0100", "ff" * 8 + "0001"]
+    put(storage, "a", [(i, "ok") for i in ids])
+    found = committed(storage)
+    assert holds(found, *ids) == [True] * 5
+    assert holds(found, "ab" + "00" * 8 + "01", "ff" * 8 + "0000", "ff" * 8 + "0101") == [False] * 3
+
+
+def test_large_parts_are_read_by_ranges(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(storage, "a", [(sample_id(i), "ok") for i in range(100)])
+    whole = committed(storage)
+    monkeypatch.setattr("pipeline.dataset.committed.WHOLE_FILE_BYTES", 0)
+    monkeypatch.setattr(Storage, "read_bytes", lambda *_: pytest.fail("read a large part whole"))
+    ranges = committed(storage)
+    assert ranges.ids.high.tolist() == whole.ids.high.tolist()
+    assert ranges.ids.low.tolist() == whole.ids.low.tolist()
+
+
+def test_other_files_are_no_parts(storage: Storage) -> None:
+    put(storage, "a", [(sample_id(1), "ok")])
+    for key in (
+        "data/notes.txt",
+        "data/part-a.parquet.bak",
+        "data/part-x/b.parquet",
+        "runs/r.json",
+    ):
+        storage.put_bytes(key, b"not Parquet")
+    assert len(committed(storage)) == 1
+
+
+def table_bytes(**columns: list[str | None]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PAR1 torn",
+        table_bytes(sample_id=[sample_id(1)], status=["ok"])[:-5],
+        table_bytes(other=["x"]),
+        table_bytes(sample_id=["short"], status=["ok"]),
+        table_bytes(sample_id=["Z" * 20], status=["ok"]),
+        table_bytes(sample_id=[sample_id(1), None], status=["ok", "ok"]),
+        table_bytes(sample_id=[sample_id(1)], status=["done"]),
+    ],
+    ids=["empty", "torn", "cut", "columns", "short-id", "not-hex", "null-id", "status"],
+)
+def test_a_damaged_or_foreign_part_is_refused_by_name(storage: Storage, content: bytes) -> None:
+    put(storage, "a", [(sample_id(1), "ok")])
+    storage.put_bytes("data/part-b.parquet", content)
+    with pytest.raises(StorageError) as caught:
+        committed(storage)
+    text = str(caught.value)
+    assert text.startswith(f"{storage.uri}/data/part-b.parquet is damaged or not written by")
+    assert "move it away" in text
+    assert "\n" not in text

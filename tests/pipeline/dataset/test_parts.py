@@ -1,0 +1,69 @@
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.dataset.parts import Sink
+from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
+from pipeline.errors import StorageError
+from pipeline.storage.storage import Storage
+
+
+def rows(count: int, start: int = 0) -> pa.Table:
+    return to_table(
+        [
+            rejected_row(f"{n:020x}", "c", f"f:{n}", "demo", "run", "m")
+            for n in range(start, start + count)
+        ]
+    )
+
+
+def parts(storage: Storage) -> list[pa.Table]:
+    return [pq.read_table(io.BytesIO(storage.read_bytes(e.key))) for e in storage.list("data")]
+
+
+def test_a_part_is_written_when_enough_rows_are_there(storage: Storage) -> None:
+    sink = Sink(storage, "run", part_rows=3, part_seconds=1e9)
+    sink.add(rows(2))
+    assert parts(storage) == []
+    sink.add(rows(2, start=2))
+    assert [part.num_rows for part in parts(storage)] == [4]
+    sink.add(rows(1, start=4))
+    sink.flush()
+    sink.flush()
+    assert [part.num_rows for part in parts(storage)] == [4, 1]
+    assert sorted(pa.concat_tables(parts(storage))["sample_id"].to_pylist()) == [
+        f"{n:020x}" for n in range(5)
+    ]
+
+
+def test_a_part_is_written_when_the_buffer_is_old(storage: Storage) -> None:
+    now = [0.0]
+    sink = Sink(storage, "run", part_rows=100, part_seconds=30, clock=lambda: now[0])
+    sink.add(rows(1))
+    now[0] = 29.0
+    sink.add(rows(1, start=1))
+    assert parts(storage) == []
+    now[0] = 31.0
+    sink.add(rows(1, start=2))
+    assert [part.num_rows for part in parts(storage)] == [3]
+
+
+def test_parts_keep_the_schema_with_its_video_feature(storage: Storage) -> None:
+    sink = Sink(storage, "run", part_rows=1, part_seconds=1e9)
+    sink.add(rows(1).replace_schema_metadata(None))
+    (part,) = parts(storage)
+    assert part.schema.equals(SCHEMA)
+    assert part.schema.metadata[b"huggingface"] == SCHEMA.metadata[b"huggingface"]
+
+
+def test_rows_stay_when_the_store_fails(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    sink = Sink(Storage(str(tmp_path)), "run", part_rows=1, part_seconds=1e9)
+    with pytest.raises(StorageError):
+        sink.add(rows(1))
+    (tmp_path / "data").unlink()
+    sink.flush()
+    assert [part.num_rows for part in parts(Storage(str(tmp_path)))] == [1]

@@ -1,0 +1,83 @@
+import json
+
+import pyarrow as pa
+from datasets import Features, Video
+
+from pipeline.dataset.schema import (
+    SCHEMA,
+    Execution,
+    Outcome,
+    make_row,
+    media_key,
+    rejected_row,
+    to_table,
+    versions,
+)
+from pipeline.requests.sample_request import SampleRequest
+
+REQUEST = SampleRequest(
+    "p", "n", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32, 3, source_key="f:1"
+)
+COLUMNS = (
+    "sample_id,video,caption,negative_prompt,source_key,model,model_revision,seed,"
+    "num_inference_steps,guidance_scale,width,height,num_frames,fps,duration_s,status,error_type,"
+    "error_message,attempts,run_id,created_at,wall_s,gpu_s,device_name,group_size,batch_rows,"
+    "encode_s,upload_s,peak_memory_bytes,media_bytes,media_sha256,cache,control_of,versions,"
+    "quality,worker,times,parallel,image_sha256"
+)
+
+
+def test_columns_are_the_contract() -> None:
+    assert ",".join(SCHEMA.names) == COLUMNS
+    assert SCHEMA.field("cache").type.names == [
+        "policy",
+        "profile",
+        "nfe",
+        "reused",
+        "decisions",
+        "predicted_error",
+        "actual_error",
+        "max_score",
+        "disagreements",
+    ]
+    assert SCHEMA.field("parallel").type.names == [
+        "backend",
+        "ulysses",
+        "ring",
+        "reason",
+        "cfg",
+        "vae",
+    ]
+
+
+def test_datasets_reads_video_as_a_video_column() -> None:
+    assert Features.from_arrow_schema(SCHEMA)["video"] == Video()
+    assert Video().pa_type == SCHEMA.field("video").type
+    assert json.loads(SCHEMA.metadata[b"huggingface"])["info"]["features"]
+
+
+def test_rows_of_every_status_share_one_schema_without_null_types() -> None:
+    execution = Execution("run", "GPU", 4, 2, 1, 3.0, 7)
+    rows = [
+        make_row(REQUEST, execution, Outcome("ok")),
+        make_row(REQUEST, execution, Outcome("failed", "E", "m")),
+        rejected_row("0" * 20, "c", "f:2", "demo", "run", "bad"),
+    ]
+    for row in rows:
+        assert list(row) == SCHEMA.names
+        table = to_table([row])
+        assert table.schema.equals(SCHEMA, check_metadata=True)
+        for name in ("error_type", "error_message", "media_sha256", "control_of"):
+            assert table[name].null_count == 0
+    ok, failed, _ = rows
+    assert (ok["gpu_s"], ok["duration_s"]) == (12.0, 17 / 8)
+    assert ok["video"] == {"bytes": None, "path": media_key(ok["sample_id"])}
+    assert (failed["video"], failed["duration_s"]) == (None, 0.0)
+    assert pa.concat_tables([to_table([row]) for row in rows]).num_rows == 3
+
+
+def test_versions_name_this_package_and_its_libraries() -> None:
+    found = versions()
+    assert found["pipeline"]
+    assert found["torch"]
+    assert set(found) == set(SCHEMA.field("versions").type.names)

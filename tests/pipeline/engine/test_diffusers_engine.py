@@ -1,0 +1,288 @@
+"""The engine on tiny pipelines of every class, with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.engine.diffusers_engine import (
+    BadFramesError,
+    DiffusersEngine,
+    load_engine,
+    to_uint8,
+)
+from pipeline.errors import UserError
+from pipeline.models.registry import MODELS
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.sample_request import CacheSpec, SampleRequest, canonical_json
+from sencache import SensitivityProfile
+
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
+WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
+
+Resolve = Callable[[str], ResolvedModel]
+MakeRequest = Callable[..., SampleRequest]
+EngineOf = Callable[[str], tuple[DiffusersEngine, ResolvedModel]]
+
+
+def paper(profile: SensitivityProfile, **params: Any) -> CacheSpec:
+    settings = {"epsilon": 1e6, "strict_epsilon": 1e6, "strict_fraction": 0.2, "max_reuse": 1}
+    return CacheSpec("paper", canonical_json(settings | params), profile.hash)
+
+
+@pytest.fixture(scope="module")
+def engine_of(tiny_resolved: Resolve, profile: SensitivityProfile) -> Iterator[EngineOf]:
+    engines: dict[str, tuple[DiffusersEngine, ResolvedModel]] = {}
+
+    def get(name: str) -> tuple[DiffusersEngine, ResolvedModel]:
+        if name not in engines:
+            model = tiny_resolved(name)
+            engines[name] = (
+                load_engine(model, device="cpu", profile_json=profile.to_json()),
+                model,
+            )
+        return engines[name]
+
+    yield get
+    for engine, _ in engines.values():
+        engine.close()
+
+
+def psnr(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
+    error = np.mean((one.astype(np.float64) - two.astype(np.float64)) ** 2)
+    return float(np.inf if error == 0 else 10 * np.log10(255**2 / error))
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_every_model_makes_clips_of_the_requested_size(
+    name: str, engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    engine, model = engine_of(name)
+    (clip,) = engine.generate([request_for(model)])
+    assert clip.frames.shape == (9, 64, 64, 3)
+    assert clip.frames.dtype == np.uint8
+    assert clip.frames.flags.c_contiguous
+    assert clip.cache["decisions"] == "CCCCC"
+    assert clip.cache["nfe"] == 5
+    assert clip.cache["reused"] == 0
+    assert clip.peak_memory_bytes > 0
+
+
+# Those of float16 models are left to a GPU: half-precision convolutions take seconds on a CPU.
+@pytest.mark.parametrize("name", [WAN, TWO_EXPERTS, "cogvideox-5b", "ltx-video"])
+def test_bfloat16_models_run_in_their_authors_precision(
+    name: str, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    model = tiny_resolved(name)
+    engine = load_engine(model, device="cpu", dtype=model.spec.dtype)
+    (clip,) = engine.generate([request_for(model)])
+    assert clip.frames.shape == (9, 64, 64, 3)
+    engine.close()
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_a_row_does_not_depend_on_its_batch(
+    name: str, engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    engine, model = engine_of(name)
+    batch = [request_for(model, prompt, seed) for seed, prompt in enumerate(("a dog", "big cat"))]
+    together = engine.generate(batch)
+    for request, clip in zip(batch, together, strict=True):
+        (alone,) = engine.generate([request])
+        assert psnr(clip.frames, alone.frames) > 60
+    assert psnr(together[0].frames, together[1].frames) < 40
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_the_prompt_reaches_the_pixels(
+    name: str, engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    engine, model = engine_of(name)
+    one, two = (
+        engine.generate([request_for(model, prompt, seed=3)])[0] for prompt in ("a dog", "big cat")
+    )
+    assert not np.array_equal(one.frames, two.frames)
+
+
+def test_the_same_request_gives_the_same_bytes_whatever_ran_before(
+    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
+) -> None:
+    engine, model = engine_of(WAN)
+    request = request_for(model, seed=5)
+    (first,) = engine.generate([request])
+    euler = "FlowMatchEulerDiscreteScheduler/3.0"
+    engine.generate([request_for(model, seed=6, sampler=euler, cache=paper(profile))])
+    (again,) = engine.generate([request])
+    assert np.array_equal(first.frames, again.frames)
+
+
+def test_a_negative_prompt_counts_only_with_guidance(
+    engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    engine, model = engine_of(WAN)
+
+    def make(**changes: Any) -> np.ndarray[Any, Any]:
+        return engine.generate([request_for(model, **changes)])[0].frames
+
+    assert not np.array_equal(make(), make(negative_prompt="blurry"))
+    assert np.array_equal(
+        make(guidance_scale=1.0), make(guidance_scale=1.0, negative_prompt="blurry")
+    )
+
+
+def test_a_cached_clip_counts_its_reuse(
+    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
+) -> None:
+    engine, model = engine_of(WAN)
+    (cached,) = engine.generate([request_for(model, cache=paper(profile))])
+    assert cached.cache["decisions"] == "CRCRC"
+    assert cached.cache["nfe"] == 3
+    assert cached.cache["reused"] == 2
+    assert cached.cache["policy"] == "paper"
+    assert cached.cache["profile"] == profile.hash
+    assert cached.cache["max_score"] > 0
+
+
+def test_cached_rows_decide_for_themselves(
+    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
+) -> None:
+    engine, model = engine_of(WAN)
+    batch = [
+        request_for(model, prompt, seed, cache=paper(profile, epsilon=0.5))
+        for seed, prompt in enumerate(("a dog", "big cat", "x"))
+    ]
+    together = engine.generate(batch)
+    for request, clip in zip(batch, together, strict=True):
+        (alone,) = engine.generate([request])
+        assert clip.cache["decisions"] == alone.cache["decisions"]
+        assert psnr(clip.frames, alone.frames) > 60
+
+
+def test_two_experts_share_the_steps_of_a_run(
+    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
+) -> None:
+    engine, model = engine_of(TWO_EXPERTS)
+    (clip,) = engine.generate(
+        [request_for(model, num_inference_steps=12, cache=paper(profile, max_reuse=2))]
+    )
+    decisions = clip.cache["decisions"]
+    assert len(decisions) == 12
+    assert clip.cache["nfe"] == decisions.count("C")
+    assert clip.cache["reused"] == decisions.count("R") > 0
+
+
+def test_two_experts_where_only_one_runs(engine_of: EngineOf, request_for: MakeRequest) -> None:
+    engine, model = engine_of(TWO_EXPERTS)
+    (clip,) = engine.generate([request_for(model, num_inference_steps=1)])
+    assert clip.cache["decisions"] == "C"
+
+
+def test_a_failed_call_leaves_no_cache_behind(
+    engine_of: EngineOf,
+    request_for: MakeRequest,
+    profile: SensitivityProfile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, model = engine_of(WAN)
+    request = request_for(model, cache=paper(profile))
+    (before,) = engine.generate([request])
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._pipe.vae, "decode", _explode)
+        with pytest.raises(ZeroDivisionError):
+            engine.generate([request])
+    (after,) = engine.generate([request])
+    assert np.array_equal(before.frames, after.frames)
+
+
+def _explode(*args: object, **kwargs: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_a_cache_that_cannot_be_is_a_user_error(
+    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
+) -> None:
+    engine, model = engine_of("ltx-video")
+    with pytest.raises(UserError):  # the profile is Wan's
+        engine.generate([request_for(model, cache=paper(profile))])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 96}, "must agree in everything"),
+        ({"fps": 30}, "must agree in everything"),
+        ({"model": "demo"}, "must agree in everything"),
+        ({"cache": CacheSpec("paper", "{}", "0" * 16)}, "must agree in everything"),
+    ],
+)
+def test_a_mixed_batch_is_refused(
+    engine_of: EngineOf, request_for: MakeRequest, changes: dict[str, Any], message: str
+) -> None:
+    engine, model = engine_of(WAN)
+    request = request_for(model)
+    with pytest.raises(ValueError, match=message):
+        engine.generate([request, dataclasses.replace(request, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_revision": "f" * 16}, "this engine holds wan2.1-t2v-1.3b at"),
+        ({"adapters": ("s3://loras/a@1.0",)}, "request is for the adapters s3:.*holds .none."),
+        ({"cache": CacheSpec("paper", "{}", "0" * 16)}, "request wants profile 0000000000000000"),
+        ({"cache": CacheSpec("none", '{"odd":1}', "")}, "are not known"),
+    ],
+)
+def test_what_this_engine_cannot_make_is_refused(
+    engine_of: EngineOf, request_for: MakeRequest, changes: dict[str, Any], message: str
+) -> None:
+    engine, model = engine_of(WAN)
+    with pytest.raises(ValueError, match=message):
+        engine.generate([request_for(model, **changes)])
+
+
+def test_nan_frames_are_never_a_clip(
+    engine_of: EngineOf, request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, model = engine_of(WAN)
+    decode = engine._pipe.vae.decode
+
+    def poisoned(*args: Any, **kwargs: Any) -> Any:
+        (video,) = decode(*args, **kwargs)
+        video[0, 0, 0, 0, 0] = torch.nan
+        return (video,)
+
+    monkeypatch.setattr(engine._pipe.vae, "decode", poisoned)
+    with pytest.raises(BadFramesError, match="NaN or infinity"):
+        engine.generate([request_for(model)])
+
+
+def test_frames_are_rounded_not_cut(request_for: MakeRequest, tiny_resolved: Resolve) -> None:
+    request = request_for(tiny_resolved(WAN), width=16, height=16, num_frames=1)
+    levels = torch.linspace(0, 1, 256).reshape(1, 1, 1, 16, 16).expand(1, 1, 3, 16, 16)
+    (frames,) = to_uint8(levels + 0.4 / 255, request)
+    assert np.array_equal(frames[0, :, :, 0].ravel(), np.arange(256))
+
+
+def test_a_clip_of_another_size_is_an_error(
+    request_for: MakeRequest, tiny_resolved: Resolve
+) -> None:
+    with pytest.raises(BadFramesError, match=r"\(5, 3, 64, 64\), not \(9, 3, 64, 64\)"):
+        to_uint8(torch.zeros(1, 5, 3, 64, 64), request_for(tiny_resolved(WAN)))
+
+
+def test_the_factory_travels_to_a_worker(tiny_resolved: Resolve, request_for: MakeRequest) -> None:
+    model = tiny_resolved(WAN)
+    factory = pickle.loads(pickle.dumps(functools.partial(load_engine, model, device="cpu")))
+    engine = factory()
+    assert engine.group_size == 1
+    assert engine.device_name
+    assert len(engine.generate([request_for(model)])) == 1
+    engine.close()

@@ -1,0 +1,89 @@
+"""What a run says before it starts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.parts import Sink
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.models.resolve import resolve_model
+from pipeline.monitoring.projection import project
+from pipeline.monitoring.summary import say_dry_run, say_input, say_result
+from pipeline.monitoring.totals import Tally
+from pipeline.requests.intake import InputCounts
+from pipeline.storage.storage import Storage
+
+
+def said(cache: dict[str, Any], steps: dict[int, int]) -> str:
+    config = RunConfig.model_validate(
+        {"prompts": "p.txt", "output": "out", "cache": cache, "dry_run": True}
+    )
+    text = io.StringIO()
+    counts = InputCounts(read=7, pending=sum(steps.values()))
+    say_input(Console(file=text, width=200), config, resolve_model("demo"), counts, steps)
+    return text.getvalue()
+
+
+def test_a_plan_says_its_nfe_for_every_number_of_steps() -> None:
+    text = said({"quality": "balanced"}, {50: 5, 10: 2})
+    assert "cache planned" in text
+    assert "planned: exactly 3 of 10 steps computed (NFE) for each of 2 clips" in text
+    assert "planned: exactly 17 of 50 steps computed (NFE) for each of 5 clips" in text
+
+
+def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    given = {"prompts": "p.txt", "output": "out", "dry_run": True, "gpu_price_per_hour": 3.0}
+
+    def cost() -> str:
+        text = io.StringIO()
+        console = Console(file=text, width=200)
+        say_dry_run(console, RunConfig.model_validate(given), project(storage, 600))
+        return text.getvalue()
+
+    assert "unknown, for no clip of this prefix has been made yet" in cost()
+    sink = Sink(storage, "r", part_rows=100, part_seconds=100)
+    blank = rejected_row("0" * 20, "", "", "demo", "r", "")
+    states = [("ok", 4.0), ("ok", 8.0), ("failed", 99.0), ("rejected", 0.0)]
+    sink.add(to_table([blank | {"status": status, "gpu_s": s} for status, s in states]))
+    sink.flush()
+    assert cost() == (
+        "Cost of what is left: about 1 h 00 min of device time, $3.00, at 6.00 s a clip, the mean "
+        "of the latest 2 here\nDry run: nothing was made.\n"
+    )
+
+
+def test_failed_samples_of_earlier_runs_are_said() -> None:
+    text = io.StringIO()
+    config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
+    counts = InputCounts(read=9, pending=2, done=6, done_failed=1, rejected=1)
+    say_input(Console(file=text, width=200), config, resolve_model("demo"), counts, {})
+    assert "2 clips to make · 6 done before, 1 of them failed" in text.getvalue()
+    assert "1 rejected" in text.getvalue()
+
+
+def test_a_gate_says_what_hard_and_other_clips_compute() -> None:
+    text = said({"budget": 0.34, "gate": 2}, {50: 5})
+    assert "planned: 19 of 50 steps computed (NFE) for a hard clip and 16 for another" in text
+    assert "17 in the mean if one in 3 is hard; 5 clips" in text
+
+
+@pytest.mark.parametrize("cache", [{"policy": "none", "budget": 0.4}, {"policy": "paper"}])
+def test_other_policies_promise_no_nfe(cache: dict[str, Any]) -> None:
+    assert "NFE" not in said(cache, {50: 5})
+    assert "NFE" not in said({"quality": "fast"}, {})
+
+
+@pytest.mark.parametrize(("gpu_s", "told"), [(0.0, False), (2.0, True)])
+def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) -> None:
+    config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
+    text = io.StringIO()
+    say_result(Console(file=text, width=200), config, Tally(ok=2, gpu_s=gpu_s, video_s=4.0), False)
+    assert "2 ok" in text.getvalue()
+    assert ("7200 s of video per device-hour" in text.getvalue()) == told

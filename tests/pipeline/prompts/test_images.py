@@ -1,0 +1,180 @@
+"""Clips that start from an image: from the `image` column of an input to the pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.dataset.committed import Committed
+from pipeline.engine.diffusers_engine import load_engine
+from pipeline.engine.protocol import batch_key
+from pipeline.errors import RowRejectedError
+from pipeline.models.registry import MODELS
+from pipeline.models.spec import ResolvedModel
+from pipeline.prompts.images import Images, picture
+from pipeline.prompts.reader import read_source
+from pipeline.requests.from_row import RequestDefaults
+from pipeline.requests.intake import Intake
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+
+FROM_IMAGE = [name for name, spec in MODELS.items() if spec.takes_image]
+BASE = SampleRequest("p", "", "ltx-video-i2v", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
+DEFAULTS = RequestDefaults(BASE, None, 32, 8, takes_image=True)
+
+
+def png(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (96, 64)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def images() -> Images:
+    return Images(Storage(f"memory://images-{uuid.uuid4().hex}"))
+
+
+def taken(path: Path, images: Images, defaults: RequestDefaults = DEFAULTS) -> Intake:
+    return Intake(read_source(str(path)), defaults, Committed(), images=images)
+
+
+def test_an_image_is_the_same_by_uri_and_by_bytes(tmp_path: Path, images: Images) -> None:
+    file, data = tmp_path / "red.png", png()
+    file.write_bytes(data)
+    by_path, by_bytes = images.take(str(file)), images.take(data)
+    assert by_path.sha256 == by_bytes.sha256
+    assert images.take({"bytes": data, "path": None}) == by_bytes
+    assert images.take({"bytes": None, "path": str(file)}) == by_path
+    assert images.take(f"file://{file}").sha256 == by_path.sha256
+    for ref in (by_path, by_bytes):
+        request = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
+        assert picture(request).size == (64, 64)
+
+
+def test_a_dry_run_stores_nothing(images: Images) -> None:
+    dry = dataclasses.replace(images, store=False)
+    assert dry.take(png()) == images.take(png())
+    unseen = dry.take(png((1, 2, 3)))
+    assert not images.storage.exists(f"images/{unseen.sha256[:2]}/{unseen.sha256}")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "image is missing"),
+        ("", "image is missing"),
+        (b"not an image", "cannot be decoded"),
+        (png()[:-40], "cannot be decoded"),
+        (7, "is a int, not a URI or bytes"),
+        ("/nowhere/a.png", "image /nowhere/a.png: not found"),
+    ],
+)
+def test_a_bad_image_is_a_rejected_row(value: Any, message: str, images: Images) -> None:
+    with pytest.raises(RowRejectedError, match=message):
+        images.take(value)
+
+
+def test_rows_with_and_without_images(tmp_path: Path, images: Images) -> None:
+    (tmp_path / "blue.png").write_bytes(png((0, 0, 200)))
+    rows = [
+        {"prompt": "a", "image": {"bytes": png(), "path": None}},
+        {"prompt": "b", "image": {"bytes": None, "path": str(tmp_path / "blue.png")}},
+        {"prompt": "c", "image": {"bytes": b"broken", "path": None}},
+        {"prompt": "d", "image": None},
+    ]
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    intake = taken(path, images)
+    made = list(intake)
+    assert [request.prompt for request in made] == ["a", "b"]
+    assert len({request.image for request in made}) == 2
+    assert [row.caption for row in intake.rejected] == ["c", "d"]
+    assert ["image" in row.message for row in intake.rejected] == [True, True]
+
+
+def test_the_identity_holds_the_image_and_not_its_place(tmp_path: Path, images: Images) -> None:
+    for name, colour in (("one", (9, 9, 9)), ("same", (9, 9, 9)), ("other", (8, 8, 8))):
+        (tmp_path / f"{name}.png").write_bytes(png(colour))
+        (tmp_path / f"{name}.jsonl").write_text(
+            f'{{"prompt": "a", "image": "{tmp_path / f"{name}.png"}"}}\n'
+        )
+    one, same, other = (
+        next(iter(taken(tmp_path / f"{name}.jsonl", images))) for name in ("one", "same", "other")
+    )
+    assert one.image_at != same.image_at
+    assert one.sample_id == same.sample_id
+    assert one.sample_id != other.sample_id
+    assert SampleRequest.from_json(one.to_json()) == one
+
+
+def test_a_request_without_image_has_the_identity_that_it_always_had(
+    tmp_path: Path, images: Images
+) -> None:
+    assert {"image", "image_at"}.isdisjoint(BASE.identity())
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a", "image": "ignored.png"}\n{"prompt": 3}\n')
+    (tmp_path / "q.jsonl").write_text('{"prompt": "a"}\n{"prompt": 3}\n')
+    plain = dataclasses.replace(DEFAULTS, takes_image=False)
+    with_column, without = (taken(tmp_path / f"{name}.jsonl", images, plain) for name in "pq")
+    ids = [request.sample_id for request in with_column]
+    assert ids == [request.sample_id for request in without]
+    assert len(with_column.rejected) == len(without.rejected) == 1
+
+
+def test_a_picture_fills_the_frame_undistorted(images: Images) -> None:
+    wide = Image.new("RGB", (300, 100), (0, 0, 0))
+    wide.paste((255, 255, 255), (100, 0, 200, 100))  # the middle third is a white square
+    buffer = io.BytesIO()
+    wide.save(buffer, "PNG")
+    ref = images.take(buffer.getvalue())
+    frame = picture(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+    assert np.asarray(frame).min() > 240  # Lanczos rings at its edges
+
+
+def test_a_replaced_image_is_an_error(tmp_path: Path, images: Images) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(png())
+    ref = images.take(str(file))
+    file.write_bytes(png((1, 1, 1)))
+    with pytest.raises(ValueError, match="was replaced since the run began"):
+        picture(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+
+
+def test_clips_from_images_do_not_share_a_call(images: Images) -> None:
+    ref = images.take(png())
+    one = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
+    assert batch_key(one) != batch_key(dataclasses.replace(one, prompt="q"))
+    assert batch_key(BASE) == batch_key(dataclasses.replace(BASE, prompt="q"))
+
+
+@pytest.mark.parametrize("name", FROM_IMAGE)
+def test_the_image_reaches_the_pixels(
+    name: str,
+    images: Images,
+    tiny_resolved: Callable[[str], ResolvedModel],
+    request_for: Callable[..., SampleRequest],
+) -> None:
+    model = tiny_resolved(name)
+    engine = load_engine(model, device="cpu")
+    # Wan 2.1 counts on a text of 512 tokens behind those of the image.
+    length = {"max_sequence_length": 512} if name.startswith("wan") else {}
+    clips = []
+    for data in (png(), png(), png((0, 0, 200))):
+        ref = images.take(data)
+        request = request_for(model, image=ref.sha256, image_at=ref.at, **length)
+        clips += engine.generate([request])
+    assert clips[0].frames.shape == (9, 64, 64, 3)
+    assert np.array_equal(clips[0].frames, clips[1].frames)
+    assert not np.array_equal(clips[0].frames, clips[2].frames)
+    with pytest.raises(ValueError, match="needs an image"):
+        engine.generate([request_for(model, **length)])
+    engine.close()

@@ -1,0 +1,106 @@
+"""Which samples have a control, and what a control is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.committed import Committed, Ids
+from pipeline.errors import UserError
+from pipeline.models.resolve import resolve_model
+from pipeline.prompts.prompt_file import SourceRow
+from pipeline.requests.controls import (
+    compare,
+    control_for,
+    is_chosen,
+    pack,
+    units,
+    unpack,
+)
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.from_row import RequestDefaults
+from pipeline.requests.intake import Intake
+from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.scoring import similarity
+
+SAMPLE = SampleRequest(
+    "p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, CacheSpec("paper", "{}", "h")
+)
+IDS = [dataclasses.replace(SAMPLE, seed=seed).sample_id for seed in range(2000)]
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_fraction_chooses_all_of_a_smaller_one(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    few = {name for name in IDS[:200] if is_chosen(name, low)}
+    assert few <= {name for name in IDS[:200] if is_chosen(name, high)}
+
+
+def test_the_share_is_as_asked_and_does_not_hang_on_the_first_digits() -> None:
+    chosen = [name for name in IDS if is_chosen(name, 0.2)]
+    assert len(chosen) == pytest.approx(400, abs=4 * (2000 * 0.2 * 0.8) ** 0.5)
+    assert len({name[0] for name in chosen}) == 16
+    assert all(is_chosen(name, 1.0) for name in IDS)
+    assert not any(is_chosen(name, 0.0) for name in IDS)
+
+
+def test_a_control_differs_in_its_cache_alone_and_is_nobody_elses_sample() -> None:
+    control = control_for(SAMPLE)
+    uncached = dataclasses.replace(SAMPLE, cache=CacheSpec())
+    assert control.control_of == SAMPLE.sample_id
+    assert dataclasses.replace(control, control_of="") == uncached
+    assert len({control.sample_id, uncached.sample_id, SAMPLE.sample_id}) == 3
+    assert "control_of" not in SAMPLE.identity()
+
+
+def test_units_keep_pairs_together_through_transport() -> None:
+    other = dataclasses.replace(SAMPLE, prompt="line\nbreak \u2028", seed=1)
+    lone = control_for(dataclasses.replace(SAMPLE, seed=2))
+    made = list(units([SAMPLE, control_for(SAMPLE), other, lone]))
+    assert made == [[SAMPLE, control_for(SAMPLE)], [other], [lone]]
+    assert [unpack(pack(unit)) for unit in made] == made
+
+
+def test_intake_adds_controls_and_a_resumed_run_asks_for_the_missing_ones() -> None:
+    defaults = RequestDefaults(SAMPLE, 7, 16, 4)
+    rows = [SourceRow(f"f:{n}", {"prompt": f"p{n}"}) for n in (0, 1, 1)]
+
+    def read(committed: Committed, fraction: float) -> tuple[Intake, list[SampleRequest]]:
+        intake = Intake(rows, defaults, committed, control_fraction=fraction)
+        return intake, list(intake)
+
+    intake, made = read(Committed(), 1.0)
+    counts = intake.counts
+    assert (counts.pending, counts.controls, counts.duplicates) == (4, 2, 1)
+    assert [r.control_of for r in made] == ["", made[0].sample_id, "", made[2].sample_id]
+    _, without = read(Committed(), 0.0)
+    assert without == [made[0], made[2]]
+    done = sorted(request.sample_id for request in (made[0], made[2], made[3]))
+    resumed, left = read(Committed(Ids.from_bytes(bytes.fromhex("".join(done)))), 1.0)
+    assert left == [made[1]]
+    assert (resumed.counts.done, resumed.counts.controls) == (3, 1)
+
+
+def test_controls_of_nothing_are_refused() -> None:
+    config = RunConfig.model_validate(
+        {"prompts": "p", "output": "o", "control_fraction": 0.1, "cache": {"quality": "lossless"}}
+    )
+    with pytest.raises(UserError, match=r"caches nothing"):
+        request_defaults(config, resolve_model("demo"))
+
+
+def test_compare_agrees_with_the_whole_clip_metrics() -> None:
+    rng = np.random.default_rng(0)
+    clip, control = rng.integers(0, 256, (2, 19, 24, 32, 3), dtype=np.uint8)
+    found = compare(clip, control)
+    one, other = (torch.from_numpy(c).permute(0, 3, 1, 2) / 255.0 for c in (clip, control))
+    assert found["psnr_db"] == pytest.approx(similarity.psnr(one, other), abs=1e-4)
+    assert found["ssim"] == pytest.approx(similarity.ssim(one, other), abs=1e-6)
+    tiny = compare(clip[:, :8, :8], control[:, :8, :8])
+    assert tiny["ssim"] is None

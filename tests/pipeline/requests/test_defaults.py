@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import RowRejectedError, StorageError, UserError
+from pipeline.models.registry import MODELS
+from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.defaults import (
+    cache_spec,
+    engine_factory,
+    load_profile,
+    request_defaults,
+)
+from pipeline.requests.from_row import ImageRef, build_request
+from pipeline.requests.sample_request import CacheSpec
+from sencache import SensitivityProfile
+from tests.e2e.services import REPOSITORY
+
+WAN = "wan2.1-t2v-1.3b"
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
+
+
+def config(**changes: Any) -> RunConfig:
+    fields: dict[str, Any] = {"prompts": "p.txt", "output": "out", "cache": {"policy": "none"}}
+    return RunConfig.model_validate(fields | changes)
+
+
+def changed(profile: SensitivityProfile, **changes: Any) -> SensitivityProfile:
+    return dataclasses.replace(profile, metadata=dataclasses.replace(profile.metadata, **changes))
+
+
+@pytest.fixture
+def wan_profile(profile: SensitivityProfile, tmp_path: Path) -> Path:
+    """A profile file that belongs to the Hub's Wan."""
+    path = tmp_path / "profile.json"
+    changed(profile, revision=MODELS[WAN].revision).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_every_model_has_usable_defaults(name: str) -> None:
+    model = resolve_model(name)
+    defaults = request_defaults(config(model=name), model)
+    request = build_request({"prompt": "a dog"}, defaults, "p.txt:0")
+    assert request.model_revision == model.revision
+    assert request.width == model.spec.defaults.width
+    assert request.cache == CacheSpec()
+
+
+def test_settings_of_the_configuration_go_before_the_model_s() -> None:
+    sampling = {
+        "num_inference_steps": 7,
+        "guidance_scale": 0,
+        "negative_prompt": "",
+        "sampler": "FlowMatchEulerDiscreteScheduler",
+        "flow_shift": 2.0,
+        "seed": 0,
+    }
+    defaults = request_defaults(config(model=WAN, sampling=sampling), resolve_model(WAN))
+    template = defaults.template
+    assert template.num_inference_steps == 7
+    assert template.guidance_scale == 0.0
+    assert template.negative_prompt == ""
+    assert template.sampler == "FlowMatchEulerDiscreteScheduler/2.0"
+    assert defaults.seed == 0
+
+
+def test_a_sampler_inherits_the_model_s_shift() -> None:
+    sampling = {"sampler": "FlowMatchEulerDiscreteScheduler"}
+    defaults = request_defaults(config(model=WAN, sampling=sampling), resolve_model(WAN))
+    assert defaults.template.sampler == "FlowMatchEulerDiscreteScheduler/8.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "message"),
+    [
+        (
+            WAN,
+            {"width": 833},
+            r"width 833 is not a multiple of 16: use 832 or 848.*--sampling\.wid",
+        ),
+        (WAN, {"num_frames": 80}, r"num_frames 80 .* use 77 or 81.*--sampling\.num-frames"),
+        ("cogvideox-5b", {"num_frames": 45}, "use 41 or 49"),
+        ("cogvideox-5b", {"flow_shift": 3.0}, r"--sampling\.flow-shift.*takes no flow shift"),
+        ("ltx-video", {"sampler": "EulerDiscreteScheduler"}, r"--sampling\.sampler.*does not fit"),
+        ("hunyuanvideo", {"negative_prompt": "blur"}, r"--sampling\.negative-prompt: hunyuanvideo"),
+    ],
+)
+def test_what_a_model_cannot_do_names_the_flag(
+    name: str, sampling: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        request_defaults(config(model=name, sampling=sampling), resolve_model(name))
+
+
+@given(epsilon=st.floats(0, 100), reuse=st.integers(1, 100), strict=st.floats(0, 1))
+def test_policy_none_is_one_cache_whatever_else_is_set(
+    epsilon: float, reuse: int, strict: float
+) -> None:
+    cache = {
+        "policy": "none",
+        "epsilon": epsilon,
+        "max_reuse": reuse,
+        "strict_epsilon": strict,
+        "strict_fraction": strict,
+        "profile": "nowhere.json",
+    }
+    assert cache_spec(config(cache=cache).cache, None) == CacheSpec()
+    assert load_profile(config(cache=cache).cache, resolve_model(WAN)) is None
+
+
+def test_the_cache_of_a_request_names_its_profile(
+    wan_profile: Path, profile: SensitivityProfile
+) -> None:
+    cache = {"policy": "paper", "epsilon": 0.25, "profile": str(wan_profile)}
+    template = request_defaults(config(model=WAN, cache=cache), resolve_model(WAN)).template
+    assert template.cache.policy == "paper"
+    assert template.cache.profile == profile.hash
+    assert '"epsilon":0.25' in template.cache.params
+
+
+def test_a_model_without_a_profile_says_how_to_get_one() -> None:
+    with pytest.raises(UserError, match=r"jobs/calibrate\.py.*--cache\.policy none"):
+        request_defaults(config(model=WAN, cache={"policy": "paper"}), resolve_model(WAN))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "demo"}, "measured with model 'demo'"),
+        ({"family": "ltx"}, "measured with family 'ltx'"),
+        ({"revision": "f" * 40}, "measured with revision 'ffff"),
+    ],
+)
+def test_a_profile_of_another_model_is_refused(
+    profile: SensitivityProfile, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "other.json"
+    mine = {"revision": MODELS[WAN].revision}
+    changed(profile, **(mine | changes)).save(path)
+    cache = {"policy": "paper", "profile": str(path)}
+    with pytest.raises(UserError, match=rf"--cache\.profile {path}: .*{message}"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+
+
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    cache = {"policy": "paper", "profile": str(tmp_path / "bad.json")}
+    with pytest.raises(UserError, match=r"--cache\.profile .*bad\.json"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+    cache["profile"] = str(tmp_path / "absent.json")
+    with pytest.raises(StorageError, match=r"absent\.json"):
+        load_profile(config(cache=cache).cache, resolve_model(WAN))
+
+
+def test_revisions_of_two_kinds_are_compared_by_the_reader(
+    wan_profile: Path,
+    tiny_resolved: Callable[[str], ResolvedModel],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = config(cache={"policy": "paper", "profile": str(wan_profile)}).cache
+    with caplog.at_level(logging.WARNING):
+        assert load_profile(cache, tiny_resolved(WAN)) is not None
+    assert "make sure that they are the same weights" in caplog.text
+
+
+def test_another_sampler_than_the_profile_s_is_warned_of(
+    wan_profile: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = {"policy": "paper", "profile": str(wan_profile)}
+    request_defaults(config(model=WAN, cache=cache), resolve_model(WAN))
+    assert not caplog.text
+    sampling = {"flow_shift": 3.0}
+    request_defaults(config(model=WAN, cache=cache, sampling=sampling), resolve_model(WAN))
+    assert "measured with sampler UniPCMultistepScheduler/8.0" in caplog.text
+
+
+def test_the_factory_is_small_and_needs_no_file(
+    wan_profile: Path,
+    tiny_resolved: Callable[[str], ResolvedModel],
+) -> None:
+    cache = {"policy": "paper", "profile": str(wan_profile)}
+    factory = engine_factory(config(cache=cache), tiny_resolved(WAN), device="cpu")
+    wan_profile.unlink()
+    sent = pickle.dumps(factory)
+    assert len(sent) < 100_000
+    engine = pickle.loads(sent)()
+    assert engine.group_size == 1
+    engine.close()
+
+
+def test_a_driver_names_its_factories_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from pipeline.config.run_config import RunConfig\n"
+        "from pipeline.requests.defaults import engine_factory, text_factory\n"
+        "from pipeline.models.resolve import resolve_model\n"
+        "config = RunConfig(prompts='p', output='o', cache={'quality': 'balanced'})\n"
+        "model = resolve_model('demo')\n"
+        "print(engine_factory(config, model), text_factory(config, model, 'cpu'))\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    factories, loaded = done.stdout.splitlines()
+    assert "_load_engine" in factories
+    assert not set(loaded.split()) & {"torch", "diffusers", "transformers"}
+
+
+def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
+    model, image = resolve_model("ltx-video-i2v"), ImageRef("0" * 64, "image.png")
+    defaults = request_defaults(config(model="ltx-video-i2v"), model)
+    row = {"prompt": "a dog", "image": image}
+    assert build_request(row | {"num_frames": 9}, defaults, "p.txt:0").num_frames == 9
+    with pytest.raises(RowRejectedError, match=r"num_frames 1 is too few .*: use 9 or more"):
+        build_request(row | {"num_frames": 1}, defaults, "p.txt:0")
+    with pytest.raises(UserError, match="cannot make this size: num_frames 1 is too few"):
+        request_defaults(config(model="ltx-video-i2v", sampling={"num_frames": 1}), model)
+
+
+def test_a_split_that_is_not_offered_is_refused_before_the_run() -> None:
+    split = config(parallel={"degree": 2, "ring": 2}, cache={"policy": "none"})
+    with pytest.raises(UserError, match=r"--parallel\.ring 2: cogvideox-2b is split by Ulysses"):
+        request_defaults(split, resolve_model("cogvideox-2b"))
+    assert request_defaults(split, resolve_model(WAN)).template.model == WAN
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, True), (5.0, False)])
+def test_branches_that_are_not_there_are_told(
+    scale: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = config(parallel={"degree": 2, "cfg": 2}, sampling={"guidance_scale": scale})
+    request_defaults(split, resolve_model(WAN))
+    assert ("guidance is off" in caplog.text) == warned
+
+
+def test_a_split_model_is_loaded_by_a_group() -> None:
+    split = config(parallel={"degree": 2}, cache={"policy": "none"}, engine={"vae_slicing": True})
+    factory = engine_factory(split, resolve_model(WAN), device="cpu", threads=4)
+    (load,) = factory.args  # type: ignore[attr-defined]
+    assert (load.threads, load.device, load.layout.size) == (2, "cpu", 2)
+    assert load.layout.backend == "context_parallel"
+    assert load.knobs.vae_slicing
+    assert len(pickle.dumps(factory)) < 100_000
+
+
+def test_a_budget_makes_a_planned_cache_of_the_shipped_profile() -> None:
+    planned = config(cache={"policy": "planned", "budget": 0.4})
+    model = resolve_model("demo", "")
+    spec = request_defaults(planned, model).template.cache
+    assert spec.policy == "planned"
+    assert '"budget":0.4' in spec.params
+    shipped = load_profile(planned.cache, model)
+    assert shipped is not None
+    assert spec.profile == shipped.hash
+    other = config(cache={"policy": "planned", "budget": 0.5})
+    assert request_defaults(other, model).template.cache != spec
+
+
+def test_a_plan_without_a_drift_is_refused_before_the_run(tmp_path: Path) -> None:
+    model = resolve_model("demo", "")
+    shipped = load_profile(config(cache={"policy": "paper"}).cache, model)
+    assert shipped is not None
+    path = tmp_path / "old.json"
+    dataclasses.replace(shipped, drift=None).save(path)
+    old = config(cache={"policy": "planned", "profile": str(path)})
+    with pytest.raises(UserError, match=r"drift of the output.*jobs/calibrate\.py"):
+        request_defaults(old, model)
+
+
+def test_a_sampler_that_cannot_be_planned_is_refused_before_the_run(tmp_path: Path) -> None:
+    shipped = load_profile(config(cache={"policy": "paper"}).cache, resolve_model("demo", ""))
+    assert shipped is not None
+    model = resolve_model("cogvideox-5b")
+    path = tmp_path / "cog.json"
+    changed(shipped, model=model.spec.name, family="cogvideox", revision=model.revision).save(path)
+    cache = {"budget": 0.4, "profile": str(path)}
+    sampling = {"sampler": "CogVideoXDPMScheduler"}
+    with pytest.raises(UserError, match=r"planned: CogVideoXDPM.*--sampling\.sampler"):
+        request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
+    sampling = {"sampler": "CogVideoXDDIMScheduler"}
+    request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
+
+
+def test_a_gate_without_room_is_refused_before_the_run() -> None:
+    model = resolve_model("demo", "")
+    request_defaults(config(cache={"budget": 0.34, "gate": 2}), model)
+    request_defaults(config(cache={"policy": "none", "gate": 49}), model)
+    with pytest.raises(UserError, match=r"cache\.gate: .* computes 17 of 50 .* be 7 to 10"):
+        request_defaults(config(cache={"budget": 0.34, "gate": 40}), model)
+
+
+PAPER = (
+    '"epsilon":0.1,"max_reuse":3,"strict_epsilon":0.01,"strict_fraction":0.2,'
+    '"uncond_verdict":"follow"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("cache", "policy", "params"),
+    [
+        ({"policy": "none"}, "none", "{}"),
+        ({"policy": "none", "epsilon": 0.3, "correct": True}, "none", "{}"),
+        ({"epsilon": 0.0}, "none", "{}"),
+        ({}, "paper", "{" + PAPER),
+        ({"policy": "paper"}, "paper", "{" + PAPER),
+        ({"correct": True}, "paper", '{"correct":true,' + PAPER),
+        ({"policy": "planned"}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
+        ({"budget": 0.34, "gate": 0}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
+    ],
+)
+def test_settings_keep_the_identity_that_stored_samples_have(
+    cache: dict[str, Any], policy: str, params: str
+) -> None:
+    """Literal: another text would make a resumed run make every clip again."""
+    settings = config(cache=cache).cache
+    spec = cache_spec(settings, load_profile(settings, resolve_model("demo")))
+    assert (spec.policy, spec.params) == (policy, params)
+    assert bool(spec.profile) == (policy != "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "decoding"),
+    [
+        (WAN, None, ""),
+        (WAN, False, ""),
+        (WAN, True, "tiled"),
+        ("hunyuanvideo", True, ""),
+        ("hunyuanvideo", False, "whole"),
+    ],
+)
+def test_tiles_are_in_the_identity_where_the_model_has_none(
+    name: str, asked: bool | None, decoding: str
+) -> None:
+    settings = config(model=name, engine={"vae_tiling": asked})
+    template = request_defaults(settings, resolve_model(name)).template
+    assert template.decoding == decoding
+    assert ("decoding" in template.identity()) == bool(decoding)

@@ -1,0 +1,101 @@
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import RowRejectedError
+from pipeline.requests.from_row import (
+    MAX_PROMPT_CHARS,
+    RequestDefaults,
+    build_request,
+    rejected_id,
+    size_problem,
+)
+from pipeline.requests.sample_request import SampleRequest
+
+TEMPLATE = SampleRequest("", "blurry", "demo", "rev", "Euler/3.0", 50, 4.0, 64, 48, 17, 8, 32, 0)
+DEFAULTS = RequestDefaults(TEMPLATE, seed=None, size_multiple=16, frame_stride=4)
+
+text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1)
+prompts = text.filter(lambda value: bool(value.strip()))
+
+
+def build(copy: int = 0, /, **row: Any) -> SampleRequest:
+    return build_request({"prompt": "a cat"} | row, DEFAULTS, "f:1", copy)
+
+
+@given(prompts, st.integers(0, 50), st.integers(0, 50))
+def test_a_missing_seed_depends_on_the_request_and_the_copy_alone(
+    prompt: str, copy: int, other: int
+) -> None:
+    one = build_request({"prompt": prompt}, DEFAULTS, "a:1", copy)
+    two = build_request({"prompt": prompt, "seed": None}, DEFAULTS, "b:9", copy)
+    assert one.sample_id == two.sample_id
+    assert 0 <= one.seed < 2**48
+    third = build_request({"prompt": prompt}, DEFAULTS, "a:1", other)
+    assert (third.seed == one.seed) == (other == copy)
+
+
+def test_a_given_seed_moves_with_the_copy() -> None:
+    assert [build(copy, seed=5).seed for copy in range(3)] == [5, 6, 7]
+    based = dataclasses.replace(DEFAULTS, seed=100)
+    assert build_request({"prompt": "p"}, based, "f:1", 2).seed == 102
+    with pytest.raises(RowRejectedError, match="seed is 9223372036854775807, outside"):
+        build(1, seed=2**63 - 1)
+
+
+def test_a_row_overrides_the_defaults_field_by_field() -> None:
+    request = build(width=32, guidance_scale=1, num_frames=5.0, negative_prompt="")
+    assert (request.width, request.height, request.num_frames) == (32, 48, 5)
+    assert (request.guidance_scale, request.negative_prompt) == (1.0, "")
+    assert isinstance(request.num_frames, int)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": None}, "prompt is missing"),
+        ({"prompt": " \n"}, "prompt is empty"),
+        ({"prompt": 7}, "prompt is a int"),
+        ({"prompt": "x" * (MAX_PROMPT_CHARS + 1)}, "10,001 characters"),
+        ({"prompt": "a\x00b"}, "NUL"),
+        ({"prompt": "a\ud800b"}, "surrogate"),
+        ({"negative_prompt": ["x"]}, "negative_prompt is a list"),
+        ({"width": -16}, "width is -16, outside 1 to 16384"),
+        ({"width": 10**30}, "outside"),
+        ({"width": 65}, "width 65 is not a multiple of 16: use 64 or 80"),
+        ({"height": 8}, "use 16"),
+        ({"num_frames": 16}, "use 13 or 17"),
+        ({"num_frames": 4.5}, "num_frames is 4.5, not a whole number"),
+        ({"fps": "8"}, "fps is a str"),
+        ({"fps": True}, "fps is a bool"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": float("nan")}, "seed is nan"),
+        ({"seed": float("inf")}, "seed is inf"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"guidance_scale": 1e9}, "outside 0 to 100"),
+        ({"width": 16_384, "height": 16_384, "num_frames": 99_997}, "pixels per clip"),
+    ],
+)
+def test_bad_rows_say_what_would_be_right(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(RowRejectedError, match=message.replace("(", r"\(")):
+        build(**row)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200))
+def test_a_size_is_fine_exactly_if_the_vae_divides_it(width: int, height: int, frames: int) -> None:
+    problem = size_problem(width, height, frames, 16, 4)
+    fine = width % 16 == 0 and height % 16 == 0 and frames % 4 == 1
+    assert (problem == "") == fine
+
+
+def test_rejected_rows_are_told_apart_by_place_and_content() -> None:
+    ids = {
+        rejected_id({"prompt": ""}, "f:1"),
+        rejected_id({"prompt": ""}, "f:2"),
+        rejected_id({"prompt": None}, "f:1"),
+    }
+    assert len(ids) == 3
+    assert rejected_id({"prompt": ""}, "f:1") in ids

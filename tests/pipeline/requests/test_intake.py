@@ -1,0 +1,215 @@
+"""Rows to pending requests, against a naive reading of the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.dataset.committed import Committed, Ids
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.errors import RowRejectedError
+from pipeline.prompts.prompt_file import SourceRow
+from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
+from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
+from pipeline.requests.sample_request import SampleRequest
+
+DEFAULTS = RequestDefaults(
+    template=SampleRequest(
+        prompt="",
+        negative_prompt="",
+        model="demo",
+        model_revision="r1",
+        sampler="Euler/3.0",
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        width=64,
+        height=64,
+        num_frames=9,
+        fps=8,
+        max_sequence_length=32,
+        seed=0,
+    ),
+    seed=None,
+    size_multiple=16,
+    frame_stride=4,
+)
+
+
+def rows(*values: dict[str, Any] | str) -> list[SourceRow]:
+    """Rows of values; a text stands for a row that could not be read."""
+    return [
+        SourceRow(f"p.csv:{i}", {"prompt": "raw"}, value)
+        if isinstance(value, str)
+        else SourceRow(f"p.csv:{i}", value)
+        for i, value in enumerate(values, 1)
+    ]
+
+
+def holding(*hex_ids: str, failed: tuple[str, ...] = ()) -> Committed:
+    def packed(ids: tuple[str, ...]) -> Ids:
+        return Ids.from_bytes(bytes.fromhex("".join(sorted(ids))))
+
+    return Committed(packed((*hex_ids, *failed)), packed(failed))
+
+
+def test_order_and_keys() -> None:
+    intake = Intake(rows({"prompt": "b"}, {"prompt": "a", "seed": 3}), DEFAULTS, Committed())
+    found = list(intake)
+    assert [(r.prompt, r.source_key) for r in found] == [("b", "p.csv:1"), ("a", "p.csv:2")]
+    assert found[1].seed == 3
+    assert intake.counts == InputCounts(read=2, pending=2)
+
+
+def test_equal_ids_are_one_sample() -> None:
+    intake = Intake(rows({"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}), DEFAULTS, Committed())
+    assert [r.source_key for r in intake] == ["p.csv:1", "p.csv:2"]
+    assert intake.counts == InputCounts(read=3, pending=2, duplicates=1)
+
+
+def test_copies_have_their_own_seeds() -> None:
+    intake = Intake(rows({"prompt": "a"}, {"prompt": "b", "seed": 7}), DEFAULTS, Committed(), 3)
+    found = list(intake)
+    assert [r.prompt for r in found] == ["a"] * 3 + ["b"] * 3
+    assert len({r.sample_id for r in found}) == 6
+    assert [r.seed for r in found[3:]] == [7, 8, 9]
+
+
+def test_steps_of_the_pending_clips_are_counted() -> None:
+    source = rows({"prompt": "a"}, {"prompt": "a"}, {"prompt": "b", "num_inference_steps": 9})
+    intake = Intake(source, DEFAULTS, Committed(), 2)
+    list(intake)
+    assert intake.steps == {DEFAULTS.template.num_inference_steps: 2, 9: 2}
+
+
+def test_committed_samples_are_not_made_again() -> None:
+    source = rows({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}, {"prompt": "a"})
+    first = list(Intake(source, DEFAULTS, Committed()))
+    done = holding(first[0].sample_id, failed=(first[1].sample_id,))
+    intake = Intake(source, DEFAULTS, done)
+    assert [r.prompt for r in intake] == ["c"]
+    assert intake.counts == InputCounts(read=4, pending=1, done=2, done_failed=1, duplicates=1)
+
+
+def test_limit_counts_rows_and_reads_no_further() -> None:
+    def endless() -> Any:
+        yield from rows({"prompt": "a"}, "broken")
+        pytest.fail("read past the limit")
+
+    intake = Intake(endless(), DEFAULTS, Committed(), samples_per_prompt=2, limit=2)
+    assert len(list(intake)) == 2
+    assert intake.counts == InputCounts(read=2, pending=2, rejected=1)
+
+
+def test_it_streams() -> None:
+    read = 0
+
+    def source() -> Any:
+        nonlocal read
+        for row in rows(*({"prompt": f"p{n}"} for n in range(3 * CHUNK_ROWS))):
+            read += 1
+            yield row
+
+    next(iter(Intake(source(), DEFAULTS, Committed())))
+    assert read == CHUNK_ROWS
+
+
+def test_rejected_rows_are_set_aside_once() -> None:
+    source = rows(
+        {"prompt": "a", "width": 65},
+        "the line is not valid JSON",
+        {"prompt": " "},
+        {"prompt": "lone \ud800"},
+        {"prompt": 5},
+        {},
+    )
+    intake = Intake([*source, source[0]], DEFAULTS, Committed(), samples_per_prompt=2)
+    assert list(intake) == []
+    assert intake.counts == InputCounts(read=7, rejected=6, duplicates=1)
+    assert [(r.caption, r.source_key) for r in intake.rejected] == [
+        ("a", "p.csv:1"),
+        ("raw", "p.csv:2"),
+        (" ", "p.csv:3"),
+        ("lone ?", "p.csv:4"),
+        ("5", "p.csv:5"),
+        ("", "p.csv:6"),
+    ]
+    assert intake.rejected[0].message == "width 65 is not a multiple of 16: use 64 or 80"
+    assert intake.rejected[1].message == "the line is not valid JSON"
+    assert [r.sample_id for r in intake.rejected] == [rejected_id(r.values, r.key) for r in source]
+    table = to_table(
+        [
+            rejected_row(r.sample_id, r.caption, r.source_key, "demo", "run", r.message)
+            for r in intake.rejected
+        ]
+    )
+    assert table["error_message"].null_count == 0
+
+
+def test_rejected_rows_of_earlier_runs_are_not_recorded_again() -> None:
+    source = rows("broken", {"prompt": ""})
+    first = Intake(source, DEFAULTS, Committed())
+    assert list(first) == []
+    again = Intake(source, DEFAULTS, holding(*(r.sample_id for r in first.rejected)))
+    assert list(again) == []
+    assert again.rejected == []
+    assert again.counts == InputCounts(read=2, rejected=2)
+
+
+ROW = st.fixed_dictionaries(
+    {"prompt": st.sampled_from(["a", "b", "c", "", None])},
+    optional={
+        "seed": st.sampled_from([None, 0, 1, 2, -1, "x"]),
+        "width": st.sampled_from([None, 64, 96, 65]),
+    },
+)
+
+
+@given(
+    values=st.lists(ROW | st.just("broken"), max_size=25),
+    copies=st.integers(1, 3),
+    limit=st.none() | st.integers(1, 30),
+    share=st.integers(1, 4),
+)
+@settings(max_examples=150, deadline=None)
+def test_against_a_naive_oracle(
+    values: list[dict[str, Any] | str], copies: int, limit: int | None, share: int
+) -> None:
+    source = rows(*values)
+    everything: list[str] = []
+    expected = InputCounts()
+    pending: list[str] = []
+    bad: list[str] = []
+    # What is committed: every `share`-th distinct id of the whole input.
+    for row in source[: limit or len(source)]:
+        try:
+            if row.problem:
+                raise RowRejectedError(row.problem)
+            made = [
+                build_request(row.values, DEFAULTS, row.key, k).sample_id for k in range(copies)
+            ]
+            everything += [f"+{i}" for i in made]
+        except RowRejectedError:
+            everything.append(f"-{rejected_id(row.values, row.key)}")
+    done = {i[1:] for i in list(dict.fromkeys(everything))[::share]}
+    expected.read = min(len(source), limit or len(source))
+    seen: set[str] = set()
+    for entry in everything:
+        kind, key = entry[0], entry[1:]
+        if key in seen:
+            expected.duplicates += 1
+        elif kind == "-":
+            expected.rejected += 1
+            bad += [] if key in done else [key]
+        elif key in done:
+            expected.done += 1
+        else:
+            expected.pending += 1
+            pending.append(key)
+        seen.add(key)
+    intake = Intake(source, DEFAULTS, holding(*done), copies, limit)
+    assert [r.sample_id for r in intake] == pending
+    assert intake.counts == expected
+    assert [r.sample_id for r in intake.rejected] == bad

@@ -1,0 +1,72 @@
+"""Drafts against `build_request`, which they must equal to the byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import RowRejectedError
+from pipeline.requests.from_row import RequestDefaults, build_request
+from pipeline.requests.pending import Drafts
+from pipeline.requests.sample_request import CacheSpec
+from tests.pipeline.requests.test_intake import DEFAULTS
+
+ODD = RequestDefaults(
+    dataclasses.replace(
+        DEFAULTS.template,
+        negative_prompt='"seed":-1 "\\u0000prompt" \\ 🌆',
+        cache=CacheSpec("paper", '{"epsilon":0.1,"seed":-1}', "f00"),
+        adapters=("a@1", '"seed":-1'),
+    ),
+    seed=7,
+    size_multiple=16,
+    frame_stride=4,
+)
+TEXT = st.text(max_size=20) | st.sampled_from(['"seed":-1', "\\u0000prompt", "\0", "\ud800", " "])
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just([1])
+ROWS = st.fixed_dictionaries(
+    {"prompt": TEXT | ANYTHING},
+    optional={
+        "negative_prompt": TEXT | st.none(),
+        "seed": st.none() | st.integers(-1, 2**63) | st.floats(0, 1e6),
+        "width": st.sampled_from([None, 16, 32, 32.0, 33, True, "32"]),
+        "num_frames": st.sampled_from([None, 1, 5, 6]),
+        "num_inference_steps": st.sampled_from([None, 1, 1.0, 50, 0]),
+        "guidance_scale": st.sampled_from([None, 1, 1.0, 5.5, float("nan"), 0.0, -0.0]),
+        "fps": ANYTHING,
+        "other": ANYTHING,
+    },
+)
+
+
+@given(rows=st.lists(ROWS, min_size=1, max_size=8), copies=st.integers(1, 3))
+@pytest.mark.parametrize("defaults", [DEFAULTS, ODD])
+@settings(max_examples=300)
+def test_drafts_are_the_requests_of_their_rows(
+    defaults: RequestDefaults, rows: list[dict[str, Any]], copies: int
+) -> None:
+    drafts = Drafts(defaults)  # shared by all rows, as in a run: nothing of one leaks into another
+    for row in rows:
+        try:
+            expected = [build_request(row, defaults, "p:1", copy) for copy in range(copies)]
+        except RowRejectedError as error:
+            with pytest.raises(RowRejectedError, match=f"^{re.escape(str(error))}$"):
+                drafts.of_row(row, copies)
+            continue
+        found = drafts.of_row(row, copies)
+        assert [draft.request("p:1") for draft in found] == expected
+        assert [draft.sample_id.hex() for draft in found] == [r.sample_id for r in expected]
+
+
+def test_few_outlines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.requests.pending.MAX_OUTLINES", 3)
+    drafts = Drafts(DEFAULTS)
+    for number in range(20):
+        row = {"prompt": "p", "negative_prompt": f"not {number}"}
+        (draft,) = drafts.of_row(row, 1)
+        assert draft.request("k") == build_request(row, DEFAULTS, "k")

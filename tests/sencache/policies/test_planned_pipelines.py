@@ -1,0 +1,185 @@
+"""The planned policy on a tiny pipeline of every supported family."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+
+from sencache import (
+    OutputDrift,
+    ProfileError,
+    SenCacheConfig,
+    SensitivityProfile,
+    apply_sencache,
+    networks_of,
+    remove_sencache,
+)
+from sencache.calibration.scheduled_run import following
+from sencache.families.base import family_of
+from sencache.policies.base import unnamed_branches
+from sencache.schedules.planner import Plan
+from tests.sencache.support.tiny_pipelines import (
+    PIPELINES,
+    STEPS,
+    TinyPipeline,
+    fitting_profile,
+)
+from tests.sencache.support.toys import (
+    embeddings,
+    make_profile,
+    sample,
+    tiny_pipe,
+)
+
+HALF = SenCacheConfig(policy="planned", budget=0.5)
+
+
+@functools.cache
+def made(name: str) -> Any:
+    return next(tiny for tiny in PIPELINES if tiny.name == name).make()
+
+
+@pytest.fixture(params=PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+def tiny(request: pytest.FixtureRequest) -> TinyPipeline:
+    return request.param
+
+
+@pytest.fixture
+def pipe(tiny: TinyPipeline) -> Iterator[Any]:
+    pipe = made(tiny.name)
+    if isinstance(pipe.scheduler, CogVideoXDPMScheduler):  # random: it has no plans
+        pipe.scheduler = CogVideoXDDIMScheduler.from_config(pipe.scheduler.config)
+    yield pipe
+    remove_sencache(pipe)
+
+
+def with_drift(profile: SensitivityProfile) -> SensitivityProfile:
+    """A profile whose output moves on a bent line from noise to clip."""
+    times = np.linspace(0.999, 0.01, 12)
+    path = np.stack([times, times**2, times**3], axis=1)
+    distances = ((path[:, None] - path[None]) ** 2).mean(-1)
+    return dataclasses.replace(profile, drift=OutputDrift.of_outputs(times.tolist(), distances))
+
+
+@pytest.mark.parametrize("guidance", [True, False])
+def test_the_budget_is_exact_and_rows_are_their_runs_alone(
+    tiny: TinyPipeline, pipe: Any, guidance: bool
+) -> None:
+    handle = apply_sencache(pipe, HALF, with_drift(fitting_profile(pipe)))
+    together = tiny.run(pipe, [0, 1], guidance=guidance)
+    cuts = len(tiny.networks) - 1
+    assert [stats.nfe for stats in handle.stats()] == [max(STEPS // 2, 2 + cuts)] * 2
+    assert all(len(stats.decisions) == STEPS for stats in handle.stats())
+    alone = tiny.run(pipe, [1], guidance=guidance)
+    rms = alone.float().square().mean().sqrt()
+    assert (together[1:] - alone).abs().max() <= 1e-4 * rms
+
+
+@pytest.mark.parametrize("broken_at", [0, 3, STEPS - 1])
+def test_a_run_after_a_broken_off_one_is_as_new(
+    tiny: TinyPipeline, pipe: Any, broken_at: int
+) -> None:
+    handle = apply_sencache(pipe, HALF, with_drift(fitting_profile(pipe)))
+    fresh = tiny.run(pipe, [0])
+    wanted = handle.stats()[0].decisions
+
+    def stop(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if step == broken_at:
+            raise KeyboardInterrupt
+        return values
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(pipe, [0], callback_on_step_end=stop)
+    assert torch.equal(tiny.run(pipe, [0]), fresh)
+    assert handle.stats()[0].decisions == wanted
+
+
+@pytest.mark.parametrize("policy", ["paper", "planned"])
+def test_two_calls_a_step_without_contexts_are_refused(policy: Any) -> None:
+    """As the video-to-video pipeline of Wan makes them: they cannot be told apart."""
+    pipe = tiny_pipe()
+    config = SenCacheConfig(policy=policy, budget=0.5, epsilon=1e9, strict_fraction=0.0)
+    apply_sencache(pipe, config, with_drift(make_profile()))
+    latents, text = torch.randn(1, 4, 2, 4, 4), embeddings([1])
+    pipe.scheduler.set_timesteps(8)
+    timestep = pipe.scheduler.timesteps[:1]
+    pipe.transformer(latents, timestep, text)
+    with pytest.raises(ValueError, match=unnamed_branches()[:40]):
+        pipe.transformer(latents, timestep, 0 * text)
+    pipe.scheduler.set_timesteps(8)  # another run, which begins with the same clip
+    pipe.transformer(latents, timestep, text)
+
+
+def test_guidance_that_comes_back_computes_what_is_too_old() -> None:
+    pipe = tiny_pipe()
+    apply_sencache(pipe, HALF, with_drift(make_profile()))
+    pipe.scheduler.set_timesteps(12)
+    network, text = pipe.transformer, embeddings([1])
+    got = []
+    for step, timestep in enumerate(pipe.scheduler.timesteps[:9]):
+        latents = torch.full((1, 4, 2, 4, 4), 1.0 - step / 12)
+        for name in ("cond", "uncond") if step in (0, 1, 8) else ("cond",):
+            with network.cache_context(name, step_index=step, num_inference_steps=12):
+                got.append(network(latents, timestep[None], text).sample)
+    remove_sencache(pipe)
+    assert torch.equal(got[-1], network(latents, timestep[None], text).sample)
+    assert not torch.equal(got[-1], got[1])
+
+
+def test_a_random_sampler_has_no_plans() -> None:
+    pipe = tiny_pipe()
+    apply_sencache(pipe, HALF, with_drift(make_profile()))
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
+    with pytest.raises(ValueError, match="is random or not linear"):
+        sample(pipe, [1], 12)
+
+
+def test_plans_and_residuals_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match=r"SenCacheConfig\.reuse is 'residual' under"):
+        SenCacheConfig(policy="planned", reuse="residual")
+
+
+def test_what_is_refused_leaves_nothing_on_the_blocks() -> None:
+    pipe = tiny_pipe()
+    config = SenCacheConfig(reuse="residual", uncond_verdict="own")
+    with pytest.raises(ProfileError, match="no branch 'uncond'"):
+        apply_sencache(pipe, config, make_profile(branches=("cond",)))
+    handle = apply_sencache(pipe, SenCacheConfig(reuse="residual"), make_profile())
+    sample(pipe, [1], 12)
+    assert handle.stats()
+
+
+def test_an_error_is_held_where_it_is_meant_also_with_two_networks() -> None:
+    tiny = next(tiny for tiny in PIPELINES if tiny.name == "wan-experts")
+    pipe = made(tiny.name)
+    networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
+    for held in ((1, 2), (6, 7)):
+
+        def plan(times: Any, moves: Any, cuts: Any, held: tuple[int, ...] = held) -> Plan:
+            assert cuts
+            kept = tuple(step for step in range(len(times)) if step not in held)
+            return Plan(len(times), kept, {}, 0.0)
+
+        with following(pipe, networks, plan, order=0) as log:
+            tiny.run(pipe, [0])
+        wanted = "".join("CR"[step in held] for step in range(STEPS))
+        assert [stats.decisions for stats in log.samples()] == [wanted]
+
+
+def test_a_run_of_a_wider_range_than_the_calibration_is_computed_at_its_end() -> None:
+    times = np.linspace(1.0, 0.3, 15)
+    path = np.stack([times, times**2], axis=1)
+    drift = OutputDrift.of_outputs(times.tolist(), ((path[:, None] - path[None]) ** 2).mean(-1))
+    wide = drift.at(np.linspace(1.0, 0.02, 30).tolist()).matrix()
+    assert (np.diff(wide[0]) > 0).all()  # the output goes on moving where nothing was measured
