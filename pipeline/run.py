@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 from rich.console import Console
 
-from pipeline.cluster.execution import Work, generate
+from pipeline.cluster.execution import ClusterRun, generate
 from pipeline.cluster.group_actor import REQUEST_COLUMN
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
@@ -41,10 +41,10 @@ from pipeline.monitoring.summary import (
     say_recovery,
     say_result,
 )
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
-from pipeline.report.run_outputs import Views
+from pipeline.report.run_outputs import RunOutputs
 from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
@@ -70,7 +70,7 @@ class RunReport:
     done_before: int = 0
     failed_before: int = 0
     interrupted: bool = False
-    tally: Tally = field(default_factory=Tally)
+    tally: RunTotals = field(default_factory=RunTotals)
 
     @property
     def failed_fraction(self) -> float:
@@ -142,7 +142,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     sink = Sink(
         storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
-    views = Views(storage, console)
+    views = RunOutputs(storage, console)
     state: State = "error"
     problem = ""
     try:
@@ -152,7 +152,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
             sink.add(rejected)
             report.tally.add(rejected)
             if tables:
-                work = Work(
+                work = ClusterRun(
                     config,
                     resolved,
                     factory,

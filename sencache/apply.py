@@ -14,13 +14,13 @@ from sencache.families.base import Family, family_of
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach, is_offloaded
 from sencache.hook.hook import SenCacheHook
-from sencache.hook.sampler_position import Schedule
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import boundary_of, guidance_of, networks_of
-from sencache.policies.base import AnyJudge
+from sencache.policies.base import Policy
 from sencache.policies.branches import AnyProfile
 from sencache.policies.gated import drift_gate
-from sencache.policies.planned import PlanJudge, drift_planner
-from sencache.policies.sensitivity import Judge
+from sencache.policies.planned import PlannedPolicy, drift_planner
+from sencache.policies.sensitivity import SensitivityPolicy
 from sencache.profiles.metadata import ProfileError, architecture_of
 from sencache.profiles.official import OFFICIAL_SETTINGS, OfficialProfile
 from sencache.profiles.profile import SensitivityProfile
@@ -30,7 +30,7 @@ from sencache.reuse.base import (
     ResidualReuse,
     Reuse,
 )
-from sencache.reuse.forecast import MixReuse
+from sencache.reuse.forecast import ForecastReuse
 from sencache.reuse.residual import BlockStack
 from sencache.schedules.drift import OutputDrift
 from sencache.stats import RunLog, SampleStats
@@ -133,7 +133,7 @@ def apply_sencache(
             _check_official(profile, config, families[name])
     # Read anew at every call, for a pipeline's scheduler may be replaced.
     boundary = None if scheduler is None else boundary_of(target)
-    schedule = Schedule(None if scheduler is None else lambda: target.scheduler, boundary)
+    schedule = SamplerPosition(None if scheduler is None else lambda: target.scheduler, boundary)
     log = RunLog()
     stacks = {}
     if config.may_reuse and config.reuse_object == "residual":
@@ -147,19 +147,19 @@ def apply_sencache(
         reuse: Reuse = OutputReuse() if config.may_reuse else NoReuse()
         if stack is not None:
             reuse = ResidualReuse(stack)
-        judge: AnyJudge
+        judge: Policy
         if config.policy == "planned" and config.may_reuse:
             drift, unit = _planned_by(profile, scheduler)
             if config.gate and boundary is not None:
                 raise ValueError(
                     "SenCacheConfig.gate is for pipelines with one network; this one has two"
                 )
-            judge = PlanJudge(
+            judge = PlannedPolicy(
                 drift_planner(config, drift), schedule, unit, drift_gate(config, drift), agreement
             )
-            reuse = MixReuse(config.order)
+            reuse = ForecastReuse(config.order)
         else:
-            judge = Judge(config, profile, schedule, agreement)
+            judge = SensitivityPolicy(config, profile, schedule, agreement)
         hook = SenCacheHook(
             config,
             profile.hash if profile else "",

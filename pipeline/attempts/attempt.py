@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 
 from pipeline.attempts.ledger import Claim
 from pipeline.dataset.clip_store import ClipStore, Row
-from pipeline.dataset.schema import Execution, Outcome, make_row
+from pipeline.dataset.schema import Execution, SampleOutcome, make_row
 from pipeline.engine.protocol import (
     BadNodeError,
     Clip,
@@ -144,7 +144,7 @@ class Attempts:
             self._ledger.taken_over([request.sample_id])
             return row
         if not claim.granted:
-            outcome = Outcome("failed", claim.kind or "WorkerDied", claim.reason)
+            outcome = SampleOutcome("failed", claim.kind or "WorkerDied", claim.reason)
             execution = self._execution(claim, 0, request)
             self._wasted_s.pop(request.sample_id, None)
             return make_row(request, execution, outcome)

@@ -14,7 +14,7 @@ from collections import defaultdict
 VICTIMS = 3
 
 
-class Suspects:
+class BadNodes:
     """Deaths by node, since each last made a clip."""
 
     def __init__(self) -> None:

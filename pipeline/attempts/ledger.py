@@ -17,9 +17,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.attempts.bad_nodes import Suspects
+from pipeline.attempts.bad_nodes import BadNodes
 from pipeline.attempts.ledger_entry import (
-    Entry,
+    LedgerEntry,
     node_of,
     read_entries,
     write_entries,
@@ -77,16 +77,16 @@ class Ledger:
         self._storage = storage
         self._key = f"runs/{run_id}{SUFFIX}"
         self._max_attempts = max_attempts
-        self._entries: dict[str, Entry] = {}
-        self._finished: dict[str, Entry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
+        self._finished: dict[str, LedgerEntry] = {}
         self._complaint = ""
-        self._suspects = Suspects()
+        self._suspects = BadNodes()
         own = storage.exists(self._key)  # true only after a restart of this very ledger
         if own or not forget:
             keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
             for key in [self._key] if forget else keys:
                 for sample_id, entry in read_entries(storage, key).items():
-                    known = self._entries.get(sample_id, Entry())
+                    known = self._entries.get(sample_id, LedgerEntry())
                     if entry.attempts > known.attempts:
                         self._entries[sample_id] = entry
 
@@ -219,12 +219,12 @@ class Ledger:
                     found.setdefault(node, []).append(sample_id)
         return found
 
-    def _entry(self, sample_id: str) -> Entry:
+    def _entry(self, sample_id: str) -> LedgerEntry:
         if sample_id not in self._entries:
-            self._entries[sample_id] = self._finished.pop(sample_id, Entry())
+            self._entries[sample_id] = self._finished.pop(sample_id, LedgerEntry())
         return self._entries[sample_id]
 
-    def _look_into(self, sample_id: str, entry: Entry, where: str, oom_kills: int) -> None:
+    def _look_into(self, sample_id: str, entry: LedgerEntry, where: str, oom_kills: int) -> None:
         """Note the death that a further attempt tells of; pardon the samples of a bad node."""
         same_node = entry.node == node_of(where)
         if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
@@ -247,7 +247,7 @@ class Ledger:
                 if each.node == node and not each.made:
                     each.pardon()
 
-    def _may_be_innocent(self, sample_id: str, entry: Entry, where: str) -> bool:
+    def _may_be_innocent(self, sample_id: str, entry: LedgerEntry, where: str) -> bool:
         """Whether it died only where nothing else was made since, and another node asks, once."""
         other = entry.node != node_of(where)
         return other and not entry.pardoned and self._suspects.suspects(entry.node, sample_id)

@@ -14,7 +14,7 @@ from pipeline.storage.storage import Storage
 
 
 @dataclass(slots=True)
-class Entry:
+class LedgerEntry:
     """What is known of one sample that is under way.
 
     Attributes:
@@ -69,7 +69,7 @@ def node_of(where: str) -> str:
     return where.rpartition("/")[0]
 
 
-def read_entries(storage: Storage, key: str) -> dict[str, Entry]:
+def read_entries(storage: Storage, key: str) -> dict[str, LedgerEntry]:
     """The entries of a file, by sample id.
 
     Raises:
@@ -77,7 +77,7 @@ def read_entries(storage: Storage, key: str) -> dict[str, Entry]:
     """
     try:
         saved = json.loads(storage.read_bytes(key))
-        return {sample_id: Entry(**fields) for sample_id, fields in saved.items()}
+        return {sample_id: LedgerEntry(**fields) for sample_id, fields in saved.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{storage.uri}/{key} is damaged ({error}); move it away, at worst a sample that kills "
@@ -85,7 +85,7 @@ def read_entries(storage: Storage, key: str) -> dict[str, Entry]:
         ) from error
 
 
-def write_entries(storage: Storage, key: str, entries: Mapping[str, Entry]) -> None:
+def write_entries(storage: Storage, key: str, entries: Mapping[str, LedgerEntry]) -> None:
     """Write a file that `read_entries` reads."""
     saved = {sample_id: asdict(entry) for sample_id, entry in entries.items()}
     storage.put_bytes(key, json.dumps(saved, sort_keys=True).encode())

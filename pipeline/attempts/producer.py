@@ -19,7 +19,7 @@ from pipeline.dataset.clip_store import ClipStore, Row
 from pipeline.engine.protocol import Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError, message_of
 from pipeline.process import Worker
-from pipeline.requests.controls import Pairs
+from pipeline.requests.controls import ControlPairs
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
@@ -53,7 +53,7 @@ class Producer:
         """
         self._ledger = ledger
         self._batch_rows = batch_rows
-        self._pairs = Pairs()
+        self._pairs = ControlPairs()
         where = f"{node or socket.gethostname()}/{os.getpid()}"
         self._attempts = Attempts(
             engine,

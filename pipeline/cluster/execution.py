@@ -25,10 +25,10 @@ from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.models.spec import ResolvedModel
-from pipeline.monitoring.progress import Progress
+from pipeline.monitoring.progress import RunProgress
 from pipeline.monitoring.prometheus import RunTelemetry
-from pipeline.monitoring.summary import say_bad_nodes, say_second_opinion
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.summary import say_bad_nodes, say_second_tries
+from pipeline.monitoring.totals import RunTotals
 from pipeline.parallel.layout import choose_layout
 from pipeline.storage.storage import Storage
 
@@ -40,7 +40,7 @@ THREADS_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ClusterRun:
     """What one run has to make.
 
     Attributes:
@@ -63,7 +63,9 @@ class Work:
     pending: int
 
 
-def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, None, None]:
+def generate(
+    work: ClusterRun, tally: RunTotals, console: Console
+) -> Generator[pa.Table, None, None]:
     """Make everything on the connected cluster, or on one of our own.
 
     Args:
@@ -105,10 +107,10 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
                 )
             except UserError:  # no other node has room: what failed has failed
                 return ()
-            say_second_opinion(console, len(ids), shunned)
+            say_second_tries(console, len(ids), shunned)
             return _made(work, [ray.put(table) for table in left], others, ledger, avoid)
 
-        progress = Progress(
+        progress = RunProgress(
             work.pending,
             tally,
             console,
@@ -141,7 +143,7 @@ def generate(work: Work, tally: Tally, console: Console) -> Generator[pa.Table, 
 
 
 def _made(
-    work: Work,
+    work: ClusterRun,
     blocks: list[ray.ObjectRef[pa.Table]],
     groups: capacity.Groups,
     ledger: RemoteLedger,

@@ -21,13 +21,13 @@ from pipeline.dataset import mp4
 from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import (
     Execution,
-    Outcome,
+    SampleOutcome,
     make_row,
     media_key,
 )
 from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
-from pipeline.requests.controls import Pairs
+from pipeline.requests.controls import ControlPairs
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.faults import explain, is_full
 from pipeline.storage.storage import Storage
@@ -45,7 +45,7 @@ Row = dict[str, Any]
 class ClipStore:
     """Stores the clips of one worker."""
 
-    def __init__(self, storage: Storage, pairs: Pairs, where: str) -> None:
+    def __init__(self, storage: Storage, pairs: ControlPairs, where: str) -> None:
         """Open an output prefix for clips.
 
         Args:
@@ -88,7 +88,7 @@ class ClipStore:
         self._threads.shutdown()
 
     def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> Row:
-        row = make_row(request, execution, Outcome("ok", cache=clip.cache))
+        row = make_row(request, execution, SampleOutcome("ok", cache=clip.cache))
         row["quality"] = self._pairs.quality(request, clip.frames)
         key = media_key(request.sample_id)
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"

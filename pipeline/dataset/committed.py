@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import ID_BYTES
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.storage import Storage, StoredFile
 
 STATUSES = ("ok", "failed", "rejected")
 PENDING, DONE, FAILED = 0, 1, 2
@@ -197,7 +197,7 @@ def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     return order[first]
 
 
-def _read_part(storage: Storage, entry: Entry) -> tuple[Ids, npt.NDArray[np.uint8]]:
+def _read_part(storage: Storage, entry: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
     small = entry.size <= WHOLE_FILE_BYTES
     file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
     with file:

@@ -172,7 +172,7 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SampleOutcome:
     """How a sample ended; error fields are "" when ok (null-typed blocks break Parquet)."""
 
     status: Status
@@ -186,7 +186,9 @@ def media_key(sample_id: str) -> str:
     return f"media/{sample_id[:2]}/{sample_id}.mp4"
 
 
-def make_row(request: SampleRequest, execution: Execution, outcome: Outcome) -> dict[str, Any]:
+def make_row(
+    request: SampleRequest, execution: Execution, outcome: SampleOutcome
+) -> dict[str, Any]:
     """Build an output row as plain values; whoever stores the mp4 fills in what that gave and took.
 
     The same dictionary (as JSON) is what an mp4 carries in its container metadata.

@@ -24,13 +24,13 @@ from pipeline.engine.protocol import Clip, batch_key
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
-from pipeline.models.engine_options import DEFAULT, Knobs
+from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import embedded_arguments
 from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
-from pipeline.parallel.layout import Layout
+from pipeline.parallel.layout import ParallelLayout
 from pipeline.prompts.images import image_arguments
 from pipeline.requests.cache_spec import cache_struct, cached, from_spec
 from pipeline.requests.sample_request import SampleRequest
@@ -42,7 +42,7 @@ class BadFramesError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Seat:
+class RankRole:
     """Place of an engine among the ranks of its group.
 
     Attributes:
@@ -53,7 +53,7 @@ class Seat:
         mark: Told of progress at every denoising step.
     """
 
-    layout: Layout = ALONE_LAYOUT
+    layout: ParallelLayout = ALONE_LAYOUT
     decodes: bool = True
     answers: bool = True
     agreement: Agreement | None = None
@@ -83,7 +83,7 @@ class Seat:
         return joined_branches(pipe)
 
 
-ALONE = Seat()
+ALONE = RankRole()
 
 
 class DiffusersEngine:
@@ -100,7 +100,7 @@ class DiffusersEngine:
         pipe: Any,
         *,
         profile: SensitivityProfile | None = None,
-        seat: Seat = ALONE,
+        seat: RankRole = ALONE,
         adapters: Sequence[Adapter] = (),
     ) -> None:
         """Take over a loaded pipeline; parallelism and offloading must be on it already.
@@ -218,7 +218,7 @@ def load_engine(
     dtype: str = "",
     profile_json: str = "",
     threads: int = 0,
-    knobs: Knobs = DEFAULT,
+    knobs: EngineOptions = DEFAULT,
 ) -> DiffusersEngine:
     """Load a model on one device and make an engine of it; a picklable factory's target.
 

@@ -15,7 +15,7 @@ from pipeline.models.adapters import Adapter
 if TYPE_CHECKING:
     from pipeline.config.sections import EngineConfig
     from pipeline.models.spec import ModelSpec
-    from pipeline.parallel.layout import Layout
+    from pipeline.parallel.layout import ParallelLayout
 
 Attention = Literal["auto", "sdpa", "sdpa_flash", "cudnn", "flash", "flash3"]
 """Kernels of exact attention; those that quantise would change pixels."""
@@ -34,7 +34,7 @@ RING = ("auto", "sdpa_flash", "cudnn", "flash")
 
 
 @dataclass(frozen=True, slots=True)
-class Knobs:
+class EngineOptions:
     """Settings of an engine; picklable.
 
     Attributes:
@@ -55,16 +55,16 @@ class Knobs:
     adapters: tuple[Adapter, ...] = ()
 
 
-DEFAULT = Knobs()
+DEFAULT = EngineOptions()
 
 
-def settle_knobs(
+def settle_options(
     config: EngineConfig,
     spec: ModelSpec,
-    layout: Layout,
+    layout: ParallelLayout,
     device: str,
     adapters: tuple[Adapter, ...] = (),
-) -> Knobs:
+) -> EngineOptions:
     """Check that a run's settings fit its model, ranks and device.
 
     Args:
@@ -96,7 +96,7 @@ def settle_knobs(
                 f"--engine.offload {config.offload} is for one GPU (in each rank of a group it was "
                 "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
-    return Knobs(
+    return EngineOptions(
         attention,
         config.compile,
         config.vae_tiling,

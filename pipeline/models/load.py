@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
-from pipeline.models.engine_options import DEFAULT, Knobs
+from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.resolve import INDEX, is_remote
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import node_copy
@@ -41,7 +41,7 @@ def load_pipeline(
     device: str,
     dtype: str = "",
     *,
-    knobs: Knobs = DEFAULT,
+    knobs: EngineOptions = DEFAULT,
     network_class: type[torch.nn.Module] | None = None,
 ) -> Any:
     """Load a model.
@@ -101,7 +101,7 @@ def load_pipeline(
     return pipe
 
 
-def _place(pipe: Any, device: str, knobs: Knobs) -> None:
+def _place(pipe: Any, device: str, knobs: EngineOptions) -> None:
     """Put the parts where they wait or work."""
     if knobs.offload == "model":
         pipe.enable_model_cpu_offload(device=device)
@@ -111,7 +111,7 @@ def _place(pipe: Any, device: str, knobs: Knobs) -> None:
         pipe.to(device)
 
 
-def _tune(pipe: Any, spec: ModelSpec, knobs: Knobs, *, own_attention: bool) -> None:
+def _tune(pipe: Any, spec: ModelSpec, knobs: EngineOptions, *, own_attention: bool) -> None:
     """Set what a loaded pipeline lets be set."""
     tiling = spec.vae_tiling if knobs.vae_tiling is None else knobs.vae_tiling
     if tiling:

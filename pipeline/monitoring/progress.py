@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, Tex
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 
 LOG_EVERY_S = 10.0
 QUIET_S = 60.0
@@ -28,7 +28,7 @@ GROUPS_SHOWN = 8
 
 
 @dataclass(slots=True)
-class Group:
+class GroupProgress:
     """One process that has given rows to this run.
 
     Attributes:
@@ -77,7 +77,7 @@ class Snapshot:
     dollars: float | None
     dollars_projected: float | None
     reuse_ratio: float
-    groups: Mapping[str, Group]
+    groups: Mapping[str, GroupProgress]
     waiting: int
 
     @property
@@ -86,13 +86,13 @@ class Snapshot:
         return self.total - self.made
 
 
-class Progress:
-    """Shows a `Tally` growing towards a known total."""
+class RunProgress:
+    """Shows a `RunTotals` growing towards a known total."""
 
     def __init__(
         self,
         total: int,
-        tally: Tally,
+        tally: RunTotals,
         console: Console,
         *,
         gpu_price_per_hour: float | None = None,
@@ -110,7 +110,7 @@ class Progress:
             clock: Monotonic seconds.
         """
         self._asked = groups
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, GroupProgress] = {}
         self._total = total
         self._tally = tally
         self._console = console
@@ -130,7 +130,7 @@ class Progress:
             get_renderable=self._screen, console=console, refresh_per_second=2, transient=True
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         """Start the display."""
         if self._console.is_terminal:
             self._live.start()
@@ -234,7 +234,9 @@ class Progress:
     def _see(self, table: pa.Table, now: float) -> None:
         for worker in table["worker"].to_pylist():
             if worker:
-                group = self._groups.setdefault(worker["id"], Group(worker["node"], now, now))
+                group = self._groups.setdefault(
+                    worker["id"], GroupProgress(worker["node"], now, now)
+                )
                 group.rows, group.last = group.rows + 1, now
 
     def _screen(self) -> Table:

@@ -24,7 +24,7 @@ import ray
 from ray.util import metrics
 
 from pipeline.engine.protocol import Clip, Engine
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.sample_request import SampleRequest
 
 GroupState = Literal["loading", "idle", "busy"]
@@ -144,12 +144,12 @@ class RunTelemetry:
             gpu_price_per_hour: Dollars per device-hour; None: no series of cost.
         """
         self._total, self._price = total, gpu_price_per_hour
-        self._told = Tally()
+        self._told = RunTotals()
         _gauges().forget(RUN)  # of an earlier run of this process
         _gauges().set(RUN, 1, {"run_id": run_id, "model": model, "policy": policy})
         _gauges().set(LEFT, total)
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: RunTotals) -> None:
         """Count what a tally holds beyond what it held the last time."""
         told, self._told = self._told, replace(tally)
         before = _samples(told)
@@ -215,7 +215,7 @@ def count_store_retry(verb: str) -> None:
     _add(STORE_RETRIES, 1, {"verb": verb.split()[0]})
 
 
-def _samples(tally: Tally) -> dict[tuple[str, str], int]:
+def _samples(tally: RunTotals) -> dict[tuple[str, str], int]:
     return {
         ("ok", "clip"): tally.clips,
         ("ok", "control"): tally.controls,

@@ -13,7 +13,7 @@ from pipeline.dataset.recovery import Recovery
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.projection import Projection
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.cache_spec import planned_nfe
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.faults import redact
@@ -100,7 +100,7 @@ def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def say_second_opinion(console: Console, samples: int, nodes: Collection[str]) -> None:
+def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
     """Say that samples which were given up on some nodes are tried on others."""
     console.print(
         f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
@@ -134,7 +134,7 @@ def _plan(budget: float, gate: int, steps: int, clips: int) -> str:
     return f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips} clips"
 
 
-def say_result(console: Console, config: RunConfig, tally: Tally, interrupted: bool) -> None:
+def say_result(console: Console, config: RunConfig, tally: RunTotals, interrupted: bool) -> None:
     """Say what was made, what it took and where it lies."""
     table = Table(show_header=False, box=None, pad_edge=False)
     controls = f", {tally.controls} controls" if tally.controls else ""

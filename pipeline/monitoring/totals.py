@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTotals:
     """Sums over the rows of one run.
 
     Attributes:

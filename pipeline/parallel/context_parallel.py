@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.errors import UserError
 from pipeline.parallel.joint_attention import split_cogvideox, split_hunyuan_video
-from pipeline.parallel.layout import Layout, wan_tokens
+from pipeline.parallel.layout import ParallelLayout, wan_tokens
 from pipeline.parallel.mesh import RING, ULYSSES
 from pipeline.parallel.ulysses import Shards, gather_shares
 
@@ -51,7 +51,11 @@ RING_ATTENTION = "_native_flash"
 
 
 def split_network(
-    network: torch.nn.Module, family: str, layout: Layout, mesh: DeviceMesh, device: torch.device
+    network: torch.nn.Module,
+    family: str,
+    layout: ParallelLayout,
+    mesh: DeviceMesh,
+    device: torch.device,
 ) -> None:
     """Have the ranks that share a clip's tokens run one network together.
 
@@ -97,7 +101,7 @@ class _Shares:
     what gloo has not, so it is done here.
     """
 
-    def __init__(self, context: Any, layout: Layout, family: str) -> None:
+    def __init__(self, context: Any, layout: ParallelLayout, family: str) -> None:
         self._context, self._layout, self._family = context, layout, family
         self._tokens = 0
 
@@ -125,7 +129,7 @@ class _Shares:
         return torch.cat([*parts[:longer], *(each[:, :-1] for each in parts[longer:])], dim=1)
 
 
-def _check_heads(network: Any, layout: Layout) -> None:
+def _check_heads(network: Any, layout: ParallelLayout) -> None:
     """Refuse a Ulysses degree that heads cannot be filled up for: the last rank would have none.
 
     Raises:

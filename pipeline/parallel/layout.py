@@ -38,7 +38,7 @@ DECODED = ("wan", "hunyuan_video")
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParallelLayout:
     """How the ranks of a group share a network.
 
     Attributes:
@@ -93,10 +93,10 @@ class Layout:
         return f"{' x '.join(parts)}{decoding} ({self.reason})"
 
 
-ALONE = Layout()
+ALONE = ParallelLayout()
 
 
-def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Layout:
+def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> ParallelLayout:
     """Settle how a group of the configured degree splits a model.
 
     Args:
@@ -131,7 +131,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
         return ALONE
     backend, reason = _backend(parallel.backend, spec, device)
     if shared == 1:
-        return Layout(reason="no tokens are split", cfg=cfg, vae=parallel.vae)
+        return ParallelLayout(reason="no tokens are split", cfg=cfg, vae=parallel.vae)
     kinds = OFFERED[backend, spec.family]
     if ring > 1 and "ring" not in kinds:
         raise UserError(
@@ -142,7 +142,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Lay
             f"--parallel.ring {ring} needs GPUs: torch has no CPU attention that gives the sums "
             "that a ring adds up; leave it out"
         )
-    return Layout(backend, shared // ring, ring, reason, cfg, parallel.vae)
+    return ParallelLayout(backend, shared // ring, ring, reason, cfg, parallel.vae)
 
 
 def _check_decoder(degree: int, spec: ModelSpec) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from pipeline.parallel.layout import Layout
+from pipeline.parallel.layout import ParallelLayout
 
 CFG, RING, ULYSSES = "cfg", "ring", "ulysses"
 """Dimensions; the last two as diffusers names them."""
 
 
-def rank_mesh(layout: Layout, device: torch.device) -> DeviceMesh:
+def rank_mesh(layout: ParallelLayout, device: torch.device) -> DeviceMesh:
     """The ranks of the process group by what they share; call it in all of them at once.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from pipeline.errors import UserError
-from pipeline.parallel.layout import Layout, wan_tokens
+from pipeline.parallel.layout import ParallelLayout, wan_tokens
 from sencache import networks_of
 
 ATTENTION = {
@@ -28,7 +28,7 @@ ATTENTION = {
 the device and the installed packages offer."""
 
 
-def join_ranks(layout: Layout, device: torch.device) -> None:
+def join_ranks(layout: ParallelLayout, device: torch.device) -> None:
     """Make xfuser's process groups; call it in all ranks, before networks are loaded.
 
     Raises:
@@ -80,7 +80,7 @@ def network_class() -> type[torch.nn.Module]:
     return xFuserWanTransformer3DWrapper
 
 
-def take_over(pipe: Any, layout: Layout, attention: str = "auto") -> None:
+def take_over(pipe: Any, layout: ParallelLayout, attention: str = "auto") -> None:
     """Have xfuser run the networks of a loaded pipeline.
 
     Args:
@@ -117,7 +117,7 @@ def take_over(pipe: Any, layout: Layout, attention: str = "auto") -> None:
         _ignore_padding(network, layout)
 
 
-def check_heads(network: torch.nn.Module, layout: Layout) -> None:
+def check_heads(network: torch.nn.Module, layout: ParallelLayout) -> None:
     """Refuse a Ulysses degree that does not divide the heads.
 
     Raises:
@@ -134,7 +134,7 @@ def check_heads(network: torch.nn.Module, layout: Layout) -> None:
         )
 
 
-def _ignore_padding(network: torch.nn.Module, layout: Layout) -> None:
+def _ignore_padding(network: torch.nn.Module, layout: ParallelLayout) -> None:
     """Keep the tokens that xfuser adds to fill up the ranks out of the attention.
 
     xfuser 0.7 pads a sequence that does not divide with zeros and lets every token attend to them,

@@ -21,7 +21,7 @@ from pipeline.ranks.messages import (
     Answer,
     Ask,
     MakeWorker,
-    Mark,
+    ProgressMark,
     Raised,
     Ready,
 )
@@ -195,7 +195,7 @@ class RankGroup:
             own, now = progress[rank.rank], self._clock()
             pace.saw(own.mark, now - own.since, work)
             own.since, own.count = now, own.count + 1
-            if isinstance(message, Mark):
+            if isinstance(message, ProgressMark):
                 own.mark = message.name
             else:
                 own.done = message

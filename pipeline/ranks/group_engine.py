@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
-from pipeline.models.engine_options import DEFAULT, Knobs
+from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.spec import ResolvedModel
-from pipeline.parallel.layout import CONTEXT_PARALLEL, XFUSER, Layout
+from pipeline.parallel.layout import CONTEXT_PARALLEL, XFUSER, ParallelLayout
 from pipeline.ranks.errors import GroupError, RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import MakeWorker, RankContext, Worker
@@ -45,12 +45,12 @@ class LoadRank:
     """
 
     model: ResolvedModel
-    layout: Layout
+    layout: ParallelLayout
     device: str
     dtype: str = ""
     profile_json: str = ""
     threads: int = 1
-    knobs: Knobs = DEFAULT
+    knobs: EngineOptions = DEFAULT
 
     def __call__(self, context: RankContext) -> Worker:
         """Meet the other ranks, and load; called in every rank at once."""
@@ -69,11 +69,11 @@ class LoadRank:
         import torch
         import torch.distributed as dist
 
-        from pipeline.engine.diffusers_engine import DiffusersEngine, Seat
+        from pipeline.engine.diffusers_engine import DiffusersEngine, RankRole
         from sencache import RankAgreement, SensitivityProfile
 
         pipe = self._pipeline(torch.device(self.device))
-        seat = Seat(
+        seat = RankRole(
             layout=self.layout,
             decodes=context.rank == 0 or self.layout.vae,
             answers=context.rank == 0,
@@ -117,7 +117,7 @@ class LoadRank:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RankFacts:
     """Asked of ranks once: what the parent's rows must hold.
 
     Attributes:
@@ -140,7 +140,7 @@ class Rank:
     def __call__(self, payload: Sequence[SampleRequest]) -> Any:
         """Clips of requests; facts where there are none."""
         if not payload:
-            return Facts(self.engine.device_name)
+            return RankFacts(self.engine.device_name)
         return self.engine.generate(payload)
 
 
@@ -162,7 +162,7 @@ class GroupEngine:
         """
         try:
             self._group = RankGroup(load, spec)
-            facts: Facts = self._group.ask(())
+            facts: RankFacts = self._group.ask(())
         except GroupError as error:
             if isinstance(error, RankRaisedError) and error.kind == UserError.__name__:
                 raise UserError(error.message) from error

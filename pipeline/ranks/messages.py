@@ -28,7 +28,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ProgressMark:
     """From a rank: it has come this far.
 
     Attributes:
@@ -84,7 +84,7 @@ class RankContext:
 
     def mark(self, name: str) -> None:
         """Tell the parent of progress; call it at every denoising step, and at what takes long."""
-        self.send(Mark(name))
+        self.send(ProgressMark(name))
 
     def send(self, message: object) -> None:
         """Send one message whole, from whatever thread."""

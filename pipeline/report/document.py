@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT: Final = "sencache-report/1"
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     """Base of all parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Estimate(Part):
+class Estimate(ReportPart):
     """A value with its bootstrap interval of 95 % over pairs."""
 
     value: float
@@ -28,7 +28,7 @@ class Estimate(Part):
     high: float
 
 
-class Run(Part):
+class RunEntry(ReportPart):
     """One execution of jobs/generate.py into the prefix."""
 
     run_id: str
@@ -39,7 +39,7 @@ class Run(Part):
     wanted: int | None = Field(description="samples that it set out to make, if recorded")
 
 
-class Totals(Part):
+class Totals(ReportPart):
     """Counts over the prefix; a sample is one id, and one of its rows counts."""
 
     rows: int
@@ -57,7 +57,7 @@ class Totals(Part):
     nfe: int = Field(description="network evaluations of the dataset's clips, in steps")
 
 
-class Spent(Part):
+class Spent(ReportPart):
     """Device-seconds and money; the parts add up to the total."""
 
     clips: float
@@ -69,7 +69,7 @@ class Spent(Part):
     total: float
 
 
-class Headline(Part):
+class Headline(ReportPart):
     """What most people look for."""
 
     dollars_per_clip: float | None = Field(description="own device time and failed attempts")
@@ -83,7 +83,7 @@ class Headline(Part):
     quality_pairs: int
 
 
-class Speedup(Part):
+class Speedup(ReportPart):
     """Control seconds / cached seconds over pairs of one run, device and batch size."""
 
     pairs: int = Field(description="pairs that count")
@@ -92,7 +92,7 @@ class Speedup(Part):
     note: str
 
 
-class Quality(Part):
+class Quality(ReportPart):
     """Cached clips against their controls, at one policy and number of evaluations."""
 
     policy: str
@@ -107,7 +107,7 @@ class Quality(Part):
     note: str
 
 
-class Bucket(Part):
+class Bucket(ReportPart):
     """Clips finished in one span of time on one node."""
 
     start: str
@@ -115,7 +115,7 @@ class Bucket(Part):
     clips: int
 
 
-class Node(Part):
+class Node(ReportPart):
     """One node of the cluster."""
 
     node: str
@@ -126,7 +126,7 @@ class Node(Part):
     video_s_per_gpu_hour: float | None
 
 
-class Lap(Part):
+class Lap(ReportPart):
     """Where device time went."""
 
     name: str
@@ -135,14 +135,14 @@ class Lap(Part):
     beside: bool = Field(description="on CPU threads while the device samples the next clip")
 
 
-class Bar(Part):
+class Bar(ReportPart):
     """Clips with so many network evaluations."""
 
     nfe: int
     clips: int
 
 
-class Decisions(Part):
+class Decisions(ReportPart):
     """Share of clips that computed each step, for clips of one policy, length and NFE."""
 
     policy: str
@@ -152,7 +152,7 @@ class Decisions(Part):
     computed: list[float]
 
 
-class Point(Part):
+class NfePoint(ReportPart):
     """One clip in a scatter plot."""
 
     sample_id: str
@@ -161,7 +161,7 @@ class Point(Part):
     group: str
 
 
-class Slice(Part):
+class Slice(ReportPart):
     """Cost of clips that have something in common."""
 
     key: str
@@ -171,7 +171,7 @@ class Slice(Part):
     nfe_mean: float
 
 
-class Cause(Part):
+class Cause(ReportPart):
     """Samples that ended alike."""
 
     status: Literal["failed", "rejected"]
@@ -184,7 +184,7 @@ class Cause(Part):
     example_message: str
 
 
-class Projection(Part):
+class ReportProjection(ReportPart):
     """What is still to come, at the rate so far."""
 
     what: str
@@ -193,7 +193,7 @@ class Projection(Part):
     dollars: float | None
 
 
-class WhatIf(Part):
+class WhatIf(ReportPart):
     """A clip at another number of evaluations; cost by a line through cached and control calls."""
 
     budget: float
@@ -205,7 +205,7 @@ class WhatIf(Part):
     measured: bool = Field(description="whether clips of this NFE are among the rows")
 
 
-class Clip(Part):
+class ClipEntry(ReportPart):
     """A clip beside its control."""
 
     sample_id: str
@@ -224,7 +224,7 @@ class Clip(Part):
     ssim: float | None = None
 
 
-class PriceUsed(Part):
+class PriceUsed(ReportPart):
     """A price that went into the sums."""
 
     scope: str
@@ -233,14 +233,14 @@ class PriceUsed(Part):
     device_s: float
 
 
-class Report(Part):
+class Report(ReportPart):
     """Everything that a report shows."""
 
     format: Literal["sencache-report/1"] = FORMAT
     generated_at: str
     output: str
     notes: list[str] = Field(description="what a reader must know to trust the numbers")
-    runs: list[Run]
+    runs: list[RunEntry]
     totals: Totals
     headline: Headline
     device_s: Spent
@@ -253,14 +253,16 @@ class Report(Part):
     time: list[Lap]
     nfe: list[Bar]
     decisions: list[Decisions]
-    errors: list[Point] = Field(description="x predicted, y actual change at refreshes; a sample")
-    quality_by_nfe: list[Point] = Field(description="x NFE, y PSNR dB of pairs; a sample")
+    errors: list[NfePoint] = Field(
+        description="x predicted, y actual change at refreshes; a sample"
+    )
+    quality_by_nfe: list[NfePoint] = Field(description="x NFE, y PSNR dB of pairs; a sample")
     cost_by_model: list[Slice]
     cost_by_policy: list[Slice]
     cost_by_prompt: list[Slice]
     failures: list[Cause]
-    projections: list[Projection]
+    projections: list[ReportProjection]
     what_if: list[WhatIf]
-    gallery: list[Clip]
-    worst: list[Clip]
+    gallery: list[ClipEntry]
+    worst: list[ClipEntry]
     prices: list[PriceUsed]

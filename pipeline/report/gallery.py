@@ -22,8 +22,8 @@ from PIL import Image
 from pipeline.dataset import mp4
 from pipeline.errors import StorageError
 from pipeline.report.accounts import Roles
-from pipeline.report.document import Clip
-from pipeline.report.pairs import Pairs
+from pipeline.report.document import ClipEntry
+from pipeline.report.pairs import ComparedPairs
 from pipeline.report.rows import Rows
 from pipeline.storage.storage import Storage
 
@@ -56,7 +56,7 @@ class Preview:
     height: int
 
 
-def previews(storage: Storage, clips: Sequence[Clip]) -> dict[str, Preview]:
+def previews(storage: Storage, clips: Sequence[ClipEntry]) -> dict[str, Preview]:
     """Previews of clips and of their controls by id; those whose media cannot be read are absent.
 
     Args:
@@ -122,7 +122,7 @@ GALLERY = 12
 WORST = 10
 
 
-def gallery(rows: Rows, roles: Roles, pairs: Pairs) -> list[Clip]:
+def gallery(rows: Rows, roles: Roles, pairs: ComparedPairs) -> list[ClipEntry]:
     """Pairs first, then other clips; an even sample in the order of ids."""
     ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
     order = np.argsort(ids, kind="stable")
@@ -134,7 +134,7 @@ def gallery(rows: Rows, roles: Roles, pairs: Pairs) -> list[Clip]:
     return _clips(rows, chosen)
 
 
-def worst(rows: Rows, pairs: Pairs) -> list[Clip]:
+def worst(rows: Rows, pairs: ComparedPairs) -> list[ClipEntry]:
     """Cached clips that are farthest from their controls, the farthest first."""
     psnr = rows.numbers("psnr_db")[pairs.controls]
     known = np.flatnonzero(np.isfinite(psnr))
@@ -149,7 +149,7 @@ def _even(values: Any, count: int) -> Any:
     return values[at]
 
 
-def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[Clip]:
+def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
     whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
     found = []
     for place, twin in chosen:
@@ -166,7 +166,7 @@ def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[Clip]:
                 "ssim": quality.get("ssim"),
             }
         found.append(
-            Clip(
+            ClipEntry(
                 sample_id=row["sample_id"],
                 caption=row["caption"],
                 path=row["video"]["path"],

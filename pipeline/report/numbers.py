@@ -16,13 +16,13 @@ from pipeline.report.accounts import Accounts, Roles, account
 from pipeline.report.document import (
     Headline,
     Report,
-    Run,
+    RunEntry,
     Totals,
 )
 from pipeline.report.gallery import gallery, worst
 from pipeline.report.intervals import mean
 from pipeline.report.outlook import BUDGETS, project, what_if
-from pipeline.report.pairs import Pairs, measure_quality, measure_speedup
+from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.rows import Rows, read_rows
 from pipeline.storage.storage import Storage
@@ -64,7 +64,7 @@ def measure_rows(
     }
     roles = Roles.of(rows)
     accounts = account(rows, roles, replace(prices, of_runs=of_runs))
-    pairs = Pairs.find(rows, roles)
+    pairs = ComparedPairs.find(rows, roles)
     totals = _totals(rows, roles)
     span, buckets = tables.throughput(rows, roles)
     quality = measure_quality(rows, pairs)
@@ -137,7 +137,7 @@ def _manifests(storage: Storage) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[Run]:
+def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[RunEntry]:
     codes, values = rows.codes("run_id")
     written = dict(zip(values, np.bincount(codes, minlength=len(values)).tolist(), strict=True))
     written = {name: count for name, count in written.items() if count}
@@ -146,7 +146,7 @@ def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[Run]:
         manifest = manifests.get(run_id, {})
         wanted = manifest.get("input", {}).get("pending")
         found.append(
-            Run(
+            RunEntry(
                 run_id=run_id,
                 state=manifest.get("state", "unknown"),
                 started_at=manifest.get("started_at", ""),
@@ -178,7 +178,7 @@ def _totals(rows: Rows, roles: Roles) -> Totals:
     )
 
 
-def _headline(rows: Rows, pairs: Pairs, totals: Totals, accounts: Accounts) -> Headline:
+def _headline(rows: Rows, pairs: ComparedPairs, totals: Totals, accounts: Accounts) -> Headline:
     psnr = rows.numbers("psnr_db")[pairs.controls]
     psnr = psnr[np.isfinite(psnr)]
     device, money, ok = accounts.device_s, accounts.dollars, totals.ok
@@ -196,7 +196,7 @@ def _headline(rows: Rows, pairs: Pairs, totals: Totals, accounts: Accounts) -> H
     )
 
 
-def _notes(rows: Rows, accounts: Accounts, pairs: Pairs) -> list[str]:
+def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs) -> list[str]:
     notes = []
     if accounts.unpriced:
         notes.append(

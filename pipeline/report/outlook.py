@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.report.accounts import Accounts, Roles
-from pipeline.report.document import Projection, Quality, Run, WhatIf
-from pipeline.report.pairs import Pairs, comparable
+from pipeline.report.document import Quality, ReportProjection, RunEntry, WhatIf
+from pipeline.report.pairs import ComparedPairs, comparable
 from pipeline.report.rows import Rows
 
 BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
 
 
 def project(
-    rows: Rows, roles: Roles, accounts: Accounts, runs: list[Run], more_clips: int
-) -> list[Projection]:
+    rows: Rows, roles: Roles, accounts: Accounts, runs: list[RunEntry], more_clips: int
+) -> list[ReportProjection]:
     """What the rest of the latest run and further clips will take, at the rate so far."""
     made = int((roles.clips | roles.controls).sum())
     if not made:
@@ -32,7 +32,7 @@ def project(
 
     def add(what: str, clips: int) -> None:
         cost = None if dollars is None else dollars * clips
-        found.append(Projection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
+        found.append(ReportProjection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
 
     run = runs[-1]
     if run.wanted is not None and run.state != "done":
@@ -46,7 +46,7 @@ def project(
 
 def what_if(
     rows: Rows,
-    pairs: Pairs,
+    pairs: ComparedPairs,
     accounts: Accounts,
     quality: list[Quality],
     budgets: Sequence[float],

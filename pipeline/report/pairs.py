@@ -23,7 +23,7 @@ Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ComparedPairs:
     """Positions of clips and of their controls; both ok and counting.
 
     Attributes:
@@ -37,7 +37,7 @@ class Pairs:
     lone: int
 
     @classmethod
-    def find(cls, rows: Rows, roles: Roles) -> Pairs:
+    def find(cls, rows: Rows, roles: Roles) -> ComparedPairs:
         """Match the controls of a prefix with their clips."""
         controls, clips = np.flatnonzero(roles.controls), np.flatnonzero(roles.clips)
         twin_of = rows.table["control_of"].take(pa.array(controls)).combine_chunks()
@@ -48,7 +48,7 @@ class Pairs:
         return cls(clips[found], controls[there], int((~there).sum()))
 
 
-def comparable(rows: Rows, pairs: Pairs) -> tuple[Mask, dict[str, int]]:
+def comparable(rows: Rows, pairs: ComparedPairs) -> tuple[Mask, dict[str, int]]:
     """Which pairs may be compared in time, and how many are left out for which reason."""
     keep = np.ones(len(pairs.clips), np.bool_)
     left_out: dict[str, int] = {}
@@ -77,7 +77,7 @@ def comparable(rows: Rows, pairs: Pairs) -> tuple[Mask, dict[str, int]]:
     return keep, left_out
 
 
-def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
+def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
     """Control seconds over cached seconds."""
     keep, left_out = comparable(rows, pairs)
     wall, count = rows.known("wall_s"), int(keep.sum())
@@ -90,7 +90,7 @@ def measure_speedup(rows: Rows, pairs: Pairs) -> Speedup:
     return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
 
 
-def measure_quality(rows: Rows, pairs: Pairs) -> list[Quality]:
+def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
     """Distances of cached clips from their controls, by policy and NFE."""
     psnr = rows.numbers("psnr_db")[pairs.controls]
     measured = np.isfinite(psnr)

@@ -28,7 +28,7 @@ from pipeline.dataset.committed import (
 )
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.storage import Storage, StoredFile
 
 MESSAGE_CHARS = 300
 """Error text kept per failed row while the report is made."""
@@ -174,7 +174,7 @@ def read_rows(storage: Storage) -> Rows:
     return Rows(table, tuple(entry.key for entry in entries), counts, storage)
 
 
-def _read(storage: Storage, number: int, entry: Entry) -> pa.Table:
+def _read(storage: Storage, number: int, entry: StoredFile) -> pa.Table:
     small = entry.size <= WHOLE_FILE_BYTES
     try:
         file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)

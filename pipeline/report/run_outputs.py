@@ -16,7 +16,7 @@ from pipeline.storage.storage import Storage
 CONTACT_SHEET_KEY = "contact_sheet.png"
 
 
-class Views:
+class RunOutputs:
     """Looks at the rows of a run as they come, and draws at its end."""
 
     def __init__(self, storage: Storage, console: Console) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.report.accounts import HOUR, Accounts, Roles
-from pipeline.report.document import Bar, Bucket, Cause, Decisions, Lap, Node, Point, Slice
+from pipeline.report.document import Bar, Bucket, Cause, Decisions, Lap, NfePoint, Node, Slice
 from pipeline.report.rows import Floats, Mask, Rows, kinds
 
 Places = npt.NDArray[np.int64]
@@ -137,7 +137,9 @@ def decisions(rows: Rows, clips: Mask) -> list[Decisions]:
     ]
 
 
-def points(rows: Rows, places: Places, x: Floats, y: Floats, group: Iterable[str]) -> list[Point]:
+def points(
+    rows: Rows, places: Places, x: Floats, y: Floats, group: Iterable[str]
+) -> list[NfePoint]:
     """A scatter of rows; an even sample in the order of ids where there are many."""
     known = np.isfinite(x) & np.isfinite(y)
     labels = np.array(list(group), dtype=object)[known]
@@ -145,7 +147,9 @@ def points(rows: Rows, places: Places, x: Floats, y: Floats, group: Iterable[str
     ids = np.array(rows.table["sample_id"].take(places).to_pylist(), dtype=object)
     order = np.argsort(ids, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(MAX_POINTS, len(order))).astype(np.int64)]
-    return [Point(sample_id=ids[i], x=float(x[i]), y=float(y[i]), group=labels[i]) for i in order]
+    return [
+        NfePoint(sample_id=ids[i], x=float(x[i]), y=float(y[i]), group=labels[i]) for i in order
+    ]
 
 
 def slices(rows: Rows, clips: Mask, accounts: Accounts, column: str) -> list[Slice]:

@@ -63,7 +63,7 @@ def unpack(text: str) -> list[SampleRequest]:
     return [SampleRequest.from_json(line) for line in text.split("\n")]
 
 
-class Pairs:
+class ControlPairs:
     """Samples and controls of the tasks under way; frames of samples until their control is made.
 
     Several tasks may be under way at once, each in a thread of its own; a pair is of one task.

@@ -16,7 +16,7 @@ from pipeline.engine.protocol import Engine, EngineFactory
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.call import takes_negative_prompt
-from pipeline.models.engine_options import settle_knobs
+from pipeline.models.engine_options import settle_options
 from pipeline.models.registry import shipped_folder
 from pipeline.models.samplers import RANDOM_SAMPLERS, check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
@@ -42,7 +42,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
         UserError: A setting that this model cannot follow; the text names the flag.
     """
     layout = choose_layout(config.parallel, model.spec, config.device)
-    settle_knobs(config.engine, model.spec, layout, config.device)
+    settle_options(config.engine, model.spec, layout, config.device)
     profile = load_profile(config.cache, model)
     template = _template(config, model, cache_spec(config.cache, profile))
     if profile is not None:
@@ -102,7 +102,7 @@ def engine_factory(
     device = device or config.device
     layout = choose_layout(config.parallel, model.spec, device)
     adapters = resolve_adapters(config.engine.adapters)
-    knobs = settle_knobs(config.engine, model.spec, layout, device, adapters)
+    knobs = settle_options(config.engine, model.spec, layout, device, adapters)
     if layout.size > 1:
         from pipeline.ranks.group_engine import LoadRank, load_group
 

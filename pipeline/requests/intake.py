@@ -21,7 +21,7 @@ from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import MAX_PROMPT_CHARS, RequestDefaults, rejected_id
-from pipeline.requests.pending import Draft, Drafts
+from pipeline.requests.pending import PendingRequest, RequestIndex
 from pipeline.requests.sample_request import SampleRequest, digest
 
 CHUNK_ROWS = 4096
@@ -108,15 +108,17 @@ class Intake:
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
-        drafts = Drafts(self.defaults)
+        drafts = RequestIndex(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
         size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
         while chunk := list(itertools.islice(rows, size)):
             yield from self._pending(self._drafted(chunk, drafts))
 
-    def _drafted(self, rows: Sequence[SourceRow], drafts: Drafts) -> list[tuple[str, Draft]]:
+    def _drafted(
+        self, rows: Sequence[SourceRow], drafts: RequestIndex
+    ) -> list[tuple[str, PendingRequest]]:
         """Source key and draft of every clip of good rows."""
-        found: list[tuple[str, Draft]] = []
+        found: list[tuple[str, PendingRequest]] = []
         for row, values in zip(rows, self._with_images(rows), strict=True):
             self.counts.read += 1
             try:
@@ -150,7 +152,7 @@ class Intake:
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             return iter(list(pool.map(settled, rows)))
 
-    def _pending(self, drafts: Sequence[tuple[str, Draft]]) -> Iterator[SampleRequest]:
+    def _pending(self, drafts: Sequence[tuple[str, PendingRequest]]) -> Iterator[SampleRequest]:
         ids = Ids.from_bytes(b"".join(draft.sample_id for _, draft in drafts))
         states = self.committed.states(ids).tolist()
         for (source_key, draft), state in zip(drafts, states, strict=True):

@@ -27,7 +27,7 @@ _PROMPT, _SEED = "\0prompt", -1
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class RequestTemplate:
     """Requests that differ in prompt and seed only.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outline:
     tail: str
 
     @classmethod
-    def of(cls, request: SampleRequest) -> Outline:
+    def of(cls, request: SampleRequest) -> RequestTemplate:
         """Cut the JSON of a request apart."""
         base = dataclasses.replace(request, prompt=_PROMPT, seed=_SEED)
         head, rest = base.identity_json().split(json.dumps(_PROMPT))
@@ -52,7 +52,7 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class PendingRequest:
     """A request that is known by its id.
 
     Attributes:
@@ -63,7 +63,7 @@ class Draft:
     """
 
     sample_id: bytes
-    outline: Outline
+    outline: RequestTemplate
     prompt: str
     seed: int
 
@@ -74,16 +74,16 @@ class Draft:
         )
 
 
-class Drafts:
+class RequestIndex:
     """Turns rows into drafts."""
 
     def __init__(self, defaults: RequestDefaults) -> None:
         """Prepare for rows that inherit `defaults`."""
         self._defaults = defaults
-        self._plain = Outline.of(defaults.template)
-        self._outlines: dict[tuple[str, ...], Outline] = {}
+        self._plain = RequestTemplate.of(defaults.template)
+        self._outlines: dict[tuple[str, ...], RequestTemplate] = {}
 
-    def of_row(self, row: Mapping[str, Any], copies: int) -> list[Draft]:
+    def of_row(self, row: Mapping[str, Any], copies: int) -> list[PendingRequest]:
         """The drafts of all clips of a row.
 
         Raises:
@@ -101,16 +101,16 @@ class Drafts:
                 drawn = _digest(f"[{before}0{outline.tail},{copy}]")
                 seed = int.from_bytes(drawn[:6], "big")
             sample_id = _digest(f"{before}{seed}{outline.tail}")
-            drafts.append(Draft(sample_id, outline, prompt, seed))
+            drafts.append(PendingRequest(sample_id, outline, prompt, seed))
         return drafts
 
-    def _outline(self, fields: dict[str, Any]) -> Outline:
+    def _outline(self, fields: dict[str, Any]) -> RequestTemplate:
         key = tuple(map(repr, fields.values()))  # -0.0 equals 0.0, and their JSON differs
         found = self._outlines.get(key)
         if found is None:
             if len(self._outlines) >= MAX_OUTLINES:
                 self._outlines.clear()
-            found = Outline.of(dataclasses.replace(self._defaults.template, **fields))
+            found = RequestTemplate.of(dataclasses.replace(self._defaults.template, **fields))
             self._outlines[key] = found
         return found
 

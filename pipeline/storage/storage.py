@@ -52,7 +52,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class StoredFile:
     """One listed file: its key relative to the storage, and its size in bytes."""
 
     key: str
@@ -162,7 +162,7 @@ class Storage:
         reader = RangeReader(size, lambda start, end: self._read_range(key, start, end))
         return io.BufferedReader(reader, READ_BLOCK_BYTES)
 
-    def list(self, prefix: str = "") -> list[Entry]:
+    def list(self, prefix: str = "") -> list[StoredFile]:
         """List every file whose key starts with `prefix`, folders descended, sorted by key.
 
         Always asks the store; unfinished writes are left out; [] where nothing is there.
@@ -171,11 +171,11 @@ class Storage:
             StorageError: The place cannot be listed.
         """
 
-        def find(top: str) -> list[Entry]:
+        def find(top: str) -> list[StoredFile]:
             self._fs.invalidate_cache()
             found = self._fs.find(top, detail=True)
             entries = (
-                Entry(path[len(self._root) + 1 :], int(info["size"]))
+                StoredFile(path[len(self._root) + 1 :], int(info["size"]))
                 for path, info in found.items()
                 if info["type"] == "file" and path.startswith(f"{top}/") and path[-1] != "/"
             )

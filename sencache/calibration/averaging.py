@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sencache.calibration.secants import Batch, Secant
+from sencache.calibration.secants import Secant, SecantBatch
 from sencache.profiles.metadata import Branch, ProfileError, SensitivityPoint
 from sencache.profiles.profile import ProfileWarning
 from sencache.schedules.drift import OutputDrift
@@ -20,7 +20,7 @@ from sencache.schedules.drift import OutputDrift
 TRUSTED_MARGIN = 2.0
 
 
-def check_finite(batch: Batch) -> None:
+def check_finite(batch: SecantBatch) -> None:
     """Raise ProfileError if a batch measured NaN or infinity."""
     for secants in batch.secants.values():
         for secant in secants:
@@ -31,7 +31,7 @@ def check_finite(batch: Batch) -> None:
                 )
 
 
-def mean_points(batches: Sequence[Batch]) -> dict[Branch, tuple[SensitivityPoint, ...]]:
+def mean_points(batches: Sequence[SecantBatch]) -> dict[Branch, tuple[SensitivityPoint, ...]]:
     """Mean and spread over the clips of all batches, for every step that each of them measured.
 
     Batches of one sampler step through the same times; a step that one of them left out, because
@@ -43,7 +43,7 @@ def mean_points(batches: Sequence[Batch]) -> dict[Branch, tuple[SensitivityPoint
     }
 
 
-def mean_drift(batches: Sequence[Batch]) -> OutputDrift | None:
+def mean_drift(batches: Sequence[SecantBatch]) -> OutputDrift | None:
     """Drift of the output, mean over the clips of all batches; gain is left at 1.
 
     None where no outputs were kept, or where no plan could be made of them: fewer than three
@@ -58,7 +58,7 @@ def mean_drift(batches: Sequence[Batch]) -> OutputDrift | None:
     return OutputDrift.of_outputs(tau, distances)
 
 
-def warn_of_rounding(batches: Sequence[Batch]) -> None:
+def warn_of_rounding(batches: Sequence[SecantBatch]) -> None:
     """Warn where the output changed by less than the network's dtype can tell.
 
     Warns:
@@ -81,7 +81,7 @@ def warn_of_rounding(batches: Sequence[Batch]) -> None:
         )
 
 
-def _by_step(batches: Sequence[Batch], branch: Branch) -> list[list[Secant]]:
+def _by_step(batches: Sequence[SecantBatch], branch: Branch) -> list[list[Secant]]:
     """The secants of each step, one per batch, in the order of sampling."""
     steps: dict[float, list[Secant]] = {}
     for batch in batches:

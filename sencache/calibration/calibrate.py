@@ -21,15 +21,15 @@ from sencache.calibration.averaging import (
 )
 from sencache.calibration.clips import ClipLatents, NoisedClips, encode_clips
 from sencache.calibration.gain import measure_gain
-from sencache.calibration.journal import Journal, Progress
+from sencache.calibration.journal import CalibrationProgress, Journal
 from sencache.calibration.outputs import OutputRecorder
 from sencache.calibration.provenance import (
-    Network,
+    NetworkFacts,
     fingerprint,
     networks_of,
     run_facts,
 )
-from sencache.calibration.secants import Batch, CalibrationHook, Watch
+from sencache.calibration.secants import CalibrationHook, SecantBatch, SecantRecorder
 from sencache.families.base import Family
 from sencache.hook.attachment import attach, detach
 from sencache.profiles.metadata import ProfileError, ProfileMetadata, sampler_facts
@@ -109,7 +109,7 @@ def calibrate(
     if not 0 <= gain_clips <= len(seeds):
         raise ValueError(f"gain_clips is {gain_clips}; it must be 0 to {len(seeds)}, the clips")
     facts = run_facts(pipe, networks, options, model, revision, clips)
-    finished = Progress(
+    finished = CalibrationProgress(
         journal, fingerprint(facts, networks, pipe, options, prompts, seeds, batch_size, clips)
     )
     starts, batches = range(0, len(seeds), batch_size), []
@@ -166,16 +166,16 @@ def _check(
 
 def _measure(
     pipe: Any,
-    networks: Sequence[Network],
+    networks: Sequence[NetworkFacts],
     captions: Sequence[str],
     seeds: Sequence[int],
     latents: torch.Tensor | None,
     options: Mapping[str, Any],
     guidance_scale: float | None,
     on_step: Callable[[int, int], None],
-) -> Batch:
+) -> SecantBatch:
     """One pipeline call, for one clip per seed."""
-    watch = Watch(
+    watch = SecantRecorder(
         sampler_facts(pipe.scheduler)["num_train_timesteps"],
         # The pipeline has set its timesteps by the first step.
         lambda done: on_step(done, len(pipe.scheduler.timesteps)),

@@ -15,11 +15,11 @@ import torch
 
 from sencache.calibration.scheduled_run import following
 from sencache.families.base import Family
-from sencache.hook.sampler_position import Schedule
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import boundary_of
 from sencache.policies.planned import Planner
 from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import Plan
+from sencache.schedules.planner import CacheSchedule
 from sencache.schedules.weights import combined_error
 
 HELD = 2
@@ -50,12 +50,12 @@ def measure_gain(
         progress: Called with the runs done and the runs in all.
 
     Raises:
-        ValueError: The run is too short, or of a sampler without :meth:`Schedule.moves`.
+        ValueError: The run is too short, or of a sampler without :meth:`SamplerPosition.moves`.
     """
     steps = drift.steps
     if steps < HELD + 3:
         raise ValueError(f"a run of {steps} steps is too short; {HELD + 3} steps or more will do")
-    schedule = Schedule(lambda: pipe.scheduler, boundary_of(pipe))
+    schedule = SamplerPosition(lambda: pipe.scheduler, boundary_of(pipe))
     cuts = schedule.cuts(drift.tau)
     places = [
         int(place)
@@ -85,8 +85,10 @@ def measure_gain(
 def _holding(held: range) -> Planner:
     """Plans that hold given steps and compute all others."""
 
-    def plan(times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]) -> Plan:
+    def plan(
+        times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
+    ) -> CacheSchedule:
         steps = range(len(times))
-        return Plan(len(times), tuple(step for step in steps if step not in held), {}, 0.0)
+        return CacheSchedule(len(times), tuple(step for step in steps if step not in held), {}, 0.0)
 
     return plan

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sencache.calibration.secants import Batch, Secant
+from sencache.calibration.secants import Secant, SecantBatch
 from sencache.profiles.metadata import ProfileError
 
 FORMAT = "sencache-journal/2"
@@ -58,7 +58,7 @@ class FileJournal:
         os.replace(beside, self.path)  # noqa: PTH105 - atomic also where the target exists
 
 
-class Progress:
+class CalibrationProgress:
     """The finished batches of one calibration, kept in a journal if there is one."""
 
     def __init__(self, journal: Journal | None, fingerprint: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Progress:
                 last line.
         """
         self._journal = journal
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[int, SecantBatch] = {}
         head = {"format": FORMAT, "fingerprint": dict(fingerprint)}
         self._lines = [json.dumps(head)]
         if journal is None:
@@ -84,11 +84,11 @@ class Progress:
         except ProfileError as error:
             raise ProfileError(f"{journal}: {error}") from error
 
-    def get(self, first_clip: int) -> Batch | None:
+    def get(self, first_clip: int) -> SecantBatch | None:
         """The batch that begins with a clip, if it is finished."""
         return self._batches.get(first_clip)
 
-    def add(self, first_clip: int, batch: Batch) -> None:
+    def add(self, first_clip: int, batch: SecantBatch) -> None:
         """Keep a finished batch."""
         self._remember(first_clip, batch)
         if self._journal:
@@ -104,7 +104,7 @@ class Progress:
             except (KeyError, TypeError, AttributeError) as error:
                 raise ProfileError(f"line {number} of the journal is no batch: {error}") from error
 
-    def _remember(self, first_clip: int, batch: Batch) -> None:
+    def _remember(self, first_clip: int, batch: SecantBatch) -> None:
         self._batches[first_clip] = batch
         self._lines.append(json.dumps({"first_clip": first_clip, **asdict(batch)}))
 
@@ -136,12 +136,12 @@ def _compare(kept: Any, mine: Mapping[str, Any]) -> None:
             )
 
 
-def _batch(value: Mapping[str, Any]) -> Batch:
+def _batch(value: Mapping[str, Any]) -> SecantBatch:
     secants = {
         branch: tuple(_secant(secant) for secant in measured)
         for branch, measured in value["secants"].items()
     }
-    return Batch(
+    return SecantBatch(
         value["steps"],
         value["evaluations"],
         value["dtype"],

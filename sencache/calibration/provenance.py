@@ -19,7 +19,7 @@ from sencache.profiles.metadata import architecture_of, dtype_name, sampler_fact
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkFacts:
     """A network of a pipeline that is measured.
 
     Attributes:
@@ -35,7 +35,7 @@ class Network:
 
 def networks_of(
     pipe: Any, components: Sequence[str] | None = None, family: Family | None = None
-) -> tuple[Network, ...]:
+) -> tuple[NetworkFacts, ...]:
     """The networks of a pipeline in the order in which they run, none of them cached.
 
     Args:
@@ -57,7 +57,7 @@ def networks_of(
             raise ValueError(f"the pipeline has no component {name!r}")
         if getattr(module, "_cache_config", None) is not None:
             raise ValueError(f"a cache is applied to the {name}; calibrate without it")
-        networks.append(Network(name, module, family or family_of(module)))
+        networks.append(NetworkFacts(name, module, family or family_of(module)))
     if len({network.family.name for network in networks}) != 1:
         found = ", ".join(f"{network.component} {network.family.name}" for network in networks)
         raise ValueError(f"a profile is of networks of one family; the pipeline has: {found}")
@@ -66,7 +66,7 @@ def networks_of(
 
 def run_facts(
     pipe: Any,
-    networks: Sequence[Network],
+    networks: Sequence[NetworkFacts],
     options: Mapping[str, Any],
     model: str | None,
     revision: str,
@@ -90,7 +90,7 @@ def run_facts(
 
 def fingerprint(
     facts: Mapping[str, Any],
-    networks: Sequence[Network],
+    networks: Sequence[NetworkFacts],
     pipe: Any,
     options: Mapping[str, Any],
     prompts: Sequence[str],

@@ -12,10 +12,10 @@ from sencache.config import SenCacheConfig
 from sencache.families.base import Family
 from sencache.hook.attachment import attach, detach
 from sencache.hook.hook import SenCacheHook
-from sencache.hook.sampler_position import Schedule
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import boundary_of
-from sencache.policies.planned import PlanJudge, Planner
-from sencache.reuse.forecast import MixReuse
+from sencache.policies.planned import PlannedPolicy, Planner
+from sencache.reuse.forecast import ForecastReuse
 from sencache.stats import RunLog
 
 HOOK_NAME = "sencache_following"
@@ -39,7 +39,7 @@ def following(
     Yields:
         What happened, per sample.
     """
-    schedule, log = Schedule(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
+    schedule, log = SamplerPosition(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
     unit = int(pipe.scheduler.config["num_train_timesteps"])
     with ExitStack() as attached:
         for network, family in networks:
@@ -47,8 +47,8 @@ def following(
                 SenCacheConfig(policy="planned"),
                 "",
                 family,
-                PlanJudge(planner, schedule, unit),
-                MixReuse(order),
+                PlannedPolicy(planner, schedule, unit),
+                ForecastReuse(order),
                 schedule,
                 log,
                 lambda: None,

@@ -48,7 +48,7 @@ class Secant:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SecantBatch:
     """What one pipeline call measured.
 
     Attributes:
@@ -68,7 +68,7 @@ class Batch:
     distances: tuple[tuple[float, ...], ...] = ()
 
 
-class Watch:
+class SecantRecorder:
     """What the hooks on all networks of a pipeline see during one call of it."""
 
     def __init__(
@@ -105,10 +105,10 @@ class Watch:
             self._on_step(self.step + 1)
         self._last = hook
 
-    def result(self, steps: int) -> Batch:
+    def result(self, steps: int) -> SecantBatch:
         """What was measured, after the call."""
         secants = {branch: tuple(measured) for branch, measured in self.secants.items()}
-        batch = Batch(steps, self.evaluations, self.dtype, secants)
+        batch = SecantBatch(steps, self.evaluations, self.dtype, secants)
         if self.outputs is None:
             return batch
         distances = tuple(tuple(row) for row in self.outputs.distances().tolist())
@@ -129,7 +129,9 @@ class CalibrationHook(ModelHook):
 
     _is_stateful = True
 
-    def __init__(self, family: Family, watch: Watch, guidance_scale: float | None = None) -> None:
+    def __init__(
+        self, family: Family, watch: SecantRecorder, guidance_scale: float | None = None
+    ) -> None:
         super().__init__()
         self._scale = guidance_scale
         self.state_manager = StateManager(BaseState)  # receives the cache context

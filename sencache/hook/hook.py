@@ -16,10 +16,10 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 from sencache.config import SenCacheConfig
 from sencache.families.base import Family
 from sencache.hook.call import Call, CallReader, is_paired
-from sencache.hook.sampler_position import Schedule
-from sencache.hook.trajectory import Moment, Trajectory
-from sencache.policies.base import AnyJudge, Restart, unnamed_branches
-from sencache.reuse.base import Asked, Reuse, Work
+from sencache.hook.sampler_position import SamplerPosition
+from sencache.hook.trajectory import CallPosition, Trajectory
+from sencache.policies.base import Policy, Restart, unnamed_branches
+from sencache.reuse.base import Evaluation, NetworkCall, Reuse
 from sencache.stats import RunLog, StatsRecorder
 
 
@@ -43,9 +43,9 @@ class SenCacheHook(ModelHook):
         config: SenCacheConfig,
         profile_hash: str,
         family: Family,
-        judge: AnyJudge,
+        judge: Policy,
         reuse: Reuse,
-        schedule: Schedule,
+        schedule: SamplerPosition,
         log: RunLog,
         guidance: Callable[[], bool | None],
     ) -> None:
@@ -89,14 +89,14 @@ class SenCacheHook(ModelHook):
             if isinstance(decision, Restart):
                 raise RuntimeError("a run that has just begun was taken for another one")
         before = trajectory.held.get(moment.context)
-        work = Work(
+        work = Evaluation(
             trajectory.step,
             decision.computed,
             # Only the branches that decide are measured, for it costs a pass over the output.
             measured=bool(decision.scores) and self._config.may_reuse,
             parts=decision.parts,
         )
-        asked = Asked(self.fn_ref.original_forward, call, args, kwargs)
+        asked = NetworkCall(self.fn_ref.original_forward, call, args, kwargs)
         answer, held = self.reuse.evaluate(asked, work, before)
         change = held.change
         self._judge.remember(call, moment, trajectory, decision, change)
@@ -116,20 +116,20 @@ class SenCacheHook(ModelHook):
         self.state_manager.reset()
         return module
 
-    def _moment(self, call: Call, *, afresh: bool = False) -> Moment:
+    def _moment(self, call: Call, *, afresh: bool = False) -> CallPosition:
         context = self.state_manager._context
         num_steps = self._schedule.num_steps() or self._config.num_inference_steps
         step, run = self._schedule.step(), self._schedule.run()
         if context is None:
             self._refuse_repeated(call, run)
-            return Moment(None, step, num_steps, ("cond",), run=run)
+            return CallPosition(None, step, num_steps, ("cond",), run=run)
         possible, guidance = self._family.branches(context.name), self._guidance()
         sure = len(possible) == 1 or guidance is not None
         if len(possible) > 1:
             if guidance is None:
                 guidance = self._seems_guided(call, context.name, len(possible), afresh)
             possible = possible if guidance else ("cond",)
-        return Moment(
+        return CallPosition(
             context.name,
             step if context.step_index is None else context.step_index,
             context.num_inference_steps or num_steps,
@@ -157,7 +157,7 @@ class SenCacheHook(ModelHook):
                 return len(known) == branches
         return is_paired(call.latents)
 
-    def _enter(self, call: Call, moment: Moment) -> Trajectory:
+    def _enter(self, call: Call, moment: CallPosition) -> Trajectory:
         """Move to the step that the call belongs to, in a new trajectory if need be."""
         samples = call.rows // len(moment.branches)
         trajectory = self._trajectory
@@ -168,7 +168,7 @@ class SenCacheHook(ModelHook):
                 return trajectory
         return self._begin(call, moment)
 
-    def _begin(self, call: Call, moment: Moment, missed: int = 0) -> Trajectory:
+    def _begin(self, call: Call, moment: CallPosition, missed: int = 0) -> Trajectory:
         """Start a trajectory, of which `missed` steps were computed under another name."""
         samples, latents = call.rows // len(moment.branches), call.latents
         stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
@@ -188,7 +188,7 @@ class SenCacheHook(ModelHook):
         self._trajectory.step = max(self._trajectory.step, missed)
         return self._trajectory
 
-    def _first_step(self, call: Call, moment: Moment) -> int:
+    def _first_step(self, call: Call, moment: CallPosition) -> int:
         """Step at which a run begins that does not tell; asks the device where there is a way."""
         if moment.run is None or not self._config.may_reuse:
             return 0

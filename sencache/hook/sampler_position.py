@@ -17,7 +17,7 @@ from sencache.schedules.sampler_moves import step_moves
 TOP_OF_SCHEDULE = 0.998
 
 
-class Schedule:
+class SamplerPosition:
     """The timesteps of the run at hand, as the network is called with them."""
 
     def __init__(

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import torch
 
 from sencache.hook.call import Call
-from sencache.policies.gated import Gate, Share
+from sencache.policies.gated import Gate, ScheduledRows
 from sencache.policies.rule import RowMemory, Verdict
 from sencache.profiles.metadata import Branch
-from sencache.reuse.base import Held
-from sencache.schedules.planner import Plan
+from sencache.reuse.base import KeptOutput
+from sencache.schedules.planner import CacheSchedule
 from sencache.stats import StatsRecorder
 
 
 @dataclass(frozen=True)
-class Moment:
+class CallPosition:
     """Where in sampling a call is, as far as the pipeline tells.
 
     Attributes:
@@ -38,7 +38,7 @@ class Moment:
 
 
 @dataclass
-class Track:
+class BranchState:
     """A branch that decides.
 
     Attributes:
@@ -89,16 +89,16 @@ class Trajectory:
     num_steps: int | None
     step: int
     done: set[str | None] = field(default_factory=set)
-    held: dict[str | None, Held] = field(default_factory=dict)
-    tracks: dict[Branch, Track] = field(default_factory=dict)
+    held: dict[str | None, KeptOutput] = field(default_factory=dict)
+    tracks: dict[Branch, BranchState] = field(default_factory=dict)
     decided: dict[Branch, tuple[Verdict, list[bool]]] = field(default_factory=dict)
     branches: dict[str | None, tuple[Branch, ...]] = field(default_factory=dict)
     computed: list[bool] | None = None
     computed_at: dict[str | None, list[int]] = field(default_factory=dict)
     cond_computed_at: list[int] = field(default_factory=list)
-    plan: Plan | None = None
+    plan: CacheSchedule | None = None
     gate: Gate | None = None
-    shares: tuple[Share, ...] = ()
+    shares: tuple[ScheduledRows, ...] = ()
     seen_tau: torch.Tensor | None = None
     run: object | None = None
 
@@ -115,7 +115,7 @@ class Trajectory:
             and latents.device == self.device
         )
 
-    def step_of(self, moment: Moment) -> int | None:
+    def step_of(self, moment: CallPosition) -> int | None:
         """The step a call belongs to, or None if it belongs to another trajectory.
 
         A published step that is neither the current nor the next one is of another run, where one
@@ -136,7 +136,7 @@ class Trajectory:
         if step != self.step:
             self.step, self.done, self.computed, self.decided = step, set(), None, {}
 
-    def part(self, branch: Branch, moment: Moment) -> slice:
+    def part(self, branch: Branch, moment: CallPosition) -> slice:
         """Rows of a branch in a call that holds several, one block of rows after another.
 
         The latents of a branch that is called on its own are those of any other branch.
@@ -144,7 +144,7 @@ class Trajectory:
         first = moment.branches.index(branch) * self.samples if branch in moment.branches else 0
         return slice(first, first + self.samples)
 
-    def note(self, moment: Moment, held: Held, computed: list[bool]) -> None:
+    def note(self, moment: CallPosition, held: KeptOutput, computed: list[bool]) -> None:
         """Remember what a call at the current step leaves, and which rows the network computed."""
         self.held[moment.context], self.branches[moment.context] = held, moment.branches
         before = self.computed_at.get(moment.context, [-1] * len(computed))

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 
 from sencache.hook.call import Call
-from sencache.hook.trajectory import Moment, Trajectory
+from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.rule import Verdict
 from sencache.profiles.metadata import Branch
-from sencache.reuse.base import Part
+from sencache.reuse.base import RowGroup
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Decision:
     computed: list[bool]
     verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
     scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
-    parts: tuple[Part, ...] = ()
+    parts: tuple[RowGroup, ...] = ()
 
     @classmethod
     def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:
@@ -49,7 +49,7 @@ class Restart:
     missed: int = 0
 
 
-class AnyJudge(Protocol):
+class Policy(Protocol):
     """Decides what to do with calls, one way or another.
 
     Attributes:
@@ -58,18 +58,20 @@ class AnyJudge(Protocol):
 
     num_train_timesteps: int
 
-    def prepare(self, call: Call, moment: Moment) -> None:
+    def prepare(self, call: Call, moment: CallPosition) -> None:
         """Get ready for the rows of a call."""
         ...
 
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+    def decide(
+        self, call: Call, moment: CallPosition, trajectory: Trajectory
+    ) -> Decision | Restart:
         """What to do with a call, or that it begins another trajectory."""
         ...
 
     def remember(
         self,
         call: Call,
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from sencache.config import SenCacheConfig
 from sencache.hook.call import Call
-from sencache.hook.trajectory import Moment
-from sencache.policies.rule import Curve, SensitivityPolicy
+from sencache.hook.trajectory import CallPosition
+from sencache.policies.rule import Curve, SensitivityRule
 from sencache.profiles.metadata import Branch
 from sencache.profiles.official import OFFICIAL_SETTINGS, OfficialProfile
 from sencache.profiles.profile import ProfileWarning, SensitivityProfile
@@ -23,7 +23,7 @@ DEFAULT_TRAIN_TIMESTEPS = 1000
 AnyProfile = SensitivityProfile | OfficialProfile
 
 
-class BranchPolicies(Mapping[Branch, SensitivityPolicy]):
+class BranchPolicies(Mapping[Branch, SensitivityRule]):
     """Policies by deciding branch; none before the first call.
 
     Attributes:
@@ -47,11 +47,11 @@ class BranchPolicies(Mapping[Branch, SensitivityPolicy]):
             self.num_train_timesteps = profile.metadata.num_train_timesteps
             for branch in self._deciding:
                 profile.curve(branch)  # said now, not in the first run
-        self._policies: dict[Branch, SensitivityPolicy] = {}
+        self._policies: dict[Branch, SensitivityRule] = {}
         self._elements = 0
         self._compared: set[Branch] = set()
 
-    def __getitem__(self, branch: Branch) -> SensitivityPolicy:
+    def __getitem__(self, branch: Branch) -> SensitivityRule:
         return self._policies[branch]
 
     def __iter__(self) -> Iterator[Branch]:
@@ -60,7 +60,7 @@ class BranchPolicies(Mapping[Branch, SensitivityPolicy]):
     def __len__(self) -> int:
         return len(self._policies)
 
-    def prepare(self, call: Call, moment: Moment) -> None:
+    def prepare(self, call: Call, moment: CallPosition) -> None:
         """Get ready for the rows of a call, and warn once if the profile was measured otherwise.
 
         Pipelines publish their steps but not their guidance scale; that there is guidance shows.
@@ -69,7 +69,7 @@ class BranchPolicies(Mapping[Branch, SensitivityPolicy]):
         if elements != self._elements:
             self._elements = elements
             self._policies = {
-                branch: SensitivityPolicy(
+                branch: SensitivityRule(
                     self._config, self._curve(branch, elements), self._calls_per_step
                 )
                 for branch in self._deciding

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sencache.config import SenCacheConfig
 from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import Plan, planned
+from sencache.schedules.planner import CacheSchedule, planned
 
 if TYPE_CHECKING:
     from sencache.stats import SampleStats
@@ -30,7 +30,7 @@ Later gates know better which rows are hard but leave less to be gained; see BEN
 
 
 @dataclass(frozen=True)
-class Share:
+class ScheduledRows:
     """Samples of a batch that follow one plan.
 
     Attributes:
@@ -39,7 +39,7 @@ class Share:
     """
 
     samples: tuple[int, ...]
-    plan: Plan
+    plan: CacheSchedule
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Gate:
 
     step: int
     limit: float
-    easy: Plan
-    hard: Plan
+    easy: CacheSchedule
+    hard: CacheSchedule
 
     def after(self, steps: int) -> Gate:
         """The same gate for a run that joins the schedule so many steps late."""
@@ -67,7 +67,7 @@ class Gate:
             hard=self.hard.after(steps),
         )
 
-    def shares(self, hard: Sequence[bool]) -> tuple[Share, ...]:
+    def shares(self, hard: Sequence[bool]) -> tuple[ScheduledRows, ...]:
         """Which samples follow which plan.
 
         Args:
@@ -78,18 +78,22 @@ class Gate:
             tuple(i for i, is_hard in enumerate(hard) if is_hard is side) for _, side in sides
         ]
         return tuple(
-            Share(found, plan) for (plan, _), found in zip(sides, samples, strict=True) if found
+            ScheduledRows(found, plan)
+            for (plan, _), found in zip(sides, samples, strict=True)
+            if found
         )
 
 
-GateMaker = Callable[[Plan, tuple[float, ...], tuple[float, ...]], Gate | None]
+GateMaker = Callable[[CacheSchedule, tuple[float, ...], tuple[float, ...]], Gate | None]
 """Makes the gate of a run from its plan, the times of its steps and the sampler's moves."""
 
 
 def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
     """Gates as the settings say, from the drift of the model."""
 
-    def make(plan: Plan, times: tuple[float, ...], moves: tuple[float, ...]) -> Gate | None:
+    def make(
+        plan: CacheSchedule, times: tuple[float, ...], moves: tuple[float, ...]
+    ) -> Gate | None:
         computed = len(plan.computed)
         if not config.gate or computed == plan.steps:
             return None
@@ -98,7 +102,7 @@ def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
         if shared[-1] not in plan.checks:
             raise ValueError("the gate needs forecasts before it; this plan makes none so early")
 
-        def other(count: int) -> Plan:
+        def other(count: int) -> CacheSchedule:
             return planned(
                 drift.at(times),
                 moves,

@@ -15,21 +15,21 @@ import torch
 from sencache.config import SenCacheConfig
 from sencache.hook.agreement import Agreement
 from sencache.hook.call import Call
-from sencache.hook.sampler_position import Schedule
-from sencache.hook.trajectory import Moment, Trajectory
+from sencache.hook.sampler_position import SamplerPosition
+from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Decision, Restart
-from sencache.policies.gated import GateMaker, Share
+from sencache.policies.gated import GateMaker, ScheduledRows
 from sencache.profiles.metadata import Branch
-from sencache.reuse.base import Part
+from sencache.reuse.base import RowGroup
 from sencache.schedules.drift import OutputDrift
 from sencache.schedules.planner import (
-    Plan,
+    CacheSchedule,
     computed_steps,
     least_computed,
     planned,
 )
 
-Planner = Callable[[tuple[float, ...], tuple[float, ...], tuple[int, ...]], Plan]
+Planner = Callable[[tuple[float, ...], tuple[float, ...], tuple[int, ...]], CacheSchedule]
 """Makes a plan from the times of a run's steps, the sampler's moves, and the steps at which
 another network takes over."""
 
@@ -37,10 +37,12 @@ another network takes over."""
 def drift_planner(config: SenCacheConfig, drift: OutputDrift) -> Planner:
     """Plans as the settings say, from the drift of the model."""
 
-    def plan(times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]) -> Plan:
+    def plan(
+        times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
+    ) -> CacheSchedule:
         steps = len(times)
         if steps < 3:  # nothing to plan
-            return Plan(steps, tuple(range(steps)), {}, 0.0)
+            return CacheSchedule(steps, tuple(range(steps)), {}, 0.0)
         return planned(
             drift.at(times),
             moves,
@@ -53,13 +55,13 @@ def drift_planner(config: SenCacheConfig, drift: OutputDrift) -> Planner:
     return plan
 
 
-class PlanJudge:
+class PlannedPolicy:
     """Decides calls by the plan of their run."""
 
     def __init__(
         self,
         planner: Planner,
-        schedule: Schedule,
+        schedule: SamplerPosition,
         num_train_timesteps: int,
         gate: GateMaker | None = None,
         agreement: Agreement | None = None,
@@ -77,10 +79,12 @@ class PlanJudge:
         self._gate, self._agreement = gate, agreement
         self.num_train_timesteps = num_train_timesteps
 
-    def prepare(self, call: Call, moment: Moment) -> None:
+    def prepare(self, call: Call, moment: CallPosition) -> None:
         """Nothing depends on the rows."""
 
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+    def decide(
+        self, call: Call, moment: CallPosition, trajectory: Trajectory
+    ) -> Decision | Restart:
         """What the plan says of the call's step.
 
         Raises:
@@ -99,7 +103,7 @@ class PlanJudge:
             raise ValueError(
                 f"the run was planned for {plan.steps} steps but has come to step {step + 1}"
             )
-        shares = trajectory.shares or (Share(tuple(range(trajectory.samples)), plan),)
+        shares = trajectory.shares or (ScheduledRows(tuple(range(trajectory.samples)), plan),)
         parts = tuple(
             self._part(index, share, moment, trajectory) for index, share in enumerate(shares)
         )
@@ -116,7 +120,7 @@ class PlanJudge:
     def remember(
         self,
         call: Call,
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,
@@ -140,7 +144,9 @@ class PlanJudge:
             facts = self._agreement.settle(facts, 1)
         return [bool(hard) for hard in facts[0, 1].tolist()]
 
-    def _part(self, index: int, share: Share, moment: Moment, trajectory: Trajectory) -> Part:
+    def _part(
+        self, index: int, share: ScheduledRows, moment: CallPosition, trajectory: Trajectory
+    ) -> RowGroup:
         """What is done with the rows of a share, one block of them per branch of the call."""
         step, plan = trajectory.step, share.plan
         held = trajectory.held.get(moment.context)
@@ -151,14 +157,14 @@ class PlanJudge:
         # What was computed by chance cannot be mended: its anchors are not those of the plan.
         as_planned = held is not None and computes == (step in plan.computed)
         blocks = range(len(moment.branches))
-        return Part(
+        return RowGroup(
             tuple(block * trajectory.samples + row for block in blocks for row in share.samples),
             computes,
             plan.mixes.get(step) if as_planned else None,
             plan.checks[step][0] if step in plan.checks else None,
         )
 
-    def _begin(self, call: Call, moment: Moment, trajectory: Trajectory) -> None:
+    def _begin(self, call: Call, moment: CallPosition, trajectory: Trajectory) -> None:
         """Plan the run that a trajectory begins, from the step that it begins at."""
         times = self._schedule.times(call, self.num_train_timesteps)
         moves = self._schedule.moves()
@@ -181,13 +187,13 @@ class PlanJudge:
         return seen is not None and bool((tau > seen).any().item())
 
 
-def _is_stale(held: int, step: int, plan: Plan) -> bool:
+def _is_stale(held: int, step: int, plan: CacheSchedule) -> bool:
     """Whether what a context holds, of step `held`, is older than the last computed step."""
     before = [computed for computed in plan.computed if computed < step]
     return bool(before) and held < before[-1]
 
 
-def _expected(shares: Sequence[Share], step: int) -> torch.Tensor:
+def _expected(shares: Sequence[ScheduledRows], step: int) -> torch.Tensor:
     """The forecast error that the plans expect at a step, shape [samples]; NaN where none do."""
     expected = [math.nan] * sum(len(share.samples) for share in shares)
     for share in shares:

@@ -62,7 +62,7 @@ class Verdict:
     all_compute: bool = False
 
 
-class SensitivityPolicy:
+class SensitivityRule:
     """SenCache's rule for the rows of one branch.
 
     S = a_x(r) * rms(x - x_r) + a_t(r) * |tau - tau_r|; reuse iff S <= threshold and fewer than n

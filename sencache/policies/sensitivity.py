@@ -13,8 +13,8 @@ import torch
 from sencache.config import SenCacheConfig
 from sencache.hook.agreement import Agreement
 from sencache.hook.call import Call
-from sencache.hook.sampler_position import Schedule
-from sencache.hook.trajectory import Moment, Track, Trajectory
+from sencache.hook.sampler_position import SamplerPosition
+from sencache.hook.trajectory import BranchState, CallPosition, Trajectory
 from sencache.policies.base import (
     NO_END,
     NOT_FINITE,
@@ -32,14 +32,14 @@ COMPUTE = 1
 _logger = logging.getLogger(__name__)
 
 
-class Judge:
+class SensitivityPolicy:
     """Decides calls by the policy of each deciding branch."""
 
     def __init__(
         self,
         config: SenCacheConfig,
         profile: AnyProfile | None,
-        schedule: Schedule,
+        schedule: SamplerPosition,
         agreement: Agreement | None = None,
     ) -> None:
         self._config, self._schedule, self._agreement = config, schedule, agreement
@@ -47,11 +47,13 @@ class Judge:
         self.num_train_timesteps = self._policies.num_train_timesteps
         self._told: set[str] = set()
 
-    def prepare(self, call: Call, moment: Moment) -> None:
+    def prepare(self, call: Call, moment: CallPosition) -> None:
         """Get ready for the rows of a call, and warn once if the profile was measured otherwise."""
         self._policies.prepare(call, moment)
 
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision | Restart:
+    def decide(
+        self, call: Call, moment: CallPosition, trajectory: Trajectory
+    ) -> Decision | Restart:
         """Verdict per row of the call, on the host; at most one transfer from the device a step.
 
         Branches that decide for themselves are all judged at the step's first call, because all
@@ -96,7 +98,7 @@ class Judge:
     def remember(
         self,
         call: Call,
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,
@@ -119,7 +121,7 @@ class Judge:
             part, policy = trajectory.part(branch, moment), self._policies[branch]
             latents, verdict = call.latents[part], decision.verdicts.get(branch)
             if verdict is None:
-                track = Track(latents.clone(), policy.begin(tau[part]), tau[part])
+                track = BranchState(latents.clone(), policy.begin(tau[part]), tau[part])
                 trajectory.tracks[branch] = track
             else:
                 track = trajectory.tracks[branch]
@@ -133,14 +135,14 @@ class Judge:
             if moment.context is None:
                 track.seen = latents.clone()  # the caller may write into its own
 
-    def _only_counts(self, moment: Moment) -> bool:
+    def _only_counts(self, moment: CallPosition) -> bool:
         """Whether no score is needed: nothing is ever reused, and the branches are told apart."""
         return not self._config.may_reuse and moment.context is not None
 
     def _judge(
         self,
         call: Call,
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
         judged: Sequence[Branch],
         threshold: float,
@@ -173,7 +175,12 @@ class Judge:
         return verdicts, facts
 
     def _limit(
-        self, call: Call, moment: Moment, track: Track, tau: torch.Tensor, threshold: float
+        self,
+        call: Call,
+        moment: CallPosition,
+        track: BranchState,
+        tau: torch.Tensor,
+        threshold: float,
     ) -> tuple[float | torch.Tensor, torch.Tensor]:
         """Threshold of a branch's rows, and whether the end of their run is known."""
         if moment.step is not None:
@@ -185,7 +192,9 @@ class Judge:
         within = self._policies["cond"].thresholds(position, moment.num_steps)
         return torch.where(whole, threshold, within), torch.ones_like(whole)
 
-    def _still_paired(self, call: Call, moment: Moment, trajectory: Trajectory) -> torch.Tensor:
+    def _still_paired(
+        self, call: Call, moment: CallPosition, trajectory: Trajectory
+    ) -> torch.Tensor:
         """Whether the branches that a call seemed to hold see the same latents, per sample."""
         if len(moment.branches) == 1 or moment.sure:
             return torch.ones(trajectory.samples, dtype=torch.bool, device=call.latents.device)
@@ -200,7 +209,7 @@ class Judge:
         self,
         facts: list[torch.Tensor],
         verdicts: dict[Branch, Verdict],
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
     ) -> Restart | None:
         """Bring the verdicts to the host and note them, unless this is another trajectory.
@@ -246,7 +255,7 @@ class Judge:
         return due
 
 
-def _follow(moment: Moment, trajectory: Trajectory) -> list[bool]:
+def _follow(moment: CallPosition, trajectory: Trajectory) -> list[bool]:
     """Verdict of a branch that follows cond, which was called earlier in this step.
 
     A row whose output is of an earlier step than cond's last computed one computes all the same:

@@ -14,13 +14,13 @@ import torch
 from sencache.hook.call import Call, row_index
 from sencache.policies.rule import row_rms
 from sencache.reuse.residual import BlockStack
-from sencache.schedules.weights import Mix
+from sencache.schedules.weights import Forecast
 
 Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class NetworkCall:
     """A call of a network, as its caller made it and as it is read.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowGroup:
     """Rows of a call that a plan treats alike.
 
     Attributes:
@@ -58,12 +58,12 @@ class Part:
 
     rows: tuple[int, ...]
     computed: bool
-    mix: Mix | None = None
-    check: Mix | None = None
+    mix: Forecast | None = None
+    check: Forecast | None = None
 
 
 @dataclass(frozen=True)
-class Work:
+class Evaluation:
     """What is to be done with a call.
 
     Attributes:
@@ -76,11 +76,11 @@ class Work:
     step: int
     computed: Sequence[bool]
     measured: bool = False
-    parts: tuple[Part, ...] = ()
+    parts: tuple[RowGroup, ...] = ()
 
 
 @dataclass(frozen=True)
-class Held:
+class KeptOutput:
     """What is kept of one cache context between steps, in the dtypes of the network.
 
     Attributes:
@@ -99,13 +99,15 @@ class Held:
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
     step: int = 0
     change: torch.Tensor | None = None
-    parts: tuple[Held, ...] = ()
+    parts: tuple[KeptOutput, ...] = ()
 
 
 class Reuse(Protocol):
     """One way of answering a call of which only some rows compute."""
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """Answer a call.
 
         A call of which every row computes goes to the network untouched, so it is bit-identical
@@ -130,9 +132,11 @@ class Reuse(Protocol):
 class NoReuse:
     """Runs the network and keeps nothing: for runs whose steps are only counted."""
 
-    _NOTHING = Held(torch.empty(0))
+    _NOTHING = KeptOutput(torch.empty(0))
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`.
 
         Raises:
@@ -149,18 +153,22 @@ class NoReuse:
 class OutputReuse:
     """Reuses the network's output: the paper's definition, and the least memory."""
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`."""
         computed = work.computed
         if held is None or all(computed):
             answer = asked.whole()
             output = answer[0].detach().clone()
-            return answer, Held(output, change=_change(work, output, held))
+            return answer, KeptOutput(output, change=_change(work, output, held))
         if not any(computed):
             return asked.call.answer(held.output.clone()), unchanged(work, held)
         index = _where(computed, True, held.output.device)
         output = held.output.index_copy(0, index, asked.rows(index))
-        return asked.call.answer(output.clone()), Held(output, change=_change(work, output, held))
+        return asked.call.answer(output.clone()), KeptOutput(
+            output, change=_change(work, output, held)
+        )
 
     def release(self) -> None:
         """Nothing was put on."""
@@ -177,13 +185,15 @@ class ResidualReuse:
         """Use the blocks of a transformer, on which `stack` is attached."""
         self._stack = stack
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`."""
         computed = work.computed
         if held is None or held.residual is None or all(computed):
             answer, residual = self._recorded(asked.whole)
             output = answer[0].detach().clone()
-            return answer, Held(output, residual, change=_change(work, output, held))
+            return answer, KeptOutput(output, residual, change=_change(work, output, held))
         if not any(computed):
             with self._stack.replay(held.residual):
                 return asked.whole(), unchanged(work, held)
@@ -194,7 +204,7 @@ class ResidualReuse:
         output = held.output.index_copy(0, ran, fresh)
         with self._stack.replay(residual.index_select(0, rest)):
             replayed = asked.rows(rest)
-        kept = Held(output, residual, change=_change(work, output, held))
+        kept = KeptOutput(output, residual, change=_change(work, output, held))
         return asked.call.answer(output.index_copy(0, rest, replayed)), kept
 
     def _recorded(self, run: Callable[[], Any]) -> tuple[Any, torch.Tensor]:
@@ -211,13 +221,13 @@ class ResidualReuse:
         self._stack.detach()
 
 
-def _change(work: Work, output: torch.Tensor, held: Held | None) -> torch.Tensor | None:
+def _change(work: Evaluation, output: torch.Tensor, held: KeptOutput | None) -> torch.Tensor | None:
     if held is None or not work.measured:
         return None
     return row_rms(output.float() - held.output.float())
 
 
-def unchanged(work: Work, held: Held) -> Held:
+def unchanged(work: Evaluation, held: KeptOutput) -> KeptOutput:
     """The same, of a call that computed nothing."""
     none = held.output.new_zeros(len(held.output), dtype=torch.float32) if work.measured else None
     return replace(held, change=none)

@@ -11,16 +11,16 @@ import torch
 from sencache.hook.call import row_index
 from sencache.policies.rule import row_rms
 from sencache.reuse.base import (
-    Asked,
-    Held,
-    Part,
-    Work,
+    Evaluation,
+    KeptOutput,
+    NetworkCall,
+    RowGroup,
     unchanged,
 )
-from sencache.schedules.weights import Mix
+from sencache.schedules.weights import Forecast
 
 
-class MixReuse:
+class ForecastReuse:
     """Answers with sums of the last computed outputs, as the plans of the rows say.
 
     Sums are in float32 and come back in the dtype of the network.
@@ -34,7 +34,9 @@ class MixReuse:
         """
         self._order = order
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`."""
         if len(work.parts) > 1 or (held is not None and held.parts):
             return self._by_parts(asked, work, held)
@@ -48,11 +50,13 @@ class MixReuse:
     def release(self) -> None:
         """Nothing was put on."""
 
-    def _by_parts(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def _by_parts(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """The same for rows that follow plans of their own: the rows that compute go together."""
         parts, device = work.parts, asked.call.latents.device
         index = [row_index(part.rows, device) for part in parts]
-        before: Sequence[Held | None] = [None] * len(parts)
+        before: Sequence[KeptOutput | None] = [None] * len(parts)
         if held is not None:
             before = held.parts or [_rows_of(held, rows) for rows in index]
         outputs = _outputs(asked, parts)
@@ -69,12 +73,12 @@ class MixReuse:
         changes = [each.change for each in kept if each.change is not None]
         change = _scattered(index, changes) if len(changes) == len(parts) else None
         nothing = answers[0].new_empty(0)
-        now = Held(nothing, step=work.step, change=change, parts=tuple(kept))
+        now = KeptOutput(nothing, step=work.step, change=change, parts=tuple(kept))
         return asked.call.answer(_scattered(index, answers)), now
 
     def _taken(
-        self, output: torch.Tensor, work: Work, part: Part, held: Held | None
-    ) -> tuple[Held, torch.Tensor | None]:
+        self, output: torch.Tensor, work: Evaluation, part: RowGroup, held: KeptOutput | None
+    ) -> tuple[KeptOutput, torch.Tensor | None]:
         """What is held after an output, and what the sampler gets instead of it, if anything."""
         change = None
         earlier: dict[int, torch.Tensor] = {}
@@ -82,13 +86,13 @@ class MixReuse:
             if work.measured:
                 change = row_rms(output.float() - _mixed(part.check, held).float())
             earlier = {**held.earlier, held.step: held.output}
-        held = Held(output, earlier=earlier, step=work.step, change=change)
+        held = KeptOutput(output, earlier=earlier, step=work.step, change=change)
         given = None if part.mix is None else _mixed(part.mix, held)
         kept = sorted(earlier)[len(earlier) - self._order :] if self._order else []
         return replace(held, earlier={step: earlier[step] for step in kept}), given
 
 
-def _outputs(asked: Asked, parts: Sequence[Part]) -> list[torch.Tensor | None]:
+def _outputs(asked: NetworkCall, parts: Sequence[RowGroup]) -> list[torch.Tensor | None]:
     """The network's output for the rows of each part; None for those that do not compute."""
     running = sorted(row for part in parts if part.computed for row in part.rows)
     if not running:
@@ -107,7 +111,7 @@ def _outputs(asked: Asked, parts: Sequence[Part]) -> list[torch.Tensor | None]:
     ]
 
 
-def _rows_of(held: Held, index: torch.Tensor) -> Held:
+def _rows_of(held: KeptOutput, index: torch.Tensor) -> KeptOutput:
     """What is held of some rows."""
     return replace(
         held,
@@ -125,7 +129,7 @@ def _scattered(index: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) ->
     return whole
 
 
-def _mixed(mix: Mix | None, held: Held) -> torch.Tensor:
+def _mixed(mix: Forecast | None, held: KeptOutput) -> torch.Tensor:
     """A sum of outputs, in float32 and back; what is held without a mix, or with too few outputs.
 
     There are too few where a context joined the run late: guidance that came on in its middle.

@@ -31,7 +31,7 @@ Act = Callable[[Forward, tuple[Any, ...], dict[str, Any]], Any]
 
 
 @dataclass
-class _Run:
+class _BlockRun:
     """One recorded or replayed forward; ``residual`` is what is replayed."""
 
     residual: torch.Tensor | None = None
@@ -79,9 +79,9 @@ class BlockStack:
             raise ValueError(f"{type(self._root).__name__} has no blocks in {family.blocks}")
         self._last = len(blocks) - 1
         self._paired: list[bool | None] = [None] * len(blocks)  # returns text's tokens too
-        self._run: _Run | None = None
+        self._run: _BlockRun | None = None
         self._seats = [
-            _Seat(block, partial(self._block, index)) for index, block in enumerate(blocks)
+            _BlockPlace(block, partial(self._block, index)) for index, block in enumerate(blocks)
         ]
         if hasattr(self._root, HINT_BLOCKS):
             layers = self._root.config.vace_layers
@@ -90,9 +90,9 @@ class BlockStack:
                     f"{type(self._root).__name__} adds a hint after its last block "
                     f"(vace_layers={layers}), so the residual of its blocks cannot be reused"
                 )
-            self._seats += [_Seat(block, self._hint) for block in self._member(HINT_BLOCKS)]
+            self._seats += [_BlockPlace(block, self._hint) for block in self._member(HINT_BLOCKS)]
         if end is not None:
-            self._seats.append(_Seat(self._member(end), self._tail))
+            self._seats.append(_BlockPlace(self._member(end), self._tail))
         self._attached = False
 
     def attach(self) -> None:
@@ -113,7 +113,7 @@ class BlockStack:
     def record(self) -> Iterator[None]:
         """The forward inside computes as ever and leaves its residual in :attr:`residual`."""
         self.residual = None
-        with self._running(_Run()):
+        with self._running(_BlockRun()):
             yield
 
     @contextmanager
@@ -127,11 +127,11 @@ class BlockStack:
             RuntimeError: In the forward, if none was recorded before: it shows what blocks return.
             ValueError: In the forward, if the residual is not of the tokens' shape.
         """
-        with self._running(_Run(residual)):
+        with self._running(_BlockRun(residual)):
             yield
 
     @contextmanager
-    def _running(self, run: _Run) -> Iterator[None]:
+    def _running(self, run: _BlockRun) -> Iterator[None]:
         if not self._attached or self._run is not None:
             state = "is not attached" if not self._attached else "already records or replays"
             raise RuntimeError(f"the BlockStack of {type(self._root).__name__} {state}")
@@ -184,7 +184,7 @@ class BlockStack:
             args = (_replayed(run), *args[1:])
         return forward(*args, **kwargs)
 
-    def _keep(self, run: _Run, tokens: torch.Tensor) -> None:
+    def _keep(self, run: _BlockRun, tokens: torch.Tensor) -> None:
         if run.tokens is not None:
             self.residual = (tokens - run.tokens).detach()
 
@@ -211,7 +211,7 @@ class _BlockHook(ModelHook):
         return self._act(self.fn_ref.original_forward, args, kwargs)
 
 
-class _Seat:
+class _BlockPlace:
     """The place on a module where its forward is stood in for.
 
     A module compiled in place is seated outside of its graph: inside, each block would be a
@@ -261,7 +261,7 @@ def _check(residual: torch.Tensor | None, tokens: torch.Tensor) -> None:
         )
 
 
-def _replayed(run: _Run) -> torch.Tensor:
+def _replayed(run: _BlockRun) -> torch.Tensor:
     assert run.tokens is not None  # noqa: S101
     assert run.residual is not None  # noqa: S101
     return run.tokens + run.residual

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sencache.schedules.drift import Array, OutputDrift
-from sencache.schedules.weights import Mix, best_weights, combined_error
+from sencache.schedules.weights import Forecast, best_weights, combined_error
 
 MAX_GAP = 12
 """Most steps forecast in a row."""
@@ -34,7 +34,7 @@ MAX_REPAIR = 24.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class CacheSchedule:
     """A schedule with an exact number of network evaluations.
 
     Attributes:
@@ -49,13 +49,13 @@ class Plan:
 
     steps: int
     computed: tuple[int, ...]
-    mixes: Mapping[int, Mix]
+    mixes: Mapping[int, Forecast]
     error: float
-    checks: Mapping[int, tuple[Mix, float]] = field(default_factory=dict)
+    checks: Mapping[int, tuple[Forecast, float]] = field(default_factory=dict)
 
-    def after(self, steps: int) -> Plan:
+    def after(self, steps: int) -> CacheSchedule:
         """The same plan for a run that joins the schedule so many steps late."""
-        return Plan(
+        return CacheSchedule(
             self.steps + steps,
             tuple(step + steps for step in self.computed),
             {step + steps: mix.shifted(steps) for step, mix in self.mixes.items()},
@@ -86,7 +86,7 @@ def make_plan(
     power: float = 2.0,
     cuts: Sequence[int] = (),
     prefix: Sequence[int] = (),
-) -> Plan:
+) -> CacheSchedule:
     """The best plan with exactly so many computed steps, the first and the last among them.
 
     Args:
@@ -157,7 +157,7 @@ def plan_of(
     order: int = 1,
     repair: bool = True,
     cuts: Sequence[int] = (),
-) -> Plan:
+) -> CacheSchedule:
     """The plan that computes given steps, with the best forecasts of all others.
 
     Args:
@@ -174,8 +174,8 @@ def plan_of(
     if not computed or computed[0] != 0:
         raise ValueError(f"a plan computes step 0 first; these do not: {tuple(computed)}")
     gaps = _Gaps(drift, moves, order, repair, 2.0)
-    mixes: dict[int, Mix] = {}
-    checks: dict[int, tuple[Mix, float]] = {}
+    mixes: dict[int, Forecast] = {}
+    checks: dict[int, tuple[Forecast, float]] = {}
     total = 0.0
     anchors: tuple[int, ...] = (0,)
     for end in (*computed[1:], drift.steps):
@@ -188,7 +188,7 @@ def plan_of(
                 mixes[end] = mending
         total += gaps.cost(anchors, end, whole=whole)
         anchors = (end,) if end in cuts else (*anchors, end)[-(order + 1) :]
-    return Plan(drift.steps, tuple(computed), mixes, float(np.sqrt(total)), checks)
+    return CacheSchedule(drift.steps, tuple(computed), mixes, float(np.sqrt(total)), checks)
 
 
 class _Gaps:
@@ -209,21 +209,21 @@ class _Gaps:
         self._costs: dict[tuple[tuple[int, ...], int, bool], float] = {}
         self._weights: dict[tuple[int, ...], Array] = {}
 
-    def forecasts(self, anchors: tuple[int, ...], end: int) -> dict[int, Mix]:
+    def forecasts(self, anchors: tuple[int, ...], end: int) -> dict[int, Forecast]:
         """How each step between the last anchor and `end` is forecast."""
         steps = range(anchors[-1] + 1, end)
         return {
-            step: Mix(anchors, tuple(weights))
+            step: Forecast(anchors, tuple(weights))
             for step, weights in zip(steps, self._all(anchors, steps).tolist(), strict=True)
         }
 
-    def check(self, anchors: tuple[int, ...], end: int) -> tuple[Mix, float]:
+    def check(self, anchors: tuple[int, ...], end: int) -> tuple[Forecast, float]:
         """How the step that ends a gap would have been forecast, and the rms error of that."""
         weights = self._all(anchors, range(end, end + 1))
         error = combined_error(self._distances, [end], anchors, weights, np.ones(1))
-        return Mix(anchors, tuple(weights[0].tolist())), error
+        return Forecast(anchors, tuple(weights[0].tolist())), error
 
-    def mending(self, anchors: tuple[int, ...], end: int) -> Mix | None:
+    def mending(self, anchors: tuple[int, ...], end: int) -> Forecast | None:
         """What the sampler is given at `end` to make up for the gap before it; None: its output."""
         steps = range(anchors[-1] + 1, end)
         if not self._repair or not steps or not self._can_mend(steps, end):
@@ -233,7 +233,7 @@ class _Gaps:
         given = (moves * self._all(anchors, steps)).sum(0)
         weights = (known - np.append(given, 0.0)) / self._moves[end]
         weights[-1] += 1.0
-        return Mix((*anchors, end), tuple(weights.tolist()))
+        return Forecast((*anchors, end), tuple(weights.tolist()))
 
     def cost(self, anchors: tuple[int, ...], end: int, *, whole: bool) -> float:
         """Error that the steps between the last anchor and `end` leave, to the power.

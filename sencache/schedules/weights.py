@@ -21,7 +21,7 @@ NUGGET = 1e-9
 
 
 @dataclass(frozen=True)
-class Mix:
+class Forecast:
     """What the sampler is given at one step, made from computed outputs.
 
     Attributes:
@@ -33,9 +33,9 @@ class Mix:
     anchors: tuple[int, ...]
     weights: tuple[float, ...]
 
-    def shifted(self, steps: int) -> Mix:
+    def shifted(self, steps: int) -> Forecast:
         """The same of a run that begins so many steps later."""
-        return Mix(tuple(anchor + steps for anchor in self.anchors), self.weights)
+        return Forecast(tuple(anchor + steps for anchor in self.anchors), self.weights)
 
 
 def best_weights(distances: Array, anchors: Sequence[int]) -> Array:

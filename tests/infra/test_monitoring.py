@@ -17,7 +17,7 @@ import ray.data
 import yaml
 
 from pipeline.monitoring import prometheus
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from tests.e2e.services import free_port
 from tests.infra.manifests import INFRA
 from tests.system_tools import system_tool
@@ -147,7 +147,7 @@ class Slow:
 
 def count_everything() -> None:
     run = prometheus.RunTelemetry("r", total=9, model="m", policy="p", gpu_price_per_hour=1.0)
-    tally = Tally(ok=1, failed=1, rejected=1, gpu_s=1.0, video_s=1.0, nfe=1, steps=2)
+    tally = RunTotals(ok=1, failed=1, rejected=1, gpu_s=1.0, video_s=1.0, nfe=1, steps=2)
     tally.failed_attempts = 1
     run.update(tally)
     prometheus.count_store_retry("write")

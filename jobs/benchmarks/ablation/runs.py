@@ -15,7 +15,7 @@ import torch
 
 from jobs.benchmarks.baselines import SenCachePaper
 from jobs.benchmarks.profiles.bench import Bench
-from jobs.benchmarks.quality.denoising import Batch, Run, make_batches
+from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batches
 from jobs.benchmarks.quality.intervals import interval, paired
 from jobs.benchmarks.quality.splits import ClipSpec
 from pipeline.scoring.similarity import psnr, ssim
@@ -38,7 +38,7 @@ class Variant:
 
 
 @dataclass
-class Outcome:
+class VariantResult:
     """A variant over all clips.
 
     Attributes:
@@ -72,8 +72,8 @@ class Stage:
         control: The uncached run.
     """
 
-    batches: Sequence[Batch]
-    control: Run
+    batches: Sequence[ClipBatch]
+    control: DenoisingRun
     _uncached: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -98,7 +98,7 @@ class Stage:
         Returns:
             One summary per variant, as `summaries` makes them.
         """
-        outcomes = [Outcome(variant) for variant in variants]
+        outcomes = [VariantResult(variant) for variant in variants]
         done, total = 0, self.clips * len(variants)
         for number, batch in enumerate(self.batches):
             frames = batch.decode(self._control(number))
@@ -115,8 +115,8 @@ class Stage:
         run = self._run(rule)
         return statistics.fmean(nfe for batch in self.batches for nfe in batch.denoise(run).nfe)
 
-    def _run(self, rule: SenCachePaper) -> Run:
-        return Run(self.control.sampler, self.steps, rule)
+    def _run(self, rule: SenCachePaper) -> DenoisingRun:
+        return DenoisingRun(self.control.sampler, self.steps, rule)
 
     def _control(self, number: int) -> torch.Tensor:
         if number not in self._uncached:
@@ -130,10 +130,10 @@ def make_stage(bench: Bench, clips: Sequence[ClipSpec]) -> Stage:
     own = bench.template
     saved = dict(bench.pipe.scheduler.config)
     batches = make_batches(bench, clips, bench.model.spec.batch_rows, saved)
-    return Stage(batches, Run(own.sampler, own.num_inference_steps))
+    return Stage(batches, DenoisingRun(own.sampler, own.num_inference_steps))
 
 
-def summaries(outcomes: Sequence[Outcome], steps: int) -> list[dict[str, Any]]:
+def summaries(outcomes: Sequence[VariantResult], steps: int) -> list[dict[str, Any]]:
     """Numbers of a study's rows, as JSON.
 
     Raises:
@@ -160,7 +160,9 @@ def floor(config: SenCacheConfig, steps: int) -> int:
     return computed
 
 
-def _summary(outcome: Outcome, by_name: Mapping[str, Outcome], steps: int) -> dict[str, Any]:
+def _summary(
+    outcome: VariantResult, by_name: Mapping[str, VariantResult], steps: int
+) -> dict[str, Any]:
     variant = outcome.variant
     result: dict[str, Any] = {
         "name": variant.name,

@@ -15,7 +15,7 @@ from jobs.benchmarks.baselines import SenCachePaper
 from jobs.benchmarks.profiles.bench import with_changes
 from jobs.benchmarks.profiles.transfer import compare_profiles
 from jobs.benchmarks.quality.splits import CALIBRATION, FIRST_SEED
-from jobs.benchmarks.quality.tuning import Knob
+from jobs.benchmarks.quality.tuning import TunedParameter
 from jobs.benchmarks.quality.watching import watching
 from sencache import ProfileWarning, SenCacheConfig, SensitivityProfile
 
@@ -53,7 +53,7 @@ def terms(lab: Lab) -> Study:
             watch.show(done, len(TERMS), name)
             rule = SenCachePaper(without_terms(lab.profile, without), SenCacheConfig())
             nfe = functools.partial(_nfe, lab.tuning, rule)
-            epsilon, _ = Knob(nfe, rule.low, rule.high).find(wanted)
+            epsilon, _ = TunedParameter(nfe, rule.low, rule.high).find(wanted)
             against = variants[0].name if variants else ""
             variants.append(Variant(f"{name}, epsilon {epsilon:.3g}", rule.tuned(epsilon), against))
     return lab.measure(f"terms of the score, tuned to NFE {wanted:g}", variants)

@@ -17,9 +17,9 @@
 
 from jobs.benchmarks.baselines.attention import FasterCache, PyramidAttentionBroadcast
 from jobs.benchmarks.baselines.base import (
+    Baseline,
+    BaselineResult,
     Decisions,
-    Outcome,
-    Rival,
     Scheduled,
     Tunable,
     UnsupportedError,
@@ -45,6 +45,8 @@ from jobs.benchmarks.baselines.teacache import TeaCache
 
 __all__ = [
     "AnySenCache",
+    "Baseline",
+    "BaselineResult",
     "CalibrationRun",
     "Decisions",
     "DiffusersMagCache",
@@ -54,10 +56,8 @@ __all__ = [
     "FirstThenEvery",
     "Gated",
     "MagCache",
-    "Outcome",
     "Planned",
     "PyramidAttentionBroadcast",
-    "Rival",
     "Scheduled",
     "SeaCache",
     "SenCachePaper",

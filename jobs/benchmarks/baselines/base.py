@@ -21,7 +21,7 @@ others too, and the parts of a step that a method still runs where it reuses.
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BaselineResult:
     """Decisions that also tell what they cost, where that is not the number of C.
 
     Attributes:
@@ -39,12 +39,12 @@ class Outcome:
 
 def nfe_of(decisions: Decisions) -> list[float]:
     """Per sample of the latest call: network evaluations in steps, fractions included."""
-    if isinstance(decisions, Outcome):
+    if isinstance(decisions, BaselineResult):
         return decisions.work()
     return [float(each.count("C")) for each in decisions()]
 
 
-class Rival(ABC):
+class Baseline(ABC):
     """A method with all its parameters fixed.
 
     Attributes:
@@ -69,7 +69,7 @@ class Rival(ABC):
         """
 
 
-class Tunable(Rival):
+class Tunable(Baseline):
     """A method whose number of network evaluations is set by one knob.
 
     Attributes:
@@ -80,15 +80,15 @@ class Tunable(Rival):
     high: float
 
     @abstractmethod
-    def tuned(self, knob: float) -> Rival:
+    def tuned(self, knob: float) -> Baseline:
         """The same method with another value of its knob."""
 
 
-class Scheduled(Rival):
+class Scheduled(Baseline):
     """A method that computes exactly as many steps as it is told."""
 
     @abstractmethod
-    def budgeted(self, computed: int, steps: int) -> Rival:
+    def budgeted(self, computed: int, steps: int) -> Baseline:
         """The same method with so many computed of so many steps.
 
         Raises:

@@ -12,7 +12,7 @@ import torch
 from jobs.benchmarks.baselines.base import Decisions, Tunable
 from jobs.benchmarks.baselines.gating import Rule, Sight, gated
 from sencache.hook.call import row_index
-from sencache.reuse.base import Asked, Held, Work
+from sencache.reuse.base import Evaluation, KeptOutput, NetworkCall
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Predictor(Rule):
         self._computed = [bool(each) for each in computed.tolist()]
         return self._computed
 
-    def learn(self, sight: Sight, held: Held) -> None:
+    def learn(self, sight: Sight, held: KeptOutput) -> None:
         latents = self._before
         if latents is None:
             raise RuntimeError("a step was learnt from before it was decided")
@@ -108,13 +108,15 @@ class _Predictor(Rule):
 class ShiftReuse:
     """Reuses what the network adds to the latents: x + (v_r - x_r), every row from its own r."""
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`sencache.reuse.base.Reuse`; the residual held is v_r - x_r."""
         call, computed = asked.call, work.computed
         if held is None or held.residual is None or all(computed):
             answer = asked.whole()
             output = answer[0].detach().clone()
-            return answer, Held(output, output.float() - call.latents.float())
+            return answer, KeptOutput(output, output.float() - call.latents.float())
         output, shift = held.output, held.residual
         dtype = output.dtype
         if any(computed):
@@ -127,7 +129,7 @@ class ShiftReuse:
         shifted = (call.latents.float() + shift).to(dtype)
         mask = torch.tensor(list(computed), device=output.device)
         mask = mask.view(-1, *[1] * (output.ndim - 1))
-        return call.answer(torch.where(mask, output, shifted)), Held(output, shift)
+        return call.answer(torch.where(mask, output, shifted)), KeptOutput(output, shift)
 
     def release(self) -> None:
         """Nothing was put on."""

@@ -16,22 +16,22 @@ from typing import Any, Literal
 
 import torch
 
-from jobs.benchmarks.baselines.base import Outcome, UnsupportedError
+from jobs.benchmarks.baselines.base import BaselineResult, UnsupportedError
 from sencache.config import SenCacheConfig
 from sencache.families.base import Family, UnknownTransformerError, family_of
 from sencache.hook.attachment import attach, detach
 from sencache.hook.call import Call
 from sencache.hook.hook import SenCacheHook
-from sencache.hook.sampler_position import Schedule
-from sencache.hook.trajectory import Moment, Trajectory
+from sencache.hook.sampler_position import SamplerPosition
+from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.pipelines import boundary_of, guidance_of, networks_of
 from sencache.policies.base import Decision
 from sencache.reuse.base import (
-    Asked,
+    Evaluation,
     Forward,
-    Held,
+    KeptOutput,
+    NetworkCall,
     Reuse,
-    Work,
 )
 from sencache.stats import RunLog
 
@@ -85,14 +85,14 @@ class Rule(ABC):
     def decide(self, sight: Sight) -> list[bool]:
         """Whether each sample computes. Asked at every step, also where all must compute."""
 
-    def learn(self, sight: Sight, held: Held) -> None:  # noqa: B027 - blind rules need not
+    def learn(self, sight: Sight, held: KeptOutput) -> None:  # noqa: B027 - blind rules need not
         """Look at what is held after a call of which some rows were computed.
 
         Rows that were not still hold what they did.
         """
 
 
-class Gate:
+class RuleGate:
     """Judge and reuse of one network: lets rules decide, and shows them what came of it."""
 
     def __init__(
@@ -112,10 +112,10 @@ class Gate:
         self._rules: dict[str | None, Rule] = {}
         self._pending: tuple[Rule, Sight] | None = None
 
-    def prepare(self, call: Call, moment: Moment) -> None:
+    def prepare(self, call: Call, moment: CallPosition) -> None:
         """See :class:`AnyJudge`; nothing to prepare."""
 
-    def decide(self, call: Call, moment: Moment, trajectory: Trajectory) -> Decision:
+    def decide(self, call: Call, moment: CallPosition, trajectory: Trajectory) -> Decision:
         """See :class:`AnyJudge`.
 
         Raises:
@@ -137,14 +137,16 @@ class Gate:
     def remember(
         self,
         call: Call,
-        moment: Moment,
+        moment: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,
     ) -> None:
         """See :class:`AnyJudge`; rules learn from outputs, right when they are there."""
 
-    def evaluate(self, asked: Asked, work: Work, held: Held | None) -> tuple[Any, Held]:
+    def evaluate(
+        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`."""
         answer, kept = self._reuse.evaluate(asked, work, held)
         if self._pending is not None and any(work.computed):
@@ -156,7 +158,7 @@ class Gate:
         """See :class:`Reuse`."""
         self._reuse.release()
 
-    def _ask(self, call: Call, moment: Moment, trajectory: Trajectory) -> list[bool]:
+    def _ask(self, call: Call, moment: CallPosition, trajectory: Trajectory) -> list[bool]:
         if moment.num_steps is None:
             raise UnsupportedError("the sampler does not tell how many steps the run has")
         if self.forward is None:
@@ -187,7 +189,7 @@ def gated(
     make_rule: Callable[[], Rule],
     make_reuse: Callable[[torch.nn.Module, Family], Reuse],
     deciding: Deciding = "every call",
-) -> Iterator[Outcome]:
+) -> Iterator[BaselineResult]:
     """Let rules decide the runs of a pipeline, and take everything off again.
 
     Args:
@@ -202,8 +204,8 @@ def gated(
     Raises:
         UnsupportedError: A network's class is unknown, or `make_reuse` raised a ValueError.
     """
-    schedule, log = Schedule(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
-    gates: list[Gate] = []
+    schedule, log = SamplerPosition(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
+    gates: list[RuleGate] = []
     with ExitStack() as attached:
         for name, network in networks_of(pipe).items():
             family = family_or_refuse(network)
@@ -212,7 +214,7 @@ def gated(
             except ValueError as error:
                 raise UnsupportedError(str(error)) from error
             unit = int(pipe.scheduler.config["num_train_timesteps"])
-            gate = Gate(name, make_rule, reuse, deciding, unit)
+            gate = RuleGate(name, make_rule, reuse, deciding, unit)
             attached.callback(gate.release)
             hook = SenCacheHook(
                 SenCacheConfig(policy="planned"),  # only says that steps may be reused
@@ -233,7 +235,7 @@ def gated(
             branches = max(gate.branches for gate in gates)
             return [sample.evaluations / branches for sample in log.samples()]
 
-        yield Outcome(lambda: [sample.decisions for sample in log.samples()], nfe)
+        yield BaselineResult(lambda: [sample.decisions for sample in log.samples()], nfe)
 
 
 def family_or_refuse(network: torch.nn.Module) -> Family:

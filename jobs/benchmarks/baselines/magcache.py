@@ -13,7 +13,7 @@ import torch
 from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
 from jobs.benchmarks.baselines.gating import Rule, Sight, gated
 from jobs.benchmarks.baselines.residuals import residual_reuse
-from sencache.reuse.base import Held
+from sencache.reuse.base import KeptOutput
 
 Ratios = Mapping[str, tuple[float, ...]]
 """Per cache context ("" outside of one) the ratio of each step's magnitude to the step's before."""
@@ -105,7 +105,7 @@ class _Meter(Rule):
     def decide(self, sight: Sight) -> list[bool]:
         return [True] * sight.samples
 
-    def learn(self, sight: Sight, held: Held) -> None:
+    def learn(self, sight: Sight, held: KeptOutput) -> None:
         if held.residual is None:
             raise RuntimeError("the residual was not kept")
         norms = sight.by_sample(held.residual).float().norm(dim=-1).flatten(1)

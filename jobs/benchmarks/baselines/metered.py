@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobs.benchmarks.baselines.base import Outcome
+from jobs.benchmarks.baselines.base import BaselineResult
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,6 @@ class Log:
         total = sum(call.work for call in self.calls) / len(contexts)
         return [total] * self.calls[0].samples
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> BaselineResult:
         """The same for a harness."""
-        return Outcome(self.decisions, self.nfe)
+        return BaselineResult(self.decisions, self.nfe)

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from jobs.benchmarks.baselines.base import (
+    Baseline,
     Decisions,
-    Rival,
     Scheduled,
     Tunable,
     UnsupportedError,
@@ -34,7 +34,7 @@ NOBODY = 1e9
 
 
 @dataclass(frozen=True)
-class AnySenCache(Rival):
+class AnySenCache(Baseline):
     """Any policy of this library, with all its settings.
 
     Attributes:
@@ -51,7 +51,7 @@ class AnySenCache(Rival):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         with warnings.catch_warnings():
             # Other step counts and samplers than the profile's are what comparisons are about.
             warnings.simplefilter("ignore", ProfileWarning)
@@ -91,7 +91,7 @@ class SenCachePaper(Tunable):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions
 
@@ -117,7 +117,7 @@ class Planned(Scheduled):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions
 
@@ -166,6 +166,6 @@ class Gated(Scheduled):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`; with the ratio of the settings, which `budgeted` fits."""
+        """See :class:`Baseline`; with the ratio of the settings, which `budgeted` fits."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions

@@ -19,8 +19,8 @@ from jobs.benchmarks.baselines.base import Decisions, Scheduled, UnsupportedErro
 from sencache.calibration.scheduled_run import following
 from sencache.families.base import family_of
 from sencache.pipelines import networks_of
-from sencache.schedules.planner import Plan
-from sencache.schedules.weights import Mix
+from sencache.schedules.planner import CacheSchedule
+from sencache.schedules.weights import Forecast
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Fixed(Scheduled):
     def layout(self) -> tuple[int, ...]:
         """Steps that are computed, rising."""
 
-    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Mix | None:
+    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Forecast | None:
         """What a step that is not computed gets; None holds the last output."""
         return None
 
@@ -64,7 +64,7 @@ class _Fixed(Scheduled):
 
     def _plan(
         self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
-    ) -> Plan:
+    ) -> CacheSchedule:
         if len(times) != self.steps:
             raise UnsupportedError(
                 f"{self.name} was laid out for {self.steps} steps, the run has {len(times)}"
@@ -76,7 +76,7 @@ class _Fixed(Scheduled):
             mix = self.mix(anchors, step, times)
             if mix is not None:
                 mixes[step] = mix
-        return Plan(self.steps, layout, mixes, 0.0)
+        return CacheSchedule(self.steps, layout, mixes, 0.0)
 
 
 def _evenly(first: int, last: int, count: int) -> tuple[int, ...]:
@@ -133,11 +133,11 @@ class UniformTaylor(_Fixed):
         """See :class:`_Fixed`."""
         return _evenly(0, self.steps - 1, self.computed)
 
-    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Mix | None:
+    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Forecast | None:
         """The polynomial through the anchors, at the step (Lagrange's form)."""
         weights = []
         for anchor in anchors:
             others = [other for other in anchors if other != anchor]
             factors = [(times[step] - times[o]) / (times[anchor] - times[o]) for o in others]
             weights.append(float(np.prod(factors)))
-        return Mix(tuple(anchors), tuple(weights))
+        return Forecast(tuple(anchors), tuple(weights))

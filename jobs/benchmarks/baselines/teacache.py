@@ -21,7 +21,7 @@ from jobs.benchmarks.baselines.gating import (
 from jobs.benchmarks.baselines.modulated import ModulatedInput
 from jobs.benchmarks.baselines.residuals import residual_reuse
 from sencache.pipelines import networks_of
-from sencache.reuse.base import Held, OutputReuse
+from sencache.reuse.base import KeptOutput, OutputReuse
 
 DEGREE = 4
 """Of the polynomial from input change to output change."""
@@ -138,7 +138,7 @@ class _Recorder(Rule):
         self._seen = self._inputs.step(sight.by_sample(signal))
         return [True] * sight.samples
 
-    def learn(self, sight: Sight, held: Held) -> None:
+    def learn(self, sight: Sight, held: KeptOutput) -> None:
         outputs = self._outputs.step(sight.by_sample(held.output))
         if self._seen is not None and outputs is not None:
             pairs = self._pairs.setdefault(sight.network, [])

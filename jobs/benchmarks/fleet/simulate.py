@@ -148,8 +148,8 @@ def _run(
     """One simulated run as plain numbers."""
     from jobs.benchmarks.fleet.simulation import (
         Fleet,
+        FleetWorkload,
         Servers,
-        Work,
         simulate,
     )
     from pipeline.report.pricing.cost_model import (
@@ -164,7 +164,7 @@ def _run(
     shape = clip(NETWORKS[model], size, options.gpu)
     nfe, spread = POLICIES[policy]
     evaluation_s = shape.evaluation_s / ranks / SPLIT_EFFICIENCY[ranks]
-    work = Work(options.samples, shape.fixed_s, evaluation_s, nfe, spread)
+    work = FleetWorkload(options.samples, shape.fixed_s, evaluation_s, nfe, spread)
     figure = {name: each.value for name, each in FIGURES.items()}
     fleet = Fleet(
         options.gpus,

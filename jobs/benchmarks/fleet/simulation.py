@@ -48,7 +48,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class FleetWorkload:
     """Samples and what each costs a group.
 
     Attributes:
@@ -87,7 +87,7 @@ class Servers:
 
 
 @dataclass(slots=True)
-class Outcome:
+class FleetResult:
     """What a simulated run came to.
 
     Attributes:
@@ -113,7 +113,7 @@ class Outcome:
     events: int = 0
 
 
-def simulate(fleet: Fleet, work: Work, servers: Servers, seed: int = 0) -> Outcome:
+def simulate(fleet: Fleet, work: FleetWorkload, servers: Servers, seed: int = 0) -> FleetResult:
     """Run a fleet until every sample is stored.
 
     Raises:
@@ -124,14 +124,16 @@ def simulate(fleet: Fleet, work: Work, servers: Servers, seed: int = 0) -> Outco
             f"groups of {fleet.gpus_per_group} do not fill nodes of {fleet.gpus_per_node} GPUs, "
             f"or {fleet.gpus} GPUs hold none"
         )
-    return _Run(fleet, work, servers, random.Random(seed)).outcome()
+    return _SimulatedRun(fleet, work, servers, random.Random(seed)).outcome()
 
 
 _Process = Generator[simpy.Event, Any, None]
 
 
-class _Run:
-    def __init__(self, fleet: Fleet, work: Work, servers: Servers, dice: random.Random) -> None:
+class _SimulatedRun:
+    def __init__(
+        self, fleet: Fleet, work: FleetWorkload, servers: Servers, dice: random.Random
+    ) -> None:
         self._fleet, self._work, self._dice = fleet, work, dice
         self._env = simpy.Environment()
         self._queues = {
@@ -146,11 +148,11 @@ class _Run:
         self._groups = fleet.gpus // fleet.gpus_per_group
         self._served = dict.fromkeys(self._queues, 0.0)
         self._dead_gpu_s = 0.0
-        self._out = Outcome()
+        self._out = FleetResult()
         self._done = self._env.event()
         self._more = self._env.event()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> FleetResult:
         per_node = self._fleet.gpus_per_node // self._fleet.gpus_per_group
         for first in range(0, self._groups, per_node):
             size = min(per_node, self._groups - first)

@@ -30,13 +30,13 @@ from rich.console import Console
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.schema import (
     Execution,
-    Outcome,
+    SampleOutcome,
     make_row,
     to_table,
 )
 from pipeline.models.resolve import resolve_model
 from pipeline.requests.defaults import request_defaults
-from pipeline.requests.pending import Drafts
+from pipeline.requests.pending import RequestIndex
 from pipeline.run import run
 
 LEFT_IN = 1000
@@ -76,7 +76,7 @@ def make_prefix(folder: Path, rows: int, *, part_rows: int) -> Prefix:
     """Write `rows` committed rows and an input of `rows` prompts, all but 1 in 1000 done."""
     config = settings(folder)
     defaults = request_defaults(config, resolve_model(config.model, config.model_path))
-    drafts = Drafts(defaults)
+    drafts = RequestIndex(defaults)
     left = max(1, rows // LEFT_IN)
     prompts = [f"clip number {n} of a long and rather ordinary dataset" for n in range(rows + left)]
     ids = [drafts.of_row({"prompt": prompt}, 1)[0].sample_id.hex() for prompt in prompts]
@@ -85,7 +85,7 @@ def make_prefix(folder: Path, rows: int, *, part_rows: int) -> Prefix:
     given = pa.table({"prompt": prompts[:rows], "sample_id": ids[:rows]})
     pq.write_table(given, folder / "prompts.parquet")
     request = drafts.of_row({"prompt": "p"}, 1)[0].request("prompts.parquet:1")
-    row = make_row(request, Execution("20260101T000000Z-000000"), Outcome("ok"))
+    row = make_row(request, Execution("20260101T000000Z-000000"), SampleOutcome("ok"))
     template = to_table([row]).take(pa.array([0] * part_rows))
     at = template.schema.get_field_index("sample_id")
     committed = ids[left:]  # as many rows as the input has, the last of them of another input

@@ -17,7 +17,7 @@ from jobs.benchmarks.tables import table
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from jobs.benchmarks.profiles.prediction import Agreement
+    from jobs.benchmarks.profiles.prediction import RankAgreementOfScores
     from jobs.benchmarks.profiles.transfer import Difference, TransferResult
     from sencache import SenCacheConfig
 
@@ -77,7 +77,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     seen = (own * options.clips)[: options.clips]
     recorded = recorded_agreement(bench, held_out, profile, bench.requests(seen, 0))
-    cached: list[Agreement] = []
+    cached: list[RankAgreementOfScores] = []
     for kind, configs in _arms().items():
         cached += cached_agreement(bench, held_out, profile, kind, configs)
     console.print(_agreement_table([*recorded, *cached], len(held_out)))
@@ -139,7 +139,7 @@ def _spread_table(differences: Sequence[Difference], clips: int, setting: str = 
     return table(title, headings, rows, "difference: |a - b| / ((a + b) / 2), mean over tau")
 
 
-def _agreement_table(agreements: Sequence[Agreement], clips: int) -> Any:
+def _agreement_table(agreements: Sequence[RankAgreementOfScores], clips: int) -> Any:
     rows = [
         (
             a.name,

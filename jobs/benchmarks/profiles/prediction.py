@@ -31,7 +31,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class RankAgreementOfScores:
     """How the predicted changes of some steps go with the true ones.
 
     Attributes:
@@ -106,7 +106,7 @@ def recorded_agreement(
     requests: Sequence[SampleRequest],
     profile: SensitivityProfile,
     calibration: Sequence[SampleRequest],
-) -> list[Agreement]:
+) -> list[RankAgreementOfScores]:
     """Predicted and true change of all pairs of steps up to `MAX_GAP` apart, per branch and gap.
 
     Args:
@@ -148,7 +148,7 @@ def cached_agreement(
     profile: SensitivityProfile,
     kind: str,
     configs: Mapping[str, SenCacheConfig],
-) -> list[Agreement]:
+) -> list[RankAgreementOfScores]:
     """Predicted and true change at the refreshes of cached runs, per setting and all together.
 
     Under a threshold many refreshes come where the prediction has just passed epsilon, so at one
@@ -162,7 +162,7 @@ def cached_agreement(
         kind: Name of the policy, for the table.
         configs: Settings by name.
     """
-    agreements: list[Agreement] = []
+    agreements: list[RankAgreementOfScores] = []
     everything: list[tuple[Floats, ...]] = []
     for name, config in configs.items():
         found: list[tuple[Floats, ...]] = []
@@ -194,9 +194,9 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _agreement(name: str, parts: Sequence[tuple[Floats, ...]]) -> Agreement:
+def _agreement(name: str, parts: Sequence[tuple[Floats, ...]]) -> RankAgreementOfScores:
     predicted, true, distance, *joint = map(np.concatenate, zip(*parts, strict=True))
-    return Agreement(
+    return RankAgreementOfScores(
         name,
         pairs=len(true),
         spearman=spearman(predicted, true),

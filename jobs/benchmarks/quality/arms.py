@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.benchmarks.baselines import (
+    Baseline,
     CalibrationRun,
     EasyCache,
     FasterCache,
@@ -21,7 +22,6 @@ from jobs.benchmarks.baselines import (
     MagCache,
     Planned,
     PyramidAttentionBroadcast,
-    Rival,
     SeaCache,
     SenCachePaper,
     TaylorSeer,
@@ -57,10 +57,10 @@ class Setup:
     run_calibration: CalibrationRun
 
 
-Maker = Callable[[Setup], Sequence[Rival]]
+Maker = Callable[[Setup], Sequence[Baseline]]
 
 
-def _paper(setup: Setup) -> list[Rival]:
+def _paper(setup: Setup) -> list[Baseline]:
     """SenCache with the paper's n = 3, and with larger n where 3 cannot reach a point."""
     profile = _profile(setup)
     return [SenCachePaper(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 13)]
@@ -70,7 +70,7 @@ def _planned(**settings: Any) -> Maker:
     return lambda setup: [Planned(_profile(setup), SenCacheConfig(policy="planned", **settings))]
 
 
-def _gated(setup: Setup) -> list[Rival]:
+def _gated(setup: Setup) -> list[Baseline]:
     """Plans with a gate: a third of the clips gets two evaluations more, the others one less."""
     config = SenCacheConfig(policy="planned", gate=GATE)
     return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
@@ -82,24 +82,24 @@ def _profile(setup: Setup) -> SensitivityProfile:
     return setup.profile
 
 
-def _plain(*variants: Rival) -> Maker:
+def _plain(*variants: Baseline) -> Maker:
     """A method that needs no numbers of the model."""
     return lambda _setup: list(variants)
 
 
-def _teacache(setup: Setup) -> list[Rival]:
+def _teacache(setup: Setup) -> list[Baseline]:
     """TeaCache, from the first step and with the first five retained."""
     fitted = TeaCache.fitted(setup.pipe, setup.run_calibration)
     return [fitted, dataclasses.replace(fitted, first=5)]
 
 
-def _magcache(setup: Setup) -> list[Rival]:
+def _magcache(setup: Setup) -> list[Baseline]:
     """MagCache with its published largest skips."""
     fitted = MagCache.fitted(setup.pipe, setup.run_calibration)
     return [dataclasses.replace(fitted, max_skip=skip) for skip in (2, 4)]
 
 
-def _taylorseer(setup: Setup) -> list[Rival]:
+def _taylorseer(setup: Setup) -> list[Baseline]:
     """TaylorSeer of diffusers, the last step computed too."""
     return [TaylorSeer(order=order, steps=setup.steps) for order in (1, 2)]
 

@@ -21,9 +21,9 @@ from jobs.benchmarks.quality.arms import (
     RIVALS,
     Setup,
 )
-from jobs.benchmarks.quality.denoising import Batch, Run, make_batches
+from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batches
 from jobs.benchmarks.quality.measure import Yardstick, run_arms
-from jobs.benchmarks.quality.points import Point, Tuner
+from jobs.benchmarks.quality.points import OperatingPoint, Tuner
 from jobs.benchmarks.quality.profiles import profile_for
 from jobs.benchmarks.quality.records import paper_of, summary
 from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
@@ -47,7 +47,7 @@ _CLASS = {"euler": EULER, "unipc": UNIPC}
 
 
 @dataclass(frozen=True)
-class Plan:
+class QualityPlan:
     """What the options ask for.
 
     Attributes:
@@ -137,7 +137,7 @@ def _load(options: argparse.Namespace) -> Bench:
     return dataclasses.replace(bench, template=with_changes(bench.template, changes))
 
 
-def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
+def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
     """Check the options and fill in what they leave open.
 
     Raises:
@@ -163,7 +163,7 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> Plan:
     if options.calibration_clips < 0:
         raise UserError("--calibration-clips must not be negative")
     fitted = options.calibration_clips or (4 if options.quick else 8)
-    return Plan(
+    return QualityPlan(
         clips=split_clips(captions, options.split, options.clips or most),
         calibration=split_clips(fitting, CALIBRATION, fitted),
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
@@ -186,9 +186,9 @@ def _given_profile(uri: str) -> SensitivityProfile:
 def _measure(
     bench: Bench,
     sampler: str,
-    plan: Plan,
-    batches: Sequence[Batch],
-    calibration: Sequence[Batch],
+    plan: QualityPlan,
+    batches: Sequence[ClipBatch],
+    calibration: Sequence[ClipBatch],
     yardstick: Yardstick,
     console: Console,
 ) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _measure(
         uncached, records = run_arms(
             batches,
             points,
-            Run(sampler, steps),
+            DenoisingRun(sampler, steps),
             yardstick,
             lambda done: watch.show(done, total),
         )
@@ -220,11 +220,11 @@ def _measure(
 def _points(
     bench: Bench,
     sampler: str,
-    plan: Plan,
-    calibration: Sequence[Batch],
+    plan: QualityPlan,
+    calibration: Sequence[ClipBatch],
     store: ReferenceStore,
     console: Console,
-) -> list[Point]:
+) -> list[OperatingPoint]:
     """Find the runs of all arms, on calibration clips."""
     steps = bench.template.num_inference_steps
     short = sampler.partition("/")[0]
@@ -236,7 +236,7 @@ def _points(
 
     def run_calibration(after: Callable[[], None] = lambda: None) -> None:
         for batch in calibration:
-            batch.denoise(Run(sampler, steps))
+            batch.denoise(DenoisingRun(sampler, steps))
             after()
 
     tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)

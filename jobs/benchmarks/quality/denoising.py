@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jobs.benchmarks.baselines import Rival, nfe_of
+from jobs.benchmarks.baselines import Baseline, nfe_of
 from jobs.benchmarks.profiles.bench import Bench
 from jobs.benchmarks.quality.splits import ClipSpec
 from jobs.benchmarks.sampling.denoising_loop import (
@@ -26,7 +26,7 @@ CONVERGED = "converged"
 
 
 @dataclass(frozen=True)
-class Run:
+class DenoisingRun:
     """One way to denoise.
 
     Attributes:
@@ -37,11 +37,11 @@ class Run:
 
     sampler: str
     steps: int
-    rival: Rival | None = None
+    rival: Baseline | None = None
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """Clips that are made in one call; their texts are encoded once, for all runs.
 
     Attributes:
@@ -56,7 +56,7 @@ class Batch:
     loop: DenoisingLoop
     saved: Mapping[str, Any]
 
-    def denoise(self, run: Run) -> Pass:
+    def denoise(self, run: DenoisingRun) -> Pass:
         """Latents, decisions and seconds of one run; the pipeline is left without a cache.
 
         Raises:
@@ -104,7 +104,7 @@ class Batch:
 
 def make_batches(
     bench: Bench, clips: Sequence[ClipSpec], rows: int, saved: Mapping[str, Any]
-) -> list[Batch]:
+) -> list[ClipBatch]:
     """Cut clips into batches and encode their texts."""
     batches = []
     for start in range(0, len(clips), rows):
@@ -113,7 +113,7 @@ def make_batches(
             for clip in clips[start : start + rows]
         )
         loop = make_loop(bench.model.spec, bench.pipe, requests)
-        batches.append(Batch(bench, requests, loop, saved))
+        batches.append(ClipBatch(bench, requests, loop, saved))
     return batches
 
 

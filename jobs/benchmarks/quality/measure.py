@@ -14,8 +14,8 @@ import torch
 
 from jobs.benchmarks.quality.accuracy import judge_clips
 from jobs.benchmarks.quality.arms import FEWER_STEPS_BEST
-from jobs.benchmarks.quality.denoising import Batch, Run
-from jobs.benchmarks.quality.points import Point
+from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun
+from jobs.benchmarks.quality.points import OperatingPoint
 from jobs.benchmarks.quality.records import Record
 from jobs.benchmarks.quality.references import ReferenceStore
 from pipeline.scoring.similarity import psnr, ssim
@@ -54,9 +54,9 @@ class Yardstick:
 
 
 def run_arms(
-    batches: Sequence[Batch],
-    points: Sequence[Point],
-    control: Run,
+    batches: Sequence[ClipBatch],
+    points: Sequence[OperatingPoint],
+    control: DenoisingRun,
     yardstick: Yardstick,
     advance: Callable[[int], None],
 ) -> tuple[Record, list[Record]]:
@@ -72,10 +72,12 @@ def run_arms(
     Returns:
         The record of the uncached run, and one per point.
     """
-    uncached = Record(Point(UNCACHED, control.steps, control, f"{control.steps} steps"))
+    uncached = Record(OperatingPoint(UNCACHED, control.steps, control, f"{control.steps} steps"))
     records = [Record(point) for point in points]
     made_steps = 0
-    batches[0].denoise(Run(control.sampler, 2))  # warm-up: the first call pays for allocations
+    batches[0].denoise(
+        DenoisingRun(control.sampler, 2)
+    )  # warm-up: the first call pays for allocations
     for number, batch in enumerate(batches):
         reference = batch.decode(yardstick.store.latents(batch, yardstick.converged_steps))
         done = batch.denoise(control)
@@ -106,7 +108,7 @@ def run_arms(
     return uncached, records
 
 
-def _judge(record: Record, batch: Batch, clips: Sequence[Any]) -> None:
+def _judge(record: Record, batch: ClipBatch, clips: Sequence[Any]) -> None:
     captions = [request.prompt for request in batch.requests]
     for shown in judge_clips(batch.bench.model, captions, clips) or ():
         record.right.append(shown.right)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from jobs.benchmarks.baselines import (
-    Rival,
+    Baseline,
     Scheduled,
     Tunable,
     UnsupportedError,
@@ -21,12 +21,12 @@ from jobs.benchmarks.quality.arms import (
     Setup,
     best_other_sampler,
 )
-from jobs.benchmarks.quality.denoising import Batch, Run
-from jobs.benchmarks.quality.tuning import TOLERANCE, Knob
+from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun
+from jobs.benchmarks.quality.tuning import TOLERANCE, TunedParameter
 
 
 @dataclass(frozen=True)
-class Point:
+class OperatingPoint:
     """One arm at one wanted NFE.
 
     Attributes:
@@ -41,7 +41,7 @@ class Point:
 
     arm: str
     wanted: int
-    run: Run | None
+    run: DenoisingRun | None
     setting: str = ""
     source: str = ""
     calibration_nfe: float | None = None
@@ -52,7 +52,7 @@ class Point:
 class _Tried:
     """A variant of a method, set for a point."""
 
-    rival: Rival
+    rival: Baseline
     setting: str
     nfe: float
 
@@ -69,24 +69,28 @@ class Tuner:
 
     setup: Setup
     sampler: str
-    batches: Sequence[Batch]
-    _variants: dict[str, list[tuple[Rival, Knob | None]]] = field(default_factory=dict)
+    batches: Sequence[ClipBatch]
+    _variants: dict[str, list[tuple[Baseline, TunedParameter | None]]] = field(default_factory=dict)
     _uncached: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def point(self, arm: str, wanted: int) -> Point:
+    def point(self, arm: str, wanted: int) -> OperatingPoint:
         """An arm at an NFE; a point without a run where it is not supported."""
         try:
             return self._point(arm, wanted)
         except UnsupportedError as error:
-            return Point(arm, wanted, None, problem=str(error))
+            return OperatingPoint(arm, wanted, None, problem=str(error))
 
-    def _point(self, arm: str, wanted: int) -> Point:
+    def _point(self, arm: str, wanted: int) -> OperatingPoint:
         if arm == FEWER_STEPS:
-            return Point(arm, wanted, Run(self.sampler, wanted), f"{wanted} steps")
+            return OperatingPoint(
+                arm, wanted, DenoisingRun(self.sampler, wanted), f"{wanted} steps"
+            )
         if arm == FEWER_STEPS_BEST:
             family = self.batches[0].bench.model.spec.family
             other = best_other_sampler(self.sampler, family)
-            return Point(arm, wanted, Run(other, wanted), f"{wanted} steps of {other}")
+            return OperatingPoint(
+                arm, wanted, DenoisingRun(other, wanted), f"{wanted} steps of {other}"
+            )
         tried = []
         for number, (rival, knob) in enumerate(self._made(arm), 1):
             found = self._chosen(rival, knob, wanted)
@@ -95,8 +99,8 @@ class Tuner:
         if not tried:
             raise UnsupportedError(f"{arm} has no method here")
         best = self._best(tried, wanted)
-        run = Run(self.sampler, self.setup.steps, best.rival)
-        return Point(arm, wanted, run, best.setting, best.rival.source, best.nfe)
+        run = DenoisingRun(self.sampler, self.setup.steps, best.rival)
+        return OperatingPoint(arm, wanted, run, best.setting, best.rival.source, best.nfe)
 
     def _best(self, tried: Sequence[_Tried], wanted: int) -> _Tried:
         """Of the variants that hit the point the one nearest to the uncached latents.
@@ -110,9 +114,9 @@ class Tuner:
             return close[0]
         return min(close, key=lambda each: self._distance(each.rival))
 
-    def _distance(self, rival: Rival) -> float:
+    def _distance(self, rival: Baseline) -> float:
         """Mean logarithm over calibration clips of the mean square distance to uncached latents."""
-        run = Run(self.sampler, self.setup.steps, rival)
+        run = DenoisingRun(self.sampler, self.setup.steps, rival)
         logs: list[float] = []
         for number, batch in enumerate(self.batches):
             if number not in self._uncached:
@@ -122,7 +126,7 @@ class Tuner:
             logs += squares.log().tolist()
         return statistics.fmean(logs)
 
-    def _chosen(self, rival: Rival, knob: Knob | None, wanted: int) -> _Tried:
+    def _chosen(self, rival: Baseline, knob: TunedParameter | None, wanted: int) -> _Tried:
         if knob is not None and isinstance(rival, Tunable):
             value, nfe = knob.find(wanted)
             return _Tried(rival.tuned(value), f"{rival.name}, knob {value:.4g}", nfe)
@@ -131,7 +135,7 @@ class Tuner:
             return _Tried(rival, rival.name, self._nfe(rival, self.batches[:1]))
         return _Tried(rival, rival.name, self._nfe(rival))
 
-    def _made(self, arm: str) -> list[tuple[Rival, Knob | None]]:
+    def _made(self, arm: str) -> list[tuple[Baseline, TunedParameter | None]]:
         if arm not in self._variants:
             self._variants[arm] = [
                 (rival, self._knob(rival) if isinstance(rival, Tunable) else None)
@@ -139,12 +143,12 @@ class Tuner:
             ]
         return self._variants[arm]
 
-    def _knob(self, rival: Tunable) -> Knob:
-        return Knob(lambda value: self._nfe(rival.tuned(value)), rival.low, rival.high)
+    def _knob(self, rival: Tunable) -> TunedParameter:
+        return TunedParameter(lambda value: self._nfe(rival.tuned(value)), rival.low, rival.high)
 
-    def _nfe(self, rival: Rival, batches: Sequence[Batch] = ()) -> float:
+    def _nfe(self, rival: Baseline, batches: Sequence[ClipBatch] = ()) -> float:
         """Mean NFE on calibration clips: on all, if none are given."""
-        run = Run(self.sampler, self.setup.steps, rival)
+        run = DenoisingRun(self.sampler, self.setup.steps, rival)
         return statistics.fmean(
             n for batch in batches or self.batches for n in batch.denoise(run).nfe
         )

@@ -13,7 +13,7 @@ from jobs.benchmarks.quality.intervals import (
     percentile_95,
     worst_decile,
 )
-from jobs.benchmarks.quality.points import Point
+from jobs.benchmarks.quality.points import OperatingPoint
 
 DIGITS = {"psnr": 3, "ssim": 5, "lpips": 5}
 """Metrics, and to how many digits their values are kept per clip."""
@@ -32,7 +32,7 @@ class Record:
         right, fit: The judge's verdicts, where there is a judge.
     """
 
-    point: Point
+    point: OperatingPoint
     nfe: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     control_seconds: list[float] = field(default_factory=list)

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from jobs.benchmarks.quality.denoising import (
     CONVERGED,
-    Batch,
-    Run,
+    ClipBatch,
+    DenoisingRun,
     converged_scheduler,
 )
 from pipeline.dataset.schema import versions
@@ -60,11 +60,11 @@ class ReferenceStore:
 
     folder: Path
 
-    def latents(self, batch: Batch, steps: int) -> torch.Tensor:
+    def latents(self, batch: ClipBatch, steps: int) -> torch.Tensor:
         """Converged latents of a batch: those on disk, or else made and put there."""
         paths = [self._path(batch, request, steps) for request in batch.requests]
         if not all(path.is_file() for path in paths):
-            made = batch.denoise(Run(CONVERGED, steps)).latents.cpu()
+            made = batch.denoise(DenoisingRun(CONVERGED, steps)).latents.cpu()
             for path, latent in zip(paths, made, strict=True):
                 partial = path.with_suffix(".part")
                 save_file({"latents": latent.contiguous()}, partial)
@@ -72,7 +72,7 @@ class ReferenceStore:
         stored = [load_file(path)["latents"] for path in paths]
         return torch.stack(stored).to(batch.loop.device)
 
-    def steps(self, batch: Batch, note: Callable[[str], None]) -> ConvergedSteps:
+    def steps(self, batch: ClipBatch, note: Callable[[str], None]) -> ConvergedSteps:
         """Search for the steps of a converged run, on one batch.
 
         Args:
@@ -100,10 +100,10 @@ class ReferenceStore:
         found.write_text(json.dumps(vars(result)))
         return result
 
-    def _path(self, batch: Batch, request: SampleRequest, steps: int) -> Path:
+    def _path(self, batch: ClipBatch, request: SampleRequest, steps: int) -> Path:
         return self.folder / f"{self._key(batch, request, steps)}.safetensors"
 
-    def _key(self, batch: Batch, request: SampleRequest, steps: int) -> str:
+    def _key(self, batch: ClipBatch, request: SampleRequest, steps: int) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = [
             {**request.identity(), "num_inference_steps": steps, "sampler": CONVERGED},

@@ -14,7 +14,7 @@ MAX_EVALUATIONS = 12
 
 
 @dataclass(frozen=True)
-class Knob:
+class TunedParameter:
     """Measurements of a function that falls, or stays, as the knob rises.
 
     Attributes:

@@ -14,7 +14,7 @@ LOG_EVERY_S = 30.0
 
 
 @dataclass
-class Watch:
+class ProgressLine:
     """Progress of one part of the work.
 
     Attributes:
@@ -47,16 +47,16 @@ class Watch:
 
 
 @contextmanager
-def watching(console: Console, title: str) -> Iterator[Watch]:
+def watching(console: Console, title: str) -> Iterator[ProgressLine]:
     """Show one part of the work until it ends, then say how long it took."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     if console.is_terminal:
         with Progress(*columns, *times, console=console, transient=True) as bar:
             bar.add_task(title, total=None)
-            watch = Watch(console, title, bar)
+            watch = ProgressLine(console, title, bar)
             yield watch
     else:
-        watch = Watch(console, title, None)
+        watch = ProgressLine(console, title, None)
         yield watch
     console.print(f"{title}: {time.monotonic() - watch.began:.0f} s", highlight=False)

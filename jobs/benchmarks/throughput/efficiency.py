@@ -25,7 +25,7 @@ from rich.console import Console
 from jobs.benchmarks.throughput.core_sets import CoreSets
 from jobs.benchmarks.throughput.process_times import ProcessTimes
 from jobs.benchmarks.throughput.traced_engine import (
-    Call,
+    TracedCall,
     TracedEngine,
     read_calls,
     steady,
@@ -56,7 +56,7 @@ class Bare:
     """
 
     clips_per_s: float
-    calls: list[Call]
+    calls: list[TracedCall]
     cpu_s: float
 
 
@@ -83,7 +83,7 @@ class Whole:
     clips: float
     engines: int
     busy: float
-    calls: list[Call]
+    calls: list[TracedCall]
     intake_s: float
     start_s: float
     window_s: float

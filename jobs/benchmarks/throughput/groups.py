@@ -36,7 +36,7 @@ Batches = list[list["SampleRequest"]]
 
 
 @dataclass(frozen=True)
-class Layout:
+class GroupLayout:
     """What a layout did, or why it cannot be.
 
     Attributes:
@@ -103,7 +103,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     return [asdict(layout) for layout in layouts]
 
 
-def _rows(layouts: Sequence[Layout]) -> list[tuple[str, ...]]:
+def _rows(layouts: Sequence[GroupLayout]) -> list[tuple[str, ...]]:
     best = max(layout.clips_per_s for layout in layouts)
     return [
         (str(each), "refused", "", "", "")
@@ -119,7 +119,7 @@ def _rows(layouts: Sequence[Layout]) -> list[tuple[str, ...]]:
     ]
 
 
-def _advice(layouts: Sequence[Layout]) -> str:
+def _advice(layouts: Sequence[GroupLayout]) -> str:
     """Which layout to use for what, from what was measured."""
     able = [layout for layout in layouts if not layout.refused]
     lines = [f"{each}: {each.refused}" for each in layouts if each.refused]
@@ -132,12 +132,12 @@ def _advice(layouts: Sequence[Layout]) -> str:
     return "\n".join(lines)
 
 
-def _flags(layout: Layout) -> str:
+def _flags(layout: GroupLayout) -> str:
     cfg = f" --parallel.cfg {layout.cfg}" if layout.cfg > 1 else ""
     return f"--parallel.degree {layout.degree}{cfg} --replicas {layout.groups}"
 
 
-def _measure(options: argparse.Namespace, degree: int, cfg: int) -> Layout:
+def _measure(options: argparse.Namespace, degree: int, cfg: int) -> GroupLayout:
     from jobs.benchmarks.throughput.efficiency import requests_of
     from pipeline.config.run_config import RunConfig
     from pipeline.models.resolve import resolve_model
@@ -176,10 +176,12 @@ def _measure(options: argparse.Namespace, degree: int, cfg: int) -> Layout:
             shares = [batches[group::groups] for group in range(groups)]
             return replace(_run(factory, options.device, degree, shares), cfg=cfg)
         except UserError as error:
-            return Layout(groups, degree, refused=str(error), cfg=cfg)
+            return GroupLayout(groups, degree, refused=str(error), cfg=cfg)
 
 
-def _run(factory: EngineFactory, device: str, degree: int, shares: Sequence[Batches]) -> Layout:
+def _run(
+    factory: EngineFactory, device: str, degree: int, shares: Sequence[Batches]
+) -> GroupLayout:
     """Run all groups at once; the first batch of each warms it up.
 
     Raises:
@@ -211,7 +213,7 @@ def _run(factory: EngineFactory, device: str, degree: int, shares: Sequence[Batc
         for process in processes:
             process.join()
     clips = sum(count for _, _, count, _ in calls)
-    return Layout(
+    return GroupLayout(
         groups=len(shares),
         degree=degree,
         clips=clips,

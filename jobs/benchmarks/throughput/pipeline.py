@@ -15,7 +15,7 @@ from jobs.benchmarks.tables import table
 
 if TYPE_CHECKING:
     from jobs.benchmarks.throughput.efficiency import Bare, Whole
-    from jobs.benchmarks.throughput.traced_engine import Call
+    from jobs.benchmarks.throughput.traced_engine import TracedCall
 
 HELP = "clips/s of a whole run over clips/s of its engine alone; and its cost with a null engine"
 LAYOUTS = ((1, 1), (1, 16), (16, 1))
@@ -75,7 +75,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
         texts = (f"a red circle moving left, take {n}\n" for n in range(options.clips))
         prompts.write_text("".join(texts))
 
-        def config(layout: Layout) -> RunConfig:
+        def config(layout: CoreLayout) -> RunConfig:
             return RunConfig.model_validate(
                 {
                     "prompts": str(prompts),
@@ -101,7 +101,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
         before = alone("before")
         piped = whole(config(layouts[-1]), Path(folder) / "whole", cores)
         after = alone("after")[::-1]
-    pairs = [Pair(*each) for each in zip(layouts, before, after, strict=True)]
+    pairs = [MeasuredPair(*each) for each in zip(layouts, before, after, strict=True)]
     title = (
         f"{options.model}, {options.quality}, {options.clips} clips an arm, {batch_rows} per "
         f"engine call; {cores.text}"
@@ -139,7 +139,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Layout:
+class CoreLayout:
     """Engines side by side on the engines' cores.
 
     Attributes:
@@ -160,17 +160,17 @@ def _count(number: int, of: str) -> str:
     return f"{number} {of}{'' if number == 1 else 's'}"
 
 
-def _layouts(cores: int, *, shared: bool) -> list[Layout]:
+def _layouts(cores: int, *, shared: bool) -> list[CoreLayout]:
     """What a run is held against: one engine over all cores, and the layout that a run chooses."""
-    one = Layout(1, cores)
-    return [one, Layout(cores, 1)] if shared and cores > 1 else [one]
+    one = CoreLayout(1, cores)
+    return [one, CoreLayout(cores, 1)] if shared and cores > 1 else [one]
 
 
 @dataclass(frozen=True)
-class Pair:
+class MeasuredPair:
     """A layout alone, before and after the whole pipeline."""
 
-    layout: Layout
+    layout: CoreLayout
     before: Bare
     after: Bare
 
@@ -180,7 +180,7 @@ class Pair:
         return (self.before.clips_per_s + self.after.clips_per_s) / 2
 
 
-def _where(piped: Whole, alone: Pair) -> Any:
+def _where(piped: Whole, alone: MeasuredPair) -> Any:
     ours = _parts(piped.calls)
     theirs = _parts([*alone.before.calls, *alone.after.calls])
     idle = piped.window_s * (1 - piped.busy) * piped.engines / piped.clips
@@ -197,7 +197,7 @@ def _where(piped: Whole, alone: Pair) -> Any:
     return table("ms per clip and engine", headings, rows, caption)
 
 
-def _parts(calls: Sequence[Call]) -> dict[str, float]:
+def _parts(calls: Sequence[TracedCall]) -> dict[str, float]:
     """Seconds per clip in the parts of engine calls, those that warm up left out."""
     warm = [call for index, call in enumerate(calls) if call.engine in _engines(calls[:index])]
     clips = sum(call.clips for call in warm)
@@ -207,7 +207,7 @@ def _parts(calls: Sequence[Call]) -> dict[str, float]:
     return {"text": text / clips, "denoise": denoise / clips, "decode": decode / clips}
 
 
-def _engines(calls: Sequence[Call]) -> set[int]:
+def _engines(calls: Sequence[TracedCall]) -> set[int]:
     return {call.engine for call in calls}
 
 

@@ -14,7 +14,7 @@ from pipeline.requests.sample_request import SampleRequest
 
 
 @dataclass(frozen=True)
-class Call:
+class TracedCall:
     """One engine call.
 
     Attributes:
@@ -67,9 +67,9 @@ class TracedEngine:
         self._engine.close()
 
 
-def read_calls(log: Path) -> list[Call]:
+def read_calls(log: Path) -> list[TracedCall]:
     """What traced engines have written, in the order in which their calls ended."""
-    return [Call(**json.loads(line)) for line in log.read_text().splitlines()]
+    return [TracedCall(**json.loads(line)) for line in log.read_text().splitlines()]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Steady:
         return self.busy_s / (self.seconds * self.engines)
 
 
-def steady(calls: Sequence[Call], ended: float | None = None) -> Steady:
+def steady(calls: Sequence[TracedCall], ended: float | None = None) -> Steady:
     """Leave out the first call of every engine, which warms it up.
 
     Args:

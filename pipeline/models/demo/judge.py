@@ -16,7 +16,7 @@ from pipeline.models.demo.captions import BACKGROUNDS, COLOURS, SHAPES, SPEEDS, 
 from pipeline.models.demo.palette import PLAIN, Palette
 from pipeline.models.demo.sprites import SPEED_PX, shape_distance
 
-__all__ = ["Verdict", "agreement", "judge"]
+__all__ = ["SpriteReading", "agreement", "judge"]
 
 _MIN_CONTRAST = 0.12
 _MIN_AREA_SHARE = 0.01
@@ -27,7 +27,7 @@ _LIGHT = (0.65, 0.75, 0.85, 0.95, 1.05, 1.15)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SpriteReading:
     """What the judge sees in a clip.
 
     Attributes:
@@ -45,7 +45,7 @@ class Verdict:
     speed_px: float = 0.0
 
 
-def agreement(verdict: Verdict, wanted: Attributes) -> dict[str, bool]:
+def agreement(verdict: SpriteReading, wanted: Attributes) -> dict[str, bool]:
     """Compares a verdict with what a caption asked for.
 
     Returns:
@@ -127,13 +127,13 @@ def _background(rows: Tensor, palette: Palette) -> str:
     return _nearest(seen, references)
 
 
-def _judge_one(clip: Tensor, palette: Palette) -> Verdict:
+def _judge_one(clip: Tensor, palette: Palette) -> SpriteReading:
     clip = ((clip.float() + 1) / 2).clamp(0, 1)
     frames, size = clip.shape[1], clip.shape[-1]
     rows = clip.permute(0, 2, 1, 3).flatten(2).median(-1).values
     segment = _segment(clip, rows)
     if segment is None:
-        return Verdict(None, vanished=True, jumped=False)
+        return SpriteReading(None, vanished=True, jumped=False)
     mask, colour = segment
     area = mask.sum((1, 2)).float()
     usual = area[area > _MIN_AREA_SHARE * size * size].quantile(0.5)
@@ -141,7 +141,7 @@ def _judge_one(clip: Tensor, palette: Palette) -> Verdict:
         _VANISH_SHARE * usual, torch.tensor(_MIN_AREA_SHARE * size * size)
     )
     if visible.sum() < max(2, frames // 2):
-        return Verdict(None, vanished=True, jumped=False)
+        return SpriteReading(None, vanished=True, jumped=False)
 
     mask, area = mask[visible], area[visible]
     grid = torch.arange(size) + 0.5
@@ -170,11 +170,11 @@ def _judge_one(clip: Tensor, palette: Palette) -> Verdict:
         speed=SPEEDS[int(speed_px > halfway)],
         background=_background(rows, palette),
     )
-    return Verdict(seen, not bool(visible.all()), jumped, fit, speed_px)
+    return SpriteReading(seen, not bool(visible.all()), jumped, fit, speed_px)
 
 
 @torch.no_grad()
-def judge(clips: Tensor, palette: Palette = PLAIN) -> list[Verdict]:
+def judge(clips: Tensor, palette: Palette = PLAIN) -> list[SpriteReading]:
     """Judges clips one by one.
 
     Args:

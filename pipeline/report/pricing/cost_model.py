@@ -24,7 +24,7 @@ STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceModel:
     """A GPU, by its data sheet.
 
     Attributes:
@@ -37,13 +37,13 @@ class Device:
 
 
 DEVICES = {
-    "H100": Device(989e12, 80e9),  # SXM, as H200 and A100
-    "H100 PCIe": Device(756e12, 80e9),
-    "H100 NVL": Device(835e12, 94e9),
-    "H200": Device(989e12, 141e9),
-    "A100": Device(312e12, 80e9),
-    "A100 40GB": Device(312e12, 40e9),
-    "L40S": Device(362e12, 48e9),
+    "H100": DeviceModel(989e12, 80e9),  # SXM, as H200 and A100
+    "H100 PCIe": DeviceModel(756e12, 80e9),
+    "H100 NVL": DeviceModel(835e12, 94e9),
+    "H200": DeviceModel(989e12, 141e9),
+    "A100": DeviceModel(312e12, 80e9),
+    "A100 40GB": DeviceModel(312e12, 40e9),
+    "L40S": DeviceModel(362e12, 48e9),
 }
 """By the words of which all occur in a product's name, most words first."""
 
@@ -52,7 +52,7 @@ SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkShape:
     """Shape of a transformer.
 
     Attributes:
@@ -70,8 +70,8 @@ class Network:
     other_bytes: float
 
 
-WAN_1_3B = Network("wan2.1-t2v-1.3b", 1.42e9, 30, 1536, 11.9e9)
-WAN_14B = Network("wan2.1-t2v-14b", 14.3e9, 40, 5120, 11.9e9)
+WAN_1_3B = NetworkShape("wan2.1-t2v-1.3b", 1.42e9, 30, 1536, 11.9e9)
+WAN_14B = NetworkShape("wan2.1-t2v-14b", 14.3e9, 40, 5120, 11.9e9)
 NETWORKS = {network.name: network for network in (WAN_1_3B, WAN_14B)}
 """Of Wan 2.1's published configurations; its text encoder (UMT5-XXL) has 5.7e9 parameters in
 bfloat16, its VAE 0.13e9 in float32."""
@@ -81,7 +81,7 @@ SIZES = {"480p": (832, 480, 81), "720p": (1280, 720, 81)}
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class ClipCost:
     """What one clip asks of one device.
 
     Attributes:
@@ -97,7 +97,7 @@ class Clip:
     video_s: float
 
 
-def clip(network: Network, size: str, gpu: str, fps: int = 16) -> Clip:
+def clip(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:
     """Estimate a clip on one device."""
     width, height, frames = SIZES[size]
     patches = (width // SPATIAL // PATCH) * (height // SPATIAL // PATCH)
@@ -109,10 +109,10 @@ def clip(network: Network, size: str, gpu: str, fps: int = 16) -> Clip:
     # Decoding goes with pixels; 4 s for 832x480x81 is a guess from its share in public timings.
     pixels = width * height * frames / (832 * 480 * 81)
     fixed_s = 1.0 + 4.0 * pixels * DEVICES["H100"].peak_flops / peak
-    return Clip(tokens, evaluation_s, fixed_s, frames / fps)
+    return ClipCost(tokens, evaluation_s, fixed_s, frames / fps)
 
 
-def memory_bytes(network: Network, size: str, gpus: int, policy: str) -> float:
+def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> float:
     """Estimate peak device memory of one rank, in bytes.
 
     bfloat16 weights on every rank, text encoder and VAE too, and activations of the rank's share of
@@ -128,7 +128,7 @@ def memory_bytes(network: Network, size: str, gpus: int, policy: str) -> float:
     return network.parameters * 2 + network.other_bytes + max(activations, decoding) + held
 
 
-def smallest_group(network: Network, size: str, gpu: str) -> int:
+def smallest_group(network: NetworkShape, size: str, gpu: str) -> int:
     """Fewest ranks of 1, 2 and 4 whose memory suffices on a device; 0 if none does."""
     room = ROOM * DEVICES[gpu].memory_bytes
     fitting = (r for r in (1, 2, 4) if memory_bytes(network, size, r, "planned") <= room)

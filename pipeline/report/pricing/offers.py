@@ -19,13 +19,13 @@ from pipeline.report.pricing.cost_model import (
     SIZES,
     SPLIT_EFFICIENCY,
     STEPS,
-    Network,
+    NetworkShape,
     clip,
     smallest_group,
 )
 from pipeline.report.pricing.prices import ListPrice, Market
 
-Kind = tuple[Network, str]
+Kind = tuple[NetworkShape, str]
 """A network and the name of a size."""
 
 
@@ -110,7 +110,9 @@ def evaluations(budget: float) -> int:
     return max(1, round(budget * STEPS))
 
 
-def _cost(network: Network, size: str, gpu: str, budgets: Sequence[float], price: float) -> Cost:
+def _cost(
+    network: NetworkShape, size: str, gpu: str, budgets: Sequence[float], price: float
+) -> Cost:
     ranks = smallest_group(network, size, gpu)
     if not ranks:
         return Cost(0, ())

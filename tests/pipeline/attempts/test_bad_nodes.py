@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from pipeline.attempts.bad_nodes import Suspects
+from pipeline.attempts.bad_nodes import BadNodes
 from pipeline.attempts.ledger import Ledger
 from pipeline.storage.storage import Storage
 
@@ -15,7 +15,7 @@ def ledger() -> Ledger:
 
 
 def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
-    suspects = Suspects()
+    suspects = BadNodes()
     suspects.made("other")
     assert [suspects.died("n", sample) for sample in "aab"] == [False] * 3
     suspects.made("n")
@@ -30,7 +30,7 @@ def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
 
 def test_a_node_is_not_blamed_where_no_other_makes_clips() -> None:
     """Nothing tells it from bad samples then, and there is nowhere to go."""
-    suspects = Suspects()
+    suspects = BadNodes()
     suspects.made("n")
     assert [suspects.died("n", sample) for sample in "abcd"] == [False] * 4
     suspects.made("other")

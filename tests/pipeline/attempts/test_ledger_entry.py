@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from pipeline.attempts.ledger_entry import (
-    Entry,
+    LedgerEntry,
     node_of,
     read_entries,
     write_entries,
@@ -23,8 +23,10 @@ def storage() -> Storage:
 
 def test_entries_are_read_as_they_were_written(storage: Storage) -> None:
     entries = {
-        "a": Entry(2, alone=True, where="host:ab/7", kind="GroupError", reason="gone", lost_s=1.5),
-        "b": Entry(3, made=True, taken=True, excused=1, oom_kills=4, pardoned=True),
+        "a": LedgerEntry(
+            2, alone=True, where="host:ab/7", kind="GroupError", reason="gone", lost_s=1.5
+        ),
+        "b": LedgerEntry(3, made=True, taken=True, excused=1, oom_kills=4, pardoned=True),
     }
     write_entries(storage, KEY, entries)
     assert read_entries(storage, KEY) == entries
@@ -38,8 +40,8 @@ def test_a_file_of_another_kind_is_named(storage: Storage, text: bytes) -> None:
 
 
 def test_an_entry_says_how_its_latest_attempt_ended() -> None:
-    assert (Entry().describe(), Entry().node) == ("", "")
-    entry = Entry(2, where="host:ab/7")
+    assert (LedgerEntry().describe(), LedgerEntry().node) == ("", "")
+    entry = LedgerEntry(2, where="host:ab/7")
     assert entry.describe() == "attempt 2 on host:ab/7 ended with the death of its process"
     entry.kind, entry.reason = "GroupError", "a rank died"
     assert entry.describe() == "a rank died"
@@ -47,6 +49,6 @@ def test_an_entry_says_how_its_latest_attempt_ended() -> None:
 
 
 def test_a_pardoned_entry_has_its_attempts_back_and_keeps_what_it_cost() -> None:
-    entry = Entry(2, True, True, "host:ab/7", "GroupError", "a rank died", 1.5, excused=1)
+    entry = LedgerEntry(2, True, True, "host:ab/7", "GroupError", "a rank died", 1.5, excused=1)
     entry.pardon()
-    assert entry == Entry(where="host:ab/7", lost_s=1.5)
+    assert entry == LedgerEntry(where="host:ab/7", lost_s=1.5)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from pipeline.engine.diffusers_engine import load_engine
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter, resolve_adapters
-from pipeline.models.engine_options import Knobs
+from pipeline.models.engine_options import EngineOptions
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 
@@ -43,7 +43,7 @@ def lora(tmp_path: Path) -> Path:
 def frames(
     model: ResolvedModel, request: SampleRequest, adapters: tuple[Adapter, ...]
 ) -> np.ndarray[Any, Any]:
-    engine = load_engine(model, device="cpu", knobs=Knobs(adapters=adapters))
+    engine = load_engine(model, device="cpu", knobs=EngineOptions(adapters=adapters))
     ids = tuple(adapter.identity for adapter in adapters)
     (clip,) = engine.generate([dataclasses.replace(request, adapters=ids)])
     engine.close()
@@ -115,8 +115,10 @@ def test_an_adapter_of_another_model_is_refused(
     save_file({"transformer.no.such.lora_A.weight": torch.ones(2, 2)}, foreign)
     model = tiny_resolved(WAN)
     with pytest.raises(UserError, match=r"--engine\.adapters .*foreign"):
-        load_engine(model, device="cpu", knobs=Knobs(adapters=resolve_adapters([str(foreign)])))
+        load_engine(
+            model, device="cpu", knobs=EngineOptions(adapters=resolve_adapters([str(foreign)]))
+        )
     adapters = resolve_adapters([str(lora)])
     lora.write_bytes(foreign.read_bytes())
     with pytest.raises(UserError, match="was replaced since the run began"):
-        load_engine(model, device="cpu", knobs=Knobs(adapters=adapters))
+        load_engine(model, device="cpu", knobs=EngineOptions(adapters=adapters))

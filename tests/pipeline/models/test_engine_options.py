@@ -11,14 +11,14 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 
 from pipeline.config.sections import EngineConfig
 from pipeline.errors import UserError
-from pipeline.models.engine_options import Knobs, settle_knobs
+from pipeline.models.engine_options import EngineOptions, settle_options
 from pipeline.models.load import load_pipeline
 from pipeline.models.registry import get_model
 from pipeline.models.resolve import resolve_model
-from pipeline.parallel.layout import ALONE, CONTEXT_PARALLEL, Layout
+from pipeline.parallel.layout import ALONE, CONTEXT_PARALLEL, ParallelLayout
 
 WAN, COG, LTX, HUNYUAN = "wan2.1-t2v-1.3b", "cogvideox-5b", "ltx-video", "hunyuanvideo"
-PAIR, RING = Layout(CONTEXT_PARALLEL, ulysses=2), Layout(CONTEXT_PARALLEL, ring=2)
+PAIR, RING = ParallelLayout(CONTEXT_PARALLEL, ulysses=2), ParallelLayout(CONTEXT_PARALLEL, ring=2)
 
 
 @pytest.mark.parametrize(
@@ -33,24 +33,24 @@ PAIR, RING = Layout(CONTEXT_PARALLEL, ulysses=2), Layout(CONTEXT_PARALLEL, ring=
     ],
 )
 def test_what_does_not_fit_is_refused(
-    name: str, layout: Layout, device: str, settings: dict[str, Any], message: str
+    name: str, layout: ParallelLayout, device: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        settle_knobs(EngineConfig(**settings), get_model(name), layout, device)
+        settle_options(EngineConfig(**settings), get_model(name), layout, device)
 
 
 def test_settings_that_fit_are_taken_over() -> None:
     config = EngineConfig(attention="flash", compile=True, vae_tiling=False, offload="model")
-    knobs = settle_knobs(config, get_model(WAN), ALONE, "cuda")
-    assert knobs == Knobs("flash", compile=True, vae_tiling=False, offload="model")
-    assert settle_knobs(EngineConfig(), get_model(WAN), RING, "cuda") == Knobs()
+    knobs = settle_options(config, get_model(WAN), ALONE, "cuda")
+    assert knobs == EngineOptions("flash", compile=True, vae_tiling=False, offload="model")
+    assert settle_options(EngineConfig(), get_model(WAN), RING, "cuda") == EngineOptions()
 
 
 @pytest.fixture
 def load(tiny_model: Callable[[str], Path]) -> Callable[..., Any]:
     def load(name: str, **knobs: Any) -> Any:
         model = resolve_model(name, str(tiny_model(name)))
-        return load_pipeline(model, "cpu", knobs=Knobs(**knobs))
+        return load_pipeline(model, "cpu", knobs=EngineOptions(**knobs))
 
     return load
 

@@ -8,13 +8,13 @@ from rich.console import Console
 from pipeline.dataset.schema import (
     NO_CACHE,
     Execution,
-    Outcome,
+    SampleOutcome,
     make_row,
     rejected_row,
     to_table,
 )
-from pipeline.monitoring.progress import Progress, duration, rate
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.progress import RunProgress, duration, rate
+from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.sample_request import SampleRequest
 
 REQUEST = SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32, 0)
@@ -22,13 +22,13 @@ REQUEST = SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32,
 
 def table(ok: int, failed: int = 0, wall_s: float = 2.0) -> pa.Table:
     cache = dict(NO_CACHE) | {"nfe": 20, "reused": 30}
-    rows = [make_row(REQUEST, Execution("r", wall_s=wall_s), Outcome("ok", cache=cache))] * ok
-    rows += [make_row(REQUEST, Execution("r"), Outcome("failed", "E", "m"))] * failed
+    rows = [make_row(REQUEST, Execution("r", wall_s=wall_s), SampleOutcome("ok", cache=cache))] * ok
+    rows += [make_row(REQUEST, Execution("r"), SampleOutcome("failed", "E", "m"))] * failed
     return to_table(rows)
 
 
 def test_tally_sums_rows() -> None:
-    tally = Tally()
+    tally = RunTotals()
     tally.add(table(3, failed=1))
     tally.add(to_table([rejected_row("x", "", "k", "demo", "r", "m")]))
     assert (tally.ok, tally.failed, tally.rejected, tally.made) == (3, 1, 1, 4)
@@ -38,7 +38,7 @@ def test_tally_sums_rows() -> None:
 
 
 def test_a_signal_amid_counting_leaves_the_tally_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    tally = Tally()
+    tally = RunTotals()
     tally.add(table(2))
     before = replace(tally)
 
@@ -53,8 +53,8 @@ def test_a_signal_amid_counting_leaves_the_tally_as_it_was(monkeypatch: pytest.M
 
 def test_eta_leaves_out_the_time_before_the_first_rows() -> None:
     now = [0.0]
-    tally = Tally()
-    progress = Progress(10, tally, Console(file=io.StringIO()), clock=lambda: now[0])
+    tally = RunTotals()
+    progress = RunProgress(10, tally, Console(file=io.StringIO()), clock=lambda: now[0])
     assert progress.eta_s() is None
     now[0] = 100.0  # loading
     tally.add(table(2))
@@ -67,21 +67,21 @@ def test_eta_leaves_out_the_time_before_the_first_rows() -> None:
 
 
 def test_money_and_line() -> None:
-    tally = Tally()
+    tally = RunTotals()
     tally.add(table(2, failed=1, wall_s=1800))
-    priced = Progress(4, tally, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
+    priced = RunProgress(4, tally, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
     assert priced.money(priced.snapshot()) == "$2.5000 spent of $3.3333"
     assert "1 failed" in priced.line()
     assert "3/4 clips" in priced.line()
-    unpriced = Progress(4, tally, Console(file=io.StringIO()))
+    unpriced = RunProgress(4, tally, Console(file=io.StringIO()))
     assert unpriced.money(unpriced.snapshot()) == "1 h 00 min of device time"
 
 
 def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
     now = [0.0]
     out = io.StringIO()
-    tally = Tally()
-    with Progress(4, tally, Console(file=out, width=200), clock=lambda: now[0]) as progress:
+    tally = RunTotals()
+    with RunProgress(4, tally, Console(file=out, width=200), clock=lambda: now[0]) as progress:
         for _ in range(4):
             now[0] += 6.0
             tally.add(table(1))
@@ -105,14 +105,16 @@ def rows_of(worker: str, count: int, control_of: str = "") -> pa.Table:
     at = {"id": worker, "node": f"node-{worker}", "labels": "", "load_s": 1.0, "up_s": 2.0}
     times = {"text_s": 0.0, "denoise_s": 2.0, "decode_s": 0.0, "wasted_s": 1.5}
     execution = Execution("r", group_size=2, wall_s=2.0, worker=at, times=times)
-    row = make_row(REQUEST, execution, Outcome("ok", cache=cache)) | {"control_of": control_of}
+    row = make_row(REQUEST, execution, SampleOutcome("ok", cache=cache)) | {
+        "control_of": control_of
+    }
     return to_table([row] * count)
 
 
 def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
     now = [0.0]
-    tally = Tally()
-    progress = Progress(
+    tally = RunTotals()
+    progress = RunProgress(
         8,
         tally,
         Console(file=io.StringIO()),

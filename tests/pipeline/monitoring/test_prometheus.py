@@ -19,7 +19,7 @@ from pipeline.dataset.schema import NO_CACHE, rejected_row, to_table
 from pipeline.engine.protocol import Clip
 from pipeline.monitoring import prometheus
 from pipeline.monitoring.prometheus import RunTelemetry, WatchedEngine
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from pipeline.report.numbers import measure
 from pipeline.report.pricing.prices import Prices
 from pipeline.storage.storage import Storage
@@ -60,7 +60,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
 
 
 tallies = st.builds(
-    Tally,
+    RunTotals,
     ok=st.integers(4, 9),
     controls=st.integers(0, 4),
     failed=st.integers(4, 9),
@@ -77,15 +77,15 @@ tallies = st.builds(
 
 
 @given(st.lists(tallies, min_size=1, max_size=5))
-def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[Tally]) -> None:
+def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[RunTotals]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         values: Recorded = defaultdict(dict)
         for kind in ("_counter", "_gauge"):
             patch.setattr(prometheus, kind, lambda s: Recorder(s.name, s.labels, values))
         run = RunTelemetry("r", total=100, model="m", policy="p", gpu_price_per_hour=3.6)
-        tally = Tally()
+        tally = RunTotals()
         for more in growth:
-            for name in Tally.__slots__:
+            for name in RunTotals.__slots__:
                 setattr(tally, name, getattr(tally, name) + getattr(more, name))
             run.update(tally)
     samples = values["sencache_samples_total"]
@@ -133,7 +133,7 @@ def test_series_are_the_numbers_of_the_report(made: list[tuple[Any, ...]]) -> No
         for kind in ("_counter", "_gauge"):
             patch.setattr(prometheus, kind, lambda s: Recorder(s.name, s.labels, values))
         run = RunTelemetry("r1", total=99, model="m", policy="p", gpu_price_per_hour=3.6)
-        tally = Tally()
+        tally = RunTotals()
         for each, (*_, told_now) in zip(rows, made, strict=True):
             tally.add(to_table([each]))
             if told_now:
@@ -149,7 +149,7 @@ def find(series: dict[tuple[str, ...], float], *labels: str) -> float:
 
 
 def test_without_a_price_there_is_no_series_of_cost(recorded: Recorded) -> None:
-    RunTelemetry("r", total=1, model="m", policy="p").update(Tally(ok=1, gpu_s=5))
+    RunTelemetry("r", total=1, model="m", policy="p").update(RunTotals(ok=1, gpu_s=5))
     assert "sencache_cost_dollars_total" not in recorded
     assert recorded["sencache_run"] == {("r", "m", "p"): 1}
 

@@ -15,7 +15,7 @@ from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.models.resolve import resolve_model
 from pipeline.monitoring.projection import project
 from pipeline.monitoring.summary import say_dry_run, say_input, say_result
-from pipeline.monitoring.totals import Tally
+from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.storage import Storage
 
@@ -84,6 +84,8 @@ def test_other_policies_promise_no_nfe(cache: dict[str, Any]) -> None:
 def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) -> None:
     config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
     text = io.StringIO()
-    say_result(Console(file=text, width=200), config, Tally(ok=2, gpu_s=gpu_s, video_s=4.0), False)
+    say_result(
+        Console(file=text, width=200), config, RunTotals(ok=2, gpu_s=gpu_s, video_s=4.0), False
+    )
     assert "2 ok" in text.getvalue()
     assert ("7200 s of video per device-hour" in text.getvalue()) == told

@@ -12,14 +12,14 @@ from pipeline.parallel.layout import (
     CONTEXT_PARALLEL,
     OFFERED,
     XFUSER,
-    Layout,
+    ParallelLayout,
     choose_layout,
 )
 
 WAN, COG, LTX, HUNYUAN = "wan2.1-t2v-1.3b", "cogvideox-5b", "ltx-video", "hunyuanvideo"
 
 
-def chosen(name: str, device: str, **settings: Any) -> Layout:
+def chosen(name: str, device: str, **settings: Any) -> ParallelLayout:
     return choose_layout(ParallelConfig(**settings), get_model(name), device)
 
 
@@ -71,7 +71,7 @@ def test_all_ranks_decode_where_they_are_asked_to(cfg: int) -> None:
 
 def test_branches_alone_need_no_backend() -> None:
     layout = chosen(COG, "cpu", degree=2, cfg=2)
-    assert layout == Layout(cfg=2, reason="no tokens are split")
+    assert layout == ParallelLayout(cfg=2, reason="no tokens are split")
     assert str(layout) == "2 branches of guidance (no tokens are split)"
 
 

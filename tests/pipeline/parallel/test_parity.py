@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from pipeline.engine.diffusers_engine import load_engine
-from pipeline.models.engine_options import Knobs
+from pipeline.models.engine_options import EngineOptions
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import (
@@ -27,7 +27,7 @@ from pipeline.parallel.layout import (
     GUIDED,
     OFFERED,
     XFUSER,
-    Layout,
+    ParallelLayout,
 )
 from pipeline.ranks.errors import RankRaisedError
 from pipeline.ranks.group import RankGroup
@@ -55,20 +55,20 @@ SPECIAL = {"wan2.1-i2v-14b": "wan", "ltx-video-i2v": "ltx", "wan2.2-ti2v": "wan"
 networks."""
 
 OFFERS = [
-    (name, Layout(backend, *degrees))
+    (name, ParallelLayout(backend, *degrees))
     for (backend, family), kinds in OFFERED.items()
     for name in MODELS[family]
     for kind in (*kinds, *(("both",) if len(kinds) == 2 else ()))
     for degrees in DEGREES[kind]
 ] + [
-    (name, Layout(backend, ulysses=2))
+    (name, ParallelLayout(backend, ulysses=2))
     for name, family in SPECIAL.items()
     for backend in (XFUSER, CONTEXT_PARALLEL)
     if (backend, family) in OFFERED
 ]
 BRANCHES = [
-    *((name, Layout(cfg=2)) for family in GUIDED for name in MODELS[family]),
-    *((name, Layout(cfg=2)) for name in SPECIAL),
+    *((name, ParallelLayout(cfg=2)) for family in GUIDED for name in MODELS[family]),
+    *((name, ParallelLayout(cfg=2)) for name in SPECIAL),
     *(
         (name, dataclasses.replace(layout, cfg=2))
         for name, layout in OFFERS
@@ -165,7 +165,7 @@ def trial(
 ) -> Callable[..., group_models.Trial]:
     """Return a function that makes a trial with a cache that decides by what it sees."""
 
-    def make(name: str, layout: Layout, **changes: Any) -> group_models.Trial:
+    def make(name: str, layout: ParallelLayout, **changes: Any) -> group_models.Trial:
         model = per_token_wan if name == "wan2.2-ti2v" else tiny_resolved(name)
         if model.spec.takes_image:
             changes = first_frame | changes
@@ -177,7 +177,7 @@ def trial(
         cache = CacheSpec("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
         changes = {"cache": cache} | changes
         # A CPU has no other attention that a ring can add up, and auto would look for a GPU's.
-        knobs = Knobs(attention="sdpa_flash") if layout.ring > 1 else Knobs()
+        knobs = EngineOptions(attention="sdpa_flash") if layout.ring > 1 else EngineOptions()
         load = LoadRank(model, layout, "cpu", profile_json=text, knobs=knobs)
         return group_models.Trial(load, [request_for(model, **changes)])
 
@@ -186,12 +186,12 @@ def trial(
 
 def label(value: Any) -> str:
     """Name of a parameter."""
-    if not isinstance(value, Layout):
+    if not isinstance(value, ParallelLayout):
         return str(value)
     return f"{value.backend}-{value.cfg}x{value.ulysses}x{value.ring}"
 
 
-def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> None:
+def compare(got: group_models.Outcome, want: dict[str, Any], layout: ParallelLayout) -> None:
     assert got.decisions == [want["decisions"]] * layout.size
     span = want["frames"].max() - want["frames"].min()
     assert span > 0.1
@@ -203,7 +203,7 @@ def compare(got: group_models.Outcome, want: dict[str, Any], layout: Layout) -> 
 
 @pytest.mark.parametrize(("name", "layout", "size"), CLIPS, ids=label)
 def test_ranks_make_what_one_makes(
-    name: str, layout: Layout, size: str, ranks: Ranks, alone: Alone, trial: MakeTrial
+    name: str, layout: ParallelLayout, size: str, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
     asked = trial(name, layout, **SIZES[size].get(name[:3], SIZES[size][""]))
     if size == "odd" and layout.ring > 1 and (layout.backend == XFUSER or layout.ulysses > 1):
@@ -219,7 +219,7 @@ def test_ranks_make_what_one_makes(
 
 @pytest.mark.parametrize(("name", "layout"), BRANCHES, ids=label)
 def test_each_half_of_the_ranks_computes_one_branch(
-    name: str, layout: Layout, ranks: Ranks, alone: Alone, trial: MakeTrial
+    name: str, layout: ParallelLayout, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
     asked = trial(name, layout)
     want, got = alone(asked), ranks(layout.size).ask(asked)
@@ -235,14 +235,14 @@ def test_each_half_of_the_ranks_computes_one_branch(
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
-        *((MODELS[family][0], Layout(CONTEXT_PARALLEL, 2, vae=True)) for family in DECODED),
-        *((MODELS[family][0], Layout(CONTEXT_PARALLEL, 4, vae=True)) for family in DECODED),
-        ("wan2.1-i2v-14b", Layout(cfg=2, vae=True)),
+        *((MODELS[family][0], ParallelLayout(CONTEXT_PARALLEL, 2, vae=True)) for family in DECODED),
+        *((MODELS[family][0], ParallelLayout(CONTEXT_PARALLEL, 4, vae=True)) for family in DECODED),
+        ("wan2.1-i2v-14b", ParallelLayout(cfg=2, vae=True)),
     ],
     ids=label,
 )
 def test_all_ranks_decode_a_band_each(
-    name: str, layout: Layout, ranks: Ranks, alone: Alone, trial: MakeTrial
+    name: str, layout: ParallelLayout, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
     asked = trial(name, layout)
     got = ranks(layout.size).ask(asked)
@@ -256,7 +256,7 @@ def test_all_ranks_decode_a_band_each(
 def test_halves_share_a_batch_whose_clips_skip_other_steps(
     name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
-    asked = trial(name, Layout(cfg=2), guidance_scale=guidance)
+    asked = trial(name, ParallelLayout(cfg=2), guidance_scale=guidance)
     (first,) = asked.requests
     texts = ("a red circle", "blue", "xyz")
 
@@ -273,7 +273,7 @@ def test_halves_share_a_batch_whose_clips_skip_other_steps(
     asked = batch((min(scores) + max(scores)) / 2)
     want, got = alone(asked), ranks(2).ask(asked)
     assert len(set(want["decisions"])) > 1
-    compare(got, want, Layout(cfg=2))
+    compare(got, want, ParallelLayout(cfg=2))
     together = got.texts[0] + got.texts[1]
     # A row that computes alone, without a second branch, is computed by both halves.
     assert together == want["texts"] if guidance > 1 else together >= want["texts"]
@@ -285,9 +285,9 @@ def test_halves_share_a_batch_whose_clips_skip_other_steps(
 def test_guidance_is_shared_without_a_cache_and_left_alone_where_there_is_none(
     name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
-    asked = trial(name, Layout(cfg=2), guidance_scale=guidance, cache=CacheSpec())
+    asked = trial(name, ParallelLayout(cfg=2), guidance_scale=guidance, cache=CacheSpec())
     want, got = alone(asked), ranks(2).ask(asked)
     assert want["decisions"] == ["CCCCC"]
-    compare(got, want, Layout(cfg=2))
+    compare(got, want, ParallelLayout(cfg=2))
     assert [each.total() for each in got.texts] == [5, 5]
     assert (got.texts[0] == got.texts[1]) == (guidance == 1.0)

@@ -83,11 +83,11 @@ def poisonable(context: RankContext) -> Any:
 
     from pipeline.dataset.schema import NO_CACHE
     from pipeline.engine.protocol import Clip
-    from pipeline.ranks.group_engine import Facts
+    from pipeline.ranks.group_engine import RankFacts
 
     def work(requests: Any) -> Any:
         if not requests:
-            return Facts("grey")
+            return RankFacts("grey")
         context.mark("step")
         prompts = [request.prompt for request in requests]
         if "poison" in prompts:

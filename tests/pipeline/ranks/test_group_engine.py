@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.parallel import xfuser
 from pipeline.parallel.context_parallel import split_network
-from pipeline.parallel.layout import Layout
+from pipeline.parallel.layout import ParallelLayout
 from pipeline.ranks.errors import GroupError
 from pipeline.ranks.group_engine import GroupEngine, load_group
 from pipeline.ranks.spec import GroupSpec
@@ -31,7 +31,7 @@ from sencache import SenCacheConfig, SensitivityProfile
 from tests.pipeline.ranks import group_workers
 from tests.pipeline.ranks.group_models import DisagreeingRank
 
-HALVES = Layout("context_parallel", ulysses=2)
+HALVES = ParallelLayout("context_parallel", ulysses=2)
 PROFILE = Path("pipeline/models/demo/profile.json")
 
 
@@ -139,7 +139,7 @@ def test_a_group_that_cannot_load_says_why_in_one_line() -> None:
 
 
 def test_heads_that_cannot_be_shared_are_refused_with_the_numbers() -> None:
-    layout = Layout("context_parallel", ulysses=2, ring=2)
+    layout = ParallelLayout("context_parallel", ulysses=2, ring=2)
     network = WanTransformer3DModel(num_attention_heads=5, attention_head_dim=12, num_layers=1)
     refused, no_mesh = r"degree 4 cannot share the 5 .* over 2 ranks: use .* degree of 1, 5", None
     with pytest.raises(UserError, match=refused):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import (
     Execution,
-    Outcome,
+    SampleOutcome,
     make_row,
     to_table,
 )
@@ -67,7 +67,7 @@ def row(
         times=times | {"wasted_s": wasted},
     )
     error = ("", "") if ok else ("ValueError", "cannot draw")
-    made = make_row(request, execution, Outcome(status, *error, cache))
+    made = make_row(request, execution, SampleOutcome(status, *error, cache))
     quality = None if psnr is None else {"psnr_db": psnr, "ssim": 0.9, "lpips": None}
     return made | {"quality": quality}
 

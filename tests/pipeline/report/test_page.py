@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import mp4
-from pipeline.report.document import Clip
+from pipeline.report.document import ClipEntry
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
 from pipeline.report.numbers import measure
 from pipeline.report.page import render
@@ -114,8 +114,8 @@ def test_previews_are_small_and_playable_and_lost_media_is_said(tmp_path: Path) 
     assert found["big"].poster.startswith("data:image/jpeg;base64,")
 
 
-def clip(name: str, path: str) -> Clip:
-    return Clip(
+def clip(name: str, path: str) -> ClipEntry:
+    return ClipEntry(
         sample_id=name,
         caption="c",
         path=path,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
 from pipeline.requests.from_row import RequestDefaults, build_request
-from pipeline.requests.pending import Drafts
+from pipeline.requests.pending import RequestIndex
 from pipeline.requests.sample_request import CacheSpec
 from tests.pipeline.requests.test_intake import DEFAULTS
 
@@ -50,7 +50,9 @@ ROWS = st.fixed_dictionaries(
 def test_drafts_are_the_requests_of_their_rows(
     defaults: RequestDefaults, rows: list[dict[str, Any]], copies: int
 ) -> None:
-    drafts = Drafts(defaults)  # shared by all rows, as in a run: nothing of one leaks into another
+    drafts = RequestIndex(
+        defaults
+    )  # shared by all rows, as in a run: nothing of one leaks into another
     for row in rows:
         try:
             expected = [build_request(row, defaults, "p:1", copy) for copy in range(copies)]
@@ -65,7 +67,7 @@ def test_drafts_are_the_requests_of_their_rows(
 
 def test_few_outlines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.requests.pending.MAX_OUTLINES", 3)
-    drafts = Drafts(DEFAULTS)
+    drafts = RequestIndex(DEFAULTS)
     for number in range(20):
         row = {"prompt": "p", "negative_prompt": f"not {number}"}
         (draft,) = drafts.of_row(row, 1)

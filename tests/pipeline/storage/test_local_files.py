@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage.local_files import TEMP_PREFIX
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.storage import Storage, StoredFile
 from tests.pipeline.storage.faulty_s3 import failure
 
 
@@ -67,7 +67,7 @@ def test_transient_local_fault_is_retried(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("pipeline.storage.storage.BACKOFF_S", 0.001)
     storage = Storage(str(tmp_path))
     storage.put_bytes("a", b"1")
-    assert storage.list() == [Entry("a", 1)]
+    assert storage.list() == [StoredFile("a", 1)]
 
 
 def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_unfinished_writes_of_a_dead_process_are_not_listed(tmp_path: Path) -> N
     storage = Storage(str(tmp_path))
     storage.put_bytes("data/a", b"1")
     (tmp_path / "data" / f"{TEMP_PREFIX}dead").write_bytes(b"half")
-    assert storage.list() == [Entry("data/a", 1)]
+    assert storage.list() == [StoredFile("data/a", 1)]
 
 
 def test_creators_at_the_same_time(tmp_path: Path) -> None:

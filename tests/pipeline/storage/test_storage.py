@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.storage.local_files import TEMP_PREFIX
-from pipeline.storage.storage import Entry, Storage, locate
+from pipeline.storage.storage import Storage, StoredFile, locate
 from tests.pipeline.storage.faulty_s3 import failure
 
 
@@ -35,9 +35,9 @@ def test_round_trip_list_and_delete(storage: Storage, tmp_path: Path) -> None:
     assert storage.read_bytes("data/part-1.parquet") == b"three"
     assert storage.read_bytes("media/ab/ab12.mp4") == b"film"
     everything = [
-        Entry("data/other", 0),
-        Entry("data/part-1.parquet", 5),
-        Entry("media/ab/ab12.mp4", 4),
+        StoredFile("data/other", 0),
+        StoredFile("data/part-1.parquet", 5),
+        StoredFile("media/ab/ab12.mp4", 4),
     ]
     assert storage.list() == everything
     assert storage.list("data/part-") == everything[1:2]
@@ -172,6 +172,8 @@ def test_locate_splits_folder_and_name(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_root_folder_is_a_storage(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    assert Storage("/").list(f"{tmp_path}/a".lstrip("/")) == [Entry(f"{tmp_path}/a".lstrip("/"), 1)]
+    assert Storage("/").list(f"{tmp_path}/a".lstrip("/")) == [
+        StoredFile(f"{tmp_path}/a".lstrip("/"), 1)
+    ]
     assert Storage("/").read_bytes(f"{tmp_path}/a".lstrip("/")) == b"1"
     assert failure(lambda: Storage("/").read_bytes("absent")) == "cannot read /absent: not found"

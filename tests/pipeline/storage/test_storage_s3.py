@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from pipeline.storage.storage import Entry, Storage
+from pipeline.storage.storage import Storage, StoredFile
 from tests.pipeline.storage.faulty_s3 import (
     SECRET,
     FaultyS3,
@@ -74,7 +74,7 @@ def test_multipart_upload_of_a_large_file(s3: FaultyS3, tmp_path: Path) -> None:
     storage = Storage("s3://clips")
     storage.put_file("film.mp4", source)
     assert s3.requests == ["POST", "PUT", "PUT", "POST"]
-    assert storage.list() == [Entry("film.mp4", 100 << 20)]
+    assert storage.list() == [StoredFile("film.mp4", 100 << 20)]
 
 
 @pytest.mark.parametrize("fault", [503, 500, 502, 429, 0])
@@ -86,7 +86,7 @@ def test_transient_faults_pass(s3: FaultyS3, fault: int) -> None:
     s3.faults.extend([fault])
     assert storage.read_bytes("a") == b"1"
     s3.faults.extend([fault])
-    assert storage.list() == [Entry("a", 1)]
+    assert storage.list() == [StoredFile("a", 1)]
     with storage.open("a") as file:
         s3.faults.extend([fault])
         assert file.read() == b"1"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sencache import ProfileError, SensitivityProfile, calibrate
-from sencache.calibration.journal import FileJournal, Journal, Progress
+from sencache.calibration.journal import CalibrationProgress, FileJournal, Journal
 from tests.sencache.support.toys import (
     LINEAR,
     LinearPipe,
@@ -177,7 +177,7 @@ def test_damage_is_told_from_a_torn_end() -> None:
 
 
 def test_without_a_journal_nothing_is_kept() -> None:
-    progress = Progress(None, {"model": "toy"})
+    progress = CalibrationProgress(None, {"model": "toy"})
     assert progress.get(0) is None
 
 

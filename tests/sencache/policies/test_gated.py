@@ -14,10 +14,10 @@ from sencache import SenCacheConfig, SensitivityProfile, apply_sencache, remove_
 from sencache.policies.gated import (
     SHARED,
     Gate,
-    Share,
+    ScheduledRows,
     gate_ratio,
 )
-from sencache.schedules.planner import Plan
+from sencache.schedules.planner import CacheSchedule
 from sencache.stats import SampleStats
 from tests.sencache.policies.test_planned import measured
 from tests.sencache.policies.test_planned_pipelines import made, with_drift
@@ -168,12 +168,15 @@ def test_ranks_agree_once_a_run_and_only_if_there_is_a_gate(
 
 
 def test_rows_that_are_not_finite_are_hard() -> None:
-    gate = Gate(5, 0.1, Plan(8, (0, 7), {}, 0.0), Plan(8, (0, 4, 7), {}, 0.0))
-    assert gate.shares([True, False, True]) == (Share((1,), gate.easy), Share((0, 2), gate.hard))
-    assert gate.shares([True]) == (Share((0,), gate.hard),)
-    from sencache.policies.planned import PlanJudge
+    gate = Gate(5, 0.1, CacheSchedule(8, (0, 7), {}, 0.0), CacheSchedule(8, (0, 4, 7), {}, 0.0))
+    assert gate.shares([True, False, True]) == (
+        ScheduledRows((1,), gate.easy),
+        ScheduledRows((0, 2), gate.hard),
+    )
+    assert gate.shares([True]) == (ScheduledRows((0,), gate.hard),)
+    from sencache.policies.planned import PlannedPolicy
 
-    judge = PlanJudge(None, None, 1000)  # type: ignore[arg-type]
+    judge = PlannedPolicy(None, None, 1000)  # type: ignore[arg-type]
     assert judge._hard(torch.tensor([math.nan, 0.05, math.inf]), gate.limit) == [True, False, True]
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sencache import SenCacheConfig, apply_sencache, remove_sencache
-from sencache.policies.rule import SensitivityPolicy, row_rms
+from sencache.policies.rule import SensitivityRule, row_rms
 from sencache.profiles.official import OFFICIAL_SETTINGS, SCALES, OfficialProfile
 from sencache.profiles.profile import SensitivityCurve, SensitivityProfile
 from tests.sencache.support.oracle import Outcome, official_decisions, paper_decisions
@@ -158,7 +158,7 @@ def through_policy(case: Case) -> list[str]:
         calls_per_step = OFFICIAL_SETTINGS[case.profile.family].calls_per_step
     else:
         curve = case.profile.curve("cond")
-    policy = SensitivityPolicy(case.config, curve, calls_per_step)
+    policy = SensitivityRule(case.config, curve, calls_per_step)
     rows, steps = len(case.x[0]), len(case.x)
     decisions = [""] * rows
     memory, x_r = None, torch.from_numpy(case.x[0])
@@ -303,7 +303,7 @@ def edge(score: float, kind: str, **fields: Any) -> str:
         # a_x is 1 where J_x is scale / sqrt(elements); the score is that of a single element.
         wanted = official_decisions(x, t, table, math.sqrt(math.prod(SHAPE)), **knobs)
         curve = lambda tau: (torch.ones_like(tau), torch.zeros_like(tau))  # noqa: E731
-    policy = SensitivityPolicy(config, curve)
+    policy = SensitivityRule(config, curve)
     one = torch.ones(1)
     verdict = policy.judge(
         policy.begin(one), 0.5 * one, row_rms(torch.from_numpy(x[1])), policy.threshold(1, 3)

@@ -28,7 +28,7 @@ from sencache import (
 from sencache.calibration.scheduled_run import following
 from sencache.families.base import family_of
 from sencache.policies.base import unnamed_branches
-from sencache.schedules.planner import Plan
+from sencache.schedules.planner import CacheSchedule
 from tests.sencache.support.tiny_pipelines import (
     PIPELINES,
     STEPS,
@@ -166,10 +166,10 @@ def test_an_error_is_held_where_it_is_meant_also_with_two_networks() -> None:
     networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
     for held in ((1, 2), (6, 7)):
 
-        def plan(times: Any, moves: Any, cuts: Any, held: tuple[int, ...] = held) -> Plan:
+        def plan(times: Any, moves: Any, cuts: Any, held: tuple[int, ...] = held) -> CacheSchedule:
             assert cuts
             kept = tuple(step for step in range(len(times)) if step not in held)
-            return Plan(len(times), kept, {}, 0.0)
+            return CacheSchedule(len(times), kept, {}, 0.0)
 
         with following(pipe, networks, plan, order=0) as log:
             tiny.run(pipe, [0])

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sencache import SenCacheConfig
-from sencache.policies.rule import SensitivityPolicy, Verdict, row_rms
+from sencache.policies.rule import SensitivityRule, Verdict, row_rms
 from sencache.profiles.profile import SensitivityCurve
 
 
@@ -98,7 +98,7 @@ def oracle(case: Case, path: list[float]) -> tuple[str, list[float]]:
 def drive(case: Case) -> tuple[list[str], list[list[float]]]:
     """The same for all rows at once, through the policy."""
     knots = torch.tensor([0.0, 0.5, 1.0])
-    policy = SensitivityPolicy(
+    policy = SensitivityRule(
         case.config, SensitivityCurve(knots, torch.tensor([case.a_x, case.a_t]))
     )
     x = torch.tensor(case.paths)
@@ -138,7 +138,7 @@ def test_policy_equals_the_formula(case: Case) -> None:
     ("step", "threshold"), [(0, 0.0), (1, 0.01), (9, 0.01), (10, 0.1), (48, 0.1), (49, 0.0)]
 )
 def test_threshold_over_the_papers_fifty_steps(step: int, threshold: float) -> None:
-    assert SensitivityPolicy(SenCacheConfig(), None).threshold(step, 50) == threshold
+    assert SensitivityRule(SenCacheConfig(), None).threshold(step, 50) == threshold
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_threshold_over_the_papers_fifty_steps(step: int, threshold: float) -> N
 def test_the_strict_phase_is_rounded_to_whole_steps(
     fraction: float, steps: int, strict: int
 ) -> None:
-    policy = SensitivityPolicy(SenCacheConfig(strict_fraction=fraction), None)
+    policy = SensitivityRule(SenCacheConfig(strict_fraction=fraction), None)
     thresholds = [policy.threshold(step, steps) for step in range(steps)]
     inner = ([0.01] * strict + [0.1] * steps)[1 : steps - 1]
     assert thresholds == [0.0, *inner, 0.0]
@@ -156,14 +156,14 @@ def test_the_strict_phase_is_rounded_to_whole_steps(
 
 def test_strict_threshold_is_never_looser() -> None:
     config = SenCacheConfig(epsilon=0.001, strict_epsilon=0.01)
-    assert SensitivityPolicy(config, None).threshold(5, 50) == 0.001
+    assert SensitivityRule(config, None).threshold(5, 50) == 0.001
 
 
 def test_the_authors_code_takes_a_looser_first_threshold_as_it_is_and_counts_calls() -> None:
     config = SenCacheConfig(
         policy="official", epsilon=0.01, strict_epsilon=0.5, final_computed=0, strict_fraction=0.2
     )
-    policy = SensitivityPolicy(config, None, calls_per_step=2)
+    policy = SensitivityRule(config, None, calls_per_step=2)
     # A fifth of 24 calls is 5: the third step is begun in it.
     thresholds = [policy.threshold(step, 12) for step in range(12)]
     assert thresholds == [0.0, 0.5, 0.5, *[0.01] * 9]
@@ -172,7 +172,7 @@ def test_the_authors_code_takes_a_looser_first_threshold_as_it_is_and_counts_cal
 @pytest.mark.parametrize("policy", ["paper", "official"])
 def test_at_equality_the_paper_reuses_and_the_authors_code_does_not(policy: Any) -> None:
     config = SenCacheConfig(policy=policy, epsilon=0.5)
-    rule = SensitivityPolicy(config, constant(1.0, 0.0))
+    rule = SensitivityRule(config, constant(1.0, 0.0))
     memory = rule.begin(torch.tensor([1.0, 1.0]))
     verdict = rule.judge(memory, torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.49]), 0.5)
     assert verdict.compute.tolist() == [policy == "official", False]
@@ -196,7 +196,7 @@ def test_thresholds_by_position_are_those_by_step(
         strict_fraction=fraction,
         final_computed=final,
     )
-    rule = SensitivityPolicy(config, None)
+    rule = SensitivityRule(config, None)
     by_position = rule.thresholds(torch.arange(1, steps), steps).tolist()
     assert by_position == pytest.approx([rule.threshold(step, steps) for step in range(1, steps)])
 
@@ -208,7 +208,7 @@ def constant(a_x: float, a_t: float) -> SensitivityCurve:
 @pytest.mark.parametrize("wrong", [0.02, 0.2, 1.0, 5.0, 50.0])
 def test_correction_makes_a_wrong_profile_predict_right_after_one_refresh(wrong: float) -> None:
     config = SenCacheConfig(correct=True)
-    rule = SensitivityPolicy(config, constant(wrong, 0.0))
+    rule = SensitivityRule(config, constant(wrong, 0.0))
     tau = torch.tensor([1.0])
     memory = rule.begin(tau)
     verdict = rule.judge(memory, tau, torch.tensor([0.25]), 0.0)
@@ -218,7 +218,7 @@ def test_correction_makes_a_wrong_profile_predict_right_after_one_refresh(wrong:
 
 
 def test_correction_is_the_weighted_geometric_mean_of_the_ratios() -> None:
-    rule = SensitivityPolicy(SenCacheConfig(correct=True), constant(1.0, 0.0))
+    rule = SensitivityRule(SenCacheConfig(correct=True), constant(1.0, 0.0))
     tau, ratios = torch.tensor([1.0]), [2.0, 0.5, 3.0, 1.5]
     memory, one = rule.begin(tau), torch.tensor([1.0])
     for ratio in ratios:
@@ -231,7 +231,7 @@ def test_correction_is_the_weighted_geometric_mean_of_the_ratios() -> None:
 
 @pytest.mark.parametrize("change", [math.nan, math.inf, 0.0, 1e9])
 def test_correction_believes_no_freak_step(change: float) -> None:
-    rule = SensitivityPolicy(SenCacheConfig(correct=True), constant(1.0, 0.0))
+    rule = SensitivityRule(SenCacheConfig(correct=True), constant(1.0, 0.0))
     tau, one = torch.tensor([1.0]), torch.tensor([1.0])
     memory = rule.begin(tau)
     memory = rule.advance(memory, tau, rule.judge(memory, tau, one, 0.0), torch.tensor([change]))
@@ -239,7 +239,7 @@ def test_correction_believes_no_freak_step(change: float) -> None:
 
 
 def test_correction_learns_nothing_from_reuse_nor_from_a_move_of_nothing() -> None:
-    rule = SensitivityPolicy(SenCacheConfig(correct=True, epsilon=2.0), constant(1.0, 0.0))
+    rule = SensitivityRule(SenCacheConfig(correct=True, epsilon=2.0), constant(1.0, 0.0))
     tau = torch.tensor([1.0, 1.0])
     memory = rule.begin(tau)
     verdict = rule.judge(memory, tau, torch.tensor([1.0, 0.0]), 2.0)
@@ -252,8 +252,8 @@ def test_correction_learns_nothing_from_reuse_nor_from_a_move_of_nothing() -> No
 
 def test_unknown_number_of_steps_is_an_error_only_where_it_matters() -> None:
     with pytest.raises(ValueError, match=r"set SenCacheConfig\.num_inference_steps"):
-        SensitivityPolicy(SenCacheConfig(), None).threshold(1, None)
-    assert SensitivityPolicy(SenCacheConfig(policy="none"), None).threshold(1, None) == 0.0
+        SensitivityRule(SenCacheConfig(), None).threshold(1, None)
+    assert SensitivityRule(SenCacheConfig(policy="none"), None).threshold(1, None) == 0.0
 
 
 def test_rms_is_per_row_and_in_float32() -> None:

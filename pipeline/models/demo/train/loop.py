@@ -47,7 +47,7 @@ def _learning_rate(config: LoopConfig, step: int) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup) * (0.01 + 0.99 * cosine)
 
 
-class _Run:
+class _TrainingState:
     """The mutable state of a loop, everything that a checkpoint holds."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], config: LoopConfig) -> None:
@@ -116,7 +116,7 @@ def optimise(
     Raises:
         StoppedEarlyError: The loop stopped at ``stop_at``; the parameters are not averaged.
     """
-    run = _Run(parameters, config)
+    run = _TrainingState(parameters, config)
     if checkpoint.exists():
         run.load(checkpoint)
         console.log(f"{name}: resumed at step {run.step}")

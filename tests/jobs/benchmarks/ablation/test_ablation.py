@@ -14,8 +14,8 @@ from rich.console import Console
 from jobs.benchmark import main
 from jobs.benchmarks.ablation.lab import Study, other_settings
 from jobs.benchmarks.ablation.runs import (
-    Outcome,
     Variant,
+    VariantResult,
     floor,
     summaries,
 )
@@ -64,9 +64,11 @@ def test_a_rule_without_a_term_scores_by_the_other_alone(profile: SensitivityPro
         assert cut.drift == profile.drift
 
 
-def outcome(profile: SensitivityProfile, name: str, psnr: list[float], against: str) -> Outcome:
+def outcome(
+    profile: SensitivityProfile, name: str, psnr: list[float], against: str
+) -> VariantResult:
     variant = Variant(name, SenCachePaper(profile, SenCacheConfig()), against)
-    return Outcome(variant, nfe=[25, 27], psnr=psnr, ssim=[0.9, 1.0])
+    return VariantResult(variant, nfe=[25, 27], psnr=psnr, ssim=[0.9, 1.0])
 
 
 def test_numbers_of_a_row_are_those_computed_by_hand(profile: SensitivityProfile) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from jobs.benchmarks.baselines import (
+    Baseline,
     Decisions,
-    Rival,
     Scheduled,
     Tunable,
     UnsupportedError,
@@ -27,7 +27,7 @@ from jobs.benchmarks.quality.arms import (
     Setup,
     best_other_sampler,
 )
-from jobs.benchmarks.quality.denoising import Run
+from jobs.benchmarks.quality.denoising import DenoisingRun
 from jobs.benchmarks.quality.points import Tuner
 from jobs.benchmarks.sampling.denoising_loop import Pass
 
@@ -35,7 +35,7 @@ EULER = "FlowMatchEulerDiscreteScheduler/3.0"
 UNIPC = "UniPCMultistepScheduler/3.0"
 
 
-class Toy(Rival):
+class Toy(Baseline):
     source = "a toy"
     nfe = 50
 
@@ -52,7 +52,7 @@ class Turned(Toy, Tunable):
     name = "turned"
     low, high = 0.01, 10.0
 
-    def tuned(self, knob: float) -> Rival:
+    def tuned(self, knob: float) -> Baseline:
         return Turned(self.floor, max(self.floor, round(50 / (1 + knob))), self.off)
 
 
@@ -61,7 +61,7 @@ class Laid(Toy, Scheduled):
     nfe: int = 0
     name = "laid"
 
-    def budgeted(self, computed: int, steps: int) -> Rival:
+    def budgeted(self, computed: int, steps: int) -> Baseline:
         if computed == 13:
             raise UnsupportedError("no schedule of 13")
         return Laid(computed)
@@ -71,11 +71,11 @@ class CountingBatch:
     """Stands in for a batch of one clip: a run makes as many evaluations as its rival says."""
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[DenoisingRun] = []
         self.bench = type("B", (), {"model": type("M", (), {"spec": type("S", (), {})})})
         self.bench.model.spec.family = "wan"  # type: ignore[attr-defined]
 
-    def denoise(self, run: Run) -> Pass:
+    def denoise(self, run: DenoisingRun) -> Pass:
         self.runs.append(run)
         if run.rival is None:
             return Pass(1.0, ["C" * 50], torch.zeros(1, 4))
@@ -85,7 +85,7 @@ class CountingBatch:
 
 @pytest.fixture
 def tuner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuner]:
-    def make(*rivals: Rival) -> Tuner:
+    def make(*rivals: Baseline) -> Tuner:
         monkeypatch.setitem(RIVALS, "toy", lambda setup: rivals)
         setup = Setup(None, None, 50, lambda: None)
         return Tuner(setup, EULER, [CountingBatch()])  # type: ignore[list-item]
@@ -95,8 +95,8 @@ def tuner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuner]:
 
 def test_steps_are_runs_of_either_sampler(tuner: Callable[..., Tuner]) -> None:
     made = tuner()
-    assert made.point(FEWER_STEPS, 21).run == Run(EULER, 21)
-    assert made.point(FEWER_STEPS_BEST, 21).run == Run(UNIPC, 21)
+    assert made.point(FEWER_STEPS, 21).run == DenoisingRun(EULER, 21)
+    assert made.point(FEWER_STEPS_BEST, 21).run == DenoisingRun(UNIPC, 21)
     assert best_other_sampler(UNIPC, "wan") == EULER
     with pytest.raises(UnsupportedError, match="no other sampler"):
         best_other_sampler("CogVideoXDDIMScheduler", "cogvideox")
@@ -157,7 +157,7 @@ def test_a_method_without_a_knob_is_measured_as_it_is(tuner: Callable[..., Tuner
 def test_arms_without_their_signal_or_profile_are_said_to_be_absent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(setup: Setup) -> list[Rival]:
+    def refuse(setup: Setup) -> list[Baseline]:
         raise UnsupportedError("no such block")
 
     monkeypatch.setitem(RIVALS, "missing", refuse)

@@ -12,7 +12,7 @@ import torch
 
 from jobs.benchmarks.profiles.bench import Bench
 from jobs.benchmarks.quality import references
-from jobs.benchmarks.quality.denoising import Batch, make_batches
+from jobs.benchmarks.quality.denoising import ClipBatch, make_batches
 from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
 from jobs.benchmarks.quality.splits import ClipSpec
 from pipeline.models.load import load_pipeline
@@ -27,7 +27,7 @@ def batch(
     tiny_resolved: Callable[[str], ResolvedModel],
     request_for: Callable[..., SampleRequest],
     monkeypatch: pytest.MonkeyPatch,
-) -> Batch:
+) -> ClipBatch:
     monkeypatch.setattr(references, "FIRST_STEPS", 4)
     monkeypatch.setattr(references, "MOST_STEPS", 32)
     model = tiny_resolved(WAN)
@@ -42,10 +42,12 @@ def no_runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: Any) -> None:
         raise AssertionError("made again")
 
-    return lambda: monkeypatch.setattr(Batch, "denoise", refuse)
+    return lambda: monkeypatch.setattr(ClipBatch, "denoise", refuse)
 
 
-def test_latents_are_made_once(batch: Batch, tmp_path: Path, no_runs: Callable[[], None]) -> None:
+def test_latents_are_made_once(
+    batch: ClipBatch, tmp_path: Path, no_runs: Callable[[], None]
+) -> None:
     store = ReferenceStore(tmp_path)
     made = store.latents(batch, 4)
     other = store.latents(batch, 6)
@@ -58,7 +60,7 @@ def test_latents_are_made_once(batch: Batch, tmp_path: Path, no_runs: Callable[[
 
 @pytest.mark.parametrize("change", ["seed", "prompt", "guidance_scale", "sampler"])
 def test_another_clip_is_another_reference(
-    batch: Batch, tmp_path: Path, no_runs: Callable[[], None], change: str
+    batch: ClipBatch, tmp_path: Path, no_runs: Callable[[], None], change: str
 ) -> None:
     store = ReferenceStore(tmp_path)
     store.latents(batch, 4)
@@ -75,7 +77,7 @@ def test_another_clip_is_another_reference(
 
 
 def test_the_samplers_of_a_model_share_their_references(
-    batch: Batch, tmp_path: Path, no_runs: Callable[[], None]
+    batch: ClipBatch, tmp_path: Path, no_runs: Callable[[], None]
 ) -> None:
     store = ReferenceStore(tmp_path)
     made = store.latents(batch, 4)
@@ -89,7 +91,7 @@ def test_the_samplers_of_a_model_share_their_references(
 
 
 def test_steps_are_doubled_until_the_clips_stay(
-    batch: Batch, tmp_path: Path, no_runs: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    batch: ClipBatch, tmp_path: Path, no_runs: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(references, "CONVERGED_DB", 1.0)
     notes: list[str] = []
@@ -105,7 +107,7 @@ def test_steps_are_doubled_until_the_clips_stay(
 
 
 def test_a_search_without_end_ends_and_says_so(
-    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch: ClipBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(references, "CONVERGED_DB", 1000.0)
     found = ReferenceStore(tmp_path).steps(batch, lambda _: None)

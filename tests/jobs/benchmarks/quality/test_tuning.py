@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from jobs.benchmarks.quality.tuning import MAX_EVALUATIONS, TOLERANCE, Knob
+from jobs.benchmarks.quality.tuning import MAX_EVALUATIONS, TOLERANCE, TunedParameter
 
 
 def smooth(knob: float) -> float:
@@ -17,7 +17,7 @@ def smooth(knob: float) -> float:
 @pytest.mark.parametrize("low", [0.0, 1e-3])
 @pytest.mark.parametrize("wanted", [45, 33, 25, 21, 17])
 def test_a_point_of_a_smooth_method_is_hit(low: float, wanted: float) -> None:
-    knob = Knob(smooth, low, 30.0)
+    knob = TunedParameter(smooth, low, 30.0)
     value, nfe = knob.find(wanted)
     assert abs(nfe - wanted) <= TOLERANCE
     assert nfe == smooth(value)
@@ -31,7 +31,7 @@ def test_measurements_are_shared_by_points() -> None:
         calls.append(value)
         return smooth(value)
 
-    knob = Knob(measure, 1e-3, 30.0)
+    knob = TunedParameter(measure, 1e-3, 30.0)
     for wanted in (33, 25, 21, 17):
         knob.find(wanted)
     assert len(calls) == len(set(calls))
@@ -41,7 +41,7 @@ def test_measurements_are_shared_by_points() -> None:
 
 
 def test_the_nearest_step_of_a_coarse_method_is_taken() -> None:
-    knob = Knob(lambda value: 30.0 if value < 0.2 else 20.0, 0.0, 1.0)
+    knob = TunedParameter(lambda value: 30.0 if value < 0.2 else 20.0, 0.0, 1.0)
     value, nfe = knob.find(24)
     assert nfe == 20
     assert value >= 0.2
@@ -49,18 +49,18 @@ def test_the_nearest_step_of_a_coarse_method_is_taken() -> None:
 
 
 def test_what_is_out_of_reach_costs_no_search() -> None:
-    knob = Knob(lambda value: max(20.0, 50 - 30 * value), 0.0, 2.0)
+    knob = TunedParameter(lambda value: max(20.0, 50 - 30 * value), 0.0, 2.0)
     assert knob.find(13)[1] == 20
     assert len(knob.known) <= 3
     assert knob.find(51)[1] == 50
 
 
 def test_of_equal_knobs_the_smallest_is_taken() -> None:
-    knob = Knob(lambda value: 20.0, 0.5, 2.0)
+    knob = TunedParameter(lambda value: 20.0, 0.5, 2.0)
     assert knob.find(20) == (0.5, 20.0)
 
 
 def test_a_method_that_is_not_monotonous_ends_the_search() -> None:
-    knob = Knob(lambda value: 30 + 5 * math.sin(20 * value), 0.0, 1.0)
+    knob = TunedParameter(lambda value: 30 + 5 * math.sin(20 * value), 0.0, 1.0)
     assert knob.find(31)[1] == pytest.approx(31, abs=5)
     assert len(knob.known) <= MAX_EVALUATIONS + 2

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.benchmarks.throughput import groups
 from jobs.benchmarks.throughput.groups import (
-    Layout,
+    GroupLayout,
     _advice,
     _rows,
     _run,
@@ -57,10 +57,10 @@ def test_a_layout_that_the_model_refuses_says_why() -> None:
 
 def test_the_advice_follows_the_numbers() -> None:
     layouts = [
-        Layout(4, 1, 8, clips_per_s=2.0, latency_s=2.0),
-        Layout(2, 2, 8, clips_per_s=1.5, latency_s=1.3),
-        Layout(2, 2, 8, clips_per_s=1.8, latency_s=1.1, cfg=2),
-        Layout(1, 4, refused="4 does not divide 6 heads"),
+        GroupLayout(4, 1, 8, clips_per_s=2.0, latency_s=2.0),
+        GroupLayout(2, 2, 8, clips_per_s=1.5, latency_s=1.3),
+        GroupLayout(2, 2, 8, clips_per_s=1.8, latency_s=1.1, cfg=2),
+        GroupLayout(1, 4, refused="4 does not divide 6 heads"),
     ]
     assert [row[0] for row in _rows(layouts)] == ["4 x 1", "2 x 2", "2 x 2, cfg 2", "1 x 4"]
     assert [row[3] for row in _rows(layouts)] == ["1.00", "0.75", "0.90", ""]

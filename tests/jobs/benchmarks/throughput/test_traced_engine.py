@@ -1,10 +1,10 @@
 import pytest
 
-from jobs.benchmarks.throughput.traced_engine import Call, steady
+from jobs.benchmarks.throughput.traced_engine import TracedCall, steady
 
 
-def call(engine: int, began: float, ended: float, clips: int = 4) -> Call:
-    return Call(began, ended, clips, 0.0, 0.0, engine)
+def call(engine: int, began: float, ended: float, clips: int = 4) -> TracedCall:
+    return TracedCall(began, ended, clips, 0.0, 0.0, engine)
 
 
 def test_the_first_call_of_one_engine_is_left_out_and_the_rest_counts_whole() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.models.demo.captions import Attributes
 from pipeline.models.demo.evaluate import held_out_rows, score
-from pipeline.models.demo.judge import Verdict, agreement, judge
+from pipeline.models.demo.judge import SpriteReading, agreement, judge
 from pipeline.models.demo.sprites import attributes_of, render
 
 
@@ -72,15 +72,15 @@ def test_frozen_clip_has_no_direction() -> None:
 
 @pytest.mark.parametrize("level", [-1.0, 0.0, 1.0])
 def test_empty_clip_shows_nothing(level: float) -> None:
-    assert judge(torch.full((1, 3, 17, 64, 64), level)) == [Verdict(None, True, False)]
+    assert judge(torch.full((1, 3, 17, 64, 64), level)) == [SpriteReading(None, True, False)]
 
 
 def test_agreement_counts_only_what_the_caption_names() -> None:
     seen = Attributes("red", "circle", "left", "slowly", "gray")
-    verdict = Verdict(seen, vanished=False, jumped=False)
+    verdict = SpriteReading(seen, vanished=False, jumped=False)
     asked = Attributes("red", "circle", "left")
     assert agreement(verdict, asked) == dict.fromkeys(("colour", "shape", "direction", "all"), True)
-    assert not any(agreement(Verdict(None, True, False), asked).values())
+    assert not any(agreement(SpriteReading(None, True, False), asked).values())
 
 
 def test_wrong_layout_is_refused() -> None:
