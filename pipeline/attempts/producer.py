@@ -19,8 +19,8 @@ from pipeline.dataset.clip_store import ClipStore, Row
 from pipeline.engine.protocol import Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError, message_of
 from pipeline.process import Worker
-from pipeline.requests.controls import ControlPairs
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.control_pairs import ControlPairs
 from pipeline.storage.storage import Storage
 
 

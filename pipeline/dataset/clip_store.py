@@ -27,8 +27,8 @@ from pipeline.dataset.schema import (
 )
 from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
-from pipeline.requests.controls import ControlPairs
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.control_pairs import ControlPairs
 from pipeline.storage.faults import explain, is_full
 from pipeline.storage.storage import Storage
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +14,6 @@ from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import (
-    compare,
     control_for,
     is_chosen,
     pack,
@@ -27,7 +24,6 @@ from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import CacheSpec, SampleRequest
-from pipeline.scoring import similarity
 
 SAMPLE = SampleRequest(
     "p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, CacheSpec("paper", "{}", "h")
@@ -93,14 +89,3 @@ def test_controls_of_nothing_are_refused() -> None:
     )
     with pytest.raises(UserError, match=r"caches nothing"):
         request_defaults(config, resolve_model("demo"))
-
-
-def test_compare_agrees_with_the_whole_clip_metrics() -> None:
-    rng = np.random.default_rng(0)
-    clip, control = rng.integers(0, 256, (2, 19, 24, 32, 3), dtype=np.uint8)
-    found = compare(clip, control)
-    one, other = (torch.from_numpy(c).permute(0, 3, 1, 2) / 255.0 for c in (clip, control))
-    assert found["psnr_db"] == pytest.approx(similarity.psnr(one, other), abs=1e-4)
-    assert found["ssim"] == pytest.approx(similarity.ssim(one, other), abs=1e-6)
-    tiny = compare(clip[:, :8, :8], control[:, :8, :8])
-    assert tiny["ssim"] is None

@@ -1,0 +1,109 @@
+"""Compares samples with their uncached controls while the frames of both are in memory.
+
+Comparing before the clips are encoded keeps the loss of H.264 out of the numbers. Which samples
+have a control: `pipeline.requests.controls`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.requests.sample_request import SampleRequest
+
+Frames = np.ndarray[Any, np.dtype[np.uint8]]
+
+COMPARED_FRAMES = 8
+"""Frames that are compared at a time: a whole clip in floating point can take gigabytes."""
+
+
+class ControlPairs:
+    """The pairs of sample and control in the running tasks.
+
+    It keeps the frames of a sample until its control is made. Several tasks may run at once, each
+    in a thread of its own; both sides of a pair belong to the same task.
+    """
+
+    def __init__(self) -> None:
+        self._twins: set[str] = set()
+        self._frames: dict[str, Frames] = {}
+
+    @contextlib.contextmanager
+    def among(self, requests: Sequence[SampleRequest]) -> Iterator[None]:
+        """Within the block, know the pairs among the requests of a task."""
+        present = {request.sample_id for request in requests}
+        twins = {r.control_of for r in requests if r.control_of in present}
+        self._twins |= twins
+        try:
+            yield
+        finally:
+            self._twins -= twins
+            for sample_id in twins:
+                self._frames.pop(sample_id, None)
+
+    def role(self, request: SampleRequest) -> str:
+        """Return `sample` or `control` for one side of a pair, and "" for a request without twin.
+
+        An engine call holds requests of one role only, so that both sides of a pair share their
+        call with the same number of others.
+        """
+        if request.control_of in self._twins:
+            return "control"
+        return "sample" if request.sample_id in self._twins else ""
+
+    def keep(self, request: SampleRequest, frames: Frames) -> None:
+        """Keep the frames of a sample until its control is made."""
+        if self.role(request) == "sample":
+            self._frames[request.sample_id] = frames
+
+    def quality(self, request: SampleRequest, frames: Frames) -> dict[str, float | None] | None:
+        """Compare a control with its sample; None unless both were made in this process."""
+        twin = self._frames.get(request.control_of) if request.control_of else None
+        return None if twin is None or twin.shape != frames.shape else compare(twin, frames)
+
+
+def compare(clip: Frames, control: Frames) -> dict[str, float | None]:
+    """Measure how close a clip is to its control, as the row's `quality` struct.
+
+    Args:
+        clip: uint8 RGB of shape (frames, height, width, 3).
+        control: Of the same shape.
+
+    Returns:
+        `psnr_db` over all frames together (100 for equal frames); `ssim` as the mean over frames,
+        None where frames are smaller than its window; `lpips`, None where its weights are absent.
+    """
+    import torch
+
+    from pipeline.scoring import similarity
+
+    def parts(frames: Frames) -> Iterator[Any]:
+        for start in range(0, len(frames), COMPARED_FRAMES):
+            part = torch.from_numpy(frames[start : start + COMPARED_FRAMES].copy())
+            yield part.permute(0, 3, 1, 2).double() / 255.0
+
+    distance = _lpips()
+    small = min(clip.shape[1:3]) < similarity.WINDOW
+    squares, similar, far = 0.0, 0.0, 0.0
+    for one, other in zip(parts(clip), parts(control), strict=True):
+        squares += float((one - other).square().sum())
+        similar += 0.0 if small else similarity.ssim(one, other) * len(one)
+        far += distance(one, other) * len(one) if distance else 0.0
+    return {
+        "psnr_db": similarity.decibels(squares / clip.size),
+        "ssim": None if small else similar / len(clip),
+        "lpips": far / len(clip) if distance else None,
+    }
+
+
+@functools.cache
+def _lpips() -> Callable[[Any, Any], float] | None:
+    import torch
+
+    from pipeline.scoring.similarity import load_lpips
+
+    return load_lpips(torch.device("cpu"))[0]

@@ -1,0 +1,21 @@
+"""The frames of a sample against those of its control."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.scoring import similarity
+from pipeline.scoring.control_pairs import compare
+
+
+def test_compare_agrees_with_the_whole_clip_metrics() -> None:
+    rng = np.random.default_rng(0)
+    clip, control = rng.integers(0, 256, (2, 19, 24, 32, 3), dtype=np.uint8)
+    found = compare(clip, control)
+    one, other = (torch.from_numpy(c).permute(0, 3, 1, 2) / 255.0 for c in (clip, control))
+    assert found["psnr_db"] == pytest.approx(similarity.psnr(one, other), abs=1e-4)
+    assert found["ssim"] == pytest.approx(similarity.ssim(one, other), abs=1e-6)
+    tiny = compare(clip[:, :8, :8], control[:, :8, :8])
+    assert tiny["ssim"] is None
