@@ -6,6 +6,7 @@ them through the same code as a 14B checkpoint. Nothing is downloaded.
 
 from __future__ import annotations
 
+import dataclasses
 import string
 import uuid
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.samplers import sampler_name
 from pipeline.models.spec import ResolvedModel
@@ -314,3 +316,16 @@ def profile() -> SensitivityProfile:
     )
     points = tuple(SensitivityPoint(tau, 1.0, 0.0, 1.0, 0.0) for tau in (1.0, 0.5, 0.0))
     return SensitivityProfile(metadata, {"cond": points, "uncond": points})
+
+
+def changed(profile: SensitivityProfile, **changes: Any) -> SensitivityProfile:
+    """The profile with other metadata."""
+    return dataclasses.replace(profile, metadata=dataclasses.replace(profile.metadata, **changes))
+
+
+@pytest.fixture
+def wan_profile(profile: SensitivityProfile, tmp_path: Path) -> Path:
+    """A profile file that belongs to the Hub's Wan."""
+    path = tmp_path / "profile.json"
+    changed(profile, revision=MODELS[profile.metadata.model].revision).save(path)
+    return path

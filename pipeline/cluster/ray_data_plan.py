@@ -19,9 +19,9 @@ from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor
 from pipeline.cluster.text_watch import TextWatch
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.factory import engine_factory, text_factory
 from pipeline.engine.protocol import EngineFactory
 from pipeline.models.spec import ResolvedModel
-from pipeline.requests.defaults import engine_factory, text_factory
 from pipeline.storage.storage import Storage
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from pipeline.engine.protocol import batch_key
+from pipeline.engine.protocol import TextEncoder, batch_key
 from pipeline.requests.controls import unpack
 from pipeline.requests.sample_request import SampleRequest
 
@@ -22,14 +22,11 @@ logger = logging.getLogger(__name__)
 TEXTS_COLUMN = "texts"
 """Encoded texts, one entry per packed unit: a control has those of its sample."""
 
-Encode = Callable[[Sequence[SampleRequest]], list[bytes]]
-"""Encodes the texts of a batch."""
-
 
 class TextActor:
     """Text encoders behind Ray Data's callable-class interface."""
 
-    def __init__(self, make: Callable[[], Encode], column: str, batch_rows: int) -> None:
+    def __init__(self, make: Callable[[], TextEncoder], column: str, batch_rows: int) -> None:
         """Load the encoders.
 
         Args:

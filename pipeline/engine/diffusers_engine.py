@@ -100,7 +100,7 @@ class DiffusersEngine:
         pipe: Any,
         *,
         profile: SensitivityProfile | None = None,
-        seat: RankRole = ALONE,
+        role: RankRole = ALONE,
         adapters: Sequence[Adapter] = (),
     ) -> None:
         """Take over a loaded pipeline; parallelism and offloading must be on it already.
@@ -109,13 +109,13 @@ class DiffusersEngine:
             model: What the pipeline was loaded from; requests for another model are refused.
             pipe: From `load_pipeline`.
             profile: Sensitivities of this model; None if only uncached requests will come.
-            seat: Place among the ranks that run this same call together.
+            role: Place among the ranks that run this same call together.
             adapters: Those that were added to the pipeline's networks.
         """
         self._device = pipe._execution_device  # not where the parts are, if they are offloaded
         self.device_name = device_name(self._device)
         self._adapters = tuple(adapter.identity for adapter in adapters)
-        self.group_size, self._seat = seat.layout.size, seat
+        self.group_size, self._role = role.layout.size, role
         self._model, self._pipe, self._profile = model, pipe, profile
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
@@ -135,7 +135,7 @@ class DiffusersEngine:
         device = self._device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        agreement = self._seat.agreement
+        agreement = self._role.agreement
         before = agreement.disagreements if agreement else 0
         if first.texts:
             texts = embedded_arguments(requests, device)
@@ -145,21 +145,21 @@ class DiffusersEngine:
         with (
             stopwatch(self._pipe) as laps,
             cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
-            self._seat.guided(self._pipe),
+            self._role.guided(self._pipe),
         ):
             video = self._pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
                 **image_arguments(first),
-                **self._seat.callback(),
+                **self._role.callback(),
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-                output_type="pt" if self._seat.decodes else "latent",
+                output_type="pt" if self._role.decodes else "latent",
             ).frames
             stats = handle.stats()
-        if not self._seat.answers:
+        if not self._role.answers:
             return []
         frames = to_uint8(video, first)
-        peak, parallel = peak_memory_bytes(device), self._seat.layout.to_row()
+        peak, parallel = peak_memory_bytes(device), self._role.layout.to_row()
         disagreed = agreement.disagreements - before if agreement else 0
         return [
             Clip(
@@ -218,7 +218,7 @@ def load_engine(
     dtype: str = "",
     profile_json: str = "",
     threads: int = 0,
-    knobs: EngineOptions = DEFAULT,
+    options: EngineOptions = DEFAULT,
 ) -> DiffusersEngine:
     """Load a model on one device and make an engine of it; a picklable factory's target.
 
@@ -228,7 +228,7 @@ def load_engine(
         dtype: Torch dtype name; "" for the model's own.
         profile_json: Text of the sensitivity profile, not a path: a node has no driver's files.
         threads: CPU threads of torch in this process; 0 leaves them.
-        knobs: Further settings.
+        options: Further settings.
 
     Raises:
         UserError: The model cannot be loaded, or there is no such device.
@@ -236,8 +236,8 @@ def load_engine(
     if threads:
         torch.set_num_threads(threads)
     profile = SensitivityProfile.from_json(profile_json) if profile_json else None
-    pipe = load_pipeline(model, str(pick_device(device)), dtype, knobs=knobs)
-    return DiffusersEngine(model, pipe, profile=profile, adapters=knobs.adapters)
+    pipe = load_pipeline(model, str(pick_device(device)), dtype, options=options)
+    return DiffusersEngine(model, pipe, profile=profile, adapters=options.adapters)
 
 
 def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:

@@ -71,6 +71,9 @@ class Engine(Protocol):
 EngineFactory = Callable[[], Engine]
 """Picklable; called once inside each actor. Tests and benchmarks pass their own."""
 
+TextEncoder = Callable[[Sequence[SampleRequest]], list[bytes]]
+"""Encodes the texts of a batch; the bytes of each become `SampleRequest.texts`."""
+
 
 def batch_key(request: SampleRequest) -> tuple[object, ...]:
     """Requests with equal keys can share one call of the sampler."""

@@ -41,7 +41,7 @@ def load_pipeline(
     device: str,
     dtype: str = "",
     *,
-    knobs: EngineOptions = DEFAULT,
+    options: EngineOptions = DEFAULT,
     network_class: type[torch.nn.Module] | None = None,
 ) -> Any:
     """Load a model.
@@ -53,7 +53,7 @@ def load_pipeline(
         model: From `resolve_model`.
         device: Torch device, such as `cuda`, `cuda:1` or `cpu`.
         dtype: Torch dtype name; "" takes the model's own on a GPU and float32 on a CPU.
-        knobs: Further settings; the attention kernel is left to a `network_class`.
+        options: Further settings; the attention kernel is left to a `network_class`.
         network_class: Class to load the networks that denoise as, in place of the saved ones.
 
     Returns:
@@ -84,8 +84,8 @@ def load_pipeline(
             **_left_out(pipeline_class, model.parts),
             **at,
         )
-        add_adapters(pipe, knobs.adapters)
-        _place(pipe, device, knobs)
+        add_adapters(pipe, options.adapters)
+        _place(pipe, device, options)
     except UserError:
         raise
     except torch.OutOfMemoryError as error:
@@ -97,32 +97,32 @@ def load_pipeline(
         raise UserError(_explain(model, error)) from error
     pipe.set_progress_bar_config(disable=True)
     if model.parts != "text":
-        _tune(pipe, model.spec, knobs, own_attention=network_class is not None)
+        _tune(pipe, model.spec, options, own_attention=network_class is not None)
     return pipe
 
 
-def _place(pipe: Any, device: str, knobs: EngineOptions) -> None:
+def _place(pipe: Any, device: str, options: EngineOptions) -> None:
     """Put the parts where they wait or work."""
-    if knobs.offload == "model":
+    if options.offload == "model":
         pipe.enable_model_cpu_offload(device=device)
-    elif knobs.offload == "sequential":
+    elif options.offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
     else:
         pipe.to(device)
 
 
-def _tune(pipe: Any, spec: ModelSpec, knobs: EngineOptions, *, own_attention: bool) -> None:
+def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: bool) -> None:
     """Set what a loaded pipeline lets be set."""
-    tiling = spec.vae_tiling if knobs.vae_tiling is None else knobs.vae_tiling
+    tiling = spec.vae_tiling if options.vae_tiling is None else options.vae_tiling
     if tiling:
         pipe.vae.enable_tiling()
-    if knobs.vae_slicing:
+    if options.vae_slicing:
         pipe.vae.enable_slicing()
     for network in networks_of(pipe).values():
         loaded: Any = network
-        if knobs.attention not in ("auto", "sdpa") and not own_attention:
-            _set_attention(loaded, spec, knobs.attention)
-        if knobs.compile:
+        if options.attention not in ("auto", "sdpa") and not own_attention:
+            _set_attention(loaded, spec, options.attention)
+        if options.compile:
             # Block by block: the cache decides outside of them, and they all share one graph.
             for blocks in BLOCKS:
                 for block in getattr(loaded, blocks, ()):

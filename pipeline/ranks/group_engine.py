@@ -41,7 +41,7 @@ class LoadRank:
         dtype: Torch dtype name; "" for the model's own.
         profile_json: Text of the sensitivity profile, "" without.
         threads: CPU threads of torch in each rank.
-        knobs: Further settings of the engine.
+        options: Further settings of the engine.
     """
 
     model: ResolvedModel
@@ -50,7 +50,7 @@ class LoadRank:
     dtype: str = ""
     profile_json: str = ""
     threads: int = 1
-    knobs: EngineOptions = DEFAULT
+    options: EngineOptions = DEFAULT
 
     def __call__(self, context: RankContext) -> Worker:
         """Meet the other ranks, and load; called in every rank at once."""
@@ -73,7 +73,7 @@ class LoadRank:
         from sencache import RankAgreement, SensitivityProfile
 
         pipe = self._pipeline(torch.device(self.device))
-        seat = RankRole(
+        role = RankRole(
             layout=self.layout,
             decodes=context.rank == 0 or self.layout.vae,
             answers=context.rank == 0,
@@ -82,8 +82,8 @@ class LoadRank:
             mark=context.mark,
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
-        adapters = self.knobs.adapters
-        return DiffusersEngine(self.model, pipe, profile=profile, seat=seat, adapters=adapters)
+        adapters = self.options.adapters
+        return DiffusersEngine(self.model, pipe, profile=profile, role=role, adapters=adapters)
 
     def _pipeline(self, device: torch.device) -> Any:
         """The pipeline, its networks split over the ranks."""
@@ -102,10 +102,10 @@ class LoadRank:
             xfuser.join_ranks(self.layout, device)
             network_class = xfuser.network_class()
         pipe = load_pipeline(
-            self.model, self.device, self.dtype, knobs=self.knobs, network_class=network_class
+            self.model, self.device, self.dtype, options=self.options, network_class=network_class
         )
         if self.layout.backend == XFUSER:
-            xfuser.take_over(pipe, self.layout, self.knobs.attention)
+            xfuser.take_over(pipe, self.layout, self.options.attention)
         for network in networks_of(pipe).values():
             if self.layout.backend == CONTEXT_PARALLEL:
                 split_network(network, family, self.layout, mesh, device)

@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.requests.sample_request import CacheSpec, canonical_json
 
 if TYPE_CHECKING:
+    from pipeline.config.sections import CacheConfig
     from sencache import (
         Agreement,
         SampleStats,
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
         SenCacheHandle,
         SensitivityProfile,
     )
+
+
+def sencache_config(config: CacheConfig) -> SenCacheConfig:
+    """A run's cache settings as those of the library."""
+    # Fields that are unset belong to another policy.
+    other = {"quality", "profile"}
+    return sencache.SenCacheConfig(**config.model_dump(exclude=other, exclude_none=True))
 
 
 def to_spec(config: SenCacheConfig, profile: SensitivityProfile | None) -> CacheSpec:

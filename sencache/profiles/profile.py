@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sencache.profiles.metadata import (
     Branch,
     ProfileError,
@@ -92,8 +90,6 @@ class SensitivityProfile:
                 f"profile has no branch {branch!r}; calibrate with guidance to measure it"
             )
         import torch  # takes seconds; reading a profile does not need it
-
-        from sencache.profiles.profile import SensitivityCurve
 
         rising = sorted(self.branches[branch], key=lambda point: point.tau)
         return SensitivityCurve(
@@ -248,6 +244,8 @@ class SensitivityCurve:
             tau: Rising, shape [points], points >= 2.
             values: a_x and a_t at the knots, shape [2, points].
         """
+        import torch
+
         self._tau = tau
         slopes = values.diff(dim=1) / tau.diff()
         # One row per interval: where it begins, then a_x, a_t and their slopes there.
@@ -262,6 +260,8 @@ class SensitivityCurve:
         Returns:
             a_x and a_t, each of shape [rows].
         """
+        import torch
+
         if self._tau.device != tau.device:  # once per device: later calls find the knots there
             self._tau, self._table = self._tau.to(tau.device), self._table.to(tau.device)
         inside = tau.clamp(self._tau[0], self._tau[-1])

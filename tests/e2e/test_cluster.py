@@ -24,9 +24,10 @@ from ray.cluster_utils import Cluster
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.dataset.committed import committed
+from pipeline.engine.factory import engine_factory
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.reader import read_source
-from pipeline.requests.defaults import engine_factory, request_defaults
+from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.storage.storage import Storage
 from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY

@@ -6,4 +6,5 @@ from tests.model_fixtures import (  # noqa: F401 - pytest finds fixtures by name
     storage,
     tiny_model,
     tiny_resolved,
+    wan_profile,
 )

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from jobs.benchmarks.sampling.compare import CONTROL, fewer_steps
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.factory import engine_factory
 from pipeline.engine.protocol import Engine
 from pipeline.errors import RowRejectedError, UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.prompts.reader import read_source
-from pipeline.requests.defaults import engine_factory, request_defaults
+from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import SampleRequest
 

@@ -48,8 +48,8 @@ def load_loop(options: argparse.Namespace, rows: int) -> tuple[DenoisingLoop, Se
     from pipeline.config.sections import CacheConfig
     from pipeline.engine.device import pick_device
     from pipeline.models.load import load_pipeline
+    from pipeline.models.profile import load_profile
     from pipeline.models.resolve import resolve_model
-    from pipeline.requests.defaults import load_profile
 
     resolved = resolve_model(options.model, options.model_path)
     profile = load_profile(CacheConfig(policy="paper", profile=options.profile), resolved)

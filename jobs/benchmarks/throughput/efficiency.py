@@ -33,12 +33,13 @@ from jobs.benchmarks.throughput.traced_engine import (
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
 from pipeline.dataset.parts import Sink
+from pipeline.engine.factory import engine_factory
 from pipeline.engine.protocol import EngineFactory, batch_key
 from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.prompts.reader import read_source
-from pipeline.requests.defaults import engine_factory, request_defaults
+from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.run import run

@@ -140,8 +140,8 @@ def _flags(layout: GroupLayout) -> str:
 def _measure(options: argparse.Namespace, degree: int, cfg: int) -> GroupLayout:
     from jobs.benchmarks.throughput.efficiency import requests_of
     from pipeline.config.run_config import RunConfig
+    from pipeline.engine.factory import engine_factory
     from pipeline.models.resolve import resolve_model
-    from pipeline.requests.defaults import engine_factory
 
     groups = options.devices // degree
     calls = -(-options.calls // groups)

@@ -16,7 +16,7 @@ from pipeline.config.cache_settings import (
     without_displaced,
 )
 from pipeline.config.sections import CacheConfig
-from pipeline.requests.defaults import sencache_config
+from pipeline.requests.cache_spec import sencache_config
 from sencache import QUALITY
 
 

@@ -43,7 +43,7 @@ def lora(tmp_path: Path) -> Path:
 def frames(
     model: ResolvedModel, request: SampleRequest, adapters: tuple[Adapter, ...]
 ) -> np.ndarray[Any, Any]:
-    engine = load_engine(model, device="cpu", knobs=EngineOptions(adapters=adapters))
+    engine = load_engine(model, device="cpu", options=EngineOptions(adapters=adapters))
     ids = tuple(adapter.identity for adapter in adapters)
     (clip,) = engine.generate([dataclasses.replace(request, adapters=ids)])
     engine.close()
@@ -116,9 +116,9 @@ def test_an_adapter_of_another_model_is_refused(
     model = tiny_resolved(WAN)
     with pytest.raises(UserError, match=r"--engine\.adapters .*foreign"):
         load_engine(
-            model, device="cpu", knobs=EngineOptions(adapters=resolve_adapters([str(foreign)]))
+            model, device="cpu", options=EngineOptions(adapters=resolve_adapters([str(foreign)]))
         )
     adapters = resolve_adapters([str(lora)])
     lora.write_bytes(foreign.read_bytes())
     with pytest.raises(UserError, match="was replaced since the run began"):
-        load_engine(model, device="cpu", knobs=EngineOptions(adapters=adapters))
+        load_engine(model, device="cpu", options=EngineOptions(adapters=adapters))

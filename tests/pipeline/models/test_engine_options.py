@@ -41,16 +41,16 @@ def test_what_does_not_fit_is_refused(
 
 def test_settings_that_fit_are_taken_over() -> None:
     config = EngineConfig(attention="flash", compile=True, vae_tiling=False, offload="model")
-    knobs = settle_options(config, get_model(WAN), ALONE, "cuda")
-    assert knobs == EngineOptions("flash", compile=True, vae_tiling=False, offload="model")
+    options = settle_options(config, get_model(WAN), ALONE, "cuda")
+    assert options == EngineOptions("flash", compile=True, vae_tiling=False, offload="model")
     assert settle_options(EngineConfig(), get_model(WAN), RING, "cuda") == EngineOptions()
 
 
 @pytest.fixture
 def load(tiny_model: Callable[[str], Path]) -> Callable[..., Any]:
-    def load(name: str, **knobs: Any) -> Any:
+    def load(name: str, **options: Any) -> Any:
         model = resolve_model(name, str(tiny_model(name)))
-        return load_pipeline(model, "cpu", knobs=EngineOptions(**knobs))
+        return load_pipeline(model, "cpu", options=EngineOptions(**options))
 
     return load
 

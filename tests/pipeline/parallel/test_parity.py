@@ -177,8 +177,8 @@ def trial(
         cache = CacheSpec("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
         changes = {"cache": cache} | changes
         # A CPU has no other attention that a ring can add up, and auto would look for a GPU's.
-        knobs = EngineOptions(attention="sdpa_flash") if layout.ring > 1 else EngineOptions()
-        load = LoadRank(model, layout, "cpu", profile_json=text, knobs=knobs)
+        options = EngineOptions(attention="sdpa_flash") if layout.ring > 1 else EngineOptions()
+        load = LoadRank(model, layout, "cpu", profile_json=text, options=options)
         return group_models.Trial(load, [request_for(model, **changes)])
 
     return make

@@ -27,7 +27,7 @@ class DisagreeingRank(LoadRank):
 
     def __call__(self, context: RankContext) -> Any:
         rank: Any = super().__call__(context)
-        agreement = rank.engine._seat.agreement
+        agreement = rank.engine._role.agreement
         settle = agreement.settle
 
         def perturbed(facts: torch.Tensor, verdicts: int) -> torch.Tensor:

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import pickle
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import RowRejectedError, StorageError, UserError
+from pipeline.errors import RowRejectedError, UserError
+from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
-from pipeline.models.spec import ResolvedModel
-from pipeline.requests.defaults import (
-    cache_spec,
-    engine_factory,
-    load_profile,
-    request_defaults,
-)
+from pipeline.requests.defaults import cache_spec, request_defaults
 from pipeline.requests.from_row import ImageRef, build_request
 from pipeline.requests.sample_request import CacheSpec
 from sencache import SensitivityProfile
-from tests.e2e.services import REPOSITORY
+from tests.model_fixtures import changed
 
 WAN = "wan2.1-t2v-1.3b"
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
@@ -36,18 +26,6 @@ HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.
 def config(**changes: Any) -> RunConfig:
     fields: dict[str, Any] = {"prompts": "p.txt", "output": "out", "cache": {"policy": "none"}}
     return RunConfig.model_validate(fields | changes)
-
-
-def changed(profile: SensitivityProfile, **changes: Any) -> SensitivityProfile:
-    return dataclasses.replace(profile, metadata=dataclasses.replace(profile.metadata, **changes))
-
-
-@pytest.fixture
-def wan_profile(profile: SensitivityProfile, tmp_path: Path) -> Path:
-    """A profile file that belongs to the Hub's Wan."""
-    path = tmp_path / "profile.json"
-    changed(profile, revision=MODELS[WAN].revision).save(path)
-    return path
 
 
 @pytest.mark.parametrize("name", HUB_MODELS)
@@ -137,46 +115,6 @@ def test_a_model_without_a_profile_says_how_to_get_one() -> None:
         request_defaults(config(model=WAN, cache={"policy": "paper"}), resolve_model(WAN))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": "demo"}, "measured with model 'demo'"),
-        ({"family": "ltx"}, "measured with family 'ltx'"),
-        ({"revision": "f" * 40}, "measured with revision 'ffff"),
-    ],
-)
-def test_a_profile_of_another_model_is_refused(
-    profile: SensitivityProfile, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    path = tmp_path / "other.json"
-    mine = {"revision": MODELS[WAN].revision}
-    changed(profile, **(mine | changes)).save(path)
-    cache = {"policy": "paper", "profile": str(path)}
-    with pytest.raises(UserError, match=rf"--cache\.profile {path}: .*{message}"):
-        load_profile(config(cache=cache).cache, resolve_model(WAN))
-
-
-def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{}")
-    cache = {"policy": "paper", "profile": str(tmp_path / "bad.json")}
-    with pytest.raises(UserError, match=r"--cache\.profile .*bad\.json"):
-        load_profile(config(cache=cache).cache, resolve_model(WAN))
-    cache["profile"] = str(tmp_path / "absent.json")
-    with pytest.raises(StorageError, match=r"absent\.json"):
-        load_profile(config(cache=cache).cache, resolve_model(WAN))
-
-
-def test_revisions_of_two_kinds_are_compared_by_the_reader(
-    wan_profile: Path,
-    tiny_resolved: Callable[[str], ResolvedModel],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    cache = config(cache={"policy": "paper", "profile": str(wan_profile)}).cache
-    with caplog.at_level(logging.WARNING):
-        assert load_profile(cache, tiny_resolved(WAN)) is not None
-    assert "make sure that they are the same weights" in caplog.text
-
-
 def test_another_sampler_than_the_profile_s_is_warned_of(
     wan_profile: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,38 +124,6 @@ def test_another_sampler_than_the_profile_s_is_warned_of(
     sampling = {"flow_shift": 3.0}
     request_defaults(config(model=WAN, cache=cache, sampling=sampling), resolve_model(WAN))
     assert "measured with sampler UniPCMultistepScheduler/8.0" in caplog.text
-
-
-def test_the_factory_is_small_and_needs_no_file(
-    wan_profile: Path,
-    tiny_resolved: Callable[[str], ResolvedModel],
-) -> None:
-    cache = {"policy": "paper", "profile": str(wan_profile)}
-    factory = engine_factory(config(cache=cache), tiny_resolved(WAN), device="cpu")
-    wan_profile.unlink()
-    sent = pickle.dumps(factory)
-    assert len(sent) < 100_000
-    engine = pickle.loads(sent)()
-    assert engine.group_size == 1
-    engine.close()
-
-
-def test_a_driver_names_its_factories_without_torch() -> None:
-    code = (
-        "import sys\n"
-        "from pipeline.config.run_config import RunConfig\n"
-        "from pipeline.requests.defaults import engine_factory, text_factory\n"
-        "from pipeline.models.resolve import resolve_model\n"
-        "config = RunConfig(prompts='p', output='o', cache={'quality': 'balanced'})\n"
-        "model = resolve_model('demo')\n"
-        "print(engine_factory(config, model), text_factory(config, model, 'cpu'))\n"
-        "print(*{name.partition('.')[0] for name in sys.modules})\n"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    factories, loaded = done.stdout.splitlines()
-    assert "_load_engine" in factories
-    assert not set(loaded.split()) & {"torch", "diffusers", "transformers"}
 
 
 def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
@@ -245,16 +151,6 @@ def test_branches_that_are_not_there_are_told(
     split = config(parallel={"degree": 2, "cfg": 2}, sampling={"guidance_scale": scale})
     request_defaults(split, resolve_model(WAN))
     assert ("guidance is off" in caplog.text) == warned
-
-
-def test_a_split_model_is_loaded_by_a_group() -> None:
-    split = config(parallel={"degree": 2}, cache={"policy": "none"}, engine={"vae_slicing": True})
-    factory = engine_factory(split, resolve_model(WAN), device="cpu", threads=4)
-    (load,) = factory.args  # type: ignore[attr-defined]
-    assert (load.threads, load.device, load.layout.size) == (2, "cpu", 2)
-    assert load.layout.backend == "context_parallel"
-    assert load.knobs.vae_slicing
-    assert len(pickle.dumps(factory)) < 100_000
 
 
 def test_a_budget_makes_a_planned_cache_of_the_shipped_profile() -> None:

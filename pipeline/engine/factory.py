@@ -1,0 +1,86 @@
+"""From a run's settings to picklable factories of its engines and text encoders.
+
+The factories are made on the driver, without torch or diffusers, and called once in each actor.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
+from pipeline.models.adapters import resolve_adapters
+from pipeline.models.engine_options import settle_options
+from pipeline.models.profile import load_profile
+from pipeline.models.spec import ResolvedModel
+from pipeline.parallel.layout import choose_layout
+
+if TYPE_CHECKING:
+    from pipeline.config.run_config import RunConfig
+
+
+def engine_factory(
+    config: RunConfig, model: ResolvedModel, *, device: str = "", threads: int = 0
+) -> EngineFactory:
+    """What makes an actor's engine; picklable, and needs no file of the driver's node.
+
+    Args:
+        config: The run's settings.
+        model: The resolved model.
+        device: The device that the cluster offers; "" takes the configured one.
+        threads: CPU threads of torch in the actor; 0 leaves them.
+
+    Raises:
+        UserError: The sensitivity profile cannot be used.
+    """
+    profile = load_profile(config.cache, model)
+    profile_json = profile.to_json() if profile else ""
+    device = device or config.device
+    layout = choose_layout(config.parallel, model.spec, device)
+    adapters = resolve_adapters(config.engine.adapters)
+    options = settle_options(config.engine, model.spec, layout, device, adapters)
+    if layout.size > 1:
+        from pipeline.ranks.group_engine import LoadRank, load_group
+
+        share = max(1, threads // layout.size)
+        load = LoadRank(model, layout, device, config.dtype, profile_json, share, options)
+        return functools.partial(load_group, load)
+    return functools.partial(
+        _load_engine,
+        model,
+        device=device,
+        dtype=config.dtype,
+        profile_json=profile_json,
+        threads=threads,
+        options=options,
+    )
+
+
+def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callable[[], TextEncoder]:
+    """What makes the encoder of an actor of the text stage; picklable.
+
+    Args:
+        config: The run's settings.
+        model: The resolved model.
+        device: Device of the groups; the encoder has the precision that it would have there.
+    """
+    own = "cuda" if device == "cuda" and config.stages.text_gpus else "cpu"
+    dtype = config.dtype or (model.spec.dtype if device == "cuda" else "")
+    threads = config.stages.text_cpus if own == "cpu" else 0
+    return functools.partial(_load_text_encoder, model, own, dtype, threads)
+
+
+# These two run in actors. The driver only names them and does not have to import torch.
+
+
+def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
+    from pipeline.engine.diffusers_engine import load_engine
+
+    return load_engine(model, **settings)
+
+
+def _load_text_encoder(model: ResolvedModel, device: str, dtype: str, threads: int) -> TextEncoder:
+    from pipeline.models.text_encoders import load_text_encoder
+
+    return load_text_encoder(model, device, dtype, threads)
