@@ -19,7 +19,6 @@ from pydantic import (
 )
 
 from pipeline.config.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle
-from pipeline.models.engine_options import Attention, Offload
 from pipeline.requests.from_row import (
     MAX_FPS,
     MAX_GUIDANCE,
@@ -42,6 +41,12 @@ def _auto(value: Any) -> Any:
 
 AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_auto)]
 Count = Annotated[int, Field(ge=1)]
+
+Attention = Literal["auto", "sdpa", "sdpa_flash", "cudnn", "flash", "flash3"]
+"""Kernels of exact attention. Kernels that quantise are left out: they would change pixels."""
+
+Offload = Literal["none", "model", "sequential"]
+"""What waits in host memory until it is needed: nothing, whole parts, or each layer."""
 
 
 class ConfigPart(BaseModel):

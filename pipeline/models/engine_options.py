@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
 
 if TYPE_CHECKING:
-    from pipeline.config.sections import EngineConfig
+    from pipeline.config.sections import Attention, EngineConfig, Offload
     from pipeline.models.spec import ModelSpec
     from pipeline.parallel.layout import ParallelLayout
-
-Attention = Literal["auto", "sdpa", "sdpa_flash", "cudnn", "flash", "flash3"]
-"""Kernels of exact attention; those that quantise would change pixels."""
-
-Offload = Literal["none", "model", "sequential"]
 
 MASKED: Mapping[str, tuple[str, ...]] = {
     "cogvideox": ("auto", "sdpa"),

@@ -28,7 +28,7 @@ DIFFUSERS_ATTENTION = {
     "flash": "flash",
     "flash3": "_flash_3",
 }
-"""Names of `pipeline.models.engine_options.Attention` and those of diffusers."""
+"""Names of `pipeline.config.sections.Attention` and those of diffusers."""
 
 BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks")
 """Where networks keep the blocks that all latents go through."""
