@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
+from pipeline.engine.first_frame import image_arguments
 from pipeline.engine.protocol import Clip, batch_key
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.adapters import Adapter
@@ -31,7 +32,6 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import embedded_arguments
 from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
 from pipeline.parallel.layout import ParallelLayout
-from pipeline.prompts.images import image_arguments
 from pipeline.requests.cache_spec import cache_struct, cached, from_spec
 from pipeline.requests.sample_request import SampleRequest
 from sencache import Agreement, SensitivityProfile

@@ -1,4 +1,4 @@
-"""Prompt files in: formats, rows, images.
+"""Reads prompt files and first-frame images: formats in, rows out.
 
-Reads; what a row means for a clip is `pipeline.requests`'s.
+Does not decide what a row means for a clip; that is `pipeline.requests`.
 """

@@ -1,9 +1,9 @@
-"""First frames of image-to-video: from an input's `image` column to the picture a model gets.
+"""Reads the `image` column of an input: the first frames of image-to-video models.
 
-The driver reads and decodes every image once. Its SHA-256 is part of the sample's identity, its
-place is not: a moved image makes no other clip, a replaced one does. Workers read it again and
-check the hash. Images that come as bytes are stored in the output prefix, by their hash, because
-the rows of a whole input do not fit through a driver's memory.
+The driver reads and decodes every image once. The SHA-256 of an image is part of the sample's
+identity and its place is not: the clip changes if the image is replaced, not if it is moved. The
+driver stores images that come as bytes in the output prefix, by their hash, because its memory
+cannot hold those of a whole input. Workers read them again: `pipeline.engine.first_frame`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import RowRejectedError
-from pipeline.requests.from_row import ImageRef
-from pipeline.requests.sample_request import SampleRequest
+from pipeline.prompts.prompt_file import ImageRef
 from pipeline.storage.storage import Storage, locate
 
 MAX_BYTES = 64 << 20
-"""Of one image file; a frame of any model is far smaller."""
+"""Limit of one image file; a frame of any model is far smaller."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Takes in the images of an input.
+    """Reads the images of an input and stores those that come as bytes.
 
     Attributes:
         storage: The output prefix.
@@ -38,20 +37,15 @@ class Images:
     storage: Storage
     store: bool = True
 
-    def settle(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with an `ImageRef` in place of its image.
+    def resolve(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row with an `ImageRef` in place of its image; raises as `read` does."""
+        return {**row, "image": self.read(row.get("image"))}
 
-        Raises:
-            RowRejectedError: There is no image, or what is there is none.
-            StorageError: A store does not answer.
-        """
-        return {**row, "image": self.take(row.get("image"))}
-
-    def take(self, value: Any) -> ImageRef:
+    def read(self, value: Any) -> ImageRef:
         """Read one image: a path or URI, bytes, or `{bytes, path}` as `datasets` stores it.
 
         Raises:
-            RowRejectedError: It is missing, or no image.
+            RowRejectedError: The value is missing or is not an image.
             StorageError: A store does not answer.
         """
         if isinstance(value, Mapping):
@@ -75,29 +69,6 @@ class Images:
         return ImageRef(sha256, at)
 
 
-def picture(request: SampleRequest) -> Image.Image:
-    """The first frame of a request, RGB, in the clip's size.
-
-    Scaled until it covers the frame and cut at its middle, so that nothing is distorted.
-
-    Raises:
-        ValueError: The file is gone or another one than when the run began.
-    """
-    storage, name = locate(request.image_at)
-    data = storage.read_bytes(name)
-    if hashlib.sha256(data).hexdigest() != request.image:
-        raise ValueError(f"{request.image_at} was replaced since the run began")
-    with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    size = request.width, request.height
-    return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-
-
-def image_arguments(request: SampleRequest) -> dict[str, Any]:
-    """Arguments of a pipeline's call; none for a request without image."""
-    return {"image": picture(request)} if request.image else {}
-
-
 def _read(uri: str) -> bytes:
     storage, name = locate(uri)
     if not storage.exists(name):
@@ -106,7 +77,7 @@ def _read(uri: str) -> bytes:
 
 
 def _check(data: bytes, where: str) -> None:
-    """Decode it: a header alone tells nothing of a file that was cut short."""
+    """Decode the whole image: the header of a file that was cut short looks right."""
     if len(data) > MAX_BYTES:
         raise RowRejectedError(
             f"image {where}: {len(data):,} bytes, more than the limit of {MAX_BYTES:,}"

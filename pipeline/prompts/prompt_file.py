@@ -1,8 +1,9 @@
-"""What the readers of all formats share: a row, a file, and which column holds the text."""
+"""What the readers of all formats share: a file, its lines, a row, and the column of the prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -10,12 +11,15 @@ from pipeline.errors import UserError
 from pipeline.storage.storage import Storage
 
 PROMPT_COLUMN = "prompt"
-"""Default column of the text; only this default falls back to `FALLBACK_COLUMNS`."""
+"""Default column of the prompt; only this default falls back to `FALLBACK_COLUMNS`."""
 FALLBACK_COLUMNS = ("caption", "text")
 NUMBER_COLUMNS = frozenset(
     {"seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"}
 )
 KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt", "image"}
+
+MAX_LINE_BYTES = 1 << 20
+"""Longer lines are cut and become rows with a problem, so that they cannot fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,10 @@ class SourceRow:
     """One input row.
 
     Attributes:
-        key: Where it stands, `file:row`, counted from 1.
-        values: Known columns, the text under `prompt`; None or absent means "not given". For a row
-            with a problem: what could be read of it.
-        problem: Why it could not be read, "" if it could.
+        key: Its place, `file:row`, counted from 1.
+        values: Known columns, with the prompt under `prompt`. None or absent means "not given". For
+            a row with a problem: what could be read of it.
+        problem: Why the row cannot be read, "" if it can.
     """
 
     key: str
@@ -35,8 +39,28 @@ class SourceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRef:
+    """The image that a clip starts from.
+
+    Attributes:
+        sha256: Of its file, hex.
+        at: URI of the file.
+    """
+
+    sha256: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file: where it is, its name in row keys, and its name in messages."""
+    """One input file.
+
+    Attributes:
+        storage: Where it is.
+        key: Its key there.
+        name: Its name in row keys.
+        uri: Its name in messages.
+    """
 
     storage: Storage
     key: str
@@ -48,11 +72,11 @@ class SourceFile:
         return self.storage.open(self.key)
 
 
-def settle_column(uri: str, wanted: str, names: Iterable[str]) -> str:
-    """Say which column holds the text.
+def find_prompt_column(uri: str, wanted: str, names: Iterable[str]) -> str:
+    """Return the name of the column that holds the prompt.
 
     Raises:
-        UserError: None does, or a column that matters is there twice.
+        UserError: There is no such column, or a column that matters exists twice.
     """
     names = list(names)
     choices = (wanted, *FALLBACK_COLUMNS) if wanted == PROMPT_COLUMN else (wanted,)
@@ -67,7 +91,7 @@ def settle_column(uri: str, wanted: str, names: Iterable[str]) -> str:
 
 
 def known_values(values: dict[str, Any], column: str) -> dict[str, Any]:
-    """Keep what a request can use, the text under `prompt`."""
+    """Keep the values that a request can use, with the prompt under `prompt`."""
     known = {name: value for name, value in values.items() if name in KNOWN_COLUMNS}
     return {PROMPT_COLUMN: values[column]} | known
 
@@ -75,3 +99,34 @@ def known_values(values: dict[str, Any], column: str) -> dict[str, Any]:
 def extension(name: str) -> str:
     """Return the extension in lower case with its dot, "" without one."""
     return f".{name.rpartition('.')[2].lower()}" if "." in name else ""
+
+
+def lines(file: SourceFile, *, ends: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line, cut at `MAX_LINE_BYTES`, without line ends or with."""
+    with file.open() as handle:
+        for number in itertools.count(1):
+            line = handle.readline(MAX_LINE_BYTES)
+            if not line:
+                return
+            rest = line
+            while len(rest) == MAX_LINE_BYTES and rest[-1:] != b"\n":
+                rest = handle.readline(MAX_LINE_BYTES)
+            if number == 1:
+                if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise UserError(f"{file.uri}: is UTF-16 text; save it as UTF-8")
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield number, line if ends else line.rstrip(b"\r\n")
+
+
+def problem_row(key: str, line: bytes, problem: str) -> SourceRow:
+    """Return the row of a line that cannot be read."""
+    return SourceRow(
+        key, {PROMPT_COLUMN: line[:MAX_LINE_BYTES].decode("utf-8", "replace")}, problem
+    )
+
+
+def too_long(line: bytes) -> str:
+    """Say that a line was cut; "" if it was not."""
+    if len(line) < MAX_LINE_BYTES - 2:
+        return ""
+    return f" (it is longer than {MAX_LINE_BYTES >> 20} MiB)"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RowRejectedError
+from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.sample_request import SampleRequest, digest
 
 MAX_PROMPT_CHARS = 10_000
@@ -31,19 +32,6 @@ _INTEGERS = {
 }
 _OWN = frozenset({"negative_prompt", *_INTEGERS, "guidance_scale"})
 """What a row may say for itself, prompt and seed apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """A first frame.
-
-    Attributes:
-        sha256: Of its file, hex.
-        at: URI of the file.
-    """
-
-    sha256: str
-    at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class Intake:
             if self.images is None or not self.defaults.takes_image:
                 return row.values
             try:
-                return self.images.settle(row.values)
+                return self.images.resolve(row.values)
             except RowRejectedError as error:
                 return error
 

@@ -17,11 +17,12 @@ from PIL import Image
 
 from pipeline.dataset.committed import Committed
 from pipeline.engine.diffusers_engine import load_engine
+from pipeline.engine.first_frame import first_frame
 from pipeline.engine.protocol import batch_key
 from pipeline.errors import RowRejectedError
 from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel
-from pipeline.prompts.images import Images, picture
+from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
@@ -51,20 +52,20 @@ def taken(path: Path, images: Images, defaults: RequestDefaults = DEFAULTS) -> I
 def test_an_image_is_the_same_by_uri_and_by_bytes(tmp_path: Path, images: Images) -> None:
     file, data = tmp_path / "red.png", png()
     file.write_bytes(data)
-    by_path, by_bytes = images.take(str(file)), images.take(data)
+    by_path, by_bytes = images.read(str(file)), images.read(data)
     assert by_path.sha256 == by_bytes.sha256
-    assert images.take({"bytes": data, "path": None}) == by_bytes
-    assert images.take({"bytes": None, "path": str(file)}) == by_path
-    assert images.take(f"file://{file}").sha256 == by_path.sha256
+    assert images.read({"bytes": data, "path": None}) == by_bytes
+    assert images.read({"bytes": None, "path": str(file)}) == by_path
+    assert images.read(f"file://{file}").sha256 == by_path.sha256
     for ref in (by_path, by_bytes):
         request = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
-        assert picture(request).size == (64, 64)
+        assert first_frame(request).size == (64, 64)
 
 
 def test_a_dry_run_stores_nothing(images: Images) -> None:
     dry = dataclasses.replace(images, store=False)
-    assert dry.take(png()) == images.take(png())
-    unseen = dry.take(png((1, 2, 3)))
+    assert dry.read(png()) == images.read(png())
+    unseen = dry.read(png((1, 2, 3)))
     assert not images.storage.exists(f"images/{unseen.sha256[:2]}/{unseen.sha256}")
 
 
@@ -81,7 +82,7 @@ def test_a_dry_run_stores_nothing(images: Images) -> None:
 )
 def test_a_bad_image_is_a_rejected_row(value: Any, message: str, images: Images) -> None:
     with pytest.raises(RowRejectedError, match=message):
-        images.take(value)
+        images.read(value)
 
 
 def test_rows_with_and_without_images(tmp_path: Path, images: Images) -> None:
@@ -135,22 +136,22 @@ def test_a_picture_fills_the_frame_undistorted(images: Images) -> None:
     wide.paste((255, 255, 255), (100, 0, 200, 100))  # the middle third is a white square
     buffer = io.BytesIO()
     wide.save(buffer, "PNG")
-    ref = images.take(buffer.getvalue())
-    frame = picture(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+    ref = images.read(buffer.getvalue())
+    frame = first_frame(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
     assert np.asarray(frame).min() > 240  # Lanczos rings at its edges
 
 
 def test_a_replaced_image_is_an_error(tmp_path: Path, images: Images) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(png())
-    ref = images.take(str(file))
+    ref = images.read(str(file))
     file.write_bytes(png((1, 1, 1)))
     with pytest.raises(ValueError, match="was replaced since the run began"):
-        picture(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+        first_frame(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
 
 
 def test_clips_from_images_do_not_share_a_call(images: Images) -> None:
-    ref = images.take(png())
+    ref = images.read(png())
     one = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
     assert batch_key(one) != batch_key(dataclasses.replace(one, prompt="q"))
     assert batch_key(BASE) == batch_key(dataclasses.replace(BASE, prompt="q"))
@@ -169,7 +170,7 @@ def test_the_image_reaches_the_pixels(
     length = {"max_sequence_length": 512} if name.startswith("wan") else {}
     clips = []
     for data in (png(), png(), png((0, 0, 200))):
-        ref = images.take(data)
+        ref = images.read(data)
         request = request_for(model, image=ref.sha256, image_at=ref.at, **length)
         clips += engine.generate([request])
     assert clips[0].frames.shape == (9, 64, 64, 3)

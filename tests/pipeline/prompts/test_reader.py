@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.prompts.prompt_file import SourceRow
-from pipeline.prompts.reader import BATCH_ROWS, read_source
-from pipeline.prompts.text_formats import MAX_LINE_BYTES
+from pipeline.prompts.parquet import BATCH_ROWS
+from pipeline.prompts.prompt_file import MAX_LINE_BYTES, SourceRow
+from pipeline.prompts.reader import read_source
 from pipeline.storage.storage import Storage
 
 Write = Callable[[str, bytes | str], str]

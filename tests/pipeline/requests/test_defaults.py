@@ -13,8 +13,9 @@ from pipeline.errors import RowRejectedError, UserError
 from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
+from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.defaults import cache_spec, request_defaults
-from pipeline.requests.from_row import ImageRef, build_request
+from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import CacheSpec
 from sencache import SensitivityProfile
 from tests.model_fixtures import changed

@@ -1,0 +1,55 @@
+"""Reads JSONL files, with one object a line, and plain text files, with one prompt a line.
+
+A line that cannot be read becomes a row with a problem. Memory holds one line at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from pipeline.prompts.prompt_file import (
+    PROMPT_COLUMN,
+    SourceFile,
+    SourceRow,
+    find_prompt_column,
+    known_values,
+    lines,
+    problem_row,
+    too_long,
+)
+
+
+def read_jsonl(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
+    """Read one JSON object a line."""
+    column = ""
+    for number, line in lines(file):
+        key = f"{file.name}:{number}"
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            text = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else "not valid JSON"
+            yield problem_row(key, line, f"the line is {text}{too_long(line)}")
+            continue
+        if not isinstance(found, dict):
+            yield problem_row(key, line, 'the line is not a JSON object: write {"prompt": ...}')
+            continue
+        column = column or find_prompt_column(file.uri, prompt_column, list(found))
+        if column not in found:
+            yield problem_row(key, line, f"has no {column!r}")
+            continue
+        yield SourceRow(key, known_values(found, column))
+
+
+def read_text(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
+    """Read one prompt a line; `prompt_column` does not apply."""
+    for number, line in lines(file):
+        key = f"{file.name}:{number}"
+        if not line.strip():
+            continue
+        try:
+            yield SourceRow(key, {PROMPT_COLUMN: line.decode().strip()}, too_long(line))
+        except UnicodeDecodeError:
+            yield problem_row(key, line, "the line is not valid UTF-8")
