@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pyarrow.dataset as ds
 from rich.console import Console
@@ -100,14 +101,25 @@ class Whole:
 
 
 def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> Bare:
-    """Run engines alone over the prompts of a configuration, each in a process of its own."""
+    """Run engines alone over the prompts of a configuration, each in a process of its own.
+
+    Every engine waits after its first call until all engines have ended theirs. Otherwise an engine
+    that starts early on a busy machine can be done before the last one is warm.
+    """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(engines, mp_context=spawn) as pool:
+    warm = spawn.Barrier(engines)
+    pool = ProcessPoolExecutor(
+        engines, mp_context=spawn, initializer=_share_barrier, initargs=(warm,)
+    )
+    with pool:
         shares = [
             pool.submit(_bare, config, str(log), cores, number, engines)
             for number in range(engines)
         ]
-        spent = [share.result() for share in shares]
+        failed = [share for share in shares if share.exception()]
+        # One that fails breaks the wait of the others.
+        failed.sort(key=lambda share: isinstance(share.exception(), BrokenBarrierError))
+        spent = [share.result() for share in (*failed, *shares)]
     calls = read_calls(log)
     cpu_s = sum(seconds for seconds, _ in spent) / sum(clips for _, clips in spent)
     return Bare(steady(calls).clips_per_s, calls, cpu_s)
@@ -170,18 +182,32 @@ def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
     return list(Intake(rows, request_defaults(config, model), nothing))
 
 
+_all_warm = Barrier(1)
+"""What engines alone wait at after their first call; shared by the processes of one `bare`."""
+
+
+def _share_barrier(warm: Barrier) -> None:
+    global _all_warm  # a barrier reaches another process only as it starts
+    _all_warm = warm
+
+
 def _bare(
     config: RunConfig, log: str, cores: CoreSets, number: int, engines: int
 ) -> tuple[float, int]:
     """CPU seconds, and clips, of an engine's calls but the first."""
     model = resolve_model(config.model, config.model_path)
     requests = requests_of(config, model)
-    engine = _traced(config, model, Path(log), cores)()
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     assert len({batch_key(request) for request in requests}) == 1  # noqa: S101 - of one config
     batches = [requests[start : start + size] for start in range(0, len(requests), size)]
     first, *others = batches[number::engines]
-    engine.generate(first)
+    try:
+        engine = _traced(config, model, Path(log), cores)()
+        engine.generate(first)
+        _all_warm.wait()
+    except BaseException:
+        _all_warm.abort()  # the other engines would wait for ever
+        raise
     began = time.process_time()
     for batch in others:
         engine.generate(batch)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +93,75 @@ def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
     assert piped.encode_s > 0
     assert piped.upload_s > 0
     assert piped.rows_s > 0
+
+
+class WatchedBarrier(threading.Barrier):
+    """Tells when somebody waits at it."""
+
+    def __init__(self, parties: int) -> None:
+        super().__init__(parties)
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.reached.set()
+        return super().wait(timeout)
+
+
+def set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+class RecordingEngine:
+    """Appends its name to a list at the beginning and at the end of every call."""
+
+    def __init__(self, name: int, events: list[tuple[int, str]], ready: threading.Event) -> None:
+        self._name, self._events, self._ready = name, events, ready
+
+    def generate(self, requests: Sequence[object]) -> None:
+        self._events.append((self._name, "begins"))
+        assert self._ready.wait(600)
+        self._events.append((self._name, "ends"))
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def test_no_engine_alone_makes_a_second_call_before_all_are_warm(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = WatchedBarrier(2)
+    events: list[tuple[int, str]] = []
+    engines = iter(
+        [RecordingEngine(0, events, set_event()), RecordingEngine(1, events, barrier.reached)]
+    )
+    monkeypatch.setattr(efficiency, "_all_warm", barrier)
+    monkeypatch.setattr(efficiency, "_traced", lambda *_: lambda: next(engines))
+    cores = CoreSets(engine=(0,), rest=(1,))
+    alone = config.model_copy(update={"batch_rows": 1})
+    with ThreadPoolExecutor(2) as pool:
+        shares = [
+            pool.submit(efficiency._bare, alone, str(tmp_path / "log"), cores, number, 2)
+            for number in range(2)
+        ]
+        assert [share.result()[1] for share in shares] == [CLIPS // 2 - 1] * 2
+    warm = max(events.index((name, "ends")) for name in (0, 1))
+    assert events[: warm + 1].count((0, "begins")) == events[: warm + 1].count((1, "begins")) == 1
+
+
+def test_an_engine_that_fails_leaves_no_other_one_waiting(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> EngineFactory:
+        raise UserError("the weights are torn")
+
+    barrier = threading.Barrier(2)
+    monkeypatch.setattr(efficiency, "_all_warm", barrier)
+    monkeypatch.setattr(efficiency, "_traced", broken)
+    with pytest.raises(UserError, match="the weights are torn"):
+        efficiency._bare(config, str(tmp_path / "log"), CoreSets((0,), (1,)), 0, 2)
+    assert barrier.broken
 
 
 def test_a_run_without_a_steady_state_is_refused() -> None:
