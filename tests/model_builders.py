@@ -1,59 +1,21 @@
-"""Tiny pipelines with random weights, of the very classes that the registry's models use.
+"""Makers of tiny pipelines with random weights, of the classes that the registry's models use.
 
-Each is built once per test session and saved to disk as diffusers saves a real one, so tests load
-them through the same code as a 14B checkpoint. Nothing is downloaded.
+Tests get them by the fixtures of `tests.model_fixtures`, which import this module only when a test
+needs a model. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import string
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import diffusers
-import pytest
-import torch
 import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from pipeline.models.registry import MODELS
-from pipeline.models.resolve import resolve_model
-from pipeline.models.samplers import sampler_name
-from pipeline.models.spec import ResolvedModel
-from pipeline.requests.sample_request import SampleRequest
-from pipeline.storage.storage import Storage
-from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
-
-torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
-
-TEXT_TOKENS = 24
-"""Padded text length of the tiny models; CogVideoX builds it into its position table."""
-
-
-@pytest.fixture
-def storage() -> Storage:
-    """An empty output prefix in memory."""
-    return Storage(f"memory://{uuid.uuid4().hex}")
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function from a registry name to the folder of a tiny model of that kind."""
-    made: dict[str, Path] = {}
-
-    def folder(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("models") / name
-            torch.manual_seed(0)
-            # safe_serialization writes safetensors, the only format that the loader accepts.
-            BUILDERS[name]().save_pretrained(made[name], safe_serialization=True)
-        return made[name]
-
-    return folder
+from tests.model_fixtures import TEXT_TOKENS
 
 
 def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
@@ -257,75 +219,3 @@ def _words() -> transformers.PreTrainedTokenizerFast:
         eos_token="<eos>",
         unk_token="<unk>",
     )
-
-
-TINY_SIZE = {"width": 64, "height": 64, "num_frames": 9}
-"""A size that every model of the registry can make."""
-
-
-@pytest.fixture(scope="session")
-def tiny_resolved(tiny_model: Callable[[str], Path]) -> Callable[[str], ResolvedModel]:
-    """Return a function from a registry name to its resolved tiny model."""
-    return lambda name: resolve_model(name, str(tiny_model(name)))
-
-
-@pytest.fixture
-def request_for() -> Callable[..., SampleRequest]:
-    """Return a function that makes a small request for a resolved model."""
-
-    def make(
-        model: ResolvedModel, prompt: str = "a red circle", seed: int = 0, **changes: Any
-    ) -> SampleRequest:
-        own = model.spec.defaults
-        fields: dict[str, Any] = {
-            "prompt": prompt,
-            "negative_prompt": "",
-            "model": model.spec.name,
-            "model_revision": model.revision,
-            "sampler": sampler_name(own.sampler, own.flow_shift),
-            "num_inference_steps": 5,
-            "guidance_scale": 3.0,
-            "fps": own.fps,
-            "max_sequence_length": TEXT_TOKENS,
-            "seed": seed,
-            **TINY_SIZE,
-        }
-        return SampleRequest(**(fields | changes))
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def profile() -> SensitivityProfile:
-    """A profile of some Wan whose every step is equally sensitive."""
-    metadata = ProfileMetadata(
-        model="wan2.1-t2v-1.3b",
-        revision="",
-        family="wan",
-        sampler="UniPCMultistepScheduler",
-        shift=8.0,
-        num_train_timesteps=1000,
-        num_inference_steps=5,
-        guidance_scale=3.0,
-        height=64,
-        width=64,
-        num_frames=9,
-        dtype="float32",
-        num_clips=1,
-        network_evaluations=1,
-    )
-    points = tuple(SensitivityPoint(tau, 1.0, 0.0, 1.0, 0.0) for tau in (1.0, 0.5, 0.0))
-    return SensitivityProfile(metadata, {"cond": points, "uncond": points})
-
-
-def changed(profile: SensitivityProfile, **changes: Any) -> SensitivityProfile:
-    """The profile with other metadata."""
-    return dataclasses.replace(profile, metadata=dataclasses.replace(profile.metadata, **changes))
-
-
-@pytest.fixture
-def wan_profile(profile: SensitivityProfile, tmp_path: Path) -> Path:
-    """A profile file that belongs to the Hub's Wan."""
-    path = tmp_path / "profile.json"
-    changed(profile, revision=MODELS[profile.metadata.model].revision).save(path)
-    return path
