@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -13,6 +15,20 @@ if TYPE_CHECKING:
 PolicyName = Literal["none", "paper", "official", "planned"]
 ReuseObject = Literal["output", "residual"]
 UncondVerdict = Literal["follow", "own"]
+
+
+_COMPARE = {"ge": operator.ge, "gt": operator.gt, "le": operator.le}
+
+
+def _finite(words: str, **bounds: int) -> dict[str, Any]:
+    """Metadata of a field that holds a finite number: its bounds, and both in words."""
+    return {"bounds": bounds, "type": (int, float), "words": words}
+
+
+def _whole(least: int, hint: str) -> dict[str, Any]:
+    """Metadata of a field that holds a whole number."""
+    words = f"a whole number >= {least} ({hint})"
+    return {"bounds": {"ge": least}, "type": int, "words": words}
 
 
 @dataclass(frozen=True)
@@ -87,16 +103,20 @@ class SenCacheConfig:
     """
 
     policy: PolicyName = "paper"
-    epsilon: float = 0.1
-    max_reuse: int = 3
-    strict_epsilon: float = 0.01
-    strict_fraction: float = 0.2
-    budget: float = 0.5
-    order: int = 1
+    epsilon: float = field(default=0.1, metadata=_finite("a finite number >= 0", ge=0))
+    max_reuse: int = field(
+        default=3, metadata=_whole(1, 'policy="none" or epsilon=0 turn reuse off')
+    )
+    strict_epsilon: float = field(default=0.01, metadata=_finite("a finite number >= 0", ge=0))
+    strict_fraction: float = field(
+        default=0.2, metadata=_finite("a number from 0 to 1", ge=0, le=1)
+    )
+    budget: float = field(default=0.34, metadata=_finite("a number above 0, up to 1", gt=0, le=1))
+    order: int = field(default=1, metadata=_whole(0, "0 holds, 1 is linear"))
     repair: bool = True
-    gate: int = 0
-    gate_ratio: float = 0.25
-    final_computed: int = 1
+    gate: int = field(default=0, metadata=_whole(0, "0 lets all rows follow the same plan"))
+    gate_ratio: float = field(default=0.25, metadata=_finite("a finite number >= 0", ge=0))
+    final_computed: int = field(default=1, metadata=_whole(0, "0 forces no step"))
     correct: bool = False
     reuse: ReuseObject | None = None
     row_buckets: tuple[int, ...] = ()
@@ -110,20 +130,10 @@ class SenCacheConfig:
         _require_choice("reuse", self.reuse, (None, *get_args(ReuseObject)))
         _require_choice("correct", self.correct, (False, True))
         _require_choice("guidance", self.guidance, (None, False, True))
-        for name in ("epsilon", "strict_epsilon"):
-            _require_number(name, getattr(self, name), 0.0, math.inf, "a finite number >= 0")
-        _require_number("budget", self.budget, 0.0, 1.0, "a number above 0, up to 1")
-        if self.budget <= 0.0:
-            raise ValueError(
-                f"SenCacheConfig.budget is {self.budget!r}; it must be a number above 0, up to 1"
-            )
-        _require_count("order", self.order, "0 holds, 1 is linear", least=0)
         _require_choice("repair", self.repair, (False, True))
-        _require_count("gate", self.gate, "0 lets all rows follow the same plan", least=0)
-        _require_number("gate_ratio", self.gate_ratio, 0.0, math.inf, "a finite number >= 0")
-        _require_number("strict_fraction", self.strict_fraction, 0.0, 1.0, "a number from 0 to 1")
-        _require_count("max_reuse", self.max_reuse, 'policy="none" or epsilon=0 turn reuse off')
-        _require_count("final_computed", self.final_computed, "0 forces no step", least=0)
+        for each in fields(self):
+            if each.metadata:
+                _require_number(each.name, getattr(self, each.name), each.metadata)
         if self.policy == "planned" and self.reuse == "residual":
             raise ValueError(
                 "SenCacheConfig.reuse is 'residual' under policy='planned'; plans forecast the "
@@ -135,10 +145,14 @@ class SenCacheConfig:
                 f"SenCacheConfig.row_buckets is {buckets!r}; it must be a tuple of rising sizes"
             )
         for bucket in buckets:
-            _require_count("row_buckets", bucket, "the empty tuple turns filling up off")
+            _require_number(
+                "row_buckets", bucket, _whole(1, "the empty tuple turns filling up off")
+            )
         if self.num_inference_steps is not None:
-            _require_count(
-                "num_inference_steps", self.num_inference_steps, "None takes it from the pipeline"
+            _require_number(
+                "num_inference_steps",
+                self.num_inference_steps,
+                _whole(1, "None takes it from the pipeline"),
             )
 
     @property
@@ -227,14 +241,8 @@ def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> No
         raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be one of {known}")
 
 
-def _require_number(name: str, value: object, low: float, high: float, right: str) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= float(value) <= high or math.isinf(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be {right}")
-
-
-def _require_count(name: str, value: object, hint: str, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(
-            f"SenCacheConfig.{name} is {value!r}; it must be a whole number >= {least} ({hint})"
-        )
+def _require_number(name: str, value: Any, rule: Mapping[str, Any]) -> None:
+    is_number = isinstance(value, rule["type"]) and not isinstance(value, bool)
+    bounds = rule["bounds"].items()
+    if not is_number or value == math.inf or not all(_COMPARE[op](value, at) for op, at in bounds):
+        raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be {rule['words']}")

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from pipeline.engine.caching import cached
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
-from pipeline.requests.cache_spec import cached
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.similarity import psnr
 from sencache import SenCacheConfig, SensitivityProfile

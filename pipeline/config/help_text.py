@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipeline.config.cache_settings import CONFLICT
+from pipeline.config.cache_section import CONFLICT
 from pipeline.errors import UserError
 
 HELP_WIDTH = 100

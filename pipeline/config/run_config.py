@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
-from pipeline.config.cache_settings import without_displaced
+from pipeline.config.cache_section import CacheConfig, without_overridden
 from pipeline.config.help_text import (
     check_flags,
     help_text,
@@ -26,7 +26,6 @@ from pipeline.config.help_text import (
 )
 from pipeline.config.sections import (
     AutoCount,
-    CacheConfig,
     ConfigPart,
     Count,
     EngineConfig,
@@ -140,7 +139,7 @@ def load_config(argv: Sequence[str]) -> RunConfig:
     path = flags.pop("config", None)
     file = {} if path is None else read_yaml(path, _SECTIONS)
     if isinstance(file.get("cache"), dict) and "cache" in flags:
-        file["cache"] = without_displaced(file["cache"], flags["cache"])
+        file["cache"] = without_overridden(file["cache"], flags["cache"])
     try:
         return RunConfig.model_validate(merge(file, flags))
     except ValidationError as error:

@@ -1,7 +1,8 @@
-"""The sections of a run's settings: sampling, cache, parallelism, engine and stages.
+"""The sections of a run's settings: sampling, parallelism, engine and stages.
 
-Each knows the shape and the ranges of its own fields; `pipeline.config.run_config` puts them
-together.
+Each section declares its fields with their types, ranges and help texts.
+`pipeline.config.run_config` combines them with the `cache` section
+(`pipeline.config.cache_section`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
-from pipeline.config.cache_settings import DEFAULT_BUDGET, DEFAULT_EPSILON, settle
 from pipeline.requests.from_row import (
     MAX_FPS,
     MAX_GUIDANCE,
@@ -91,60 +90,6 @@ class SamplingConfig(ConfigPart):
     max_sequence_length: int | None = Field(
         default=None, ge=1, le=100_000, description="padded prompt length in tokens"
     )
-
-
-class CacheConfig(ConfigPart):
-    """Which sampler steps the network is spared: a quality, or a budget, or an epsilon."""
-
-    quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
-        default="", description="the one knob: sets policy and budget"
-    )
-    policy: Literal["none", "paper", "planned"] = Field(
-        default="paper", description="none: no cache; planned: exact budget"
-    )
-    budget: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description=f"planned: share of the steps that are computed (default {DEFAULT_BUDGET})",
-    )
-    order: int = Field(
-        default=1,
-        ge=0,
-        le=3,
-        description="planned: forecasts hold 0, are linear 1, quadratic 2",
-    )
-    repair: bool = Field(default=True, description="make up for the forecasts of a plan")
-    gate: int = Field(
-        default=0, ge=0, description="planned: steps that a hard clip gets more; others give one"
-    )
-    gate_ratio: float = Field(
-        default=0.25, ge=0, description="planned: forecast error, over the expected, of hard clips"
-    )
-    epsilon: float | None = Field(
-        default=None,
-        ge=0,
-        description=f"paper: largest predicted change that is reused (default {DEFAULT_EPSILON})",
-    )
-    max_reuse: int = Field(default=3, ge=1, description="paper: most reuses in a row")
-    strict_epsilon: float = Field(
-        default=0.01, ge=0, description="paper: threshold of the first steps"
-    )
-    strict_fraction: float = Field(
-        default=0.2, ge=0, le=1, description="paper: share of steps that are first"
-    )
-    correct: bool = Field(default=False, description="paper: learn from each clip's own changes")
-    uncond_verdict: Literal["follow", "own"] = Field(
-        default="follow", description="paper: unconditional branch"
-    )
-    profile: str = Field(
-        default="", description="sensitivity profile file; empty: shipped with the model"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _settle(cls, given: Any) -> Any:
-        return settle(given) if isinstance(given, dict) else given
 
 
 class ParallelConfig(ConfigPart):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.first_frame import image_arguments
 from pipeline.engine.protocol import Clip, batch_key
@@ -32,7 +33,6 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import embedded_arguments
 from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
 from pipeline.parallel.layout import ParallelLayout
-from pipeline.requests.cache_spec import cache_struct, cached, from_spec
 from pipeline.requests.sample_request import SampleRequest
 from sencache import Agreement, SensitivityProfile
 
@@ -141,7 +141,7 @@ class DiffusersEngine:
             texts = embedded_arguments(requests, device)
         else:
             texts = text_arguments(self._model.spec, requests)
-        cache = from_spec(first.cache, first.num_inference_steps, first.guidance_scale)
+        cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
         with (
             stopwatch(self._pipe) as laps,
             cached(self._pipe, cache, self._profile_of(first), agreement) as handle,

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from pipeline.errors import UserError
 from pipeline.models.registry import shipped_folder
 from pipeline.models.spec import ResolvedModel
-from pipeline.requests.cache_spec import sencache_config
 from pipeline.storage.storage import locate
 from sencache import SensitivityProfile
 
 if TYPE_CHECKING:
-    from pipeline.config.sections import CacheConfig
+    from pipeline.config.cache_section import CacheConfig
 
 logger = logging.getLogger(__name__)
 
 
-def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfile | None:
+def load_profile(cache: CacheConfig, model: ResolvedModel) -> SensitivityProfile | None:
     """Read the sensitivity profile that the caching settings need.
 
     Returns:
@@ -28,13 +27,13 @@ def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfil
         UserError: None is given nor shipped, or it was measured on another model.
         StorageError: The file cannot be read.
     """
-    if not sencache_config(config).may_reuse:
+    if not cache.to_sencache().may_reuse:
         return None
     spec = model.spec
-    where = config.profile or (str(shipped_folder(spec) / spec.profile) if spec.profile else "")
+    where = cache.profile or (str(shipped_folder(spec) / spec.profile) if spec.profile else "")
     if not where:
         raise UserError(
-            f"cache.policy {config.policy} needs a sensitivity profile and none is shipped for "
+            f"cache.policy {cache.policy} needs a sensitivity profile and none is shipped for "
             f"{spec.name}: measure one with jobs/calibrate.py and give it as --cache.profile, or "
             "use --cache.policy none"
         )
@@ -42,7 +41,7 @@ def load_profile(config: CacheConfig, model: ResolvedModel) -> SensitivityProfil
     try:
         profile = SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=where)
         _check_profile(profile, model)
-        if config.policy == "planned" and profile.drift is None:
+        if cache.policy == "planned" and profile.drift is None:
             raise UserError(
                 f"cache.policy planned needs a profile with the drift of the output, and {where} "
                 "was measured without: measure it anew with jobs/calibrate.py"

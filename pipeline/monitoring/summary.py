@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.config.cache_section import CacheConfig
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import Sign
 from pipeline.dataset.recovery import Recovery
@@ -14,7 +15,6 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.projection import Projection
 from pipeline.monitoring.totals import RunTotals
-from pipeline.requests.cache_spec import planned_nfe
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.faults import redact
 
@@ -50,10 +50,9 @@ def say_input(
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
     console.print(" · ".join(parts), highlight=False)
-    if config.cache.policy == "planned" and config.cache.budget is not None:
+    if config.cache.policy == "planned":
         for number, clips in sorted(steps.items()):
-            plan = _plan(config.cache.budget, config.cache.gate, number, clips)
-            console.print(plan, highlight=False)
+            console.print(_plan(config.cache, number, clips), highlight=False)
     if not config.dry_run and not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
 
@@ -121,9 +120,10 @@ def say_recovery(console: Console, found: Recovery) -> None:
     console.print(text, highlight=False)
 
 
-def _plan(budget: float, gate: int, steps: int, clips: int) -> str:
-    """What a planned run costs, which is known beforehand; with a gate in the mean."""
-    least, most = planned_nfe(budget, steps)
+def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
+    """Say how many steps a planned run computes; with a gate this number is a mean."""
+    least, most = cache.planned_nfe(steps)
+    gate = cache.gate
     if gate and least < steps:
         return (
             f"planned: {least + gate} of {steps} steps computed (NFE) for a hard clip and "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.requests.sample_request import CacheSpec, SampleRequest, digest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest, digest
 
 
 def is_chosen(sample_id: str, fraction: float) -> bool:
@@ -26,7 +26,7 @@ def is_chosen(sample_id: str, fraction: float) -> bool:
 
 def control_for(request: SampleRequest) -> SampleRequest:
     """Return the uncached twin of a request; everything else, also the seed, is equal."""
-    return dataclasses.replace(request, cache=CacheSpec(), control_of=request.sample_id)
+    return dataclasses.replace(request, cache=CacheIdentity(), control_of=request.sample_id)
 
 
 def units(requests: Iterable[SampleRequest]) -> Iterator[list[SampleRequest]]:

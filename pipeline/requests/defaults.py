@@ -17,14 +17,12 @@ from pipeline.models.profile import load_profile
 from pipeline.models.samplers import RANDOM_SAMPLERS, check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.parallel.layout import choose_layout
-from pipeline.requests.cache_spec import check_gate, sencache_config, to_spec
 from pipeline.requests.from_row import RequestDefaults, size_problem
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
-from sencache import SensitivityProfile
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 if TYPE_CHECKING:
+    from pipeline.config.cache_section import CacheConfig
     from pipeline.config.run_config import RunConfig
-    from pipeline.config.sections import CacheConfig
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     layout = choose_layout(config.parallel, model.spec, config.device)
     settle_options(config.engine, model.spec, layout, config.device)
     profile = load_profile(config.cache, model)
-    template = _template(config, model, cache_spec(config.cache, profile))
+    template = _template(config, model, CacheIdentity.of(config.cache.to_sencache(), profile))
     if profile is not None:
         measured = sampler_name(profile.metadata.sampler, profile.metadata.shift)
         if measured != template.sampler:
@@ -77,15 +75,10 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
     )
 
 
-def cache_spec(config: CacheConfig, profile: SensitivityProfile | None) -> CacheSpec:
-    """The part of the caching settings that decides pixels; `CacheSpec()` if nothing is reused."""
-    return to_spec(sencache_config(config), profile)
-
-
 def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:
     """Refuse samplers that no plan can be made for, before a worker finds out."""
     try:
-        check_gate(cache.gate, cache.budget or 1.0, template.num_inference_steps)
+        cache.check_gate(template.num_inference_steps)
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
     class_name, _ = check_sampler(template.sampler, model.spec.family)
@@ -96,7 +89,7 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
         )
 
 
-def _template(config: RunConfig, model: ResolvedModel, cache: CacheSpec) -> SampleRequest:
+def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> SampleRequest:
     spec, own, given = model.spec, model.spec.defaults, config.sampling
 
     def pick(name: str) -> Any:

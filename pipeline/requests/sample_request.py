@@ -1,8 +1,8 @@
-"""One clip to make: the request and its content identity.
+"""One clip to make, and what decides its sample id.
 
-Knows nothing of files, models on disk, or Ray. What decides the pixels is in `identity()`; where a
-sample came from and how it is executed is not, so neither can change its id. How an input row
-becomes a request: `pipeline.requests.from_row`.
+A request holds everything that a rank needs to make the clip. `SampleRequest.identity()` holds the
+part that decides the pixels. Where a sample comes from and how it is executed is not part of it, so
+neither can change the id. How an input row becomes a request: `pipeline.requests.from_row`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sencache.config import SenCacheConfig
+
+if TYPE_CHECKING:
+    from sencache import SensitivityProfile
 
 ID_BYTES = 10
 """A sample id is 80 bits of SHA-256: at 10^9 samples the chance of any collision is about 4e-7."""
 
 
 @dataclass(frozen=True, slots=True)
-class CacheSpec:
-    """The part of the caching set-up that decides pixels.
+class CacheIdentity:
+    """What of a cache decides the pixels.
+
+    It is not a `SenCacheConfig`: settings without an effect are left out, so that all settings that
+    make the same clip give the same id.
 
     Attributes:
         policy: `none`, `paper`, ...
@@ -30,6 +38,35 @@ class CacheSpec:
     policy: str = "none"
     params: str = "{}"
     profile: str = ""
+
+    @classmethod
+    def of(cls, config: SenCacheConfig, profile: SensitivityProfile | None) -> CacheIdentity:
+        """Take the identity from the library's settings.
+
+        Without any reuse it is `CacheIdentity()`, whatever the thresholds are.
+
+        Raises:
+            ValueError: Steps may be reused but there is no profile.
+        """
+        params = config.identity(profile)
+        policy, profile_hash = str(params.pop("policy")), str(params.pop("profile", ""))
+        return cls(policy, canonical_json(params), profile_hash)
+
+    def settings(self, num_inference_steps: int, guidance_scale: float) -> SenCacheConfig:
+        """Return library settings with this identity, for a run with these sampling settings.
+
+        Raises:
+            ValueError: This version does not know the policy or one of the parameters.
+        """
+        fields = {**json.loads(self.params), "policy": self.policy}
+        if "row_buckets" in fields:
+            fields["row_buckets"] = tuple(fields["row_buckets"])
+        fields["num_inference_steps"] = num_inference_steps
+        fields["guidance"] = guidance_scale > 1.0
+        try:
+            return SenCacheConfig(**fields)
+        except TypeError as error:
+            raise ValueError(f"cache parameters {self.params} are not known: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +115,7 @@ class SampleRequest:
     fps: int
     max_sequence_length: int
     seed: int
-    cache: CacheSpec = CacheSpec()
+    cache: CacheIdentity = CacheIdentity()
     adapters: tuple[str, ...] = ()
     dtype: str = ""
     source_key: str = ""
@@ -124,7 +161,7 @@ class SampleRequest:
     def from_json(cls, text: str) -> SampleRequest:
         """Rebuild a request that `to_json` wrote."""
         fields = json.loads(text)
-        fields["cache"] = CacheSpec(**fields["cache"])
+        fields["cache"] = CacheIdentity(**fields["cache"])
         fields["adapters"] = tuple(fields["adapters"])
         return cls(**fields)
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from pipeline.engine.caching import cache_struct, cached
 from pipeline.models.call import sampling_arguments, takes_negative_prompt, text_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
 from pipeline.models.text_encoders import EMBEDDINGS
-from pipeline.requests.cache_spec import cache_struct, cached
 from pipeline.requests.sample_request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile, networks_of
 

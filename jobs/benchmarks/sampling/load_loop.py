@@ -45,7 +45,7 @@ def load_loop(options: argparse.Namespace, rows: int) -> tuple[DenoisingLoop, Se
     """
     from jobs.benchmarks.sampling.cache_arms import clip_requests
     from jobs.benchmarks.sampling.denoising_loop import make_loop
-    from pipeline.config.sections import CacheConfig
+    from pipeline.config.cache_section import CacheConfig
     from pipeline.engine.device import pick_device
     from pipeline.models.load import load_pipeline
     from pipeline.models.profile import load_profile

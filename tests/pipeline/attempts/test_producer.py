@@ -9,7 +9,7 @@ from pipeline.dataset import mp4
 from pipeline.dataset.schema import to_table
 from pipeline.errors import UserError
 from pipeline.requests.controls import control_for
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.attempts.producers import (
     BASE,
@@ -109,7 +109,7 @@ def test_a_clip_that_cannot_be_encoded_does_not_cost_its_neighbours_a_second_cal
 
 def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage: Storage) -> None:
     cached = [
-        dataclasses.replace(request, cache=CacheSpec("paper", "{}", "hash"))
+        dataclasses.replace(request, cache=CacheIdentity("paper", "{}", "hash"))
         for request in requests(*"abcd")
     ]
     controls = [control_for(cached[1]), control_for(cached[3])]

@@ -12,7 +12,7 @@ import pytest
 from pipeline.attempts.ledger import Ledger
 from pipeline.attempts.second_tries import requests_for, settled
 from pipeline.requests.controls import control_for, pack, unpack
-from pipeline.requests.sample_request import CacheSpec
+from pipeline.requests.sample_request import CacheIdentity
 from pipeline.storage.storage import Storage
 from tests.pipeline.attempts.producers import requests
 
@@ -129,7 +129,9 @@ def test_a_second_opinion_is_the_last(ledger: Ledger) -> None:
 
 
 def test_requests_of_some_samples_are_found_with_what_was_packed_beside_them_left_out() -> None:
-    cached = [dataclasses.replace(each, cache=CacheSpec("planned")) for each in requests(*"abc")]
+    cached = [
+        dataclasses.replace(each, cache=CacheIdentity("planned")) for each in requests(*"abc")
+    ]
     units = [[each, control_for(each)] for each in cached]
     tables = [pa.table({"request": [pack(unit) for unit in units[:2]]})]
     tables.append(pa.table({"request": [pack(units[2])]}))

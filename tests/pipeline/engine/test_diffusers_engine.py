@@ -21,7 +21,7 @@ from pipeline.engine.diffusers_engine import (
 from pipeline.errors import UserError
 from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel
-from pipeline.requests.sample_request import CacheSpec, SampleRequest, canonical_json
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SensitivityProfile
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
@@ -32,9 +32,9 @@ MakeRequest = Callable[..., SampleRequest]
 EngineOf = Callable[[str], tuple[DiffusersEngine, ResolvedModel]]
 
 
-def paper(profile: SensitivityProfile, **params: Any) -> CacheSpec:
+def paper(profile: SensitivityProfile, **params: Any) -> CacheIdentity:
     settings = {"epsilon": 1e6, "strict_epsilon": 1e6, "strict_fraction": 0.2, "max_reuse": 1}
-    return CacheSpec("paper", canonical_json(settings | params), profile.hash)
+    return CacheIdentity("paper", canonical_json(settings | params), profile.hash)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_cache_that_cannot_be_is_a_user_error(
         ({"width": 96}, "must agree in everything"),
         ({"fps": 30}, "must agree in everything"),
         ({"model": "demo"}, "must agree in everything"),
-        ({"cache": CacheSpec("paper", "{}", "0" * 16)}, "must agree in everything"),
+        ({"cache": CacheIdentity("paper", "{}", "0" * 16)}, "must agree in everything"),
     ],
 )
 def test_a_mixed_batch_is_refused(
@@ -236,8 +236,11 @@ def test_a_mixed_batch_is_refused(
     [
         ({"model_revision": "f" * 16}, "this engine holds wan2.1-t2v-1.3b at"),
         ({"adapters": ("s3://loras/a@1.0",)}, "request is for the adapters s3:.*holds .none."),
-        ({"cache": CacheSpec("paper", "{}", "0" * 16)}, "request wants profile 0000000000000000"),
-        ({"cache": CacheSpec("none", '{"odd":1}', "")}, "are not known"),
+        (
+            {"cache": CacheIdentity("paper", "{}", "0" * 16)},
+            "request wants profile 0000000000000000",
+        ),
+        ({"cache": CacheIdentity("none", '{"odd":1}', "")}, "are not known"),
     ],
 )
 def test_what_this_engine_cannot_make_is_refused(

@@ -34,12 +34,12 @@ from pipeline.export.select import parse_splits, select, split_of
 from pipeline.report.build import make_report
 from pipeline.report.pricing.prices import Prices
 from pipeline.requests.controls import control_for
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.hostile import PROMPTS
 
 SAMPLE = SampleRequest(
-    "p", "", "demo", "r", "S/3", 4, 4.0, 16, 16, 3, 8, 32, 0, CacheSpec("planned", "{}", "h")
+    "p", "", "demo", "r", "S/3", 4, 4.0, 16, 16, 3, 8, 32, 0, CacheIdentity("planned", "{}", "h")
 )
 
 

@@ -20,7 +20,7 @@ from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import TextError, encode_texts, failed_text
 from pipeline.requests.controls import control_for, pack
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
 
@@ -96,7 +96,7 @@ def encoder_that_fails_on(bad: str) -> Callable[[], Callable[..., list[bytes]]]:
 def test_the_stage_adds_texts_in_order_and_in_the_batches_of_the_engine() -> None:
     requests = requests_for(resolve_model("demo", ""), "a", "b", "bad", "c")
     wide = dataclasses.replace(requests[0], prompt="w", width=256)
-    cached = dataclasses.replace(requests[1], cache=CacheSpec("paper"), prompt="d")
+    cached = dataclasses.replace(requests[1], cache=CacheIdentity("paper"), prompt="d")
     units = [[requests[0]], [wide], [requests[1]], [requests[2]], [requests[3]]]
     units.append([cached, control_for(cached)])
     table = pa.table({"request": [pack(unit) for unit in units]})

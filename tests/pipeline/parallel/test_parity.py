@@ -33,7 +33,7 @@ from pipeline.ranks.errors import RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.group_engine import LoadRank
 from pipeline.ranks.spec import GroupSpec
-from pipeline.requests.sample_request import CacheSpec, SampleRequest, canonical_json
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SensitivityProfile
 from tests.pipeline.ranks import group_models
 
@@ -174,7 +174,7 @@ def trial(
         text = profile_of(model, profile)
         epsilon = 2.0 if name == "cogvideox-5b" else 0.3  # its sampler adds noise at every step
         hash_ = SensitivityProfile.from_json(text).hash
-        cache = CacheSpec("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
+        cache = CacheIdentity("paper", canonical_json(PAPER | {"epsilon": epsilon}), hash_)
         changes = {"cache": cache} | changes
         # A CPU has no other attention that a ring can add up, and auto would look for a GPU's.
         options = EngineOptions(attention="sdpa_flash") if layout.ring > 1 else EngineOptions()
@@ -285,7 +285,7 @@ def test_halves_share_a_batch_whose_clips_skip_other_steps(
 def test_guidance_is_shared_without_a_cache_and_left_alone_where_there_is_none(
     name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
-    asked = trial(name, ParallelLayout(cfg=2), guidance_scale=guidance, cache=CacheSpec())
+    asked = trial(name, ParallelLayout(cfg=2), guidance_scale=guidance, cache=CacheIdentity())
     want, got = alone(asked), ranks(2).ask(asked)
     assert want["decisions"] == ["CCCCC"]
     compare(got, want, ParallelLayout(cfg=2))

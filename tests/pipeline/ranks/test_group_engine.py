@@ -25,8 +25,7 @@ from pipeline.parallel.layout import ParallelLayout
 from pipeline.ranks.errors import GroupError
 from pipeline.ranks.group_engine import GroupEngine, load_group
 from pipeline.ranks.spec import GroupSpec
-from pipeline.requests.cache_spec import to_spec
-from pipeline.requests.sample_request import SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
 from tests.pipeline.ranks import group_workers
 from tests.pipeline.ranks.group_models import DisagreeingRank
@@ -57,7 +56,7 @@ def requests(profile: str) -> dict[str, list[SampleRequest]]:
                 template,
                 prompt=caption,
                 seed=seed,
-                cache=to_spec(config, known if config.may_reuse else None),
+                cache=CacheIdentity.of(config, known if config.may_reuse else None),
             )
             for seed, caption in enumerate(captions)
         ]

@@ -15,11 +15,11 @@ from pipeline.dataset.schema import (
     to_table,
 )
 from pipeline.requests.controls import control_for
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
 
 SAMPLE = SampleRequest(
-    "p", "", "demo", "r", "S/3", 10, 4.0, 16, 16, 5, 8, 32, 0, CacheSpec("planned", "{}", "h")
+    "p", "", "demo", "r", "S/3", 10, 4.0, 16, 16, 5, 8, 32, 0, CacheIdentity("planned", "{}", "h")
 )
 DEVICE = "NVIDIA H100 80GB HBM3"
 

@@ -23,10 +23,10 @@ from pipeline.requests.controls import (
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 SAMPLE = SampleRequest(
-    "p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, CacheSpec("paper", "{}", "h")
+    "p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, CacheIdentity("paper", "{}", "h")
 )
 IDS = [dataclasses.replace(SAMPLE, seed=seed).sample_id for seed in range(2000)]
 
@@ -48,7 +48,7 @@ def test_the_share_is_as_asked_and_does_not_hang_on_the_first_digits() -> None:
 
 def test_a_control_differs_in_its_cache_alone_and_is_nobody_elses_sample() -> None:
     control = control_for(SAMPLE)
-    uncached = dataclasses.replace(SAMPLE, cache=CacheSpec())
+    uncached = dataclasses.replace(SAMPLE, cache=CacheIdentity())
     assert control.control_of == SAMPLE.sample_id
     assert dataclasses.replace(control, control_of="") == uncached
     assert len({control.sample_id, uncached.sample_id, SAMPLE.sample_id}) == 3

@@ -14,9 +14,9 @@ from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.prompt_file import ImageRef
-from pipeline.requests.defaults import cache_spec, request_defaults
+from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
-from pipeline.requests.sample_request import CacheSpec
+from pipeline.requests.sample_request import CacheIdentity
 from sencache import SensitivityProfile
 from tests.model_fixtures import changed
 
@@ -36,7 +36,7 @@ def test_every_model_has_usable_defaults(name: str) -> None:
     request = build_request({"prompt": "a dog"}, defaults, "p.txt:0")
     assert request.model_revision == model.revision
     assert request.width == model.spec.defaults.width
-    assert request.cache == CacheSpec()
+    assert request.cache == CacheIdentity()
 
 
 def test_settings_of_the_configuration_go_before_the_model_s() -> None:
@@ -97,7 +97,7 @@ def test_policy_none_is_one_cache_whatever_else_is_set(
         "strict_fraction": strict,
         "profile": "nowhere.json",
     }
-    assert cache_spec(config(cache=cache).cache, None) == CacheSpec()
+    assert CacheIdentity.of(config(cache=cache).cache.to_sencache(), None) == CacheIdentity()
     assert load_profile(config(cache=cache).cache, resolve_model(WAN)) is None
 
 
@@ -224,7 +224,7 @@ def test_settings_keep_the_identity_that_stored_samples_have(
 ) -> None:
     """Literal: another text would make a resumed run make every clip again."""
     settings = config(cache=cache).cache
-    spec = cache_spec(settings, load_profile(settings, resolve_model("demo")))
+    spec = CacheIdentity.of(settings.to_sencache(), load_profile(settings, resolve_model("demo")))
     assert (spec.policy, spec.params) == (policy, params)
     assert bool(spec.profile) == (policy != "none")
 

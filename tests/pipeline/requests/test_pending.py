@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from pipeline.errors import RowRejectedError
 from pipeline.requests.from_row import RequestDefaults, build_request
 from pipeline.requests.pending import RequestIndex
-from pipeline.requests.sample_request import CacheSpec
+from pipeline.requests.sample_request import CacheIdentity
 from tests.pipeline.requests.test_intake import DEFAULTS
 
 ODD = RequestDefaults(
     dataclasses.replace(
         DEFAULTS.template,
         negative_prompt='"seed":-1 "\\u0000prompt" \\ 🌆',
-        cache=CacheSpec("paper", '{"epsilon":0.1,"seed":-1}', "f00"),
+        cache=CacheIdentity("paper", '{"epsilon":0.1,"seed":-1}', "f00"),
         adapters=("a@1", '"seed":-1'),
     ),
     seed=7,

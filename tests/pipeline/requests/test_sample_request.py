@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from sencache import SenCacheConfig
 
 REQUEST = SampleRequest(
     "a cat", "blurry", "demo", "rev", "Euler/3.0", 50, 4.0, 64, 48, 17, 8, 32, 7, source_key="f:1"
@@ -30,7 +31,7 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
         str: lambda: value + "x",
         int: lambda: value + 1,
         float: lambda: value + 0.5,
-        CacheSpec: lambda: CacheSpec("paper", '{"epsilon":0.1}', "abc"),
+        CacheIdentity: lambda: CacheIdentity("paper", '{"epsilon":0.1}', "abc"),
         tuple: lambda: ("lora@1.0",),
         bytes: lambda: value + b"x",
     }[type(value)]()
@@ -42,3 +43,57 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
 def test_transport_is_exact(prompt: str) -> None:
     request = dataclasses.replace(REQUEST, prompt=prompt)
     assert SampleRequest.from_json(request.to_json()) == request
+
+
+@given(
+    epsilon=st.floats(0, 10),
+    strict=st.floats(0, 10),
+    fraction=st.floats(0, 1),
+    reuse=st.integers(1, 50),
+)
+def test_without_reuse_every_setting_is_the_same_cache(
+    epsilon: float, strict: float, fraction: float, reuse: int
+) -> None:
+    config = SenCacheConfig(
+        policy="none",
+        epsilon=epsilon,
+        strict_epsilon=strict,
+        strict_fraction=fraction,
+        max_reuse=reuse,
+    )
+    assert CacheIdentity.of(config, None) == CacheIdentity()
+
+
+def test_epsilon_zero_is_no_cache() -> None:
+    assert CacheIdentity.of(SenCacheConfig(policy="paper", epsilon=0.0), None) == CacheIdentity()
+
+
+def test_an_identity_leads_back_to_settings(profile: Any) -> None:
+    config = SenCacheConfig(epsilon=0.3, strict_epsilon=0.02, strict_fraction=0.1, max_reuse=4)
+    identity = CacheIdentity.of(config, profile)
+    assert identity.policy == "paper"
+    assert identity.profile == profile.hash
+    back = identity.settings(50, 4.0)
+    assert back.num_inference_steps == 50
+    assert CacheIdentity.of(back, profile) == identity
+
+
+def test_every_option_leads_back_from_an_identity(profile: Any) -> None:
+    config = SenCacheConfig(correct=True, reuse="residual", row_buckets=(1, 2), final_computed=2)
+    back = CacheIdentity.of(config, profile).settings(50, 6.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+    assert back.guidance
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_planned_identity_leads_back_to_settings(profile: Any, order: int, repair: bool) -> None:
+    config = SenCacheConfig(policy="planned", budget=0.4, order=order, repair=repair)
+    back = CacheIdentity.of(config, profile).settings(50, 1.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+
+
+def test_a_gated_identity_leads_back_to_settings(profile: Any) -> None:
+    config = SenCacheConfig(policy="planned", budget=0.4, gate=2, gate_ratio=0.3)
+    back = CacheIdentity.of(config, profile).settings(50, 1.0)
+    assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config

@@ -12,7 +12,7 @@ from jobs.benchmarks.sampling.compare import (
     psnr,
 )
 from pipeline.engine.protocol import Clip
-from pipeline.requests.sample_request import CacheSpec, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 REQUESTS = [
     SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 16, 16, 5, 8, 32, seed) for seed in range(5)
@@ -45,7 +45,7 @@ class ShiftingEngine:
 
 def test_arms_are_compared_clip_by_clip_with_the_control() -> None:
     engine = ShiftingEngine()
-    cached = [dataclasses.replace(r, cache=CacheSpec("paper", "{}", "h")) for r in REQUESTS]
+    cached = [dataclasses.replace(r, cache=CacheIdentity("paper", "{}", "h")) for r in REQUESTS]
     arms = {CONTROL: REQUESTS, "cached": cached, "25 steps": fewer_steps(REQUESTS, 25)}
     control, half, fewer = compare(engine, arms, batch_rows=2)
     assert engine.calls == [2, *[2] * 3, *[2] * 3, *[1] * 3]

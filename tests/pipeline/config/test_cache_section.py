@@ -9,26 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.cache_settings import (
-    CONFLICT,
-    DEFAULT_BUDGET,
-    settle,
-    without_displaced,
-)
-from pipeline.config.sections import CacheConfig
-from pipeline.requests.cache_spec import sencache_config
-from sencache import QUALITY
+from pipeline.config.cache_section import CONFLICT, CacheConfig, settle, without_overridden
+from pipeline.models.registry import MODELS, shipped_folder
+from sencache import QUALITY, SenCacheConfig, SensitivityProfile
+from sencache.policies.planned import drift_planner
 
 
 def test_the_qualities_are_the_library_s() -> None:
     assert {*get_args(CacheConfig.model_fields["quality"].annotation)} == {"", *QUALITY}
-    assert QUALITY["balanced"].budget == DEFAULT_BUDGET
+    assert QUALITY["balanced"].budget == SenCacheConfig().budget
 
 
 @pytest.mark.parametrize("name", QUALITY)
 def test_a_quality_is_what_the_library_means_by_it(name: str) -> None:
     config = CacheConfig.model_validate({"quality": name})
-    assert sencache_config(config) == QUALITY[name]
+    assert config.to_sencache() == QUALITY[name]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +100,7 @@ def test_two_sources_that_are_each_right_are_right_together(
 ) -> None:
     if settled(below) is None or settled(above) is None:
         return
-    together = settle(without_displaced(below, above) | above)
+    together = settle(without_overridden(below, above) | above)
     for name, value in above.items():
         if value not in (None, "") and name != "quality":
             assert together[name] == value
@@ -113,6 +108,24 @@ def test_two_sources_that_are_each_right_are_right_together(
 
 def test_a_policy_alone_keeps_what_it_reads_of_the_lower_source() -> None:
     below = {"policy": "paper", "epsilon": 0.2, "max_reuse": 2}
-    assert without_displaced(below, {"policy": "paper"}) == below
-    assert without_displaced(below, {"policy": "planned"}) == {"policy": "paper", "max_reuse": 2}
-    assert without_displaced(below, {"max_reuse": 5}) == below
+    assert without_overridden(below, {"policy": "paper"}) == below
+    assert without_overridden(below, {"policy": "planned"}) == {"policy": "paper", "max_reuse": 2}
+    assert without_overridden(below, {"max_reuse": 5}) == below
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("budget", [0.01, 0.1, 0.34, 0.5, 1.0])
+def test_the_nfe_told_beforehand_is_the_plan_s(budget: float, steps: int) -> None:
+    demo = MODELS["demo"]
+    profile = SensitivityProfile.load(shipped_folder(demo) / demo.profile)
+    assert profile.drift is not None
+    planner = drift_planner(SenCacheConfig(policy="planned", budget=budget), profile.drift)
+    times = tuple(1 - step / steps for step in range(steps))
+    least, most = CacheConfig.model_validate({"budget": budget}).planned_nfe(steps)
+    assert len(planner(times, (1 / steps,) * steps, ()).computed) == least
+    for cut in (1, steps // 2):
+        if 0 < cut < steps - 1:
+            two_networks = planner(times, (1 / steps,) * steps, (cut,)).computed
+            assert least <= len(two_networks) <= most
+    if budget >= 0.2 and steps >= 10:
+        assert least == most

@@ -1,0 +1,179 @@
+"""The `cache` section of a run: a quality, a budget or a threshold, never two of them.
+
+The section takes its defaults and ranges from the library's `SenCacheConfig` and makes one of those
+for the run. It adds what only a run has: a quality, the place of a profile, and settings that are
+unset because another policy reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+import sencache
+from pipeline.config.sections import ConfigPart
+from sencache.config import SenCacheConfig, UncondVerdict
+
+CONFLICT = "settings_conflict"
+"""Type of a validation error about several settings; its `ctx` holds their `names` and `why`."""
+
+POLICY_OF = {"budget": "planned", "epsilon": "paper"}
+"""The policy that reads a setting. The setting alone selects that policy."""
+
+
+def _setting(name: str, description: str, **narrower: Any) -> Any:
+    """A field with the default and the range that the library gives it.
+
+    Args:
+        name: Of the field of `SenCacheConfig`.
+        description: For the help.
+        narrower: Arguments of `Field` that differ for a run.
+    """
+    field = SenCacheConfig.__dataclass_fields__[name]
+    arguments = {"default": field.default, **field.metadata.get("bounds", {}), **narrower}
+    return Field(description=description, **arguments)
+
+
+class CacheConfig(ConfigPart):
+    """Which sampler steps the network is spared: a quality, or a budget, or an epsilon."""
+
+    quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
+        default="", description="the one knob: sets policy and budget"
+    )
+    policy: Literal["none", "paper", "planned"] = _setting(
+        "policy", "none: no cache; planned: exact budget"
+    )
+    budget: float | None = _setting(
+        "budget",
+        f"planned: share of the steps that are computed (default {SenCacheConfig.budget})",
+        default=None,
+    )
+    order: int = _setting("order", "planned: forecasts hold 0, are linear 1, quadratic 2", le=3)
+    repair: bool = _setting("repair", "make up for the forecasts of a plan")
+    gate: int = _setting("gate", "planned: steps that a hard clip gets more; others give one")
+    gate_ratio: float = _setting(
+        "gate_ratio", "planned: forecast error, over the expected, of hard clips"
+    )
+    epsilon: float | None = _setting(
+        "epsilon",
+        f"paper: largest predicted change that is reused (default {SenCacheConfig.epsilon})",
+        default=None,
+    )
+    max_reuse: int = _setting("max_reuse", "paper: most reuses in a row")
+    strict_epsilon: float = _setting("strict_epsilon", "paper: threshold of the first steps")
+    strict_fraction: float = _setting("strict_fraction", "paper: share of steps that are first")
+    correct: bool = _setting("correct", "paper: learn from each clip's own changes")
+    uncond_verdict: UncondVerdict = _setting("uncond_verdict", "paper: unconditional branch")
+    profile: str = Field(
+        default="", description="sensitivity profile file; empty: shipped with the model"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: Any) -> Any:
+        return settle(given) if isinstance(given, dict) else given
+
+    def to_sencache(self) -> SenCacheConfig:
+        """Return the library's settings for this section."""
+        # Unset fields belong to another policy, which then reads them as the library's defaults.
+        return SenCacheConfig(**self.model_dump(exclude={"quality", "profile"}, exclude_none=True))
+
+    def planned_nfe(self, steps: int) -> tuple[int, int]:
+        """Return the fewest and the most steps that a planned run of so many steps computes.
+
+        The two differ only for very small budgets, where no plan computes so few steps. The least
+        number then depends on whether and where the pipeline changes networks.
+        """
+        if steps < 3:  # nothing to plan
+            return steps, steps
+        computed = sencache.computed_steps(self.to_sencache().budget, steps)
+        cuts = ((), *((cut,) for cut in range(1, steps - 1)))
+        least = [sencache.least_computed(steps, each) for each in cuts]
+        return max(computed, least[0]), max(computed, *least)
+
+    def check_gate(self, steps: int) -> None:
+        """Make sure that the budget of a planned run leaves room for its gate, if it has one.
+
+        Raises:
+            ValueError: It does not; the message says which numbers would do.
+        """
+        budget = self.to_sencache().budget
+        if self.gate and budget < 1.0:
+            sencache.check_room(self.gate, sencache.computed_steps(budget, steps), steps)
+
+
+def settle(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace a quality by what it stands for, choose the policy, and fill in its own setting.
+
+    Works on settings as they are given, before their types are checked. Settling a result again
+    does not change it, so a stored configuration reads back as it was, even by a version in which
+    a quality stands for other numbers.
+
+    Raises:
+        PydanticCustomError: Settings that contradict each other, or a policy of the library that
+            a run cannot have.
+    """
+    settled = dict(given)
+    quality = settled.get("quality")
+    if isinstance(quality, str) and quality:
+        for name in ("policy", *POLICY_OF):
+            if _is_given(settled, name):
+                _refuse(
+                    ["quality", name], "cannot both be given: a quality is a policy and its budget"
+                )
+        return settled | _meaning(quality)
+    if all(_is_given(settled, name) for name in POLICY_OF):
+        _refuse(list(POLICY_OF), "cannot both be given: a run has an exact budget or a threshold")
+    selected = [policy for name, policy in POLICY_OF.items() if _is_given(settled, name)]
+    policy = settled.setdefault("policy", selected[0] if selected else SenCacheConfig.policy)
+    if policy == "official":
+        _refuse(
+            ["policy"],
+            "cannot be official here: that needs the authors' own sensitivity files, which only "
+            "the library reads (sencache.OfficialProfile); use paper or planned",
+        )
+    for name, reader in POLICY_OF.items():
+        # Policy none goes with everything: it is how a cached run is made without its cache.
+        if _is_given(settled, name) and policy in POLICY_OF.values() and policy != reader:
+            _refuse(["policy", name], f"do not go together: only policy {reader} reads {name}")
+        if policy == reader and not _is_given(settled, name):
+            settled[name] = getattr(SenCacheConfig, name)
+    return settled
+
+
+def without_overridden(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a lower source that those of a higher source do not override.
+
+    `--cache.budget 0.4` over a file with a quality or an epsilon selects the budget. What would
+    contradict it in the file is then overridden and not a mistake.
+    """
+    overridden: set[str] = set()
+    if _is_given(above, "quality") or _is_given(above, "budget"):
+        overridden = {"quality", "policy", "budget", "epsilon"}
+    elif _is_given(above, "epsilon"):
+        overridden = {"quality", "budget"}
+        overridden |= {"policy"} if below.get("policy") == "planned" else set()
+    elif _is_given(above, "policy"):
+        overridden = {"quality"}
+        overridden |= {name for name, policy in POLICY_OF.items() if policy != above["policy"]}
+    return {name: value for name, value in below.items() if name not in overridden}
+
+
+def _meaning(quality: str) -> dict[str, Any]:
+    """Policy and budget of a quality; nothing for an unknown one, which its field refuses."""
+    meant = sencache.QUALITY.get(quality)  # loads numpy, which a run without a quality may not need
+    if meant is None:
+        return {}
+    policy = {"quality": "", "policy": meant.policy}
+    return policy | ({"budget": meant.budget} if meant.policy == "planned" else {})
+
+
+def _is_given(settings: Mapping[str, Any], name: str) -> bool:
+    return settings.get(name) not in (None, "")
+
+
+def _refuse(names: list[str], why: str) -> NoReturn:
+    raise PydanticCustomError(CONFLICT, "{names} {why}", {"names": names, "why": why})
