@@ -59,17 +59,17 @@ def _estimate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from pipeline.report.build import PAGE_KEY, make_report
-    from pipeline.report.console import print_report, print_what_if
-    from pipeline.report.outlook import BUDGETS
     from pipeline.report.pricing.prices import Prices, load_table, parse_prices
+    from pipeline.report.projections import BUDGETS
+    from pipeline.report.text import print_report, print_what_if
+    from pipeline.report.write import PAGE_KEY, write_report
     from pipeline.storage.storage import Storage
 
     given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
     budgets = _budgets(options.what_if) if options.what_if else BUDGETS
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
     while True:
-        report = make_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
+        report = write_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
         print_report(report, console)
         if options.what_if:
             print_what_if(report, console)

@@ -44,7 +44,7 @@ from pipeline.monitoring.summary import (
 from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
-from pipeline.report.run_outputs import RunOutputs
+from pipeline.report.write import ReportWriter
 from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
@@ -142,7 +142,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     sink = Sink(
         storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
-    views = RunOutputs(storage, console)
+    report_writer = ReportWriter(storage, console)
     state: State = "error"
     problem = ""
     try:
@@ -165,7 +165,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                     for table in made:
                         sink.add(table)
                         report.tally.add(table)
-                        views.see(table)
+                        report_writer.add(table)
             sink.flush()  # a run is done when its last row is written
             state = "done"
     except STOPPED:
@@ -181,7 +181,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                 manifest.end(storage, state, asdict(report.tally), problem)
     say_result(console, config, report.tally, report.interrupted)
     if not report.interrupted:  # a node that is taken away has other worries
-        views.write(contact_sheet=config.contact_sheet, report=config.report)
+        report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
     return report
 
 

@@ -1,9 +1,9 @@
 """Device time and money of a prefix: what each second was spent on.
 
 A process is charged from the beginning of loading to the end of its last call, times the devices of
-its group. Inside of that lie its rows' calls, the attempts that raised, loading, and idle time; so
-the parts add up to the total whatever failed, was retried or resumed. Rows of versions that did not
-record their process count with their calls alone.
+its group. That time consists of the calls of its rows, the attempts that raised, loading, and idle
+time; so the parts add up to the total, whatever failed, was retried or was resumed. Rows of old
+versions, which did not record their process, count with their calls only.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.report.document import PriceUsed, Spent
 from pipeline.report.pricing.prices import Price, Prices
-from pipeline.report.rows import Floats, Mask, Rows, kinds
+from pipeline.report.rows import Floats, RowRoles, Rows, kinds
 
 HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """What was spent.
+    """What a prefix has cost.
 
     Attributes:
-        device_s: Seconds of devices.
-        dollars: Money; None where some device has no price.
-        row_dollars: Of each row's own calls and failed attempts; NaN where unknown.
-        used: The prices.
-        unpriced: Names of devices without a price.
+        device_s: Device seconds.
+        dollars: Money; None if a device has no price.
+        row_dollars: Money for each row's own call and failed attempts; NaN where unknown.
+        used: The prices that were applied.
+        unpriced: Names of the devices without a price.
     """
 
     device_s: Spent
@@ -39,42 +38,7 @@ class Accounts:
     unpriced: list[str]
 
 
-@dataclass(frozen=True)
-class Roles:
-    """Which rows are what; the masks of one row's role exclude each other.
-
-    Attributes:
-        clips: Clips of the dataset.
-        controls: Controls that are ok.
-        failed: Failed samples and controls that count.
-        rejected: Rejected input rows that count.
-        superseded: Rows that do not count.
-        control: Controls of whatever status that count.
-    """
-
-    clips: Mask
-    controls: Mask
-    failed: Mask
-    rejected: Mask
-    superseded: Mask
-    control: Mask
-
-    @classmethod
-    def of(cls, rows: Rows) -> Roles:
-        """Tell the roles of rows."""
-        ok = rows.having("status", "ok") & rows.counts
-        control = pc.not_equal(rows.table["control_of"], "").fill_null(False).to_numpy()
-        return cls(
-            clips=ok & ~control,
-            controls=ok & control,
-            failed=rows.having("status", "failed") & rows.counts,
-            rejected=rows.having("status", "rejected") & rows.counts,
-            superseded=~rows.counts,
-            control=control & rows.counts,
-        )
-
-
-def account(rows: Rows, roles: Roles, prices: Prices) -> Accounts:
+def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
     """Add up device time and money."""
     group = np.maximum(rows.known("group_size"), 1.0)
     calls, wasted = rows.known("gpu_s"), rows.known("wasted_s") * group
@@ -86,7 +50,7 @@ def account(rows: Rows, roles: Roles, prices: Prices) -> Accounts:
         "regenerated": roles.superseded,
     }
     parts = {name: float(calls[mask].sum()) for name, mask in masks.items()}
-    # A failed row has no call of its own today; what it might have is an attempt that failed.
+    # A failed row has no call of its own today; if it had one, that would be a failed attempt.
     lost = wasted + np.where(roles.failed, calls, 0.0)
     parts |= {"failed_attempts": float(lost.sum())}
     parts |= {"loading": float(loading.sum()), "idle": float(idle.sum())}
@@ -111,7 +75,7 @@ def account(rows: Rows, roles: Roles, prices: Prices) -> Accounts:
 def _prices(
     rows: Rows, prices: Prices, device_s: Floats
 ) -> tuple[Floats, list[PriceUsed], list[str]]:
-    """Dollars per device-hour of each row, NaN where unknown, and the prices that occur."""
+    """Return each row's dollars per device-hour (NaN where unknown), the prices, the unpriced."""
     columns = [rows.codes(name) for name in ("run_id", "labels", "device_name")]
     combined, which = kinds(*(codes for codes, _ in columns))
     spent = np.bincount(which, device_s, minlength=len(combined))
@@ -137,7 +101,7 @@ def _prices(
 
 
 def _processes(rows: Rows, group: Floats, price: Floats) -> tuple[Floats, Floats, Floats]:
-    """Loading and idle device-seconds of each process, and its price."""
+    """Return the loading and idle device-seconds and the price of each process."""
     codes, values = rows.codes("worker_id")
     known = np.array([bool(value) for value in values])[codes] if len(rows) else codes > 0
     if not known.any():

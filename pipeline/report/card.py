@@ -1,8 +1,8 @@
-"""The dataset's card: README.md and the index that `datasets` and the Hub read.
+"""The dataset card: README.md and the index that `datasets` and the Hub read.
 
-`metadata.parquet` names the clips of the dataset, without controls and rows that do not count, in
-the form of a video folder; with it `load_dataset(prefix)` gives a Video column whose paths resolve.
-The card is written from report.json's numbers alone.
+`metadata.parquet` lists the clips of the dataset in the form of a video folder, without controls
+and rows that do not count. With it `load_dataset(prefix)` gives a Video column whose paths resolve.
+All numbers of the card are those of report.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.report import console
+from pipeline.monitoring.progress import duration
+from pipeline.report import text
 from pipeline.report.document import Report
 from pipeline.report.rows import Rows
 from pipeline.storage.storage import Storage
@@ -34,13 +35,13 @@ _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n
 
 
 def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None:
-    """Write the index and, unless a person has taken it over, the card.
+    """Write the index, and the card unless a person has removed its mark.
 
     Args:
         storage: The output prefix.
-        report: Its numbers.
-        rows: Its rows.
-        clips: Mask of the clips of the dataset.
+        report: The numbers of the prefix.
+        rows: The rows of the prefix.
+        clips: Mask of the rows that are clips of the dataset.
 
     Raises:
         StorageError: They cannot be written.
@@ -54,7 +55,7 @@ def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None
 
 
 def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
-    """The dataset's clips with `file_name` first, in the order of their ids."""
+    """Return the clips of the dataset ordered by id; the first column is `file_name`."""
     tables = []
     parts = rows.table["part"].to_numpy()
     at = rows.table["at"].to_numpy()
@@ -74,11 +75,11 @@ def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
 
 
 def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) -> str:
-    """The card of a dataset.
+    """Return the card of a dataset as Markdown.
 
     Args:
-        report: Its numbers.
-        data_files: Of the default configuration; the video folder of an output prefix if left out.
+        report: The numbers of the dataset.
+        data_files: Files of the default configuration; by default those of an output prefix.
     """
     totals, head = report.totals, report.headline
     models = sorted({entry.key for entry in report.cost_by_model})
@@ -108,29 +109,29 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "",
         "| | |",
         "|---|---|",
-        f"| clips | {console.count(totals.ok)}, {console.duration(totals.video_s)} of video, "
-        f"{console.size(totals.media_bytes)} |",
-        f"| left out | {console.count(totals.failed)} failed, {console.count(totals.rejected)} "
-        f"rejected prompts, {console.count(totals.controls)} controls |",
+        f"| clips | {text.count(totals.ok)}, {duration(totals.video_s)} of video, "
+        f"{text.size(totals.media_bytes)} |",
+        f"| left out | {text.count(totals.failed)} failed, {text.count(totals.rejected)} "
+        f"rejected prompts, {text.count(totals.controls)} controls |",
     ]
     if head.reuse_ratio is not None:
         lines.append(
-            f"| caching | {console.percent(head.reuse_ratio)} of sampler steps reused, "
+            f"| caching | {text.percent(head.reuse_ratio)} of sampler steps reused, "
             f"{head.nfe_mean or 0:.1f} network evaluations a clip |"
         )
     if report.speedup.ratio:
         lines.append(
-            f"| speed-up | {console.estimate(report.speedup.ratio, 'x')} over "
+            f"| speed-up | {text.estimate(report.speedup.ratio, 'x')} over "
             f"{report.speedup.pairs} pairs with uncached controls. {report.speedup.note} |"
         )
     lines += [
         f"| {entry.policy} {entry.nfe}/{entry.steps} | PSNR to the control "
-        f"{console.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
+        f"{text.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
         f"{entry.pairs} pairs. {entry.note} |"
         for entry in report.quality
     ]
     if head.gpu_s_per_clip is not None:
-        cost = f", {console.dollars(head.dollars_per_clip)}" if report.dollars else ""
+        cost = f", {text.dollars(head.dollars_per_clip)}" if report.dollars else ""
         lines.append(f"| cost of a clip | {head.gpu_s_per_clip:.2f} s of device time{cost} |")
     lines += [
         "",

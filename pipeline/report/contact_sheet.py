@@ -1,4 +1,4 @@
-"""One picture of a run: clips side by side, a few frames each, with their captions."""
+"""The contact sheet: one picture with a few frames of each clip, side by side, and its caption."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The numbers of a report: `report/report.json`, whose schema `jobs/report.py --schema` prints.
 
-A contract: fields are added, never renamed, and `format` changes if their meaning does. Seconds of
-devices are seconds times the devices of a group; money is null where no price is known. Nothing
-here computes.
+The schema is a contract: fields are added, never renamed, and `format` changes if a meaning
+changes. Some classes have another name in the schema than here, where each class name occurs once;
+their title and `__qualname__` give it. Device seconds are seconds times the devices of a group.
+Money is null where no price is known. This module computes nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class Estimate(ReportPart):
     high: float
 
 
-class RunEntry(ReportPart):
+class RunEntry(ReportPart, title="Run"):
     """One execution of jobs/generate.py into the prefix."""
+
+    __qualname__ = "Run"
 
     run_id: str
     state: str = Field(description="running, done, interrupted, error; unknown without its record")
@@ -152,8 +155,10 @@ class Decisions(ReportPart):
     computed: list[float]
 
 
-class NfePoint(ReportPart):
+class ScatterPoint(ReportPart, title="Point"):
     """One clip in a scatter plot."""
+
+    __qualname__ = "Point"
 
     sample_id: str
     x: float
@@ -184,8 +189,10 @@ class Cause(ReportPart):
     example_message: str
 
 
-class ReportProjection(ReportPart):
+class ReportProjection(ReportPart, title="Projection"):
     """What is still to come, at the rate so far."""
+
+    __qualname__ = "Projection"
 
     what: str
     clips: int
@@ -205,8 +212,10 @@ class WhatIf(ReportPart):
     measured: bool = Field(description="whether clips of this NFE are among the rows")
 
 
-class ClipEntry(ReportPart):
+class ClipEntry(ReportPart, title="Clip"):
     """A clip beside its control."""
+
+    __qualname__ = "Clip"
 
     sample_id: str
     caption: str
@@ -253,10 +262,10 @@ class Report(ReportPart):
     time: list[Lap]
     nfe: list[Bar]
     decisions: list[Decisions]
-    errors: list[NfePoint] = Field(
+    errors: list[ScatterPoint] = Field(
         description="x predicted, y actual change at refreshes; a sample"
     )
-    quality_by_nfe: list[NfePoint] = Field(description="x NFE, y PSNR dB of pairs; a sample")
+    quality_by_nfe: list[ScatterPoint] = Field(description="x NFE, y PSNR dB of pairs; a sample")
     cost_by_model: list[Slice]
     cost_by_policy: list[Slice]
     cost_by_prompt: list[Slice]

@@ -1,7 +1,8 @@
-"""Pictures and small clips for a page that has no server: data URIs within a budget.
+"""The clips of the page's gallery: which are shown, and their previews as data URIs.
 
-A clip that is small goes in as it is; a larger one is made anew, narrow and coarse. What does not
-fit, or is not there, is left out and the page says so.
+The page has no server, so previews are embedded, up to a total size. A small clip is embedded as it
+is; a larger one is encoded again, smaller and coarser. A clip that does not fit or cannot be read
+is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -21,22 +22,25 @@ from PIL import Image
 
 from pipeline.dataset import mp4
 from pipeline.errors import StorageError
-from pipeline.report.accounts import Roles
 from pipeline.report.document import ClipEntry
 from pipeline.report.pairs import ComparedPairs
-from pipeline.report.rows import Rows
+from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
 
 BUDGET_BYTES = 3_500_000
-"""Of all clips and pictures together, as text; plotly.js takes 4.8 MB of a page's 10."""
+"""Total size of the embedded clips and pictures, as text. A page may have 10 MB, of which plotly.js
+takes 4.8 MB."""
 
 AS_IT_IS_BYTES = 60_000
 WIDTH = 320
 CRF = 30
 POSTER_QUALITY = 72
 READ_THREADS = 3
-"""A clip of 720p takes 200 MB while it is decoded."""
+"""A decoded 720p clip takes 200 MB."""
 MAX_FRAMES = 480
+
+GALLERY = 12
+WORST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,10 @@ class Preview:
     """One clip on the page.
 
     Attributes:
-        poster: Data URI of a frame from its middle.
-        video: Data URI, "" where it did not fit.
-        width: Of the clip, pixels.
-        height: Of the clip, pixels.
+        poster: Data URI of the middle frame.
+        video: Data URI of the clip, "" if it did not fit.
+        width: Width of the clip in pixels.
+        height: Height of the clip in pixels.
     """
 
     poster: str
@@ -57,11 +61,11 @@ class Preview:
 
 
 def previews(storage: Storage, clips: Sequence[ClipEntry]) -> dict[str, Preview]:
-    """Previews of clips and of their controls by id; those whose media cannot be read are absent.
+    """Make previews of clips and of their controls, by id; unreadable media are left out.
 
     Args:
         storage: The output prefix.
-        clips: In the order of their importance: earlier ones get the room.
+        clips: The most important first: earlier clips get the available space.
     """
     paths: dict[str, str] = {}
     for clip in clips:
@@ -118,12 +122,8 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-GALLERY = 12
-WORST = 10
-
-
-def gallery(rows: Rows, roles: Roles, pairs: ComparedPairs) -> list[ClipEntry]:
-    """Pairs first, then other clips; an even sample in the order of ids."""
+def gallery(rows: Rows, roles: RowRoles, pairs: ComparedPairs) -> list[ClipEntry]:
+    """Choose clips for the gallery: pairs first, then others, evenly spaced in the order of ids."""
     ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
     order = np.argsort(ids, kind="stable")
     chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in _even(order, GALLERY)]
@@ -135,7 +135,7 @@ def gallery(rows: Rows, roles: Roles, pairs: ComparedPairs) -> list[ClipEntry]:
 
 
 def worst(rows: Rows, pairs: ComparedPairs) -> list[ClipEntry]:
-    """Cached clips that are farthest from their controls, the farthest first."""
+    """Choose the cached clips that are farthest from their controls, the farthest first."""
     psnr = rows.numbers("psnr_db")[pairs.controls]
     known = np.flatnonzero(np.isfinite(psnr))
     order = known[np.argsort(psnr[known], kind="stable")][:WORST]

@@ -1,4 +1,4 @@
-"""From an output prefix to the numbers of its report. Reads; never writes; shows nothing."""
+"""Works out all numbers of a report from the rows of a prefix. Writes and shows nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.errors import StorageError
 from pipeline.report import tables
-from pipeline.report.accounts import Accounts, Roles, account
+from pipeline.report.accounts import Accounts, account
+from pipeline.report.bootstrap import mean
 from pipeline.report.document import (
     Headline,
     Report,
@@ -20,39 +21,27 @@ from pipeline.report.document import (
     Totals,
 )
 from pipeline.report.gallery import gallery, worst
-from pipeline.report.intervals import mean
-from pipeline.report.outlook import BUDGETS, project, what_if
 from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
-from pipeline.report.rows import Rows, read_rows
+from pipeline.report.projections import BUDGETS, project, what_if
+from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
 
 
 def measure(
-    storage: Storage,
-    prices: Prices,
-    *,
-    more_clips: int = 0,
-    budgets: Sequence[float] = BUDGETS,
+    rows: Rows, prices: Prices, *, more_clips: int = 0, budgets: Sequence[float] = BUDGETS
 ) -> Report:
-    """Read the parts of a prefix and work out what a report says.
+    """Work out what a report says.
 
     Args:
-        storage: The output prefix.
-        prices: Money; prices in the runs' own configurations are filled in here.
+        rows: Of the prefix.
+        prices: What devices cost; prices in the runs' own configurations are added here.
         more_clips: Project the cost of so many further clips.
         budgets: Shares of steps for the what-if table.
 
     Raises:
-        StorageError: The prefix cannot be read, holds no rows, or not ours.
+        StorageError: There are no rows, or the record of a run cannot be read.
     """
-    return measure_rows(read_rows(storage), prices, more_clips=more_clips, budgets=budgets)
-
-
-def measure_rows(
-    rows: Rows, prices: Prices, *, more_clips: int = 0, budgets: Sequence[float] = BUDGETS
-) -> Report:
-    """The same, of rows that have been read already."""
     storage = rows.storage
     if not len(rows):
         raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; run a job first")
@@ -62,7 +51,7 @@ def measure_rows(
         for run_id, m in manifests.items()
         if m.get("config", {}).get("gpu_price_per_hour") is not None
     }
-    roles = Roles.of(rows)
+    roles = RowRoles.of(rows)
     accounts = account(rows, roles, replace(prices, of_runs=of_runs))
     pairs = ComparedPairs.find(rows, roles)
     totals = _totals(rows, roles)
@@ -158,7 +147,7 @@ def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[RunEntry]:
     return found
 
 
-def _totals(rows: Rows, roles: Roles) -> Totals:
+def _totals(rows: Rows, roles: RowRoles) -> Totals:
     clips = roles.clips
     nfe = int(rows.known("nfe")[clips].sum())
     return Totals(

@@ -1,7 +1,8 @@
-"""The numbers of a report as one HTML file that needs nothing else.
+"""Renders a report as one HTML file that needs no other file.
 
-Its policy forbids all network access and every script but the three of this file, named by their
-hashes; Jinja2 escapes every text. Numbers carry the path by which report.json knows them.
+The page's content security policy forbids all network access and allows two scripts by their
+hashes: plotly.js and `templates/plots.js`. Jinja2 escapes every text. Each number on the page
+carries its path in report.json.
 """
 
 from __future__ import annotations
@@ -18,32 +19,31 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report import console
+from pipeline.monitoring.progress import duration
+from pipeline.report import text
 from pipeline.report.document import Report
 from pipeline.report.gallery import Preview
 
-_FOLDER = resources.files(__package__) / "page"
+_FOLDER = resources.files(__package__) / "templates"
 _WORDS: dict[str, Callable[[Any], str]] = {
-    "count": console.count,
-    "dollars": console.dollars,
-    "duration": console.duration,
-    "percent": console.percent,
-    "size": console.size,
-    "plain": str,
-    "one": lambda value: console.NONE if value is None else f"{value:,.1f}",
-    "two": lambda value: console.NONE if value is None else f"{value:,.2f}",
-    "four": lambda value: console.NONE if value is None else f"{value:.4f}",
-    "times": lambda value: console.NONE if value is None else f"{value:.2f}×",
-    "db": lambda value: console.NONE if value is None else f"{value:.1f} dB",
+    "count": text.count,
+    "dollars": text.dollars,
+    "duration": duration,
+    "percent": text.percent,
+    "one": lambda value: text.NONE if value is None else f"{value:,.1f}",
+    "two": lambda value: text.NONE if value is None else f"{value:,.2f}",
+    "four": lambda value: text.NONE if value is None else f"{value:.4f}",
+    "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
+    "db": lambda value: text.NONE if value is None else f"{value:.1f} dB",
 }
 
 
 def render(report: Report, previews: Mapping[str, Preview]) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
-        report: Its numbers.
-        previews: Clips and controls by id, as far as they could be read.
+        report: The numbers to show.
+        previews: Previews of clips and controls by id; those that could not be read are absent.
     """
     value = json.loads(report.model_dump_json())
     scripts = [_plotly(), _read("plots.js")]
@@ -56,8 +56,8 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         report=report,
         previews=previews,
         number=lambda path, word: _number(value, path, word),
-        style=Markup(_read("style.css")),  # noqa: S704 - ours
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours and plotly's
+        style=Markup(_read("style.css")),  # noqa: S704 - our own file
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own file and plotly.js
         policy=_policy(scripts),
         data=_json(value),
         videos=_json({name: asdict(preview)["video"] for name, preview in previews.items()}),
@@ -65,12 +65,12 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
 
 
 def written(value: Any, word: str) -> str:
-    """A number as the page writes it."""
-    return console.NONE if value is None else str(_WORDS[word](value))
+    """Format a number as the page shows it."""
+    return text.NONE if value is None else str(_WORDS[word](value))
 
 
 def _number(value: Any, path: str, word: str) -> Markup:
-    """A number of report.json, marked with where it stands there."""
+    """Format a number of report.json and mark it with its path there."""
     for key in path.split("."):
         value = value[int(key) if key.isdigit() else key] if value is not None else None
     tag = Markup('<span class="n" data-path="{}" data-word="{}">{}</span>')
@@ -78,11 +78,11 @@ def _number(value: Any, path: str, word: str) -> Markup:
 
 
 def _json(value: Any) -> Markup:
-    """JSON inside a script element: no character in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"))  # ASCII
+    """Encode JSON for a script element: none of its characters can end the element."""
+    ascii_json = json.dumps(value, separators=(",", ":"))
     for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704 - it holds no markup any more
+        ascii_json = ascii_json.replace(char, f"\\u{ord(char):04x}")
+    return Markup(ascii_json)  # noqa: S704 - it holds no markup any more
 
 
 def _policy(scripts: list[str]) -> str:
@@ -107,5 +107,5 @@ def _plotly() -> str:
 
     script = str(get_plotlyjs())
     if "</script" in script.lower():
-        raise RuntimeError("this plotly.js cannot be put into a page: it ends its own element")
+        raise RuntimeError("this plotly.js cannot be embedded in a page: it contains </script")
     return script

@@ -1,8 +1,9 @@
-"""Clips beside their uncached controls: speed-up and quality, from pairs alone.
+"""Compares clips with their uncached controls: speed-up and quality, over pairs of both.
 
-Speed-up counts only pairs of one run, device type, group and batch size, and not those whose call
-was the first of its process, which pays for warm-up. Quality was measured where both clips were
-made; a pair that an interruption split has none. What is left out is counted and said.
+The speed-up counts pairs that share run, device type, group size and batch size. It leaves out
+pairs with a clip of the first call of its process, because that call includes warm-up. Quality was
+measured when both clips were made; a pair that an interruption split has none. The report counts
+the pairs that are left out, by reason.
 """
 
 from __future__ import annotations
@@ -14,22 +15,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.accounts import Roles
+from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.document import Quality, Speedup
-from pipeline.report.intervals import FEW, mean, ratio_of_sums
-from pipeline.report.rows import Mask, Rows, kinds
+from pipeline.report.rows import Mask, RowRoles, Rows, kinds
 
 Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ComparedPairs:
-    """Positions of clips and of their controls; both ok and counting.
+    """Positions of clips and of their controls; both are ok and count.
 
     Attributes:
         clips: Rows of cached clips.
         controls: Rows of their controls, in the same order.
-        lone: Controls whose clip is not there or not ok.
+        lone: Number of controls whose clip is missing or not ok.
     """
 
     clips: Places
@@ -37,7 +37,7 @@ class ComparedPairs:
     lone: int
 
     @classmethod
-    def find(cls, rows: Rows, roles: Roles) -> ComparedPairs:
+    def find(cls, rows: Rows, roles: RowRoles) -> ComparedPairs:
         """Match the controls of a prefix with their clips."""
         controls, clips = np.flatnonzero(roles.controls), np.flatnonzero(roles.clips)
         twin_of = rows.table["control_of"].take(pa.array(controls)).combine_chunks()
@@ -49,7 +49,7 @@ class ComparedPairs:
 
 
 def comparable(rows: Rows, pairs: ComparedPairs) -> tuple[Mask, dict[str, int]]:
-    """Which pairs may be compared in time, and how many are left out for which reason."""
+    """Return which pairs may be compared in time, and the number left out for each reason."""
     keep = np.ones(len(pairs.clips), np.bool_)
     left_out: dict[str, int] = {}
 
@@ -78,20 +78,20 @@ def comparable(rows: Rows, pairs: ComparedPairs) -> tuple[Mask, dict[str, int]]:
 
 
 def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
-    """Control seconds over cached seconds."""
+    """Measure control seconds / cached seconds over the comparable pairs."""
     keep, left_out = comparable(rows, pairs)
     wall, count = rows.known("wall_s"), int(keep.sum())
     if not count:
-        said = "no controls: run with --control-fraction 0.05 to measure it"
+        note = "no controls: run with --control-fraction 0.05 to measure it"
         if left_out:
-            said = "no pair can be compared: see what was left out"
-        return Speedup(pairs=0, left_out=left_out, ratio=None, note=said)
+            note = "no pair can be compared: see what was left out"
+        return Speedup(pairs=0, left_out=left_out, ratio=None, note=note)
     ratio = ratio_of_sums(wall[pairs.controls][keep], wall[pairs.clips][keep])
     return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
 
 
 def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
-    """Distances of cached clips from their controls, by policy and NFE."""
+    """Measure how close cached clips are to their controls, by policy and NFE."""
     psnr = rows.numbers("psnr_db")[pairs.controls]
     measured = np.isfinite(psnr)
     policy_codes, policies = rows.codes("policy")
@@ -122,17 +122,18 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
 
 
 def few(pairs: int) -> str:
-    """What to say of a number of pairs."""
+    """Return the warning for a small number of pairs, "" for a sufficient one."""
     if pairs >= FEW:
         return ""
     return f"only {pairs} pair{'s' * (pairs != 1)}: the interval is too narrow to be trusted"
 
 
 def _first_calls(rows: Rows) -> Mask:
-    """Rows of the first engine call of each process."""
+    """Return the rows of the first engine call of each process."""
     codes, values = rows.codes("worker_id")
     known = np.array([bool(value) for value in values])[codes] if len(rows) else codes > 0
-    # All rows of a call end within moments of one another; the next call takes at least its time.
+    # The rows of one call end at nearly the same time; the next call ends at least its own
+    # duration later.
     began = rows.known("up_s") - rows.known("wall_s") * rows.known("batch_rows")
     first = np.full(len(values), np.inf)
     np.minimum.at(first, codes[known], rows.known("up_s")[known])

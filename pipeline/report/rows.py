@@ -1,8 +1,8 @@
-"""The rows of an output prefix as the report needs them: narrow, flat, and each id's role known.
+"""The rows of an output prefix as the report needs them: few flat columns, and each row's role.
 
-Reads Parquet parts alone, local or remote, and of them only the columns that are asked for: a
-million rows fit into a few hundred megabytes. Columns that an older version did not write count as
-unknown. Knows nothing of money or of what the numbers mean.
+Reads only the Parquet parts, local or remote, and only the columns that the report uses: a million
+rows fit into a few hundred megabytes. Columns that an older version did not write are unknown.
+Knows nothing of money or of the meaning of the numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage, StoredFile
 
 MESSAGE_CHARS = 300
-"""Error text kept per failed row while the report is made."""
+"""Characters of a failed row's error message that are kept while the report is made."""
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -59,11 +59,11 @@ class Rows:
     """Rows of all parts, in the order of part names.
 
     Attributes:
-        table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` say where a
-            row stands, `caption_chars` how long its caption is.
-        keys: Names of the parts, for `part`.
+        table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` are the part
+            of a row and its position there; `caption_chars` is the length of its caption.
+        keys: Names of the parts, indexed by `part`.
         counts: Which rows count: one per id, by the rule of `pipeline.dataset.committed`.
-        storage: The prefix, for whole rows.
+        storage: The prefix, from which `whole` reads.
     """
 
     table: pa.Table
@@ -75,15 +75,15 @@ class Rows:
         return self.table.num_rows
 
     def numbers(self, name: str) -> Floats:
-        """A column as floats; NaN where unknown."""
+        """Return a column as floats, NaN where unknown."""
         return self._column(name)
 
     def known(self, name: str) -> Floats:
-        """A column as floats; 0 where unknown."""
+        """Return a column as floats, 0 where unknown."""
         return np.nan_to_num(self._column(name))
 
     def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """A repeated text column as codes and their values; unknown is ""."""
+        """Return a repeated text column as codes and the values of the codes; "" is unknown."""
         chunk = self.table[name].combine_chunks()
         if isinstance(chunk, pa.ChunkedArray):
             chunk = chunk.chunk(0) if chunk.num_chunks else pa.array([], pa.string())
@@ -94,13 +94,13 @@ class Rows:
         return codes.astype(np.int64), [*values, ""]
 
     def having(self, name: str, value: str) -> Mask:
-        """Rows whose repeated text column has a value."""
+        """Return the rows whose repeated text column has a value."""
         codes, values = self.codes(name)
         wanted = [code for code, text in enumerate(values) if text == value]
         return np.isin(codes, wanted)
 
     def whole(self, positions: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Whole output rows at few positions, read from their parts."""
+        """Read the whole output rows at a few positions from their parts."""
         found: dict[int, dict[str, Any]] = {}
         parts = self.table["part"].take(pa.array(positions, pa.int64())).to_pylist()
         at = self.table["at"].take(pa.array(positions, pa.int64())).to_pylist()
@@ -137,14 +137,50 @@ class Rows:
         return self._cache[name]
 
 
+@dataclass(frozen=True)
+class RowRoles:
+    """The role of each row, as masks. All but `control` exclude each other.
+
+    Attributes:
+        clips: Clips of the dataset.
+        controls: Controls with status ok.
+        failed: Failed samples and failed controls that count.
+        rejected: Rejected input rows that count.
+        superseded: Rows that do not count.
+        control: Controls of any status that count.
+    """
+
+    clips: Mask
+    controls: Mask
+    failed: Mask
+    rejected: Mask
+    superseded: Mask
+    control: Mask
+
+    @classmethod
+    def of(cls, rows: Rows) -> RowRoles:
+        """Determine the role of each row."""
+        ok = rows.having("status", "ok") & rows.counts
+        control = pc.not_equal(rows.table["control_of"], "").fill_null(False).to_numpy()
+        return cls(
+            clips=ok & ~control,
+            controls=ok & control,
+            failed=rows.having("status", "failed") & rows.counts,
+            rejected=rows.having("status", "rejected") & rows.counts,
+            superseded=~rows.counts,
+            control=control & rows.counts,
+        )
+
+
 def kinds(*columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Distinct combinations of whole numbers >= 0, in order, and which one each row has.
+    """Find the distinct combinations of several columns of whole numbers >= 0.
 
     Args:
-        columns: Of one length.
+        columns: Columns of equal length.
 
     Returns:
-        Combinations of shape [kinds, columns], and an index of shape [rows].
+        The combinations in order, shape [kinds, columns], and the index of each row's combination,
+        shape [rows].
     """
     sizes = [int(column.max(initial=0)) + 1 for column in columns]
     packed = np.ravel_multi_index([column.astype(np.int64) for column in columns], sizes)
@@ -186,7 +222,7 @@ def _read(storage: Storage, number: int, entry: StoredFile) -> pa.Table:
 
 
 def _columns(file: Any) -> pa.Table:
-    """The columns that the report needs, as far as a part has them."""
+    """Read the columns that the report needs and the part has."""
     parquet = pq.ParquetFile(file)
     there = set(parquet.schema_arrow.names)
     wanted = [name for name in _PLAIN if name in there]

@@ -1,4 +1,4 @@
-"""Groupings of rows: by time, node, kind of work, evaluations, model, policy, prompt and cause."""
+"""The tables of a report: rows by time, node, activity, NFE, model, policy, prompt and cause."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report.accounts import HOUR, Accounts, Roles
-from pipeline.report.document import Bar, Bucket, Cause, Decisions, Lap, NfePoint, Node, Slice
-from pipeline.report.rows import Floats, Mask, Rows, kinds
+from pipeline.report.accounts import HOUR, Accounts
+from pipeline.report.document import Bar, Bucket, Cause, Decisions, Lap, Node, ScatterPoint, Slice
+from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
 
 Places = npt.NDArray[np.int64]
 
@@ -23,8 +23,12 @@ MAX_CAUSES = 50
 PROMPT_CHARS = (40, 80, 160, 320, 640, 1280)
 
 
-def throughput(rows: Rows, roles: Roles) -> tuple[float, list[Bucket]]:
-    """Clips finished per span of time and node, controls included; the span in seconds."""
+def throughput(rows: Rows, roles: RowRoles) -> tuple[float, list[Bucket]]:
+    """Count the clips that each node finished per span of time, controls included.
+
+    Returns:
+        The length of a span in seconds, and the counts.
+    """
     made = np.flatnonzero(roles.clips | roles.controls)
     if not len(made):
         return 0.0, []
@@ -47,8 +51,8 @@ def throughput(rows: Rows, roles: Roles) -> tuple[float, list[Bucket]]:
     ]
 
 
-def nodes(rows: Rows, roles: Roles) -> list[Node]:
-    """What each node made, controls included."""
+def nodes(rows: Rows, roles: RowRoles) -> list[Node]:
+    """Summarize what each node made, controls included."""
     made = roles.clips | roles.controls
     names, values = rows.codes("node")
     devices, device_names = rows.codes("device_name")
@@ -70,8 +74,8 @@ def nodes(rows: Rows, roles: Roles) -> list[Node]:
     return sorted(found, key=lambda node: (-node.clips, node.node))
 
 
-def laps(rows: Rows, roles: Roles, accounts: Accounts) -> list[Lap]:
-    """Where device time went; encoding and upload run beside it."""
+def laps(rows: Rows, roles: RowRoles, accounts: Accounts) -> list[Lap]:
+    """Divide device time by activity; encoding and upload run on the CPU at the same time."""
     group = np.maximum(rows.known("group_size"), 1.0)
     useful = (roles.clips | roles.controls) & ~roles.superseded
     gpu_s = float(rows.known("gpu_s")[useful].sum())
@@ -102,17 +106,20 @@ def laps(rows: Rows, roles: Roles, accounts: Accounts) -> list[Lap]:
 
 
 def evaluations(rows: Rows, clips: Mask) -> list[Bar]:
-    """How many clips took how many network evaluations."""
+    """Count the clips by their number of network evaluations."""
     values, counts = np.unique(rows.known("nfe")[clips].astype(np.int64), return_counts=True)
     return [Bar(nfe=int(v), clips=int(c)) for v, c in zip(values, counts, strict=True)]
 
 
 def decisions(rows: Rows, clips: Mask) -> list[Decisions]:
-    """Share of clips that computed each step, by policy, steps and NFE; the commonest of them."""
+    """Return the share of clips that computed each step, by policy, steps and NFE.
+
+    Only the most frequent combinations are returned.
+    """
     policy_codes, policies = rows.codes("policy")
     text_codes, texts = rows.codes("decisions")
     nfe = rows.known("nfe").astype(np.int64)
-    # Of texts there are few kinds, or as many as clips; bits are added up kind by kind.
+    # Distinct decision texts are few under a plan, and up to one per clip otherwise.
     combined, which = kinds(policy_codes[clips], text_codes[clips], nfe[clips])
     counts = np.bincount(which)
     sums: dict[tuple[str, int, int], tuple[int, Floats]] = {}
@@ -139,8 +146,8 @@ def decisions(rows: Rows, clips: Mask) -> list[Decisions]:
 
 def points(
     rows: Rows, places: Places, x: Floats, y: Floats, group: Iterable[str]
-) -> list[NfePoint]:
-    """A scatter of rows; an even sample in the order of ids where there are many."""
+) -> list[ScatterPoint]:
+    """Return the points of a scatter plot; of many rows an even sample in the order of ids."""
     known = np.isfinite(x) & np.isfinite(y)
     labels = np.array(list(group), dtype=object)[known]
     places, x, y = places[known], x[known], y[known]
@@ -148,18 +155,18 @@ def points(
     order = np.argsort(ids, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(MAX_POINTS, len(order))).astype(np.int64)]
     return [
-        NfePoint(sample_id=ids[i], x=float(x[i]), y=float(y[i]), group=labels[i]) for i in order
+        ScatterPoint(sample_id=ids[i], x=float(x[i]), y=float(y[i]), group=labels[i]) for i in order
     ]
 
 
 def slices(rows: Rows, clips: Mask, accounts: Accounts, column: str) -> list[Slice]:
-    """Cost of the dataset's clips by a repeated text column."""
+    """Return the cost of the dataset's clips by a repeated text column."""
     codes, values = rows.codes(column)
     return _slices(rows, clips, accounts, codes, [value or "unknown" for value in values])
 
 
 def prompt_slices(rows: Rows, clips: Mask, accounts: Accounts) -> list[Slice]:
-    """Cost of the dataset's clips by the length of their prompts."""
+    """Return the cost of the dataset's clips by the length of their prompts."""
     codes = np.searchsorted(PROMPT_CHARS, rows.known("caption_chars"), side="right")
     starts = (0, *PROMPT_CHARS)
     names = [f"{low} to {high - 1}" for low, high in zip(starts, PROMPT_CHARS, strict=False)]
@@ -187,8 +194,8 @@ def _slices(
     return found
 
 
-def causes(rows: Rows, roles: Roles) -> list[Cause]:
-    """Failed and rejected samples by the type of their error, with the first as an example."""
+def causes(rows: Rows, roles: RowRoles) -> list[Cause]:
+    """Group failed and rejected samples by the type of their error, with the first as example."""
     status_codes, statuses = rows.codes("status")
     type_codes, types = rows.codes("error_type")
     bad = np.flatnonzero(roles.failed | roles.rejected)
@@ -217,11 +224,11 @@ def causes(rows: Rows, roles: Roles) -> list[Cause]:
 
 
 def per_hour(video_s: float, gpu_s: float) -> float | None:
-    """Seconds of video per device-hour."""
+    """Return seconds of video per device-hour; None if no device time was measured."""
     return video_s * HOUR / gpu_s if gpu_s > 0 else None
 
 
 def iso(seconds: float) -> str:
-    """Seconds since 1970 as ISO text, UTC."""
+    """Format seconds since 1970 as an ISO time in UTC."""
     when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return when.isoformat(timespec="seconds").replace("+00:00", "Z")

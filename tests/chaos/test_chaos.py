@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.committed import committed
-from pipeline.report.build import make_report
 from pipeline.report.pricing.prices import Prices
+from pipeline.report.write import write_report
 from pipeline.storage.storage import Storage
 from tests.chaos.cluster import Cluster, running, wait_until
 from tests.chaos.proxy import FAULTS
@@ -182,7 +182,7 @@ def test_two_runs_into_one_prefix_are_safe_and_the_second_one_says_so(
         monkeypatch.setenv(name, value)
     storage = Storage(first.output)
     assert committed(storage).counts == {"ok": SAMPLES, "failed": 0, "rejected": 0}
-    assert make_report(storage, Prices()).totals.ok == SAMPLES
+    assert write_report(storage, Prices()).totals.ok == SAMPLES
     first.start()
     assert first.join(300) == 0
     assert "Everything is done already" in first.said.read_text()

@@ -156,15 +156,15 @@ def _run(
         DEVICES,
         NETWORKS,
         SPLIT_EFFICIENCY,
-        clip,
+        clip_cost,
     )
 
     if options.gpu not in DEVICES:
         raise UserError(f"--gpu {options.gpu}: should be one of {', '.join(DEVICES)}")
-    shape = clip(NETWORKS[model], size, options.gpu)
+    cost = clip_cost(NETWORKS[model], size, options.gpu)
     nfe, spread = POLICIES[policy]
-    evaluation_s = shape.evaluation_s / ranks / SPLIT_EFFICIENCY[ranks]
-    work = FleetWorkload(options.samples, shape.fixed_s, evaluation_s, nfe, spread)
+    evaluation_s = cost.evaluation_s / ranks / SPLIT_EFFICIENCY[ranks]
+    work = FleetWorkload(options.samples, cost.fixed_s, evaluation_s, nfe, spread)
     figure = {name: each.value for name, each in FIGURES.items()}
     fleet = Fleet(
         options.gpus,

@@ -42,7 +42,7 @@ def estimates(gpu: str) -> list[dict[str, Any]]:
     from pipeline.report.pricing.cost_model import (
         NETWORKS,
         SIZES,
-        clip,
+        clip_cost,
         memory_bytes,
         smallest_group,
     )
@@ -51,7 +51,7 @@ def estimates(gpu: str) -> list[dict[str, Any]]:
     for network in NETWORKS.values():
         for size in SIZES:
             memory = {ranks: memory_bytes(network, size, ranks, "planned") for ranks in (1, 2, 4)}
-            shape = clip(network, size, gpu)
+            cost = clip_cost(network, size, gpu)
             rows.append(
                 {
                     "model": network.name,
@@ -60,7 +60,7 @@ def estimates(gpu: str) -> list[dict[str, Any]]:
                     "ranks": smallest_group(network, size, gpu),
                     "memory_bytes": memory,
                     "clips_per_gpu_hour": {
-                        policy: 3600 / (shape.fixed_s + nfe * shape.evaluation_s)
+                        policy: 3600 / (cost.fixed_s + nfe * cost.evaluation_s)
                         for policy, (nfe, _) in POLICIES.items()
                     },
                 }

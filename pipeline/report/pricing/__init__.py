@@ -1,4 +1,4 @@
 """What a GPU hour costs and how much work a clip is.
 
-Estimates and list prices; what a run did cost is `pipeline.report`'s.
+List prices and estimates; what a run did cost is worked out in `pipeline.report.accounts`.
 """

@@ -1,4 +1,4 @@
-"""How much work a clip is: estimated from a network's shape, since no GPU was at hand to time it.
+"""Estimates what a clip costs in device time and memory, from the shape of the network.
 
 A forward of a diffusion transformer over n tokens costs 2 n (parameters) + 4 L n^2 d floating-point
 operations: every parameter once per token, and the two products of attention in each of L layers of
@@ -14,10 +14,10 @@ MFU = 0.4
 """Model FLOPs utilisation: an assumption, in the range that well-tuned transformers reach."""
 
 SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
-"""Share of the ideal speed-up by ranks of a group: assumed, not measured."""
+"""Share of the ideal speed-up that a group reaches, by its ranks: assumed, not measured."""
 
 ROOM = 0.9
-"""Share of a device's memory that the estimate may fill."""
+"""Share of a device's memory that an estimate may fill."""
 
 STEPS = 50
 """Sampler steps of an estimated clip: the default of these models."""
@@ -25,11 +25,11 @@ STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class DeviceModel:
-    """A GPU, by its data sheet.
+    """A GPU according to its data sheet.
 
     Attributes:
-        peak_flops: Dense bfloat16 peak.
-        memory_bytes: In the powers of 1000 that vendors count in.
+        peak_flops: Dense bfloat16 peak, operations per second.
+        memory_bytes: Memory; vendors count in powers of 1000.
     """
 
     peak_flops: float
@@ -37,7 +37,7 @@ class DeviceModel:
 
 
 DEVICES = {
-    "H100": DeviceModel(989e12, 80e9),  # SXM, as H200 and A100
+    "H100": DeviceModel(989e12, 80e9),  # SXM; so are H200 and A100
     "H100 PCIe": DeviceModel(756e12, 80e9),
     "H100 NVL": DeviceModel(835e12, 94e9),
     "H200": DeviceModel(989e12, 141e9),
@@ -45,7 +45,7 @@ DEVICES = {
     "A100 40GB": DeviceModel(312e12, 40e9),
     "L40S": DeviceModel(362e12, 48e9),
 }
-"""By the words of which all occur in a product's name, most words first."""
+"""Devices by words that must all occur in a product's name; the key with the most words wins."""
 
 SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 """Compression of Wan 2.1's VAE along space and time, and its patches along space."""
@@ -53,14 +53,14 @@ SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """Shape of a transformer.
+    """The shape of a transformer.
 
     Attributes:
-        name: In the model registry.
-        parameters: Of the transformer alone.
-        layers: Of attention.
-        width: Of a token.
-        other_bytes: Text encoder and VAE in the precision that they run in.
+        name: Name in the model registry.
+        parameters: Parameters of the transformer only.
+        layers: Attention layers.
+        width: Width of a token.
+        other_bytes: Size of text encoder and VAE, in the precision that they run in.
     """
 
     name: str
@@ -73,7 +73,7 @@ class NetworkShape:
 WAN_1_3B = NetworkShape("wan2.1-t2v-1.3b", 1.42e9, 30, 1536, 11.9e9)
 WAN_14B = NetworkShape("wan2.1-t2v-14b", 14.3e9, 40, 5120, 11.9e9)
 NETWORKS = {network.name: network for network in (WAN_1_3B, WAN_14B)}
-"""Of Wan 2.1's published configurations; its text encoder (UMT5-XXL) has 5.7e9 parameters in
+"""From the published configurations of Wan 2.1; its text encoder (UMT5-XXL) has 5.7e9 parameters in
 bfloat16, its VAE 0.13e9 in float32."""
 
 SIZES = {"480p": (832, 480, 81), "720p": (1280, 720, 81)}
@@ -82,12 +82,12 @@ SIZES = {"480p": (832, 480, 81), "720p": (1280, 720, 81)}
 
 @dataclass(frozen=True, slots=True)
 class ClipCost:
-    """What one clip asks of one device.
+    """What one clip costs on one device.
 
     Attributes:
-        tokens: Of the transformer's sequence.
+        tokens: Length of the transformer's sequence.
         evaluation_s: Seconds of one network evaluation with guidance, on one device.
-        fixed_s: Seconds that no cache spares: text, decoding, encoding.
+        fixed_s: Seconds that no cache saves: text encoding, decoding, mp4 encoding.
         video_s: Seconds of video.
     """
 
@@ -97,8 +97,8 @@ class ClipCost:
     video_s: float
 
 
-def clip(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:
-    """Estimate a clip on one device."""
+def clip_cost(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:
+    """Estimate the cost of a clip on one device."""
     width, height, frames = SIZES[size]
     patches = (width // SPATIAL // PATCH) * (height // SPATIAL // PATCH)
     tokens = patches * (1 + (frames - 1) // TEMPORAL)
@@ -106,7 +106,7 @@ def clip(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:
     flops = 2 * (2 * network.parameters * tokens + attention)  # guidance: two branches
     peak = DEVICES[gpu].peak_flops
     evaluation_s = flops / (peak * MFU)
-    # Decoding goes with pixels; 4 s for 832x480x81 is a guess from its share in public timings.
+    # Decoding time grows with pixels; 4 s for 832x480x81 is a guess from public timings.
     pixels = width * height * frames / (832 * 480 * 81)
     fixed_s = 1.0 + 4.0 * pixels * DEVICES["H100"].peak_flops / peak
     return ClipCost(tokens, evaluation_s, fixed_s, frames / fps)
@@ -115,21 +115,22 @@ def clip(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:
 def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> float:
     """Estimate peak device memory of one rank, in bytes.
 
-    bfloat16 weights on every rank, text encoder and VAE too, and activations of the rank's share of
-    the tokens: about 24 widths per token are alive at once in a block with an MLP of 4 widths. A
-    plan holds the outputs of its last evaluations, 2 in float32 per branch (of latent size).
+    Every rank holds all weights in bfloat16, text encoder and VAE included, and the activations of
+    its share of the tokens: in a block with an MLP of 4 widths about 24 widths per token are alive
+    at once. A plan keeps the outputs of its last evaluations, 2 per branch in float32, of latent
+    size.
     """
     width, height, frames = SIZES[size]
-    shape = clip(network, size, "H100")
-    activations = 24 * shape.tokens * network.width * 2 / gpus * 2  # two branches in a batch
+    cost = clip_cost(network, size, "H100")
+    activations = 24 * cost.tokens * network.width * 2 / gpus * 2  # two branches in a batch
     latents = 16 * (width // SPATIAL) * (height // SPATIAL) * (1 + (frames - 1) // TEMPORAL)
-    held = {"none": 0, "paper": 2, "planned": 4}[policy] * latents * 4
+    kept = {"none": 0, "paper": 2, "planned": 4}[policy] * latents * 4
     decoding = 3 * width * height * frames * 4 * 4  # frames in float32, and the VAE's own
-    return network.parameters * 2 + network.other_bytes + max(activations, decoding) + held
+    return network.parameters * 2 + network.other_bytes + max(activations, decoding) + kept
 
 
 def smallest_group(network: NetworkShape, size: str, gpu: str) -> int:
-    """Fewest ranks of 1, 2 and 4 whose memory suffices on a device; 0 if none does."""
+    """Return the smallest group of 1, 2 or 4 ranks that fits into memory; 0 if none does."""
     room = ROOM * DEVICES[gpu].memory_bytes
     fitting = (r for r in (1, 2, 4) if memory_bytes(network, size, r, "planned") <= room)
     return next(fitting, 0)

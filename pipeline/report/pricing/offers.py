@@ -1,8 +1,7 @@
-"""What clips would cost on GPUs that are for rent, before any clip was made on one.
+"""Estimates what clips would cost on rented GPUs, before any clip is made.
 
-Device seconds are estimated from the shape of a network (`pipeline.report.pricing.cost_model`),
-dollars are list prices. Nothing here was measured, and the table says so. Knows nothing of output
-rows.
+Device seconds are estimated from the shape of the network (`pipeline.report.pricing.cost_model`);
+dollars are list prices. Nothing is measured, and the table says so. Knows nothing of output rows.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.report.console import NONE
 from pipeline.report.pricing.cost_model import (
     DEVICES,
     MFU,
@@ -20,22 +18,23 @@ from pipeline.report.pricing.cost_model import (
     SPLIT_EFFICIENCY,
     STEPS,
     NetworkShape,
-    clip,
+    clip_cost,
     smallest_group,
 )
 from pipeline.report.pricing.prices import ListPrice, Market
+from pipeline.report.text import NONE
 
 Kind = tuple[NetworkShape, str]
 """A network and the name of a size."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Of 1,000 clips of one kind on one GPU.
+class OfferCost:
+    """The cost of 1,000 clips of one kind on one type of GPU.
 
     Attributes:
-        ranks: GPUs of a group: the fewest whose memory suffices; 0 if none do.
-        dollars: For each budget; empty if no group fits.
+        ranks: GPUs of a group: the fewest that fit the model into memory; 0 if none do.
+        dollars: Cost at each budget; empty if no group fits.
     """
 
     ranks: int
@@ -44,24 +43,24 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A line of the price table and what clips would cost there.
+    """A line of the price table, and what clips would cost at it.
 
     Attributes:
-        line: Of the price table.
-        dollars_per_hour: Of one GPU, on the market that was asked for.
-        costs: One for each kind of clip.
+        line: The line of the price table.
+        dollars_per_hour: Price of one GPU on the chosen market.
+        costs: One cost for each kind of clip.
     """
 
     line: ListPrice
     dollars_per_hour: float
-    costs: tuple[Cost, ...]
+    costs: tuple[OfferCost, ...]
 
 
 def parse_kinds(text: str) -> list[Kind]:
     """Read `wan2.1-t2v-1.3b:480p,wan2.1-t2v-14b:720p`.
 
     Raises:
-        UserError: A model or size whose work cannot be estimated.
+        UserError: The cost of a model or size cannot be estimated.
     """
     kinds = []
     for item in text.split(","):
@@ -78,13 +77,13 @@ def parse_kinds(text: str) -> list[Kind]:
 def offers(
     kinds: Sequence[Kind], budgets: Sequence[float], table: Sequence[ListPrice], market: Market
 ) -> list[Offer]:
-    """Price kinds of clips at every offer for a GPU that we know, the cheapest first.
+    """Price kinds of clips at every offer for a known GPU, the cheapest first.
 
     Args:
-        kinds: What to make.
+        kinds: Kinds of clips to price.
         budgets: Shares of computed steps.
         table: List prices.
-        market: Which of them.
+        market: Which of the list prices to use.
     """
     found = []
     for line in table:
@@ -99,31 +98,31 @@ def offers(
 
 
 def device_of(product: str) -> str | None:
-    """The GPU of our list that a price table means, None if it is none of them."""
+    """Return the key in `DEVICES` for a product of a price table, None if there is none."""
     words = product.lower().split()
     fitting = [name for name in DEVICES if set(name.lower().split()) <= set(words)]
     return max(fitting, key=lambda name: len(name.split()), default=None)
 
 
 def evaluations(budget: float) -> int:
-    """Network evaluations of a clip at a budget, as the report's what-if counts them."""
+    """Return the network evaluations of a clip at a budget; the report's what-if rounds alike."""
     return max(1, round(budget * STEPS))
 
 
 def _cost(
     network: NetworkShape, size: str, gpu: str, budgets: Sequence[float], price: float
-) -> Cost:
+) -> OfferCost:
     ranks = smallest_group(network, size, gpu)
     if not ranks:
-        return Cost(0, ())
-    shape = clip(network, size, gpu)
-    each = shape.evaluation_s / SPLIT_EFFICIENCY[ranks]  # device seconds: all ranks together
-    seconds = [shape.fixed_s * ranks + evaluations(budget) * each for budget in budgets]
-    return Cost(ranks, tuple(device_s / 3600 * price * 1000 for device_s in seconds))
+        return OfferCost(0, ())
+    cost = clip_cost(network, size, gpu)
+    each = cost.evaluation_s / SPLIT_EFFICIENCY[ranks]  # device seconds: all ranks together
+    seconds = [cost.fixed_s * ranks + evaluations(budget) * each for budget in budgets]
+    return OfferCost(ranks, tuple(device_s / 3600 * price * 1000 for device_s in seconds))
 
 
 def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[float]) -> list[str]:
-    """The table's lines, and what a reader must know of its numbers."""
+    """Return the lines of the table as Markdown, and a paragraph on how to read its numbers."""
     names = [f"{network.name} {size}" for network, size in kinds]
     columns = ["GPU", "offer", "$ per GPU-hour", "price as of", *names]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -144,7 +143,7 @@ def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[fl
     ]
 
 
-def _cell(cost: Cost) -> str:
+def _cell(cost: OfferCost) -> str:
     if not cost.ranks:
         return NONE
     group = f" (P = {cost.ranks})" if cost.ranks > 1 else ""

@@ -1,8 +1,8 @@
-"""What a GPU-hour costs: a dated table of list prices, and what a person says instead.
+"""The price of a GPU hour: a dated table of list prices, and prices that a person gives instead.
 
-Of several that fit, the first of these counts: `run:ID=`, `label:KEY=VALUE=`, `device:TEXT=`, a
-price for everything, the price in the run's own configuration, the table (only with a cloud: there
-is no default vendor). Where none fits, there is no price and no money is shown.
+If several prices apply, the first in this order counts: `run:ID=`, `label:KEY=VALUE=`,
+`device:TEXT=`, a price for everything, the price in the run's own configuration, the table (only if
+a cloud is chosen: there is no default vendor). If none applies, no money is shown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FORMS = "DOLLARS, run:ID=DOLLARS, label:KEY=VALUE=DOLLARS or device:TEXT=DOLLAR
 
 
 class ListPrice(BaseModel):
-    """One line of the table; dollars per GPU-hour."""
+    """One line of the price table, in dollars per GPU-hour."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class ListPrice(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per GPU-hour, and where that comes from."""
+    """A price in dollars per GPU-hour, and its source."""
 
     dollars: float
     source: str
@@ -48,13 +48,13 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """Answers what a device costs.
+    """Looks up the price of a device.
 
     Attributes:
-        given: `run:ID`, `label:KEY=VALUE`, `device:TEXT` or "" to dollars per GPU-hour.
-        of_runs: Prices in the runs' own configurations.
+        given: Dollars per GPU-hour by `run:ID`, `label:KEY=VALUE`, `device:TEXT` or "".
+        of_runs: Prices in the runs' own configurations, by run id.
         table: List prices of one cloud.
-        market: Which of them.
+        market: Which of the list prices to use.
     """
 
     given: Mapping[str, float] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Prices:
     market: Market = "on-demand"
 
     def find(self, run_id: str, labels: str, device_name: str) -> Price | None:
-        """The price of a device of a run on a node with labels (`k=v,k=v`), None if unknown."""
+        """Return the price of a run's device on a node with labels (`k=v,k=v`), None if unknown."""
         for key in [f"run:{run_id}", *(f"label:{label}" for label in labels.split(",") if label)]:
             if key in self.given:
                 return Price(self.given[key], f"--price {key}={self.given[key]:g}")
@@ -90,7 +90,7 @@ def parse_prices(texts: Sequence[str]) -> dict[str, float]:
     """Read `--price` flags.
 
     Raises:
-        UserError: One that has none of the forms.
+        UserError: A flag has none of the known forms.
     """
     given: dict[str, float] = {}
     for text in texts:
@@ -111,11 +111,11 @@ def load_table(cloud: str, path: str = "") -> list[ListPrice]:
     """Read the list prices of one cloud.
 
     Args:
-        cloud: As the table names it; "" for none.
-        path: A file of the same form instead of ours.
+        cloud: Name of the cloud in the table; "" for none.
+        path: A file of the same form, instead of `prices.yaml`.
 
     Raises:
-        UserError: No such cloud, or a file of another form.
+        UserError: There is no such cloud, or the file has another form.
         StorageError: The file cannot be read.
     """
     if not cloud:
@@ -132,10 +132,10 @@ def read_table(path: str = "") -> list[ListPrice]:
     """Read the list prices of all clouds.
 
     Args:
-        path: A file of the same form instead of ours.
+        path: A file of the same form, instead of `prices.yaml`.
 
     Raises:
-        UserError: A file of another form.
+        UserError: The file has another form.
         StorageError: The file cannot be read.
     """
     where = path or str(TABLE)

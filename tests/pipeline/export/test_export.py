@@ -31,8 +31,8 @@ from pipeline.errors import UserError
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import parse_splits, select, split_of
-from pipeline.report.build import make_report
 from pipeline.report.pricing.prices import Prices
+from pipeline.report.write import write_report
 from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
@@ -64,7 +64,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir()
     for number in range(2):
         pq.write_table(to_table(rows[number::2]), folder / f"data/part-r1-{number:05d}.parquet")
-    make_report(storage, Prices())
+    write_report(storage, Prices())
     return folder
 
 

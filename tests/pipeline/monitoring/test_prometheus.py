@@ -20,10 +20,9 @@ from pipeline.engine.protocol import Clip
 from pipeline.monitoring import prometheus
 from pipeline.monitoring.prometheus import RunTelemetry, WatchedEngine
 from pipeline.monitoring.totals import RunTotals
-from pipeline.report.numbers import measure
 from pipeline.report.pricing.prices import Prices
 from pipeline.storage.storage import Storage
-from tests.pipeline.report.made import row, write
+from tests.pipeline.report.made import measure, row, write
 from tests.pipeline.report.series import against_report
 
 Recorded = dict[str, dict[tuple[str, ...], float]]

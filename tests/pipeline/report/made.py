@@ -14,6 +14,10 @@ from pipeline.dataset.schema import (
     make_row,
     to_table,
 )
+from pipeline.report import numbers
+from pipeline.report.document import Report
+from pipeline.report.pricing.prices import Prices
+from pipeline.report.rows import read_rows
 from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
@@ -77,3 +81,8 @@ def write(folder: Path, *parts: list[dict[str, Any]]) -> Storage:
     for number, rows in enumerate(parts):
         pq.write_table(to_table(rows), folder / f"data/part-x-{number:05d}.parquet")
     return Storage(str(folder))
+
+
+def measure(storage: Storage, prices: Prices, **options: Any) -> Report:
+    """The numbers of a report on a prefix."""
+    return numbers.measure(read_rows(storage), prices, **options)

@@ -19,10 +19,9 @@ from jobs.benchmarks.prefixes.synthetic_rows import synthetic_parts
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import StorageError, UserError
 from pipeline.report.document import Report
-from pipeline.report.numbers import measure
 from pipeline.report.pricing.prices import Prices, load_table, parse_prices
 from pipeline.storage.storage import Storage
-from tests.pipeline.report.made import row, write
+from tests.pipeline.report.made import measure, row, write
 
 events = st.lists(
     st.tuples(

@@ -16,12 +16,11 @@ import pytest
 from pipeline.dataset import mp4
 from pipeline.report.document import ClipEntry
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
-from pipeline.report.numbers import measure
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.hostile import PROMPTS
-from tests.pipeline.report.made import row, write
+from tests.pipeline.report.made import measure, row, write
 
 
 class Reader(HTMLParser):

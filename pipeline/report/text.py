@@ -1,4 +1,4 @@
-"""The numbers of a report as a block of text for a terminal or a job's log."""
+"""The numbers of a report as text: single values, and whole blocks for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,52 @@ from rich.table import Table
 from pipeline.monitoring.progress import duration
 from pipeline.report.document import Estimate, Report
 
+NONE = "–"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def dollars(value: float | None) -> str:
+    """Money; the smaller the amount, the more digits."""
+    if value is None:
+        return NONE
+    if value >= 100:
+        return f"${value:,.0f}"
+    if value >= 0.1 or value == 0:
+        return f"${value:.2f}"
+    return f"${value:.3g}" if value >= 1e-4 else f"${value:.6f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, with one decimal."""
+    return NONE if value is None else f"{value:.1%}"
+
+
+def estimate(value: Estimate | None, unit: str) -> str:
+    """A value and its 95 % interval."""
+    if value is None:
+        return NONE
+    return f"{value.value:.2f}{unit} (95 %: {value.low:.2f} to {value.high:.2f})"
+
+
+def size(value: float) -> str:
+    """Bytes in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
 SHOWN = 4
-"""Kinds of clips and of failures that are shown; the page shows all."""
+"""Kinds of clips and of failures that are printed; the page shows all."""
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print what most people look for, in about twenty lines."""
+    """Print the numbers that most people look for, in about twenty lines."""
     totals, head = report.totals, report.headline
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -46,8 +86,8 @@ def print_report(report: Report, console: Console) -> None:
             f"{dollars(head.dollars_per_clip_all_in)} with loading, idle time and controls",
         )
     speedup = report.speedup
-    said = f"{estimate(speedup.ratio, 'x')} over {speedup.pairs} pairs" if speedup.ratio else ""
-    line("speed-up", said, speedup.note)
+    ratio = f"{estimate(speedup.ratio, 'x')} over {speedup.pairs} pairs" if speedup.ratio else ""
+    line("speed-up", ratio, speedup.note)
     if len(report.quality) > SHOWN:
         line(
             "quality",
@@ -73,7 +113,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def print_what_if(report: Report, console: Console) -> None:
-    """Print what clips would cost at other numbers of evaluations, and what that rests on."""
+    """Print what clips would cost at other numbers of evaluations, and the basis of each line."""
     if not report.what_if:
         console.print(
             "what if: nothing to work it out from; make a few uncached twins with "
@@ -120,45 +160,3 @@ def _shares(report: Report) -> str:
         )
         if total and value / total >= 0.0005
     )
-
-
-__all__ = ["count", "dollars", "duration", "estimate", "percent", "size"]
-
-NONE = "–"
-
-
-def count(value: float | None) -> str:
-    """A whole number with separators."""
-    return NONE if value is None else f"{value:,.0f}"
-
-
-def dollars(value: float | None) -> str:
-    """Money with as many digits as its size deserves."""
-    if value is None:
-        return NONE
-    if value >= 100:
-        return f"${value:,.0f}"
-    if value >= 0.1 or value == 0:
-        return f"${value:.2f}"
-    return f"${value:.3g}" if value >= 1e-4 else f"${value:.6f}"
-
-
-def percent(value: float | None) -> str:
-    """A share with one digit."""
-    return NONE if value is None else f"{value:.1%}"
-
-
-def estimate(value: Estimate | None, unit: str) -> str:
-    """A value and its interval."""
-    if value is None:
-        return NONE
-    return f"{value.value:.2f}{unit} (95 %: {value.low:.2f} to {value.high:.2f})"
-
-
-def size(value: float) -> str:
-    """Bytes in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable")

@@ -1,6 +1,6 @@
-"""What is still to come, and what clips would cost at other budgets.
+"""Projections: what is still to come, and what clips would cost at other budgets.
 
-The only numbers of a report that are worked out rather than added up; each says from what.
+All other numbers of a report are sums over rows; these are extrapolated, and each names its basis.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.report.accounts import Accounts, Roles
+from pipeline.report.accounts import Accounts
 from pipeline.report.document import Quality, ReportProjection, RunEntry, WhatIf
 from pipeline.report.pairs import ComparedPairs, comparable
-from pipeline.report.rows import Rows
+from pipeline.report.rows import RowRoles, Rows
 
 BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
 
 
 def project(
-    rows: Rows, roles: Roles, accounts: Accounts, runs: list[RunEntry], more_clips: int
+    rows: Rows, roles: RowRoles, accounts: Accounts, runs: list[RunEntry], more_clips: int
 ) -> list[ReportProjection]:
-    """What the rest of the latest run and further clips will take, at the rate so far."""
+    """Project the cost of the rest of the latest run, and of further clips, at the rate so far."""
     made = int((roles.clips | roles.controls).sum())
     if not made:
         return []
-    # All-in but for loading, which the next clips do not pay again.
+    # All costs but loading, which the next clips do not pay again.
     device, money = accounts.device_s, accounts.dollars
     gpu_s = (device.total - device.loading) / made
     dollars = (money.total - money.loading) / made if money else None
@@ -51,9 +51,11 @@ def what_if(
     quality: list[Quality],
     budgets: Sequence[float],
 ) -> list[WhatIf]:
-    """A line through cached and control calls gives cost by NFE; quality is only what was measured.
+    """Estimate the cost of a clip at other budgets.
 
-    Of comparable pairs of the commonest number of steps alone; empty without them or a slope.
+    A line through the calls of cached clips and of controls gives the cost by NFE. Quality is given
+    only where it was measured. Only comparable pairs with the most frequent number of steps are
+    used; the table is empty if there are none, or if they saved no evaluations.
     """
     keep, _ = comparable(rows, pairs)
     if not keep.any():
@@ -78,7 +80,7 @@ def what_if(
     found = []
     for evaluations, budget in sorted(wanted.items()):
         seconds = fixed + slope * evaluations
-        if seconds <= 0:  # so far beyond the measured calls no line holds
+        if seconds <= 0:  # the line does not hold so far from the measured calls
             continue
         known = measured.get(evaluations)
         uncached = 100.0 if evaluations == common else None

@@ -1,4 +1,4 @@
-"""Intervals over pairs. The same values always give the same interval."""
+"""Bootstrap intervals of 95 % over pairs of clips. Equal values always give equal intervals."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from pipeline.report.document import Estimate
 RESAMPLES = 2000
 LEVEL = 95.0
 FEW = 8
-"""Below so many pairs a bootstrap interval is too narrow to be trusted, and the report says so."""
+"""With fewer pairs a bootstrap interval is too narrow to be trusted; the report says so."""
 
 BLOCKS = 1000
-"""More pairs than this are resampled in so many blocks of neighbours, which costs no precision that
-anyone would see: there are then two digits of interval and three of value."""
+"""More pairs than this are summed into so many blocks of neighbours, and blocks are resampled. That
+bounds memory, and with so many pairs the loss of precision is not visible."""
 
 Floats = npt.NDArray[np.float64]
 
 
 def ratio_of_sums(above: Floats, below: Floats, seed: int = 0) -> Estimate:
-    """sum(above) / sum(below), resampled by pairs.
+    """Estimate sum(above) / sum(below) by resampling pairs.
 
     Raises:
-        ValueError: No pairs.
+        ValueError: There are no pairs.
     """
     if not len(above):
         raise ValueError("a ratio needs at least one pair")
     draws = _resampled(np.stack([above, below], axis=1), seed)
-    low, high = _ends(draws[:, 0] / draws[:, 1])
+    low, high = _percentiles(draws[:, 0] / draws[:, 1])
     return Estimate(value=float(above.sum() / below.sum()), low=low, high=high)
 
 
 def mean(values: Floats, seed: int = 0) -> Estimate:
-    """Mean of values, resampled.
+    """Estimate the mean of values by resampling them.
 
     Raises:
-        ValueError: No values.
+        ValueError: There are no values.
     """
     if not len(values):
         raise ValueError("a mean needs at least one value")
-    low, high = _ends(_resampled(values[:, None], seed)[:, 0])
+    low, high = _percentiles(_resampled(values[:, None], seed)[:, 0])
     return Estimate(value=float(values.mean()), low=low, high=high)
 
 
 def _resampled(values: Floats, seed: int) -> Floats:
-    """Means of resamples, shape [RESAMPLES, columns]."""
+    """Return the means of resamples of rows, shape [RESAMPLES, columns]."""
     if len(values) > BLOCKS:
         blocks = np.array_split(values, BLOCKS)
         values = np.stack([block.sum(axis=0) for block in blocks]) / (len(values) / BLOCKS)
@@ -53,7 +53,8 @@ def _resampled(values: Floats, seed: int) -> Floats:
     return np.asarray(values[draws].mean(axis=1))
 
 
-def _ends(values: Floats) -> tuple[float, float]:
+def _percentiles(values: Floats) -> tuple[float, float]:
+    """Return both ends of the interval that holds `LEVEL` percent of the resamples."""
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
