@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.system_tools import missing_tools
+
 if TYPE_CHECKING:
     from tests.pipeline.storage.faulty_s3 import FaultyS3
 
@@ -22,6 +24,17 @@ settings.load_profile("default")
 # Tests talk to nothing but loopback.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def pytest_report_header() -> list[str]:
+    return missing_tools()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what kept tests from running once more, where it is seen."""
+    if lines := missing_tools():
+        terminalreporter.section("missing programs: tests that need them are skipped", yellow=True)
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

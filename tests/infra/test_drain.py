@@ -33,7 +33,7 @@ def inside() -> list[str]:
     words = [system_tool("unshare"), "--user", "--map-root-user"]
     words += ["--pid", "--fork", "--mount-proc"]
     if subprocess.run([*words, "true"], capture_output=True).returncode:
-        pytest.skip("this machine allows no process namespaces")
+        pytest.skip("this machine allows no process namespaces: run as root, outside of containers")
     return words
 
 

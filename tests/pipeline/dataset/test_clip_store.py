@@ -100,7 +100,7 @@ def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> No
         worker.produce(requests("b"))
 
 
-@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small disk")
+@pytest.mark.skipif(not can_mount(), reason="may not mount a small disk: run as root")
 def test_a_full_temporary_disk_blames_no_sample(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
