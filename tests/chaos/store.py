@@ -19,7 +19,7 @@ from tests.chaos.s3_server import ACCESS_LOG, FULL
 from tests.e2e.services import REPOSITORY, free_port
 
 BUCKET = "chaos"
-START_S = 60.0
+START_S = 300.0
 
 
 class Store:
@@ -87,7 +87,7 @@ class Store:
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=2).close()
+            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=10).close()
         except urllib.error.HTTPError:
             return True
         except OSError:

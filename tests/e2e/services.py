@@ -179,7 +179,7 @@ def prometheus(targets: Sequence[str], folder: Path, binary: str) -> Iterator[st
 def query(address: str, expression: str) -> list[tuple[dict[str, str], float]]:
     """Evaluate an expression now; its series with their labels."""
     words = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{address}/api/v1/query?{words}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/api/v1/query?{words}", timeout=60) as answer:
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return [(each["metric"], float(each["value"][1])) for each in found]
 
@@ -204,7 +204,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, token: str =
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            urllib.request.urlopen(request, timeout=2).close()
+            urllib.request.urlopen(request, timeout=10).close()
             return
         time.sleep(0.5)
     raise RuntimeError(f"nothing answers at {url}:\n{log.read_text()[-4000:]}")

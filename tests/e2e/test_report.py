@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ SECTIONS = (
     *("errors", "cost", "waste", "gallery", "worst"),
 )
 PLOTS = ("time", "throughput", "nfe", "decisions", "errors", "quality")
+
+WAIT_S = 300
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +75,7 @@ class Visit:
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(WAIT_S * 1000)
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", self._said)
@@ -82,11 +86,10 @@ class Visit:
 
     def until(self, condition: str) -> None:
         """Wait for a condition in JavaScript; Playwright's own way is `eval`, which is barred."""
-        for _ in range(200):
-            if self.page.evaluate(condition):
-                return
+        deadline = time.monotonic() + WAIT_S
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < deadline, f"never came true: {condition}"
             self.page.wait_for_timeout(50)
-        raise AssertionError(f"never came true: {condition}")
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

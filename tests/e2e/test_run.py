@@ -161,7 +161,7 @@ def test_an_actor_with_nothing_left_to_do_closes_its_engine(
     )
     closed = tmp_path / "closed"
     run(config, factory=obedient(closed=str(closed)), console=Console(file=io.StringIO()))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not closed.exists():  # the driver does not wait for its actors
         assert time.monotonic() < deadline, "no engine was closed"
         time.sleep(0.05)

@@ -21,6 +21,8 @@ from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
 from tests.e2e.services import REPOSITORY
 
+WAIT_S = 300
+
 
 def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.e2e.engines", json.dumps(settings)]
@@ -28,7 +30,7 @@ def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def wait_for_part(output: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + WAIT_S
     while not list(output.glob("data/part-*.parquet")):
         assert process.poll() is None, "the driver ended early"
         assert time.monotonic() < deadline, "no row appeared"
@@ -52,7 +54,7 @@ def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     first = start_driver(settings)
     wait_for_part(output, first)
     first.send_signal(number)
-    code = first.wait(timeout=120)
+    code = first.wait(timeout=WAIT_S)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     committed = {row["sample_id"] for row in rows_of(output)}
     assert 0 < len(committed) < 24

@@ -29,7 +29,7 @@ BUCKET = "clips"
 CLIPS, STEPS = 16, 8
 STOPPED, FINISHED = "20260101T000000Z-stopped", "20260101T000001Z-finished"
 COUNTED = "20260101T000002Z-counted"
-SCRAPE_TIMEOUT_S = 60
+SCRAPE_TIMEOUT_S = 300
 ENTRYPOINT = (
     f"python jobs/generate.py --config jobs/configs/demo.yaml --output s3://{BUCKET}/stopped "
     f"--limit {CLIPS} --sampling.num-inference-steps {STEPS} --cache.epsilon 0.1 "

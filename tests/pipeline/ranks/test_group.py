@@ -30,7 +30,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> bool:
     """Poll a condition; machines may be slow, so the limit is far off."""
     until = time.monotonic() + seconds
     while not condition():
@@ -107,7 +107,7 @@ def test_a_request_that_all_ranks_refuse_alike_leaves_the_group_alive(start: Sta
 
 
 def test_a_silent_rank_is_found_by_the_pace_that_was_learnt(start: Start) -> None:
-    group = start(pace=Pace(first_s=3600.0, factor=3.0, floor_s=0.5))
+    group = start(pace=Pace(first_s=3600.0, factor=3.0, floor_s=3.0))
     group.ask("hello")
     with pytest.raises(RankSilentError) as caught:
         group.ask((0, "sleep"))

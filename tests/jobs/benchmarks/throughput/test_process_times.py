@@ -18,7 +18,8 @@ def test_children_are_counted_apart_from_this_process_and_within_the_window_only
         try:
             assert child.stdout is not None
             child.stdout.readline()
-            time.sleep(0.2)  # for one more sample
+            while times.between(began, time.time()).get(RAY, 0) < 0.4:
+                time.sleep(0.02)  # until a sample shows it
         finally:
             child.kill()
             child.communicate()
