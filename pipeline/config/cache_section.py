@@ -38,37 +38,41 @@ def _setting(name: str, description: str, **narrower: Any) -> Any:
 
 
 class CacheConfig(ConfigPart):
-    """Which sampler steps the network is spared: a quality, or a budget, or an epsilon."""
+    """Which sampler steps are computed: set a quality, a budget or an epsilon, not two of them."""
 
     quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
         default="", description="the one knob: sets policy and budget"
     )
     policy: Literal["none", "paper", "planned"] = _setting(
-        "policy", "none: no cache; planned: exact budget"
+        "policy", "none: no cache; paper: threshold; planned: budget"
     )
     budget: float | None = _setting(
         "budget",
         f"planned: share of the steps that are computed (default {SenCacheConfig.budget})",
         default=None,
     )
-    order: int = _setting("order", "planned: forecasts hold 0, are linear 1, quadratic 2", le=3)
-    repair: bool = _setting("repair", "make up for the forecasts of a plan")
-    gate: int = _setting("gate", "planned: steps that a hard clip gets more; others give one")
+    order: int = _setting("order", "planned: order of forecasts; 0 holds the last output", le=3)
+    repair: bool = _setting("repair", "make up for forecasts at the computed steps of a plan")
+    gate: int = _setting("gate", "planned: extra steps of a hard clip; all others get one less")
     gate_ratio: float = _setting(
-        "gate_ratio", "planned: forecast error, over the expected, of hard clips"
+        "gate_ratio", "planned: a clip is hard above so many times the expected error"
     )
     epsilon: float | None = _setting(
         "epsilon",
-        f"paper: largest predicted change that is reused (default {SenCacheConfig.epsilon})",
+        f"paper: largest predicted change of a reused step (default {SenCacheConfig.epsilon})",
         default=None,
     )
-    max_reuse: int = _setting("max_reuse", "paper: most reuses in a row")
-    strict_epsilon: float = _setting("strict_epsilon", "paper: threshold of the first steps")
-    strict_fraction: float = _setting("strict_fraction", "paper: share of steps that are first")
-    correct: bool = _setting("correct", "paper: learn from each clip's own changes")
-    uncond_verdict: UncondVerdict = _setting("uncond_verdict", "paper: unconditional branch")
+    max_reuse: int = _setting("max_reuse", "paper: most reused steps in a row")
+    strict_epsilon: float = _setting("strict_epsilon", "paper: epsilon of the first steps")
+    strict_fraction: float = _setting(
+        "strict_fraction", "paper: share of the steps that count as first"
+    )
+    correct: bool = _setting("correct", "paper: correct predictions by each clip's own changes")
+    uncond_verdict: UncondVerdict = _setting(
+        "uncond_verdict", "paper: unconditional branch follows the other or decides by itself"
+    )
     profile: str = Field(
-        default="", description="sensitivity profile file; empty: shipped with the model"
+        default="", description="sensitivity profile file; empty: the one shipped with the model"
     )
 
     @model_validator(mode="before")

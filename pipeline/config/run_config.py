@@ -1,10 +1,10 @@
-"""What a user may set: one typed model, filled from a YAML file and command-line flags.
+"""The settings of a run: one typed model, filled from a YAML file and command-line flags.
 
 Defaults < YAML file < flags. Every field is a flag of the same dotted name in kebab case
 (`max_attempts` is `--max-attempts`, `cache.policy` is `--cache.policy`). Environment variables are
-not a source: a run must be readable from its command. Knows the shape and the ranges of settings
-(those of the sections: `pipeline.config.sections`); whether a model, file or bucket exists is found
-out by those who use it.
+not a source, so that a command says everything about its run. This module checks types and ranges;
+the sections are in `pipeline.config.sections` and `pipeline.config.cache_section`. Whether a model,
+file or bucket exists is checked where it is used.
 """
 
 from __future__ import annotations
@@ -13,17 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.config.cache_section import CacheConfig, without_overridden
-from pipeline.config.help_text import (
-    check_flags,
-    help_text,
-    parse_problem,
-    validation_problem,
-)
+from pipeline.config.error_text import check_flags, parse_problem, validation_problem
+from pipeline.config.help_text import help_text
 from pipeline.config.sections import (
     AutoCount,
     ConfigPart,
@@ -38,52 +33,60 @@ from pipeline.errors import UserError
 
 
 class RunConfig(ConfigPart):
-    """Everything that one run of `jobs/generate.py` is told."""
+    """All settings of one run of `jobs/generate.py`."""
 
     prompts: str = Field(min_length=1, description="Parquet, JSONL, CSV, TSV or text file; any URI")
     output: str = Field(min_length=1, description="folder or s3://bucket/prefix of the dataset")
     model: str = Field(default="demo", min_length=1, description="name in the model registry")
     model_path: str = Field(default="", description="local folder or s3:// mirror of the weights")
     prompt_column: str = Field(
-        default="prompt", min_length=1, description="column of the text; else caption or text"
+        default="prompt",
+        min_length=1,
+        description="column of the prompt; without it caption or text",
     )
     limit: int | None = Field(default=None, ge=1, description="read only so many input rows")
-    samples_per_prompt: Count = Field(default=1, description="clips per input row, seeds differ")
-    control_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the clips made uncached too, to compare"
+    samples_per_prompt: Count = Field(
+        default=1, description="clips per input row, with different seeds"
     )
-    replicas: AutoCount = Field(default="auto", description="model copies that work side by side")
+    control_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of the clips also made uncached, to compare"
+    )
+    replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
-        default=0.0, ge=0, description="wait for the first GPUs of a cluster that scales to zero"
+        default=0.0, ge=0, description="wait so long for the first GPUs of a cluster"
     )
     batch_rows: AutoCount = Field(default="auto", description="samples per engine call")
     batches_per_task: Count = Field(
-        1, description="engine calls per Ray task; more where a call takes milliseconds"
+        default=1, description="engine calls per Ray task; raise it if a call takes milliseconds"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where the model runs"
     )
     dtype: Literal["", "float32", "bfloat16", "float16"] = Field(
-        default="", description="weights' type; empty: the model's own"
+        default="", description="type of the weights; empty: the model's own"
     )
     max_attempts: Count = Field(default=3, description="tries before a sample counts as failed")
     call_deadline_s: float = Field(
         default=4 * 3600.0, gt=0, description="an engine call that takes longer has failed"
     )
     max_failed_fraction: float = Field(
-        default=0.1, ge=0, le=1, description="more failed samples than this: exit code 1"
+        default=0.1, ge=0, le=1, description="a larger share of failed samples gives exit code 1"
     )
     retry_failed: bool = Field(
         default=False, description="try samples again that failed in earlier runs"
     )
     dry_run: bool = Field(default=False, description="say what would run and make nothing")
-    part_rows: Count = Field(default=100, description="write a Parquet part after so many rows")
-    part_seconds: float = Field(default=30.0, gt=0, description="or after so many seconds")
-    gpu_price_per_hour: float | None = Field(
-        default=None, ge=0, description="price of a GPU hour; adds money to the progress line"
+    part_rows: Count = Field(default=100, description="rows after which a Parquet part is written")
+    part_seconds: float = Field(
+        default=30.0, gt=0, description="seconds after which it is written anyway"
     )
-    report: bool = Field(default=True, description="numbers, page and card when a run ends")
-    contact_sheet: bool = Field(default=True, description="a picture with a frame of each clip")
+    gpu_price_per_hour: float | None = Field(
+        default=None, ge=0, description="price of a GPU hour; adds the cost to the progress line"
+    )
+    report: bool = Field(
+        default=True, description="report page, numbers and card when the run ends"
+    )
+    contact_sheet: bool = Field(default=True, description="picture of the run's first clips")
     sampling: SamplingConfig = SamplingConfig()
     cache: CacheConfig = CacheConfig()
     parallel: ParallelConfig = ParallelConfig()
@@ -94,17 +97,25 @@ class RunConfig(ConfigPart):
         """Return every setting, defaults included, as plain JSON values in a fixed order."""
         return self.model_dump(mode="json")
 
-    def to_yaml(self) -> str:
-        """Return a YAML file that `--config` reads back to an equal configuration."""
-        # ASCII only: PyYAML does not escape all line breaks that it reads back as spaces.
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
-
 
 _SECTIONS = ("sampling", "cache", "parallel", "engine", "stages")
 
+HELP = {"-h", "--help", "--help-all"}
+SHOWN = {
+    *("config", "prompts", "output", "model", "model_path", "prompt_column", "limit"),
+    *("samples_per_prompt", "control_fraction", "replicas", "batch_rows", "device"),
+    *("max_failed_fraction", "retry_failed", "dry_run", "gpu_price_per_hour", "report"),
+    *("sampling.num_inference_steps", "sampling.guidance_scale", "sampling.negative_prompt"),
+    *("sampling.width", "sampling.height", "sampling.num_frames", "sampling.fps"),
+    *("sampling.seed", "sampling.sampler"),
+    *("cache.quality", "cache.policy", "cache.budget", "cache.epsilon", "cache.profile"),
+    *("parallel.degree", "engine.compile", "engine.offload", "engine.adapters"),
+}
+"""The settings that `--help` shows: those that people set. `--help-all` shows every field."""
+
 
 class _Flags(BaseSettings, RunConfig):
-    """The command line: every field, and the file that holds the others."""
+    """The command line: every field, and the file that holds further settings."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -114,13 +125,14 @@ class _Flags(BaseSettings, RunConfig):
 def load_config(argv: Sequence[str]) -> RunConfig:
     """Read the command line and the YAML file that it names.
 
-    `--help` prints the settings and exits with code 0.
+    `--help` prints the settings that people set most, `--help-all` all of them; both exit with
+    code 0.
 
     Raises:
         UserError: Any mistake in either, in one line that names the flag or the file and field.
     """
-    if "-h" in argv or "--help" in argv:
-        sys.stdout.write(help_text(_Flags))
+    if not HELP.isdisjoint(argv):
+        sys.stdout.write(help_text(_Flags, None if "--help-all" in argv else SHOWN))
         raise SystemExit(0)
     check_flags(argv, _Flags)
     try:

@@ -49,7 +49,7 @@ Offload = Literal["none", "model", "sequential"]
 
 
 class ConfigPart(BaseModel):
-    """Frozen and exact: no unknown fields, no truth values for numbers."""
+    """A model that cannot change and refuses unknown fields and truth values for numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -64,7 +64,7 @@ class ConfigPart(BaseModel):
 
 
 class SamplingConfig(ConfigPart):
-    """How every clip is sampled, where its row does not say otherwise; unset: the model's own."""
+    """How clips are sampled, unless their row says otherwise; unset: as the model's authors do."""
 
     num_inference_steps: int | None = Field(
         default=None, ge=1, le=MAX_STEPS, description="sampler steps"
@@ -85,62 +85,62 @@ class SamplingConfig(ConfigPart):
     )
     sampler: str | None = Field(default=None, min_length=1, description="diffusers scheduler class")
     flow_shift: float | None = Field(
-        default=None, gt=0, le=100, description="shift of a flow schedule"
+        default=None, gt=0, le=100, description="shift of a flow-matching schedule"
     )
     max_sequence_length: int | None = Field(
-        default=None, ge=1, le=100_000, description="padded prompt length in tokens"
+        default=None, ge=1, le=100_000, description="tokens to which prompts are padded"
     )
 
 
 class ParallelConfig(ConfigPart):
-    """How many GPUs hold one copy of the model, or how many CPU ranks."""
+    """How many GPUs (or CPU ranks) hold one copy of the model, and how they split it."""
 
     degree: Count = Field(default=1, description="GPUs per model copy")
     backend: Literal["auto", "xfuser", "context_parallel"] = Field(
-        default="auto", description="what splits it; auto: xfuser on GPUs where it can"
+        default="auto", description="library that splits it; auto: xfuser on GPUs if it can"
     )
-    ring: Count = Field(default=1, description="GPUs per ring; Ulysses over the rest of degree")
+    ring: Count = Field(default=1, description="GPUs per ring; Ulysses takes the rest of degree")
     cfg: int = Field(
-        default=1, ge=1, le=2, description="2: half of the GPUs per branch of guidance"
+        default=1, ge=1, le=2, description="2: each half of the GPUs computes a branch of guidance"
     )
-    vae: bool = Field(default=False, description="decode on all GPUs of a copy, not on one")
-    cpus_per_rank: Count = Field(
-        default=1, description="cores and threads of a rank without GPU; more save memory"
-    )
+    vae: bool = Field(default=False, description="decode on all GPUs of a copy instead of one")
+    cpus_per_rank: Count = Field(default=1, description="cores and threads of a rank without GPU")
 
 
 class EngineConfig(ConfigPart):
     """How the model runs on its GPUs."""
 
-    attention: Attention = Field(default="auto", description="kernel of the attention")
+    attention: Attention = Field(default="auto", description="attention kernel")
     compile: bool = Field(default=False, description="compile the blocks with torch.compile")
     vae_tiling: bool | None = Field(
         default=None, description="decode in tiles; unset: as the model's authors do"
     )
     vae_slicing: bool = Field(default=False, description="decode a batch clip by clip")
-    offload: Offload = Field(default="none", description="keep in host memory what rests")
+    offload: Offload = Field(
+        default="none", description="keep idle parts of the model in host memory"
+    )
     adapters: list[str] = Field(
         default=[], description="LoRA files, URI.safetensors[@WEIGHT], comma-separated"
     )
 
 
 class StagesConfig(ConfigPart):
-    """What of the work has actors of its own."""
+    """Which work runs in actors of its own."""
 
     text: Literal["inline", "separate"] = Field(
-        default="inline", description="separate: text encoders apart from the groups"
+        default="inline", description="separate: text encoders run apart from the groups"
     )
     text_replicas: Count = Field(default=1, description="copies of the text encoders")
     text_cpus: Count = Field(default=1, description="CPUs of each copy")
     text_gpus: float = Field(
-        default=0.0, ge=0, le=1, description="GPU of each copy; 0: it runs on its CPUs"
+        default=0.0, ge=0, le=1, description="share of a GPU of each copy; 0: it runs on CPUs"
     )
     text_wait_s: float = Field(
-        default=900.0, gt=0, description="end if no node has room for a copy for so long"
+        default=900.0, gt=0, description="end the run if no node has room for so long"
     )
 
     @property
     def text_needs(self) -> str:
-        """What a copy asks of a node, in words."""
+        """What a copy needs from a node, in words."""
         gpus = f" and {self.text_gpus:g} GPU" if self.text_gpus else ""
         return f"{self.text_cpus} CPU{'s' * (self.text_cpus > 1)}{gpus}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config.help_text import flag, walk
-from pipeline.config.run_config import RunConfig, load_config
+from pipeline.config.run_config import SHOWN, RunConfig, load_config
 from pipeline.errors import UserError
 
 NEEDED = ["--prompts", "p.csv", "--output", "out"]
@@ -98,13 +98,13 @@ def test_yaml_round_trip(limit: Any, epsilon: float, negative: Any, replicas: An
             "sampling": {"negative_prompt": negative},
         }
     )
-    assert RunConfig.model_validate(yaml.safe_load(config.to_yaml())) == config
+    assert RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
     assert RunConfig.model_validate(config.to_dict()) == config
 
 
-def test_what_to_yaml_writes_is_a_config_file(tmp_path: Path) -> None:
+def test_stored_settings_are_a_config_file(tmp_path: Path) -> None:
     config = load("--limit", "3", "--cache.policy", "none", "--sampling.fps", "8")
-    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert load_config(["--config", str(tmp_path / "run.yaml")]) == config
 
 
@@ -144,7 +144,7 @@ def test_every_way_to_cache_reads_back_from_its_own_file(
     tmp_path: Path, cache: dict[str, Any]
 ) -> None:
     config = RunConfig.model_validate({"prompts": "p.csv", "output": "out", "cache": cache})
-    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert load_config(["--config", str(tmp_path / "run.yaml")]) == config
     changed = load_config(["--config", str(tmp_path / "run.yaml"), "--cache.budget", "0.5"])
     assert (changed.cache.policy, changed.cache.budget) == ("planned", 0.5)
@@ -163,21 +163,21 @@ def test_a_configuration_cannot_be_changed() -> None:
         (["--prompts", "", "--output", "o"], "--prompts should not be empty, not ''"),
         (
             [*NEEDED, "--limt", "3"],
-            "there is no flag --limt; did you mean --limit?; --help lists all",
+            "there is no flag --limt; did you mean --limit?; --help-all lists all",
         ),
         (
             [*NEEDED, "--max_attempts=3"],
-            "there is no flag --max_attempts; did you mean --max-attempts?; --help lists all",
+            "there is no flag --max_attempts; did you mean --max-attempts?; --help-all lists all",
         ),
         (
             [*NEEDED, "--cache", "none"],
-            "there is no flag --cache; did you mean --cache.quality?; --help lists all",
+            "there is no flag --cache; did you mean --cache.quality?; --help-all lists all",
         ),
         (
             [*NEEDED, "--epsilon", "1"],
-            "there is no flag --epsilon; did you mean --cache.epsilon?; --help lists all",
+            "there is no flag --epsilon; did you mean --cache.epsilon?; --help-all lists all",
         ),
-        ([*NEEDED, "--zzzzzz"], "there is no flag --zzzzzz; --help lists all"),
+        ([*NEEDED, "--zzzzzz"], "there is no flag --zzzzzz; --help-all lists all"),
         ([*NEEDED, "--limit"], "--limit needs a value"),
         ([*NEEDED, "--limit", "--dry-run"], "--limit needs a value"),
         (
@@ -326,29 +326,49 @@ OFF = {"--no-contact-sheet", "--no-cache.repair", "--no-report"}
 """Flags of settings that are on unless they are switched off."""
 
 
-@pytest.mark.parametrize("word", ["--help", "-h"])
-def test_help_shows_every_setting_on_two_screens(
-    capsys: pytest.CaptureFixture[str], word: str
-) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[str, set[str]]:
+    """The help text and the flags in it."""
     with pytest.raises(SystemExit) as end:
-        load_config(["--limt", word])
+        load_config(argv)
     assert end.value.code == 0
     text = capsys.readouterr().out
+    return text, set(re.findall(r"^  (--\S+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_shows_what_people_set_on_two_screens(
+    capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    text, shown = help_of(capsys, "--limt", word)
     lines = text.splitlines()
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 100
-    shown = set(re.findall(r"^  (--\S+)", text, re.MULTILINE))
-    switched_on = {word.replace("--no-", "--") for word in OFF}
-    named = {flag(path) for path, _ in walk(RunConfig)} - switched_on
-    assert shown == named | {*OFF, "--config"}
-    assert "JSON string" not in text
-    assert all(field.description for _, field in walk(RunConfig))
+    assert len(shown) <= 45
+    assert len(shown) == len(SHOWN)  # each of them is a setting
+    assert {"--prompts", "--cache.quality", "--parallel.degree", "--dry-run"} <= shown
     for part in (
         "(required)",
-        "(default paper)",
+        "--help-all",
         "none|paper",
         "N|auto",
-        "exit code 1",
+        "exit code",
         "[--config FILE]",
     ):
         assert part in text
+
+
+def test_help_all_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    text, shown = help_of(capsys, "--help-all")
+    switched_on = {word.replace("--no-", "--") for word in OFF}
+    named = {flag(path) for path, _ in walk(RunConfig)} - switched_on
+    assert shown == named | {*OFF, "--config"}
+    assert max(map(len, text.splitlines())) <= 100
+    assert "JSON string" not in text
+    assert all(field.description for _, field in walk(RunConfig))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in walk(RunConfig)], ids=".".join)
+def test_every_setting_has_its_flag(path: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        load(flag(path), "1", "--no-such-flag")
+    assert "--no-such-flag" in str(caught.value)  # and not the flag of the setting
