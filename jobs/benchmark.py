@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -32,15 +33,15 @@ COMMANDS = {
     "simulate": "jobs.benchmarks.fleet.simulate",
     "sizing": "jobs.benchmarks.fleet.sizing",
 }
-"""Command to the module that measures it. A module offers `HELP`, `add_arguments(parser)` and
-`main(options, console)`, whose result is JSON; importing it costs nothing."""
+"""The module of each command. A module has `HELP`, `add_arguments(parser)` and
+`main(options, console)`, which returns JSON values; it imports heavy libraries only in `main`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one benchmark and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    options = _parser(given).parse_args(given)
     try:
+        options = _parser(given).parse_args(given)
         result = options.measure(options, Console())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,7 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the command that is given; of all, where help or an error has to list them."""
+    """Return the parser of the given command, or of all commands if none of them is given.
+
+    Raises:
+        UserError: The benchmarks are not installed.
+    """
+    if importlib.util.find_spec("jobs.benchmarks") is None:
+        raise UserError(
+            "the benchmarks are not part of the installed package: run this job in a checkout"
+        )
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chosen = given[0] if given and given[0] in COMMANDS else None

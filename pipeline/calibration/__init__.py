@@ -1,4 +1,4 @@
-"""Profiles and budget curves of registered models.
+"""Measures sensitivity profiles and budget curves of registered models.
 
-The measuring itself is `sencache.calibration`'s.
+How a profile is measured is the matter of `sencache.calibration`.
 """

@@ -1,8 +1,8 @@
-"""What planned caching costs a model in picture, budget by budget, on a few clips of its own.
+"""Measures the quality of planned caching at several budgets, on a few clips of the model.
 
-The last step of a calibration: a person who has a new profile asks which budget to run with. Each
-clip is made once without a cache and once per budget, from the same noise, and compared after
-decoding. Knows nothing of rivals or captions' meaning; `jobs/benchmark.py quality` does.
+This is the last step of a calibration and answers which budget to use with a new profile. Each clip
+is made once without a cache and once per budget, from the same noise; the decoded frames are
+compared. `jobs/benchmark.py quality` also compares other caching methods.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from sencache import SenCacheConfig, SensitivityProfile
 
 BUDGETS = (0.66, 0.5, 0.42, 0.34, 0.26)
 FIDELITY_DB = 40.0
-"""PSNR to the uncached clip from which on a difference is hard to see side by side."""
+"""From this PSNR to the uncached clip on, a difference is hard to see side by side."""
 
 
 @dataclass(frozen=True)
 class BudgetPoint:
-    """Clips at one budget against the same clips without a cache.
+    """Clips at one budget, compared with the same clips without a cache.
 
     Attributes:
         budget: Share of the steps that is computed.
-        nfe: Steps that were computed.
-        steps: Of the run.
-        psnr: Of each clip, dB; `pipeline.scoring.similarity.MAX_PSNR_DB` for equal frames.
+        nfe: Computed steps.
+        steps: Steps of the sampler.
+        psnr: PSNR of each clip in dB; `pipeline.scoring.similarity.MAX_PSNR_DB` for equal frames.
     """
 
     budget: float
@@ -46,7 +46,7 @@ class BudgetPoint:
 
     @property
     def worst(self) -> float:
-        """PSNR of the worst clip, dB."""
+        """PSNR of the worst clip in dB."""
         return min(self.psnr)
 
 
@@ -61,17 +61,17 @@ def measure_curve(
     budgets: Sequence[float] = BUDGETS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[BudgetPoint]:
-    """Make clips at every budget and without a cache.
+    """Make clips without a cache and at every budget, and compare them.
 
     Args:
         spec: The model.
         pipe: Its pipeline, without a cache.
         template: Sampling settings; its prompt and seed are not used.
-        prompts: Captions, used in order and over again.
-        seeds: One per clip; not those that the profile was measured with.
-        profile: Holds the drift of the model.
-        budgets: To try.
-        progress: Called with the runs done and the runs in all.
+        prompts: Captions, used in order and repeated if there are fewer than clips.
+        seeds: One per clip, other than those that the profile was measured with.
+        profile: The model's profile, with its drift.
+        budgets: Budgets to try.
+        progress: Called with the number of runs done and the number of all runs.
 
     Raises:
         UserError: The profile does not fit the pipeline.
@@ -102,13 +102,13 @@ def measure_curve(
 
 
 def recommended(points: Sequence[BudgetPoint]) -> BudgetPoint | None:
-    """The point of fewest evaluations whose worst clip keeps `FIDELITY_DB`; None if none does."""
+    """Return the cheapest point whose worst clip reaches `FIDELITY_DB`; None if none does."""
     faithful = [point for point in points if point.worst >= FIDELITY_DB]
     return min(faithful, key=lambda point: point.nfe, default=None)
 
 
 def curve_text(points: Sequence[BudgetPoint]) -> str:
-    """The curve and what to make of it, for people."""
+    """Return the curve and a recommendation as text."""
     clips = len(points[0].psnr)
     lines = [
         f"planned caching on {clips} further clips, against the same clips without a cache",
@@ -133,7 +133,7 @@ def curve_text(points: Sequence[BudgetPoint]) -> str:
 
 @torch.no_grad()
 def _frames(spec: ModelSpec, pipe: Any, request: SampleRequest) -> torch.Tensor:
-    """One clip, in 0..1 on the CPU."""
+    """Make one clip; return its frames in 0..1, on the CPU."""
     pipe.scheduler = make_scheduler(request.sampler, spec.family, pipe.scheduler.config)
     frames: torch.Tensor = pipe(
         **text_arguments(spec, [request]),

@@ -1,6 +1,6 @@
-"""Videos that a user gives, as tensors of a model's size.
+"""Reads the videos that a user gives for a calibration, as tensors of a given size.
 
-Knows where they are and how to bring them to size; knows nothing of models.
+Finds, decodes, crops and scales them; knows nothing of models.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def read_clips(
     """Decode the first `count` videos of folders and files, each cut to one size and length.
 
     Args:
-        uris: Folders, whose videos are taken in the order of their names, or files; any fsspec
+        uris: Files, or folders whose videos are taken in the order of their names; any fsspec
             URI.
-        count: Videos to use at most.
-        width: Pixels.
-        height: Pixels.
-        num_frames: Frames, from the beginning of each video.
+        count: Largest number of videos to use.
+        width: Width in pixels.
+        height: Height in pixels.
+        num_frames: Frames to use, from the beginning of each video.
 
     Returns:
-        Per video a float tensor of shape [num_frames, 3, height, width] in 0..1.
+        One float tensor per video, of shape [num_frames, 3, height, width] in 0..1.
 
     Raises:
         UserError: There is no video, or one cannot be decoded or is too short.
@@ -47,16 +47,16 @@ def read_clips(
 
 
 def fit(frames: Frames, width: int, height: int, num_frames: int) -> torch.Tensor:
-    """Cut a video to its first frames and to the middle of the picture, and scale it.
+    """Cut a video to its first frames, scale it, and crop it to its centre.
 
     Args:
         frames: uint8 RGB of shape (frames, height, width, 3).
-        width: Pixels wanted.
-        height: Pixels wanted.
-        num_frames: Frames wanted.
+        width: Wanted width in pixels.
+        height: Wanted height in pixels.
+        num_frames: Wanted number of frames.
 
     Returns:
-        Float, shape [num_frames, 3, height, width], 0..1.
+        Floats of shape [num_frames, 3, height, width] in 0..1.
 
     Raises:
         ValueError: The video is too short.

@@ -1,6 +1,6 @@
-"""Measuring the sensitivity profile of a registered model, with its sampling settings.
+"""Measures the sensitivity profile of a registered model under its sampling settings.
 
-Between the registry's settings and `sencache.calibrate`, which does the measuring. Knows nothing
+Passes the settings of the registry to `sencache.calibrate`, which does the measuring. Knows nothing
 of command lines.
 """
 
@@ -22,11 +22,11 @@ from sencache import Journal, SensitivityProfile, calibrate, networks_of
 
 @dataclass(frozen=True)
 class StoredJournal:
-    """A calibration's finished clips, kept as one file of a storage.
+    """The finished clips of a calibration, kept as one file of a storage.
 
     Attributes:
-        storage: Where the file is.
-        key: Its name there.
+        storage: The storage that holds the file.
+        key: Name of the file there.
     """
 
     storage: Storage
@@ -36,7 +36,7 @@ class StoredJournal:
         return f"{self.storage.uri}/{self.key}"
 
     def load(self) -> str:
-        """The text that was saved last, "" if there is none.
+        """Return the text that was saved last, "" if there is none.
 
         Raises:
             StorageError: The file cannot be read.
@@ -54,7 +54,7 @@ class StoredJournal:
         self.storage.put_bytes(self.key, text.encode())
 
     def delete(self) -> None:
-        """Forget everything.
+        """Delete the file.
 
         Raises:
             StorageError: The file cannot be deleted.
@@ -76,28 +76,28 @@ def measure_profile(
     journal: Journal | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> SensitivityProfile:
-    """Measure how strongly a model's output answers to its input and to time.
+    """Measure how strongly a model's output depends on its input and on time.
 
-    A pipeline with two networks (Wan 2.2) is sampled once for both: each owns a part of the noise
-    range, and the profile serves the two.
+    A pipeline with two networks (Wan 2.2) is sampled once for both: each covers a part of the noise
+    range, and the profile holds for both.
 
     Args:
-        model: What the pipeline was loaded from; its revision goes into the profile.
-        pipe: From `load_pipeline`.
+        model: The model that the pipeline was loaded from; the profile records its revision.
+        pipe: The result of `load_pipeline`.
         template: Sampling settings; its prompt and seed are not used.
-        prompts: Captions, used in order and over again.
-        clips: Clips to sample.
-        first_seed: Seed of the first clip; the others follow.
+        prompts: Captions, used in order and repeated if there are fewer than clips.
+        clips: Number of clips to sample.
+        first_seed: Seed of the first clip; the others count up from it.
         batch_size: Clips per call of the pipeline.
-        videos: Given clips to measure on, one for each to be sampled: [num_frames, 3, height,
-            width], 0..1, in the template's size.
-        gain_clips: Clips on which the growth of errors is measured too; see `sencache.calibrate`.
-        journal: Keeps finished clips, so that a calibration that was broken off goes on.
+        videos: Given clips to measure on, one per clip: [num_frames, 3, height, width] in 0..1, in
+            the template's size.
+        gain_clips: Clips on which the growth of errors is also measured; see `sencache.calibrate`.
+        journal: Keeps finished clips, so that an interrupted calibration can continue.
         progress: See `sencache.calibrate`.
 
     Raises:
-        ValueError: The family cannot be calibrated, too few steps or prompts are given, or the
-            journal is of another calibration.
+        ValueError: The family cannot be calibrated, there are too few steps or prompts, or the
+            journal belongs to another calibration.
     """
     pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
     arguments = sampling_arguments(model.spec, template)
@@ -120,7 +120,7 @@ def measure_profile(
 
 
 def profile_table(profile: SensitivityProfile) -> str:
-    """A profile as text for people: one line per point, and what it cost."""
+    """Return a profile as text: one line per point, and the cost of its measurement."""
     facts = profile.metadata
     lines = [
         f"{facts.model} {facts.revision}: {facts.sampler} shift {facts.shift}, "

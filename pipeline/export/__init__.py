@@ -1,1 +1,4 @@
-"""Datasets in the shapes that trainers read: WebDataset tars, Hub Parquet, FastVideo's folder."""
+"""Exports of a dataset for trainers: WebDataset tars, Hub Parquet, a FastVideo folder.
+
+Copies clips and rows; never changes the dataset.
+"""

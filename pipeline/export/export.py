@@ -1,7 +1,8 @@
-"""One export: shards that are missing are written, every clip checked against its row's hash.
+"""Writes the missing shards of an export and checks every clip against the hash in its row.
 
-A shard is put whole or not at all, so what is there is done. `export.json` says what an export
-holds before its first shard; another selection into the same place is refused.
+A shard is stored whole or not at all, so a shard that exists is complete. `export.json` is written
+before the first shard and identifies the selection; another selection for the same target is
+refused.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ def export(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write a selection.
+    """Write the missing shards of a selection.
 
     Args:
         source: The output prefix that holds the media.
-        target: Where to; may hold a part of the same export.
-        selection: From `select`.
+        target: Where the export goes; may hold a part of the same export.
+        selection: The result of `select`.
         format_name: One of `FORMATS`.
-        progress: Called with the shards done and the shards in all.
+        progress: Called with the number of shards done and the number of all shards.
 
     Returns:
-        Shards that were written now.
+        The number of shards that were written by this call.
 
     Raises:
-        UserError: Another export is there, or a clip's bytes are not those of its row.
+        UserError: The target holds another export, or a clip does not match the hash in its row.
         StorageError: A file cannot be read or written.
     """
     form = FORMATS[format_name]

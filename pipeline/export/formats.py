@@ -1,4 +1,4 @@
-"""What a shard looks like in each shape. Bytes are a function of the shard alone."""
+"""The export formats: how each writes a shard. The bytes depend on nothing but the shard."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from pipeline.export.select import Shard
 from pipeline.storage.storage import Storage
 
 ROW_GROUP_CLIPS = 100
-"""Clips with their bytes per row group: readers fetch whole groups."""
+"""Clips per row group, with their bytes: readers fetch whole groups."""
 
 Media = Mapping[str, bytes]
-"""Bytes of an mp4 by sample id."""
+"""The bytes of each mp4 by sample id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One shape.
+    """One export format.
 
     Attributes:
-        help: For people.
-        keys: Files of a shard; all of them there means that the shard is done.
-        write: Puts them.
-        finish: Puts what describes the whole, last.
+        help: Description for the command line.
+        keys: Returns the files of a shard; the shard is complete if all of them exist.
+        write: Stores the files of a shard.
+        finish: Stores the files that describe the whole export; called last.
     """
 
     help: str
@@ -41,8 +41,8 @@ class Format:
     finish: Callable[[Storage, Sequence[Shard]], None]
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON values, without its media."""
+def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON values, without its media."""
     value: dict[str, Any] = json.loads(row_json({k: v for k, v in row.items() if k != "video"}))
     return value
 
@@ -56,7 +56,7 @@ def _write_tar(storage: Storage, shard: Shard, media: Media) -> None:
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in shard.rows:
             name = row["sample_id"]
-            text = json.dumps(plain(row), sort_keys=True).encode()
+            text = json.dumps(_without_media(row), sort_keys=True).encode()
             for suffix, data in (
                 ("json", text),
                 ("mp4", media[name]),

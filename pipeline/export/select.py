@@ -1,6 +1,6 @@
-"""Which clips an export holds, in which order, split and shard: a function of rows and flags alone.
+"""Selects the clips of an export, with their order, split and shard, from rows and flags alone.
 
-Reads Parquet parts; of several rows with one id the one that counts; never media.
+Reads the Parquet parts and never media. Of several rows with one id the one that counts is used.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Shard:
     """Clips that are written together.
 
     Attributes:
-        split: Name.
-        number: Within the split, from 0.
-        of: Shards of the split.
-        rows: Output rows, in the order of their ids.
+        split: Name of the split.
+        number: Number of the shard within the split, from 0.
+        of: Number of shards of the split.
+        rows: Output rows in the order of their ids.
     """
 
     split: str
@@ -43,11 +43,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What an export holds.
+    """The content of an export.
 
     Attributes:
-        shards: In order.
-        fingerprint: Of ids, hashes, splits and shards; equal selections have equal ones.
+        shards: The shards in order.
+        fingerprint: Digest of ids, hashes, splits and shards; equal for equal selections.
     """
 
     shards: tuple[Shard, ...]
@@ -63,7 +63,7 @@ def parse_splits(text: str) -> dict[str, float]:
     """Read `train=0.9,val=0.1`; shares are scaled to add up to 1.
 
     Raises:
-        UserError: Another form.
+        UserError: The text has another form.
     """
     splits: dict[str, float] = {}
     for item in text.split(","):
@@ -80,7 +80,7 @@ def parse_splits(text: str) -> dict[str, float]:
 
 
 def split_of(sample_id: str, splits: Mapping[str, float]) -> str:
-    """The split of a clip: by its id alone, so it stays when a dataset grows."""
+    """Return the split of a clip. It depends on the id alone, so it stays as a dataset grows."""
     drawn = int.from_bytes(digest(["split", sample_id])[:8], "big") / 2**64
     for name, share in splits.items():
         drawn -= share
@@ -97,17 +97,17 @@ def select(
     shard_rows: int,
     controls: bool = False,
 ) -> Selection:
-    """Choose clips.
+    """Select clips and divide them into splits and shards.
 
     Args:
         storage: The output prefix.
-        where: An SQL condition (DuckDB) over the columns of output rows, "" for all.
-        splits: Name to share.
-        shard_rows: Most clips per shard.
-        controls: Take controls as well.
+        where: An SQL condition (DuckDB) over the columns of output rows; "" selects all.
+        splits: Share of the clips by name of the split.
+        shard_rows: Largest number of clips per shard.
+        controls: Include controls.
 
     Raises:
-        UserError: The condition is not valid, or nothing is left.
+        UserError: The condition is invalid, or no clip is left.
         StorageError: The prefix cannot be read.
     """
     chosen = _filter(_rows(storage), where, controls)
@@ -121,12 +121,12 @@ def select(
         for name, rows in by_split.items()
         for number, batch in enumerate(_batches(rows, shard_rows))
     )
-    mark = hashlib.sha256()
+    fingerprint = hashlib.sha256()
     for shard in shards:
-        mark.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
+        fingerprint.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
         for row in shard.rows:
-            mark.update(f"{row['sample_id']} {row['media_sha256']}\n".encode())
-    return Selection(shards, mark.hexdigest())
+            fingerprint.update(f"{row['sample_id']} {row['media_sha256']}\n".encode())
+    return Selection(shards, fingerprint.hexdigest())
 
 
 def _rows(storage: Storage) -> pa.Table:
@@ -148,7 +148,7 @@ def _filter(rows: pa.Table, where: str, controls: bool) -> list[Mapping[str, Any
     with duckdb.connect() as database:
         database.execute("set threads = 2")
         database.register("clips", rows)
-        # After this nothing of the condition can read or write files.
+        # From here on the condition cannot read or write files.
         database.execute("set enable_external_access = false; set lock_configuration = true")
         try:
             query: Any = database.sql(

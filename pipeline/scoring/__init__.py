@@ -1,4 +1,4 @@
 """Numbers about finished clips.
 
-Measures frames; keeps no rows and chooses no clips.
+Measures frames; stores no rows and selects no clips.
 """

@@ -1,6 +1,7 @@
-"""Distances of a clip from a reference clip. Frames are floats in 0..1, never rounded to bytes.
+"""Similarity of a clip to a reference clip: PSNR, SSIM and LPIPS of float frames in 0..1.
 
-Rounding both clips to bytes alone costs about 56 dB, which would hide what lies beyond.
+Frames are never rounded to bytes: rounding both clips limits their PSNR to about 56 dB, which would
+hide smaller differences.
 """
 
 from __future__ import annotations
@@ -13,34 +14,34 @@ from typing import Any
 import torch
 
 MAX_PSNR_DB = 100.0
-"""Reported for equal frames, whose PSNR is infinite."""
+"""The PSNR that is reported for equal frames, whose PSNR is infinite."""
 
 WINDOW, SIGMA = 11, 1.5
-"""The Gaussian window of the authors of SSIM."""
+"""Size in pixels and standard deviation of the Gaussian window of SSIM's authors."""
 
 _LUMA = (0.299, 0.587, 0.114)
 _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def psnr(clip: torch.Tensor, reference: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB over all frames together, at most `MAX_PSNR_DB`."""
+    """Return the peak signal-to-noise ratio over all frames, in dB, up to `MAX_PSNR_DB`."""
     return decibels(float((clip.double() - reference.double()).square().mean()))
 
 
 def decibels(error: float) -> float:
-    """PSNR of a mean square error of values in 0..1, in dB, at most `MAX_PSNR_DB`."""
+    """Return the PSNR in dB for a mean square error of values in 0..1, up to `MAX_PSNR_DB`."""
     return MAX_PSNR_DB if error == 0 else min(MAX_PSNR_DB, -10 * math.log10(error))
 
 
 def ssim(clip: torch.Tensor, reference: torch.Tensor) -> float:
-    """Structural similarity (Wang et al. 2004) of the luma, mean over frames.
+    """Return the structural similarity (Wang et al. 2004) of the luma, mean over frames.
 
-    Gaussian window of 11 pixels and 1.5 deviation, population moments, only where the window lies
-    inside the frame.
+    The window is Gaussian, of 11 pixels and standard deviation 1.5; moments are those of the
+    population; only positions whose window lies inside the frame count.
 
     Args:
-        clip: Shape [frames, 3, height, width], 0..1.
-        reference: Of the same shape.
+        clip: Frames of shape [frames, 3, height, width] in 0..1.
+        reference: Frames of the same shape.
 
     Raises:
         ValueError: The shapes differ, or a frame is smaller than the window.
@@ -63,10 +64,10 @@ def ssim(clip: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def load_lpips(device: torch.device) -> tuple[Any, str]:
-    """LPIPS with AlexNet, if everything for it is on this machine; nothing is downloaded.
+    """Load LPIPS with AlexNet if package and weights are on this machine; download nothing.
 
     Returns:
-        A function of two clips, or None and why there is none.
+        A function of two clips and "", or None and the reason.
     """
     try:
         import lpips

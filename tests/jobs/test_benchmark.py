@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -75,3 +76,12 @@ def test_bad_input_of_the_shipped_commands_is_one_line(
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert len(error.splitlines()) == 1
+
+
+def test_without_the_benchmarks_one_line_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert benchmark.main(["cache"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the benchmarks are not part of the installed package")
