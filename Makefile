@@ -12,7 +12,7 @@ demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 test: $(STAMP)  ## every test that needs no GPU
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
 
-test-fast: $(STAMP)  ## without the end-to-end and other slow tests
+test-fast: $(STAMP)  ## without the end-to-end tests and others of over 5 s of CPU time
 	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile
 
 lint: $(STAMP)

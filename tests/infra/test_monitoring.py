@@ -165,12 +165,14 @@ class OneClip:
         return
 
 
+@pytest.mark.slow
 def test_every_series_that_is_read_is_one_that_is_exported(scraped: set[str]) -> None:
     read = set().union(*(series(expression) for expression in expressions()))
     assert {"ray_sencache_samples_total", "ray_data_num_alive_actors"} <= read
     assert read - scraped - NEEDS_GPU == set()
 
 
+@pytest.mark.slow
 def test_every_series_of_ours_is_exported_and_read(scraped: set[str]) -> None:
     ours = {each.exported for each in prometheus.ALL}
     assert ours <= scraped

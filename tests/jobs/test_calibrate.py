@@ -57,6 +57,7 @@ def test_the_job_writes_a_profile_that_loads(
     assert not (tmp_path / "profile.json.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def _result(arguments: str, folder: Path) -> Any:
     return json.loads(out.read_text())["result"]
 
 
+@pytest.mark.slow
 def test_overhead_of_the_demo_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms = _result("overhead --device cpu --batch-rows 1 --steps 10 --repeats 1", tmp_path)
     by_name = {arm["name"]: arm for arm in arms}
@@ -34,6 +35,7 @@ def test_overhead_of_the_demo_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "of ideal" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_random_weights_reuse_by_a_fixed_pattern(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +46,7 @@ def test_random_weights_reuse_by_a_fixed_pattern(
     assert "fixed pattern" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_batching_computes_the_rows_that_are_needed(tmp_path: Path) -> None:
     result = _result(
         "batching --device cpu --rows 1 2 3 --steps 10 --repeats 1 --epsilon 0.45", tmp_path

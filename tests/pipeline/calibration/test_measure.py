@@ -122,6 +122,7 @@ def test_a_journal_in_a_storage_is_taken_up(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_given_clips_give_about_the_sensitivities_of_the_sampled_ones() -> None:
     """The demonstration model on its own clips: a straight path to a clip is close to its own."""
     model = resolve_model("demo", "")

@@ -281,6 +281,7 @@ def test_a_clip_of_another_size_is_an_error(
         to_uint8(torch.zeros(1, 5, 3, 64, 64), request_for(tiny_resolved(WAN)))
 
 
+@pytest.mark.slow
 def test_the_factory_travels_to_a_worker(tiny_resolved: Resolve, request_for: MakeRequest) -> None:
     model = tiny_resolved(WAN)
     factory = pickle.loads(pickle.dumps(functools.partial(load_engine, model, device="cpu")))

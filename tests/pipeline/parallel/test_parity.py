@@ -37,6 +37,8 @@ from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canon
 from sencache import SensitivityProfile
 from tests.pipeline.ranks import group_models
 
+pytestmark = pytest.mark.slow
+
 Resolve = Callable[[str], ResolvedModel]
 MakeRequest = Callable[..., SampleRequest]
 MakeTrial = Callable[..., group_models.Trial]

@@ -83,6 +83,7 @@ def decisions(clips: Sequence[Clip]) -> list[str]:
 
 
 @pytest.mark.parametrize("policy", ["none", "paper", "planned"])
+@pytest.mark.slow
 def test_two_ranks_make_the_clips_of_one(
     policy: str, group: GroupEngine, alone: Any, requests: dict[str, list[SampleRequest]]
 ) -> None:
@@ -100,6 +101,7 @@ def test_two_ranks_make_the_clips_of_one(
     assert group.device_name == alone.device_name
 
 
+@pytest.mark.slow
 def test_a_request_for_another_model_leaves_the_group_alive(
     group: GroupEngine, requests: dict[str, list[SampleRequest]]
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_request_for_another_model_leaves_the_group_alive(
     assert group.generate(requests["none"][:1])
 
 
+@pytest.mark.slow
 def test_a_rank_of_another_opinion_changes_nothing_and_is_counted(
     group: GroupEngine, alone: Any, requests: dict[str, list[SampleRequest]]
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_rank_of_another_opinion_changes_nothing_and_is_counted(
     assert group.disagreements - before == counts[0] + again[0].cache["disagreements"]
 
 
+@pytest.mark.slow
 def test_a_lost_rank_is_a_dead_engine(
     group: GroupEngine, requests: dict[str, list[SampleRequest]]
 ) -> None:

@@ -88,6 +88,7 @@ def test_clip_does_not_depend_on_its_batch(pipeline: WanPipeline) -> None:
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_clips_follow_their_captions(pipeline: WanPipeline) -> None:
     rows = held_out_rows(32, seed=4)
     wanted = [attributes_of(row) for row in rows]
