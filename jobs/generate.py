@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = load_config(sys.argv[1:] if argv is None else argv)
             from pipeline.run import run  # Ray loads only once the command line is known good
 
-            report = run(config)
+            result = run(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     if config.dry_run:
         return 0
-    if report.interrupted:
+    if result.interrupted:
         return EXIT_INTERRUPTED
-    return 0 if report.failed_fraction <= config.max_failed_fraction else EXIT_FAILED
+    return 0 if result.failed_fraction <= config.max_failed_fraction else EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -1,11 +1,21 @@
-"""The errors a person can act on. Everything else is a bug and keeps its traceback."""
+"""The errors that a user can act on, and the text of errors without credentials.
+
+Every other exception is a bug and keeps its traceback.
+"""
 
 from __future__ import annotations
 
-from pipeline.storage.faults import redact
+import re
+from collections.abc import Mapping
+from typing import Any
 
 MAX_MESSAGE_CHARS = 2000
-"""Error text kept in a row; a CUDA traceback can be far longer than the row is worth."""
+"""Longest error text in a row; a CUDA traceback can be far longer."""
+
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&\s]*(?:signature|token|key|credential|secret|password)[^=&\s]*)=[^&\s]+",
+    re.IGNORECASE,
+)
 
 
 class UserError(Exception):
@@ -27,6 +37,20 @@ class RowRejectedError(ValueError):
 
 
 def message_of(error: BaseException) -> str:
-    """The text of an error as a row keeps it: one line, not too long, never empty."""
+    """The text of an error as a row keeps it: one line, limited in length, never empty."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def redact(text: str) -> str:
+    """Hide user information and signatures inside URLs."""
+    return _SECRET_PARAMETER.sub(r"\1=", re.sub(r"://[^/\s@]+@", "://", text))
+
+
+def redacted(value: Any) -> Any:
+    """Copy JSON values and redact every text in them."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redacted(each) for key, each in value.items()}
+    return [redacted(each) for each in value] if isinstance(value, list | tuple) else value

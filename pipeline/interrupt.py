@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: stop a run so that what is finished is kept."""
+"""SIGINT and SIGTERM stop a run so that its finished samples are kept."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Never
 
 STOPPED = (KeyboardInterrupt, SystemExit)
-"""What a signal raises: ours the first; Ray's own handler, while `ray.init` runs, the second."""
+"""What a signal raises: `KeyboardInterrupt`, or `SystemExit` by Ray's handler during `ray.init`."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
+    """Make SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> Never:
         raise KeyboardInterrupt
@@ -25,7 +25,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore both signals: for the seconds in which finished rows are being written."""
+    """Ignore both signals for the seconds in which finished rows are written."""
     with _handled({signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}):
         yield
 

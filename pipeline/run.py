@@ -1,8 +1,8 @@
-"""One run: prompts in, a dataset prefix out; short enough to read at once.
+"""One run: prompts in, a dataset prefix out. Read this file first, from top to bottom.
 
-The driver reads and checks the input, drops what is already committed, hands the rest to the plan
-(`pipeline.cluster.ray_data_plan`), and writes the rows that come back. All bookkeeping that must
-survive a crash is in the output prefix.
+The driver reads and checks the input, drops the samples that are finished already, has the cluster
+make the rest (`pipeline.cluster.execution`), and writes the rows that come back. The output prefix
+holds everything that must survive a crash.
 """
 
 from __future__ import annotations
@@ -15,29 +15,24 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 from rich.console import Console
 
-from pipeline.cluster.execution import ClusterRun, generate
+from pipeline.cluster.execution import ClusterRun, execute
 from pipeline.cluster.group_actor import REQUEST_COLUMN
+from pipeline.cluster.ray_compat import submission_id
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
-from pipeline.dataset.manifest import (
-    Manifest,
-    State,
-    latest_signs,
-    new_run_id,
-)
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.manifest import Manifest, State, latest_runs, new_run_id
+from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.monitoring.projection import project
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.summary import (
     say_dry_run,
     say_input,
-    say_neighbours,
+    say_other_runs,
     say_recovery,
     say_result,
 )
@@ -55,7 +50,7 @@ BLOCK_ROWS = 1000
 
 
 @dataclass(slots=True)
-class RunReport:
+class RunResult:
     """How a run ended.
 
     Attributes:
@@ -63,20 +58,20 @@ class RunReport:
         done_before: Samples of this input that earlier runs had finished.
         failed_before: Those of them that ended as failed rows.
         interrupted: Stopped by SIGINT or SIGTERM; the same command goes on.
-        tally: Sums over the rows of this run.
+        totals: Sums over the rows of this run.
     """
 
     run_id: str
     done_before: int = 0
     failed_before: int = 0
     interrupted: bool = False
-    tally: RunTotals = field(default_factory=RunTotals)
+    totals: RunTotals = field(default_factory=RunTotals)
 
     @property
     def failed_fraction(self) -> float:
         """Failed over all finished samples of this input, those of earlier runs included."""
-        finished = self.done_before + self.tally.made
-        return (self.failed_before + self.tally.failed) / finished if finished else 0.0
+        finished = self.done_before + self.totals.made
+        return (self.failed_before + self.totals.failed) / finished if finished else 0.0
 
 
 def run(
@@ -84,16 +79,16 @@ def run(
     *,
     factory: EngineFactory | None = None,
     console: Console | None = None,
-) -> RunReport:
+) -> RunResult:
     """Make every sample of the input that the output prefix does not hold yet.
 
     Args:
         config: What to make and where.
         factory: Builds the engine inside each actor; the default loads the configured model.
-        console: Where progress and the summary go.
+        console: Shows progress and summary.
 
     Returns:
-        How it ended. Interruption is a result, not an exception: what is made is committed.
+        How it ended. Interruption is a result, not an exception: finished samples are committed.
 
     Raises:
         UserError: Bad configuration, input or output prefix, before any device is taken; or an
@@ -103,94 +98,99 @@ def run(
         return _run(config, factory, console or Console())
 
 
-def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunReport:
+def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunResult:
+    # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved)
     rows = read_source(config.prompts, config.prompt_column)
     if not config.dry_run:
         storage.check_writable()
-    before = committed(storage, retry_failed=config.retry_failed)
-    signs = latest_signs(storage)
-    say_neighbours(console, [sign for sign in signs if sign.alive])
-    found = recover(storage, before, signs)
-    say_recovery(console, found)
-    before = before.including(found.ids)
+
+    # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
+    finished = committed(storage, retry_failed=config.retry_failed)
+    earlier_runs = latest_runs(storage)
+    say_other_runs(console, earlier_runs)
+    recovery = recover(storage, finished, earlier_runs)
+    say_recovery(console, recovery)
+
+    # 3. Read the input, and keep the requests that are left.
     intake = Intake(
         rows,
         defaults,
-        before,
+        finished.including(recovery.ids),
         config.samples_per_prompt,
         config.limit,
         config.control_fraction,
         Images(storage, store=not config.dry_run),
     )
-    with _few_objects():
+    with _frozen_objects():
         tables = list(_request_tables(intake))
-    report = RunReport(new_run_id(storage), intake.counts.done, intake.counts.done_failed)
-    say_input(console, config, resolved, intake.counts, intake.steps)
+    counts = intake.counts
+    result = RunResult(new_run_id(storage, submission_id()), counts.done, counts.done_failed)
+    say_input(console, config, resolved, counts, intake.steps)
     if config.dry_run:
-        say_dry_run(console, config, project(storage, intake.counts.pending))
-    if config.dry_run or not (tables or intake.rejected or found.rows.num_rows):
-        return report
+        say_dry_run(console, config, storage, counts.pending)
+        return result
+    if not (tables or intake.rejected or recovery.rows.num_rows):
+        return result
 
-    manifest = Manifest(report.run_id, config.to_dict(), asdict(intake.counts))
+    # 4. Announce this run in the prefix.
+    manifest = Manifest(result.run_id, config.to_dict(), asdict(counts))
     manifest.write(storage)
-    # Again, for runs that began in between: of two at once the later one sees the other.
-    late = latest_signs(storage, {report.run_id, *(sign.run_id for sign in signs)})
-    say_neighbours(console, [sign for sign in late if sign.alive])
-    sink = Sink(
-        storage, report.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
+    # Look again: of two runs that begin at the same time, the later one sees the other.
+    known = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}
+    say_other_runs(console, latest_runs(storage, known))
+
+    # 5. Make the samples and write their rows, until all are done or a signal comes.
+    parts = PartWriter(
+        storage, result.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
     report_writer = ReportWriter(storage, console)
     state: State = "error"
     problem = ""
     try:
         with manifest.alive(storage):
-            rejected = _rejected_table(intake, resolved, report.run_id)
-            sink.add(found.rows)
-            sink.add(rejected)
-            report.tally.add(rejected)
+            parts.add(recovery.rows)
+            rejected = _rejected_table(intake, resolved, result.run_id)
+            parts.add(rejected)
+            result.totals.add(rejected)
             if tables:
-                work = ClusterRun(
-                    config,
-                    resolved,
-                    factory,
-                    storage,
-                    report.run_id,
-                    tables,
-                    intake.counts.pending,
+                cluster_run = ClusterRun(
+                    config, resolved, factory, storage, result.run_id, tables, counts.pending
                 )
-                with closing(generate(work, report.tally, console)) as made:
+                with closing(execute(cluster_run, result.totals, console)) as made:
                     for table in made:
-                        sink.add(table)
-                        report.tally.add(table)
+                        parts.add(table)
+                        result.totals.add(table)
                         report_writer.add(table)
-            sink.flush()  # a run is done when its last row is written
+            parts.flush()  # a run is done when its last row is written
             state = "done"
     except STOPPED:
-        state, report.interrupted = "interrupted", True
+        state, result.interrupted = "interrupted", True
     except Exception as error:
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         raise
     finally:
         with uninterrupted():
             try:
-                sink.flush()
+                parts.flush()
             finally:
-                manifest.end(storage, state, asdict(report.tally), problem)
-    say_result(console, config, report.tally, report.interrupted)
-    if not report.interrupted:  # a node that is taken away has other worries
+                manifest.end(storage, state, asdict(result.totals), problem)
+
+    # 6. Summarise. After a signal there is no time for the report: the node may be taken away.
+    say_result(console, config, result.totals, result.interrupted)
+    if not result.interrupted:
         report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
-    return report
+    return result
 
 
 @contextmanager
-def _few_objects() -> Iterator[None]:
-    """Spare the garbage collector all libraries, which it would walk again and again meanwhile.
+def _frozen_objects() -> Iterator[None]:
+    """Exempt all objects so far from garbage collection, which would visit them again and again.
 
-    What is garbage already goes first: a failed run leaves handles of actors behind, and those
-    would hold their devices for as long as they are frozen.
+    Collects garbage first: a failed run leaves handles of actors, which would hold their devices
+    for as long as they are frozen.
     """
     gc.collect()
     gc.freeze()

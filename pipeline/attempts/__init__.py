@@ -1,4 +1,4 @@
-"""Attempts at samples: the ledger that bounds them, their order, and who is to blame.
+"""Attempts at samples: the ledger that limits them, their order, and which nodes are to blame.
 
-Works without Ray; the engine and the store of clips are given.
+Works without Ray; callers provide the engine and the clip store.
 """

@@ -1,18 +1,17 @@
-"""Attempts at samples: recorded before they begin, bounded in time, one after another.
+"""One attempt at one or several samples: recorded before it begins, and bounded in time.
 
-The order matters: the attempt is in the ledger before the engine starts, and its clips go on to be
-stored (`pipeline.dataset.clip_store`) before anything speaks of them. Whatever dies in between
+The order matters: the ledger records the attempt before the engine starts, and the clip is stored
+(`pipeline.dataset.clip_store`) before its row is passed on. If the process dies in between, it
 leaves either nothing, or an mp4 that carries its own row and is taken over instead of made again.
 
-Attempts have a thread of their own, so that clips are stored while the engine samples the next
-ones. An attempt is recorded when its turn has come. What follows on a failure is decided elsewhere
-(`pipeline.attempts.producer`).
+Attempts run one after another in a thread of their own, so that clips are stored while the engine
+samples the next ones. An attempt is recorded when its turn has come. What follows a failure is
+decided in `pipeline.attempts.batch_runner`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,47 +19,42 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from pipeline.attempts.ledger import Claim
-from pipeline.dataset.clip_store import ClipStore, Row
-from pipeline.dataset.schema import Execution, SampleOutcome, make_row
-from pipeline.engine.protocol import (
-    BadNodeError,
-    Clip,
-    Engine,
-    EngineDiedError,
-)
+from pipeline.dataset.clip_store import ClipStore
+from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
+from pipeline.engine.protocol import BadNodeError, Clip, Engine, EngineDiedError
 from pipeline.errors import message_of
-from pipeline.process import EXIT_OVERDUE, Worker, deadline, oom_kills
+from pipeline.process import EXIT_OVERDUE, Worker, deadline, end_process, oom_kills
 from pipeline.requests.sample_request import SampleRequest
 
 _T = TypeVar("_T")
 
 
 class AttemptLedger(Protocol):
-    """The ledger as a worker sees it: the class itself, or a Ray actor behind a proxy."""
+    """The ledger as a worker sees it: `Ledger` itself, or a proxy of one in a Ray actor."""
 
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
-        """See `Ledger.claim`."""
+        """Ask to run samples together; records the attempt if it is granted."""
         ...
 
     def made(self, sample_ids: Sequence[str]) -> None:
-        """See `Ledger.made`."""
+        """Record that the engine has made samples, which have yet to be stored."""
         ...
 
     def taken_over(self, sample_ids: Sequence[str]) -> None:
-        """See `Ledger.taken_over`."""
+        """Record that the clips of samples were found in the storage."""
         ...
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
-        """See `Ledger.note`."""
+        """Record the error that ended the latest attempt."""
         ...
 
     def release(self, sample_ids: Sequence[str]) -> None:
-        """See `Ledger.release`."""
+        """Take back the attempt of a batch that raised."""
         ...
 
 
 class Attempts:
-    """Attempts with one engine; several threads may ask at once, their attempts take turns."""
+    """Makes attempts with one engine; attempts of several threads take turns."""
 
     def __init__(
         self,
@@ -77,12 +71,12 @@ class Attempts:
 
         Args:
             engine: The loaded model.
-            store: Where its clips go.
-            ledger: Where attempts are recorded before they begin.
+            store: Stores its clips.
+            ledger: Records attempts before they begin.
             run_id: Goes into every row.
             worker: This process, for the rows.
             where: Node and process, for the ledger.
-            deadline_s: Seconds that an engine call may take; then this process ends itself.
+            deadline_s: Longest engine call in seconds; after that this process ends itself.
         """
         self._engine = engine
         self._store = store
@@ -92,14 +86,14 @@ class Attempts:
         self._where = where
         self._deadline_s = deadline_s
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="turns")
-        self._lost = ""
+        self._dead = ""
         self._wasted_s: defaultdict[str, float] = defaultdict(float)
 
     def together(self, batch: Sequence[SampleRequest]) -> list[Future[Row]] | None:
         """Make several samples in one engine call; None if they must be made one by one.
 
         Raises:
-            EngineDiedError: As all that follow.
+            EngineDiedError: The engine is beyond use; every later attempt raises this too.
             Exception: Whatever the engine raised; the attempt still counts.
         """
         return self._in_turn(lambda: self._together(batch))
@@ -108,28 +102,28 @@ class Attempts:
         """Make one sample; a failed row if its attempts are used up.
 
         Raises:
-            EngineDiedError: As all that follow.
-            Exception: Whatever the engine raised, or storing its clip.
+            EngineDiedError: The engine is beyond use; every later attempt raises this too.
+            Exception: Whatever the engine raised, or the storing of its clip.
         """
         made = self._in_turn(lambda: self._alone(request))
         return made if isinstance(made, dict) else made.result()
 
     def close(self) -> None:
-        """Let the attempt under way end, finish storing, then end the engine."""
+        """Finish the attempt under way and the storing of clips, then end the engine."""
         self._turns.shutdown(cancel_futures=True)
         self._store.close()
         self._engine.close()
 
     def _in_turn(self, attempt: Callable[[], _T]) -> _T:
-        """Run when the attempts before are through."""
+        """Run an attempt after the earlier ones."""
         try:
             turn = self._turns.submit(attempt)
-        except RuntimeError as error:  # closed meanwhile
-            raise EngineDiedError(self._lost or "the engine is closed") from error
+        except RuntimeError as error:  # closed in the meantime
+            raise EngineDiedError(self._dead or "the engine is closed") from error
         try:
             return turn.result()
         except CancelledError as error:
-            raise EngineDiedError(self._lost or "the engine is closed") from error
+            raise EngineDiedError(self._dead or "the engine is closed") from error
 
     def _together(self, batch: Sequence[SampleRequest]) -> list[Future[Row]] | None:
         claim = self._claim([request.sample_id for request in batch])
@@ -145,24 +139,24 @@ class Attempts:
             return row
         if not claim.granted:
             outcome = SampleOutcome("failed", claim.kind or "WorkerDied", claim.reason)
-            execution = self._execution(claim, 0, request)
+            provenance = self._provenance(claim, 0, request)
             self._wasted_s.pop(request.sample_id, None)
-            return make_row(request, execution, outcome)
+            return make_row(request, provenance, outcome)
         if begun > 1:
-            self._store.settle()  # if this one kills the process, it shall take none with it
+            self._store.settle()  # should this one kill the process, no other clip is lost
         return self._generate([request], claim)[0]
 
     def _claim(self, ids: list[str]) -> Claim:
-        if self._lost:  # by an attempt whose turn was before this one
-            raise EngineDiedError(self._lost)
+        if self._dead:  # because of an earlier attempt
+            raise EngineDiedError(self._dead)
         claim = self._ledger.claim(ids, self._where, oom_kills())
         if claim.bad_node:
-            self._lost = f"node {self._where.rpartition('/')[0]} kills whatever runs on it"
-            raise BadNodeError(self._lost)
+            self._dead = f"node {self._where.rpartition('/')[0]} kills whatever runs on it"
+            raise BadNodeError(self._dead)
         return claim
 
     def _generate(self, batch: Sequence[SampleRequest], claim: Claim) -> list[Future[Row]]:
-        """Call the engine, and begin to store what it gave."""
+        """Call the engine, and begin to store its clips."""
         ids = [request.sample_id for request in batch]
         began = time.monotonic()
         try:
@@ -171,10 +165,10 @@ class Attempts:
         except Exception as error:
             spent_s = (time.monotonic() - began) / len(ids)
             if _is_fatal(error):
-                self._lost = message_of(error)
+                self._dead = message_of(error)
                 kind = type(error.__cause__ or error).__name__
-                self._ledger.note(ids, kind, self._lost, spent_s)
-                raise EngineDiedError(self._lost) from error
+                self._ledger.note(ids, kind, self._dead, spent_s)
+                raise EngineDiedError(self._dead) from error
             for sample_id in ids:
                 self._wasted_s[sample_id] += spent_s
             raise
@@ -182,9 +176,9 @@ class Attempts:
         self._ledger.made(ids)
         rows = []
         for index, (request, clip) in enumerate(zip(batch, clips, strict=True)):
-            execution = self._execution(claim, index, request, wall_s, clip)
-            self._wasted_s[request.sample_id] += wall_s  # unless it is stored
-            row = self._store.begin(request, clip, execution)
+            provenance = self._provenance(claim, index, request, wall_s, clip)
+            self._wasted_s[request.sample_id] += wall_s  # until it is stored
+            row = self._store.begin(request, clip, provenance)
             row.add_done_callback(functools.partial(self._stored, request.sample_id))
             rows.append(row)
         return rows
@@ -196,21 +190,21 @@ class Attempts:
     def _overdue(self, ids: Sequence[str]) -> None:
         reason = f"the engine call gave no answer within {self._deadline_s:g} s"
         self._ledger.note(ids, "DeadlineExceededError", reason, self._deadline_s / len(ids))
-        os._exit(EXIT_OVERDUE)
+        end_process(EXIT_OVERDUE)
 
-    def _execution(
+    def _provenance(
         self,
         claim: Claim,
         index: int,
         request: SampleRequest,
         wall_s: float = 0.0,
         clip: Clip | None = None,
-    ) -> Execution:
-        """What the row of one sample of a claim says of its making."""
+    ) -> Provenance:
+        """The provenance in the row of one sample of a claim."""
         rows = len(claim.attempts)
         text_s = min(wall_s, clip.text_s / rows) if clip else 0.0
         decode_s = min(wall_s - text_s, clip.decode_s / rows) if clip else 0.0
-        return Execution(
+        return Provenance(
             run_id=self._run_id,
             device_name=self._engine.device_name,
             group_size=self._engine.group_size,
@@ -218,7 +212,7 @@ class Attempts:
             attempts=claim.attempts[index],
             wall_s=wall_s,
             peak_memory_bytes=clip.peak_memory_bytes if clip else 0,
-            worker=self._worker.struct(),
+            worker=self._worker.to_row(),
             times={
                 "text_s": text_s,
                 "denoise_s": wall_s - text_s - decode_s,
@@ -230,7 +224,7 @@ class Attempts:
 
 
 def _is_fatal(error: BaseException) -> bool:
-    """A CUDA or NCCL fault leaves a context in which every later call fails too (torch 2.x)."""
+    """Whether every later call will fail too, as after a CUDA or NCCL fault (torch 2.x)."""
     if isinstance(error, EngineDiedError):
         return True
     text = str(error)

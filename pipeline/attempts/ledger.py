@@ -1,13 +1,12 @@
-"""Attempts per sample: bounds what a sample that kills its process may cost.
+"""Counts the attempts of each sample across process deaths, and limits them.
 
-A worker that dies takes its memory with it, and Ray retries its task for ever, so the count must
-live elsewhere and must know of an attempt before the attempt begins. The ledger is a plain class;
-`pipeline.cluster.ledger_actor` puts one instance into a Ray actor beside the driver. It holds
-samples that are under way, have a death behind them or were finished just now, and writes to
-storage only when a death shows (a second attempt is asked for), so that in steady state it costs no
-object-store request at all.
+A worker that dies loses its memory, and Ray retries its task for ever. So the count lives outside
+of the workers, and an attempt is recorded before it begins. The ledger is a plain class;
+`pipeline.cluster.ledger_actor` puts one instance into a Ray actor beside the driver. It holds the
+samples that are under way, have seen a death, or were finished just now. It writes to storage only
+when a second attempt is asked for, which shows a death; otherwise it costs no object-store request.
 
-It does not know why a process died; the worker notes a reason if it still can.
+The ledger does not know why a process died; the worker records an error if it still can.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _logger = logging.getLogger(__name__)
 SUFFIX = ".attempts.json"
 
 RECENT = 20_000
-"""Finished samples that are remembered; a node's death is known within seconds."""
+"""Finished samples that the ledger remembers; a node's death is known within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,13 @@ class Claim:
     """Answer to a worker that wants to run a batch.
 
     Attributes:
-        granted: The attempt is recorded; run it. If not: a batch must be claimed one by one, and a
-            single sample has used up its attempts.
+        granted: The attempt is recorded and may begin. Otherwise the samples of a batch must be
+            claimed one by one, and a single sample has used up its attempts.
         attempts: Attempts begun so far per sample, this one included where granted.
         kind: Type of the error that ended the previous attempt of the first sample.
         reason: What is known of that attempt, "" if there was none.
-        lost_s: Engine seconds that each sample cost processes which are no more.
-        bad_node: Not granted because nothing should run on this node any more.
+        lost_s: Engine seconds per sample of attempts that ended their process.
+        bad_node: Not granted because this node is bad.
     """
 
     granted: bool
@@ -57,7 +56,7 @@ class Claim:
 
 
 class Ledger:
-    """Counts attempts; survives workers in memory and its own death through storage."""
+    """Counts attempts; outlives workers in memory, and its own death through storage."""
 
     def __init__(
         self, storage: Storage, run_id: str, *, max_attempts: int, forget: bool = False
@@ -67,8 +66,8 @@ class Ledger:
         Args:
             storage: The output prefix.
             run_id: Names this run's file, `runs/{run_id}.attempts.json`.
-            max_attempts: Attempts per sample. One of them is always made alone, so that a sample
-                is not given up for what a neighbour in its batch did.
+            max_attempts: Attempts per sample. At least one of them is made alone, so that a sample
+                does not fail because of a neighbour in its batch.
             forget: Start from zero: failed samples get their attempts back (`--retry-failed`).
 
         Raises:
@@ -80,7 +79,7 @@ class Ledger:
         self._entries: dict[str, LedgerEntry] = {}
         self._finished: dict[str, LedgerEntry] = {}
         self._complaint = ""
-        self._suspects = BadNodes()
+        self._bad_nodes = BadNodes()
         own = storage.exists(self._key)  # true only after a restart of this very ledger
         if own or not forget:
             keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
@@ -93,33 +92,33 @@ class Ledger:
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """Ask to run samples together, before the first of them starts.
 
-        A batch in which any sample has been begun before is not granted: its samples must be
-        claimed one by one, so that a poison sample takes its neighbours down once at most.
+        A batch with a sample that was begun before is not granted: its samples must be claimed one
+        by one, so that a poison sample kills its neighbours once at most.
+
+        A claim that is not granted counts nothing. An attempt whose process died while its clip
+        was being stored is excused, because the process was sampling another clip by then; at most
+        `max_attempts` times, because the storing may be what killed it.
 
         Args:
             sample_ids: The batch.
-            where: Node and process that ask, for the error message of a later failure.
-            oom_kills: Processes that the kernel of this node has killed for want of memory so far.
-
-        A claim that is not granted counts nothing. An attempt whose process died while its clip
-        was being stored is excused, for the process was busy with another sample; as often as
-        attempts are allowed, because storing can be what killed it.
+            where: Node and process of the worker, for the error message of a later failure.
+            oom_kills: Processes that this node's kernel has killed for lack of memory so far.
         """
         entries = [self._entry(sample_id) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
-            self._look_into(sample_id, entry, where, oom_kills)
-        if self._suspects.is_bad(node_of(where)):
+            self._record_death(sample_id, entry, where, oom_kills)
+        if self._bad_nodes.is_bad(node_of(where)):
             begun = [entry.attempts for entry in entries]
             return Claim(False, begun, "", "", bad_node=True)
         alone = len(entries) == 1
-        if alone and entries[0].made:  # a batch with a history counts nothing
+        if alone and entries[0].made:  # a batch is not granted then, and counts nothing
             entries[0].excused += entries[0].excused < self._max_attempts
             entries[0].made = False
         kind, reason = entries[0].kind, entries[0].describe()
         begun = [entry.attempts for entry in entries]
         lost_s = [entry.lost_s for entry in entries]
         used_up = alone and entries[0].alone and begun[0] - entries[0].excused >= self._max_attempts
-        if used_up and self._may_be_innocent(sample_ids[0], entries[0], where):
+        if used_up and self._deserves_pardon(sample_ids[0], entries[0], where):
             entries[0].pardon()
             entries[0].pardoned, begun, used_up = True, [0], False
         if used_up or (not alone and any(begun)):
@@ -135,26 +134,26 @@ class Ledger:
         return Claim(True, [entry.attempts for entry in entries], kind, reason, lost_s)
 
     def made(self, sample_ids: Sequence[str]) -> None:
-        """Record that the engine is done with samples, which have yet to be stored."""
+        """Record that the engine has made samples, which have yet to be stored."""
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].made = True
-                self._suspects.made(self._entries[sample_id].node)
+                self._bad_nodes.made(self._entries[sample_id].node)
 
     def taken_over(self, sample_ids: Sequence[str]) -> None:
-        """Record that the clips of samples were found: nothing of them can kill a process now."""
+        """Record that the clips of samples were found in the storage."""
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].made = self._entries[sample_id].taken = True
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
-        """Record which error ended the latest attempt, while the worker still can.
+        """Record the error that ended the latest attempt, while the worker still can.
 
         Args:
             sample_ids: The batch.
             kind: Type of the error.
             reason: Its text.
-            lost_s: Engine seconds per sample, if the worker's process ends with them.
+            lost_s: Engine seconds per sample, if the error ends the worker's process.
         """
         for sample_id in sample_ids:
             if sample_id in self._entries:
@@ -164,58 +163,59 @@ class Ledger:
                 self._entries[sample_id].lost_s += lost_s
 
     def release(self, sample_ids: Sequence[str]) -> None:
-        """Take back the attempt of a batch that raised: its samples are made one by one now."""
+        """Take back the attempt of a batch that raised; its samples are made one by one now."""
         for sample_id in sample_ids:
             if sample_id in self._entries:
                 self._entries[sample_id].attempts -= 1
 
     def complain(self, text: str) -> None:
-        """Keep what a worker says of a fault that stops the run and is no sample's.
+        """Keep a worker's message about an error that stops the run and that no sample caused.
 
-        Ray drops the cause of an error on its way to the driver; this is the way round.
+        Ray drops the cause of an error on its way to the driver, so the message goes this way.
         """
         self._complaint = self._complaint or text
 
     def complaint(self) -> str:
-        """The first such text, "" if there is none."""
+        """The first message of `complain`, "" if there is none."""
         return self._complaint
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
         """Put samples aside whose final row has arrived at the driver.
 
-        Not when a worker hands it on: a row can be lost with the node that holds it, and then the
-        task runs again. It does so even if the rows have arrived, where the node dies before it
-        says that the task has ended; that claim finds what was put aside, and so the clips.
+        A worker must not do this when it passes a row on, because the row can be lost with its
+        node, and the task then runs again. A task also runs again if its node dies after the rows
+        have arrived but before the task is reported as ended. Its claim then finds the entry that
+        was put aside, and the worker takes over the clip.
 
         Args:
-            sample_ids: Which.
-            statuses: Of their rows, where known: an ok row speaks for its node.
+            sample_ids: The samples.
+            statuses: Statuses of their rows, if known; an ok row shows that its node works.
         """
         for sample_id, status in itertools.zip_longest(sample_ids, statuses, fillvalue=""):
             entry = self._entries.pop(sample_id, None)
             if entry is None:
                 continue
             if status == "ok" and not entry.taken:
-                self._suspects.made(entry.node)
-            entry.solo = False  # no death of its node is this sample's any more
+                self._bad_nodes.made(entry.node)
+            entry.solo = False  # a later death on its node is not due to this sample
             self._finished[sample_id] = entry
             if len(self._finished) > RECENT:
                 del self._finished[next(iter(self._finished))]
 
     def bad_nodes(self) -> dict[str, list[str]]:
-        """Nodes on which nothing should run any more, with the samples that showed it."""
-        return self._suspects.bad()
+        """Nodes that must get no more work, with the samples that showed it."""
+        return self._bad_nodes.bad()
 
     def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Those of given-up samples whose last attempt may have been ended by its node, by node.
+        """Those of failed samples whose node may be to blame, by node.
 
-        Such a node is bad, or its processes died under the sample and it has made nothing since.
+        Such a node is bad, or its processes died under the sample and it has made no clip since.
         """
         found: dict[str, list[str]] = {}
         for sample_id in sample_ids:
             if (entry := self._entries.get(sample_id)) is not None:
                 node = entry.node
-                if self._suspects.is_bad(node) or self._suspects.suspects(node, sample_id):
+                if self._bad_nodes.is_bad(node) or self._bad_nodes.is_doubtful(node, sample_id):
                     found.setdefault(node, []).append(sample_id)
         return found
 
@@ -224,8 +224,8 @@ class Ledger:
             self._entries[sample_id] = self._finished.pop(sample_id, LedgerEntry())
         return self._entries[sample_id]
 
-    def _look_into(self, sample_id: str, entry: LedgerEntry, where: str, oom_kills: int) -> None:
-        """Note the death that a further attempt tells of; pardon the samples of a bad node."""
+    def _record_death(self, sample_id: str, entry: LedgerEntry, where: str, oom_kills: int) -> None:
+        """Record the death that another attempt implies; pardon the samples of a bad node."""
         same_node = entry.node == node_of(where)
         if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
             entry.reason = f"{entry.describe()}, while the kernel killed for want of memory there"
@@ -234,23 +234,23 @@ class Ledger:
         if not died:
             return
         node = entry.node
-        entry.solo = False  # one death counts once
-        if self._suspects.died(node, sample_id):
+        entry.solo = False  # a death counts once
+        if self._bad_nodes.died(node, sample_id):
             _logger.warning(
                 "node %s kills whatever runs on it: its processes died under %s and made nothing "
                 "in between; it gets no more work, and these samples are tried elsewhere",
                 node,
-                ", ".join(self._suspects.bad()[node]),
+                ", ".join(self._bad_nodes.bad()[node]),
             )
             for each in self._entries.values():
-                # Not what was made there: its attempts are why its clip is looked for.
+                # A made sample keeps its attempts, because they make a worker look for its clip.
                 if each.node == node and not each.made:
                     each.pardon()
 
-    def _may_be_innocent(self, sample_id: str, entry: LedgerEntry, where: str) -> bool:
-        """Whether it died only where nothing else was made since, and another node asks, once."""
+    def _deserves_pardon(self, sample_id: str, entry: LedgerEntry, where: str) -> bool:
+        """Whether its node may be to blame, and another node asks; true once per sample."""
         other = entry.node != node_of(where)
-        return other and not entry.pardoned and self._suspects.suspects(entry.node, sample_id)
+        return other and not entry.pardoned and self._bad_nodes.is_doubtful(entry.node, sample_id)
 
     def _save(self) -> None:
         begun = {key: entry for key, entry in self._entries.items() if entry.attempts > 1}

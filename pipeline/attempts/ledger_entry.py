@@ -1,6 +1,6 @@
-"""What the ledger knows of one sample that is under way, and the file that outlives the ledger.
+"""The ledger's entry of one sample, and the file that keeps entries when the ledger dies.
 
-Which attempts are granted is decided in `pipeline.attempts.ledger`.
+`pipeline.attempts.ledger` decides which attempts are granted.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ class LedgerEntry:
 
     Attributes:
         attempts: Attempts begun.
-        alone: One of them was made alone, not in a batch.
-        solo: The latest was.
+        alone: At least one attempt was made alone, not in a batch.
+        solo: The latest attempt was made alone, and no death of its process was counted yet.
         where: Node and process of the latest attempt.
-        kind: Type of the error that ended it, "" if its process died without a word.
-        reason: Its text.
-        lost_s: Engine seconds of attempts that ended their process, as far as it could tell.
-        made: The engine call of the latest attempt returned; it was being stored.
-        taken: The latest attempt found the clip of an earlier one: it says nothing of its node.
-        excused: Attempts that ended so: whatever killed the process then, it sampled another.
-        oom_kills: Of its node's kernel, when the latest attempt began.
-        pardoned: It had its attempts back because its node had made nothing in between.
+        kind: Type of the error that ended it, "" if its process died without a report.
+        reason: Text of that error.
+        lost_s: Engine seconds of attempts that ended their process, as far as reported.
+        made: The engine call of the latest attempt returned; the clip was being stored.
+        taken: The latest attempt found the clip of an earlier one, so it shows nothing about its
+            node.
+        excused: Attempts whose process died while their clip was being stored: the process was
+            sampling another clip by then.
+        oom_kills: Processes that its node's kernel had killed for lack of memory when the latest
+            attempt began.
+        pardoned: Its attempts were given back once, because its node had made nothing since.
     """
 
     attempts: int = 0
@@ -59,21 +62,21 @@ class LedgerEntry:
         return f"attempt {self.attempts} on {self.where} ended with the death of its process"
 
     def pardon(self) -> None:
-        """Give the attempts back: they were its node's fault."""
+        """Give the attempts back, because they were the node's fault."""
         self.attempts, self.alone, self.solo, self.excused = 0, False, False, 0
         self.kind, self.reason = "", ""
 
 
 def node_of(where: str) -> str:
-    """The node of a node and process."""
+    """The node in a text `node/process`."""
     return where.rpartition("/")[0]
 
 
 def read_entries(storage: Storage, key: str) -> dict[str, LedgerEntry]:
-    """The entries of a file, by sample id.
+    """Read the entries of a file, by sample id.
 
     Raises:
-        StorageError: The file cannot be read, or is no such file.
+        StorageError: The file cannot be read, or holds no entries.
     """
     try:
         saved = json.loads(storage.read_bytes(key))
@@ -86,6 +89,6 @@ def read_entries(storage: Storage, key: str) -> dict[str, LedgerEntry]:
 
 
 def write_entries(storage: Storage, key: str, entries: Mapping[str, LedgerEntry]) -> None:
-    """Write a file that `read_entries` reads."""
+    """Write entries to a file for `read_entries`."""
     saved = {sample_id: asdict(entry) for sample_id, entry in entries.items()}
     storage.put_bytes(key, json.dumps(saved, sort_keys=True).encode())

@@ -1,8 +1,8 @@
-"""Samples that a run gave up where the node may be to blame: made again on other nodes, at the end.
+"""Second tries: failed samples whose node may be to blame are made again on other nodes at the end.
 
-What comes after tells a node that kills whatever runs on it from a sample that kills its process:
-either other samples die there too, or one is made (`pipeline.attempts.bad_nodes`). Until it shows,
-a failure is no row yet. Knows neither Ray nor storage: the ledger says which failures to doubt.
+What the node does next tells a bad node from a bad sample: either other samples die there too, or
+one is made (`pipeline.attempts.bad_nodes`). Until then a failure gets no row. Knows neither Ray nor
+storage; the ledger says which failures are doubtful.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from pipeline.requests.controls import pack, unpack
 
 
 class DoubtingLedger(Protocol):
-    """The ledger as the driver sees it."""
+    """The ledger as the driver sees it: `Ledger` itself, or a proxy of one in a Ray actor."""
 
     def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
-        """See `Ledger.doubtful`."""
+        """Those of failed samples whose node may be to blame, by node."""
         ...
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
-        """See `Ledger.finish`."""
+        """Put samples aside whose final row has arrived."""
         ...
 
 
 MakeElsewhere = Callable[[Collection[str], Collection[str]], Iterable[pa.Table]]
-"""From sample ids, and the nodes that they died on, to their rows; none where no other node is."""
+"""Makes samples, given their ids and the nodes to avoid; no rows if there is no other node."""
 
 
 def settled(
     made: Iterable[pa.Table], ledger: DoubtingLedger, make_elsewhere: MakeElsewhere
 ) -> Iterator[pa.Table]:
-    """Pass on the rows that are final, and tell the ledger of them.
+    """Pass on the rows that are final, and tell the ledger about them.
 
     Args:
-        made: Tables of output rows, as they come.
-        ledger: Of the attempts.
-        make_elsewhere: Called at the end of `made`, if there is reason to.
+        made: Tables of output rows as they come.
+        ledger: Records the attempts.
+        make_elsewhere: Called after the end of `made`, if failures are doubtful.
 
     Yields:
-        Tables with one row of each sample of `made`, none of them empty.
+        Tables with one row of each sample of `made`; none of them is empty.
     """
     held: list[pa.Table] = []
     for table in made:
@@ -64,7 +64,7 @@ def settled(
 
 
 def requests_for(tables: Iterable[pa.Table], sample_ids: Collection[str]) -> list[pa.Table]:
-    """The requests of some samples, out of tables of packed ones, in tables of the same kind."""
+    """Select the requests of some samples from tables of packed requests."""
     wanted, found = set(sample_ids), []
     for table in tables:
         texts = [
@@ -78,7 +78,7 @@ def requests_for(tables: Iterable[pa.Table], sample_ids: Collection[str]) -> lis
 
 
 def _doubted(ledger: DoubtingLedger, table: pa.Table) -> set[str]:
-    """Ids of the failures among rows that may be their node's fault."""
+    """Ids of the failures among rows for which the node may be to blame."""
     failed = table.filter(pc.equal(table["status"], "failed"))["sample_id"].to_pylist()
     if not failed:
         return set()

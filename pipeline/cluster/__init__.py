@@ -1,4 +1,4 @@
-"""The Ray side of a run: capacity, nodes, the Ray Data plan and its actors.
+"""The Ray side of a run: connection, capacity, nodes, the Ray Data plan and its actors.
 
-Everything that needs Ray is here; what an actor does with a request is `pipeline.attempts`'s.
+Contains everything that needs Ray, but not what an actor does with requests (`pipeline.attempts`).
 """

@@ -1,14 +1,13 @@
-"""The part of a run that needs a cluster: requests in, final rows out, with what is said meanwhile.
+"""The part of a run that needs a cluster: requests in, final rows out, progress shown meanwhile.
 
-Knows neither where rows are kept nor what was done before. Waiting, restarting and growing are Ray
-Data's (`pipeline.cluster.ray_data_plan`); what is added here is a second pass over what a bad node
-may have killed.
+Knows neither where rows are kept nor what earlier runs made. Ray Data does the waiting, restarting
+and growing (`pipeline.cluster.ray_data_plan`). This module adds a second pass over samples that a
+bad node may have killed.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Collection, Generator, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ import ray
 from rich.console import Console
 
 from pipeline.attempts.second_tries import requests_for, settled
-from pipeline.cluster import capacity, nodes, ray_data_plan
+from pipeline.cluster import nodes, ray_data_plan
+from pipeline.cluster.capacity import Groups
+from pipeline.cluster.connection import await_gpus, connected
 from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.cluster.ray_compat import await_ray_data_threads
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
@@ -32,26 +34,23 @@ from pipeline.monitoring.totals import RunTotals
 from pipeline.parallel.layout import choose_layout
 from pipeline.storage.storage import Storage
 
-RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor")
-"""Threads of Ray Data 2.60 that ask Ray for blocks, and end with their pass."""
-
 THREADS_S = 30.0
-"""Longest wait for them: they may ask a node that is gone."""
+"""Longest wait for Ray Data's threads at the end of a pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRun:
-    """What one run has to make.
+    """What the cluster has to make in one run.
 
     Attributes:
-        config: Of the run.
+        config: The run's settings.
         resolved: The model.
         factory: Builds the engine inside each actor; None loads the model.
         storage: The output prefix.
-        run_id: Of the run.
-        tables: Packed requests (`pipeline.requests.controls.pack`), in a column `REQUEST_COLUMN`.
-            Emptied once Ray holds them: they can be gigabytes.
-        pending: How many.
+        run_id: Goes into every row.
+        tables: Packed requests (`pipeline.requests.controls.pack`) in a column `REQUEST_COLUMN`.
+            Emptied once Ray holds them, because they can be gigabytes.
+        pending: Number of requests.
     """
 
     config: RunConfig
@@ -63,77 +62,77 @@ class ClusterRun:
     pending: int
 
 
-def generate(
-    work: ClusterRun, tally: RunTotals, console: Console
+def execute(
+    run: ClusterRun, totals: RunTotals, console: Console
 ) -> Generator[pa.Table, None, None]:
-    """Make everything on the connected cluster, or on one of our own.
+    """Make all samples on the connected cluster, or on a private one.
 
     Args:
-        work: What to make.
-        tally: Of the rows so far; the caller adds each table that it is given.
-        console: Where progress goes.
+        run: What to make.
+        totals: Of the rows so far; the caller adds each table that it receives.
+        console: Shows the progress.
 
     Yields:
-        Rows as they come, in any order, one for each request.
+        Tables of output rows as they come, in any order; together one row for each request.
 
     Raises:
-        UserError: The cluster has no room, or a fault stops the run that is no sample's.
+        UserError: The cluster has no room, or an error that no sample caused stops the run.
     """
-    config = work.config
-    # Again inside: `ray.init` puts its own SIGTERM handler in place, which aborts the driver.
-    with capacity.connected() as grows, interruptible():
+    config = run.config
+    # `run` does this too, but `ray.init` sets its own SIGTERM handler, which aborts the driver.
+    with connected() as grows, interruptible():
         if config.device == "cuda":
-            capacity.await_gpus(config.parallel.degree, config.wait_for_gpus_s)
-        groups = ray_data_plan.groups_for(work.tables, config, work.resolved, grows=grows)
+            await_gpus(config.parallel.degree, config.wait_for_gpus_s)
+        groups = ray_data_plan.groups_for(run.tables, config, run.resolved, grows=grows)
         if groups.remark:
             console.print(groups.remark, highlight=False)
-        blocks = [ray.put(table) for table in work.tables]
-        work.tables.clear()
-        layout = choose_layout(config.parallel, work.resolved.spec, groups.device)
+        blocks = [ray.put(table) for table in run.tables]
+        run.tables.clear()
+        layout = choose_layout(config.parallel, run.resolved.spec, groups.device)
         if layout.size > 1:
             console.print(f"every copy of the model split by {layout}", highlight=False)
         ledger = RemoteLedger.start(
-            work.storage,
-            work.run_id,
+            run.storage,
+            run.run_id,
             max_attempts=config.max_attempts,
             forget=config.retry_failed,
         )
 
         def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:
-            left, avoid = requests_for(map(ray.get, blocks), ids), nodes.ids_of(shunned)
+            tables, avoid = requests_for(map(ray.get, blocks), ids), nodes.ids_of(shunned)
             try:
                 others = ray_data_plan.groups_for(
-                    left, config, work.resolved, grows=grows, avoid=avoid
+                    tables, config, run.resolved, grows=grows, avoid=avoid
                 )
-            except UserError:  # no other node has room: what failed has failed
+            except UserError:  # no other node has room: the failures are final
                 return ()
             say_second_tries(console, len(ids), shunned)
-            return _made(work, [ray.put(table) for table in left], others, ledger, avoid)
+            return _one_pass(run, [ray.put(table) for table in tables], others, ledger, avoid)
 
         progress = RunProgress(
-            work.pending,
-            tally,
+            run.pending,
+            totals,
             console,
             gpu_price_per_hour=config.gpu_price_per_hour,
             groups=groups.replicas,
         )
         telemetry = RunTelemetry(
-            work.run_id,
-            total=work.pending,
-            model=work.resolved.spec.name,
+            run.run_id,
+            total=run.pending,
+            model=run.resolved.spec.name,
             policy=config.cache.policy,
             gpu_price_per_hour=config.gpu_price_per_hour,
         )
-        telemetry.update(tally)  # rejected rows
+        telemetry.update(totals)  # the rejected rows
         watching = nodes.watched(groups, progress.say) if grows else nullcontext()
         try:
-            # Closed in here: Ray Data should have stopped before Ray does.
-            made = closing(_made(work, blocks, groups, ledger))
-            with progress, watching, made as tables:
+            # Closed inside the connection, because Ray Data should stop before Ray does.
+            first_pass = closing(_one_pass(run, blocks, groups, ledger))
+            with progress, watching, first_pass as tables:
                 for table in settled(tables, ledger, make_elsewhere):
                     yield table
                     progress.update(table)
-                    telemetry.update(tally)
+                    telemetry.update(totals)
             say_bad_nodes(console, ledger.bad_nodes())
         except Exception as error:
             # Ray Data wraps a worker's error in one of several types and drops its cause.
@@ -142,23 +141,23 @@ def generate(
             raise
 
 
-def _made(
-    work: ClusterRun,
+def _one_pass(
+    run: ClusterRun,
     blocks: list[ray.ObjectRef[pa.Table]],
-    groups: capacity.Groups,
+    groups: Groups,
     ledger: RemoteLedger,
     avoid: Collection[str] = (),
 ) -> Generator[pa.Table, None, None]:
-    """One pass of Ray Data over some requests."""
+    """Execute the Ray Data plan once, over all or some requests of a run."""
     dataset = ray_data_plan.requests_to_rows(
         blocks,
-        work.config,
-        work.resolved,
+        run.config,
+        run.resolved,
         groups,
-        factory=work.factory,
-        storage=work.storage,
+        factory=run.factory,
+        storage=run.storage,
         ledger=ledger,
-        run_id=work.run_id,
+        run_id=run.run_id,
         avoid=avoid,
     )
     before = set(threading.enumerate())
@@ -166,19 +165,7 @@ def _made(
         yield from dataset.iter_batches(
             batch_size=None,
             batch_format="pyarrow",
-            prefetch_batches=0,  # a row held back here is a row that a crash makes again
+            prefetch_batches=0,  # after a crash, rows that wait here would be made again
         )
     finally:
-        _await_ray_data(before)
-
-
-def _await_ray_data(before: Collection[threading.Thread]) -> None:
-    """Wait for the threads of a pass that has ended; Ray Data does not.
-
-    One that still asks Ray for a block when Ray is shut down ends the process on the spot, with
-    exit code 1 and without a word of ours.
-    """
-    until = time.monotonic() + THREADS_S
-    for thread in threading.enumerate():
-        if thread not in before and thread.name.startswith(RAY_DATA_THREADS):
-            thread.join(max(0.0, until - time.monotonic()))
+        await_ray_data_threads(before, THREADS_S)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 import pyarrow as pa
 import ray
 
-from pipeline.attempts.producer import Producer
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.cluster import nodes
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TEXTS_COLUMN, with_texts
@@ -18,26 +17,24 @@ from pipeline.engine.own_thread import OwnThreadEngine
 from pipeline.engine.protocol import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
 from pipeline.monitoring.prometheus import WatchedEngine, say_state
-from pipeline.process import Worker
+from pipeline.process import EXIT_ENGINE_DIED, Worker, end_process
 from pipeline.requests.controls import unpack
 from pipeline.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 REQUEST_COLUMN = "request"
-"""The one column of the dataset that actors read: a request, or one and its control (`pack`).
+"""The one column of the dataset that actors read: a request, alone or with its control (`pack`).
 
-One string column keeps every block's schema equal, whatever rows left out.
+A single string column keeps the schema of all blocks equal, whatever the input rows leave out.
 """
 
 CALLS_AT_ONCE = 2
 """Tasks inside one actor: one samples while the clips of the other are encoded and stored.
 
-Also the most clips that wait in an actor's memory (times `batch_rows`), and the most tasks that are
-tied to an actor: work that waits there could not go to an idle one.
+It also limits the clips that wait in an actor's memory (times `batch_rows`), and the tasks that are
+tied to an actor: they cannot move to an idle one.
 """
-
-EXIT_ENGINE_DIED = 70
 
 
 class GroupActor:
@@ -62,7 +59,7 @@ class GroupActor:
             ledger.complain(str(error))
             raise
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
-        self._producer = Producer(
+        self._runner = BatchRunner(
             engine,
             storage,
             ledger,
@@ -81,12 +78,12 @@ class GroupActor:
             units = [with_texts(unit, texts) for unit, texts in zip(units, encoded, strict=True)]
         requests = [request for unit in units for request in unit]
         try:
-            return to_table(self._producer.produce(requests))
+            return to_table(self._runner.process(requests))
         except UserError as error:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
-            # So that Ray starts the next process elsewhere.
+            # A bad node leaves service, so that Ray starts the next process elsewhere.
             if isinstance(error, BadNodeError) and not nodes.retire(str(error)):
                 text = (
                     f"{error}, and the cluster has no other: look into that node, add one, and "
@@ -94,13 +91,13 @@ class GroupActor:
                 )
                 self._ledger.complain(text)
                 raise UserError(text) from error
-            # An actor that raises is not restarted, and this one's device context is lost; only
-            # the end of the process makes Ray start a fresh one and run the task again there.
+            # Ray does not restart an actor that raises. Only the end of the process makes it start
+            # a fresh one, with a new device context, and run the task again there.
             logger.exception("engine died, restarting its process: %s", error)
-            self._producer.close()  # what the other call has made is stored, and taken over later
-            os._exit(EXIT_ENGINE_DIED)
+            self._runner.close()  # stores the clips of the other call, to be taken over later
+            end_process(EXIT_ENGINE_DIED)
 
     def __del__(self) -> None:
         """Ray Data drops its actors when they have nothing left to do."""
-        if hasattr(self, "_producer"):  # not if the model could not be loaded
-            self._producer.close()
+        if hasattr(self, "_runner"):  # not if the model could not be loaded
+            self._runner.close()

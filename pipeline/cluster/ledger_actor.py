@@ -1,7 +1,6 @@
-"""The ledger in a Ray actor beside the driver, and how workers talk to it.
+"""The ledger in a Ray actor beside the driver, and the proxy through which workers call it.
 
-Apart from `pipeline.cluster.group_actor`, so that the ledger's process need not import what makes
-clips.
+Separate from `pipeline.cluster.group_actor`, so that the ledger's process does not import engines.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from pipeline.storage.storage import Storage
 
 
 class LedgerActor(Ledger):
-    """A ledger that can be told several things in one call."""
+    """A ledger that takes several events in one call."""
 
     def after(self, events: Sequence[tuple[str, list[str]]], method: str, *args: Any) -> Any:
-        """Take in events that need no answer, in order, then answer a call."""
+        """Apply events that need no answer, in order, then answer a call."""
         for name, sample_ids in events:
             getattr(self, name)(sample_ids)
         return getattr(self, method)(*args)
 
 
 class RemoteLedger:
-    """A ledger that lives in a Ray actor, with the interface of the ledger itself.
+    """Proxy of a ledger in a Ray actor, with the interface of the ledger itself.
 
-    What needs no answer travels with the next call that does, in order: one message per engine
-    call. What is never sent for lack of another call concerns samples that are done.
+    Events that need no answer travel in order with the next call that needs one, so an engine call
+    costs one message. Events that no further call carries concern samples that are done.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -46,15 +45,15 @@ class RemoteLedger:
     def start(
         cls, storage: Storage, run_id: str, *, max_attempts: int, forget: bool
     ) -> RemoteLedger:
-        """Start the ledger on the driver's own node, where spot kills do not reach it.
+        """Start the ledger on the driver's own node, which is no spot node.
 
         It restarts by itself and reads back what it had written.
 
         Raises:
             StorageError: The attempts of earlier runs cannot be read.
         """
-        Ledger(storage, run_id, max_attempts=max_attempts, forget=forget)  # say it here, at once
-        # Not a soft node affinity, which Ray (2.60) does not heed for an actor without CPUs.
+        Ledger(storage, run_id, max_attempts=max_attempts, forget=forget)  # raises here, at once
+        # Not a soft node affinity: Ray 2.60 ignores it for an actor without CPUs.
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here)(
             LedgerActor
@@ -62,44 +61,44 @@ class RemoteLedger:
         return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
 
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
-        """Record attempts; returns only when they are recorded."""
+        """Ask for attempts; returns when they are recorded."""
         claim: Claim = self._ask("claim", list(sample_ids), where, oom_kills)
         return claim
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
-        """Record an error; returns only when it is recorded, since the caller may die next."""
+        """Record an error; returns when it is recorded, because the caller may die next."""
         self._ask("note", list(sample_ids), kind, reason, lost_s)
 
     def made(self, sample_ids: Sequence[str]) -> None:
-        """Say that an engine call returned; known before the next one begins."""
+        """Report that an engine call returned; the ledger knows before the next call begins."""
         self._later("made", sample_ids)
 
     def taken_over(self, sample_ids: Sequence[str]) -> None:
-        """Say that a clip was found; known before the next engine call begins."""
+        """Report that a clip was found; the ledger knows before the next engine call begins."""
         self._later("taken_over", sample_ids)
 
     def release(self, sample_ids: Sequence[str]) -> None:
-        """Take an attempt back."""
+        """Take back the attempt of a batch that raised."""
         self._later("release", sample_ids)
 
     def complain(self, text: str) -> None:
-        """Leave a text for the driver; returns when it is there."""
+        """Leave a message for the driver; returns when it is recorded."""
         ray.get(self._handle.complain.remote(text))
 
     def complaint(self) -> str:
-        """What a worker left, "" if nothing."""
+        """The first message that a worker left, "" if there is none."""
         return ray.get(self._handle.complaint.remote())
 
     def bad_nodes(self) -> dict[str, list[str]]:
-        """See `Ledger.bad_nodes`."""
+        """Nodes that must get no more work, with the samples that showed it."""
         return ray.get(self._handle.bad_nodes.remote())
 
     def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
-        """See `Ledger.doubtful`; knows of all that was finished before."""
+        """Samples whose failure may be their node's fault, by node; sees every earlier `finish`."""
         return ray.get(self._handle.doubtful.remote(list(sample_ids)))
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
-        """Drop samples whose rows have arrived; not waited for."""
+        """Put samples aside whose rows have arrived; does not wait for the ledger."""
         self._handle.finish.remote(list(sample_ids), list(statuses))
 
     def _later(self, method: str, sample_ids: Sequence[str]) -> None:

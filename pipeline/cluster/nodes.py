@@ -1,7 +1,7 @@
-"""The nodes of the connected cluster: what they are called, which to leave, what becomes of them.
+"""The nodes of the connected cluster: their names, taking one out of service, losses and gains.
 
-A group whose node is lost is started again where there is room; Ray sees to it. This says so: a run
-that has fewer groups than it was given should not look like one that is only slow.
+Ray starts a group whose node is lost again where there is room. This module tells the user, because
+a run with fewer groups would otherwise only look slow.
 """
 
 from __future__ import annotations
@@ -16,38 +16,36 @@ from typing import Any
 import ray
 
 from pipeline.cluster.capacity import Groups
+from pipeline.cluster.ray_compat import drain_node
 
 WATCH_EVERY_S = 5.0
 NAMED = 4
-"""Of many nodes that come or go at once so many are named."""
+"""Most nodes that one message names."""
 _ID_CHARS = 8
 
 Node = Mapping[str, Any]
-"""What `ray.nodes` says of one node."""
+"""One node as `ray.nodes` describes it."""
 
 _logger = logging.getLogger(__name__)
 
 
 def own_name() -> str:
-    """What the node of this process is called in messages and in the ledger."""
+    """Name of the node of this process in messages and in the ledger."""
     return _name(socket.gethostname(), ray.get_runtime_context().get_node_id())
 
 
 def ids_of(names: Collection[str]) -> list[str]:
-    """Ray's ids of the nodes that go by these names."""
+    """Ray's ids of the nodes with these names."""
     short = {name.rpartition(":")[2] for name in names}
     return [node["NodeID"] for node in ray.nodes() if node["NodeID"][:_ID_CHARS] in short]
 
 
 def retire(reason: str) -> bool:
-    """Have Ray put nothing new on the node of this process; an autoscaler will replace it.
+    """Ask Ray to put nothing new on the node of this process; an autoscaler will replace it.
 
     Returns:
-        Whether another node is there to take its work; without one nothing is done.
+        Whether another node can take over the work; if there is none, nothing is done.
     """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-
     context = ray.get_runtime_context()
     if not any(
         node["Alive"]
@@ -56,10 +54,8 @@ def retire(reason: str) -> bool:
         for node in ray.nodes()
     ):
         return False
-    accepted, refusal = GcsClient(address=context.gcs_address).drain_node(
-        context.get_node_id(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
-    )
-    if not accepted:
+    refusal = drain_node(context.get_node_id(), context.gcs_address, reason)
+    if refusal:
         _logger.warning("cannot take this node out of service: %s", refusal)
     return True
 
@@ -68,11 +64,11 @@ def retire(reason: str) -> bool:
 def watched(
     groups: Groups, say: Callable[[str], None], every_s: float = WATCH_EVERY_S
 ) -> Iterator[None]:
-    """Say inside the block, from a thread of its own, which nodes a run loses and gains.
+    """Report from a thread of its own, inside the block, which nodes a run loses and gains.
 
     Args:
-        groups: Of the run.
-        say: Takes one line.
+        groups: Groups of the run.
+        say: Prints one line.
         every_s: Seconds between two looks.
     """
     stop = threading.Event()
@@ -83,7 +79,7 @@ def watched(
         while not stop.wait(every_s):
             try:
                 now = alive(ray.nodes())
-            except ray.exceptions.RayError as error:  # the run will meet the same fault and say so
+            except ray.exceptions.RayError as error:  # the run will meet and report the same error
                 _logger.warning("cannot watch the nodes any more: %s", error)
                 return
             for line in changes(groups, before, now):
@@ -100,17 +96,17 @@ def watched(
 
 
 def alive(nodes: Collection[Node]) -> dict[str, Node]:
-    """The nodes that live, by id."""
+    """The nodes that are alive, by id."""
     return {node["NodeID"]: node for node in nodes if node["Alive"]}
 
 
 def changes(groups: Groups, before: Mapping[str, Node], now: Mapping[str, Node]) -> list[str]:
-    """Lines about the nodes with room for a group that have gone or come.
+    """Messages about lost and joined nodes that have room for a group.
 
     Args:
-        groups: Of the run.
-        before: Nodes by id, as they were.
-        now: As they are.
+        groups: Groups of the run.
+        before: Nodes by id at the previous look.
+        now: Nodes by id now.
     """
     room = sum(_room(groups, node) for node in now.values())
     left = f"there is room for {room} of up to {groups.most} groups now"

@@ -1,7 +1,7 @@
 """The Ray Data plan of a run: packed requests in, tables of output rows out.
 
-Small blocks go to actors that own a group each, by way of text encoders where they are apart. All
-waiting, restarting, balancing and growing is Ray Data's.
+Small blocks go to actors that own one group each, by way of text encoders if these are separate.
+Ray Data does all waiting, restarting, balancing and growing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import ray.data
 
-from pipeline.cluster import capacity
+from pipeline.cluster.capacity import Groups, plan_groups
+from pipeline.cluster.connection import own_cores
 from pipeline.cluster.group_actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
 from pipeline.cluster.ledger_actor import RemoteLedger
-from pipeline.cluster.text_stage import TextActor
-from pipeline.cluster.text_watch import TextWatch
+from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory, text_factory
 from pipeline.engine.protocol import EngineFactory
@@ -32,32 +32,32 @@ def groups_for(
     *,
     grows: bool,
     avoid: Collection[str] = (),
-) -> capacity.Groups:
+) -> Groups:
     """Decide how a run fills the connected cluster.
 
     Args:
         tables: Packed requests.
-        config: Of the run.
+        config: The run's settings.
         resolved: The model.
-        grows: Whether nodes can join while the run goes on; none can join a private cluster.
-        avoid: Ids of nodes that no group may be on.
+        grows: Whether nodes can join during the run; they cannot join a private cluster.
+        avoid: Ids of nodes that must get no group.
 
     Raises:
         UserError: The cluster cannot hold one group.
     """
-    stages, apart = config.stages, config.stages.text == "separate"
+    stages, separate = config.stages, config.stages.text == "separate"
     rows = sum(table.num_rows for table in tables)
-    return capacity.plan_groups(
+    return plan_groups(
         config.device,
         config.parallel.degree,
         config.replicas,
         tasks=-(-rows // (_batch_rows(config, resolved) * config.batches_per_task)),
         grows=grows,
-        other_cpus=stages.text_cpus * stages.text_replicas if apart else 0,
-        other_gpus=stages.text_gpus * stages.text_replicas if apart else 0.0,
+        other_cpus=stages.text_cpus * stages.text_replicas if separate else 0,
+        other_gpus=stages.text_gpus * stages.text_replicas if separate else 0.0,
         avoid=avoid,
         cpus_per_rank=config.parallel.cpus_per_rank,
-        cores=0 if grows else capacity.own_cores(),
+        cores=0 if grows else own_cores(),
     )
 
 
@@ -65,7 +65,7 @@ def requests_to_rows(
     blocks: Sequence[ray.ObjectRef[pa.Table]],
     config: RunConfig,
     resolved: ResolvedModel,
-    groups: capacity.Groups,
+    groups: Groups,
     *,
     factory: EngineFactory | None,
     storage: Storage,
@@ -73,30 +73,32 @@ def requests_to_rows(
     run_id: str,
     avoid: Collection[str] = (),
 ) -> ray.data.Dataset:
-    """Plan a run; nothing starts before its rows are asked for.
+    """Build the dataset that makes the requests; it starts when its rows are read.
 
     Args:
         blocks: Packed requests in a column `REQUEST_COLUMN`, in Ray's object store; Ray cuts them
             into tasks of one or more engine calls each.
-        config: Of the run.
+        config: The run's settings.
         resolved: The model.
         groups: From `groups_for`.
         factory: Builds the engine inside each actor; None loads the configured model.
         storage: The output prefix.
-        ledger: Of attempts.
+        ledger: Records the attempts.
         run_id: Goes into every row.
-        avoid: Ids of nodes that no group may be on.
+        avoid: Ids of nodes that must get no group.
 
     Raises:
-        UserError: The model cannot be used so.
+        UserError: The model cannot run with these settings.
     """
-    stages, apart = config.stages, config.stages.text == "separate"
+    stages, separate = config.stages, config.stages.text == "separate"
     batch_rows = _batch_rows(config, resolved)
     task_rows = batch_rows * config.batches_per_task
     dataset = ray.data.from_arrow_refs(list(blocks))
     dataset = dataset.repartition(target_num_rows_per_block=task_rows)
-    if apart:
-        watch = functools.partial(TextWatch, stages.text_needs, stages.text_wait_s)
+    if separate:
+        watch = functools.partial(
+            TextWatch, stages.text_needs, stages.text_wait_s, GroupActor.__name__
+        )
         dataset.context.custom_execution_callback_classes = [watch]
         dataset = dataset.map_batches(
             TextActor,
@@ -113,7 +115,7 @@ def requests_to_rows(
         )
     make = factory or engine_factory(
         config,
-        dataclasses.replace(resolved, parts="clips") if apart else resolved,
+        dataclasses.replace(resolved, parts="clips") if separate else resolved,
         device=groups.device,
         threads=groups.num_cpus if groups.device == "cpu" else 0,
     )

@@ -1,4 +1,4 @@
-"""The output prefix: schema, mp4 files, Parquet parts, what is committed, recovery, manifest.
+"""The output prefix: schema, mp4 files, Parquet parts, committed samples, recovery, manifests.
 
-Keeps and finds what was made; decides nothing about making it.
+Stores and finds finished samples; decides nothing about making them.
 """

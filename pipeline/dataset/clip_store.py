@@ -1,8 +1,8 @@
-"""Clips to mp4 files in storage, and the rows that speak of them.
+"""Stores finished clips as mp4 files and returns their rows.
 
-The mp4 is in storage before its row is handed on. Encoding and uploading are done by threads of
-their own, so that the engine can sample the next clips meanwhile. The first clip of an id stays,
-whoever stored it. Knows nothing of attempts.
+The mp4 is in storage before its row is passed on. Separate threads encode and upload, so that the
+engine samples the next clips meanwhile. The first stored clip of an id stays, whichever worker
+made it. Knows nothing of attempts.
 """
 
 from __future__ import annotations
@@ -15,16 +15,10 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from pipeline.dataset import mp4
 from pipeline.dataset.recovery import stored_row
-from pipeline.dataset.schema import (
-    Execution,
-    SampleOutcome,
-    make_row,
-    media_key,
-)
+from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row, media_key
 from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
@@ -33,13 +27,10 @@ from pipeline.storage.faults import explain, is_full
 from pipeline.storage.storage import Storage
 
 THREADS = 8
-"""Clips are encoded and stored side by side: most of that time is waiting."""
+"""Clips encoded and stored at once; most of that time is waiting."""
 
 NICENESS = 10
-"""Of those threads: a tenth of the engine's weight where both want a core."""
-
-Row = dict[str, Any]
-"""An output row as plain values."""
+"""Niceness of these threads: a tenth of the engine's weight when both want a core."""
 
 
 class ClipStore:
@@ -57,38 +48,38 @@ class ClipStore:
         self._pairs = pairs
         self._where = where
         self._threads = ThreadPoolExecutor(
-            THREADS, thread_name_prefix="store", initializer=_stand_back
+            THREADS, thread_name_prefix="store", initializer=_lower_priority
         )
         self._begun: set[Future[Row]] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="clips-")
 
-    def begin(self, request: SampleRequest, clip: Clip, execution: Execution) -> Future[Row]:
+    def begin(self, request: SampleRequest, clip: Clip, provenance: Provenance) -> Future[Row]:
         """Begin to store a clip.
 
         Returns:
-            Its row, once the clip is stored; or the row of the clip that was there before.
-            `StorageError` if clips cannot be written here or there, whichever they are.
+            A future of its row, or of the row of a clip that was stored before. It raises
+            `StorageError` if no clip can be written to the local disk or to the storage.
         """
         self._pairs.keep(request, clip.frames)
-        row = self._threads.submit(self._store, request, clip, execution)
+        row = self._threads.submit(self._store, request, clip, provenance)
         self._begun.add(row)
         row.add_done_callback(self._begun.discard)
         return row
 
     def stored(self, sample_id: str) -> Row | None:
-        """The row of a clip that is stored already, None without a whole one."""
+        """The row of a clip that is stored already, None if there is no undamaged one."""
         return stored_row(self._storage, sample_id)
 
     def settle(self) -> None:
-        """Wait until everything that was begun is stored, or has failed."""
+        """Wait until every clip that was begun is stored or has failed."""
         wait(self._begun.copy())
 
     def close(self) -> None:
-        """Finish what was begun; harmless when called again."""
+        """Finish the clips that were begun; may be called again."""
         self._threads.shutdown()
 
-    def _store(self, request: SampleRequest, clip: Clip, execution: Execution) -> Row:
-        row = make_row(request, execution, SampleOutcome("ok", cache=clip.cache))
+    def _store(self, request: SampleRequest, clip: Clip, provenance: Provenance) -> Row:
+        row = make_row(request, provenance, SampleOutcome("ok", cache=clip.cache))
         row["quality"] = self._pairs.quality(request, clip.frames)
         key = media_key(request.sample_id)
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
@@ -97,13 +88,13 @@ class ClipStore:
             mp4.encode(clip.frames, request.fps, row, path)
             encoded = time.monotonic()
             if not self._storage.create_file(key, path):
-                if (there := self.stored(request.sample_id)) is not None:
-                    return there  # another worker's, or a try whose answer was lost: first wins
+                if (earlier := self.stored(request.sample_id)) is not None:
+                    return earlier  # by another worker, or by a try whose answer was lost
                 self._storage.put_file(key, path)
             uploaded = time.monotonic()
             data = path.read_bytes()
         except OSError as error:
-            if is_full(error):  # the node's fault: no sample would fare better here
+            if is_full(error):  # the node's fault: no other sample could be stored here either
                 raise StorageError(
                     f"cannot write clips to {self._folder.name} on {self._where}: {explain(error)}"
                 ) from error
@@ -118,7 +109,7 @@ class ClipStore:
         }
 
 
-def _stand_back() -> None:
-    """Let the engine go first: its threads launch kernels, or are the device."""
+def _lower_priority() -> None:
+    """Let the engine's threads go first: they launch kernels, or compute on the CPU."""
     if sys.platform == "linux":  # elsewhere niceness belongs to the process, not to the thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,17 +1,14 @@
-"""What an output prefix already holds: the ids of its rows, and which row of an id counts.
+"""Which samples of an output prefix are finished, and which row of an id counts.
 
 The rule, stated once: of several rows with one id, a row with status `ok` beats all others, and
-among equals the first wins, in the order of part names and then of rows. Several rows arise when
-`--retry-failed` makes a sample that had failed, or when two runs write into one prefix at once.
+among equals the first wins, in the order of part names and then of rows. An id has several rows
+after `--retry-failed` has made a sample that had failed, or when two runs write into one prefix.
 
 Reads two columns of the parts and nothing else; never writes.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -22,14 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.dataset.parts import part_files
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.storage import Storage, StoredFile
 
 STATUSES = ("ok", "failed", "rejected")
 PENDING, DONE, FAILED = 0, 1, 2
-"""What `Committed.states` says of an id; one that failed is done as well."""
-PART = re.compile(r"data/part-[^/]+\.parquet")
+"""The values of `Committed.states`."""
 READ_THREADS = 16
 WHOLE_FILE_BYTES = 8 << 20
 """Parts up to this size are read in one request; larger ones by column ranges."""
@@ -42,7 +39,7 @@ _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.
 class Ids:
     """Many sample ids of 10 bytes each, as two columns that numpy sorts and searches fast.
 
-    Not `np.dtype("S10")`: that drops NUL bytes at the end of an id.
+    `np.dtype("S10")` would drop NUL bytes at the end of an id.
     """
 
     high: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -50,13 +47,13 @@ class Ids:
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Ids:
-        """Read ids that stand one after another, `ID_BYTES` each."""
+        """Read concatenated ids of `ID_BYTES` each."""
         pairs = np.frombuffer(packed, np.dtype([("high", ">u8"), ("low", ">u2")]))
         return cls(pairs["high"].astype(np.uint64), pairs["low"].astype(np.uint16))
 
     @classmethod
     def from_hex(cls, column: pa.ChunkedArray) -> Ids:
-        """Read a string column of ids as the output rows hold them.
+        """Read the `sample_id` column of output rows.
 
         Raises:
             ValueError: A cell is not an id (pyarrow's ArrowInvalid is a ValueError).
@@ -71,25 +68,15 @@ class Ids:
         return len(self.high)
 
     def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Ids:
-        """Select by positions or by a mask."""
+        """Select ids by positions or by a mask."""
         return Ids(self.high[rows], self.low[rows])
 
-    def __contains__(self, sample_id: bytes) -> bool:
-        """Whether one id is here; these ids must be sorted."""
-        high, low = (int.from_bytes(part, "big") for part in (sample_id[:8], sample_id[8:]))
-        at = int(self.high.searchsorted(np.uint64(high)))
-        while at < len(self) and self.high[at] == high:
-            if self.low[at] == low:
-                return True
-            at += 1
-        return False
-
     def find(self, wanted: Ids) -> npt.NDArray[np.bool_]:
-        """Say for each wanted id whether it is here; these ids must be sorted."""
+        """Whether each wanted id is among these ids, which must be sorted."""
         found = np.zeros(len(wanted), np.bool_)
         rows = np.arange(len(wanted))
         at = np.searchsorted(self.high, wanted.high)
-        while len(rows):  # once, but for ids that share their first 8 bytes
+        while len(rows):  # runs once unless ids share their first 8 bytes
             same = at < len(self)
             same[same] = self.high[at[same]] == wanted.high[rows[same]]
             rows, at = rows[same], at[same]
@@ -103,79 +90,67 @@ class Committed:
     """The finished samples of an output prefix.
 
     Attributes:
-        ids: Sorted, each id once; those of failed samples are absent where they are to be retried.
+        ids: Sorted and unique, without the failed samples if these are to be made again.
         failed: Sorted ids of the samples among `ids` that ended as failed rows.
-        counts: Samples by status, before anything is left out for a retry.
     """
 
     ids: Ids = field(default_factory=Ids)
     failed: Ids = field(default_factory=Ids)
-    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __contains__(self, sample_id: bytes) -> bool:
-        """Whether the sample of this binary id is finished."""
-        return sample_id in self.ids
-
-    def has_failed(self, sample_id: bytes) -> bool:
-        """Whether it is finished as a failed row."""
-        return sample_id in self.failed
+        """Whether the sample of a binary id is finished."""
+        return bool(self.contains(Ids.from_bytes(sample_id))[0])
 
     def contains(self, sample_ids: Ids) -> npt.NDArray[np.bool_]:
-        """Say for each of many ids whether it is finished."""
+        """Whether each of many samples is finished."""
         return self.ids.find(sample_ids)
 
     def states(self, sample_ids: Ids) -> npt.NDArray[np.uint8]:
-        """Say for each of many ids whether it is `PENDING`, `DONE` or `FAILED`."""
+        """The state of each of many samples: `PENDING`, `DONE` (ok or rejected) or `FAILED`."""
         return self.ids.find(sample_ids).astype(np.uint8) + self.failed.find(sample_ids)
 
     def including(self, ok: Ids) -> Committed:
-        """The same with further samples that are finished as ok rows."""
+        """A copy with further samples that are finished as ok rows."""
         high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
         order = np.lexsort((low, high))
-        counts = {**self.counts, "ok": self.counts["ok"] + len(ok)}
-        return Committed(Ids(high, low).take(order), self.failed, counts)
+        return Committed(Ids(high, low).take(order), self.failed)
 
 
 def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
-    """Read which samples an output prefix holds.
+    """Read which samples of an output prefix are finished.
 
     Args:
-        storage: The output prefix; one that does not exist holds nothing.
-        retry_failed: Leave out the samples that failed, so that they are made again.
+        storage: The output prefix; it need not exist yet.
+        retry_failed: Leave out the failed samples, so that they are made again.
 
     Raises:
-        StorageError: The prefix cannot be read, or a part is damaged or not ours: skipping it would
-            make its samples twice.
+        StorageError: The prefix cannot be read, or a part is damaged or foreign; skipping the part
+            would make its samples twice.
     """
-    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
-    if not entries:
+    files = part_files(storage)
+    if not files:
         return Committed()
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        parts = list(pool.map(lambda entry: _read_part(storage, entry), entries))
+        parts = list(pool.map(lambda file: _read_part(storage, file), files))
     ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p, _ in parts), strict=True)))
     status = np.concatenate([codes for _, codes in parts])
     kept = _winners(ids, status)
     ids, status = ids.take(kept), status[kept]
-    found = Counter(status.tolist())
-    counts = {name: found[code] for code, name in enumerate(STATUSES)}
     failed = status == STATUSES.index("failed")
     if retry_failed:
-        return Committed(ids.take(~failed), Ids(), counts)
-    return Committed(ids, ids.take(failed), counts)
+        return Committed(ids.take(~failed))
+    return Committed(ids, ids.take(failed))
 
 
 def resolve(table: pa.Table) -> pa.Table:
-    """Keep the one row of each id that counts, by the rule of this module, in their first order.
+    """Keep the row of each id that counts, by the rule of this module, in the given order.
 
     Args:
-        table: Rows of all parts, in the order of the part names; `sample_id` and `status` among
-            the columns.
+        table: Rows of all parts, in the order of the part names, with the columns `sample_id` and
+            `status` at least.
 
     Raises:
-        ValueError: An id or status is not one of ours.
+        ValueError: A cell is no sample id or no known status.
     """
     kept = _winners(Ids.from_hex(table["sample_id"]), _codes(table["status"]))
     return table.take(pa.array(np.sort(kept)))
@@ -197,17 +172,17 @@ def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     return order[first]
 
 
-def _read_part(storage: Storage, entry: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
-    small = entry.size <= WHOLE_FILE_BYTES
-    file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
+def _read_part(storage: Storage, part: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
+    small = part.size <= WHOLE_FILE_BYTES
+    file = BytesIO(storage.read_bytes(part.key)) if small else storage.open(part.key)
     with file:
         try:
-            # Not `pq.read_table`: its machinery takes four times as long as a small part does.
+            # `pq.read_table` takes four times as long for a small part.
             table = pq.ParquetFile(file).read(["sample_id", "status"], use_threads=False)
             return Ids.from_hex(table["sample_id"]), _codes(table["status"])
         except (pa.ArrowException, KeyError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
             raise StorageError(
-                f"{storage.uri}/{entry.key} is damaged or not written by this pipeline: {text}; "
+                f"{storage.uri}/{part.key} is damaged or not written by this pipeline: {text}; "
                 "move it away (its samples will be made again) or choose another output"
             ) from error

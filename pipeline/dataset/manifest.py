@@ -1,4 +1,4 @@
-"""The record of one run: `runs/{run_id}.json`, written at its start and again at its end."""
+"""The record of a run, `runs/{run_id}.json`: written at its start, regularly, and at its end."""
 
 from __future__ import annotations
 
@@ -17,42 +17,39 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-
 from pipeline.dataset.schema import versions
-from pipeline.errors import StorageError
-from pipeline.storage.faults import redacted
+from pipeline.errors import StorageError, redacted
 from pipeline.storage.storage import Storage
 
 State = Literal["running", "done", "interrupted", "error"]
 
 SIGN_EVERY_S = 60.0
 """Seconds between two signs of life of a run."""
+
 LATEST = 8
-"""So many runs are looked at: of the others none is alive."""
+"""Runs that `latest_runs` reads; older ones have ended."""
 
 _logger = logging.getLogger(__name__)
 _MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
 _TIMED = re.compile(r"\d{8}T\d{6}Z-")
 
 
-def new_run_id(storage: Storage, environment: Mapping[str, str] = os.environ) -> str:
+def new_run_id(storage: Storage, job: str = "") -> str:
     """Name a run: sortable by time, and unique in its prefix.
 
-    In a Ray job the name is the job's submission id, so that job, logs and output carry one name;
-    the time is put before it unless it begins with one. An id that this prefix has seen already
-    (the same job again on another cluster) gets a few random digits more: runs that share a name
+    A run in a cluster job carries the id of the job, so that job, logs and output share one name.
+    The time is put before it unless it begins with one. An id that this prefix has seen already
+    (the same job again on another cluster) gets some random digits, because runs with equal names
     would replace each other's parts. Outside of a job: `20260131T235959Z-1a2b3c`.
 
     Args:
         storage: The output prefix.
-        environment: Of the process; Ray describes the job there.
+        job: Id of the cluster job, "" outside of one; letters, digits, `_` and `-` only.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
     now = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
-    job = _submission_id(environment)
     if not job:
         return f"{now}-{secrets.token_hex(3)}"
     run_id = job if _TIMED.match(job) else f"{now}-{job}"
@@ -65,13 +62,13 @@ def new_run_id(storage: Storage, environment: Mapping[str, str] = os.environ) ->
 class Manifest:
     """What ran, on what, and how it ended.
 
-    A manifest that still says `running` belongs to a run that is alive or was killed.
+    If `state` is still `running`, the run is alive or was killed.
 
     Attributes:
         run_id: See `new_run_id`.
         config: The resolved configuration.
         input: Counts of the input: rows read, duplicates, rejected, already done, to make.
-        state: How it ended.
+        state: Whether it runs, or how it ended.
         result: Counts and sums of what was made.
         error: One line if `state` is `error`.
         started_at: ISO time, UTC.
@@ -94,7 +91,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def write(self, storage: Storage) -> None:
-        """Put the manifest as it is now; credentials inside its URLs stay out of it.
+        """Write the manifest as it is now, without credentials in URLs.
 
         Raises:
             StorageError: The prefix cannot be written.
@@ -104,7 +101,7 @@ class Manifest:
 
     @contextmanager
     def alive(self, storage: Storage, every_s: float = SIGN_EVERY_S) -> Iterator[None]:
-        """Write a sign of life now and then, from a thread of its own, inside the block."""
+        """Write a sign of life regularly, from a thread of its own, inside the block."""
         stop = threading.Event()
 
         def sign() -> None:
@@ -112,7 +109,7 @@ class Manifest:
                 self.seen_at = _now()
                 try:
                     self.write(storage)
-                except StorageError as error:  # what matters will meet the same fault and say so
+                except StorageError as error:  # the run will meet and report the same error
                     _logger.warning("no sign of life: %s", error)
 
         thread = threading.Thread(target=sign, name="sign-of-life", daemon=True)
@@ -132,15 +129,15 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """What a manifest says of its run.
+class RunStatus:
+    """Whether a run is alive, as its manifest tells.
 
     Attributes:
-        run_id: Which.
+        run_id: Of the run.
         state: As in the manifest.
-        age_s: Seconds since its end or its latest sign of life; infinite where it gives none.
+        age_s: Seconds since its end or its latest sign of life; infinite if unknown.
         where: Host and process of its driver.
-        began_s: Seconds since it began; infinite where it does not tell.
+        began_s: Seconds since it began; infinite if unknown.
     """
 
     run_id: str
@@ -151,39 +148,41 @@ class Sign:
 
     @property
     def alive(self) -> bool:
-        """Whether it may be running at this moment."""
+        """Whether it may be running now."""
         recent = self.state == "running" and self.age_s < 3 * SIGN_EVERY_S
         return recent and not _is_gone(self.where)
 
 
 def _is_gone(where: str) -> bool:
-    """Whether a process was on this host and has ended; of other hosts nothing is known."""
+    """Whether a process was on this host and has ended; False for processes of other hosts."""
     host, _, pid = where.rpartition("/")
     return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
-def latest_signs(storage: Storage, known: Collection[str] = (), count: int = LATEST) -> list[Sign]:
-    """What the latest runs into a prefix say, newest first.
+def latest_runs(
+    storage: Storage, known: Collection[str] = (), count: int = LATEST
+) -> list[RunStatus]:
+    """The status of the latest runs into a prefix, newest first.
 
     Args:
         storage: The output prefix.
-        known: Ids of runs that are not asked again.
-        count: Most runs that are looked at.
+        known: Ids of runs to leave out.
+        count: Most runs that are considered.
 
     Raises:
         StorageError: The prefix cannot be read, or a manifest is damaged.
     """
     keys = [entry.key for entry in storage.list("runs/") if _MANIFEST.fullmatch(entry.key)]
     latest = sorted(keys, reverse=True)[:count]
-    return [_sign(storage, key) for key in latest if _run_id(key) not in known]
+    return [_status(storage, key) for key in latest if _run_id(key) not in known]
 
 
-def _sign(storage: Storage, key: str) -> Sign:
+def _status(storage: Storage, key: str) -> RunStatus:
     try:
         found = json.loads(storage.read_bytes(key))
         latest = _age_s(found.get("ended_at") or found.get("seen_at"))
         began = _age_s(found.get("started_at"))
-        return Sign(_run_id(key), found["state"], latest, found.get("where", ""), began)
+        return RunStatus(_run_id(key), found["state"], latest, found.get("where", ""), began)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
 
@@ -192,24 +191,12 @@ def _run_id(key: str) -> str:
     return key.removeprefix("runs/").removesuffix(".json")
 
 
-def _age_s(moment: str | None) -> float:
-    """Seconds since a moment in ISO format; infinite without one."""
-    if not moment:
+def _age_s(time: str | None) -> float:
+    """Seconds since a time in ISO format; infinite without one."""
+    if not time:
         return math.inf
-    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)
-    return max(0.0, age.total_seconds())  # clocks of two machines differ
-
-
-def _submission_id(environment: Mapping[str, str]) -> str:
-    """Of the Ray job (2.60) that this process is the driver of, "" if of none, in safe characters.
-
-    Ray has no call for it that works before `ray.init`.
-    """
-    try:
-        job = json.loads(environment.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
-        return re.sub(r"[^A-Za-z0-9_-]+", "-", job["metadata"]["job_submission_id"])[:100]
-    except (ValueError, KeyError, TypeError):
-        return ""
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(time)
+    return max(0.0, age.total_seconds())  # the clocks of two machines differ
 
 
 def _now() -> str:

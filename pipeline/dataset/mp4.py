@@ -1,14 +1,13 @@
-"""Frames to a self-describing mp4 and back.
+"""Writes frames and their output row as one mp4, and reads both back.
 
-Knows H.264 in mp4 through PyAV, and that an mp4 carries its output row. Knows nothing of where
-files are kept, of models, or of what the row's columns mean.
+Uses H.264 in mp4 through PyAV. Knows nothing of storage, of models, or of the row's columns.
 
-The bytes are a function of frames, fps, row and settings: bit-exact colour conversion, one encoder
-thread, no dates, and no encoder banner (x264 writes its version into the stream, the muxer its own
-into the header). Another build of x264 may still make other bytes from the same frames.
+The bytes depend only on frames, fps, row and settings: colour conversion is bit-exact, the encoder
+has one thread, and there are no dates and no encoder banner (x264 writes its version into the
+stream, the muxer its own into the header). Another build of x264 may make other bytes.
 
-The tag also holds a hash over the whole file (`pipeline.dataset.seal`), so that a file whose row
-was lost can give it back and be trusted.
+The tag also holds a hash over the whole file (`pipeline.dataset.seal`), so that a row can be
+recovered from an undamaged file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Source = str | os.PathLike[str] | bytes | IO[bytes]
 """A path, the bytes of a file, or a seekable binary file."""
 
 ROW_TAG = "comment"
-"""The container tag that holds the row: a standard one, so every tool shows it."""
+"""The container tag that holds the row; every tool shows this standard tag."""
 
 DEFAULT_CRF = 16
 DEFAULT_PRESET = "medium"
@@ -46,14 +45,14 @@ DEFAULT_PRESET = "medium"
 _BT709 = 1
 _LIMITED_RANGE = 1
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-"""swscale's default takes faster paths that depend on how the buffers happen to be aligned."""
+"""swscale's default takes faster paths whose result depends on the alignment of the buffers."""
 
 _REPEATABLE = "mbtree=0"
-"""With macroblock-tree rate control on, x264 (core 165) makes other bytes of the same small frames
-in about one run of five; off, 60 of 60 encodes agreed for each of 18 sizes and contents."""
+"""With macroblock-tree rate control, x264 (core 165) encodes the same small frames to other bytes
+in about one run of five. Without it, 60 of 60 encodes agreed for each of 18 sizes and contents."""
 
 _NO_BANNER = "filter_units=remove_types=6"
-"""Drop SEI units (NAL type 6): x264's banner is the only one that this stream has."""
+"""Drop SEI units (NAL type 6); the only one in this stream is x264's banner."""
 
 
 def encode(
@@ -70,9 +69,9 @@ def encode(
     Args:
         frames: uint8 RGB of shape (num_frames, height, width, 3); height and width even.
         fps: Frames per second; every frame lasts exactly 1 / fps seconds.
-        row: The output row; datetimes become ISO 8601 text. Kept whole in `ROW_TAG`.
-        path: A local file, replaced if it exists. A real file because moving the index to the
-            front rewrites it.
+        row: The output row; datetimes become ISO 8601 text. Stored whole in `ROW_TAG`.
+        path: A local file, replaced if it exists. It must be a real file, because moving the index
+            to the front rewrites it.
         crf: x264 constant rate factor; 16 is visually lossless for most content.
         preset: x264 speed preset.
 
@@ -87,7 +86,7 @@ def encode(
         options={
             "movflags": "+faststart",
             "fflags": "+bitexact",
-            # Ticks of the movie's duration: the muxer's own 1/1000 s cannot hold 1/16 s.
+            # Ticks of the movie's duration: the default of 1/1000 s cannot express 1/16 s.
             "movie_timescale": str(1000 * fps),
         },
     ) as container:
@@ -138,13 +137,13 @@ def decode(source: Source) -> Frames:
             for frame in container.decode(stream)
         ]
     if len(frames) < promised:
-        # A file cut short still has a whole header, because the index stands first.
+        # A truncated file still has a whole header, because the index comes first.
         raise ValueError(f"{_name(source)} is cut short: {len(frames)} of {promised} frames")
     return np.stack(frames)
 
 
 def frame_rate(source: Source) -> float:
-    """Frames per second of the first video stream; 1 if its header does not say.
+    """Frames per second of the first video stream; 1 if its header lacks them.
 
     Raises:
         ValueError: Not a video, or no video stream.
@@ -177,10 +176,10 @@ def read_row(source: Source) -> dict[str, Any]:
 
 
 def trusted_row(data: bytes) -> dict[str, Any]:
-    """The row of a whole file, like `read_row`, if no byte of it has changed since `encode`.
+    """Like `read_row`, for a file of which no byte has changed since `encode`.
 
     Raises:
-        ValueError: Cut short, damaged, or not made by `encode`.
+        ValueError: The file is truncated, damaged, or not made by `encode`.
     """
     if not seal.is_whole(data):
         raise ValueError(f"{_name(data)} is cut short, damaged, or not made by this pipeline")
@@ -188,7 +187,7 @@ def trusted_row(data: bytes) -> dict[str, Any]:
 
 
 def row_json(row: Mapping[str, Any]) -> str:
-    """A row as the JSON text that an mp4 carries: ASCII, so no reader can mangle it."""
+    """A row as the JSON text that an mp4 carries: ASCII, which every reader handles."""
     return json.dumps(dict(row), sort_keys=True, allow_nan=False, default=_plain)
 
 
@@ -215,7 +214,7 @@ def _check(frames: Frames, fps: int) -> None:
 def _packets(frames: Frames, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
     for index, pixels in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        # The matrix must be named: swscale would use BT.601 and the colours would drift.
+        # Name the matrix: swscale would use BT.601 and shift the colours.
         frame = frame.reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, interpolation=_EXACT, threads=1
         )

@@ -1,24 +1,26 @@
-"""Output rows to Parquet parts, in the driver.
+"""The Parquet parts `data/part-*.parquet` that hold the output rows: writing and finding them.
 
-Rows are small (media is stored before its row exists), so one writer is enough and keeps parts
-few: a part is written after `part_rows` rows or `part_seconds` seconds, whichever comes first.
-What a crash of the driver can lose is that buffer; the media of its rows are already stored.
+Rows are small (media is stored before its row exists), so one writer in the driver is enough and
+keeps the parts few: it writes a part after `part_rows` rows or `part_seconds` seconds, whichever
+comes first. A crash of the driver loses this buffer at most; the media of its rows are stored.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import SCHEMA
-from pipeline.storage.storage import Storage
+from pipeline.storage.storage import Storage, StoredFile
+
+_PART = re.compile(r"data/part-[^/]+\.parquet")
 
 
-class Sink:
+class PartWriter:
     """Appends rows to an output prefix; a part is visible whole or not at all."""
 
     def __init__(
@@ -30,13 +32,13 @@ class Sink:
         part_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare a sink; nothing is written yet.
+        """Open an output prefix; this writes nothing yet.
 
         Args:
             storage: The output prefix.
             run_id: Makes part names unique among the runs of a prefix.
             part_rows: Rows after which a part is written.
-            part_seconds: Seconds after which a part is written by the next row that arrives.
+            part_seconds: Seconds after which the next row that arrives causes a part to be written.
             clock: Monotonic seconds.
         """
         self._storage = storage
@@ -50,7 +52,7 @@ class Sink:
         self._since = clock()
 
     def add(self, table: pa.Table) -> None:
-        """Take rows in `SCHEMA`; may write a part.
+        """Buffer rows in `SCHEMA`, and write a part if one is due.
 
         Raises:
             StorageError: A part was due and could not be written. Its rows stay in the buffer.
@@ -63,7 +65,7 @@ class Sink:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is buffered as one part.
+        """Write the buffer as one part, if it holds rows.
 
         Raises:
             StorageError: The part could not be written. Its rows stay in the buffer.
@@ -79,31 +81,25 @@ class Sink:
         self._since = self._clock()
 
 
-def conform(table: pa.Table) -> pa.Table:
-    """The same rows in `SCHEMA`; nulls where a column or a field of a struct is not there.
+def part_files(storage: Storage) -> list[StoredFile]:
+    """The parts of an output prefix, sorted by name.
 
     Raises:
-        ValueError: A column has values that its type here cannot hold (pyarrow's ArrowInvalid).
+        StorageError: The prefix cannot be listed.
+    """
+    return [file for file in storage.list("data/part-") if _PART.fullmatch(file.key)]
+
+
+def conform(table: pa.Table) -> pa.Table:
+    """Bring rows of an older version to `SCHEMA`; missing columns and struct fields become null.
+
+    Raises:
+        ValueError: A column holds values that its type here cannot hold (pyarrow's ArrowInvalid).
     """
     columns = [
-        _conform(table[field.name].combine_chunks(), field.type)
+        table[field.name].cast(field.type)
         if field.name in table.column_names
         else pa.nulls(table.num_rows, field.type)
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-def _conform(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-    if not pa.types.is_struct(kind) or column.type == kind:
-        return column.cast(kind)
-    there = {field.name for field in column.type}
-    children = [
-        pc.struct_field(column, field.name).cast(field.type)
-        if field.name in there
-        else pa.nulls(len(column), field.type)
-        for field in kind
-    ]
-    return pa.StructArray.from_arrays(children, fields=list(kind), mask=column.is_null())

@@ -1,11 +1,11 @@
-"""Clips whose row was lost: found in the store, checked, and their rows rebuilt.
+"""Finds clips whose row was lost, checks them, and rebuilds their rows.
 
 A clip is stored before its row exists, and rows wait in buffers, so a run that is killed leaves
-clips without rows. Each carries its row and a hash over all its bytes (`pipeline.dataset.mp4`).
-They are never made again: at the start of a run after one that did not end well they are all looked
-for once, and a worker looks for the clip of an attempt that died.
+clips without rows. Each clip carries its row and a hash over all its bytes
+(`pipeline.dataset.mp4`), so it is never made again. A run that follows one that did not end well
+looks for all of them once; a worker looks for the clip of an attempt that died.
 
-The pass lists `media/` and reads only what no row speaks of: as much as was under way when runs
+Recovery lists `media/` and reads only the clips without a row: as many as were under way when runs
 died. It does not know why a run died, and never writes.
 """
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import Committed, Ids
-from pipeline.dataset.manifest import Sign
+from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.storage.storage import Storage
 
@@ -35,13 +35,13 @@ _CLIP = re.compile(r"media/([0-9a-f]{2})/(\1[0-9a-f]{18})\.mp4")
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a pass found.
+    """What a run found of earlier runs.
 
     Attributes:
-        after: The run that may have left clips; "" where there was none and nothing was looked for.
-        goes_on: It is alive: it may write the same rows, and one of each id counts.
-        rows: Of clips that had lost theirs, in `SCHEMA`.
+        after: The run that may have left clips; "" if there is none, and nothing was searched.
+        rows: Rows of the clips that had lost theirs, in `SCHEMA`.
         damaged: Clips without a row that cannot be trusted; their samples are made again.
+        goes_on: The run is alive and may write the same rows; one row of each id counts.
     """
 
     after: str = ""
@@ -51,26 +51,26 @@ class Recovery:
 
     @property
     def ids(self) -> Ids:
-        """Of the rows."""
+        """Sample ids of the rows."""
         return Ids.from_hex(self.rows["sample_id"])
 
 
-def recover(storage: Storage, committed: Committed, signs: Sequence[Sign]) -> Recovery:
+def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -> Recovery:
     """Rebuild the rows of all clips that have none, if a run may have left such clips.
 
     Args:
         storage: The output prefix.
-        committed: What it holds.
-        signs: Of the latest runs, newest first. Every run begins with a pass, so what may have left
-            clips is a run that did not end as `done` and outlived the beginnings of all later ones.
+        committed: Its finished samples.
+        runs: The latest runs, newest first. Every run begins with a recovery, so clips can only be
+            left by a run that did not end as `done` and still lived when all later ones began.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
     left = [
-        sign
-        for place, sign in enumerate(signs)
-        if sign.state != "done" and all(later.began_s > sign.age_s for later in signs[:place])
+        run
+        for place, run in enumerate(runs)
+        if run.state != "done" and all(later.began_s > run.age_s for later in runs[:place])
     ]
     if not left:
         return Recovery()
@@ -83,7 +83,7 @@ def recover(storage: Storage, committed: Committed, signs: Sequence[Sign]) -> Re
 
 
 def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:
-    """The row of a sample whose clip is stored, from the clip itself; None without a whole clip.
+    """The row of a sample from its stored clip; None if there is no undamaged clip.
 
     Raises:
         StorageError: The store cannot be read.

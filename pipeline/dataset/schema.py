@@ -1,7 +1,7 @@
-"""The Arrow schema of an output row, and the one function that builds a row.
+"""The columns of an output row as an Arrow schema, and the functions that build rows.
 
 The schema carries the `huggingface` metadata key, so `datasets` reads `video` as a Video column
-(datasets 4 and 5 read that key from Parquet; nothing here depends on the library).
+(datasets 4 and 5 read that key from Parquet; this module does not need the library).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from pipeline.parallel.layout import ALONE
 from pipeline.requests.sample_request import SampleRequest
 
 Status = Literal["ok", "failed", "rejected"]
+
+Row = dict[str, Any]
+"""An output row as plain values."""
 
 LIBRARIES = ("torch", "diffusers", "transformers", "ray", "xfuser")
 VERSIONED = ("python", "pipeline", *LIBRARIES)
@@ -48,7 +51,7 @@ WORKER_TYPE = pa.struct(
         ("up_s", pa.float64()),
     ]
 )
-"""The process that held the group: see `pipeline.process.Worker`."""
+"""The process that held the group (`pipeline.process.Worker`)."""
 
 TIMES_TYPE = pa.struct(
     [
@@ -58,14 +61,14 @@ TIMES_TYPE = pa.struct(
         ("wasted_s", pa.float64()),
     ]
 )
-"""Where the engine's seconds of a sample went, each its share of a batch: the first three add up to
-`wall_s`; `wasted_s` are earlier attempts that raised, and those of which a process that ended (a
-lost device, a dead rank) could still tell. What a killed process or a lost node took is unknown."""
+"""Engine seconds of a sample, as its share of a batch. The first three add up to `wall_s`.
+`wasted_s` is the time of earlier attempts: those that raised, and those that a process could still
+report when it ended (lost device, dead rank). The time of a killed process is unknown."""
 
 QUALITY_TYPE = pa.struct(
     [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]
 )
-"""Of a control: how near its cached twin comes to it, before either became an mp4."""
+"""Of a control: how near its cached twin comes to it, both before encoding to mp4."""
 
 PARALLEL_TYPE = pa.struct(
     [
@@ -77,7 +80,7 @@ PARALLEL_TYPE = pa.struct(
         ("vae", pa.bool_()),
     ]
 )
-"""How the ranks of a group shared the model, and why so (see `pipeline.parallel.layout.Layout`)."""
+"""How the ranks of a group shared the model, and why (`pipeline.parallel.layout.Layout`)."""
 
 SCHEMA = pa.schema(
     [
@@ -143,8 +146,8 @@ NO_CACHE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """Where and how a sample ran: provenance that must not change its pixels.
+class Provenance:
+    """Where and how a sample was made; none of it may change its pixels.
 
     Attributes:
         run_id: The run that made it.
@@ -154,8 +157,8 @@ class Execution:
         attempts: Attempts so far, this one included.
         wall_s: Seconds of the engine call that this sample accounts for (call / batch_rows).
         peak_memory_bytes: Peak device memory of the call; host memory of the process on CPU.
-        worker: The process, as `WORKER_TYPE`.
-        times: As `TIMES_TYPE`.
+        worker: The `worker` struct of the row.
+        times: The `times` struct of the row.
         parallel: The `parallel` struct of the row.
     """
 
@@ -186,12 +189,10 @@ def media_key(sample_id: str) -> str:
     return f"media/{sample_id[:2]}/{sample_id}.mp4"
 
 
-def make_row(
-    request: SampleRequest, execution: Execution, outcome: SampleOutcome
-) -> dict[str, Any]:
-    """Build an output row as plain values; whoever stores the mp4 fills in what that gave and took.
+def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutcome) -> Row:
+    """Build an output row; `pipeline.dataset.clip_store` adds size, hash and times of the mp4.
 
-    The same dictionary (as JSON) is what an mp4 carries in its container metadata.
+    An mp4 carries the same dictionary, as JSON, in its container metadata.
     """
     ok = outcome.status == "ok"
     sample_id = request.sample_id
@@ -214,35 +215,35 @@ def make_row(
         "status": outcome.status,
         "error_type": outcome.error_type,
         "error_message": outcome.error_message,
-        "attempts": execution.attempts,
-        "run_id": execution.run_id,
+        "attempts": provenance.attempts,
+        "run_id": provenance.run_id,
         "created_at": datetime.datetime.now(datetime.UTC),
-        "wall_s": execution.wall_s,
-        "gpu_s": execution.wall_s * execution.group_size,
-        "device_name": execution.device_name,
-        "group_size": execution.group_size,
-        "batch_rows": execution.batch_rows,
+        "wall_s": provenance.wall_s,
+        "gpu_s": provenance.wall_s * provenance.group_size,
+        "device_name": provenance.device_name,
+        "group_size": provenance.group_size,
+        "batch_rows": provenance.batch_rows,
         "encode_s": 0.0,
         "upload_s": 0.0,
-        "peak_memory_bytes": execution.peak_memory_bytes,
+        "peak_memory_bytes": provenance.peak_memory_bytes,
         "media_bytes": 0,
         "media_sha256": "",
         "cache": dict(outcome.cache),
         "control_of": request.control_of,
         "versions": versions(),
         "quality": None,
-        "worker": dict(execution.worker) if execution.worker else None,
-        "times": dict(execution.times) if execution.times else None,
-        "parallel": dict(execution.parallel),
+        "worker": dict(provenance.worker) if provenance.worker else None,
+        "times": dict(provenance.times) if provenance.times else None,
+        "parallel": dict(provenance.parallel),
         "image_sha256": request.image,
     }
 
 
 def rejected_row(
     sample_id: str, caption: str, source_key: str, model: str, run_id: str, message: str
-) -> dict[str, Any]:
+) -> Row:
     """Build the output row of an input row that could not become a request."""
-    row: dict[str, Any] = {name: _zero(SCHEMA.field(name).type) for name in SCHEMA.names}
+    row: Row = {name: _zero(SCHEMA.field(name).type) for name in SCHEMA.names}
     return row | {
         "sample_id": sample_id,
         "video": None,
@@ -261,13 +262,13 @@ def rejected_row(
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows to an Arrow table in exactly `SCHEMA`."""
+    """Convert rows to an Arrow table in exactly `SCHEMA`."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what can change pixels or timings, "" where a package is absent."""
+    """Versions of the libraries that can change pixels or timings, "" for absent packages."""
     found = {"python": platform.python_version(), "pipeline": _installed("sencache-pipeline")}
     return found | {name: _installed(name) for name in LIBRARIES}
 

@@ -1,7 +1,8 @@
-"""A file that carries the hash of its own bytes, so that it can be trusted without its row.
+"""A seal is a hash of a file inside that file, which shows whether the file is undamaged.
 
-The file holds a marker with 64 zeros; the hash is taken over the file as it is then, and replaces
-them. To check, the zeros are put back. Knows nothing of what else is in the file.
+The file is written with 64 zeros as its seal. `close` hashes the file as it is then and puts the
+hash in the place of the zeros; `is_whole` puts the zeros back, hashes again and compares. Works on
+any file that contains the marker.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from pathlib import Path
 
 KEY = "seal_sha256"
 BLANK = "0" * 64
-"""What the writer of a file puts under `KEY` of its JSON."""
+"""The value that the writer of a file stores under `KEY` of its JSON."""
 
 _MARK = re.compile(rb'"seal_sha256": "([0-9a-f]{64})"')
 
 
 def close(path: Path) -> None:
-    """Put the hash into a file that was written with a blank seal.
+    """Replace the blank seal of a file by its hash.
 
     Raises:
-        ValueError: It holds no blank seal.
+        ValueError: The file holds no blank seal.
     """
     data = path.read_bytes()
     found = _MARK.search(data)
@@ -33,7 +34,7 @@ def close(path: Path) -> None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Say whether every byte of a sealed file is as it was written; False without a seal."""
+    """Whether every byte of a file is as it was sealed; False if there is no seal."""
     found = _MARK.search(data)
     if found is None:
         return False

@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset.committed import PART, resolve
-from pipeline.dataset.parts import conform
+from pipeline.dataset.committed import resolve
+from pipeline.dataset.parts import conform, part_files
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.requests.sample_request import digest
@@ -130,7 +130,7 @@ def select(
 
 
 def _rows(storage: Storage) -> pa.Table:
-    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
+    entries = part_files(storage)
     if not entries:
         raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
     tables = []

@@ -92,7 +92,7 @@ class RunProgress:
     def __init__(
         self,
         total: int,
-        tally: RunTotals,
+        totals: RunTotals,
         console: Console,
         *,
         gpu_price_per_hour: float | None = None,
@@ -103,7 +103,7 @@ class RunProgress:
 
         Args:
             total: Samples that this run will make.
-            tally: Shared with the caller, who adds rows to it.
+            totals: Shared with the caller, who adds rows to it.
             console: Where to show it.
             gpu_price_per_hour: Dollars per GPU-hour; None shows GPU time instead of money.
             groups: Groups that the run has asked for.
@@ -112,7 +112,7 @@ class RunProgress:
         self._asked = groups
         self._groups: dict[str, GroupProgress] = {}
         self._total = total
-        self._tally = tally
+        self._tally = totals
         self._console = console
         self._price = gpu_price_per_hour
         self._clock = clock
@@ -154,7 +154,7 @@ class RunProgress:
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def update(self, table: pa.Table | None = None) -> None:
-        """Show the tally as it is now.
+        """Show the totals as it is now.
 
         Args:
             table: The rows that have just been counted; they tell which groups are at work.
@@ -170,21 +170,21 @@ class RunProgress:
 
     def snapshot(self) -> Snapshot:
         """The state in numbers."""
-        tally, price = self._tally, self._price
+        totals, price = self._tally, self._price
         elapsed = self._clock() - self._began
-        gpu_s = sum(tally.spent.values())
+        gpu_s = sum(totals.spent.values())
         dollars = None if price is None else gpu_s / 3600 * price
-        projected = dollars / tally.made * self._total if dollars and tally.made else None
+        projected = dollars / totals.made * self._total if dollars and totals.made else None
         return Snapshot(
-            made=tally.made,
+            made=totals.made,
             total=self._total,
-            failed=tally.failed,
-            clips_per_s=tally.ok / elapsed if elapsed > 0 else 0.0,
+            failed=totals.failed,
+            clips_per_s=totals.ok / elapsed if elapsed > 0 else 0.0,
             eta_s=self.eta_s(),
             gpu_s=gpu_s,
             dollars=dollars,
             dollars_projected=projected,
-            reuse_ratio=tally.reuse_ratio,
+            reuse_ratio=totals.reuse_ratio,
             groups=dict(self._groups),
             waiting=max(self._asked - len(self._groups), 0),
         )

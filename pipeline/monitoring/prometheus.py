@@ -149,23 +149,23 @@ class RunTelemetry:
         _gauges().set(RUN, 1, {"run_id": run_id, "model": model, "policy": policy})
         _gauges().set(LEFT, total)
 
-    def update(self, tally: RunTotals) -> None:
-        """Count what a tally holds beyond what it held the last time."""
-        told, self._told = self._told, replace(tally)
+    def update(self, totals: RunTotals) -> None:
+        """Count what a totals holds beyond what it held the last time."""
+        told, self._told = self._told, replace(totals)
         before = _samples(told)
-        for (status, role), rows in _samples(tally).items():
+        for (status, role), rows in _samples(totals).items():
             _add(SAMPLES, rows - before[status, role], {"status": status, "role": role})
-        reused, told_reused = tally.steps - tally.nfe, told.steps - told.nfe
-        _add(STEPS, tally.nfe - told.nfe, {"verdict": "computed"})
+        reused, told_reused = totals.steps - totals.nfe, told.steps - told.nfe
+        _add(STEPS, totals.nfe - told.nfe, {"verdict": "computed"})
         _add(STEPS, reused - told_reused, {"verdict": "reused"})
-        _add(CLIP_SECONDS, tally.video_s - told.video_s)
-        _add(FAILED_ATTEMPTS, tally.failed_attempts - told.failed_attempts)
-        for spent, seconds in tally.spent.items():
+        _add(CLIP_SECONDS, totals.video_s - told.video_s)
+        _add(FAILED_ATTEMPTS, totals.failed_attempts - told.failed_attempts)
+        for spent, seconds in totals.spent.items():
             device_s = seconds - told.spent[spent]
             _add(ROW_DEVICE_SECONDS, device_s, {"spent": spent})
             if self._price is not None:
                 _add(DOLLARS, device_s / 3600 * self._price, {"spent": spent})
-        _gauges().set(LEFT, self._total - tally.made)
+        _gauges().set(LEFT, self._total - totals.made)
 
 
 class WatchedEngine:
@@ -215,13 +215,13 @@ def count_store_retry(verb: str) -> None:
     _add(STORE_RETRIES, 1, {"verb": verb.split()[0]})
 
 
-def _samples(tally: RunTotals) -> dict[tuple[str, str], int]:
+def _samples(totals: RunTotals) -> dict[tuple[str, str], int]:
     return {
-        ("ok", "clip"): tally.clips,
-        ("ok", "control"): tally.controls,
-        ("failed", "clip"): tally.failed - tally.controls_failed,
-        ("failed", "control"): tally.controls_failed,
-        ("rejected", "clip"): tally.rejected,
+        ("ok", "clip"): totals.clips,
+        ("ok", "control"): totals.controls,
+        ("failed", "clip"): totals.failed - totals.controls_failed,
+        ("failed", "control"): totals.controls_failed,
+        ("rejected", "clip"): totals.rejected,
     }
 
 

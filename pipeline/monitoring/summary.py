@@ -1,22 +1,30 @@
-"""What a run says before it starts and after it ends; every number is counted, none is derived."""
+"""What a run prints before it starts and after it ends: input, expected cost, recovery, result."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from io import BytesIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.cache_section import CacheConfig
 from pipeline.config.run_config import RunConfig
-from pipeline.dataset.manifest import Sign
+from pipeline.dataset.manifest import RunStatus
+from pipeline.dataset.parts import part_files
 from pipeline.dataset.recovery import Recovery
+from pipeline.errors import StorageError, redact
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.progress import duration
-from pipeline.monitoring.projection import Projection
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
-from pipeline.storage.faults import redact
+from pipeline.storage.storage import Storage
+
+LATEST_PARTS = 20
+"""Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
 
 
 def say_input(
@@ -26,14 +34,14 @@ def say_input(
     counts: InputCounts,
     steps: Mapping[int, int],
 ) -> None:
-    """Say what the input holds and what is left to do.
+    """Print what the input holds and what is left to make.
 
     Args:
-        console: Where to.
-        config: Of the run.
+        console: Prints it.
+        config: The run's settings.
         resolved: The model.
         counts: What became of the input.
-        steps: How many clips to make have so many sampler steps.
+        steps: Clips to make by their number of sampler steps.
     """
     console.print(
         f"[bold]{redact(config.prompts)}[/] to [bold]{redact(config.output)}[/] "
@@ -57,67 +65,42 @@ def say_input(
         console.print("Everything is done already; nothing to make.", highlight=False)
 
 
-def say_dry_run(console: Console, config: RunConfig, projection: Projection) -> None:
-    """Say what a run would cost, and that it did not happen."""
-    if projection.clips:
-        console.print(_projected(config, projection), highlight=False)
+def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: int) -> None:
+    """Print what the clips to make would cost, and that none was made.
+
+    Raises:
+        StorageError: The latest parts, which tell what earlier clips cost, cannot be read.
+    """
+    if clips:
+        cost = _cost(config.gpu_price_per_hour, clips, _earlier_device_seconds(storage))
+        console.print(cost, highlight=False)
     console.print("Dry run: nothing was made.", highlight=False)
 
 
-def _projected(config: RunConfig, projection: Projection) -> str:
-    if projection.device_s is None:
+def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) -> str:
+    if not earlier_s:
         return "Cost of what is left: unknown, for no clip of this prefix has been made yet"
-    total = projection.total_s
+    clip_s = sum(earlier_s) / len(earlier_s)
     money = ""
-    if config.gpu_price_per_hour is not None:
-        money = f", ${total / 3600 * config.gpu_price_per_hour:.2f}"
+    if price_per_hour is not None:
+        money = f", ${clips * clip_s / 3600 * price_per_hour:.2f}"
     return (
-        f"Cost of what is left: about {duration(total)} of device time{money}, at "
-        f"{projection.device_s:.2f} s a clip, the mean of the latest {projection.measured} here"
+        f"Cost of what is left: about {duration(clips * clip_s)} of device time{money}, at "
+        f"{clip_s:.2f} s a clip, the mean of the latest {len(earlier_s)} here"
     )
 
 
-def say_neighbours(console: Console, alive: Sequence[Sign]) -> None:
-    """Say that another run seems to write into the same prefix."""
-    for sign in alive:
-        console.print(
-            f"[bold red]ANOTHER RUN WRITES INTO THIS PREFIX:[/] {sign.run_id} (process "
-            f"{sign.where}) gave a sign of life {sign.age_s:.0f} s ago. If it is still alive, stop "
-            "one of the two: they do no harm to each other, but make the same clips twice.",
-            highlight=False,
-        )
-
-
-def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
-    """Say which nodes were taken out of service, and what showed them to be bad."""
-    for node, samples in bad.items():
-        console.print(
-            f"[bold red]Node {node} killed whatever ran on it[/] and got no more work; look at "
-            f"its devices. {', '.join(samples)} died there one after another and were tried "
-            "elsewhere.",
-            highlight=False,
-        )
-
-
-def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
-    """Say that samples which were given up on some nodes are tried on others."""
-    console.print(
-        f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
-        "where nothing was made since.",
-        highlight=False,
-    )
-
-
-def say_recovery(console: Console, found: Recovery) -> None:
-    """Say what a killed run had left, if one was looked after."""
-    if not found.after:
-        return
-    state = "has not ended yet" if found.goes_on else "did not end"
-    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
-    text += " and are taken over" if found.rows.num_rows else ""
-    if found.damaged:
-        text += f"; {found.damaged} more are damaged and will be made again"
-    console.print(text, highlight=False)
+def _earlier_device_seconds(storage: Storage) -> list[float]:
+    """Device seconds of each clip in the latest parts, without failed attempts."""
+    seconds: list[float] = []
+    for part in part_files(storage)[-LATEST_PARTS:]:
+        try:
+            file = pq.ParquetFile(BytesIO(storage.read_bytes(part.key)))
+            table = file.read(["status", "gpu_s"], use_threads=False)
+        except (pa.ArrowException, KeyError) as error:
+            raise StorageError(f"{storage.uri}/{part.key} is damaged: {error}") from error
+        seconds += table.filter(pc.equal(table["status"], "ok"))["gpu_s"].to_pylist()
+    return seconds
 
 
 def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
@@ -134,23 +117,68 @@ def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
     return f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips} clips"
 
 
-def say_result(console: Console, config: RunConfig, tally: RunTotals, interrupted: bool) -> None:
-    """Say what was made, what it took and where it lies."""
+def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
+    """Warn of other runs that seem to write into the same prefix now."""
+    for run in runs:
+        if run.alive:
+            console.print(
+                f"[bold red]ANOTHER RUN WRITES INTO THIS PREFIX:[/] {run.run_id} (process "
+                f"{run.where}) gave a sign of life {run.age_s:.0f} s ago. If it is still alive, "
+                "stop one of the two: they do no harm to each other, but make the same clips "
+                "twice.",
+                highlight=False,
+            )
+
+
+def say_recovery(console: Console, found: Recovery) -> None:
+    """Print which clips a killed run had left, if clips were searched."""
+    if not found.after:
+        return
+    state = "has not ended yet" if found.goes_on else "did not end"
+    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
+    text += " and are taken over" if found.rows.num_rows else ""
+    if found.damaged:
+        text += f"; {found.damaged} more are damaged and will be made again"
+    console.print(text, highlight=False)
+
+
+def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
+    """Print which nodes were taken out of service, and which samples showed them to be bad."""
+    for node, samples in bad.items():
+        console.print(
+            f"[bold red]Node {node} killed whatever ran on it[/] and got no more work; look at "
+            f"its devices. {', '.join(samples)} died there one after another and were tried "
+            "elsewhere.",
+            highlight=False,
+        )
+
+
+def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
+    """Print that samples which failed on some nodes are now tried on others."""
+    console.print(
+        f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
+        "where nothing was made since.",
+        highlight=False,
+    )
+
+
+def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupted: bool) -> None:
+    """Print what was made, what it cost and where it is."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    controls = f", {tally.controls} controls" if tally.controls else ""
-    made = f"{tally.clips} ok, {tally.failed} failed, {tally.rejected} rejected rows"
+    controls = f", {totals.controls} controls" if totals.controls else ""
+    made = f"{totals.clips} ok, {totals.failed} failed, {totals.rejected} rejected rows"
     table.add_row("clips", made + controls)
-    device_s = sum(tally.spent.values())
-    if tally.clips:
-        own_s = device_s - tally.control_gpu_s  # as the report has it: failed attempts included
-        table.add_row("device time", f"{duration(device_s)}, {own_s / tally.clips:.2f} s a clip")
-        if own_s > 0:  # an engine can be too quick for the clock
-            rate = tally.video_s / own_s * 3600
+    device_s = sum(totals.spent.values())
+    if totals.clips:
+        own_s = device_s - totals.control_gpu_s  # failed attempts included, as in the report
+        table.add_row("device time", f"{duration(device_s)}, {own_s / totals.clips:.2f} s a clip")
+        if own_s > 0:  # a test's engine can be too quick for the clock
+            rate = totals.video_s / own_s * 3600
             table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
-        table.add_row("reused", f"{tally.reuse_ratio:.1%} of {tally.steps} steps")
+        table.add_row("reused", f"{totals.reuse_ratio:.1%} of {totals.steps} steps")
         if config.gpu_price_per_hour is not None:
             price = config.gpu_price_per_hour / 3600
-            each = own_s * price / tally.clips
+            each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
     table.add_row("output", redact(config.output))
     console.print(table, highlight=False)

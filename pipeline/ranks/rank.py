@@ -11,6 +11,7 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 
+from pipeline.process import end_process
 from pipeline.ranks.messages import (
     Answer,
     Ask,
@@ -54,5 +55,4 @@ if __name__ == "__main__":
     code = main(int(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: a process group of torch would wait for peers that may be gone.
-    os._exit(code)
+    end_process(code)  # a process group of torch would wait for peers that may be gone

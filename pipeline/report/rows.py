@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.dataset.committed import (
-    PART,
     READ_THREADS,
     WHOLE_FILE_BYTES,
     resolve,
 )
+from pipeline.dataset.parts import part_files
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage, StoredFile
@@ -194,7 +194,7 @@ def read_rows(storage: Storage) -> Rows:
     Raises:
         StorageError: The prefix cannot be read, or a part is damaged or not ours.
     """
-    entries = [entry for entry in storage.list("data/part-") if PART.fullmatch(entry.key)]
+    entries = part_files(storage)
     with ThreadPoolExecutor(READ_THREADS) as pool:
         tables = list(pool.map(functools.partial(_read, storage), range(len(entries)), entries))
     table = pa.concat_tables(tables) if tables else _flat(SCHEMA.empty_table(), 0)

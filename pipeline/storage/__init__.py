@@ -1,4 +1,4 @@
 """The only door to files: local folders, S3, and anything else fsspec speaks.
 
-Knows bytes, keys and retries; never rows or clips.
+Handles bytes, keys and retries; knows nothing of rows or clips.
 """

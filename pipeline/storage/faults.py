@@ -1,15 +1,16 @@
-"""What a failed storage operation means: does it pass by itself, and what would put it right.
+"""Which errors of a storage operation are transient, and how to explain the permanent ones.
 
-Knows the error vocabulary of the operating system and of S3. Client libraries are recognised by
-class name, so none of them is imported to explain the error of another.
+`pipeline.storage.storage` retries the transient ones. This module knows the error codes of the
+operating system and of S3. It recognises errors of client libraries by class name, so that it
+imports none of these libraries.
 """
 
 from __future__ import annotations
 
 import errno
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from pipeline.errors import redact
 
 _TRANSIENT_ERRNO = frozenset(
     {
@@ -43,7 +44,7 @@ _TRANSIENT_NAMES = frozenset(
 _TRANSIENT_CODES = frozenset(
     {
         "409",
-        "ConditionalRequestConflict",  # two conditional puts at once: one of them must ask again
+        "ConditionalRequestConflict",  # two conditional puts at once: one of them must try again
         "IncompleteBody",
         "InternalError",
         "OperationAborted",
@@ -55,10 +56,6 @@ _TRANSIENT_CODES = frozenset(
         "ThrottlingException",
         "TooManyRequests",
     }
-)
-_SECRET_PARAMETER = re.compile(
-    r"([?&][^=&\s]*(?:signature|token|key|credential|secret|password)[^=&\s]*)=[^&\s]+",
-    re.IGNORECASE,
 )
 _FULL = "no space left: free some or choose another output"
 _CREDENTIALS = "the credentials are wrong: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -107,7 +104,7 @@ _ERRNO = {
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same operation may succeed when it is tried again."""
+    """Whether the same operation may succeed when it is tried again."""
     for cause in _chain(error):
         response = _response(cause)
         if response:
@@ -125,30 +122,30 @@ def is_transient(error: BaseException) -> bool:
 
 
 def service_code(error: BaseException) -> str:
-    """Return the S3 error code behind an exception, "" if there is none."""
+    """The S3 error code behind an exception, "" if there is none."""
     return next((found[0] for found in map(_response, _chain(error)) if found), "")
 
 
 def is_full(error: BaseException) -> bool:
-    """Say whether a local file system has no room left."""
+    """Whether a local file system has no room left."""
     full = (errno.ENOSPC, errno.EDQUOT)
     return any(isinstance(cause, OSError) and cause.errno in full for cause in _chain(error))
 
 
 def already_exists(error: BaseException) -> bool:
-    """Say whether a conditional create was refused because something is there."""
+    """Whether a conditional create was refused because the file exists already."""
     codes = ("PreconditionFailed", "412")
     return service_code(error) in codes or isinstance(error, FileExistsError)
 
 
 def lacks_conditions(error: BaseException) -> bool:
-    """Say whether the service knows no conditional create."""
+    """Whether the service does not support conditional creates."""
     found = next((each for each in map(_response, _chain(error)) if each), ("", 0))
     return found[0] in ("NotImplemented", "XNotImplemented") or found[1] == 501
 
 
 def explain(error: BaseException) -> str:
-    """Say in one line what is wrong and what would be right; "" if this is no storage fault."""
+    """What is wrong and how to put it right, in one line; "" if this is no storage error."""
     for cause in _chain(error):
         response = _response(cause)
         if response:
@@ -165,30 +162,16 @@ def explain(error: BaseException) -> str:
 
 
 def one_line(error: object) -> str:
-    """Text of an error without line breaks, credentials in URLs, or more than 300 characters."""
+    """Text of an error: one line, at most 300 characters, without credentials in URLs."""
     return redact(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
-def redact(text: str) -> str:
-    """Hide user information and signatures inside URLs."""
-    return _SECRET_PARAMETER.sub(r"\1=", re.sub(r"://[^/\s@]+@", "://", text))
-
-
-def redacted(value: Any) -> Any:
-    """JSON values with every text redacted."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {key: redacted(each) for key, each in value.items()}
-    return [redacted(each) for each in value] if isinstance(value, list | tuple) else value
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it: s3fs translates, and keeps the original as the cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+    """The error and its causes: s3fs translates an error and keeps the original as its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _names(error: BaseException) -> set[str]:
@@ -196,7 +179,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _response(error: BaseException) -> tuple[str, int] | None:
-    """Code and HTTP status of an error that carries an S3 response."""
+    """Code and HTTP status of an error that carries an S3 response, else None."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict) or "Error" not in response:
         return None
@@ -205,7 +188,7 @@ def _response(error: BaseException) -> tuple[str, int] | None:
 
 
 def _implied(error: OSError) -> int:
-    """The errno of an OSError that was made from text only, as fsspec does."""
+    """The errno that the class of an OSError implies: fsspec raises some without an errno."""
     for kind, number in (
         (FileNotFoundError, errno.ENOENT),
         (PermissionError, errno.EACCES),

@@ -1,8 +1,8 @@
-"""Which file system a URI means, with the retries of all layers below turned off.
+"""The fsspec file system behind a URI, and a reader that fetches a remote file by ranges.
 
-The retries of botocore and s3fs are turned off, because three nested retry loops multiply into
-minutes that nobody can account for. Endpoint, region and credentials come from the standard
-environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, instance roles, ...).
+The retries of botocore and s3fs are turned off: nested retry loops would multiply their waiting
+times, and `pipeline.storage.storage` retries already. Endpoint, region and credentials come from
+the standard environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...) or a role.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import fsspec
 
-from pipeline.errors import StorageError
-from pipeline.storage.faults import one_line, redact
+from pipeline.errors import StorageError, redact
+from pipeline.storage.faults import one_line
 from pipeline.storage.local_files import LocalFiles
 
 _S3_OPTIONS: Mapping[str, Any] = {
@@ -31,14 +31,14 @@ _S3_OPTIONS: Mapping[str, Any] = {
 
 
 def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
-    """The fsspec file system of a URI; no request is made.
+    """Open the fsspec file system of a URI; this sends no request.
 
     Args:
         uri: As `split_uri` takes it.
-        options: Extra arguments of the file system, before our own.
+        options: Extra arguments of the file system; they override our own.
 
     Raises:
-        StorageError: Nobody here speaks its protocol.
+        StorageError: fsspec does not know the protocol, or its library is not installed.
     """
     protocol, _ = split_uri(uri)
     s3 = protocol in ("s3", "s3a")
@@ -55,7 +55,7 @@ def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Protocol ("" for local folders) and path without trailing slash."""
+    """Split a URI into protocol ("" for local folders) and path without trailing slash."""
     protocol, path = fsspec.core.split_protocol(uri)
     if protocol in (None, "file", "local"):
         return "", str(Path(path).expanduser().absolute())
@@ -63,33 +63,33 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 class RangeReader(io.RawIOBase):
-    """A file of known size that is somewhere else."""
+    """A remote file of known size as a raw, seekable binary file."""
 
     def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
-        """Prepare to read.
+        """Open at the first byte.
 
         Args:
             size: Bytes of the file.
-            read_range: Returns the bytes from a start to an end.
+            read_range: Returns the bytes from a start (inclusive) to an end (exclusive).
         """
         self._size, self._read_range, self._at = size, read_range, 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; returns the new position."""
+        """Set the position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = base + offset
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, or what is left of the file; returns the bytes read."""
+        """Read into a buffer up to the end of the file; return the number of bytes."""
         end = min(self._at + len(buffer), self._size)
         data = self._read_range(self._at, end) if self._at < end else b""
         buffer[: len(data)] = data

@@ -1,7 +1,6 @@
-"""Local folders with the guarantee of an object store: a file is there whole or not at all.
+"""Local folders with the guarantee of an object store: a file exists whole or not at all.
 
-Knows temporary names, renames and fsync. Retries and wording are `pipeline.storage.storage`'s
-business.
+Handles temporary names, renames and fsync. `pipeline.storage.storage` handles retries and messages.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Any, BinaryIO
 from fsspec.implementations.local import LocalFileSystem
 
 TEMP_PREFIX = ".tmp-"
-"""File names that start so are unfinished writes."""
+"""Names of unfinished writes begin with this."""
 
 _COPY_BYTES = 1 << 20
 
 
 class LocalFiles(LocalFileSystem):
-    """The local file system of fsspec, with atomic writes and a listing that tolerates change."""
+    """The local file system of fsspec, with atomic writes and a listing that tolerates changes."""
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         """Write `value` to `path` atomically, creating missing folders."""
@@ -42,23 +41,23 @@ class LocalFiles(LocalFileSystem):
         """Copy the file `path1` to `path2` atomically, creating missing folders.
 
         Raises:
-            FileExistsError: Mode `create`, and something is there.
+            FileExistsError: `mode` is `create` and `path2` exists.
         """
         create = mode == "create"
         with Path(path1).open("rb") as source, _replacing(Path(path2), create=create) as out:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
     def find(self, path: str, **kwargs: Any) -> dict[str, dict[str, Any]]:
-        """Map every file below `path` to its size; {} where nothing is there."""
+        """Every file below `path` with its size; {} if there is nothing."""
         return {name: {"type": "file", "size": size} for name, size in _walk(path or "/")}
 
 
 @contextlib.contextmanager
 def _replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
-    """Give a temporary file in the same folder; it takes the name of `path` when all went well.
+    """Open a temporary file in the same folder; rename it to `path` if the block succeeds.
 
     Raises:
-        FileExistsError: `create`, and the name is taken.
+        FileExistsError: `create` is set and `path` exists.
     """
     temp = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
     try:
@@ -70,7 +69,7 @@ def _replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
         with out:
             yield out
             out.flush()
-            os.fsync(out.fileno())  # else a power cut can leave the new name with no content
+            os.fsync(out.fileno())  # else a power cut can leave an empty file under the new name
         if create:
             _link(temp, path)
         else:
@@ -81,7 +80,7 @@ def _replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
 
 
 def _link(temp: Path, path: Path) -> None:
-    """Give a file its name if that is free: a hard link does so atomically."""
+    """Rename a file unless the new name is taken; a hard link makes this atomic."""
     try:
         path.hardlink_to(temp)
     except OSError as error:
@@ -95,7 +94,7 @@ def _link(temp: Path, path: Path) -> None:
 
 
 def _walk(top: str) -> Iterator[tuple[str, int]]:
-    """Files below a folder with their sizes; one that vanishes meanwhile is not there."""
+    """Files below a folder with their sizes, without those that vanish meanwhile."""
     try:
         children = list(os.scandir(top))
     except FileNotFoundError:

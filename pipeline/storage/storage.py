@@ -1,15 +1,16 @@
-"""The only door to files: local folders, S3 and anything else fsspec speaks.
+"""The only door to files: local folders, S3 and anything else that fsspec supports.
 
-Knows how to write a file whole or not at all, how to list without a stale cache, and how to try
-again (`pipeline.storage.faults` says when). Knows nothing of what the files mean.
+Writes a file whole or not at all, lists without a stale cache, and retries transient errors
+(`pipeline.storage.faults` says which are). Knows nothing of what the files mean.
 
-Assumed of a store: a put is there whole or not at all, and once it is answered every later read and
-listing sees it (S3 since December 2020, and every local file system). Of a conditional create one
-writer wins; where a store has none, the gap between look and put is open, and said.
+Assumptions about a store: a put is visible whole or not at all, and once it is answered, every
+later read and listing sees it (S3 since December 2020, and every local file system). Of several
+conditional creates one wins; a store without them leaves a gap between look and put, and a warning
+says so.
 
 One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
-upload). Retries happen here and nowhere below (`pipeline.storage.file_system` turns the others
-off). Credentials are never part of a message.
+upload). Only this module retries; `pipeline.storage.file_system` turns off the retries below.
+Messages never contain credentials.
 """
 
 from __future__ import annotations
@@ -27,13 +28,12 @@ from typing import Any, BinaryIO, TypeVar
 
 import tenacity
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, redact
 from pipeline.storage.faults import (
     already_exists,
     explain,
     is_transient,
     lacks_conditions,
-    redact,
     service_code,
 )
 from pipeline.storage.file_system import RangeReader, open_file_system, split_uri
@@ -42,9 +42,9 @@ from pipeline.storage.local_files import TEMP_PREFIX, LocalFiles
 T = TypeVar("T")
 
 RETRY_S = 60.0
-"""Seconds that one operation keeps trying through transient faults."""
+"""Seconds for which one operation is retried on transient errors."""
 PROBE_RETRY_S = 5.0
-"""The same for `check_writable`: a mistyped endpoint should be said soon."""
+"""The same for `check_writable`: a mistyped endpoint should be reported soon."""
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
 READ_BLOCK_BYTES = 1 << 20
 
@@ -67,8 +67,8 @@ class Storage:
         uri: A folder path, `file://`, `s3://bucket/prefix` or another fsspec URI. Relative paths
             are made absolute at once: a worker's current folder is not the driver's.
         options: Extra arguments of the fsspec file system.
-        retry_s: Seconds that one operation keeps trying through transient faults.
-        on_retry: Told the verb of every operation that is tried again; picklable.
+        retry_s: Seconds for which one operation is retried on transient errors.
+        on_retry: Called with the verb of every operation that is retried; picklable.
     """
 
     uri: str
@@ -92,7 +92,7 @@ class Storage:
         }
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        """Write a file, replacing what is there; readers see all of it or nothing.
+        """Write a file, replacing an existing one; readers see all of it or nothing.
 
         Raises:
             StorageError: The file cannot be written.
@@ -101,7 +101,7 @@ class Storage:
         self._attempt("write", key, lambda path: self._fs.pipe_file(path, data))
 
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """Copy a local file to `key`, replacing what is there; readers see all of it or nothing.
+        """Copy a local file to `key`, replacing an existing one; readers see all of it or nothing.
 
         Raises:
             StorageError: The file cannot be written.
@@ -112,11 +112,11 @@ class Storage:
         self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
 
     def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
-        """Copy a local file to `key` unless something is there; of several writers one wins.
+        """Copy a local file to `key` unless that exists; of several writers one wins.
 
         Returns:
-            Whether `key` is this file now. After a retry False may also mean that an earlier try
-            had arrived although its answer was lost.
+            Whether `key` is this file now. After a retry, False can also mean that an earlier try
+            succeeded and its answer was lost.
 
         Raises:
             StorageError: The file cannot be written.
@@ -133,7 +133,7 @@ class Storage:
                     return False
                 if not lacks_conditions(error):
                     raise
-                # Said every time: two runs into one prefix are less safe on such a store.
+                # Warn every time: two runs into one prefix are less safe on such a store.
                 _logger.warning("%s has no conditional put: asked before writing", self.uri)
                 if self._fs.exists(path):
                     return False
@@ -165,7 +165,7 @@ class Storage:
     def list(self, prefix: str = "") -> list[StoredFile]:
         """List every file whose key starts with `prefix`, folders descended, sorted by key.
 
-        Always asks the store; unfinished writes are left out; [] where nothing is there.
+        Always asks the store. Leaves out unfinished writes; [] if there is nothing.
 
         Raises:
             StorageError: The place cannot be listed.
@@ -184,10 +184,10 @@ class Storage:
         return self._attempt("list", prefix.rpartition("/")[0], find)
 
     def exists(self, key: str) -> bool:
-        """Say whether a file (not a folder) is there.
+        """Whether a file (not a folder) exists.
 
         Raises:
-            StorageError: The store cannot tell.
+            StorageError: The store cannot be asked.
         """
 
         def look(path: str) -> bool:
@@ -201,7 +201,7 @@ class Storage:
         return self._attempt("look at", key, look)
 
     def delete(self, key: str) -> None:
-        """Delete a file; a file that is not there is fine.
+        """Delete a file, if it exists.
 
         Raises:
             StorageError: The file cannot be deleted.
@@ -217,8 +217,8 @@ class Storage:
         """Write and delete one tiny file.
 
         Raises:
-            StorageError: What is wrong and what would be right; transient faults are waited out
-                for `PROBE_RETRY_S` seconds only.
+            StorageError: What is wrong and how to put it right; transient errors are retried for
+                `PROBE_RETRY_S` seconds only.
         """
         quick = replace(self, retry_s=min(self.retry_s, PROBE_RETRY_S))
         probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
@@ -240,11 +240,11 @@ class Storage:
         return self._attempt("read", key, read)
 
     def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
-        """Call with the full path of `key`, through transient faults; word what does not pass."""
+        """Call with the full path of `key`; retry transient errors, explain the others."""
         where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
         path = f"{self._root}/{key}" if key else self._root
 
-        def passes(error: BaseException) -> bool:
+        def should_retry(error: BaseException) -> bool:
             if is_transient(error):
                 _logger.warning("cannot %s %s yet: %s", verb, where, explain(error))
                 if self.on_retry is not None:
@@ -253,7 +253,7 @@ class Storage:
             return False
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(passes),
+            retry=tenacity.retry_if_exception(should_retry),
             wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
             stop=tenacity.stop_before_delay(self.retry_s),
             reraise=True,

@@ -181,7 +181,7 @@ def test_two_runs_into_one_prefix_are_safe_and_the_second_one_says_so(
     for name, value in stage[1].env.items():
         monkeypatch.setenv(name, value)
     storage = Storage(first.output)
-    assert committed(storage).counts == {"ok": SAMPLES, "failed": 0, "rejected": 0}
+    assert len(committed(storage, retry_failed=True).ids) == SAMPLES
     assert write_report(storage, Prices()).totals.ok == SAMPLES
     first.start()
     assert first.join(300) == 0

@@ -20,13 +20,13 @@ from ray.data._internal.block_batching.util import resolve_block_refs
 from rich.console import Console
 
 from jobs.generate import main
-from pipeline.cluster.execution import RAY_DATA_THREADS
+from pipeline.cluster.ray_compat import RAY_DATA_THREADS
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset import mp4
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
-from pipeline.run import RunReport, run
+from pipeline.run import RunResult, run
 from tests.e2e.engines import broken, obedient
 from tests.e2e.outputs import rows_of, write_prompts
 
@@ -37,7 +37,7 @@ PROMPTS = (
 )
 
 
-def quiet_run(**settings: Any) -> tuple[RunReport, str]:
+def quiet_run(**settings: Any) -> tuple[RunResult, str]:
     text = io.StringIO()
     config = RunConfig(**{"replicas": 1, **settings})  # a process less to start for each one
     return run(config, factory=obedient(), console=Console(file=text, width=200)), text.getvalue()
@@ -144,7 +144,7 @@ def test_the_only_node_is_not_blamed_for_samples_that_kill_their_process(
     rows = rows_of(tmp_path / "out")
     assert sorted(row["caption"] for row in rows if row["status"] == "ok") == [*"abc"]
     assert Counter(row["status"] for row in rows) == {"ok": 3, "failed": 3}
-    assert report.tally.failed == 3
+    assert report.totals.failed == 3
     assert "killed whatever ran" not in text
 
 
@@ -178,12 +178,12 @@ def test_no_thread_of_ray_data_outlives_a_run_that_stops_midway(
             time.sleep(0.5)
             yield block
 
-    def full(_: Sink, table: pa.Table) -> None:
+    def full(_: PartWriter, table: pa.Table) -> None:
         if table.num_rows:
             raise UserError("the store is full")
 
     monkeypatch.setattr(iter_batches, "resolve_block_refs", fetched)
-    monkeypatch.setattr(Sink, "add", full)
+    monkeypatch.setattr(PartWriter, "add", full)
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="the store is full"):
         quiet_run(
@@ -227,10 +227,10 @@ def test_bad_rows_become_rows_and_nothing_else_is_lost(local_ray: None, tmp_path
     assert all(row["error_message"] and row["error_type"] for row in rows if row["status"] != "ok")
     assert report.failed_fraction == pytest.approx(0.5)
     again, _ = quiet_run(**settings)
-    assert (again.tally.made, again.tally.rejected, len(rows_of(tmp_path / "out"))) == (0, 0, 7)
+    assert (again.totals.made, again.totals.rejected, len(rows_of(tmp_path / "out"))) == (0, 0, 7)
     assert again.failed_fraction == pytest.approx(0.5)
     retried, _ = quiet_run(**settings, retry_failed=True)
-    assert (retried.tally.ok, retried.tally.failed) == (0, 1)
+    assert (retried.totals.ok, retried.totals.failed) == (0, 1)
 
 
 @pytest.mark.slow

@@ -147,9 +147,9 @@ class Slow:
 
 def count_everything() -> None:
     run = prometheus.RunTelemetry("r", total=9, model="m", policy="p", gpu_price_per_hour=1.0)
-    tally = RunTotals(ok=1, failed=1, rejected=1, gpu_s=1.0, video_s=1.0, nfe=1, steps=2)
-    tally.failed_attempts = 1
-    run.update(tally)
+    totals = RunTotals(ok=1, failed=1, rejected=1, gpu_s=1.0, video_s=1.0, nfe=1, steps=2)
+    totals.failed_attempts = 1
+    run.update(totals)
     prometheus.count_store_retry("write")
     prometheus.WatchedEngine(OneClip()).generate([None])  # type: ignore[list-item]
 

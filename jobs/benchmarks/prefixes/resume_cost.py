@@ -29,7 +29,7 @@ from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.schema import (
-    Execution,
+    Provenance,
     SampleOutcome,
     make_row,
     to_table,
@@ -85,7 +85,7 @@ def make_prefix(folder: Path, rows: int, *, part_rows: int) -> Prefix:
     given = pa.table({"prompt": prompts[:rows], "sample_id": ids[:rows]})
     pq.write_table(given, folder / "prompts.parquet")
     request = drafts.of_row({"prompt": "p"}, 1)[0].request("prompts.parquet:1")
-    row = make_row(request, Execution("20260101T000000Z-000000"), SampleOutcome("ok"))
+    row = make_row(request, Provenance("20260101T000000Z-000000"), SampleOutcome("ok"))
     template = to_table([row]).take(pa.array([0] * part_rows))
     at = template.schema.get_field_index("sample_id")
     committed = ids[left:]  # as many rows as the input has, the last of them of another input

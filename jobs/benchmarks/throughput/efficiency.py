@@ -33,7 +33,7 @@ from jobs.benchmarks.throughput.traced_engine import (
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.engine.factory import engine_factory
 from pipeline.engine.protocol import EngineFactory, batch_key
 from pipeline.errors import UserError
@@ -141,8 +141,8 @@ def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
     started = time.time()
     with ProcessTimes() as times:
         report = run(config, factory=_traced(config, model, log, cores), console=_nowhere())
-    if report.tally.ok != pending:
-        raise RuntimeError(f"only {report.tally.ok} of {pending} clips ended ok")
+    if report.totals.ok != pending:
+        raise RuntimeError(f"only {report.totals.ok} of {pending} clips ended ok")
     calls = read_calls(log)
     data = Path(config.output) / "data"
     ended = max(path.stat().st_mtime for path in data.iterdir())
@@ -223,7 +223,7 @@ def _traced(config: RunConfig, model: ResolvedModel, log: Path, cores: CoreSets)
 
 
 def _write_again(config: RunConfig, rows: ds.Table) -> float:
-    sink = Sink(
+    sink = PartWriter(
         Storage(f"{config.output}-again"),
         "again",
         part_rows=config.part_rows,

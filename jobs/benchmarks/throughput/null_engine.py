@@ -110,6 +110,6 @@ def _timed(samples: int, batch_rows: int, batches_per_task: int) -> float:
         began = time.perf_counter()
         report = run(config, factory=NullEngine, console=Console(file=io.StringIO()))
         elapsed = time.perf_counter() - began
-    if report.tally.ok != samples:
-        raise RuntimeError(f"only {report.tally.ok} of {samples} samples ended ok")
+    if report.totals.ok != samples:
+        raise RuntimeError(f"only {report.totals.ok} of {samples} samples ended ok")
     return elapsed

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.attempts.producer import Producer
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.engine.protocol import BadNodeError, EngineDiedError
@@ -14,12 +14,12 @@ from pipeline.process import EXIT_OVERDUE
 from pipeline.ranks.errors import RankDiedError
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
-from tests.pipeline.attempts.producers import (
+from tests.pipeline.attempts.runners import (
     PATIENCE_S,
     FakeEngine,
     ledger_of,
-    producer,
     requests,
+    runner,
 )
 
 
@@ -29,8 +29,8 @@ def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: S
     for process in range(3):
         ledger.claim([sample.sample_id], f"node/{process}")
     engine = FakeEngine()
-    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="node")
-    (row,) = worker.produce([sample])
+    worker = BatchRunner(engine, storage, ledger, "run", batch_rows=3, node="node")
+    (row,) = worker.process([sample])
     assert engine.batches == []
     assert (row["status"], row["error_type"], row["attempts"]) == ("failed", "WorkerDied", 3)
     assert row["error_message"] == "attempt 3 on node/2 ended with the death of its process"
@@ -38,10 +38,10 @@ def test_a_sample_that_keeps_killing_its_process_becomes_a_failed_row(storage: S
 
 def test_media_of_an_attempt_that_died_after_storing_is_taken_over(storage: Storage) -> None:
     ledger = ledger_of(storage)
-    (first,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+    (first,) = runner(FakeEngine(), storage, ledger).process(requests("a"))
     ledger.claim([first["sample_id"]], "node/1")  # began again, and its process died
     engine = FakeEngine()
-    (row,) = producer(engine, storage, ledger).produce(requests("a"))
+    (row,) = runner(engine, storage, ledger).process(requests("a"))
     assert engine.batches == []
     stored = first | {"encode_s": 0.0, "upload_s": 0.0}  # not known when the mp4 was written
     assert row == stored
@@ -54,7 +54,7 @@ def test_torn_media_is_made_again(storage: Storage) -> None:
     storage.put_bytes(media_key(sample.sample_id), b"\x00\x00\x00\x18ftypmp42")
     ledger.claim([sample.sample_id], "node/1")
     engine = FakeEngine()
-    (row,) = producer(engine, storage, ledger).produce([sample])
+    (row,) = runner(engine, storage, ledger).process([sample])
     assert engine.batches == [["a"]]
     assert (row["status"], row["attempts"]) == ("ok", 2)
     assert mp4.decode(storage.read_bytes(row["video"]["path"])).shape[0] == 5
@@ -66,7 +66,7 @@ def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -
 
     ledger = ledger_of(storage)
     with pytest.raises(EngineDiedError, match="illegal memory access"):
-        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+        runner(FakeEngine(fault), storage, ledger).process(requests("a"))
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert (claim.attempts, claim.kind) == ([2], "RuntimeError")
     assert "illegal memory access" in claim.reason
@@ -81,7 +81,7 @@ def test_what_killed_an_engine_is_the_kind_of_its_attempt(storage: Storage) -> N
 
     ledger = ledger_of(storage)
     with pytest.raises(EngineDiedError):
-        producer(FakeEngine(fault), storage, ledger).produce(requests("a"))
+        runner(FakeEngine(fault), storage, ledger).process(requests("a"))
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert claim.kind == "RankDiedError"
     assert "rank 1 was killed by SIGKILL" in claim.reason
@@ -95,8 +95,8 @@ def test_what_a_lost_engine_cost_is_in_the_row_that_another_makes(storage: Stora
     ledger = ledger_of(storage)
     for _ in range(2):
         with pytest.raises(EngineDiedError):
-            producer(FakeEngine(die), storage, ledger).produce(requests("a"))
-    (row,) = producer(FakeEngine(), storage, ledger).produce(requests("a"))
+            runner(FakeEngine(die), storage, ledger).process(requests("a"))
+    (row,) = runner(FakeEngine(), storage, ledger).process(requests("a"))
     assert (row["status"], row["attempts"]) == ("ok", 3)
     assert row["times"]["wasted_s"] >= 0.1
 
@@ -108,9 +108,9 @@ def test_samples_of_a_task_that_died_later_on_are_taken_over(storage: Storage) -
 
     ledger = ledger_of(storage)
     with pytest.raises(EngineDiedError):
-        producer(FakeEngine(die), storage, ledger).produce(requests(*"abcd"))
+        runner(FakeEngine(die), storage, ledger).process(requests(*"abcd"))
     engine = FakeEngine()
-    rows = producer(engine, storage, ledger).produce(requests(*"abcd"))
+    rows = runner(engine, storage, ledger).process(requests(*"abcd"))
     assert engine.batches == [["d"]]
     assert [row["status"] for row in rows] == ["ok"] * 4
     assert [row["attempts"] for row in rows] == [1, 1, 1, 2]
@@ -124,9 +124,9 @@ def test_engine_calls_never_overlap_and_stay_in_one_thread(storage: Storage) -> 
         seen.add(threading.get_ident())
         inside.release()
 
-    worker = producer(FakeEngine(fault), storage)
+    worker = runner(FakeEngine(fault), storage)
     with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(worker.produce, [requests(c) for c in "abcdefgh"]))
+        parts = list(pool.map(worker.process, [requests(c) for c in "abcdefgh"]))
     assert [row["status"] for (row,) in parts] == ["ok"] * 8
     assert len(seen) == 1
 
@@ -141,11 +141,11 @@ def test_who_waits_for_its_turn_is_not_charged_for_a_death(storage: Storage) -> 
         raise EngineDiedError("gone")
 
     ledger = ledger_of(storage)
-    worker = producer(FakeEngine(fault), storage, ledger)
+    worker = runner(FakeEngine(fault), storage, ledger)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(worker.produce, [killer])
+        first = pool.submit(worker.process, [killer])
         assert begun.wait(PATIENCE_S)
-        second = pool.submit(worker.produce, [waiting])
+        second = pool.submit(worker.process, [waiting])
         queued.set()
         for each in (first, second):
             with pytest.raises(EngineDiedError, match="gone"):
@@ -162,7 +162,7 @@ def test_a_row_says_where_its_seconds_went(storage: Storage) -> None:
         for error in failures:
             raise error
 
-    (row,) = producer(FakeEngine(fault), storage).produce(requests("a"))
+    (row,) = runner(FakeEngine(fault), storage).process(requests("a"))
     times, worker = row["times"], row["worker"]
     parts = times["text_s"] + times["denoise_s"] + times["decode_s"]
     assert parts == pytest.approx(row["wall_s"])
@@ -182,11 +182,11 @@ def test_an_engine_call_whose_clip_could_not_be_stored_is_wasted(
         encode(*args)
 
     monkeypatch.setattr(mp4, "encode", picky)
-    worker = producer(FakeEngine(lambda batch: time.sleep(0.02)), storage)
-    (row,) = worker.produce(requests("a"))
+    worker = runner(FakeEngine(lambda batch: time.sleep(0.02)), storage)
+    (row,) = worker.process(requests("a"))
     assert (row["status"], row["attempts"]) == ("ok", 3)
     assert row["times"]["wasted_s"] >= 0.04
-    (other,) = worker.produce(requests("b"))
+    (other,) = worker.process(requests("b"))
     assert other["times"]["wasted_s"] == 0
 
 
@@ -198,8 +198,8 @@ def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(
     monkeypatch.setattr("os._exit", lambda code: (codes.append(code), ended.set()))
     ledger = ledger_of(storage)
     engine = FakeEngine(lambda batch: assert_true(ended.wait(PATIENCE_S)))
-    worker = Producer(engine, storage, ledger, "run", batch_rows=1, deadline_s=0.05)
-    worker.produce(requests("a"))
+    worker = BatchRunner(engine, storage, ledger, "run", batch_rows=1, deadline_s=0.05)
+    worker.process(requests("a"))
     assert codes == [EXIT_OVERDUE]
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert claim.kind == "DeadlineExceededError"
@@ -218,11 +218,11 @@ def test_clips_that_are_taken_over_do_not_count_as_deaths(
     ledger.claim(["w"], "other/1")
     ledger.made(["w"])
     wanted = requests("a", "b", "c", "d")
-    Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n").produce(wanted)
+    BatchRunner(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n").process(wanted)
     for process in range(3):
         monkeypatch.setattr("os.getpid", lambda process=process: process)
-        again = Producer(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n")
-        assert [row["status"] for row in again.produce(wanted)] == ["ok"] * 4
+        again = BatchRunner(FakeEngine(), storage, ledger, "run", batch_rows=1, node="n")
+        assert [row["status"] for row in again.process(wanted)] == ["ok"] * 4
     assert ledger.bad_nodes() == {}
 
 
@@ -234,7 +234,7 @@ def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
         ledger.claim([sample], f"bad/{number}")
         ledger.claim([sample], f"bad/{number}b")
     engine = FakeEngine()
-    worker = Producer(engine, storage, ledger, "run", batch_rows=3, node="bad")
+    worker = BatchRunner(engine, storage, ledger, "run", batch_rows=3, node="bad")
     with pytest.raises(BadNodeError, match="node bad kills whatever runs on it"):
-        worker.produce(requests("a", "b"))
+        worker.process(requests("a", "b"))
     assert engine.batches == []

@@ -11,30 +11,30 @@ from pipeline.storage.storage import Storage
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger(Storage(f"memory://suspects-{uuid.uuid4().hex}"), "run", max_attempts=3)
+    return Ledger(Storage(f"memory://bad-nodes-{uuid.uuid4().hex}"), "run", max_attempts=3)
 
 
 def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
-    suspects = BadNodes()
-    suspects.made("other")
-    assert [suspects.died("n", sample) for sample in "aab"] == [False] * 3
-    suspects.made("n")
-    assert [suspects.died("n", sample) for sample in "abba"] == [False] * 4
-    assert not suspects.died("other", "c")
-    assert suspects.died("n", "c")
-    assert suspects.is_bad("n")
-    assert not suspects.is_bad("other")
-    assert suspects.bad() == {"n": ["a", "b", "c"]}
-    assert not suspects.died("n", "d")
+    nodes = BadNodes()
+    nodes.made("other")
+    assert [nodes.died("n", sample) for sample in "aab"] == [False] * 3
+    nodes.made("n")
+    assert [nodes.died("n", sample) for sample in "abba"] == [False] * 4
+    assert not nodes.died("other", "c")
+    assert nodes.died("n", "c")
+    assert nodes.is_bad("n")
+    assert not nodes.is_bad("other")
+    assert nodes.bad() == {"n": ["a", "b", "c"]}
+    assert not nodes.died("n", "d")
 
 
 def test_a_node_is_not_blamed_where_no_other_makes_clips() -> None:
     """Nothing tells it from bad samples then, and there is nowhere to go."""
-    suspects = BadNodes()
-    suspects.made("n")
-    assert [suspects.died("n", sample) for sample in "abcd"] == [False] * 4
-    suspects.made("other")
-    assert suspects.died("n", "d")
+    nodes = BadNodes()
+    nodes.made("n")
+    assert [nodes.died("n", sample) for sample in "abcd"] == [False] * 4
+    nodes.made("other")
+    assert nodes.died("n", "d")
 
 
 def die(ledger: Ledger, sample: str, node: str, process: int) -> bool:

@@ -1,4 +1,4 @@
-"""Which failures wait for a second opinion, and what becomes of them; with the real ledger."""
+"""Which failures wait for a second try, and what becomes of them; with the real ledger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.attempts.second_tries import requests_for, settled
 from pipeline.requests.controls import control_for, pack, unpack
 from pipeline.requests.sample_request import CacheIdentity
 from pipeline.storage.storage import Storage
-from tests.pipeline.attempts.producers import requests
+from tests.pipeline.attempts.runners import requests
 
 Rows = list[tuple[str, str]]
 
@@ -54,7 +54,7 @@ def opinion(
 
 
 def nowhere(ids: Collection[str], nodes: Collection[str]) -> Iterable[pa.Table]:
-    raise AssertionError(f"{ids} need no second opinion")
+    raise AssertionError(f"{ids} need no second try")
 
 
 def test_failures_of_a_node_that_works_are_final_at_once(ledger: Ledger) -> None:

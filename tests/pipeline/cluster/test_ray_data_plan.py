@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 import ray
 
-from pipeline.cluster import capacity, ray_data_plan
+from pipeline.cluster import ray_data_plan
 from pipeline.cluster.capacity import Groups
 from pipeline.cluster.group_actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
-from pipeline.cluster.text_stage import TextActor
-from pipeline.cluster.text_watch import TextWatch
+from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.models.resolve import resolve_model
 from pipeline.storage.storage import Storage
@@ -106,13 +105,13 @@ def test_texts_that_are_apart_have_actors_before_the_groups(
 def test_groups_are_planned_beside_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 9.0}}])
     model = resolve_model("demo", "")
-    monkeypatch.setattr(capacity, "own_cores", lambda: 64)
+    monkeypatch.setattr(ray_data_plan, "own_cores", lambda: 64)
     for text, expected in (("inline", 4), ("separate", 3)):
         config = RunConfig.model_validate(
             {"prompts": "p", "output": "o", "batch_rows": 1, "stages": {"text": text}}
             | {"parallel": {"cpus_per_rank": 2}}
         )
         assert ray_data_plan.groups_for(TABLES, config, model, grows=False).replicas == expected
-    monkeypatch.setattr(capacity, "own_cores", lambda: 2)
+    monkeypatch.setattr(ray_data_plan, "own_cores", lambda: 2)
     assert ray_data_plan.groups_for(TABLES, config, model, grows=False).replicas == 1
     assert ray_data_plan.groups_for(TABLES, config, model, grows=True).replicas == 3

@@ -15,17 +15,17 @@ from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from tests.chaos.results import can_mount, small_disk
-from tests.pipeline.attempts.producers import (
+from tests.pipeline.attempts.runners import (
     PATIENCE_S,
     FakeEngine,
-    producer,
     requests,
+    runner,
 )
 
 
 def test_ok_rows_describe_the_stored_media(storage: Storage) -> None:
     engine = FakeEngine()
-    rows = producer(engine, storage).produce(requests("a", "b"))
+    rows = runner(engine, storage).process(requests("a", "b"))
     assert engine.batches == [["a", "b"]]
     assert [row["caption"] for row in rows] == ["a", "b"]
     for row in rows:
@@ -48,7 +48,7 @@ def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
     blocked.mkdir()
     (blocked / "media").write_text("a file where the folder should be")
     with pytest.raises(StorageError):
-        producer(FakeEngine(), Storage(str(blocked))).produce(requests("a"))
+        runner(FakeEngine(), Storage(str(blocked))).process(requests("a"))
 
 
 class SlowStorage(Storage):
@@ -75,9 +75,9 @@ def test_a_clip_is_stored_while_the_next_is_sampled(storage: Storage) -> None:
             assert slow.reached.wait(PATIENCE_S)
             slow.go.set()  # only the second engine call lets the first clip be stored
 
-    worker = producer(FakeEngine(fault), slow)
+    worker = runner(FakeEngine(fault), slow)
     with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(worker.produce, [[first], [second]]))
+        rows = list(pool.map(worker.process, [[first], [second]]))
     assert [row["status"] for (row,) in rows] == ["ok", "ok"]
     assert all(row["upload_s"] > 0 and row["encode_s"] > 0 for (row,) in rows)
 
@@ -86,9 +86,9 @@ def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> No
     (only,) = requests("a")
     slow = SlowStorage(storage.uri, only.sample_id)
     engine = FakeEngine()
-    worker = producer(engine, slow)
+    worker = runner(engine, slow)
     with ThreadPoolExecutor(2) as pool:
-        row = pool.submit(worker.produce, [only])
+        row = pool.submit(worker.process, [only])
         assert slow.reached.wait(PATIENCE_S)
         closing = pool.submit(worker.close)
         assert not engine.closed
@@ -97,7 +97,7 @@ def test_closing_stores_what_is_made_and_ends_the_engine(storage: Storage) -> No
         assert row.result(PATIENCE_S)[0]["status"] == "ok"
     assert engine.closed
     with pytest.raises(EngineDiedError, match="closed"):
-        worker.produce(requests("b"))
+        worker.process(requests("b"))
 
 
 @pytest.mark.skipif(not can_mount(), reason="may not mount a small disk: run as root")
@@ -106,10 +106,10 @@ def test_a_full_temporary_disk_blames_no_sample(
 ) -> None:
     with small_disk() as folder:
         monkeypatch.setattr("tempfile.tempdir", str(folder))
-        worker = producer(FakeEngine(), storage)
+        worker = runner(FakeEngine(), storage)
         with (folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
         with pytest.raises(StorageError, match=r"cannot write clips to .* no space left"):
-            worker.produce(requests("a"))
+            worker.process(requests("a"))
         worker.close()

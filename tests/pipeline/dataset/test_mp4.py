@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.dataset import mp4
-from pipeline.dataset.schema import Execution, SampleOutcome, make_row
+from pipeline.dataset.schema import Provenance, SampleOutcome, make_row
 from pipeline.requests.from_row import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest
 
@@ -100,7 +100,7 @@ def test_an_output_row_comes_back_with_iso_dates(tmp_path: Path) -> None:
         max_sequence_length=32,
         seed=2**63 - 1,
     )
-    row = make_row(request, Execution(run_id="r"), SampleOutcome("ok"))
+    row = make_row(request, Provenance(run_id="r"), SampleOutcome("ok"))
     mp4.encode(moving_sprite(), 8, row, tmp_path / "a.mp4")
     back = mp4.read_row(tmp_path / "a.mp4")
     assert back["caption"] == awkward

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -25,7 +25,7 @@ def parts(storage: Storage) -> list[pa.Table]:
 
 
 def test_a_part_is_written_when_enough_rows_are_there(storage: Storage) -> None:
-    sink = Sink(storage, "run", part_rows=3, part_seconds=1e9)
+    sink = PartWriter(storage, "run", part_rows=3, part_seconds=1e9)
     sink.add(rows(2))
     assert parts(storage) == []
     sink.add(rows(2, start=2))
@@ -41,7 +41,7 @@ def test_a_part_is_written_when_enough_rows_are_there(storage: Storage) -> None:
 
 def test_a_part_is_written_when_the_buffer_is_old(storage: Storage) -> None:
     now = [0.0]
-    sink = Sink(storage, "run", part_rows=100, part_seconds=30, clock=lambda: now[0])
+    sink = PartWriter(storage, "run", part_rows=100, part_seconds=30, clock=lambda: now[0])
     sink.add(rows(1))
     now[0] = 29.0
     sink.add(rows(1, start=1))
@@ -52,7 +52,7 @@ def test_a_part_is_written_when_the_buffer_is_old(storage: Storage) -> None:
 
 
 def test_parts_keep_the_schema_with_its_video_feature(storage: Storage) -> None:
-    sink = Sink(storage, "run", part_rows=1, part_seconds=1e9)
+    sink = PartWriter(storage, "run", part_rows=1, part_seconds=1e9)
     sink.add(rows(1).replace_schema_metadata(None))
     (part,) = parts(storage)
     assert part.schema.equals(SCHEMA)
@@ -61,7 +61,7 @@ def test_parts_keep_the_schema_with_its_video_feature(storage: Storage) -> None:
 
 def test_rows_stay_when_the_store_fails(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
-    sink = Sink(Storage(str(tmp_path)), "run", part_rows=1, part_seconds=1e9)
+    sink = PartWriter(Storage(str(tmp_path)), "run", part_rows=1, part_seconds=1e9)
     with pytest.raises(StorageError):
         sink.add(rows(1))
     (tmp_path / "data").unlink()

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.attempts.producer import Producer
-from pipeline.dataset.committed import committed
+from pipeline.attempts.batch_runner import BatchRunner
+from pipeline.dataset.committed import Ids, committed
 from pipeline.dataset.manifest import (
     Manifest,
-    Sign,
+    RunStatus,
     State,
-    latest_signs,
+    latest_runs,
 )
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover, stored_row
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.errors import StorageError
-from pipeline.monitoring.summary import say_neighbours, say_recovery
+from pipeline.monitoring.summary import say_other_runs, say_recovery
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
-from tests.pipeline.attempts.producers import BASE, FakeEngine, ledger_of
+from tests.pipeline.attempts.runners import BASE, FakeEngine, ledger_of
 
 DEAD = "20260101T000000Z-00000a"
 
@@ -52,12 +52,12 @@ def requests(count: int) -> list[SampleRequest]:
 
 
 def made(storage: Storage, count: int) -> list[dict[str, object]]:
-    producer = Producer(FakeEngine(), storage, ledger_of(storage), DEAD, batch_rows=4)
-    return producer.produce(requests(count))
+    runner = BatchRunner(FakeEngine(), storage, ledger_of(storage), DEAD, batch_rows=4)
+    return runner.process(requests(count))
 
 
 def commit(storage: Storage, rows: list[dict[str, object]]) -> None:
-    sink = Sink(storage, DEAD, part_rows=100, part_seconds=100)
+    sink = PartWriter(storage, DEAD, part_rows=100, part_seconds=100)
     sink.add(to_table(rows))
     sink.flush()
 
@@ -66,23 +66,24 @@ def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage
     rows = made(storage, 8)
     commit(storage, rows[:5])
     run_ended(storage, DEAD, "running")
-    found = recover(storage, committed(storage), latest_signs(storage))
+    found = recover(storage, committed(storage), latest_runs(storage))
     expected = sorted(rows[5:], key=lambda row: str(row["sample_id"]))
     expected = [row | {"encode_s": None, "upload_s": None} for row in expected]
     names = [name for name in found.rows.column_names if name not in ("encode_s", "upload_s")]
     assert found.rows.select(names).equals(to_table(expected).select(names))
     assert (found.after, found.damaged) == (DEAD, 0)
     before = committed(storage).including(found.ids)
-    assert before.counts["ok"] == 8
-    assert all(bytes.fromhex(str(row["sample_id"])) in before for row in rows)
-    assert recover(storage, before, latest_signs(storage)).rows.num_rows == 0
+    assert len(before.ids) == 8
+    ids = Ids.from_bytes(bytes.fromhex("".join(str(row["sample_id"]) for row in rows)))
+    assert before.contains(ids).all()
+    assert recover(storage, before, latest_runs(storage)).rows.num_rows == 0
 
 
 @pytest.mark.parametrize("state", ["interrupted", "error"])
 def test_every_run_that_did_not_end_as_done_is_looked_after(storage: Storage, state: State) -> None:
     made(storage, 1)
     run_ended(storage, DEAD, state)
-    assert recover(storage, committed(storage), latest_signs(storage)).rows.num_rows == 1
+    assert recover(storage, committed(storage), latest_runs(storage)).rows.num_rows == 1
 
 
 def test_nothing_is_listed_after_a_run_that_ended_well(
@@ -99,7 +100,7 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
     monkeypatch.setattr(
         Storage, "list", lambda self, prefix="": listed.append(prefix) or list_files(self, prefix)
     )
-    assert recover(storage, committed(storage), latest_signs(storage)).after == ""
+    assert recover(storage, committed(storage), latest_runs(storage)).after == ""
     assert listed == ["data/part-", "runs/"]
 
 
@@ -111,7 +112,7 @@ def test_a_run_that_outlived_the_beginning_of_a_later_one_is_looked_after(
     before = committed(storage)
 
     def after(*runs: tuple[State, float, float]) -> str:
-        signs = [Sign(f"r{n}", run[0], run[1], "h/1", run[2]) for n, run in enumerate(runs)]
+        signs = [RunStatus(f"r{n}", run[0], run[1], "h/1", run[2]) for n, run in enumerate(runs)]
         return recover(storage, before, signs).after
 
     later: tuple[State, float, float] = ("done", 100, 300)
@@ -127,7 +128,7 @@ def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
     made(storage, 1)
     run_ended(storage, DEAD, "running")
     text = io.StringIO()
-    found = recover(storage, committed(storage), latest_signs(storage))
+    found = recover(storage, committed(storage), latest_runs(storage))
     say_recovery(Console(file=text, width=200), found)
     assert text.getvalue() == (
         f"Run {DEAD} has not ended yet: 1 of its clips had no row yet and are taken over\n"
@@ -137,7 +138,7 @@ def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
 def test_runs_that_are_known_are_not_asked_again(storage: Storage) -> None:
     for run_id in (DEAD, "20260102T000000Z-00000b", "20260103T000000Z-00000c"):
         run_ended(storage, run_id, "running")
-    (new,) = latest_signs(storage, {DEAD, "20260103T000000Z-00000c"})
+    (new,) = latest_runs(storage, {DEAD, "20260103T000000Z-00000c"})
     assert new.run_id == "20260102T000000Z-00000b"
 
 
@@ -150,7 +151,7 @@ def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> Non
     storage.put_bytes(keys[1], data)  # whole, but of another sample
     storage.put_bytes(keys[2], b"")
     storage.put_bytes("media/ab/notes.txt", b"no clip")
-    found = recover(storage, committed(storage), latest_signs(storage))
+    found = recover(storage, committed(storage), latest_runs(storage))
     assert found.rows["sample_id"].to_pylist() == [rows[3]["sample_id"]]
     assert found.damaged == 3
     text = io.StringIO()
@@ -186,27 +187,27 @@ def test_a_run_that_gave_a_sign_lately_is_named(storage: Storage) -> None:
         while not storage.exists(f"runs/{DEAD}.json"):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    (sign,) = latest_signs(storage)
+    (sign,) = latest_runs(storage)
     assert sign.alive
     assert sign.where == f"{socket.gethostname()}/{os.getpid()}"
     text = io.StringIO()
-    say_neighbours(Console(file=text, width=400), [sign])
+    say_other_runs(Console(file=text, width=400), [sign])
     assert f"ANOTHER RUN WRITES INTO THIS PREFIX: {DEAD}" in text.getvalue()
     assert "stop one of the two" in text.getvalue()
     long_ago = json.loads(storage.read_bytes(f"runs/{DEAD}.json"))
     long_ago["seen_at"] = "2026-01-01T00:00:00+00:00"
     storage.put_bytes(f"runs/{DEAD}.json", json.dumps(long_ago).encode())
-    assert not latest_signs(storage)[0].alive
+    assert not latest_runs(storage)[0].alive
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     gone = dataclasses.replace(sign, where=f"{socket.gethostname()}/{ended.pid}")
     assert not gone.alive
     assert dataclasses.replace(gone, where=f"elsewhere/{ended.pid}").alive
     manifest.end(storage, "done", {})
-    assert not latest_signs(storage)[0].alive
+    assert not latest_runs(storage)[0].alive
 
 
 def test_a_damaged_manifest_is_named(storage: Storage) -> None:
     storage.put_bytes(f"runs/{DEAD}.json", b"{")
     with pytest.raises(StorageError, match=f"runs/{DEAD}.json is damaged"):
-        recover(storage, committed(storage), latest_signs(storage))
+        recover(storage, committed(storage), latest_runs(storage))

@@ -5,7 +5,7 @@ from datasets import Features, Video
 
 from pipeline.dataset.schema import (
     SCHEMA,
-    Execution,
+    Provenance,
     SampleOutcome,
     make_row,
     media_key,
@@ -57,10 +57,10 @@ def test_datasets_reads_video_as_a_video_column() -> None:
 
 
 def test_rows_of_every_status_share_one_schema_without_null_types() -> None:
-    execution = Execution("run", "GPU", 4, 2, 1, 3.0, 7)
+    provenance = Provenance("run", "GPU", 4, 2, 1, 3.0, 7)
     rows = [
-        make_row(REQUEST, execution, SampleOutcome("ok")),
-        make_row(REQUEST, execution, SampleOutcome("failed", "E", "m")),
+        make_row(REQUEST, provenance, SampleOutcome("ok")),
+        make_row(REQUEST, provenance, SampleOutcome("failed", "E", "m")),
         rejected_row("0" * 20, "c", "f:2", "demo", "run", "bad"),
     ]
     for row in rows:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.engine.own_thread import OwnThreadEngine
 from pipeline.engine.protocol import Clip
 from pipeline.requests.sample_request import SampleRequest
-from tests.pipeline.attempts.producers import FakeEngine, requests
+from tests.pipeline.attempts.runners import FakeEngine, requests
 
 
 class Located(FakeEngine):

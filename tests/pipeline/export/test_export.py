@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from jobs.export import main
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import (
-    Execution,
+    Provenance,
     SampleOutcome,
     make_row,
     to_table,
@@ -51,7 +51,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     requests = [dataclasses.replace(SAMPLE, prompt=prompt) for prompt in PROMPTS]
     for number, request in enumerate([*requests, control_for(requests[0])]):
-        row = make_row(request, Execution("r1", "cpu"), SampleOutcome("ok"))
+        row = make_row(request, Provenance("r1", "cpu"), SampleOutcome("ok"))
         path = folder / row["video"]["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         mp4.encode(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
@@ -60,7 +60,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
             row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
         )
     failed = dataclasses.replace(SAMPLE, prompt="failed")
-    rows.append(make_row(failed, Execution("r1", "cpu"), SampleOutcome("failed", "E", "m")))
+    rows.append(make_row(failed, Provenance("r1", "cpu"), SampleOutcome("failed", "E", "m")))
     (folder / "data").mkdir()
     for number in range(2):
         pq.write_table(to_table(rows[number::2]), folder / f"data/part-r1-{number:05d}.parquet")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline.dataset.schema import (
     NO_CACHE,
-    Execution,
+    Provenance,
     SampleOutcome,
     make_row,
     rejected_row,
@@ -22,69 +22,71 @@ REQUEST = SampleRequest("p", "", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32,
 
 def table(ok: int, failed: int = 0, wall_s: float = 2.0) -> pa.Table:
     cache = dict(NO_CACHE) | {"nfe": 20, "reused": 30}
-    rows = [make_row(REQUEST, Execution("r", wall_s=wall_s), SampleOutcome("ok", cache=cache))] * ok
-    rows += [make_row(REQUEST, Execution("r"), SampleOutcome("failed", "E", "m"))] * failed
+    rows = [
+        make_row(REQUEST, Provenance("r", wall_s=wall_s), SampleOutcome("ok", cache=cache))
+    ] * ok
+    rows += [make_row(REQUEST, Provenance("r"), SampleOutcome("failed", "E", "m"))] * failed
     return to_table(rows)
 
 
 def test_tally_sums_rows() -> None:
-    tally = RunTotals()
-    tally.add(table(3, failed=1))
-    tally.add(to_table([rejected_row("x", "", "k", "demo", "r", "m")]))
-    assert (tally.ok, tally.failed, tally.rejected, tally.made) == (3, 1, 1, 4)
-    assert tally.gpu_s == pytest.approx(6.0)
-    assert tally.video_s == pytest.approx(3 * 17 / 8)
-    assert tally.reuse_ratio == pytest.approx(0.6)
+    totals = RunTotals()
+    totals.add(table(3, failed=1))
+    totals.add(to_table([rejected_row("x", "", "k", "demo", "r", "m")]))
+    assert (totals.ok, totals.failed, totals.rejected, totals.made) == (3, 1, 1, 4)
+    assert totals.gpu_s == pytest.approx(6.0)
+    assert totals.video_s == pytest.approx(3 * 17 / 8)
+    assert totals.reuse_ratio == pytest.approx(0.6)
 
 
 def test_a_signal_amid_counting_leaves_the_tally_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    tally = RunTotals()
-    tally.add(table(2))
-    before = replace(tally)
+    totals = RunTotals()
+    totals.add(table(2))
+    before = replace(totals)
 
     def interrupted(column: object) -> float:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.monitoring.totals._sum", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tally.add(table(1, failed=1))
-    assert tally == before
+        totals.add(table(1, failed=1))
+    assert totals == before
 
 
 def test_eta_leaves_out_the_time_before_the_first_rows() -> None:
     now = [0.0]
-    tally = RunTotals()
-    progress = RunProgress(10, tally, Console(file=io.StringIO()), clock=lambda: now[0])
+    totals = RunTotals()
+    progress = RunProgress(10, totals, Console(file=io.StringIO()), clock=lambda: now[0])
     assert progress.eta_s() is None
     now[0] = 100.0  # loading
-    tally.add(table(2))
+    totals.add(table(2))
     progress.update()
     assert progress.eta_s() == pytest.approx(8 * 100 / 2)
     now[0] = 110.0
-    tally.add(table(2))
+    totals.add(table(2))
     progress.update()
     assert progress.eta_s() == pytest.approx(6 * 10 / 2)
 
 
 def test_money_and_line() -> None:
-    tally = RunTotals()
-    tally.add(table(2, failed=1, wall_s=1800))
-    priced = RunProgress(4, tally, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
+    totals = RunTotals()
+    totals.add(table(2, failed=1, wall_s=1800))
+    priced = RunProgress(4, totals, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
     assert priced.money(priced.snapshot()) == "$2.5000 spent of $3.3333"
     assert "1 failed" in priced.line()
     assert "3/4 clips" in priced.line()
-    unpriced = RunProgress(4, tally, Console(file=io.StringIO()))
+    unpriced = RunProgress(4, totals, Console(file=io.StringIO()))
     assert unpriced.money(unpriced.snapshot()) == "1 h 00 min of device time"
 
 
 def test_job_logs_get_plain_lines_not_a_redrawn_screen() -> None:
     now = [0.0]
     out = io.StringIO()
-    tally = RunTotals()
-    with RunProgress(4, tally, Console(file=out, width=200), clock=lambda: now[0]) as progress:
+    totals = RunTotals()
+    with RunProgress(4, totals, Console(file=out, width=200), clock=lambda: now[0]) as progress:
         for _ in range(4):
             now[0] += 6.0
-            tally.add(table(1))
+            totals.add(table(1))
             progress.update()
     first, *lines = out.getvalue().splitlines()
     assert first == "loading the model, then 4 clips"
@@ -104,8 +106,8 @@ def rows_of(worker: str, count: int, control_of: str = "") -> pa.Table:
     cache = dict(NO_CACHE) | {"nfe": 20, "reused": 30}
     at = {"id": worker, "node": f"node-{worker}", "labels": "", "load_s": 1.0, "up_s": 2.0}
     times = {"text_s": 0.0, "denoise_s": 2.0, "decode_s": 0.0, "wasted_s": 1.5}
-    execution = Execution("r", group_size=2, wall_s=2.0, worker=at, times=times)
-    row = make_row(REQUEST, execution, SampleOutcome("ok", cache=cache)) | {
+    provenance = Provenance("r", group_size=2, wall_s=2.0, worker=at, times=times)
+    row = make_row(REQUEST, provenance, SampleOutcome("ok", cache=cache)) | {
         "control_of": control_of
     }
     return to_table([row] * count)
@@ -113,10 +115,10 @@ def rows_of(worker: str, count: int, control_of: str = "") -> pa.Table:
 
 def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
     now = [0.0]
-    tally = RunTotals()
+    totals = RunTotals()
     progress = RunProgress(
         8,
-        tally,
+        totals,
         Console(file=io.StringIO()),
         gpu_price_per_hour=3600.0,
         groups=3,
@@ -126,11 +128,11 @@ def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
     for seconds, worker in ((10.0, "a"), (20.0, "a"), (30.0, "b"), (40.0, "b")):
         now[0] = seconds
         made = rows_of(worker, 1, control_of="x" if seconds == 40.0 else "")
-        tally.add(made)
+        totals.add(made)
         progress.update(made)
     at = progress.snapshot()
-    assert (at.made, at.left, at.waiting, tally.controls) == (4, 4, 1, 1)
-    assert (tally.steps, at.reuse_ratio) == (150, pytest.approx(0.6))  # without the control
+    assert (at.made, at.left, at.waiting, totals.controls) == (4, 4, 1, 1)
+    assert (totals.steps, at.reuse_ratio) == (150, pytest.approx(0.6))  # without the control
     assert at.gpu_s == pytest.approx(4 * 2 * (2.0 + 1.5))
     assert (at.dollars, at.dollars_projected) == (pytest.approx(28.0), pytest.approx(56.0))
     assert {name: group.rows for name, group in at.groups.items()} == {"a": 2, "b": 2}

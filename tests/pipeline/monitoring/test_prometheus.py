@@ -58,7 +58,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
     return values
 
 
-tallies = st.builds(
+all_totals = st.builds(
     RunTotals,
     ok=st.integers(4, 9),
     controls=st.integers(0, 4),
@@ -75,34 +75,34 @@ tallies = st.builds(
 )
 
 
-@given(st.lists(tallies, min_size=1, max_size=5))
+@given(st.lists(all_totals, min_size=1, max_size=5))
 def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[RunTotals]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         values: Recorded = defaultdict(dict)
         for kind in ("_counter", "_gauge"):
             patch.setattr(prometheus, kind, lambda s: Recorder(s.name, s.labels, values))
         run = RunTelemetry("r", total=100, model="m", policy="p", gpu_price_per_hour=3.6)
-        tally = RunTotals()
+        totals = RunTotals()
         for more in growth:
             for name in RunTotals.__slots__:
-                setattr(tally, name, getattr(tally, name) + getattr(more, name))
-            run.update(tally)
+                setattr(totals, name, getattr(totals, name) + getattr(more, name))
+            run.update(totals)
     samples = values["sencache_samples_total"]
     for status in ("ok", "failed", "rejected"):
         rows = sum(samples.get((status, role), 0) for role in ("clip", "control"))
-        assert rows == getattr(tally, status)
-    assert samples.get(("ok", "control"), 0) == tally.controls
-    assert samples.get(("failed", "control"), 0) == tally.controls_failed
+        assert rows == getattr(totals, status)
+    assert samples.get(("ok", "control"), 0) == totals.controls
+    assert samples.get(("failed", "control"), 0) == totals.controls_failed
     steps = values["sencache_steps_total"]
-    assert steps.get(("computed",), 0) == tally.nfe
-    assert sum(steps.values()) == tally.steps
-    assert values["sencache_failed_attempts_total"].get((), 0) == tally.failed_attempts
+    assert steps.get(("computed",), 0) == totals.nfe
+    assert sum(steps.values()) == totals.steps
+    assert values["sencache_failed_attempts_total"].get((), 0) == totals.failed_attempts
     seconds = values["sencache_row_device_seconds_total"]
     dollars = values["sencache_cost_dollars_total"]
-    for spent, device_s in tally.spent.items():
+    for spent, device_s in totals.spent.items():
         assert seconds.get((spent,), 0) == pytest.approx(device_s)
         assert dollars.get((spent,), 0) == pytest.approx(device_s / 1000)
-    assert values["sencache_samples_left"][()] == 100 - tally.ok - tally.failed
+    assert values["sencache_samples_left"][()] == 100 - totals.ok - totals.failed
 
 
 @given(
@@ -132,12 +132,12 @@ def test_series_are_the_numbers_of_the_report(made: list[tuple[Any, ...]]) -> No
         for kind in ("_counter", "_gauge"):
             patch.setattr(prometheus, kind, lambda s: Recorder(s.name, s.labels, values))
         run = RunTelemetry("r1", total=99, model="m", policy="p", gpu_price_per_hour=3.6)
-        tally = RunTotals()
+        totals = RunTotals()
         for each, (*_, told_now) in zip(rows, made, strict=True):
-            tally.add(to_table([each]))
+            totals.add(to_table([each]))
             if told_now:
-                run.update(tally)
-        run.update(tally)
+                run.update(totals)
+        run.update(totals)
     with tempfile.TemporaryDirectory() as folder:
         report = measure(write(Path(folder), rows), Prices({"": 3.6}))
     assert against_report(report, lambda name, **labels: find(values[name], *labels.values())) == {}

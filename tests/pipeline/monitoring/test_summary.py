@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.models.resolve import resolve_model
-from pipeline.monitoring.projection import project
 from pipeline.monitoring.summary import say_dry_run, say_input, say_result
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
@@ -44,11 +43,11 @@ def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> N
     def cost() -> str:
         text = io.StringIO()
         console = Console(file=text, width=200)
-        say_dry_run(console, RunConfig.model_validate(given), project(storage, 600))
+        say_dry_run(console, RunConfig.model_validate(given), storage, 600)
         return text.getvalue()
 
     assert "unknown, for no clip of this prefix has been made yet" in cost()
-    sink = Sink(storage, "r", part_rows=100, part_seconds=100)
+    sink = PartWriter(storage, "r", part_rows=100, part_seconds=100)
     blank = rejected_row("0" * 20, "", "", "demo", "r", "")
     states = [("ok", 4.0), ("ok", 8.0), ("failed", 99.0), ("rejected", 0.0)]
     sink.add(to_table([blank | {"status": status, "gpu_s": s} for status, s in states]))

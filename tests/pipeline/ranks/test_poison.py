@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.attempts.ledger import Ledger
-from pipeline.attempts.producer import Producer
 from pipeline.engine.protocol import EngineDiedError
 from pipeline.ranks.group_engine import GroupEngine
 from pipeline.ranks.spec import GroupSpec
@@ -30,14 +30,14 @@ def test_a_poisoned_request_costs_its_attempts_and_no_other_sample() -> None:
     while True:
         # As Ray does: a process that died is started anew and gets the same requests again.
         engine = GroupEngine(group_workers.poisonable, GroupSpec(2))
-        producer = Producer(engine, storage, ledger, "run", batch_rows=4)
+        runner = BatchRunner(engine, storage, ledger, "run", batch_rows=4)
         try:
-            rows = producer.produce(batch)
+            rows = runner.process(batch)
         except EngineDiedError as error:
             deaths.append(str(error))
             continue
         finally:
-            producer.close()
+            runner.close()
         break
     assert len(deaths) == ATTEMPTS  # the first of them together with its neighbours
     assert all("rank 1 was killed by SIGKILL" in death for death in deaths)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import (
-    Execution,
+    Provenance,
     SampleOutcome,
     make_row,
     to_table,
@@ -60,7 +60,7 @@ def row(
         "max_score": 0.0,
     }
     times = {"text_s": 0.1 * wall, "denoise_s": 0.8 * wall, "decode_s": 0.1 * wall}
-    execution = Execution(
+    provenance = Provenance(
         run,
         DEVICE,
         group,
@@ -71,7 +71,7 @@ def row(
         times=times | {"wasted_s": wasted},
     )
     error = ("", "") if ok else ("ValueError", "cannot draw")
-    made = make_row(request, execution, SampleOutcome(status, *error, cache))
+    made = make_row(request, provenance, SampleOutcome(status, *error, cache))
     quality = None if psnr is None else {"psnr_db": psnr, "ssim": 0.9, "lpips": None}
     return made | {"quality": quality}
 

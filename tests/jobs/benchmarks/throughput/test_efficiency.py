@@ -21,10 +21,10 @@ from jobs.benchmarks.throughput.efficiency import (
     requests_of,
     whole,
 )
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.attempts.ledger import Ledger
-from pipeline.attempts.producer import Producer
 from pipeline.config.run_config import RunConfig
-from pipeline.dataset.parts import Sink
+from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import to_table
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
@@ -54,12 +54,12 @@ def run_here(config: RunConfig, *, factory: EngineFactory, console: Any) -> Any:
     """A run in this process and thread."""
     storage = Storage(config.output)
     ledger = Ledger(storage, "run", max_attempts=1)
-    worker = Producer(factory(), storage, ledger, "run", batch_rows=BATCH)
-    rows = worker.produce(requests_of(config, resolve_model(config.model, config.model_path)))
-    sink = Sink(storage, "run", part_rows=100, part_seconds=100)
+    worker = BatchRunner(factory(), storage, ledger, "run", batch_rows=BATCH)
+    rows = worker.process(requests_of(config, resolve_model(config.model, config.model_path)))
+    sink = PartWriter(storage, "run", part_rows=100, part_seconds=100)
     sink.add(to_table(rows))
     sink.flush()
-    return SimpleNamespace(tally=SimpleNamespace(ok=len(rows)))
+    return SimpleNamespace(totals=SimpleNamespace(ok=len(rows)))
 
 
 @pytest.mark.slow

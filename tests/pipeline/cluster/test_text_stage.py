@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import text_watch
-from pipeline.cluster.text_watch import LOOK_EVERY_S, TextWatch, all_wait
+from pipeline.cluster import ray_compat, text_stage
+from pipeline.cluster.text_stage import LOOK_EVERY_S, TextWatch, all_wait
 from pipeline.errors import UserError
 
 ENCODERS, GROUPS = "MapWorker(MapBatches(TextActor))", "MapWorker(MapBatches(GroupActor))"
@@ -45,12 +45,10 @@ class Pass:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, wait_s: float) -> None:
         self.now, self.waiting, self.calls = 0.0, True, 1
-        monkeypatch.setattr(text_watch, "all_wait", lambda actors, nodes: self.waiting)
-        monkeypatch.setattr(text_watch.state, "actors", lambda job_id: {})
-        monkeypatch.setattr(text_watch.ray, "nodes", list)
-        context = SimpleNamespace(get_job_id=lambda: "01000000")
-        monkeypatch.setattr(text_watch.ray, "get_runtime_context", lambda: context)
-        self._watch = TextWatch("2 CPUs", wait_s, lambda: self.now)
+        monkeypatch.setattr(text_stage, "all_wait", lambda actors, nodes: self.waiting)
+        monkeypatch.setattr(ray_compat, "actors_of_this_job", list)
+        monkeypatch.setattr(text_stage.ray, "nodes", list)
+        self._watch = TextWatch("2 CPUs", wait_s, "GroupActor", lambda: self.now)
         operators = [
             SimpleNamespace(name="MapBatches(TextActor)", num_active_tasks=lambda: 1),
             SimpleNamespace(name="MapBatches(GroupActor)", num_active_tasks=lambda: self.calls),

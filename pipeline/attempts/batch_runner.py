@@ -1,8 +1,8 @@
-"""Requests to finished rows with their clips stored: the work of one group, without Ray.
+"""Turns requests into output rows with stored clips: the work of one group, without Ray.
 
-Which samples share an engine call, and what is tried again when one fails: first the samples of a
-failed call one by one, then the guilty one until its attempts are used up. A single attempt is
-`pipeline.attempts.attempt`'s.
+Decides which samples share an engine call, and what is tried again after a failure: first the
+samples of the failed call one by one, then the guilty one until its attempts are used up. A single
+attempt is in `pipeline.attempts.attempt`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 
 from pipeline.attempts.attempt import AttemptLedger, Attempts
-from pipeline.dataset.clip_store import ClipStore, Row
+from pipeline.dataset.clip_store import ClipStore
+from pipeline.dataset.schema import Row
 from pipeline.engine.protocol import Engine, EngineDiedError, batch_key
 from pipeline.errors import UserError, message_of
 from pipeline.process import Worker
@@ -24,8 +25,8 @@ from pipeline.scoring.control_pairs import ControlPairs
 from pipeline.storage.storage import Storage
 
 
-class Producer:
-    """Runs an engine on batches of requests and stores what comes out."""
+class BatchRunner:
+    """Runs an engine on batches of requests and stores the clips."""
 
     def __init__(
         self,
@@ -44,12 +45,12 @@ class Producer:
         Args:
             engine: The loaded model.
             storage: The output prefix.
-            ledger: Where attempts are recorded before they begin.
+            ledger: Records attempts before they begin.
             run_id: Goes into every row.
             batch_rows: Most samples in one engine call.
-            worker: This process, for the rows; one that has just been loaded if left out.
-            node: Where this is, for the ledger; the host's name if left out.
-            deadline_s: Seconds that an engine call may take; then this process ends itself.
+            worker: This process, for the rows; by default one that has just loaded its model.
+            node: Name of this node, for the ledger; by default the host's name.
+            deadline_s: Longest engine call in seconds; after that this process ends itself.
         """
         self._ledger = ledger
         self._batch_rows = batch_rows
@@ -65,22 +66,22 @@ class Producer:
             deadline_s=deadline_s,
         )
 
-    def produce(self, requests: Sequence[SampleRequest]) -> list[Row]:
+    def process(self, requests: Sequence[SampleRequest]) -> list[Row]:
         """Make every request and return one output row each, in order.
 
-        Requests that can share an engine call do. If such a call fails, its requests are made one
-        by one, so only the guilty one fails. The ledger forgets a sample when the driver has its
-        row: if the row is lost before, with this process or its node, the clip is taken over, not
-        made again.
+        Requests share an engine call if they can. If the call fails, they are made one by one, so
+        that only the guilty one fails. The ledger keeps a sample until the driver has its row: if
+        the row is lost before, with this process or its node, the clip is taken over, not made
+        again.
 
-        Several threads may call it at once: their engine calls take turns, in the order in which
-        they are ready, and what one has made is stored while the next is made. Each caller holds
-        the clips of one engine call at most.
+        Several threads may call this at once. Their engine calls take turns, in the order in which
+        they are ready, and the clips of one call are stored during the next. Each caller holds the
+        clips of one engine call at most.
 
         Raises:
             EngineDiedError: The engine is beyond use (lost CUDA context, dead rank). The attempt is
                 recorded; the process should exit so that the task runs again elsewhere.
-            UserError: The engine cannot serve these settings, or the output prefix cannot be
+            UserError: The engine cannot run with these settings, or the output prefix cannot be
                 written; no sample is to blame and the run must stop.
         """
         batches: dict[tuple[object, ...], list[SampleRequest]] = {}
@@ -96,7 +97,7 @@ class Producer:
         return [rows[request.sample_id] for request in requests]
 
     def close(self) -> None:
-        """Finish what is being stored, then end the engine; harmless when called again."""
+        """Finish storing clips, then end the engine; may be called again."""
         self._attempts.close()
 
     def _together(self, batch: list[SampleRequest]) -> list[Row]:
@@ -107,21 +108,21 @@ class Producer:
             begun = self._attempts.together(batch)
         except (EngineDiedError, UserError):
             raise
-        except Exception:  # noqa: BLE001 - any fault of a batch is settled row by row
+        except Exception:  # noqa: BLE001 - its samples are made one by one
             self._ledger.release([request.sample_id for request in batch])
         # Outside the handler: an exception in flight would keep the batch's device memory alive.
         if begun is None:
             return [self._alone(request) for request in batch]
-        wait(begun)  # all of them, before a fault of one is settled
+        wait(begun)  # for all of them, before the error of one is handled
         return [self._settled(*each) for each in zip(batch, begun, strict=True)]
 
     def _settled(self, request: SampleRequest, begun: Future[Row]) -> Row:
-        """The row of a stored clip, or that of another attempt if it could not be stored."""
+        """The row of a stored clip, or of another attempt if it could not be stored."""
         try:
             return begun.result()
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001 - as if the attempt had failed
+        except Exception as error:  # noqa: BLE001 - handled as a failed attempt
             self._note(request, error)
         return self._alone(request)
 

@@ -1,12 +1,12 @@
-"""A producer without a model: what tests of making and storing clips share."""
+"""Batch runners without a model, shared by tests of attempts and stored clips."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.attempts.ledger import Ledger
-from pipeline.attempts.producer import Producer
 from pipeline.dataset.schema import NO_CACHE
 from pipeline.engine.protocol import Clip
 from pipeline.requests.sample_request import SampleRequest
@@ -51,8 +51,8 @@ class FakeEngine:
         self.closed = True
 
 
-def producer(engine: FakeEngine, storage: Storage, ledger: Ledger | None = None) -> Producer:
-    return Producer(engine, storage, ledger or ledger_of(storage), "run", batch_rows=3)
+def runner(engine: FakeEngine, storage: Storage, ledger: Ledger | None = None) -> BatchRunner:
+    return BatchRunner(engine, storage, ledger or ledger_of(storage), "run", batch_rows=3)
 
 
 def ledger_of(storage: Storage, max_attempts: int = 3) -> Ledger:

@@ -10,6 +10,6 @@ def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
     one, two = Worker.loaded(began, labels), Worker.loaded(began)
     assert (one.labels, two.labels) == ("gpu=h100,market=spot", "")
     assert one.id != two.id
-    struct = one.struct()
-    assert 5 <= struct["load_s"] <= struct["up_s"]
-    assert list(struct) == SCHEMA.field("worker").type.names
+    row = one.to_row()
+    assert 5 <= row["load_s"] <= row["up_s"]
+    assert list(row) == SCHEMA.field("worker").type.names

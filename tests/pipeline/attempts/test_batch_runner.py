@@ -11,12 +11,12 @@ from pipeline.errors import UserError
 from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
-from tests.pipeline.attempts.producers import (
+from tests.pipeline.attempts.runners import (
     BASE,
     FakeEngine,
     ledger_of,
-    producer,
     requests,
+    runner,
 )
 
 
@@ -27,7 +27,7 @@ def test_only_requests_that_agree_share_a_call(storage: Storage) -> None:
         dataclasses.replace(BASE, prompt="wide", width=48),
         *requests("b"),
     ]
-    rows = producer(engine, storage).produce(mixed)
+    rows = runner(engine, storage).process(mixed)
     assert engine.batches == [["a", "b"], ["wide"]]
     assert [row["caption"] for row in rows] == ["a", "wide", "b"]
 
@@ -38,7 +38,7 @@ def test_one_bad_row_fails_alone_after_its_attempts(storage: Storage) -> None:
             raise ValueError("cannot draw\nthis")
 
     engine = FakeEngine(fault)
-    rows = producer(engine, storage).produce(requests("a", "bad", "b"))
+    rows = runner(engine, storage).process(requests("a", "bad", "b"))
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
     bad = rows[1]
     assert (bad["error_type"], bad["error_message"]) == ("ValueError", "cannot draw this")
@@ -49,7 +49,7 @@ def test_one_bad_row_fails_alone_after_its_attempts(storage: Storage) -> None:
 
 def test_a_task_of_many_samples_makes_calls_of_batch_rows(storage: Storage) -> None:
     engine = FakeEngine()
-    rows = producer(engine, storage).produce(requests(*"abcdefgh"))
+    rows = runner(engine, storage).process(requests(*"abcdefgh"))
     assert engine.batches == [list("abc"), list("def"), list("gh")]
     assert [row["caption"] for row in rows] == list("abcdefgh")
 
@@ -60,7 +60,7 @@ def test_one_attempt_is_enough_for_the_innocent(storage: Storage) -> None:
             raise ValueError("no")
 
     ledger = ledger_of(storage, max_attempts=1)
-    rows = producer(FakeEngine(fault), storage, ledger).produce(requests("a", "bad", "b"))
+    rows = runner(FakeEngine(fault), storage, ledger).process(requests("a", "bad", "b"))
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
     assert [row["attempts"] for row in rows] == [1, 1, 1]
 
@@ -71,7 +71,7 @@ def test_settings_that_no_sample_is_to_blame_for_stop_the_run(storage: Storage) 
 
     engine = FakeEngine(fault)
     with pytest.raises(UserError, match="does not fit"):
-        producer(engine, storage).produce(requests("a", "b"))
+        runner(engine, storage).process(requests("a", "b"))
     assert engine.batches == [["a", "b"]]
 
 
@@ -83,7 +83,7 @@ def test_a_batch_is_retried_after_its_exception_is_gone(storage: Storage) -> Non
         if len(batch) > 1:
             raise MemoryError("too large together")
 
-    rows = producer(FakeEngine(fault), storage).produce(requests("a", "b"))
+    rows = runner(FakeEngine(fault), storage).process(requests("a", "b"))
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert seen == [None, None, None]
 
@@ -100,7 +100,7 @@ def test_a_clip_that_cannot_be_encoded_does_not_cost_its_neighbours_a_second_cal
 
     monkeypatch.setattr(mp4, "encode", picky)
     engine = FakeEngine()
-    rows = producer(engine, storage).produce(requests("a", "b", "c"))
+    rows = runner(engine, storage).process(requests("a", "b", "c"))
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
     assert (rows[1]["error_type"], rows[1]["error_message"]) == ("ValueError", "cannot encode this")
     assert rows[1]["attempts"] == 3
@@ -114,7 +114,7 @@ def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage:
     ]
     controls = [control_for(cached[1]), control_for(cached[3])]
     engine = FakeEngine()
-    rows = producer(engine, storage).produce([*cached, *controls])
+    rows = runner(engine, storage).process([*cached, *controls])
     assert engine.batches == [["a", "c"], ["b", "d"], ["b", "d"]]
     twins = [cached[1].sample_id, cached[3].sample_id]
     assert [row["control_of"] for row in rows] == ["", "", "", "", *twins]
@@ -124,7 +124,7 @@ def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage:
         assert row["quality"]["ssim"] == pytest.approx(1.0)
         stored = mp4.read_row(storage.read_bytes(row["video"]["path"]))
         assert stored["quality"] == row["quality"]
-    (late,) = producer(engine, storage).produce([control_for(cached[0])])
+    (late,) = runner(engine, storage).process([control_for(cached[0])])
     assert late["quality"] is None  # its sample was made elsewhere
 
 
@@ -134,8 +134,8 @@ def test_a_task_that_runs_again_though_its_rows_have_arrived_draws_nothing(
     """Ray runs it again where its node dies between the rows and the end of the task."""
     ledger, again = ledger_of(storage), FakeEngine()
     task = requests(*"abcde")
-    rows = producer(FakeEngine(), storage, ledger).produce(task)
+    rows = runner(FakeEngine(), storage, ledger).process(task)
     ledger.finish([row["sample_id"] for row in rows], [row["status"] for row in rows])
-    taken = producer(again, storage, ledger).produce(task)
+    taken = runner(again, storage, ledger).process(task)
     assert again.batches == []
     assert [row["media_sha256"] for row in taken] == [row["media_sha256"] for row in rows]

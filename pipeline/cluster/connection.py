@@ -1,0 +1,122 @@
+"""The connection to a Ray cluster: join one or start a private one, and wait for its first GPUs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.autoscaler.sdk import request_resources
+from ray.data import DataContext
+
+from pipeline.cluster.ray_compat import stop_auto_connect
+from pipeline.errors import UserError
+
+MIN_LOGICAL_CPUS = 4
+"""Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
+
+POLL_S = 5.0
+
+NO_PROGRESS_S = 6 * 3600
+"""Ray Data's default is 1,800 s; loading a 14B model and making a slow clip can take longer."""
+
+GROW_FROM = 0.75
+"""Share of the actors' task slots that must be taken before the pool grows. With Ray Data's default
+of 1.75, tasks would first queue in front of every actor and be tied to it."""
+
+
+@contextmanager
+def connected() -> Iterator[bool]:
+    """Join the cluster of `RAY_ADDRESS` (set inside a Ray job), or start one for this run only.
+
+    A private cluster listens on loopback with Ray's token authentication, and ends with the run.
+    A caller that has initialised Ray already keeps its own connection.
+
+    Yields:
+        Whether nodes can join the cluster during the run; they cannot join a private one.
+
+    Raises:
+        UserError: There is no cluster at `RAY_ADDRESS`.
+    """
+    if ray.is_initialized():
+        _configure_ray_data()
+        yield True
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray starts workers at niceness 15, behind everything else on the node. An engine that waits
+    # for a core holds up its group with all devices. The raylet reads this when it starts.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: no Ray cluster to join there "
+                f"({str(error).splitlines()[0]}); unset it to run on this machine alone, or submit "
+                "with `ray job submit --address`"
+            ) from error
+    else:
+        ray.init(
+            address="local",
+            # One more than the cores: Ray Data's own tasks need little, and groups take the rest.
+            num_cpus=max(MIN_LOGICAL_CPUS, own_cores() + 1),
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        _configure_ray_data()
+        yield bool(os.environ.get("RAY_ADDRESS"))
+    finally:
+        stop_auto_connect()
+        ray.shutdown()
+
+
+def own_cores() -> int:
+    """Cores that this process may use; a private cluster has these, whatever Ray counts."""
+    return len(os.sched_getaffinity(0))
+
+
+def await_gpus(
+    degree: int,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Ask an autoscaling cluster for the GPUs of one group, and wait until a node has them.
+
+    A cluster that scales to zero has no GPU when a run begins; once it has a node, the actors
+    themselves make it grow. Also returns when the time is over: `plan_groups` then says what is
+    missing.
+
+    Args:
+        degree: GPUs that one group needs on a node.
+        seconds: Longest wait; 0 neither asks nor waits.
+        clock: Monotonic seconds.
+        sleep: Waits some seconds.
+    """
+    until = clock() + seconds
+    asked = False
+    while clock() < until and not any(
+        node["Alive"] and node["Resources"].get("GPU", 0) >= degree for node in ray.nodes()
+    ):
+        if not asked:
+            request_resources(bundles=[{"GPU": degree}])
+            asked = True
+        sleep(POLL_S)
+    if asked:
+        request_resources(bundles=[])  # otherwise the autoscaler would keep that node for ever
+
+
+def _configure_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM
+    context.memory_usage_poll_interval_s = None  # costs a thread per task; rows record peak memory
+    # Its plan and progress lines repeat what `pipeline.monitoring.progress` shows.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

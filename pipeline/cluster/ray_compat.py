@@ -1,0 +1,110 @@
+"""Everything that the pipeline uses of Ray's private modules; no other module imports them.
+
+Written against Ray 2.60. `pyproject.toml` allows that minor version only, because private names
+move without notice. After an upgrade run `tests/pipeline/cluster` and `tests/e2e`; each function
+says what to look for in Ray's source if its name has moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import ray
+from ray._private import auto_init_hook, state
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
+
+RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor")
+"""What the names of Ray Data's threads that ask Ray for blocks begin with.
+
+If they change, look in `ray/data/_internal/execution/streaming_executor.py` and
+`ray/data/_internal/block_batching/iter_batches.py`.
+"""
+
+
+def submission_id(environment: Mapping[str, str] = os.environ) -> str:
+    """The submission id of the Ray job whose driver this process is, "" outside of a job.
+
+    Characters other than letters, digits, `_` and `-` become `-`. Ray's public API needs `ray.init`
+    first; the job agent passes the id in an environment variable. If that moves, look for
+    `job_submission_id` in `ray/dashboard/modules/job`.
+    """
+    try:
+        job = json.loads(environment.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", job["metadata"]["job_submission_id"])[:100]
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def stop_auto_connect() -> None:
+    """Keep Ray's API from connecting by itself in this process from now on.
+
+    Otherwise a thread of Ray Data that calls the API after `ray.shutdown` starts another cluster
+    and hangs on it. If the switch moves, look for `auto_init_ray` in `ray/_private`.
+    """
+    auto_init_hook.enable_auto_connect = False
+
+
+def drain_node(node_id: str, gcs_address: str, reason: str) -> str:
+    """Ask Ray to put nothing new on a node.
+
+    The `ray drain-node` command does the same; see its implementation in `ray/scripts/scripts.py`
+    if this call moves.
+
+    Returns:
+        Why Ray refuses, "" if it accepts.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    accepted, refusal = GcsClient(address=gcs_address).drain_node(
+        node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
+    )
+    return "" if accepted else str(refusal) or "no reason given"
+
+
+def actors_of_this_job() -> Iterable[Mapping[str, Any]]:
+    """This job's actors as Ray's control store describes them.
+
+    The public `ray.util.state.list_actors` needs the dashboard, which a private cluster does not
+    have. If this moves, look for `actors` in `ray/_private/state.py`.
+    """
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors: dict[str, Mapping[str, Any]] = state.actors(job_id=job)
+    return actors.values()
+
+
+def has_active_tasks(executor: Any, name: str) -> bool:
+    """Whether the operator of a class has tasks under way.
+
+    If this moves, look for `_topology` in `ray/data/_internal/execution/streaming_executor.py`.
+
+    Args:
+        executor: The `StreamingExecutor` that Ray Data hands to an `ExecutionCallback`.
+        name: Name of the class that the operator maps.
+    """
+    return any(
+        name in operator.name and operator.num_active_tasks() for operator in executor._topology
+    )
+
+
+def await_ray_data_threads(before: Collection[threading.Thread], seconds: float) -> None:
+    """Wait for Ray Data's threads of an execution that has ended, which Ray Data does not do.
+
+    A thread that still asks Ray for a block when Ray shuts down ends the process at once, with exit
+    code 1 and without a message.
+
+    Args:
+        before: Threads from before the execution.
+        seconds: Longest wait: a thread may be asking a node that is gone.
+    """
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread not in before and thread.name.startswith(RAY_DATA_THREADS):
+            thread.join(max(0.0, until - time.monotonic()))

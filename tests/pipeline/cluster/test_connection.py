@@ -1,0 +1,78 @@
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+
+from pipeline.cluster import connection
+from pipeline.cluster.connection import await_gpus
+
+
+class Scaling:
+    """A cluster that has a GPU node some seconds after one was asked for; time passes in sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
+        self.now, self.asked, self._after_s = 0.0, list[Any](), after_s
+        monkeypatch.setattr(ray, "nodes", self._nodes)
+        monkeypatch.setattr(connection, "request_resources", self._ask)
+
+    def _ask(self, bundles: list[dict[str, int]]) -> None:
+        self.asked.append(bundles)
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        there = bool(self.asked) and self.now >= self._after_s
+        return [{"Alive": True, "Resources": {"CPU": 4.0, "GPU": 4.0 if there else 2.0}}]
+
+    def wait(self, degree: int, seconds: float) -> None:
+        def sleep(seconds: float) -> None:
+            self.now += seconds
+
+        await_gpus(degree, seconds, clock=lambda: self.now, sleep=sleep)
+
+
+def test_the_first_gpus_of_a_cluster_that_scales_to_zero_are_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scaling = Scaling(monkeypatch, after_s=62)
+    scaling.wait(4, 1800)
+    assert 62 <= scaling.now < 70
+    assert scaling.asked == [[{"GPU": 4}], []]
+
+
+@pytest.mark.parametrize(("degree", "seconds"), [(2, 1800.0), (4, 0.0)])
+def test_nothing_is_asked_where_gpus_are_there_or_no_wait_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, degree: int, seconds: float
+) -> None:
+    scaling = Scaling(monkeypatch, after_s=62)
+    scaling.wait(degree, seconds)
+    assert (scaling.now, scaling.asked) == (0.0, [])
+
+
+def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = Scaling(monkeypatch, after_s=1e9)
+    scaling.wait(4, 30)
+    assert scaling.now == 30
+    assert scaling.asked == [[{"GPU": 4}], []]
+
+
+@pytest.mark.slow
+def test_a_question_that_comes_late_starts_no_other_cluster() -> None:
+    asked = """
+import ray
+from pipeline.cluster.connection import connected
+
+with connected():
+    assert ray.is_initialized()
+try:
+    ray.put(1)  # as a thread of Ray Data may, while an interrupted run ends
+except Exception as error:
+    print(type(error).__name__)
+print(ray.is_initialized())
+"""
+    env = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "False"
