@@ -112,7 +112,7 @@ class RunProgress:
         self._asked = groups
         self._groups: dict[str, GroupProgress] = {}
         self._total = total
-        self._tally = totals
+        self._totals = totals
         self._console = console
         self._price = gpu_price_per_hour
         self._clock = clock
@@ -162,15 +162,15 @@ class RunProgress:
         now = self._clock()
         if table is not None:
             self._see(table, now)
-        if self._first is None and self._tally.made:
-            self._first = (now, self._tally.made)
+        if self._first is None and self._totals.made:
+            self._first = (now, self._totals.made)
         if not self._console.is_terminal and now - self._said >= LOG_EVERY_S:
             self._said = now
             self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def snapshot(self) -> Snapshot:
         """The state in numbers."""
-        totals, price = self._tally, self._price
+        totals, price = self._totals, self._price
         elapsed = self._clock() - self._began
         gpu_s = sum(totals.spent.values())
         dollars = None if price is None else gpu_s / 3600 * price
@@ -197,12 +197,12 @@ class RunProgress:
         if self._first is None:
             return None
         began, before = self._first
-        done = self._tally.made - before
+        done = self._totals.made - before
         elapsed = self._clock() - began
         if not done or not elapsed:
             # One batch so far: its whole time is the only rate known.
-            done, elapsed = self._tally.made, self._clock() - self._began
-        return (self._total - self._tally.made) * elapsed / done
+            done, elapsed = self._totals.made, self._clock() - self._began
+        return (self._total - self._totals.made) * elapsed / done
 
     def line(self) -> str:
         """The state in one line of plain text."""
@@ -240,7 +240,7 @@ class RunProgress:
                 group.rows, group.last = group.rows + 1, now
 
     def _screen(self) -> Table:
-        self._bar.update(self._task, completed=self._tally.made)
+        self._bar.update(self._task, completed=self._totals.made)
         screen = Table.grid()
         screen.add_row(self._bar)
         screen.add_row(self.line())

@@ -29,7 +29,7 @@ def table(ok: int, failed: int = 0, wall_s: float = 2.0) -> pa.Table:
     return to_table(rows)
 
 
-def test_tally_sums_rows() -> None:
+def test_totals_sum_rows() -> None:
     totals = RunTotals()
     totals.add(table(3, failed=1))
     totals.add(to_table([rejected_row("x", "", "k", "demo", "r", "m")]))
@@ -39,7 +39,9 @@ def test_tally_sums_rows() -> None:
     assert totals.reuse_ratio == pytest.approx(0.6)
 
 
-def test_a_signal_amid_counting_leaves_the_tally_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_amid_counting_leaves_the_totals_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     totals = RunTotals()
     totals.add(table(2))
     before = replace(totals)
