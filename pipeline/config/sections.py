@@ -18,12 +18,8 @@ from pydantic import (
     field_validator,
 )
 
-from pipeline.requests.from_row import (
-    MAX_FPS,
-    MAX_GUIDANCE,
-    MAX_SEED,
-    MAX_STEPS,
-)
+from pipeline.requests.from_row import MAX_GUIDANCE, WHOLE_NUMBERS
+from pipeline.requests.seeds import MAX_SEED
 
 
 def _auto(value: Any) -> Any:
@@ -63,22 +59,26 @@ class ConfigPart(BaseModel):
         return value
 
 
+def _row_number(name: str, description: str) -> Any:
+    """A field with the range that the value has in a row."""
+    low, high = WHOLE_NUMBERS[name]
+    return Field(default=None, ge=low, le=high, description=description)
+
+
 class SamplingConfig(ConfigPart):
     """How clips are sampled, unless their row says otherwise; unset: as the model's authors do."""
 
-    num_inference_steps: int | None = Field(
-        default=None, ge=1, le=MAX_STEPS, description="sampler steps"
-    )
+    num_inference_steps: int | None = _row_number("num_inference_steps", "sampler steps")
     guidance_scale: float | None = Field(
         default=None,
         ge=0,
         le=MAX_GUIDANCE,
         description="classifier-free guidance; 1 or less is off",
     )
-    width: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
-    height: int | None = Field(default=None, ge=1, le=16_384, description="pixels")
-    num_frames: int | None = Field(default=None, ge=1, le=100_000, description="frames per clip")
-    fps: int | None = Field(default=None, ge=1, le=MAX_FPS, description="frames per second")
+    width: int | None = _row_number("width", "pixels")
+    height: int | None = _row_number("height", "pixels")
+    num_frames: int | None = _row_number("num_frames", "frames per clip")
+    fps: int | None = _row_number("fps", "frames per second")
     negative_prompt: str | None = Field(default=None, description="what the clips should not show")
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="base seed; unset: derived from each prompt"

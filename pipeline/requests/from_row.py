@@ -1,42 +1,40 @@
-"""One input row to a request: what it may say, what it inherits, and why it is refused.
+"""Turns one input row into a request: what it may set, what it inherits, and why it is rejected.
 
-Knows nothing of file formats (`pipeline.prompts.reader`) and of what is made already
-(`pipeline.requests.intake`).
+File formats are the matter of `pipeline.prompts`; what is already made, of
+`pipeline.requests.intake`. The fast path over a whole input is `pipeline.requests.lazy_request`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.prompt_file import ImageRef
+from pipeline.requests.row_values import MAX_PROMPT_CHARS, integer, number, text
 from pipeline.requests.sample_request import SampleRequest, digest
+from pipeline.requests.seeds import derived_seed, given_seed
 
-MAX_PROMPT_CHARS = 10_000
 MAX_PIXELS_PER_CLIP = 4096 * 4096 * 64
-MAX_STEPS = 1000
-MAX_FPS = 240
 MAX_GUIDANCE = 100.0
-MAX_SEED = 2**63 - 1
 
-_INTEGERS = {
-    "num_inference_steps": (1, MAX_STEPS),
+WHOLE_NUMBERS = {
+    "num_inference_steps": (1, 1000),
     "width": (1, 16_384),
     "height": (1, 16_384),
     "num_frames": (1, 100_000),
-    "fps": (1, MAX_FPS),
+    "fps": (1, 240),
 }
-_OWN = frozenset({"negative_prompt", *_INTEGERS, "guidance_scale"})
-"""What a row may say for itself, prompt and seed apart."""
+"""Lowest and highest value of what a row, or the run's `sampling` section, may set."""
+OVERRIDES = frozenset({"negative_prompt", *WHOLE_NUMBERS, "guidance_scale"})
+"""What a row may set, prompt and seed apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
-    """What a row inherits when it does not say otherwise, and the sizes its model can make.
+    """What a row inherits unless it says otherwise, and the sizes that its model can make.
 
     Attributes:
         template: A request whose prompt, seed and source_key are placeholders.
@@ -64,39 +62,38 @@ def build_request(
         row: Column name to value; None means "not given". Unknown columns are ignored. The image
             of a model that takes one is an `ImageRef`.
         defaults: Inherited values and the model's size rules.
-        source_key: Where the row stands in the input.
-        copy: Which of `samples_per_prompt` clips this is; it only moves the seed.
+        source_key: Place of the row in the input.
+        copy: Number of the clip among the row's `samples_per_prompt`; it only changes the seed.
 
     Returns:
-        A validated request with its seed resolved.
+        A validated request with its seed.
 
     Raises:
-        RowRejectedError: The row cannot be made; the text says which field and what would be right.
+        RowRejectedError: The row is not valid; the text names the field and what would be right.
     """
-    fields = checked(row, defaults)
+    fields = checked_fields(row, defaults)
     request = dataclasses.replace(defaults.template, source_key=source_key, seed=0, **fields)
-    seed = given_seed(row, defaults, copy)
+    seed = given_seed(row.get("seed"), defaults.seed, copy)
     if seed is None:
-        # 48 bits: exact in every reader of the row, JavaScript included.
-        seed = int.from_bytes(digest([request.identity(), copy])[:6], "big")
+        seed = derived_seed(digest([request.identity(), copy]))
     return dataclasses.replace(request, seed=seed)
 
 
-def checked(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:
-    """What a row settles of its requests, seed apart; see `build_request`.
+def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:
+    """Return the fields of a request that its row sets, apart from the seed.
 
     Returns:
-        The prompt, and all of `_OWN` in a fixed order if the row says anything of them.
+        The prompt; all of `OVERRIDES` in a fixed order if the row sets any of them; the image.
 
     Raises:
-        RowRejectedError: The row cannot be made.
+        RowRejectedError: The row is not valid.
     """
-    fields: dict[str, Any] = {"prompt": _text(row.get("prompt"), "prompt", required=True)}
+    fields: dict[str, Any] = {"prompt": text(row.get("prompt"), "prompt", required=True)}
     base = defaults.template
     size = base.width, base.height, base.num_frames
-    for name in row.keys() & _OWN:
+    for name in row.keys() & OVERRIDES:
         if row[name] is not None:
-            fields |= _own_fields(row, base)
+            fields |= _overrides(row, base)
             size = fields["width"], fields["height"], fields["num_frames"]
             break
     if defaults.takes_image:
@@ -112,28 +109,16 @@ def checked(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]
     return fields
 
 
-def given_seed(row: Mapping[str, Any], defaults: RequestDefaults, copy: int) -> int | None:
-    """The seed that a row or the configuration gives to a copy; None where it is derived.
-
-    Raises:
-        RowRejectedError: The row's seed is none.
-    """
-    given = row.get("seed")
-    if given is None:
-        given = defaults.seed
-    return None if given is None else _integer(given, "seed", 0, 0, MAX_SEED - copy) + copy
-
-
-def _own_fields(row: Mapping[str, Any], base: SampleRequest) -> dict[str, Any]:
+def _overrides(row: Mapping[str, Any], base: SampleRequest) -> dict[str, Any]:
     negative = row.get("negative_prompt")
     fields: dict[str, Any] = {
         "negative_prompt": base.negative_prompt
         if negative is None
-        else _text(negative, "negative_prompt", required=False)
+        else text(negative, "negative_prompt", required=False)
     }
-    for name, (low, high) in _INTEGERS.items():
-        fields[name] = _integer(row.get(name), name, getattr(base, name), low, high)
-    fields["guidance_scale"] = _number(
+    for name, (low, high) in WHOLE_NUMBERS.items():
+        fields[name] = integer(row.get(name), name, getattr(base, name), low, high)
+    fields["guidance_scale"] = number(
         row.get("guidance_scale"), "guidance_scale", base.guidance_scale, 0.0, MAX_GUIDANCE
     )
     return fields
@@ -147,7 +132,7 @@ def size_problem(
     frame_stride: int,
     min_frames: int = 1,
 ) -> str:
-    """Say why a model cannot make this size, naming the nearest sizes it can; "" if it can."""
+    """Say why a model cannot make a size and which near sizes it can make; "" if it can."""
     for name, value in (("width", width), ("height", height)):
         if value % size_multiple:
             low = max(size_multiple, value - value % size_multiple)
@@ -172,53 +157,6 @@ def size_problem(
 
 
 def rejected_id(row: Mapping[str, Any], source_key: str) -> str:
-    """Identity of a row that cannot become a request: its place and what it holds."""
+    """Return the id of a row that cannot become a request, from its place and its content."""
     shown = {str(key): repr(value)[:MAX_PROMPT_CHARS] for key, value in row.items()}
     return digest({"rejected": shown, "source_key": source_key}).hex()
-
-
-def _text(value: Any, name: str, *, required: bool) -> str:
-    if not isinstance(value, str):
-        raise RowRejectedError(f"{name} is {_kind(value)}, not text")
-    if required and not value.strip():
-        raise RowRejectedError(f"{name} is empty")
-    if len(value) > MAX_PROMPT_CHARS:
-        raise RowRejectedError(
-            f"{name} has {len(value):,} characters, more than the limit of {MAX_PROMPT_CHARS:,}"
-        )
-    if "\x00" in value:
-        raise RowRejectedError(f"{name} holds a NUL character")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RowRejectedError(f"{name} holds a lone surrogate: not valid Unicode text") from None
-    return value
-
-
-def _number(value: Any, name: str, default: float, low: float, high: float) -> float:
-    if value is None:
-        return float(default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RowRejectedError(f"{name} is {_kind(value)}, not a number")
-    number = float(value) if abs(value) <= 2**63 else math.inf
-    if not low <= number <= high:
-        raise RowRejectedError(f"{name} is {value}, outside {low:g} to {high:g}")
-    return number
-
-
-def _integer(value: Any, name: str, default: int, low: int, high: int) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RowRejectedError(f"{name} is {_kind(value)}, not a whole number")
-    if isinstance(value, float) and not value.is_integer():
-        # Readers hand integer columns with gaps over as floats: 3.0 is 3, 3.5 is a mistake.
-        raise RowRejectedError(f"{name} is {value}, not a whole number")
-    number = int(value)
-    if not low <= number <= high:
-        raise RowRejectedError(f"{name} is {number}, outside {low} to {high}")
-    return number
-
-
-def _kind(value: Any) -> str:
-    return "missing" if value is None else f"a {type(value).__name__} ({str(value)[:40]!r})"

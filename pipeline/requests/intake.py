@@ -1,9 +1,8 @@
-"""From input rows to the requests that are still to be made.
+"""Turns input rows into the requests that are still to be made.
 
-Knows repeats and what is committed; knows neither files nor Ray. What a row may say is settled by
-`pipeline.requests.from_row`; images are read by `pipeline.prompts.images`. Equal ids in the input
-are one sample, made once. A row that cannot become a request is set aside with its reason, once,
-and the stream goes on.
+It drops samples that are committed and samples that repeat an earlier one of the input. A row that
+cannot become a request is recorded once with its reason, and the stream goes on. What a row may set
+is checked in `pipeline.requests.from_row`; images are read in `pipeline.prompts.images`.
 """
 
 from __future__ import annotations
@@ -20,18 +19,19 @@ from pipeline.errors import RowRejectedError
 from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
 from pipeline.requests.controls import control_for, is_chosen
-from pipeline.requests.from_row import MAX_PROMPT_CHARS, RequestDefaults, rejected_id
-from pipeline.requests.pending import PendingRequest, RequestIndex
+from pipeline.requests.from_row import RequestDefaults, rejected_id
+from pipeline.requests.lazy_request import LazyRequest, LazyRequests
+from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
 
 CHUNK_ROWS = 4096
-"""Rows whose ids are looked up together."""
+"""Rows whose ids are looked up at once."""
 
 IMAGE_CHUNK_ROWS = 64
-"""The same where each may hold an image in memory."""
+"""The same for rows that may each hold an image in memory."""
 
 READS_AT_ONCE = 16
-"""Images read side by side: most of that time is waiting."""
+"""Images that are read in parallel; most of that time is waiting."""
 
 
 @dataclass(slots=True)
@@ -40,12 +40,12 @@ class InputCounts:
 
     Attributes:
         read: Input rows.
-        rejected: Rows that cannot become samples, those recorded by earlier runs included.
+        rejected: Rows that cannot become samples, also those that earlier runs recorded.
         duplicates: Samples that repeat an earlier one of this input.
-        done: Samples that are committed already.
-        done_failed: Those of them that ended as failed rows.
-        pending: Samples to make, controls included.
-        controls: Those of them that are controls.
+        done: Samples that are already committed.
+        done_failed: Those of `done` that ended as failed rows.
+        pending: Samples to make, also controls.
+        controls: Those of `pending` that are controls.
     """
 
     read: int = 0
@@ -58,14 +58,14 @@ class InputCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """An input row that cannot become a sample, as its output row needs it.
+class RejectedRow:
+    """An input row that cannot become a sample, with what its output row needs.
 
     Attributes:
-        sample_id: From its place and content, so that a resumed run knows it again.
-        caption: What could be read of its text; valid Unicode.
-        source_key: Where it stands, `file:row`.
-        message: Why, in one line.
+        sample_id: Made from its place and content, so that a resumed run recognises it.
+        caption: What could be read of its prompt; valid Unicode.
+        source_key: Its place, `file:row`.
+        message: The reason, in one line.
     """
 
     sample_id: str
@@ -103,41 +103,41 @@ class Intake:
     control_fraction: float = 0.0
     images: Images | None = None
     counts: InputCounts = field(default_factory=InputCounts, init=False)
-    rejected: list[Rejected] = field(default_factory=list, init=False)
+    rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
-        drafts = RequestIndex(self.defaults)
+        requests = LazyRequests(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
         size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
         while chunk := list(itertools.islice(rows, size)):
-            yield from self._pending(self._drafted(chunk, drafts))
+            yield from self._pending(self._lazy_requests(chunk, requests))
 
-    def _drafted(
-        self, rows: Sequence[SourceRow], drafts: RequestIndex
-    ) -> list[tuple[str, PendingRequest]]:
-        """Source key and draft of every clip of good rows."""
-        found: list[tuple[str, PendingRequest]] = []
+    def _lazy_requests(
+        self, rows: Sequence[SourceRow], requests: LazyRequests
+    ) -> list[tuple[str, LazyRequest]]:
+        """Return source key and request of every clip of the valid rows."""
+        found: list[tuple[str, LazyRequest]] = []
         for row, values in zip(rows, self._with_images(rows), strict=True):
             self.counts.read += 1
             try:
                 if isinstance(values, RowRejectedError):
                     raise values
-                # All copies before the first is handed on: a row is made whole or rejected.
-                made = drafts.of_row(values, self.samples_per_prompt)
+                # All copies at once, so that a row is accepted or rejected as a whole.
+                made = requests.of_row(values, self.samples_per_prompt)
             except RowRejectedError as error:
                 self._reject(row, str(error))
                 continue
-            found.extend((row.key, draft) for draft in made)
+            found.extend((row.key, request) for request in made)
         return found
 
     def _with_images(
         self, rows: Sequence[SourceRow]
     ) -> Iterator[Mapping[str, Any] | RowRejectedError]:
-        """What each row says, its image read; or why it cannot become a request."""
+        """Yield the values of each row with its image read, or the reason why it is rejected."""
 
-        def settled(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
+        def resolved(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
             if row.problem:
                 return RowRejectedError(row.problem)
             if self.images is None or not self.defaults.takes_image:
@@ -148,22 +148,22 @@ class Intake:
                 return error
 
         if not self.defaults.takes_image:
-            return map(settled, rows)
+            return map(resolved, rows)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-            return iter(list(pool.map(settled, rows)))
+            return iter(list(pool.map(resolved, rows)))
 
-    def _pending(self, drafts: Sequence[tuple[str, PendingRequest]]) -> Iterator[SampleRequest]:
-        ids = Ids.from_bytes(b"".join(draft.sample_id for _, draft in drafts))
+    def _pending(self, requests: Sequence[tuple[str, LazyRequest]]) -> Iterator[SampleRequest]:
+        ids = Ids.from_bytes(b"".join(request.sample_id for _, request in requests))
         states = self.committed.states(ids).tolist()
-        for (source_key, draft), state in zip(drafts, states, strict=True):
-            if draft.sample_id in self._seen:
+        for (source_key, request), state in zip(requests, states, strict=True):
+            if request.sample_id in self._seen:
                 self.counts.duplicates += 1
                 continue
-            if self._is_pending(draft.sample_id, state):
-                self.steps[draft.outline.base.num_inference_steps] += 1
-                yield draft.request(source_key)
-            if is_chosen(draft.sample_id.hex(), self.control_fraction):
-                control = control_for(draft.request(source_key))
+            if self._is_pending(request.sample_id, state):
+                self.steps[request.template.base.num_inference_steps] += 1
+                yield request.build(source_key)
+            if is_chosen(request.sample_id.hex(), self.control_fraction):
+                control = control_for(request.build(source_key))
                 control_id = digest(control.identity())
                 state = int(self.committed.states(Ids.from_bytes(control_id))[0])
                 if self._is_pending(control_id, state):
@@ -181,7 +181,7 @@ class Intake:
 
     def _reject(self, row: SourceRow, message: str) -> None:
         values = row.values
-        if not self.defaults.takes_image:  # its image is as good as not there
+        if not self.defaults.takes_image:  # this model ignores the image
             values = {name: value for name, value in values.items() if name != "image"}
         sample_id = rejected_id(values, row.key)
         binary = bytes.fromhex(sample_id)
@@ -194,9 +194,9 @@ class Intake:
             return
         prompt = row.values.get(PROMPT_COLUMN)
         caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]
-        self.rejected.append(Rejected(sample_id, _unicode(caption), row.key, _unicode(message)))
+        self.rejected.append(RejectedRow(sample_id, _unicode(caption), row.key, _unicode(message)))
 
 
 def _unicode(text: str) -> str:
-    """The text without lone surrogates, which no Arrow string can hold."""
+    """Return the text without lone surrogates, which no Arrow string can hold."""
     return text.encode("utf-8", "replace").decode()

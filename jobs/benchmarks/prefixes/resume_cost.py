@@ -36,7 +36,7 @@ from pipeline.dataset.schema import (
 )
 from pipeline.models.resolve import resolve_model
 from pipeline.requests.defaults import request_defaults
-from pipeline.requests.pending import RequestIndex
+from pipeline.requests.lazy_request import LazyRequests
 from pipeline.run import run
 
 LEFT_IN = 1000
@@ -76,15 +76,15 @@ def make_prefix(folder: Path, rows: int, *, part_rows: int) -> Prefix:
     """Write `rows` committed rows and an input of `rows` prompts, all but 1 in 1000 done."""
     config = settings(folder)
     defaults = request_defaults(config, resolve_model(config.model, config.model_path))
-    drafts = RequestIndex(defaults)
+    requests = LazyRequests(defaults)
     left = max(1, rows // LEFT_IN)
     prompts = [f"clip number {n} of a long and rather ordinary dataset" for n in range(rows + left)]
-    ids = [drafts.of_row({"prompt": prompt}, 1)[0].sample_id.hex() for prompt in prompts]
+    ids = [requests.of_row({"prompt": prompt}, 1)[0].sample_id.hex() for prompt in prompts]
     (folder / "out" / "data").mkdir(parents=True)
     (folder / "checkpoint").mkdir()
     given = pa.table({"prompt": prompts[:rows], "sample_id": ids[:rows]})
     pq.write_table(given, folder / "prompts.parquet")
-    request = drafts.of_row({"prompt": "p"}, 1)[0].request("prompts.parquet:1")
+    request = requests.of_row({"prompt": "p"}, 1)[0].build("prompts.parquet:1")
     row = make_row(request, Provenance("20260101T000000Z-000000"), SampleOutcome("ok"))
     template = to_table([row]).take(pa.array([0] * part_rows))
     at = template.schema.get_field_index("sample_id")

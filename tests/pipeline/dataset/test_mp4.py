@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import Provenance, SampleOutcome, make_row
-from pipeline.requests.from_row import MAX_PROMPT_CHARS
+from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest
 
 

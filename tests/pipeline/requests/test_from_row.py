@@ -1,4 +1,3 @@
-import dataclasses
 from typing import Any
 
 import pytest
@@ -7,12 +6,12 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
 from pipeline.requests.from_row import (
-    MAX_PROMPT_CHARS,
     RequestDefaults,
     build_request,
     rejected_id,
     size_problem,
 )
+from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest
 
 TEMPLATE = SampleRequest("", "blurry", "demo", "rev", "Euler/3.0", 50, 4.0, 64, 48, 17, 8, 32, 0)
@@ -24,26 +23,6 @@ prompts = text.filter(lambda value: bool(value.strip()))
 
 def build(copy: int = 0, /, **row: Any) -> SampleRequest:
     return build_request({"prompt": "a cat"} | row, DEFAULTS, "f:1", copy)
-
-
-@given(prompts, st.integers(0, 50), st.integers(0, 50))
-def test_a_missing_seed_depends_on_the_request_and_the_copy_alone(
-    prompt: str, copy: int, other: int
-) -> None:
-    one = build_request({"prompt": prompt}, DEFAULTS, "a:1", copy)
-    two = build_request({"prompt": prompt, "seed": None}, DEFAULTS, "b:9", copy)
-    assert one.sample_id == two.sample_id
-    assert 0 <= one.seed < 2**48
-    third = build_request({"prompt": prompt}, DEFAULTS, "a:1", other)
-    assert (third.seed == one.seed) == (other == copy)
-
-
-def test_a_given_seed_moves_with_the_copy() -> None:
-    assert [build(copy, seed=5).seed for copy in range(3)] == [5, 6, 7]
-    based = dataclasses.replace(DEFAULTS, seed=100)
-    assert build_request({"prompt": "p"}, based, "f:1", 2).seed == 102
-    with pytest.raises(RowRejectedError, match="seed is 9223372036854775807, outside"):
-        build(1, seed=2**63 - 1)
 
 
 def test_a_row_overrides_the_defaults_field_by_field() -> None:

@@ -1,4 +1,4 @@
-"""Drafts against `build_request`, which they must equal to the byte."""
+"""Lazy requests against `build_request`, which they must equal to the byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
 from pipeline.requests.from_row import RequestDefaults, build_request
-from pipeline.requests.pending import RequestIndex
+from pipeline.requests.lazy_request import LazyRequests
 from pipeline.requests.sample_request import CacheIdentity
 from tests.pipeline.requests.test_intake import DEFAULTS
 
@@ -47,28 +47,26 @@ ROWS = st.fixed_dictionaries(
 @given(rows=st.lists(ROWS, min_size=1, max_size=8), copies=st.integers(1, 3))
 @pytest.mark.parametrize("defaults", [DEFAULTS, ODD])
 @settings(max_examples=300)
-def test_drafts_are_the_requests_of_their_rows(
+def test_lazy_requests_are_the_requests_of_their_rows(
     defaults: RequestDefaults, rows: list[dict[str, Any]], copies: int
 ) -> None:
-    drafts = RequestIndex(
-        defaults
-    )  # shared by all rows, as in a run: nothing of one leaks into another
+    lazy = LazyRequests(defaults)  # shared by all rows, as in a run: none may affect another
     for row in rows:
         try:
             expected = [build_request(row, defaults, "p:1", copy) for copy in range(copies)]
         except RowRejectedError as error:
             with pytest.raises(RowRejectedError, match=f"^{re.escape(str(error))}$"):
-                drafts.of_row(row, copies)
+                lazy.of_row(row, copies)
             continue
-        found = drafts.of_row(row, copies)
-        assert [draft.request("p:1") for draft in found] == expected
-        assert [draft.sample_id.hex() for draft in found] == [r.sample_id for r in expected]
+        found = lazy.of_row(row, copies)
+        assert [request.build("p:1") for request in found] == expected
+        assert [request.sample_id.hex() for request in found] == [r.sample_id for r in expected]
 
 
-def test_few_outlines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.requests.pending.MAX_OUTLINES", 3)
-    drafts = RequestIndex(DEFAULTS)
+def test_few_templates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.requests.lazy_request.MAX_TEMPLATES", 3)
+    lazy = LazyRequests(DEFAULTS)
     for number in range(20):
         row = {"prompt": "p", "negative_prompt": f"not {number}"}
-        (draft,) = drafts.of_row(row, 1)
-        assert draft.request("k") == build_request(row, DEFAULTS, "k")
+        (request,) = lazy.of_row(row, 1)
+        assert request.build("k") == build_request(row, DEFAULTS, "k")
