@@ -40,7 +40,7 @@ ROW_TAG = "comment"
 """The container tag that holds the row; every tool shows this standard tag."""
 
 DEFAULT_CRF = 16
-DEFAULT_PRESET = "medium"
+_PRESET = "medium"
 
 _BT709 = 1
 _LIMITED_RANGE = 1
@@ -62,7 +62,6 @@ def encode(
     path: str | os.PathLike[str],
     *,
     crf: int = DEFAULT_CRF,
-    preset: str = DEFAULT_PRESET,
 ) -> None:
     """Write frames and their row as one mp4 (H.264 High, yuv420p BT.709, index at the front).
 
@@ -73,7 +72,6 @@ def encode(
         path: A local file, replaced if it exists. It must be a real file, because moving the index
             to the front rewrites it.
         crf: x264 constant rate factor; 16 is visually lossless for most content.
-        preset: x264 speed preset.
 
     Raises:
         ValueError: Shape, type, size or fps cannot be encoded, or the row is not JSON.
@@ -96,7 +94,7 @@ def encode(
             rate=fps,
             options={
                 "crf": str(crf),
-                "preset": preset,
+                "preset": _PRESET,
                 "threads": "1",
                 "flags": "+bitexact",
                 "x264-params": _REPEATABLE,

@@ -1,4 +1,4 @@
-"""What people and Prometheus see of a run while it goes on.
+"""What people and Prometheus see of a run: its totals, progress, messages and series.
 
-Counts output rows; changes nothing.
+Counts output rows; influences nothing.
 """

@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on: counts, rate, ETA, reuse, money.
+"""The progress of a run on the console: counts, rate, ETA, reuse, cost.
 
-On a terminal one live line; elsewhere (job logs) a plain line every `LOG_EVERY_S` seconds. Numbers
-come from output rows alone. Knows nothing of Ray.
+A live display on a terminal; elsewhere (job logs) a plain line every `LOG_EVERY_S` seconds. All
+numbers come from output rows. Knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pipeline.monitoring.totals import RunTotals
 LOG_EVERY_S = 10.0
 QUIET_S = 60.0
 GROUPS_SHOWN = 8
-"""Of many groups those that have been silent longest."""
+"""Most groups that the display lists: those that have been silent longest."""
 
 
 @dataclass(slots=True)
 class GroupProgress:
-    """One process that has given rows to this run.
+    """One group's process that has delivered rows to this run.
 
     Attributes:
         node: Host name.
@@ -44,7 +44,7 @@ class GroupProgress:
     rows: int = 0
 
     def state(self, now: float) -> str:
-        """`working`, or `quiet` if it has been silent for much longer than it usually is."""
+        """`working`, or `quiet` if it has been silent for much longer than usual."""
         usual = (self.last - self.began) / max(self.rows - 1, 1)
         quiet = now - self.last
         return "quiet" if self.rows > 1 and quiet > max(5 * usual, QUIET_S) else "working"
@@ -52,20 +52,20 @@ class GroupProgress:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run is; what the console shows and anything else may read.
+    """The progress of a run in numbers.
 
     Attributes:
         made: Samples with their final row, controls included.
         total: Samples that the run will make.
-        failed: Those of the made that failed.
+        failed: Samples among these that failed.
         clips_per_s: Clips over the time since the run began to load.
         eta_s: Seconds to go, None while unknown.
-        gpu_s: Device-seconds in rows, failed attempts included.
-        dollars: Price of these, None without a price.
-        dollars_projected: Of the whole run at this rate, None while unknown.
+        gpu_s: Device-seconds of the rows so far, failed attempts included.
+        dollars: Price of these device-seconds, None without a price per hour.
+        dollars_projected: Price of the whole run at this rate, None while unknown.
         reuse_ratio: Reused / steps.
         groups: Processes by id.
-        waiting: Groups that have given no row yet: they load, or are at their first clip.
+        waiting: Groups without a row so far: they load, or make their first clip.
     """
 
     made: int
@@ -79,11 +79,6 @@ class Snapshot:
     reuse_ratio: float
     groups: Mapping[str, GroupProgress]
     waiting: int
-
-    @property
-    def left(self) -> int:
-        """Samples still to make."""
-        return self.total - self.made
 
 
 class RunProgress:
@@ -103,20 +98,20 @@ class RunProgress:
 
         Args:
             total: Samples that this run will make.
-            totals: Shared with the caller, who adds rows to it.
-            console: Where to show it.
-            gpu_price_per_hour: Dollars per GPU-hour; None shows GPU time instead of money.
-            groups: Groups that the run has asked for.
+            totals: Shared with the caller, who adds the rows.
+            console: Shows the progress.
+            gpu_price_per_hour: Dollars per GPU-hour; None shows device time instead of dollars.
+            groups: Groups that the run starts with.
             clock: Monotonic seconds.
         """
-        self._asked = groups
+        self._groups_started = groups
         self._groups: dict[str, GroupProgress] = {}
         self._total = total
         self._totals = totals
         self._console = console
         self._price = gpu_price_per_hour
         self._clock = clock
-        self._began = self._said = clock()
+        self._began = self._logged = clock()
         self._first: tuple[float, int] | None = None
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -150,26 +145,26 @@ class RunProgress:
         self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """Leave a line above the display; from any thread."""
+        """Print a line above the display; any thread may call this."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def update(self, table: pa.Table | None = None) -> None:
-        """Show the totals as it is now.
+        """Show the totals as they are now.
 
         Args:
-            table: The rows that have just been counted; they tell which groups are at work.
+            table: The rows that were just counted; they show which groups work.
         """
         now = self._clock()
         if table is not None:
-            self._see(table, now)
+            self._add_groups(table, now)
         if self._first is None and self._totals.made:
             self._first = (now, self._totals.made)
-        if not self._console.is_terminal and now - self._said >= LOG_EVERY_S:
-            self._said = now
+        if not self._console.is_terminal and now - self._logged >= LOG_EVERY_S:
+            self._logged = now
             self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def snapshot(self) -> Snapshot:
-        """The state in numbers."""
+        """The progress in numbers."""
         totals, price = self._totals, self._price
         elapsed = self._clock() - self._began
         gpu_s = sum(totals.spent.values())
@@ -186,13 +181,13 @@ class RunProgress:
             dollars_projected=projected,
             reuse_ratio=totals.reuse_ratio,
             groups=dict(self._groups),
-            waiting=max(self._asked - len(self._groups), 0),
+            waiting=max(self._groups_started - len(self._groups), 0),
         )
 
     def eta_s(self) -> float | None:
         """Seconds to go, None while unknown.
 
-        Measured from the first finished rows on, so that loading the model does not count as speed.
+        Measured from the first finished rows on, so that the loading of the model does not count.
         """
         if self._first is None:
             return None
@@ -200,12 +195,12 @@ class RunProgress:
         done = self._totals.made - before
         elapsed = self._clock() - began
         if not done or not elapsed:
-            # One batch so far: its whole time is the only rate known.
+            # Only one batch so far: its whole time gives the only known rate.
             done, elapsed = self._totals.made, self._clock() - self._began
         return (self._total - self._totals.made) * elapsed / done
 
     def line(self) -> str:
-        """The state in one line of plain text."""
+        """The progress in one line of plain text."""
         now, at = self._clock(), self.snapshot()
         parts = [
             f"{at.made}/{at.total} clips",
@@ -219,19 +214,19 @@ class RunProgress:
         states = Counter(group.state(now) for group in at.groups.values())
         states["waiting for a first clip"] = at.waiting
         if len(at.groups) + at.waiting > 1:
-            said = (f"{count} {state}" for state, count in states.items() if count)
-            parts.append("groups: " + ", ".join(said))
+            texts = (f"{count} {state}" for state, count in states.items() if count)
+            parts.append("groups: " + ", ".join(texts))
         return " · ".join(parts)
 
     @staticmethod
     def money(at: Snapshot) -> str:
-        """Spent so far: dollars where a price is known, else device time."""
+        """What the run has cost so far: dollars if the price is known, else device time."""
         if at.dollars is None:
             return f"{duration(at.gpu_s)} of device time"
         projected = at.dollars_projected
         return f"${at.dollars:.4f} spent" + (f" of ${projected:.4f}" if projected else "")
 
-    def _see(self, table: pa.Table, now: float) -> None:
+    def _add_groups(self, table: pa.Table, now: float) -> None:
         for worker in table["worker"].to_pylist():
             if worker:
                 group = self._groups.setdefault(
@@ -258,7 +253,7 @@ class RunProgress:
 
 
 def rate(clips_per_s: float) -> str:
-    """Clips per second, or per minute or hour where that is easier to read."""
+    """Clips per second, minute or hour, whichever is easiest to read."""
     for unit, seconds in (("s", 1), ("min", 60)):
         if clips_per_s * seconds >= 1:
             return f"{clips_per_s * seconds:.1f} clips/{unit}"
@@ -266,7 +261,7 @@ def rate(clips_per_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `3 min 20 s`, `5 h 07 min`."""
+    """Seconds as text: `8 s`, `3 min 20 s`, `5 h 07 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,13 +1,13 @@
-"""Prometheus series of a run, by Ray's own exporter: every node serves what its processes count.
+"""Prometheus series of a run, through Ray's exporter: every node serves what its processes count.
 
-Ray puts `ray_` before each name and adds labels for node, process and session; ours are few and
-bounded, never a sample id. Series of the driver come from finished rows, by the definitions of
-`report.json`: samples, steps, video, device seconds and money of a run are the numbers of its
-report (`totals`, `device_s`, `dollars`; a row that another supersedes stays what it was counted
-as). Those of a group are counted where they happen. A group that is killed takes the counts of its
-last seconds with it, so money and samples are never counted there.
+Ray puts `ray_` before each name and adds labels for node, process and session. Our own labels have
+few values and are never a sample id. The driver counts finished rows by the definitions of
+`report.json`, so samples, steps, video, device seconds and dollars of a run equal the numbers of
+its report (`totals`, `device_s`, `dollars`), except that a row stays counted when another one
+supersedes it. Groups count what happens inside them. A group that is killed loses the counts of its
+last seconds, so it counts neither dollars nor samples.
 
-Knows nothing of how a row came to be. `infra/monitoring` reads these series.
+Knows nothing of how a row is made. `infra/monitoring` reads these series.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ GroupState = Literal["loading", "idle", "busy"]
 STATES: tuple[GroupState, ...] = ("loading", "idle", "busy")
 
 REPEAT_S = 5.0
-"""Seconds between two times that a gauge is set, changed or not."""
+"""Seconds after which a gauge is set again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series.
+    """One Prometheus series.
 
     Attributes:
         name: Without Ray's prefix.
         kind: `counter` or `gauge`.
         help: What it counts, with its unit.
-        labels: Our own.
+        labels: Our own labels.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Series:
 
     @property
     def exported(self) -> str:
-        """The name by which Prometheus knows it."""
+        """The name in Prometheus."""
         return f"ray_{self.name}"
 
 
@@ -123,7 +123,7 @@ ALL = (
 
 
 class RunTelemetry:
-    """What the driver says of its run. Needs a connection to Ray."""
+    """Series that the driver sets for its run; needs a connection to Ray."""
 
     def __init__(
         self,
@@ -137,31 +137,31 @@ class RunTelemetry:
         """Announce a run.
 
         Args:
-            run_id: Of the run.
+            run_id: Id of the run.
             total: Samples that it will make.
             model: Registry name.
             policy: Cache policy.
-            gpu_price_per_hour: Dollars per device-hour; None: no series of cost.
+            gpu_price_per_hour: Dollars per device-hour; None leaves out the cost series.
         """
         self._total, self._price = total, gpu_price_per_hour
-        self._told = RunTotals()
-        _gauges().forget(RUN)  # of an earlier run of this process
+        self._counted = RunTotals()
+        _gauges().forget(RUN)  # that of an earlier run in this process
         _gauges().set(RUN, 1, {"run_id": run_id, "model": model, "policy": policy})
         _gauges().set(LEFT, total)
 
     def update(self, totals: RunTotals) -> None:
-        """Count what a totals holds beyond what it held the last time."""
-        told, self._told = self._told, replace(totals)
-        before = _samples(told)
+        """Count the growth of the totals since the last call."""
+        counted, self._counted = self._counted, replace(totals)
+        before = _samples(counted)
         for (status, role), rows in _samples(totals).items():
             _add(SAMPLES, rows - before[status, role], {"status": status, "role": role})
-        reused, told_reused = totals.steps - totals.nfe, told.steps - told.nfe
-        _add(STEPS, totals.nfe - told.nfe, {"verdict": "computed"})
-        _add(STEPS, reused - told_reused, {"verdict": "reused"})
-        _add(CLIP_SECONDS, totals.video_s - told.video_s)
-        _add(FAILED_ATTEMPTS, totals.failed_attempts - told.failed_attempts)
+        reused, counted_reused = totals.steps - totals.nfe, counted.steps - counted.nfe
+        _add(STEPS, totals.nfe - counted.nfe, {"verdict": "computed"})
+        _add(STEPS, reused - counted_reused, {"verdict": "reused"})
+        _add(CLIP_SECONDS, totals.video_s - counted.video_s)
+        _add(FAILED_ATTEMPTS, totals.failed_attempts - counted.failed_attempts)
         for spent, seconds in totals.spent.items():
-            device_s = seconds - told.spent[spent]
+            device_s = seconds - counted.spent[spent]
             _add(ROW_DEVICE_SECONDS, device_s, {"spent": spent})
             if self._price is not None:
                 _add(DOLLARS, device_s / 3600 * self._price, {"spent": spent})
@@ -169,13 +169,13 @@ class RunTelemetry:
 
 
 class WatchedEngine:
-    """An engine that tells what its group does; otherwise the engine itself."""
+    """Wraps an engine and counts what it does."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         """Watch a loaded engine.
 
         Args:
-            engine: Of the group that this process owns.
+            engine: The engine of this process's group.
             clock: Monotonic seconds.
         """
         self._engine, self._clock = engine, clock
@@ -183,7 +183,7 @@ class WatchedEngine:
         say_state("idle")
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """See `Engine`."""
+        """Make one clip per request, as `Engine.generate` says."""
         say_state("busy")
         began, spent = self._clock(), "failed"
         try:
@@ -196,21 +196,21 @@ class WatchedEngine:
         return clips
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Close the engine."""
         self._engine.close()
 
 
 def say_state(state: GroupState) -> None:
-    """Tell which state the group of this process is in."""
+    """Set the state of this process's group."""
     for each in STATES:
         _gauges().set(GROUPS, float(each == state), {"state": each})
 
 
 def count_store_retry(verb: str) -> None:
-    """Count a storage operation that is tried again; an observer of `Storage`.
+    """Count a retried storage operation; the `on_retry` of a `Storage`.
 
     Args:
-        verb: Of the operation: `write`, `read`, `list`, ...
+        verb: Verb of the operation: `write`, `read`, `list`, ...
     """
     _add(STORE_RETRIES, 1, {"verb": verb.split()[0]})
 
@@ -226,22 +226,22 @@ def _samples(totals: RunTotals) -> dict[tuple[str, str], int]:
 
 
 def _add(series: Series, value: float, labels: dict[str, str] | None = None) -> None:
-    if value > 0:  # Ray refuses to add nothing
+    if value > 0:  # Ray refuses to add zero
         _counter(series).inc(value, labels)
 
 
 class Gauges:
-    """Says the gauges of a process again and again, for Ray forgets one that is not set for 20 s.
+    """Sets the gauges of a process again and again, because Ray drops one after 20 s.
 
-    A clip may take minutes, and a run that stands still sets nothing at all.
+    A clip may take minutes, and a stalled run sets no gauge by itself.
     """
 
     def __init__(self, every_s: float, connected: Callable[[], bool]) -> None:
         """Begin with no gauge.
 
         Args:
-            every_s: Seconds between two times.
-            connected: Whether there is a Ray to tell it to.
+            every_s: Seconds between two rounds.
+            connected: Whether this process is connected to Ray.
         """
         self._connected = connected
         self._values: dict[tuple[Series, tuple[tuple[str, str], ...]], float] = {}
@@ -250,18 +250,18 @@ class Gauges:
         self._thread.start()
 
     def set(self, series: Series, value: float, labels: dict[str, str] | None = None) -> None:
-        """Set a gauge now, and to the same value until it is set to another."""
+        """Set a gauge now, and repeat its value until another is set."""
         with self._lock:
             self._values[series, tuple((labels or {}).items())] = value
             _gauge(series).set(value, labels)
 
     def forget(self, series: Series) -> None:
-        """Say a series no more."""
+        """Stop setting the gauges of a series."""
         with self._lock:
             self._values = {key: value for key, value in self._values.items() if key[0] != series}
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Stop setting gauges."""
         self._over.set()
         self._thread.join()
 
@@ -276,7 +276,7 @@ class Gauges:
 @functools.cache
 def _gauges() -> Gauges:
     gauges = Gauges(REPEAT_S, ray.is_initialized)
-    atexit.register(gauges.close)  # before Ray goes
+    atexit.register(gauges.close)  # before Ray shuts down
     return gauges
 
 

@@ -1,4 +1,4 @@
-"""What a run has made so far, added up from its output rows alone."""
+"""Totals of a run so far, added up from its output rows alone."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class RunTotals:
 
     Attributes:
         ok: Clips made, controls included.
-        failed: Samples given up after their last attempt.
+        failed: Samples that used up their attempts, controls included.
         rejected: Input rows that could not become samples.
-        gpu_s: Group-seconds of the ok rows (wall x group size).
-        video_s: Seconds of video of the clips that are no controls.
-        nfe: Network evaluations of the clips that are no controls, in steps.
-        steps: Sampler steps of the same.
-        failed_attempts: Attempts of the ok and failed rows that failed.
-        controls: Those of the clips that are controls.
-        wasted_gpu_s: Group-seconds of attempts that failed, as far as measured.
-        controls_failed: Those of the failed samples that are controls.
-        control_gpu_s: Group-seconds of the controls.
+        gpu_s: Device-seconds of the ok rows (wall x group size).
+        video_s: Seconds of video, without controls.
+        nfe: Network evaluations in steps, without controls.
+        steps: Sampler steps, without controls.
+        failed_attempts: Failed attempts of the ok and failed rows.
+        controls: Controls made.
+        wasted_gpu_s: Device-seconds of failed attempts, as far as measured.
+        controls_failed: Controls that used up their attempts.
+        control_gpu_s: Device-seconds of the controls.
     """
 
     ok: int = 0
@@ -42,16 +42,16 @@ class RunTotals:
     control_gpu_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
-        """Count a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
+        """Add a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
 
-        A signal can come at any moment, and what was counted by then is said and stored.
+        A signal can come at any moment, and the totals are then printed and stored as they are.
         """
         after = replace(self)
-        after._take(table)
+        after._add(table)
         for each in fields(self):
             setattr(self, each.name, getattr(after, each.name))
 
-    def _take(self, table: pa.Table) -> None:
+    def _add(self, table: pa.Table) -> None:
         self._count(table)
         made = table.filter(pc.equal(table["status"], "ok"))
         control = pc.not_equal(made["control_of"], "")
@@ -77,12 +77,12 @@ class RunTotals:
 
     @property
     def clips(self) -> int:
-        """Clips of the dataset: no controls."""
+        """Clips of the dataset, without controls."""
         return self.ok - self.controls
 
     @property
     def spent(self) -> dict[str, float]:
-        """Group-seconds by what they went into, in the words of `report.json`."""
+        """Device-seconds by purpose, with the names of `report.json`."""
         return {
             "clips": self.gpu_s - self.control_gpu_s,
             "controls": self.control_gpu_s,
@@ -91,7 +91,7 @@ class RunTotals:
 
     @property
     def made(self) -> int:
-        """Samples that have their final row."""
+        """Samples that have their final row, ok or failed."""
         return self.ok + self.failed
 
     @property

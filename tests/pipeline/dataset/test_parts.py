@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.parts import PartWriter, conform
 from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
+from tests.pipeline.report.made import row
 
 
 def rows(count: int, start: int = 0) -> pa.Table:
@@ -67,3 +68,24 @@ def test_rows_stay_when_the_store_fails(tmp_path: Path) -> None:
     (tmp_path / "data").unlink()
     sink.flush()
     assert [part.num_rows for part in parts(Storage(str(tmp_path)))] == [1]
+
+
+def test_missing_columns_and_fields_are_unknown_and_the_rest_stays() -> None:
+    now = to_table([row(0), row(1, status="failed")])
+    policy = now["cache"].combine_chunks().field("policy")
+    nfe = now["cache"].combine_chunks().field("nfe")
+    older = now.drop(["worker", "parallel"]).set_column(
+        now.column_names.index("cache"),
+        "cache",
+        pa.StructArray.from_arrays([nfe, policy], ["nfe", "policy"]),
+    )
+    found = conform(older)
+    assert found.schema.equals(SCHEMA)
+    assert found["worker"].to_pylist() == [None, None]
+    kept = ["policy", "nfe"]
+    mine, before = (t["cache"].to_pylist() for t in (found, now))
+    assert [{k: c[k] for k in kept} for c in mine] == [{k: c[k] for k in kept} for c in before]
+    assert [c["decisions"] for c in mine] == [None, None]
+    assert found["video"].to_pylist() == now["video"].to_pylist()
+    assert conform(now).equals(now)
+    assert conform(now.slice(0, 0)).num_rows == 0

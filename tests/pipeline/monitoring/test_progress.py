@@ -133,7 +133,7 @@ def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
         totals.add(made)
         progress.update(made)
     at = progress.snapshot()
-    assert (at.made, at.left, at.waiting, totals.controls) == (4, 4, 1, 1)
+    assert (at.made, at.total, at.waiting, totals.controls) == (4, 8, 1, 1)
     assert (totals.steps, at.reuse_ratio) == (150, pytest.approx(0.6))  # without the control
     assert at.gpu_s == pytest.approx(4 * 2 * (2.0 + 1.5))
     assert (at.dollars, at.dollars_projected) == (pytest.approx(28.0), pytest.approx(56.0))
