@@ -1,1 +1,1 @@
-"""Entry points. Each is thin: parse, call `pipeline`, set the exit code."""
+"""Command-line entry points: each parses its arguments, calls `pipeline` and sets the exit code."""

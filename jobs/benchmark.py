@@ -1,4 +1,4 @@
-"""Measure: `python jobs/benchmark.py COMMAND`; `COMMAND --help` lists its options.
+"""Run a benchmark: `python jobs/benchmark.py COMMAND`; `COMMAND --help` lists its options.
 
 Every command prints a table and, with `--json FILE`, writes the same numbers with the conditions
 under which they were measured.

@@ -6,11 +6,11 @@ Samples a few clips without a cache and writes the file that `--cache.profile` o
 takes. Sampling settings have the same flags as there, so a profile is measured as it will be used.
 With `--clips-from` the network sees given videos instead of the model's own clips, as in the paper.
 
-At the end it makes a few further clips at several budgets, prints how near they come to the same
-clips without a cache, and recommends a budget.
+At the end the job makes a few further clips at several budgets, prints how close they come to the
+same clips without a cache, and recommends a budget.
 
-Finished clips are kept in `OUTPUT.partial` until the profile is written: the same command goes on
-where it was broken off. Exit codes: 0 done; 2 bad arguments, input or model.
+Finished clips are kept in `OUTPUT.partial` until the profile is written, so that the same command
+resumes an interrupted measurement. Exit codes: 0 done; 2 bad arguments, input or model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure the sensitivity profile of a video model.",
-        epilog="Any --sampling.* flag of jobs/generate.py is taken too.",
+        epilog="All --sampling.* flags of jobs/generate.py can be given too.",
         allow_abbrev=False,
     )
     parser.add_argument("--prompts", required=True, help="text file, one caption a line; any URI")
@@ -61,14 +61,14 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=4,
         help="clips on which the growth of errors is measured, for planned caching; 13 runs of "
-        "each; 0: not at all",
+        "each; 0 leaves it out",
     )
     parser.add_argument(
         "--curve-clips",
         type=int,
         default=4,
         help="further clips on which planned caching is tried at five budgets, to recommend one; "
-        "0: not at all",
+        "0 leaves it out",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="", help="weights' type; empty: the model's own")
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
-    """The configuration of an uncached run with these settings."""
+    """Return the configuration of an uncached run with these settings."""
     for word in rest:
         if word.startswith("--") and not word.startswith("--sampling."):
             raise UserError(f"{word} is not a flag of jobs/calibrate.py; see --help")
@@ -86,7 +86,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
 
 
 def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
-    # Torch and diffusers load only once the command line is known good.
+    # Torch and diffusers are not loaded before the command line is checked.
     from pipeline.calibration.budget_curve import curve_text, measure_curve
     from pipeline.calibration.given_clips import read_clips
     from pipeline.calibration.measure import StoredJournal, measure_profile, profile_table
@@ -105,7 +105,7 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     ):
         if count < 0:
             raise UserError(f"{flag} is {count}; it should be 0 or more")
-    storage.check_writable()  # said now, not after the sampling
+    storage.check_writable()  # now and not after the sampling
     model = resolve_model(config.model, config.model_path)
     if model.spec.takes_image:
         raise UserError(
@@ -136,11 +136,11 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     except ValueError as error:
         raise UserError(f"cannot calibrate {config.model}: {error}") from error
     storage.put_bytes(name, profile.to_json().encode())
-    journal.delete()  # not before the profile is safe
+    journal.delete()  # not before the profile is stored
     print(profile_table(profile))
     print(f"written to {options.output}")
     if options.curve_clips and profile.drift is not None:
-        seeds = range(clips, clips + options.curve_clips)  # the profile was measured on the others
+        seeds = range(clips, clips + options.curve_clips)  # not those of the profile
         with _progress("trying budgets", "runs") as progress:
             points = measure_curve(
                 model.spec, pipe, template, prompts, seeds, profile, progress=progress
@@ -159,7 +159,7 @@ def _captions(uri: str) -> list[str]:
 
 @contextmanager
 def _progress(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal; elsewhere a line in tenths, as logs want it."""
+    """Show a progress bar on a terminal; elsewhere print a line at every tenth, for logs."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft

@@ -1,6 +1,6 @@
-"""Give a dataset to a trainer: `python jobs/export.py --output out/demo --to out/wds`.
+"""Export a dataset for a trainer: `python jobs/export.py --output out/demo --to out/wds`.
 
-Deterministic and resumable: the same command again writes what is missing and nothing else.
+Exports are deterministic and resumable: the same command again writes only what is missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by id")
     parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
-    parser.add_argument("--with-controls", action="store_true", help="take controls as well")
+    parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
     console = Console()
     try:

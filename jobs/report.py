@@ -1,7 +1,7 @@
-"""Say what a dataset is and what it cost: `python jobs/report.py --output out/demo`.
+"""Report what a dataset holds and what it cost: `python jobs/report.py --output out/demo`.
 
-Reads the Parquet parts of an output prefix and writes report/index.html and report/report.json
-beside them; prints the same numbers. Safe at any time, also while a run goes on. Before there is a
+Reads the Parquet parts of an output prefix, writes report/index.html and report/report.json beside
+them, and prints the same numbers. Safe at any time, also while a run goes on. Before there is a
 dataset, `--estimate MODEL:SIZE` prints what clips would cost at the list prices of rented GPUs.
 """
 
@@ -22,7 +22,7 @@ ESTIMATED = "1,0.5,0.34,0.26"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make one report, or one after another with `--watch`; return an exit code."""
+    """Make one report, or repeated ones with `--watch`, and return an exit code."""
     options = _parser().parse_args(argv)
     from pipeline.report.document import Report
 
@@ -80,7 +80,7 @@ def _report(options: argparse.Namespace, console: Console) -> None:
 
 
 def _budgets(text: str) -> Sequence[float]:
-    """Read `0.25,0.5`."""
+    """Read budgets such as `0.25,0.5`."""
     try:
         budgets = [float(item) for item in text.split(",")]
     except ValueError:

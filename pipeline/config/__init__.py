@@ -1,4 +1,4 @@
-"""A run's settings: typed sections, the YAML file, the flags, and what they say to people.
+"""The settings of a run: typed sections, the YAML file, the flags, help and error texts.
 
-Knows no model's rules; those are checked where requests get their defaults.
+Does not check the rules of a model; `pipeline.requests.defaults` does.
 """

@@ -1,6 +1,6 @@
-"""A YAML file of settings as plain values, and what of it the command line leaves standing.
+"""Reads a YAML file of settings as plain values, and merges it with those of the command line.
 
-Every mistake in the form of the file is one line. Knows no setting by name.
+A mistake in the form of the file gives a message of one line. Knows no setting by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.storage.storage import locate
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice: the second would silently win."""
+    """A safe loader that refuses a key given twice; YAML would silently take the second."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -36,7 +36,7 @@ def read_yaml(path: str, sections: Collection[str]) -> dict[str, Any]:
         sections: Names of the settings that hold others.
 
     Raises:
-        UserError: No YAML file of settings; the text names the line where it can.
+        UserError: It is not a YAML file of settings; the text names the line if it is known.
         StorageError: The file cannot be read.
     """
     if not path:
@@ -54,17 +54,17 @@ def read_yaml(path: str, sections: Collection[str]) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: should hold settings as `name: value`, one a line")
-    # A section whose lines are all commented out reads as null; it means "nothing set".
+    # A section whose lines are all commented out reads as null and sets nothing.
     return {k: {} if v is None and k in sections else v for k, v in loaded.items()}
 
 
 def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's settings under those of the command line, section by section."""
+    """Return the settings of both, section by section; those of the command line win."""
     merged = dict(file)
     for name, value in flags.items():
         below = merged.get(name, {})
         if not isinstance(value, dict):
             merged[name] = value
-        elif isinstance(below, dict):  # else leave the file's mistake to be found
+        elif isinstance(below, dict):  # otherwise the file's mistake is reported later
             merged[name] = merge(below, value)
     return merged

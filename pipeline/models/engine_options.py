@@ -54,7 +54,7 @@ DEFAULT = EngineOptions()
 
 
 def settle_options(
-    config: EngineConfig,
+    engine: EngineConfig,
     spec: ModelSpec,
     layout: ParallelLayout,
     device: str,
@@ -63,7 +63,7 @@ def settle_options(
     """Check that a run's settings fit its model, ranks and device.
 
     Args:
-        config: The run's settings.
+        engine: The run's settings.
         spec: The model.
         layout: How ranks share it.
         device: `cuda` or `cpu`; `auto` while it is not known.
@@ -72,7 +72,7 @@ def settle_options(
     Raises:
         UserError: With what would be right.
     """
-    attention = config.attention
+    attention = engine.attention
     if attention not in (able := MASKED.get(spec.family, (attention,))):
         raise UserError(
             f"--engine.attention {attention} does not serve {spec.name}: use {', '.join(able)}"
@@ -83,19 +83,19 @@ def settle_options(
         )
     if device == "cpu" and attention not in ("auto", "sdpa"):
         raise UserError(f"--engine.attention {attention} needs a GPU: use auto or sdpa on a CPU")
-    if config.offload != "none":
+    if engine.offload != "none":
         if device == "cpu":
-            raise UserError(f"--engine.offload {config.offload} needs a GPU: leave it out")
+            raise UserError(f"--engine.offload {engine.offload} needs a GPU: leave it out")
         if layout.size > 1:
             raise UserError(
-                f"--engine.offload {config.offload} is for one GPU (in each rank of a group it was "
+                f"--engine.offload {engine.offload} is for one GPU (in each rank of a group it was "
                 "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
     return EngineOptions(
         attention,
-        config.compile,
-        config.vae_tiling,
-        config.vae_slicing,
-        config.offload,
+        engine.compile,
+        engine.vae_tiling,
+        engine.vae_slicing,
+        engine.offload,
         adapters,
     )

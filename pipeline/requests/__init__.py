@@ -1,4 +1,4 @@
-"""From prompt rows to `SampleRequest`s: ids, seeds, defaults, controls, and what is left to do.
+"""Turns prompt rows into `SampleRequest`s: ids, seeds, defaults, controls, and what is left to do.
 
-Knows neither Ray nor how a clip is sampled.
+Does not schedule them on a cluster and does not sample clips.
 """

@@ -1,4 +1,4 @@
-"""From a configuration and a model to what every request inherits.
+"""The defaults that every request of a run inherits from its settings and its model.
 
 Runs on the driver before any worker starts and checks the settings against the model, so that every
 mistake in them is reported here, once, in one line. Loads neither torch nor diffusers.
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults:
-    """What a row inherits when it does not say otherwise.
+    """Return what a row inherits unless it says otherwise.
 
     Raises:
-        UserError: A setting that this model cannot follow; the text names the flag.
+        UserError: The model does not support a setting; the text names the flag.
     """
     layout = choose_layout(config.parallel, model.spec, config.device)
     settle_options(config.engine, model.spec, layout, config.device)
@@ -76,7 +76,7 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
 
 
 def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:
-    """Refuse samplers that no plan can be made for, before a worker finds out."""
+    """Refuse a gate or a sampler for which no plan can be made."""
     try:
         cache.check_gate(template.num_inference_steps)
     except ValueError as error:
@@ -84,16 +84,16 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
     class_name, _ = check_sampler(template.sampler, model.spec.family)
     if class_name in RANDOM_SAMPLERS:
         raise UserError(
-            f"cache.policy planned: {class_name} is random, so what an output does in the end "
-            "cannot be told; use another --sampling.sampler, or --cache.policy paper"
+            f"cache.policy planned: {class_name} is random, so no plan can be made for it; "
+            "use another --sampling.sampler, or --cache.policy paper"
         )
 
 
 def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> SampleRequest:
-    spec, own, given = model.spec, model.spec.defaults, config.sampling
+    spec, own, sampling = model.spec, model.spec.defaults, config.sampling
 
     def pick(name: str) -> Any:
-        value = getattr(given, name)
+        value = getattr(sampling, name)
         return getattr(own, name) if value is None else value
 
     sampler = sampler_name(pick("sampler"), pick("flow_shift"))
@@ -141,7 +141,7 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> 
 
 
 def _decoding(config: RunConfig, spec: ModelSpec) -> str:
-    """How frames are decoded, if not as the model does by itself."""
+    """Say how frames are decoded, "" for the model's default."""
     asked = config.engine.vae_tiling
     if asked is None or asked == spec.vae_tiling:
         return ""

@@ -1,7 +1,7 @@
 """Turns one input row into a request: what it may set, what it inherits, and why it is rejected.
 
-File formats are the matter of `pipeline.prompts`; what is already made, of
-`pipeline.requests.intake`. The fast path over a whole input is `pipeline.requests.lazy_request`.
+It knows neither file formats (`pipeline.prompts`) nor what is already made
+(`pipeline.requests.intake`). The fast path for a whole input is `pipeline.requests.lazy_request`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WHOLE_NUMBERS = {
 }
 """Lowest and highest value of what a row, or the run's `sampling` section, may set."""
 OVERRIDES = frozenset({"negative_prompt", *WHOLE_NUMBERS, "guidance_scale"})
-"""What a row may set, prompt and seed apart."""
+"""What a row may set, apart from prompt and seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class RequestDefaults:
 
     Attributes:
         template: A request whose prompt, seed and source_key are placeholders.
-        seed: Base seed; None derives each seed from the other fields of the request.
+        seed: Base seed; with None, each seed is derived from the rest of its request.
         size_multiple: Width and height must be multiples of this (VAE stride x patch), pixels.
         frame_stride: num_frames must be 1 + k x frame_stride (temporal VAE stride).
-        takes_image: Every clip starts from an image; without this a row's image is ignored.
+        takes_image: Whether every clip starts from an image; if not, a row's image is ignored.
         min_frames: Shortest clip of the model, frames.
     """
 

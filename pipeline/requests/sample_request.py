@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sencache import SensitivityProfile
 
 ID_BYTES = 10
-"""A sample id is 80 bits of SHA-256: at 10^9 samples the chance of any collision is about 4e-7."""
+"""A sample id is 80 bits of SHA-256; among 10^9 samples a collision has a probability of 4e-7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +84,22 @@ class SampleRequest:
         width: Pixels.
         height: Pixels.
         num_frames: Frames.
-        fps: Frames per second of the mp4 (an integer: that is what the pipelines are trained for).
-        max_sequence_length: Padded text length in tokens; decides pixels where attention sees pads.
+        fps: Frames per second of the mp4 (an integer, as the models are trained with).
+        max_sequence_length: Padded text length in tokens; attention may see the padding.
         seed: Seed of the initial noise.
         cache: Caching policy, parameters and profile hash.
         adapters: LoRA adapters, `uri@weight`, in order.
-        dtype: Torch dtype name that the user forced, "" for the model's own on its device.
-        source_key: Where the row came from, `file:row`; not part of the identity.
+        dtype: Torch dtype name that the user chose, "" for the model's own.
+        source_key: Place of the row, `file:row`; not part of the identity.
         control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
-            dataset. Part of the identity of controls alone, so that a control is never taken for
-            an uncached sample that somebody asked for.
-        image: SHA-256 of the image file that the clip starts from; "" without, and then not part
-            of the identity.
+            dataset. It is part of the identity of controls only, so that a control has another id
+            than the same uncached sample in a dataset.
+        image: SHA-256 of the image file that the clip starts from. "" means no image and is not
+            part of the identity.
         image_at: URI of that file; not part of the identity.
-        decoding: `tiled` or `whole` where a run asks for what its model does not do by itself (a
-            seam is in the pixels); "" otherwise, and then not part of the identity.
-        texts: Its texts encoded already, by a stage of their own; of neither identity nor JSON.
+        decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
+            (tiles leave seams in the pixels). "" means the default and is not part of the identity.
+        texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
     """
 
     prompt: str
@@ -136,7 +136,7 @@ class SampleRequest:
         return fields
 
     def identity_json(self) -> str:
-        """The canonical JSON of `identity()`."""
+        """Return the canonical JSON of `identity()`."""
         return canonical_json(self.identity())
 
     @property
@@ -145,11 +145,11 @@ class SampleRequest:
         return digest(self.identity()).hex()
 
     def to_json(self) -> str:
-        """Serialise for transport; `from_json` is the exact inverse."""
+        """Return the request as JSON for transport; `from_json` is the exact inverse."""
         return canonical_json(self._fields())
 
     def _fields(self) -> dict[str, Any]:
-        # `dataclasses.asdict` copies deeply and takes most of the time of reading an input.
+        # `dataclasses.asdict` makes deep copies, which would take most of the time of an intake.
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         del fields["texts"]
         cache = self.cache
@@ -167,7 +167,7 @@ class SampleRequest:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, no spaces, ASCII only: equal values give equal bytes."""
+    """Return ASCII JSON with sorted keys and no spaces: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
