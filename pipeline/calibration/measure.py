@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.models.call import sampling_arguments, takes_negative_prompt
+from pipeline.models.call import sampling_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
@@ -101,7 +101,7 @@ def measure_profile(
     """
     pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
     arguments = sampling_arguments(model.spec, template)
-    if takes_negative_prompt(model.spec) and template.guidance_scale > 1.0:
+    if not model.spec.family.distilled_guidance and template.guidance_scale > 1.0:
         arguments["negative_prompt"] = template.negative_prompt
     return calibrate(
         pipe,

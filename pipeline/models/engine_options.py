@@ -1,11 +1,10 @@
-"""How a model is run on a device: what changes its speed and its memory.
+"""How a model runs on its device: settings that change speed and memory, checked against the model.
 
-Knows names and what fits together, not libraries: `pipeline.models.load` applies it.
+`pipeline.models.load` applies them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,8 @@ if TYPE_CHECKING:
     from pipeline.models.spec import ModelSpec
     from pipeline.parallel.layout import ParallelLayout
 
-MASKED: Mapping[str, tuple[str, ...]] = {
-    "cogvideox": ("auto", "sdpa"),
-    "hunyuan_video": ("auto", "sdpa", "cudnn"),
-}
-"""Families that not every kernel serves: CogVideoX's attention always asks torch for the kernel,
-and HunyuanVideo's comes with a mask of the text, which flash attention takes none of."""
-
-RING = ("auto", "sdpa_flash", "cudnn", "flash")
-"""Kernels that also give the logarithm of each softmax's sum, which a ring adds up with."""
+RING_KERNELS = ("auto", "sdpa_flash", "cudnn", "flash")
+"""Kernels that also return the log-sum-exp of each softmax, which a ring needs to add up parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +25,12 @@ class EngineOptions:
     """Settings of an engine; picklable.
 
     Attributes:
-        attention: Kernel of the networks' attention; `auto` leaves the choice to the backend.
+        attention: Kernel of the networks' attention; `auto` lets the backend choose.
         compile: Compile the networks' blocks with torch.compile.
         vae_tiling: Decode in overlapping tiles; None for the model's default.
         vae_slicing: Decode one clip of a batch after the other.
-        offload: What waits in host memory until it is needed: whole parts (`model`), or each layer
-            (`sequential`).
+        offload: What waits in host memory until it is needed: whole parts (`model`) or single
+            layers (`sequential`).
         adapters: LoRA adapters, in order.
     """
 
@@ -73,13 +65,14 @@ def settle_options(
         UserError: With what would be right.
     """
     attention = engine.attention
-    if attention not in (able := MASKED.get(spec.family, (attention,))):
+    able = spec.family.attention_kernels
+    if able and attention not in able:
         raise UserError(
             f"--engine.attention {attention} does not serve {spec.name}: use {', '.join(able)}"
         )
-    if layout.ring > 1 and attention not in RING:
+    if layout.ring > 1 and attention not in RING_KERNELS:
         raise UserError(
-            f"--engine.attention {attention} does not serve a ring: use {', '.join(RING)}"
+            f"--engine.attention {attention} does not serve a ring: use {', '.join(RING_KERNELS)}"
         )
     if device == "cpu" and attention not in ("auto", "sdpa"):
         raise UserError(f"--engine.attention {attention} needs a GPU: use auto or sdpa on a CPU")

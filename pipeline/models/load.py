@@ -1,8 +1,7 @@
-"""Weights into memory: a resolved model becomes a diffusers pipeline on a device.
+"""Loading: a resolved model becomes a diffusers pipeline on a device.
 
-Runs inside the worker. Safetensors only, and no code from a model's repository is ever run. Knows
-the precision that each model's authors give to its parts; knows nothing of requests or caching.
-Written against diffusers 0.42.
+Runs inside the worker. Loads safetensors only and never runs code from a model's repository. Knows
+nothing of requests or caching. Written against diffusers 0.42.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.resolve import INDEX, is_remote
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import node_copy
-from sencache import networks_of
+from sencache import family_of, networks_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +28,6 @@ DIFFUSERS_ATTENTION = {
     "flash3": "_flash_3",
 }
 """Names of `pipeline.config.sections.Attention` and those of diffusers."""
-
-BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks")
-"""Where networks keep the blocks that all latents go through."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -123,16 +119,16 @@ def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: 
         if options.attention not in ("auto", "sdpa") and not own_attention:
             _set_attention(loaded, spec, options.attention)
         if options.compile:
-            # Block by block: the cache decides outside of them, and they all share one graph.
-            for blocks in BLOCKS:
-                for block in getattr(loaded, blocks, ()):
+            # Block by block: the cache decides outside of the blocks, and all share one graph.
+            for blocks in family_of(network).blocks:
+                for block in getattr(loaded, blocks):
                     block.compile()
 
 
 def _set_attention(network: Any, spec: ModelSpec, attention: str) -> None:
-    """Choose the kernel; not of LTX-Video's attention to text, which comes with a mask.
+    """Choose the kernel of one network.
 
-    `set_attention_backend` of diffusers would choose it for the whole process.
+    diffusers' own `set_attention_backend` would choose it for the whole process.
     """
     from diffusers.models import attention_dispatch
 
@@ -143,8 +139,9 @@ def _set_attention(network: Any, spec: ModelSpec, attention: str) -> None:
         reason = " ".join(str(error).split())
         raise UserError(f"--engine.attention {attention} cannot be used here: {reason}") from error
     for name, module in network.named_modules():
-        masked = spec.family == "ltx" and name.endswith("attn2")
-        if hasattr(getattr(module, "processor", None), "_attention_backend") and not masked:
+        if name.endswith(spec.family.default_attention):
+            continue
+        if hasattr(getattr(module, "processor", None), "_attention_backend"):
             module.processor._attention_backend = backend
 
 
@@ -195,19 +192,13 @@ def _source(model: ResolvedModel) -> tuple[str, dict[str, Any]]:
 
 
 def _dtypes(spec: ModelSpec, device: str, dtype: str) -> dict[str, torch.dtype]:
-    """Precision per component, after the authors' diffusers examples."""
+    """Precision of each part, by its attribute; `default` for all others."""
     import torch
 
     name = dtype or (spec.dtype if device.startswith("cuda") else "float32")
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
-    default: torch.dtype = getattr(torch, name)
-    if spec.family == "wan":
-        # As the authors' example: decoding in half precision costs visible quality.
-        return {"default": default, "vae": torch.float32}
-    if spec.family == "hunyuan_video" and default is torch.bfloat16:
-        return {"default": torch.float16, "transformer": torch.bfloat16}
-    return {"default": default}
+    return {part: getattr(torch, own) for part, own in spec.family.precision(name).items()}
 
 
 def _explain(model: ResolvedModel, error: Exception) -> str:

@@ -58,7 +58,7 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
     same_kind = len(measured) == len(mine)
     profile.check(
         model=model.spec.name,
-        family=model.spec.family,
+        family=model.spec.family.name,
         revision=mine if same_kind else None,
     )
     if not same_kind:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.models.families.base import ModelFamily
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingDefaults:
@@ -45,7 +47,7 @@ class ModelSpec:
         revision: Commit of that repository (never a branch), or "" when it is a content hash of
             local files, computed when the model is resolved.
         pipeline_class: Diffusers pipeline class name.
-        family: Transformer family as `sencache` names it.
+        family: Transformer family.
         licence: SPDX identifier or the licence's own name.
         dtype: Torch dtype name the weights run in on a GPU.
         size_multiple: Width and height must be multiples of this, pixels.
@@ -63,7 +65,7 @@ class ModelSpec:
     hub_id: str
     revision: str
     pipeline_class: str
-    family: str
+    family: ModelFamily
     licence: str
     dtype: str
     size_multiple: int

@@ -1,7 +1,7 @@
-"""Texts to embeddings apart from the network: what encoders give, as bytes and back.
+"""Encoding texts apart from the network: embeddings to bytes, and bytes to call arguments.
 
-The tensors of one request, one row each, travel as safetensors. A text that cannot be encoded
-travels as its error, and raises where its clip would be made. Written against diffusers 0.42.
+The tensors of one request travel as safetensors. A text that cannot be encoded travels as its
+error, which is raised where its clip would be made. Written against diffusers 0.42.
 """
 
 from __future__ import annotations
@@ -19,24 +19,11 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 
-EMBEDDINGS: dict[str, tuple[str, ...]] = {
-    "wan": ("prompt_embeds", "negative_prompt_embeds"),
-    "cogvideox": ("prompt_embeds", "negative_prompt_embeds"),
-    "ltx": (
-        "prompt_embeds",
-        "prompt_attention_mask",
-        "negative_prompt_embeds",
-        "negative_prompt_attention_mask",
-    ),
-    "hunyuan_video": ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
-}
-"""Per family, what `encode_prompt` returns, under the names that the pipeline's call takes."""
-
 _TENSORS, _ERROR = b"T", b"E"
 
 
 class TextError(RuntimeError):
-    """A text could not be encoded; the sample fails with the encoder's own words."""
+    """A text could not be encoded; the sample fails with the encoder's message."""
 
 
 @torch.no_grad()
@@ -44,24 +31,24 @@ def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) 
     """Encode the texts of a batch as its pipeline would.
 
     Args:
-        pipe: A pipeline that has its text encoders; it needs no more.
+        pipe: A pipeline with its text encoders; its other parts are not used.
         spec: Of the model.
         requests: A batch that agrees in everything but texts and seeds.
 
     Returns:
-        Per request its tensors. A text of 512 tokens in a space of 4,096 takes 4 MB in bfloat16,
-        its negative as much again.
+        The tensors of each request. A text of 512 tokens of 4,096 channels takes 4 MB in bfloat16,
+        and its negative prompt the same again.
     """
     first = requests[0]
     arguments: dict[str, Any] = dict(text_arguments(spec, requests))
-    if spec.family != "hunyuan_video":  # it has no unconditional branch
+    if not spec.family.distilled_guidance:
         arguments["do_classifier_free_guidance"] = "negative_prompt" in arguments
     given = pipe.encode_prompt(
         **arguments, max_sequence_length=first.max_sequence_length, device=pipe.device
     )
     tensors = {
         name: tensor.cpu()
-        for name, tensor in zip(EMBEDDINGS[spec.family], given, strict=True)
+        for name, tensor in zip(spec.family.text_embeddings, given, strict=True)
         if tensor is not None
     }
     return [
@@ -73,7 +60,7 @@ def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) 
 def load_text_encoder(
     model: ResolvedModel, device: str, dtype: str, threads: int
 ) -> Callable[[Sequence[SampleRequest]], list[bytes]]:
-    """Load what encodes texts and nothing else; a picklable factory's target.
+    """Load the text encoders of a model and nothing else; a picklable factory calls it.
 
     Args:
         model: From `resolve_model`.
@@ -91,7 +78,7 @@ def load_text_encoder(
 
 
 def failed_text(error: Exception) -> bytes:
-    """What travels instead of tensors."""
+    """The error of a text that could not be encoded, in place of its tensors."""
     return _ERROR + f"{type(error).__name__}: {error}".encode()
 
 

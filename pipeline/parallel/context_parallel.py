@@ -1,9 +1,9 @@
-"""Splitting a network's tokens over ranks without xfuser.
+"""Splitting a network's tokens over ranks with diffusers' context parallelism: Ulysses and ring.
 
-Wan and LTX-Video go by diffusers' own context parallelism (Ulysses, ring, or both), CogVideoX and
-HunyuanVideo by `pipeline.parallel.joint_attention`. `enable_parallelism` of diffusers 0.42 takes
-its device from the number of accelerators and so cannot run where there is none; here the mesh and
-the device are given. Runs inside ranks, after `torch.distributed` was initialised.
+diffusers' `enable_parallelism` (0.42) takes its device from the number of accelerators and so fails
+where there is none; here the mesh and the device are given. Networks whose attention joins text and
+video go to `pipeline.parallel.ulysses` instead. Runs inside ranks, after `torch.distributed` was
+initialised.
 """
 
 from __future__ import annotations
@@ -15,55 +15,37 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from diffusers import ContextParallelConfig
 from diffusers.hooks.context_parallel import apply_context_parallel
-from diffusers.models._modeling_parallel import (
-    ContextParallelInput,
-    ParallelConfig,
-)
+from diffusers.models._modeling_parallel import ParallelConfig
 from diffusers.models.attention_dispatch import AttentionBackendName
 from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.errors import UserError
-from pipeline.parallel.joint_attention import split_cogvideox, split_hunyuan_video
-from pipeline.parallel.layout import ParallelLayout, wan_tokens
-from pipeline.parallel.mesh import RING, ULYSSES
-from pipeline.parallel.ulysses import Shards, gather_shares
-
-JOINT = {"cogvideox": split_cogvideox, "hunyuan_video": split_hunyuan_video}
-
-LTX_PLAN = {
-    "": {
-        "hidden_states": ContextParallelInput(split_dim=1, expected_dims=3),
-        "timestep": ContextParallelInput(split_dim=1, expected_dims=2),  # per token, with an image
-    },
-    "rope": {
-        0: ContextParallelInput(split_dim=1, expected_dims=3, split_output=True),
-        1: ContextParallelInput(split_dim=1, expected_dims=3, split_output=True),
-    },
-}
-"""diffusers' own plan splits the text too, and then fails where a mask comes with it. Text is short
-and stays whole here; only self-attention is split, so every rank attends to all of it."""
+from pipeline.models.families.base import ModelFamily
+from pipeline.parallel.layout import RING, ULYSSES, ParallelLayout
+from pipeline.parallel.ulysses import Shards, gather_shares, split_joint_attention
+from sencache import family_of
 
 GATHERED_AT = "proj_out"
-"""Last layer of both networks: behind it every rank has all tokens again."""
+"""Last layer of the networks; behind it every rank has all tokens again."""
 
 RING_ATTENTION = "_native_flash"
-"""Of what torch brings: a ring needs the logarithm of each softmax's sum, which SDPA keeps."""
+"""torch's flash attention returns the log-sum-exp that a ring needs; its SDPA does not."""
 
 
 def split_network(
     network: torch.nn.Module,
-    family: str,
+    family: ModelFamily,
     layout: ParallelLayout,
     mesh: DeviceMesh,
     device: torch.device,
 ) -> None:
     """Have the ranks that share a clip's tokens run one network together.
 
-    Put it on before any cache: the cache then sees whole latents on every rank.
+    Call it before a cache is put on the network: the cache then sees whole latents on every rank.
 
     Args:
         network: A diffusers transformer.
-        family: Its family as `sencache` names it.
+        family: Of the model.
         layout: Degrees; `choose_layout` has checked that they are offered.
         mesh: The ranks by these degrees.
         device: Of this rank.
@@ -71,46 +53,46 @@ def split_network(
     Raises:
         UserError: Heads that cannot be shared.
     """
-    if family in JOINT:
-        JOINT[family](network, Shards(mesh[ULYSSES].get_group()))
+    if family.joint is not None:
+        split_joint_attention(network, family.joint, Shards(mesh[ULYSSES].get_group()))
         return
     _check_heads(network, layout)
     context = ContextParallelConfig(ring_degree=layout.ring, ulysses_degree=layout.ulysses)
     config = ParallelConfig(context_parallel_config=context)
     config.setup(dist.get_rank(), layout.size, device, mesh=mesh[RING, ULYSSES])
-    blocks: Any = network.blocks if family == "wan" else network.transformer_blocks
-    for block in blocks:
+    settled: Any = network
+    (blocks,) = family_of(network).blocks
+    for block in getattr(settled, blocks):
         processor = block.attn1.processor  # self-attention; text is whole on every rank
         processor._parallel_config = config
         if layout.ring > 1 and processor._attention_backend is None:
             processor._attention_backend = AttentionBackendName(RING_ATTENTION)
-    settled: Any = network
     settled._parallel_config = config
-    plan = {name: part for name, part in settled._cp_plan.items() if name != GATHERED_AT}
+    whole = family.context_parallel_plan(network)
+    plan = {name: part for name, part in whole.items() if name != GATHERED_AT}
     shares = _Shares(context, layout, family)
     network.register_forward_pre_hook(shares.settle, with_kwargs=True)
-    apply_context_parallel(network, context, LTX_PLAN if family == "ltx" else plan)
+    apply_context_parallel(network, context, plan)
     settled.get_submodule(GATHERED_AT).register_forward_hook(shares.gather)
 
 
 class _Shares:
-    """Knows before each forward whether the clip's tokens and heads divide.
+    """Handles tokens and heads that do not divide by the ranks.
 
-    Where they do not, diffusers' modes for unequal shares are turned on. They cost an exchange of
-    sizes per attention, so not otherwise. Their last step, the gathering, asks of the transport
-    what gloo has not, so it is done here.
+    It turns diffusers' modes for unequal shares on for those clips only, because they cost an
+    exchange of sizes per attention. It gathers the tokens itself: those modes gather with an
+    operation that gloo does not have.
     """
 
-    def __init__(self, context: Any, layout: ParallelLayout, family: str) -> None:
+    def __init__(self, context: Any, layout: ParallelLayout, family: ModelFamily) -> None:
         self._context, self._layout, self._family = context, layout, family
         self._tokens = 0
 
     def settle(self, network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Choose the mode before each forward."""
         latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         settings, layout = network.config, self._layout
-        tokens = latents.shape[1]
-        if self._family == "wan":
-            tokens = wan_tokens(settings.patch_size, latents.shape)
+        tokens = self._family.tokens(network, latents.shape)
         layout.check_even(tokens)
         self._tokens = tokens
         uneven = bool(tokens % layout.sequence or settings.num_attention_heads % layout.ulysses)
@@ -118,7 +100,7 @@ class _Shares:
         self._context.ring_anything = uneven and layout.ring > 1
 
     def gather(self, module: Any, args: Any, part: torch.Tensor) -> torch.Tensor:
-        """All ranks' tokens, [rows, tokens, channels], from this rank's, as `tensor_split` cut."""
+        """All ranks' tokens, [rows, tokens, channels], from parts as `tensor_split` cuts them."""
         size = self._layout.sequence
         most, longer = -(-self._tokens // size), self._tokens % size
         filled = F.pad(part, (0, 0, 0, most - part.shape[1]))
@@ -130,10 +112,10 @@ class _Shares:
 
 
 def _check_heads(network: Any, layout: ParallelLayout) -> None:
-    """Refuse a Ulysses degree that heads cannot be filled up for: the last rank would have none.
+    """Refuse a Ulysses degree that would leave the last rank without heads.
 
     Raises:
-        UserError: With the numbers.
+        UserError: The heads cannot be shared so.
     """
     heads, ranks = network.config.num_attention_heads, layout.ulysses
 

@@ -1,40 +1,29 @@
-"""Which library splits a model over the ranks of a group, and how: decided once, on the driver.
+"""The layout of a group: which library splits a model over its ranks, and into which degrees.
 
-Only what a parity test holds is offered; the rest is refused by name, with what would be right.
-Imports neither torch nor a backend.
+The driver chooses it once. It offers only what a parity test covers, and refuses the rest with a
+message that says what would be right. Importing it loads neither torch nor a backend.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.errors import UserError
+from pipeline.models.families.base import Backend
 
 if TYPE_CHECKING:
+    import torch
+    from torch.distributed.device_mesh import DeviceMesh
+
     from pipeline.config.sections import ParallelConfig
     from pipeline.models.spec import ModelSpec
 
-XFUSER, CONTEXT_PARALLEL = "xfuser", "context_parallel"
+XFUSER: Final = "xfuser"
+CONTEXT_PARALLEL: Final = "context_parallel"
 
-OFFERED: Mapping[tuple[str, str], tuple[str, ...]] = {
-    (XFUSER, "wan"): ("ulysses", "ring"),
-    (CONTEXT_PARALLEL, "wan"): ("ulysses", "ring"),
-    (CONTEXT_PARALLEL, "ltx"): ("ulysses", "ring"),
-    (CONTEXT_PARALLEL, "cogvideox"): ("ulysses",),
-    (CONTEXT_PARALLEL, "hunyuan_video"): ("ulysses",),
-}
-"""Backend and family, and the kinds of sequence parallelism that `tests/pipeline/parallel` compares
-with one rank. Where both kinds are there they combine (USP = Ulysses x ring)."""
-
-GUIDED = ("wan", "ltx", "cogvideox")
-"""Families whose branches of guidance can go to two halves of the ranks, each half split further as
-`OFFERED` says. The guidance of HunyuanVideo is distilled: there is one branch."""
-
-DECODED = ("wan", "hunyuan_video")
-"""Families whose decoders DistVAE can share out over the ranks."""
+CFG, RING, ULYSSES = "cfg", "ring", "ulysses"
+"""Dimensions of the mesh of ranks; the last two are named as in diffusers."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class ParallelLayout:
     Attributes:
         backend: What splits a clip's tokens: `xfuser` or `context_parallel`; "" where nothing does.
         ulysses: Ranks that share the heads of an attention.
-        ring: Ranks that pass keys and values on.
+        ring: Ranks that pass keys and values on to each other.
         reason: Why this backend, for the log and the output row.
         cfg: 2 where each half of the ranks computes one branch of classifier-free guidance, else 1;
             the group has `cfg` x `ulysses` x `ring` ranks.
@@ -68,11 +57,25 @@ class ParallelLayout:
         """Ranks that share the tokens of a clip."""
         return self.ulysses * self.ring
 
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """The ranks of the process group as a mesh; all ranks call it at once.
+
+        Ranks that share the tokens of a clip have neighbouring numbers, as in xfuser. With two
+        branches of guidance, each half of the ranks has one of them.
+
+        Args:
+            device: Of this rank.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+
+        degrees = (self.cfg, self.ring, self.ulysses)
+        return init_device_mesh(device.type, degrees, mesh_dim_names=(CFG, RING, ULYSSES))
+
     def check_even(self, tokens: int) -> None:
-        """Refuse a clip where Ulysses and ring together need equal shares.
+        """Refuse a clip whose tokens cannot be shared evenly, where Ulysses and ring combine.
 
         Raises:
-            ValueError: With the numbers.
+            ValueError: The tokens do not divide.
         """
         if tokens % self.sequence and self.ring > 1 and self.ulysses > 1:
             raise ValueError(
@@ -97,12 +100,13 @@ ALONE = ParallelLayout()
 
 
 def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> ParallelLayout:
-    """Settle how a group of the configured degree splits a model.
+    """Choose how a group of the configured degree splits a model.
 
     Args:
         parallel: The run's settings.
         spec: The model.
-        device: `cuda` or `cpu`; `auto` while it is not known: what no device could do is refused.
+        device: `cuda` or `cpu`; `auto` while it is not known, which refuses only what no device
+            could do.
 
     Raises:
         UserError: This model, backend, kind or device is not offered.
@@ -113,7 +117,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Par
             f"--parallel.cfg {cfg} needs an even --parallel.degree, not {degree}: half of the GPUs "
             "for each branch of guidance"
         )
-    if cfg > 1 and spec.family not in GUIDED:
+    if cfg > 1 and spec.family.distilled_guidance:
         raise UserError(
             f"--parallel.cfg {cfg}: the guidance of {spec.name} is distilled, so there are no two "
             "branches to share out; leave it out"
@@ -132,8 +136,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Par
     backend, reason = _backend(parallel.backend, spec, device)
     if shared == 1:
         return ParallelLayout(reason="no tokens are split", cfg=cfg, vae=parallel.vae)
-    kinds = OFFERED[backend, spec.family]
-    if ring > 1 and "ring" not in kinds:
+    if ring > 1 and "ring" not in spec.family.splits[backend]:
         raise UserError(
             f"--parallel.ring {ring}: {spec.name} is split by Ulysses only; leave it out"
         )
@@ -146,19 +149,21 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Par
 
 
 def _check_decoder(degree: int, spec: ModelSpec) -> None:
-    """Refuse to share a decoder out that cannot be, or to no one."""
+    """Refuse to share a decoder that DistVAE does not know, or to share it with nobody."""
     if degree == 1:
         raise UserError("--parallel.vae needs a --parallel.degree of 2 or more: leave it out")
-    if spec.family not in DECODED:
+    if not spec.family.shares_decoder:
         raise UserError(
             f"--parallel.vae: DistVAE, which shares decoders out, has none for {spec.name}; leave "
             "it out"
         )
 
 
-def _backend(wanted: str, spec: ModelSpec, device: str) -> tuple[str, str]:
+def _backend(
+    wanted: Backend | Literal["auto"], spec: ModelSpec, device: str
+) -> tuple[Backend, str]:
     """Name of the backend, and why it is this one."""
-    able = [backend for backend, family in OFFERED if family == spec.family]
+    able = list(spec.family.splits)
     if not able:
         raise UserError(
             f"--parallel.degree: {spec.name} is not split over devices by this version; use "
@@ -178,14 +183,4 @@ def _backend(wanted: str, spec: ModelSpec, device: str) -> tuple[str, str]:
         return CONTEXT_PARALLEL, "auto: xfuser needs GPUs"
     if XFUSER in able:
         return XFUSER, "auto: on GPUs"
-    return CONTEXT_PARALLEL, f"auto: xfuser is not offered for {spec.family}"
-
-
-def wan_tokens(patch_size: Sequence[int], latents: Sequence[int]) -> int:
-    """Tokens of a clip in a Wan network.
-
-    Args:
-        patch_size: The network's, (frames, rows, columns).
-        latents: Shape of the latents, (rows of the batch, channels, frames, rows, columns).
-    """
-    return math.prod(size // patch for size, patch in zip(latents[2:], patch_size, strict=True))
+    return CONTEXT_PARALLEL, f"auto: xfuser is not offered for {spec.family.name}"

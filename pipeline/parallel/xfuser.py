@@ -1,20 +1,22 @@
-"""Splitting a Wan network over ranks with xfuser: its own transformer and its USP attention.
+"""Splitting a network over ranks with xfuser: its own transformer and its USP attention.
 
-Runs inside ranks, on GPUs, after `torch.distributed` was initialised. xfuser is imported when a
-group asks for it and not before: its import reads devices and environment. Written against xfuser
-0.7, where without a visible GPU every rank silently attends to its own tokens only; so the degrees
-that xfuser really runs are compared with those that were asked for.
+Runs inside ranks, on GPUs, after `torch.distributed` was initialised. xfuser is imported only when
+a group uses it, because its import reads devices and environment. Written against xfuser 0.7:
+without a visible GPU, it silently has every rank attend to its own tokens only, so the degrees that
+it really runs are compared with those of the layout.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from pipeline.errors import UserError
-from pipeline.parallel.layout import ParallelLayout, wan_tokens
+from pipeline.models.families.base import ModelFamily
+from pipeline.parallel.layout import ParallelLayout
 from sencache import networks_of
 
 ATTENTION = {
@@ -24,12 +26,12 @@ ATTENTION = {
     "flash": "FLASH",
     "flash3": "FLASH_3",
 }
-"""Names of `--engine.attention` and xfuser's own. Without a choice xfuser takes the fastest that
-the device and the installed packages offer."""
+"""xfuser's name of each `--engine.attention`. For `auto`, xfuser chooses the fastest that the
+device and the installed packages offer."""
 
 
 def join_ranks(layout: ParallelLayout, device: torch.device) -> None:
-    """Make xfuser's process groups; call it in all ranks, before networks are loaded.
+    """Make xfuser's process groups; all ranks call it before they load networks.
 
     Raises:
         UserError: xfuser runs other degrees than the layout's, as it does where it sees no GPU.
@@ -71,20 +73,21 @@ def running_degrees() -> tuple[int, int]:
     return degrees if degrees == held else held
 
 
-def network_class() -> type[torch.nn.Module]:
-    """Class to load the networks of a Wan pipeline as: xfuser's, over the same weights."""
-    from xfuser.model_executor.models.transformers.transformer_wan import (
-        xFuserWanTransformer3DWrapper,
-    )
-
-    return xFuserWanTransformer3DWrapper
+def network_class(family: ModelFamily) -> type[torch.nn.Module]:
+    """Xfuser's class for a family's networks; it loads the same weights."""
+    module, _, name = family.xfuser_network.partition(":")
+    found: type[torch.nn.Module] = getattr(import_module(module), name)
+    return found
 
 
-def take_over(pipe: Any, layout: ParallelLayout, attention: str = "auto") -> None:
+def take_over(
+    pipe: Any, family: ModelFamily, layout: ParallelLayout, attention: str = "auto"
+) -> None:
     """Have xfuser run the networks of a loaded pipeline.
 
     Args:
-        pipe: With networks of `network_class()`.
+        pipe: With networks of `network_class`.
+        family: Of the model.
         layout: As given to `join_ranks`.
         attention: A name of `ATTENTION`, or `auto`.
 
@@ -106,7 +109,7 @@ def take_over(pipe: Any, layout: ParallelLayout, attention: str = "auto") -> Non
     config, _ = arguments.create_config()
     dtype: Any = next(iter(networks.values())).dtype
     if attention == "auto" and dtype is torch.float32:
-        attention = "sdpa"  # the fused kernels that xfuser would take know half precision only
+        attention = "sdpa"  # the fused kernels that xfuser would choose need half precision
     config.runtime_config.attention_backend = ATTENTION.get(attention)
     try:
         runtime_state.initialize_runtime_state(pipe, config)
@@ -114,14 +117,14 @@ def take_over(pipe: Any, layout: ParallelLayout, attention: str = "auto") -> Non
         kind = f"ring {layout.ring}, {dtype}".replace("torch.", "")
         raise UserError(f"--engine.attention {attention} with {kind}: {error}") from error
     for network in networks.values():
-        _ignore_padding(network, layout)
+        _ignore_padding(network, family, layout)
 
 
 def check_heads(network: torch.nn.Module, layout: ParallelLayout) -> None:
     """Refuse a Ulysses degree that does not divide the heads.
 
     Raises:
-        UserError: With the numbers.
+        UserError: They do not divide.
     """
     settings: Any = network.config
     heads = settings.num_attention_heads
@@ -134,11 +137,11 @@ def check_heads(network: torch.nn.Module, layout: ParallelLayout) -> None:
         )
 
 
-def _ignore_padding(network: torch.nn.Module, layout: ParallelLayout) -> None:
-    """Keep the tokens that xfuser adds to fill up the ranks out of the attention.
+def _ignore_padding(network: torch.nn.Module, family: ModelFamily, layout: ParallelLayout) -> None:
+    """Keep the tokens that xfuser pads a sequence with out of the attention.
 
-    xfuser 0.7 pads a sequence that does not divide with zeros and lets every token attend to them,
-    which changes all of them. Its attention can leave out a suffix of the keys, if told so.
+    xfuser 0.7 pads a sequence that does not divide with zeros, and lets every token attend to them,
+    which changes the output. Its attention can leave out a suffix of the keys if it is told to.
     """
     shared: dict[str, Any] = {}
     network.attention_kwargs = shared  # type: ignore[assignment]  # xfuser's, read at each call
@@ -147,7 +150,7 @@ def _ignore_padding(network: torch.nn.Module, layout: ParallelLayout) -> None:
 
     def tell(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        tokens = wan_tokens(module.config.patch_size, latents.shape)
+        tokens = family.tokens(module, latents.shape)
         shared.pop("valid_kv_len", None)
         if tokens % layout.sequence:
             if layout.ring > 1:

@@ -12,7 +12,7 @@ from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.spec import ResolvedModel
-from pipeline.parallel.layout import CONTEXT_PARALLEL, XFUSER, ParallelLayout
+from pipeline.parallel.layout import ParallelLayout
 from pipeline.ranks.errors import GroupError, RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import MakeWorker, RankContext, Worker
@@ -20,8 +20,6 @@ from pipeline.ranks.spec import GroupSpec, visible_devices
 from pipeline.requests.sample_request import SampleRequest
 
 if TYPE_CHECKING:
-    import torch
-
     from pipeline.engine.diffusers_engine import DiffusersEngine
 
 logger = logging.getLogger(__name__)
@@ -66,13 +64,13 @@ class LoadRank:
 
     def load(self, context: RankContext) -> DiffusersEngine:
         """Load, among ranks that have met."""
-        import torch
         import torch.distributed as dist
 
         from pipeline.engine.diffusers_engine import DiffusersEngine, RankRole
+        from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 
-        pipe = self._pipeline(torch.device(self.device))
+        pipe = load_split(self.model, self.layout, self.device, self.dtype, self.options)
         role = RankRole(
             layout=self.layout,
             decodes=context.rank == 0 or self.layout.vae,
@@ -84,36 +82,6 @@ class LoadRank:
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
         adapters = self.options.adapters
         return DiffusersEngine(self.model, pipe, profile=profile, role=role, adapters=adapters)
-
-    def _pipeline(self, device: torch.device) -> Any:
-        """The pipeline, its networks split over the ranks."""
-        from pipeline.models.load import load_pipeline
-        from pipeline.parallel.context_parallel import split_network
-        from pipeline.parallel.guidance import share_rows
-        from pipeline.parallel.mesh import CFG, rank_mesh
-        from pipeline.parallel.vae import share_decoder
-        from sencache import networks_of
-
-        mesh, family = rank_mesh(self.layout, device), self.model.spec.family
-        network_class = None
-        if self.layout.backend == XFUSER:
-            from pipeline.parallel import xfuser
-
-            xfuser.join_ranks(self.layout, device)
-            network_class = xfuser.network_class()
-        pipe = load_pipeline(
-            self.model, self.device, self.dtype, options=self.options, network_class=network_class
-        )
-        if self.layout.backend == XFUSER:
-            xfuser.take_over(pipe, self.layout, self.options.attention)
-        for network in networks_of(pipe).values():
-            if self.layout.backend == CONTEXT_PARALLEL:
-                split_network(network, family, self.layout, mesh, device)
-            if self.layout.cfg > 1:
-                share_rows(network, mesh[CFG].get_group())
-        if self.layout.vae:
-            share_decoder(pipe.vae)
-        return pipe
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
-from pipeline.models.call import takes_negative_prompt
 from pipeline.models.engine_options import settle_options
 from pipeline.models.profile import load_profile
-from pipeline.models.samplers import RANDOM_SAMPLERS, check_sampler, sampler_name
+from pipeline.models.samplers import check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults, size_problem
@@ -82,7 +81,7 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
     class_name, _ = check_sampler(template.sampler, model.spec.family)
-    if class_name in RANDOM_SAMPLERS:
+    if class_name in model.spec.family.random_samplers:
         raise UserError(
             f"cache.policy planned: {class_name} is random, so no plan can be made for it; "
             "use another --sampling.sampler, or --cache.policy paper"
@@ -114,7 +113,7 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> 
             f"{spec.name} cannot make this size: {problem} "
             "(--sampling.width, --sampling.height, --sampling.num-frames)"
         )
-    if pick("negative_prompt") and not takes_negative_prompt(spec):
+    if pick("negative_prompt") and spec.family.distilled_guidance:
         raise UserError(
             f"--sampling.negative-prompt: {spec.name} reads none (its guidance is distilled); "
             "leave it out"

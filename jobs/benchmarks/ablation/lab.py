@@ -29,7 +29,7 @@ from jobs.benchmarks.quality.splits import (
 from jobs.benchmarks.quality.watching import watching
 from pipeline.calibration.measure import measure_profile
 from pipeline.errors import UserError
-from pipeline.models.samplers import EULER, SAMPLERS
+from pipeline.models.samplers import EULER
 from pipeline.models.spec import ModelSpec
 from pipeline.requests.from_row import size_problem
 from pipeline.requests.sample_request import SampleRequest
@@ -184,7 +184,7 @@ def _under_euler(bench: Bench, steps: int) -> SampleRequest:
     """The model's own settings with Euler, the paper's sampler, where its family has it."""
     own = bench.template
     _, slash, shift = own.sampler.partition("/")
-    euler = EULER in SAMPLERS[bench.model.spec.family]
+    euler = EULER in bench.model.spec.family.samplers
     return dataclasses.replace(
         own,
         sampler=f"{EULER}{slash}{shift}" if euler else own.sampler,

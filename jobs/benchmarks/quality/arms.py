@@ -30,7 +30,8 @@ from jobs.benchmarks.baselines import (
     UniformTaylor,
     UnsupportedError,
 )
-from pipeline.models.samplers import EULER, SAMPLERS, UNIPC
+from pipeline.models.families.base import ModelFamily
+from pipeline.models.samplers import EULER, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
 
 FEWER_STEPS, FEWER_STEPS_BEST, PAPER = "fewer-steps", "fewer-steps-best", "sencache-paper"
@@ -133,7 +134,7 @@ FULL_ARMS: tuple[str, ...] = tuple(arm for arm in ARMS if arm not in ABLATIONS)
 QUICK_ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, PAPER, "planned")
 
 
-def best_other_sampler(sampler: str, family: str) -> str:
+def best_other_sampler(sampler: str, family: ModelFamily) -> str:
     """The rival sampler of `fewer-steps-best`: UniPC beside Euler, and Euler beside all others.
 
     Raises:
@@ -141,6 +142,6 @@ def best_other_sampler(sampler: str, family: str) -> str:
     """
     class_name, _, shift = sampler.partition("/")
     other = UNIPC if class_name == EULER else EULER
-    if other not in SAMPLERS[family] or other == class_name:
-        raise UnsupportedError(f"the {family} family has no other sampler than {class_name}")
+    if other not in family.samplers or other == class_name:
+        raise UnsupportedError(f"the {family.name} family has no other sampler than {class_name}")
     return f"{other}/{shift}" if shift else other

@@ -36,7 +36,7 @@ from jobs.benchmarks.quality.splits import (
 )
 from jobs.benchmarks.quality.watching import watching
 from pipeline.errors import UserError
-from pipeline.models.samplers import EULER, SAMPLERS, UNIPC
+from pipeline.models.samplers import EULER, UNIPC
 from pipeline.requests.from_row import size_problem
 from pipeline.scoring.similarity import load_lpips
 from pipeline.storage.storage import locate
@@ -152,11 +152,11 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
         raise UserError(f"--nfe {bad[0]}: it must lie in 1 to {steps}, the steps of a run")
     class_name, slash, shift = own.sampler.partition("/")
     wanted = ("euler", "unipc") if options.sampler == "both" else (options.sampler,)
-    classes = [_CLASS[name] for name in wanted if _CLASS[name] in SAMPLERS[spec.family]]
+    classes = [_CLASS[name] for name in wanted if _CLASS[name] in spec.family.samplers]
     if not classes and options.sampler == "both":
         classes = [class_name]  # CogVideoX has neither: its own sampler
     if not classes:
-        raise UserError(f"the {spec.family} family has no {options.sampler} sampler")
+        raise UserError(f"the {spec.family.name} family has no {options.sampler} sampler")
     captions = captions_of(options.model, options.prompts, options.split)
     most = min(len(captions), QUICK_CLIPS if options.quick else MOST_CLIPS)
     fitting = captions_of(options.model, options.prompts, CALIBRATION)

@@ -18,6 +18,8 @@ from jobs.benchmarks.sampling.denoising_loop import (
     Pass,
     make_loop,
 )
+from pipeline.models.families.base import ModelFamily
+from pipeline.models.families.wan import WAN
 from pipeline.models.samplers import make_scheduler
 from pipeline.requests.sample_request import SampleRequest
 
@@ -117,14 +119,14 @@ def make_batches(
     return batches
 
 
-def converged_scheduler(sampler: str, family: str, saved: Mapping[str, Any]) -> Any:
+def converged_scheduler(sampler: str, family: ModelFamily, saved: Mapping[str, Any]) -> Any:
     """The scheduler of converged runs of a model.
 
     Heun's method for Wan: second order, and, unlike UniPC and DPM-Solver++ in diffusers, it tells
     the network its true time; theirs is cut to a whole thousandth, an error that no number of steps
     removes. The pipelines of the other families only take their own sampler.
     """
-    if family != "wan":
+    if family != WAN:
         return make_scheduler(sampler, family, saved)
     import diffusers
 

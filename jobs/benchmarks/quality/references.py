@@ -21,6 +21,7 @@ from jobs.benchmarks.quality.denoising import (
 )
 from pipeline.dataset.schema import versions
 from pipeline.engine.device import device_name
+from pipeline.models.families.wan import WAN
 from pipeline.requests.sample_request import SampleRequest, canonical_json, digest
 from pipeline.scoring.similarity import psnr
 
@@ -108,7 +109,7 @@ class ReferenceStore:
         parts = [
             {**request.identity(), "num_inference_steps": steps, "sampler": CONVERGED},
             request.sampler.partition("/")[2],  # the shift holds for the solver too
-            request.sampler if batch.bench.model.spec.family != "wan" else "",
+            request.sampler if batch.bench.model.spec.family != WAN else "",
             device_name(batch.loop.device),
             str(next(batch.loop.networks[0].parameters()).dtype),
             versions(),

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from pipeline.engine.caching import cache_struct, cached
-from pipeline.models.call import sampling_arguments, takes_negative_prompt, text_arguments
+from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
-from pipeline.models.text_encoders import EMBEDDINGS
 from pipeline.requests.sample_request import SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile, networks_of
 
@@ -148,11 +147,11 @@ def make_loop(spec: ModelSpec, pipe: Any, requests: Sequence[SampleRequest]) -> 
         "max_sequence_length": first.max_sequence_length,
         "device": pipe.device,
     }
-    if takes_negative_prompt(spec):
+    if not spec.family.distilled_guidance:
         given["do_classifier_free_guidance"] = first.guidance_scale > 1.0
     with torch.no_grad():
         encoded = pipe.encode_prompt(**text_arguments(spec, requests), **given)
-    names = EMBEDDINGS[spec.family]
+    names = spec.family.text_embeddings
     embeddings = {n: v for n, v in zip(names, encoded, strict=True) if v is not None}
     settings = sampling_arguments(spec, first)
     steps = settings.pop("num_inference_steps")

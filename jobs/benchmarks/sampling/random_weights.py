@@ -129,7 +129,7 @@ def constant_profile(spec: ModelSpec, loop: DenoisingLoop) -> SensitivityProfile
     metadata = ProfileMetadata(
         model=spec.name,
         revision="",
-        family=spec.family,
+        family=spec.family.name,
         sampler=type(loop.pipe.scheduler).__name__,
         shift=spec.defaults.flow_shift,
         num_train_timesteps=1000,

@@ -24,7 +24,6 @@ from rich.console import Console
 from jobs.benchmarks.tables import table
 from pipeline.errors import UserError
 from pipeline.models.registry import get_model
-from pipeline.parallel.layout import GUIDED
 
 if TYPE_CHECKING:
     from pipeline.engine.protocol import EngineFactory
@@ -88,7 +87,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     if options.calls < options.devices:
         raise UserError(f"--calls {options.calls}: at least one for each of {options.devices}")
     degrees = [p for p in range(1, options.devices + 1) if options.devices % p == 0]
-    guided = get_model(options.model).family in GUIDED
+    guided = not get_model(options.model).family.distilled_guidance
     layouts = [
         _measure(options, degree, cfg)
         for degree in degrees

@@ -10,13 +10,17 @@ import torch
 from pipeline.dataset.schema import CACHE_TYPE
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.errors import UserError
-from pipeline.models.samplers import RANDOM_SAMPLERS, SAMPLERS, make_scheduler
+from pipeline.models.families.base import ModelFamily
+from pipeline.models.registry import MODELS
+from pipeline.models.samplers import make_scheduler
 from sencache import (
     SampleStats,
     SenCacheConfig,
     apply_sencache,
     step_moves,
 )
+
+EVERY_FAMILY = tuple({spec.family.name: spec.family for spec in MODELS.values()}.values())
 
 
 def stats(decisions: str, predicted: float | None, actual: float | None) -> SampleStats:
@@ -39,12 +43,14 @@ def test_statistics_of_another_run_are_not_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "sampler"), [(family, name) for family, names in SAMPLERS.items() for name in names]
+    ("family", "sampler"),
+    [(family, name) for family in EVERY_FAMILY for name in family.samplers],
+    ids=lambda value: getattr(value, "name", value),
 )
-def test_every_sampler_but_the_random_one_can_be_planned(family: str, sampler: str) -> None:
+def test_every_sampler_but_the_random_one_can_be_planned(family: ModelFamily, sampler: str) -> None:
     scheduler = make_scheduler(sampler, family, {})
     scheduler.set_timesteps(10)  # more than any sampler's memory
-    if sampler in RANDOM_SAMPLERS:
+    if sampler in family.random_samplers:
         with pytest.raises(ValueError, match="cannot be told"):
             step_moves(scheduler)
     else:

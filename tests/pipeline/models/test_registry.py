@@ -8,7 +8,6 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.models.registry import MODELS, get_model
-from pipeline.models.samplers import SAMPLERS
 from pipeline.models.spec import ModelSpec
 from pipeline.requests.from_row import size_problem
 
@@ -34,7 +33,7 @@ def test_a_model_can_make_its_own_default_size(spec: ModelSpec) -> None:
 
 @every_model
 def test_a_default_sampler_fits_the_family(spec: ModelSpec) -> None:
-    assert spec.defaults.sampler in SAMPLERS[spec.family]
+    assert spec.defaults.sampler in spec.family.samplers
 
 
 def test_an_unknown_model_names_the_closest_and_all() -> None:

@@ -5,14 +5,21 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.models.families.base import ModelFamily
+from pipeline.models.families.cogvideox import COGVIDEOX
+from pipeline.models.families.ltx import LTX
+from pipeline.models.families.wan import WAN
 from pipeline.models.registry import MODELS
-from pipeline.models.samplers import SAMPLERS, check_sampler, make_scheduler, sampler_name
+from pipeline.models.samplers import check_sampler, make_scheduler, sampler_name
+from pipeline.models.spec import ModelSpec
 
 EULER = "FlowMatchEulerDiscreteScheduler"
 UNIPC = "UniPCMultistepScheduler"
 
 
-def sigmas(sampler: str, family: str, saved: dict[str, object], steps: int = 8) -> torch.Tensor:
+def sigmas(
+    sampler: str, family: ModelFamily, saved: dict[str, object], steps: int = 8
+) -> torch.Tensor:
     scheduler = make_scheduler(sampler, family, saved)
     scheduler.set_timesteps(steps)
     return scheduler.sigmas
@@ -20,7 +27,7 @@ def sigmas(sampler: str, family: str, saved: dict[str, object], steps: int = 8) 
 
 @pytest.mark.parametrize("shift", [None, 1.0, 3.0, 8.0])
 def test_a_sampler_name_splits_into_what_it_was_made_of(shift: float | None) -> None:
-    assert check_sampler(sampler_name(UNIPC, shift), "wan") == (UNIPC, shift)
+    assert check_sampler(sampler_name(UNIPC, shift), WAN) == (UNIPC, shift)
 
 
 def test_the_name_has_the_form_of_the_identity() -> None:
@@ -28,19 +35,19 @@ def test_the_name_has_the_form_of_the_identity() -> None:
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=lambda spec: spec.name)
-def test_every_allowed_sampler_exists_and_takes_steps(spec: object) -> None:
-    for class_name in SAMPLERS[spec.family]:
+def test_every_allowed_sampler_exists_and_takes_steps(spec: ModelSpec) -> None:
+    for class_name in spec.family.samplers:
         scheduler = make_scheduler(class_name, spec.family, {"num_train_timesteps": 1000})
         assert type(scheduler) is getattr(diffusers, class_name)
         assert scheduler.order == 1  # one network evaluation a step
 
 
-@pytest.mark.parametrize("class_name", SAMPLERS["wan"])
+@pytest.mark.parametrize("class_name", WAN.samplers)
 def test_flow_samplers_follow_the_shifted_flow_schedule(class_name: str) -> None:
     saved = dict(diffusers.UniPCMultistepScheduler().config)
     shift = 5.0
     # UniPC and DPM-Solver space sigma over 1 + steps points and drop the end; Euler over steps.
-    values = sigmas(f"{class_name}/{shift}", "wan", saved)
+    values = sigmas(f"{class_name}/{shift}", WAN, saved)
     assert values[0] == pytest.approx(1.0, abs=2e-3)
     assert values[-1] == 0
     unshifted = values[:-1] / (shift - (shift - 1) * values[:-1])
@@ -50,30 +57,30 @@ def test_flow_samplers_follow_the_shifted_flow_schedule(class_name: str) -> None
 
 def test_the_result_does_not_depend_on_what_ran_before() -> None:
     saved = dict(diffusers.UniPCMultistepScheduler(flow_shift=3.0).config)
-    direct = sigmas(f"{EULER}/7.0", "wan", saved)
-    make_scheduler(f"{UNIPC}/12.0", "wan", saved)
-    assert torch.equal(sigmas(f"{EULER}/7.0", "wan", saved), direct)
+    direct = sigmas(f"{EULER}/7.0", WAN, saved)
+    make_scheduler(f"{UNIPC}/12.0", WAN, saved)
+    assert torch.equal(sigmas(f"{EULER}/7.0", WAN, saved), direct)
 
 
 def test_a_saved_dynamic_shift_is_kept_unless_one_is_given() -> None:
     saved = dict(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).config)
-    assert make_scheduler(EULER, "ltx", saved).config.use_dynamic_shifting
-    fixed = make_scheduler(f"{EULER}/2.0", "ltx", saved)
+    assert make_scheduler(EULER, LTX, saved).config.use_dynamic_shifting
+    fixed = make_scheduler(f"{EULER}/2.0", LTX, saved)
     assert not fixed.config.use_dynamic_shifting
     assert fixed.config.shift == 2.0
 
 
 def test_cogvideox_starts_at_the_last_timestep() -> None:
-    scheduler = make_scheduler("CogVideoXDDIMScheduler", "cogvideox", {"num_train_timesteps": 1000})
+    scheduler = make_scheduler("CogVideoXDDIMScheduler", COGVIDEOX, {"num_train_timesteps": 1000})
     scheduler.set_timesteps(10)
     assert scheduler.timesteps[0] == 999
 
 
 def test_a_sampler_of_another_family_is_refused() -> None:
     with pytest.raises(UserError, match="does not fit the cogvideox family: use CogVideoXDDIM"):
-        check_sampler(f"{UNIPC}/3.0", "cogvideox")
+        check_sampler(f"{UNIPC}/3.0", COGVIDEOX)
 
 
 def test_a_shift_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="takes no flow shift"):
-        check_sampler("CogVideoXDPMScheduler/3.0", "cogvideox")
+        check_sampler("CogVideoXDPMScheduler/3.0", COGVIDEOX)

@@ -29,7 +29,7 @@ def requests_for(model: ResolvedModel, *prompts: str) -> list[SampleRequest]:
     spec = model.spec
     base = SampleRequest(
         prompt="",
-        negative_prompt="" if spec.family == "hunyuan_video" else "blurry",
+        negative_prompt="" if spec.family.distilled_guidance else "blurry",
         model=spec.name,
         model_revision=model.revision,
         sampler=spec.defaults.sampler,

@@ -19,13 +19,13 @@ from PIL import Image
 
 from pipeline.engine.diffusers_engine import load_engine
 from pipeline.models.engine_options import EngineOptions
+from pipeline.models.families.ltx import LTX
+from pipeline.models.families.wan import WAN
+from pipeline.models.registry import get_model
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import (
     CONTEXT_PARALLEL,
-    DECODED,
-    GUIDED,
-    OFFERED,
     XFUSER,
     ParallelLayout,
 )
@@ -45,31 +45,32 @@ MakeTrial = Callable[..., group_models.Trial]
 Ranks = Callable[[int], RankGroup]
 Alone = Callable[[group_models.Trial], Any]
 
-MODELS = {
-    "wan": ("wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"),
-    "ltx": ("ltx-video",),
-    "cogvideox": ("cogvideox-2b", "cogvideox-5b"),
-    "hunyuan_video": ("hunyuanvideo",),
-}
+MODELS = (
+    "wan2.1-t2v-1.3b",
+    "wan2.2-t2v-a14b",
+    "ltx-video",
+    "cogvideox-2b",
+    "cogvideox-5b",
+    "hunyuanvideo",
+)
 DEGREES = {"ulysses": [(2, 1), (4, 1)], "ring": [(1, 2), (1, 4)], "both": [(2, 2)]}
-SPECIAL = {"wan2.1-i2v-14b": "wan", "ltx-video-i2v": "ltx", "wan2.2-ti2v": "wan"}
+SPECIAL = {"wan2.1-i2v-14b": WAN, "ltx-video-i2v": LTX, "wan2.2-ti2v": WAN}
 """An image beside the text, and a timestep of its own for each token: other paths through the same
 networks."""
 
 OFFERS = [
     (name, ParallelLayout(backend, *degrees))
-    for (backend, family), kinds in OFFERED.items()
-    for name in MODELS[family]
+    for name in MODELS
+    for backend, kinds in get_model(name).family.splits.items()
     for kind in (*kinds, *(("both",) if len(kinds) == 2 else ()))
     for degrees in DEGREES[kind]
 ] + [
     (name, ParallelLayout(backend, ulysses=2))
     for name, family in SPECIAL.items()
-    for backend in (XFUSER, CONTEXT_PARALLEL)
-    if (backend, family) in OFFERED
+    for backend in family.splits
 ]
 BRANCHES = [
-    *((name, ParallelLayout(cfg=2)) for family in GUIDED for name in MODELS[family]),
+    *((name, ParallelLayout(cfg=2)) for name in MODELS if name != "hunyuanvideo"),
     *((name, ParallelLayout(cfg=2)) for name in SPECIAL),
     *(
         (name, dataclasses.replace(layout, cfg=2))
@@ -133,7 +134,7 @@ def alone() -> Alone:
 
 
 def profile_of(model: ResolvedModel, profile: SensitivityProfile) -> str:
-    known = dataclasses.replace(profile.metadata, model="", family=model.spec.family)
+    known = dataclasses.replace(profile.metadata, model="", family=model.spec.family.name)
     return dataclasses.replace(profile, metadata=known).to_json()
 
 
@@ -237,8 +238,11 @@ def test_each_half_of_the_ranks_computes_one_branch(
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
-        *((MODELS[family][0], ParallelLayout(CONTEXT_PARALLEL, 2, vae=True)) for family in DECODED),
-        *((MODELS[family][0], ParallelLayout(CONTEXT_PARALLEL, 4, vae=True)) for family in DECODED),
+        *(
+            (name, ParallelLayout(CONTEXT_PARALLEL, ranks, vae=True))
+            for ranks in (2, 4)
+            for name in ("wan2.1-t2v-1.3b", "hunyuanvideo")
+        ),
         ("wan2.1-i2v-14b", ParallelLayout(cfg=2, vae=True)),
     ],
     ids=label,

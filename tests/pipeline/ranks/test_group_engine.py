@@ -18,6 +18,7 @@ from jobs.benchmarks.profiles.bench import load_bench
 from pipeline.engine.diffusers_engine import load_engine
 from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
+from pipeline.models.families.wan import WAN
 from pipeline.models.resolve import resolve_model
 from pipeline.parallel import xfuser
 from pipeline.parallel.context_parallel import split_network
@@ -146,6 +147,6 @@ def test_heads_that_cannot_be_shared_are_refused_with_the_numbers() -> None:
     network = WanTransformer3DModel(num_attention_heads=5, attention_head_dim=12, num_layers=1)
     refused, no_mesh = r"degree 4 cannot share the 5 .* over 2 ranks: use .* degree of 1, 5", None
     with pytest.raises(UserError, match=refused):
-        split_network(network, "wan", layout, no_mesh, torch.device("cpu"))  # type: ignore[arg-type]
+        split_network(network, WAN, layout, no_mesh, torch.device("cpu"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"shares 5 attention heads of .* use a Ulysses degree of"):
         xfuser.check_heads(network, layout)

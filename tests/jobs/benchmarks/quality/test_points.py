@@ -30,6 +30,8 @@ from jobs.benchmarks.quality.arms import (
 from jobs.benchmarks.quality.denoising import DenoisingRun
 from jobs.benchmarks.quality.points import Tuner
 from jobs.benchmarks.sampling.denoising_loop import Pass
+from pipeline.models.families.cogvideox import COGVIDEOX, DDIM
+from pipeline.models.families.wan import WAN
 
 EULER = "FlowMatchEulerDiscreteScheduler/3.0"
 UNIPC = "UniPCMultistepScheduler/3.0"
@@ -73,7 +75,7 @@ class CountingBatch:
     def __init__(self) -> None:
         self.runs: list[DenoisingRun] = []
         self.bench = type("B", (), {"model": type("M", (), {"spec": type("S", (), {})})})
-        self.bench.model.spec.family = "wan"  # type: ignore[attr-defined]
+        self.bench.model.spec.family = WAN  # type: ignore[attr-defined]
 
     def denoise(self, run: DenoisingRun) -> Pass:
         self.runs.append(run)
@@ -97,9 +99,9 @@ def test_steps_are_runs_of_either_sampler(tuner: Callable[..., Tuner]) -> None:
     made = tuner()
     assert made.point(FEWER_STEPS, 21).run == DenoisingRun(EULER, 21)
     assert made.point(FEWER_STEPS_BEST, 21).run == DenoisingRun(UNIPC, 21)
-    assert best_other_sampler(UNIPC, "wan") == EULER
+    assert best_other_sampler(UNIPC, WAN) == EULER
     with pytest.raises(UnsupportedError, match="no other sampler"):
-        best_other_sampler("CogVideoXDDIMScheduler", "cogvideox")
+        best_other_sampler(DDIM, COGVIDEOX)
 
 
 def test_a_knob_is_turned_until_the_point_is_hit(tuner: Callable[..., Tuner]) -> None:

@@ -1,0 +1,110 @@
+"""The family CogVideoX: 2B and 5B, text to video.
+
+Settings are those of zai-org/CogVideo (`inference/cli_demo.py`) and its examples in diffusers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.models.families.base import (
+    ULYSSES_ONLY,
+    AttentionLayers,
+    JointAttention,
+    ModelFamily,
+)
+from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.requests.sample_request import SampleRequest
+
+DDIM = "CogVideoXDDIMScheduler"
+DPM = "CogVideoXDPMScheduler"
+
+
+class CogVideoXFamily(ModelFamily):
+    """What CogVideoX does in its own way."""
+
+    def call_arguments(self, request: SampleRequest) -> dict[str, Any]:
+        """Dynamic guidance, which the authors set for their DPM sampler only."""
+        return {"use_dynamic_cfg": True} if request.sampler == DPM else {}
+
+
+def _layers(attention: Any) -> tuple[AttentionLayers, AttentionLayers]:
+    """Text and video go through the same layers."""
+    own = (attention.to_q, attention.to_k, attention.to_v, attention.norm_q, attention.norm_k)
+    return own, own
+
+
+def _project_out(attention: Any, video: Any, text: Any) -> tuple[Any, Any]:
+    linear, dropout = attention.to_out
+    return dropout(linear(video)), dropout(linear(text))
+
+
+def _split_positions(network: Any, own_part: Callable[[Any], Any]) -> None:
+    """Split the rotary embeddings, which the pipeline gives to the network as an argument."""
+
+    def split(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if (rotary := kwargs.get("image_rotary_emb")) is not None:
+            kwargs = kwargs | {"image_rotary_emb": tuple(own_part(each) for each in rotary)}
+        return args, kwargs
+
+    network.register_forward_pre_hook(split, with_kwargs=True)
+
+
+COGVIDEOX = CogVideoXFamily(
+    name="cogvideox",
+    samplers=(DDIM, DPM),
+    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
+    random_samplers=(DPM,),
+    # Trained with zero terminal SNR: the first step must be the last timestep.
+    scheduler_settings={"timestep_spacing": "trailing"},
+    attention_kernels=("auto", "sdpa"),  # its attention always asks torch for the kernel
+    splits={"context_parallel": ULYSSES_ONLY},
+    joint=JointAttention("attn1", _layers, _project_out, _split_positions),
+)
+
+_model = functools.partial(
+    ModelSpec,
+    family=COGVIDEOX,
+    pipeline_class="CogVideoXPipeline",
+    size_multiple=16,
+    frame_stride=8,
+)
+
+MODELS = (
+    _model(
+        name="cogvideox-2b",
+        hub_id="zai-org/CogVideoX-2b",
+        revision="1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01",
+        licence="Apache-2.0",
+        dtype="float16",
+        defaults=SamplingDefaults(
+            width=720,
+            height=480,
+            num_frames=49,
+            fps=8,
+            num_inference_steps=50,
+            guidance_scale=6.0,
+            max_sequence_length=226,
+            sampler=DDIM,
+        ),
+    ),
+    _model(
+        name="cogvideox-5b",
+        hub_id="zai-org/CogVideoX-5b",
+        revision="8fc5b281006c82b82d34fd2543d2f0ebb4e7e321",
+        licence="CogVideoX License",
+        dtype="bfloat16",
+        defaults=SamplingDefaults(
+            width=720,
+            height=480,
+            num_frames=49,
+            fps=8,
+            num_inference_steps=50,
+            guidance_scale=6.0,
+            max_sequence_length=226,
+            sampler=DPM,
+        ),
+    ),
+)

@@ -1,0 +1,89 @@
+"""The family LTX-Video: text to video, and image to video with the same weights.
+
+Settings are those of Lightricks/LTX-Video and its examples in diffusers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
+from pipeline.models.samplers import EULER
+from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.requests.sample_request import SampleRequest
+
+
+class LtxFamily(ModelFamily):
+    """What LTX-Video does in its own way."""
+
+    def call_arguments(self, request: SampleRequest) -> dict[str, Any]:
+        """The frame rate, which scales the network's positions in time."""
+        return {"frame_rate": request.fps}
+
+    def context_parallel_plan(self, network: Any) -> Mapping[str, Any]:
+        """Split the video tokens and leave the text whole.
+
+        The plan of diffusers 0.42 splits the text too, and then fails where the text comes with a
+        mask. Text is short: every rank keeps all of it, and only self-attention is split.
+        """
+        from diffusers.models._modeling_parallel import ContextParallelInput
+
+        tokens = ContextParallelInput(split_dim=1, expected_dims=3)
+        per_token = ContextParallelInput(split_dim=1, expected_dims=2)  # where there is an image
+        rotary = ContextParallelInput(split_dim=1, expected_dims=3, split_output=True)
+        return {
+            "": {"hidden_states": tokens, "timestep": per_token},
+            "rope": {0: rotary, 1: rotary},
+        }
+
+
+LTX = LtxFamily(
+    name="ltx",
+    samplers=(EULER,),
+    text_embeddings=(
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    default_attention=("attn2",),  # the attention to the text comes with a mask
+    splits={"context_parallel": ULYSSES_AND_RING},
+)
+
+_TEXT_TO_VIDEO = ModelSpec(
+    name="ltx-video",
+    hub_id="Lightricks/LTX-Video",
+    revision="8984fa25007f376c1a299016d0957a37a2f797bb",
+    pipeline_class="LTXPipeline",
+    family=LTX,
+    licence="LTX-Video-Open-Weights-License-0.X",
+    dtype="bfloat16",
+    size_multiple=32,
+    frame_stride=8,
+    # Its scheduler derives the shift from the number of tokens: no flow_shift here.
+    defaults=SamplingDefaults(
+        width=704,
+        height=480,
+        num_frames=161,
+        fps=24,
+        num_inference_steps=50,
+        guidance_scale=3.0,
+        max_sequence_length=128,
+        sampler=EULER,
+        negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
+    ),
+)
+
+MODELS = (
+    _TEXT_TO_VIDEO,
+    dataclasses.replace(
+        _TEXT_TO_VIDEO,
+        name="ltx-video-i2v",
+        pipeline_class="LTXImageToVideoPipeline",
+        takes_image=True,
+        min_frames=9,  # the first frame is the image: a clip of one leaves nothing to sample
+        saved_as="LTXPipeline",  # one set of weights for both
+    ),
+)

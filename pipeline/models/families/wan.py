@@ -1,0 +1,151 @@
+"""The family Wan: Wan 2.1 and 2.2, and the demo model, which has their shape.
+
+Settings are those of the README and configuration of Wan-Video/Wan2.1 and 2.2, and of their
+examples in diffusers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
+from pipeline.models.samplers import DPM_SOLVER, EULER, UNIPC
+from pipeline.models.spec import ModelSpec, SamplingDefaults
+
+
+class WanFamily(ModelFamily):
+    """What Wan does in its own way."""
+
+    def precision(self, dtype: str) -> dict[str, str]:
+        """Decode in float32, as the authors' example: half precision costs visible quality."""
+        return {"default": dtype, "vae": "float32"}
+
+    def tokens(self, network: Any, latents: Sequence[int]) -> int:
+        """Patches of latents of shape [rows, channels, frames, height, width]."""
+        patch: Sequence[int] = network.config.patch_size
+        return math.prod(size // side for size, side in zip(latents[2:], patch, strict=True))
+
+
+WAN = WanFamily(
+    name="wan",
+    samplers=(UNIPC, EULER, DPM_SOLVER),
+    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
+    splits={"xfuser": ULYSSES_AND_RING, "context_parallel": ULYSSES_AND_RING},
+    xfuser_network=(
+        "xfuser.model_executor.models.transformers.transformer_wan:xFuserWanTransformer3DWrapper"
+    ),
+    shares_decoder=True,
+)
+
+_NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"
+    "形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+"""`sample_neg_prompt` of Wan 2.1 and 2.2: the models were tuned with it, in Chinese."""
+
+_model = functools.partial(
+    ModelSpec,
+    family=WAN,
+    pipeline_class="WanPipeline",
+    licence="Apache-2.0",
+    size_multiple=16,
+    frame_stride=4,
+    dtype="bfloat16",
+)
+
+MODELS = (
+    _model(
+        name="demo",
+        hub_id="",
+        revision="",
+        dtype="float32",
+        defaults=SamplingDefaults(
+            width=64,
+            height=64,
+            num_frames=17,
+            fps=8,
+            num_inference_steps=50,
+            guidance_scale=4.0,
+            max_sequence_length=32,
+            sampler=EULER,
+            flow_shift=3.0,
+        ),
+        batch_rows=4,
+        profile="profile.json",
+    ),
+    _model(
+        name="wan2.1-t2v-1.3b",
+        hub_id="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        revision="0fad780a534b6463e45facd96134c9f345acfa5b",
+        defaults=SamplingDefaults(
+            width=832,
+            height=480,
+            num_frames=81,
+            fps=16,
+            num_inference_steps=50,
+            guidance_scale=6.0,
+            max_sequence_length=512,
+            sampler=UNIPC,
+            flow_shift=8.0,
+            negative_prompt=_NEGATIVE_PROMPT,
+        ),
+    ),
+    _model(
+        name="wan2.1-t2v-14b",
+        hub_id="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+        revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
+        defaults=SamplingDefaults(
+            width=1280,
+            height=720,
+            num_frames=81,
+            fps=16,
+            num_inference_steps=50,
+            guidance_scale=5.0,
+            max_sequence_length=512,
+            sampler=UNIPC,
+            flow_shift=5.0,
+            negative_prompt=_NEGATIVE_PROMPT,
+        ),
+    ),
+    _model(
+        name="wan2.2-t2v-a14b",
+        hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
+        # The authors give the low-noise expert a guidance of 3; a request has one scale for both.
+        defaults=SamplingDefaults(
+            width=1280,
+            height=720,
+            num_frames=81,
+            fps=16,
+            num_inference_steps=40,
+            guidance_scale=4.0,
+            max_sequence_length=512,
+            sampler=UNIPC,
+            flow_shift=12.0,
+            negative_prompt=_NEGATIVE_PROMPT,
+        ),
+    ),
+    _model(
+        name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
+        hub_id="",
+        revision="",
+        pipeline_class="WanImageToVideoPipeline",
+        defaults=SamplingDefaults(
+            width=832,
+            height=480,
+            num_frames=81,
+            fps=16,
+            num_inference_steps=40,
+            guidance_scale=5.0,
+            max_sequence_length=512,
+            sampler=UNIPC,
+            flow_shift=3.0,
+            negative_prompt=_NEGATIVE_PROMPT,
+        ),
+        takes_image=True,
+    ),
+)
