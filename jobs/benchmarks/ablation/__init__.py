@@ -65,6 +65,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from jobs.benchmarks.ablation.tables import curve_table, study_table
 
     _check(options)
+    options.clips = options.clips or (QUICK_CLIPS if options.quick else CLIPS)
     lab = load_lab(options, console)
     own, spec = lab.bench.template, lab.bench.model.spec
     other = other_settings(own, spec, options.transfer_steps, options.transfer_size)

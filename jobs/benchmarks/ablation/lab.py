@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.benchmarks.ablation import CLIPS, QUICK_CLIPS
 from jobs.benchmarks.ablation.runs import Stage, Variant, make_stage
 from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
 from jobs.benchmarks.quality.profiles import profile_for
@@ -153,8 +152,7 @@ def load_lab(options: argparse.Namespace, console: Console) -> Lab:
     Raises:
         UserError: Model or prompts cannot be used.
     """
-    wanted = options.clips or (QUICK_CLIPS if options.quick else CLIPS)
-    clips = split_clips(captions_of(options.model, options.prompts, DEV), DEV, wanted)
+    clips = split_clips(captions_of(options.model, options.prompts, DEV), DEV, options.clips)
     captions = captions_of(options.model, options.prompts, CALIBRATION)
     tuned = split_clips(captions, CALIBRATION, min(options.tuning_clips, len(captions)))
     loaded = load_bench(options.model, options.model_path, options.device)

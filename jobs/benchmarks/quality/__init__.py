@@ -77,6 +77,8 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     if options.plot:
         require_matplotlib()
+    options.common = options.nfe or QUICK_POINTS  # NFE points of all arms
+    options.nfe = options.nfe or (QUICK_POINTS if options.quick else POINTS)
     result = run(options, console)
     console.width = max(console.width, WIDTH)
     for name in result["samplers"]:

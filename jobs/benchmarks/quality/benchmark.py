@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 
 from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
-from jobs.benchmarks.quality import POINTS, QUICK_POINTS
 from jobs.benchmarks.quality.arms import (
     ARMS,
     FULL_ARMS,
@@ -146,9 +145,8 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
     spec, own = bench.model.spec, bench.template
     if unknown := [arm for arm in options.arms if arm not in ARMS]:
         raise UserError(f"no arm {unknown[0]!r}: the arms are {', '.join(ARMS)}")
-    points = options.nfe or list(QUICK_POINTS if options.quick else POINTS)
     steps = own.num_inference_steps
-    if bad := [point for point in points if not 1 <= point <= steps]:
+    if bad := [point for point in options.nfe if not 1 <= point <= steps]:
         raise UserError(f"--nfe {bad[0]}: it must lie in 1 to {steps}, the steps of a run")
     class_name, slash, shift = own.sampler.partition("/")
     wanted = ("euler", "unipc") if options.sampler == "both" else (options.sampler,)
@@ -167,8 +165,8 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
         clips=split_clips(captions, options.split, options.clips or most),
         calibration=split_clips(fitting, CALIBRATION, fitted),
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
-        points=sorted(points, reverse=True),
-        common=sorted(options.nfe or QUICK_POINTS, reverse=True),
+        points=sorted(options.nfe, reverse=True),
+        common=sorted(options.common, reverse=True),
         samplers=[f"{name}{slash}{shift}" for name in classes],
         rows=options.batch_rows or spec.batch_rows,
         profile=_given_profile(options.profile) if options.profile else None,
