@@ -6,6 +6,7 @@ mistake in them is reported here, once, in one line. Loads neither torch nor dif
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -89,48 +90,33 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
 
 
 def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> SampleRequest:
-    spec, own, sampling = model.spec, model.spec.defaults, config.sampling
-
-    def pick(name: str) -> Any:
-        value = getattr(sampling, name)
-        return getattr(own, name) if value is None else value
-
-    sampler = sampler_name(pick("sampler"), pick("flow_shift"))
+    spec = model.spec
+    given = config.sampling.model_dump(exclude={"seed"}, exclude_none=True)
+    settings: dict[str, Any] = dataclasses.asdict(spec.defaults) | given
+    settings["guidance_scale"] = float(settings["guidance_scale"])
+    sampler = sampler_name(settings.pop("sampler"), settings.pop("flow_shift"))
     try:
         check_sampler(sampler, spec.family)
     except UserError as error:
         raise UserError(f"--sampling.sampler, --sampling.flow-shift: {error}") from error
-    problem = size_problem(
-        pick("width"),
-        pick("height"),
-        pick("num_frames"),
-        spec.size_multiple,
-        spec.frame_stride,
-        spec.min_frames,
-    )
+    size = (settings["width"], settings["height"], settings["num_frames"])
+    problem = size_problem(*size, spec.size_multiple, spec.frame_stride, spec.min_frames)
     if problem:
         raise UserError(
             f"{spec.name} cannot make this size: {problem} "
             "(--sampling.width, --sampling.height, --sampling.num-frames)"
         )
-    if pick("negative_prompt") and spec.family.distilled_guidance:
+    if settings["negative_prompt"] and spec.family.distilled_guidance:
         raise UserError(
             f"--sampling.negative-prompt: {spec.name} reads none (its guidance is distilled); "
             "leave it out"
         )
     return SampleRequest(
+        **settings,
         prompt="",
-        negative_prompt=pick("negative_prompt"),
         model=spec.name,
         model_revision=model.revision,
         sampler=sampler,
-        num_inference_steps=pick("num_inference_steps"),
-        guidance_scale=float(pick("guidance_scale")),
-        width=pick("width"),
-        height=pick("height"),
-        num_frames=pick("num_frames"),
-        fps=pick("fps"),
-        max_sequence_length=pick("max_sequence_length"),
         seed=0,
         cache=cache,
         adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
