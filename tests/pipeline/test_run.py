@@ -38,7 +38,7 @@ def test_a_run_whose_last_rows_cannot_be_written_does_not_say_done(
 
 
 def test_a_run_holds_on_to_nothing_that_was_garbage_before_it(tmp_path: Path) -> None:
-    """A handle of an actor that is never collected keeps the actor's devices."""
+    """A handle that is never collected would keep the devices of its actor."""
 
     class Handle:
         def __init__(self) -> None:

@@ -15,7 +15,7 @@ from pipeline.storage.storage import Storage
 BASE = SampleRequest("p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0)
 
 PATIENCE_S = 300.0
-"""A test that waits so long has failed; nothing hangs on how long things take."""
+"""Longest wait of a test, after which it fails; no test depends on how long things take."""
 
 Fault = Callable[[Sequence[SampleRequest]], None]
 
@@ -25,7 +25,7 @@ def requests(*prompts: str) -> list[SampleRequest]:
 
 
 class FakeEngine:
-    """Grey frames; `fault` sees each batch first and may raise."""
+    """Makes grey frames; `fault` gets each batch first and may raise."""
 
     device_name = "fake"
     group_size = 2

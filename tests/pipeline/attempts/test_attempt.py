@@ -213,7 +213,7 @@ def assert_true(value: bool) -> None:
 def test_clips_that_are_taken_over_do_not_count_as_deaths(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that is tried again goes through its finished samples before it dies once more."""
+    """A retried task goes through its finished samples before it dies again."""
     ledger = ledger_of(storage)
     ledger.claim(["w"], "other/1")
     ledger.made(["w"])

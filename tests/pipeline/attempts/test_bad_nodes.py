@@ -29,7 +29,7 @@ def test_different_victims_without_a_clip_in_between_show_a_bad_node() -> None:
 
 
 def test_a_node_is_not_blamed_where_no_other_makes_clips() -> None:
-    """Nothing tells it from bad samples then, and there is nowhere to go."""
+    """Nothing tells it from bad samples then, and no other node could take over."""
     nodes = BadNodes()
     nodes.made("n")
     assert [nodes.died("n", sample) for sample in "abcd"] == [False] * 4
@@ -38,7 +38,7 @@ def test_a_node_is_not_blamed_where_no_other_makes_clips() -> None:
 
 
 def die(ledger: Ledger, sample: str, node: str, process: int) -> bool:
-    """One attempt whose process dies; whether it was granted."""
+    """Make one attempt whose process dies; return whether it was granted."""
     return ledger.claim([sample], f"{node}/{process}").granted
 
 
@@ -81,7 +81,7 @@ def test_what_a_bad_node_had_made_is_looked_for_and_not_made_again(ledger: Ledge
 
 
 def retried(ledger: Ledger, where: str) -> bool:
-    """A task of a batch and a sample more, of which the batch is stored; whether it goes on."""
+    """Run a task of a batch and one more sample, and store the batch; return whether it goes on."""
     if ledger.claim(["x", "y"], where).bad_node:
         return False
     for stored in "xy":

@@ -131,7 +131,7 @@ def test_a_pair_is_made_in_calls_of_its_own_and_compared_before_the_mp4(storage:
 def test_a_task_that_runs_again_though_its_rows_have_arrived_draws_nothing(
     storage: Storage,
 ) -> None:
-    """Ray runs it again where its node dies between the rows and the end of the task."""
+    """Ray runs a task again if its node dies between its rows and its end."""
     ledger, again = ledger_of(storage), FakeEngine()
     task = requests(*"abcde")
     rows = runner(FakeEngine(), storage, ledger).process(task)

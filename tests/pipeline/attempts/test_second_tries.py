@@ -1,4 +1,4 @@
-"""Which failures wait for a second try, and what becomes of them; with the real ledger."""
+"""Which failures wait for a second try, and what becomes of them, with the real ledger."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make(ledger: Ledger, sample: str, where: str) -> None:
 
 
 def give_up(ledger: Ledger, sample: str, node: str) -> None:
-    """Let a sample use up its attempts by the death of its process."""
+    """Let a sample use up its attempts by killing its process."""
     for process in range(2):
         assert ledger.claim([sample], f"{node}/{sample}{process}").granted
     assert not ledger.claim([sample], f"{node}/{sample}2").granted

@@ -11,7 +11,7 @@ from pipeline.cluster.connection import await_gpus
 
 
 class Scaling:
-    """A cluster that has a GPU node some seconds after one was asked for; time passes in sleeps."""
+    """A cluster that gets a GPU node some seconds after a request; only sleeping passes time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
         self.now, self.asked, self._after_s = 0.0, list[Any](), after_s

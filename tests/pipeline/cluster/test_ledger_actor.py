@@ -1,4 +1,4 @@
-"""The ledger behind a Ray actor, without Ray: what it is told, and in which order."""
+"""The ledger behind a Ray actor, without Ray: which calls it receives, and in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run hands to Ray Data, stage by stage; nothing is executed."""
+"""What a run hands to Ray Data, stage by stage, without executing it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = [pa.table({REQUEST_COLUMN: ["{}"] * 10})]
 
 
 class Recorded:
-    """Takes down what a dataset is asked for."""
+    """Records the calls on a dataset."""
 
     def __init__(self) -> None:
         self.block_rows = 0

@@ -1,4 +1,4 @@
-"""When a run is ended for want of a place for its text encoders; Ray's answers are given."""
+"""When a run ends because its text encoders have no room, with simulated answers of Ray."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_encoders_wait_if_none_has_a_place(actors: list[dict[str, Any]], expecte
 
 
 class Pass:
-    """A pass of Ray Data that takes steps on a clock of its own."""
+    """An execution of Ray Data whose steps follow a simulated clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, wait_s: float) -> None:
         self.now, self.waiting, self.calls = 0.0, True, 1

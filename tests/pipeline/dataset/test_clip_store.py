@@ -52,7 +52,7 @@ def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
 
 
 class SlowStorage(Storage):
-    """Does not store the clip of `sample_id` before `go` is set."""
+    """A storage that stores the clip of `sample_id` only after `go` is set."""
 
     def __init__(self, uri: str, sample_id: str) -> None:
         super().__init__(uri)

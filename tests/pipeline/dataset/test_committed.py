@@ -1,4 +1,4 @@
-"""What a prefix holds, and which row of an id counts."""
+"""Which samples of a prefix are finished, and which row of an id counts."""
 
 from __future__ import annotations
 

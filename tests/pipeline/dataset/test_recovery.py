@@ -1,4 +1,4 @@
-"""Clips without a row give it back, once, and only if they are whole."""
+"""Rows are recovered from undamaged clips without a row, once."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
 def test_a_run_that_outlived_the_beginning_of_a_later_one_is_looked_after(
     storage: Storage,
 ) -> None:
-    """The pass at the beginning of the later one came too early for its clips."""
+    """The later run looked for clips before the earlier one had left them."""
     made(storage, 1)
     before = committed(storage)
 

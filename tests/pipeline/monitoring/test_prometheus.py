@@ -1,4 +1,4 @@
-"""What the series say, recorded in place of Ray's exporter; the real one is in tests/e2e."""
+"""The values of the series, recorded instead of exported; tests/e2e uses Ray's exporter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Recorded = dict[str, dict[tuple[str, ...], float]]
 
 
 class Recorder:
-    """Stands in for a metric of Ray, and refuses what that refuses."""
+    """Replaces a metric of Ray, and refuses what Ray refuses."""
 
     def __init__(self, name: str, labels: tuple[str, ...], into: Recorded) -> None:
         self._values, self._labels = into[name], labels

@@ -1,4 +1,4 @@
-"""What a run says before it starts."""
+"""What a run prints before it starts and after it ends."""
 
 from __future__ import annotations
 

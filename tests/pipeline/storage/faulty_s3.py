@@ -1,4 +1,4 @@
-"""A real S3 server on loopback that can be told to fail, and what its tests share."""
+"""An S3 server on loopback that fails on demand, and helpers for its tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "Sw0rdfish-secret-key"
 
 @dataclass
 class FaultyS3:
-    """A loopback S3 server: counts what it is asked and fails when told to."""
+    """An S3 server on loopback that counts requests and fails on demand."""
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class FaultyS3:
 
 @contextlib.contextmanager
 def serving() -> Iterator[FaultyS3]:
-    """A server for the time of the block."""
+    """Run a server inside the block."""
     app = FaultyS3()
     http = make_server("127.0.0.1", 0, app, threaded=True)
     app.url = f"http://127.0.0.1:{http.port}"
@@ -83,7 +83,7 @@ def serving() -> Iterator[FaultyS3]:
 
 @contextlib.contextmanager
 def emptied(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    """The server with one empty bucket, `clips`, and an environment that leads to it."""
+    """The server with one empty bucket, `clips`, and the environment variables to reach it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -106,7 +106,7 @@ def use_keys(monkeypatch: pytest.MonkeyPatch, key: str, secret: str) -> None:
 
 
 def failure(call: Callable[[], object]) -> str:
-    """The one line of the StorageError that `call` raises."""
+    """The message of the StorageError that `call` raises, which must be one line."""
     with pytest.raises(StorageError) as caught:
         call()
     text = str(caught.value)

@@ -1,4 +1,4 @@
-"""Which faults pass by themselves, and the words for those that do not."""
+"""Which errors are transient, and how the permanent ones are explained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answer(code: str, status: int) -> botocore.exceptions.ClientError:
 
 
 def translated(code: str, status: int) -> OSError:
-    """As s3fs hands it on: another exception, with the answer of the service as its cause."""
+    """An error as s3fs raises it: translated, with the answer of the service as its cause."""
     error = OSError(errno.EIO, "translated")
     error.__cause__ = answer(code, status)
     return error

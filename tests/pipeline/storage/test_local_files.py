@@ -1,4 +1,4 @@
-"""Storage in a folder: atomic writes, and the faults of disks."""
+"""Storage in a folder: atomic writes and disk errors."""
 
 from __future__ import annotations
 

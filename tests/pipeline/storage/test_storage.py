@@ -1,4 +1,4 @@
-"""What every storage does: a folder, memory, a real S3 server."""
+"""What every storage does: in a folder, in memory, on an S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage on a real S3 server that can be told to fail."""
+"""Storage on an S3 server that fails on demand."""
 
 from __future__ import annotations
 
