@@ -1,4 +1,4 @@
-"""The processes of a group: launch, protocol, deaths, pace, and the engine over them.
+"""The processes of a group: their start and end, their messages, their failures and timeouts.
 
-Knows how ranks live and die, not how a model is split (`pipeline.parallel`).
+Knows how ranks live and die, not how a model is split over them (`pipeline.parallel`).
 """

@@ -1,4 +1,4 @@
-"""The engine of an actor that owns several ranks, and the engine inside each of them."""
+"""The engine of an actor that owns several ranks, and the loading of the engine inside each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import ParallelLayout
-from pipeline.ranks.errors import GroupError, RankRaisedError
+from pipeline.ranks.failures import GroupError, RankRaisedError
 from pipeline.ranks.group import RankGroup
-from pipeline.ranks.messages import MakeWorker, RankContext, Worker
-from pipeline.ranks.spec import GroupSpec, visible_devices
+from pipeline.ranks.messages import Handler, MakeHandler, RankContext
+from pipeline.ranks.processes import GroupSpec, visible_devices
 from pipeline.requests.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=20)
-"""Far above any step, far below Ray Data's limit: the parent's own deadlines are the sharp ones."""
+"""Far above any step and far below Ray Data's limit; the owner's timeouts are much shorter."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ class LoadRank:
     threads: int = 1
     options: EngineOptions = DEFAULT
 
-    def __call__(self, context: RankContext) -> Worker:
-        """Meet the other ranks, and load; called in every rank at once."""
+    def __call__(self, context: RankContext) -> Handler:
+        """Join the other ranks and load; called in every rank at once."""
         import torch
         import torch.distributed as dist
 
         torch.set_num_threads(self.threads)
-        # Both on GPUs: what the host knows need not travel over the device.
+        # GPU ranks use both, so that decisions made on the host need not travel over the device.
         on_gpu = torch.device(self.device).type == "cuda"
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "cpu:gloo"
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
-        return Rank(self.load(context))
+        return RankHandler(self.load(context))
 
     def load(self, context: RankContext) -> DiffusersEngine:
-        """Load, among ranks that have met."""
+        """Load this rank's engine, after the ranks have joined."""
         import torch.distributed as dist
 
         from pipeline.engine.diffusers_engine import DiffusersEngine, RankRole
@@ -75,7 +75,7 @@ class LoadRank:
             layout=self.layout,
             decodes=context.rank == 0 or self.layout.vae,
             answers=context.rank == 0,
-            # Verdicts are known on the host, so they travel by gloo even between GPUs.
+            # Decisions are made on the host, so they travel by gloo even between GPUs.
             agreement=RankAgreement(dist.new_group(backend="gloo")),
             mark=context.mark,
         )
@@ -86,7 +86,7 @@ class LoadRank:
 
 @dataclass(frozen=True)
 class RankFacts:
-    """Asked of ranks once: what the parent's rows must hold.
+    """What the owner asks a group once, for its output rows.
 
     Attributes:
         device_name: Of rank 0.
@@ -96,8 +96,8 @@ class RankFacts:
 
 
 @dataclass(frozen=True)
-class Rank:
-    """Answers requests in a rank.
+class RankHandler:
+    """Answers requests inside a rank.
 
     Attributes:
         engine: Of this rank.
@@ -106,7 +106,7 @@ class Rank:
     engine: DiffusersEngine
 
     def __call__(self, payload: Sequence[SampleRequest]) -> Any:
-        """Clips of requests; facts where there are none."""
+        """The clips of requests, or the facts where there are none."""
         if not payload:
             return RankFacts(self.engine.device_name)
         return self.engine.generate(payload)
@@ -118,15 +118,15 @@ class GroupEngine:
     Attributes:
         device_name: Of rank 0.
         group_size: Ranks.
-        disagreements: Decisions so far in which some rank's own opinion was not the one that
-            counted; a few are rounding, many are a fault.
+        disagreements: Decisions so far in which some rank would have decided differently from the
+            group. A few come from rounding; many are a fault.
     """
 
-    def __init__(self, load: MakeWorker, spec: GroupSpec) -> None:
-        """Start the ranks; a second copy of the model is never loaded here.
+    def __init__(self, load: MakeHandler, spec: GroupSpec) -> None:
+        """Start the ranks; this process loads no copy of the model.
 
         Raises:
-            UserError: They cannot load the model.
+            UserError: The ranks cannot load the model.
         """
         try:
             self._group = RankGroup(load, spec)
@@ -139,7 +139,7 @@ class GroupEngine:
         self.disagreements = 0
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """See `Engine`.
+        """Make one clip per request, in order.
 
         Raises:
             EngineDiedError: The group is lost.
@@ -165,7 +165,7 @@ class GroupEngine:
 
 
 def load_group(load: LoadRank) -> GroupEngine:
-    """Start a group on the devices that Ray gave this process; a picklable factory's target."""
+    """Start a group on the devices that Ray gave to this process; called by a picklable factory."""
     logger.info("%s: %s", load.model.spec.name, load.layout)
     devices = visible_devices() if load.device == "cuda" else ()
     return GroupEngine(load, GroupSpec(load.layout.size, devices, load.threads))

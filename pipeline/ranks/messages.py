@@ -1,4 +1,8 @@
-"""What parent and ranks say to each other, over a socket that only the two of them hold."""
+"""What a group's owner and its ranks send each other, over a socket that only those two hold.
+
+The owner sends the setup once, then the payload of each request; a rank sends the messages below.
+They are not defined in the program of a rank, where pickle would call their module `__main__`.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,16 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ask:
-    """To every rank: answer this.
-
-    Attributes:
-        number: Counts up.
-        payload: The request.
-    """
-
-    number: int
-    payload: Any
-
-
-@dataclass(frozen=True)
 class Ready:
-    """From a rank, once: it takes requests."""
+    """A rank has loaded its model and takes requests; sent once."""
 
 
 @dataclass(frozen=True)
 class ProgressMark:
-    """From a rank: it has come this far.
+    """A rank has come this far with a request.
 
     Attributes:
-        name: Of the place, such as "step"; the same name may come again and again.
+        name: Of the place, such as "step"; the same name may come many times.
     """
 
     name: str
@@ -40,26 +31,24 @@ class ProgressMark:
 
 @dataclass(frozen=True)
 class Answer:
-    """From a rank: done.
+    """A rank has finished a request.
 
     Attributes:
-        number: Of the request.
         result: Of rank 0; None from the others.
     """
 
-    number: int
     result: Any
 
 
 @dataclass(frozen=True)
 class Raised:
-    """From a rank: it could not.
+    """A rank could not load, or could not answer.
 
     Attributes:
         kind: Class name of the exception.
         message: Its text.
         text: Its traceback.
-        ready: Whether the rank had come as far as taking requests.
+        ready: Whether the rank had loaded.
     """
 
     kind: str
@@ -70,7 +59,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class RankContext:
-    """What a rank's own code is told.
+    """What the code inside a rank knows of its group.
 
     Attributes:
         rank: 0 to size - 1.
@@ -83,18 +72,18 @@ class RankContext:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def mark(self, name: str) -> None:
-        """Tell the parent of progress; call it at every denoising step, and at what takes long."""
+        """Report progress; call it at every denoising step, and round whatever takes long."""
         self.send(ProgressMark(name))
 
     def send(self, message: object) -> None:
-        """Send one message whole, from whatever thread."""
+        """Send one message; any thread may call it."""
         if self._connection is not None:
             with self._lock:
                 self._connection.send(message)
 
 
-Worker = Callable[[Any], Any]
-"""Answers requests, in every rank at once."""
+Handler = Callable[[Any], Any]
+"""Answers requests; called with each payload, in every rank at once."""
 
-MakeWorker = Callable[[RankContext], Worker]
+MakeHandler = Callable[[RankContext], Handler]
 """Loads a rank's model. Picklable by name; called once in every rank."""

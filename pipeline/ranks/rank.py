@@ -1,7 +1,7 @@
-"""The program of a rank: `python -m pipeline.ranks.rank FD`, FD being its end of the socket.
+"""The program of a rank: `python -m pipeline.ranks.rank FD`, where FD is its end of the socket.
 
-Takes its setup, loads its model, and answers requests until the socket ends. An exception goes to
-the parent, which decides what becomes of the group.
+Receives its setup, loads its model, and answers requests until the socket closes. An exception is
+sent to the owner of the group, which decides what to do.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from multiprocessing.connection import Connection
 from pipeline.process import end_process
 from pipeline.ranks.messages import (
     Answer,
-    Ask,
-    MakeWorker,
+    MakeHandler,
     Raised,
     RankContext,
     Ready,
@@ -23,28 +22,27 @@ from pipeline.ranks.messages import (
 
 
 def main(fd: int) -> int:
-    """Serve one parent and return the exit code."""
+    """Serve the owner of the group and return the exit code."""
     connection = Connection(fd)
     context = RankContext(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), connection)
     try:
         try:
-            make: MakeWorker = connection.recv()
-            work = make(context)
-        except Exception as error:  # noqa: BLE001 - all of it is for the parent to judge
+            make: MakeHandler = connection.recv()
+            handle = make(context)
+        except Exception as error:  # noqa: BLE001 - the owner decides what it means
             context.send(_raised(error, ready=False))
             return 1
         context.send(Ready())
         while True:
-            ask = connection.recv()
-            assert isinstance(ask, Ask)  # noqa: S101 - only the parent holds the other end
+            payload = connection.recv()
             try:
-                result = work(ask.payload)
+                result = handle(payload)
             except Exception as error:  # noqa: BLE001 - likewise
                 context.send(_raised(error, ready=True))
                 continue
-            context.send(Answer(ask.number, result if context.rank == 0 else None))
+            context.send(Answer(result if context.rank == 0 else None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return 0  # the parent has closed the group, or is gone
+        return 0  # the owner has closed the group, or is gone
 
 
 def _raised(error: Exception, *, ready: bool) -> Raised:

@@ -20,10 +20,10 @@ import ray
 
 from pipeline.dataset.schema import NO_CACHE
 from pipeline.engine.protocol import Clip, EngineDiedError, EngineFactory
-from pipeline.ranks.errors import GroupError
+from pipeline.ranks.failures import GroupError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import RankContext
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import SampleRequest
 
 RANKS = 2

@@ -11,7 +11,7 @@ from pipeline.dataset import mp4
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.engine.protocol import BadNodeError, EngineDiedError
 from pipeline.process import EXIT_OVERDUE
-from pipeline.ranks.errors import RankDiedError
+from pipeline.ranks.failures import RankDiedError
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.attempts.runners import (

@@ -29,10 +29,10 @@ from pipeline.parallel.layout import (
     XFUSER,
     ParallelLayout,
 )
-from pipeline.ranks.errors import RankRaisedError
+from pipeline.ranks.failures import RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.group_engine import LoadRank
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SensitivityProfile
 from tests.pipeline.ranks import group_models

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.ranks.errors import RankDiedError, RankRaisedError, RankSilentError
+from pipeline.ranks.failures import RankDiedError, RankRaisedError, RankSilentError
 from pipeline.ranks.group import RankGroup
-from pipeline.ranks.pace import Pace
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
+from pipeline.ranks.timeouts import AdaptiveTimeout
 from tests.pipeline.ranks import group_workers
 
 Start = Callable[..., RankGroup]
@@ -107,7 +107,7 @@ def test_a_request_that_all_ranks_refuse_alike_leaves_the_group_alive(start: Sta
 
 
 def test_a_silent_rank_is_found_by_the_pace_that_was_learnt(start: Start) -> None:
-    group = start(pace=Pace(first_s=3600.0, factor=3.0, floor_s=3.0))
+    group = start(timeout=AdaptiveTimeout(first_s=3600.0, factor=3.0, floor_s=3.0))
     group.ask("hello")
     with pytest.raises(RankSilentError) as caught:
         group.ask((0, "sleep"))
@@ -146,7 +146,7 @@ def test_what_a_rank_has_started_ends_with_it(start: Start) -> None:
 PARENT = """
 import sys, time
 from pipeline.ranks.group import RankGroup
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from tests.pipeline.ranks import group_workers
 group = RankGroup(group_workers.obedient, GroupSpec(2))
 print(*group.processes, group._reaper.group, group.ask("spawn"), flush=True)

@@ -23,9 +23,9 @@ from pipeline.models.resolve import resolve_model
 from pipeline.parallel import xfuser
 from pipeline.parallel.context_parallel import split_network
 from pipeline.parallel.layout import ParallelLayout
-from pipeline.ranks.errors import GroupError
+from pipeline.ranks.failures import GroupError
 from pipeline.ranks.group_engine import GroupEngine, load_group
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from sencache import SenCacheConfig, SensitivityProfile
 from tests.pipeline.ranks import group_workers

@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from pipeline.models.weights import CACHE_ENV, MANIFEST, mirror_digests, revision_of
 from pipeline.ranks.group import RankGroup
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from pipeline.storage.storage import Storage
 from tests.pipeline.ranks import group_workers
 

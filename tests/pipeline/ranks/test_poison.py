@@ -10,7 +10,7 @@ from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.attempts.ledger import Ledger
 from pipeline.engine.protocol import EngineDiedError
 from pipeline.ranks.group_engine import GroupEngine
-from pipeline.ranks.spec import GroupSpec
+from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.ranks import group_workers
