@@ -127,7 +127,7 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> 
 
 def _decoding(config: RunConfig, spec: ModelSpec) -> str:
     """Say how frames are decoded, "" for the model's default."""
-    asked = config.engine.vae_tiling
-    if asked is None or asked == spec.vae_tiling:
+    tiling = config.engine.vae_tiling
+    if tiling is None or tiling == spec.vae_tiling:
         return ""
-    return "tiled" if asked else "whole"
+    return "tiled" if tiling else "whole"

@@ -78,21 +78,21 @@ class RejectedRow:
 class Intake:
     """Iterate once over the pending requests, in the order of the input.
 
-    Holds the 10-byte id of every sample of the input, about 100 bytes each; `counts`, `rejected`
-    and `steps` grow as it is read.
+    It keeps the id of every sample of the input, about 100 bytes each. `counts`, `rejected` and
+    `steps` grow while the input is read.
 
     Attributes:
         rows: The input.
         defaults: What rows inherit, and the sizes that the model can make.
         committed: What the output prefix holds.
         samples_per_prompt: Clips per row; their seeds differ.
-        limit: Read only so many rows; None reads all.
-        control_fraction: Share of the samples that have a control, which comes right after its
-            sample where both are to be made.
-        images: Takes in what a model starts from; needed for those that start from an image.
+        limit: Rows to read; None reads all.
+        control_fraction: Share of the samples that have a control. A control comes right after its
+            sample if both are still to be made.
+        images: Reads the first frames; needed for models that start from an image.
         counts: What became of the input so far.
-        rejected: The rows to record as rejected; those recorded by earlier runs are left out.
-        steps: How many of the pending requests have so many sampler steps.
+        rejected: Rejected rows that no earlier run has recorded.
+        steps: Number of pending requests by their sampler steps.
     """
 
     rows: Iterable[SourceRow]
