@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,32 +12,35 @@ import torch
 from diffusers.hooks.hooks import HookRegistry
 
 from sencache.config import SenCacheConfig, missing_profile
-from sencache.families.base import Family, family_of
+from sencache.families.base import Family
+from sencache.families.registry import OFFICIAL_SETTINGS, family_of
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach, is_offloaded
 from sencache.hook.hook import SenCacheHook
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import boundary_of, guidance_of, networks_of
 from sencache.policies.base import Policy
-from sencache.policies.branches import AnyProfile
+from sencache.policies.branch_rules import AnyProfile
 from sencache.policies.gated import drift_gate
 from sencache.policies.planned import PlannedPolicy, drift_planner
 from sencache.policies.sensitivity import SensitivityPolicy
 from sencache.profiles.metadata import ProfileError, architecture_of
-from sencache.profiles.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.profiles.official import OfficialProfile
 from sencache.profiles.profile import SensitivityProfile
-from sencache.reuse.base import (
-    NoReuse,
-    OutputReuse,
-    ResidualReuse,
-    Reuse,
-)
+from sencache.reuse.base import Reuse
+from sencache.reuse.block_stack import BlockStack
 from sencache.reuse.forecast import ForecastReuse
-from sencache.reuse.residual import BlockStack
+from sencache.reuse.output import NoReuse, OutputReuse
+from sencache.reuse.residual import ResidualReuse
 from sencache.schedules.drift import OutputDrift
 from sencache.stats import RunLog, SampleStats
 
 HOOK_NAME = "sencache"
+POLICY_HOOK_NAME = "sencache_policy"
+
+PolicyMaker = Callable[[str, torch.nn.Module, Family, SamplerPosition], tuple[Policy, Reuse]]
+"""Makes the policy and the reuse of one network from its name in the pipeline, the network itself,
+its family and the pipeline's sampler."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +50,25 @@ class SenCacheHandle:
     Attributes:
         config: Its settings.
         profile: The profile it decides with, if any.
+        hooks: The networks and their hooks, in the pipeline's order.
     """
 
     config: SenCacheConfig
     profile: AnyProfile | None
-    _hooks: tuple[tuple[torch.nn.Module, SenCacheHook], ...]
+    hooks: tuple[tuple[torch.nn.Module, SenCacheHook], ...]
     _log: RunLog
 
     def stats(self) -> list[SampleStats]:
         """What happened in the current or last pipeline call, per sample in batch order.
 
-        Of all networks that took part, joined. Kept until the next call begins, also when one
-        raised; empty before the first. Costs one transfer from the device.
+        Joins all networks that took part. Stays until the next call begins, also after an error;
+        empty before the first call. Costs one transfer from the device.
         """
         return self._log.samples()
 
     def reset(self) -> None:
-        """Forget all cached outputs, as diffusers does at the end of a pipeline call."""
-        for network, hook in self._hooks:
+        """Drop all kept outputs, as diffusers does at the end of a pipeline call."""
+        for network, hook in self.hooks:
             hook.reset_state(network)
 
 
@@ -82,19 +88,18 @@ def apply_sencache(
 
     Args:
         target: The pipeline, or one transformer of it. A pipeline is better: its scheduler tells
-            the number of steps, where in the schedule a call is, and whether the profile fits; and
-            both networks of Wan 2.2 are cached at once. Turn context parallelism on first, so that
-            the cache sees whole latents; offloading by accelerate may come before or after.
+            the number of steps, the step of a call, and whether the profile fits; and both networks
+            of Wan 2.2 are cached at once. Turn on context parallelism first, so that the cache
+            sees whole latents; offloading by accelerate may come before or after.
         config: Policy and parameters.
         profile: Sensitivities of this very model; required if any step may be reused.
-        family: Description of a transformer class that :mod:`sencache.families.base` does not list.
-        model: Id of the model, to be compared with the profile's; this and what follows is not
-            compared if left out, because a transformer does not tell it.
-        revision: Revision of its weights.
-        sampler: Class name of the scheduler; a pipeline's own is compared anyway.
+        family: Description of a transformer class that :mod:`sencache.families` does not list.
+        model: Id of the model, to be compared with the profile's; None is not compared.
+        revision: Revision of its weights, likewise.
+        sampler: Class name of the scheduler, likewise; a pipeline's own is always compared.
         shift: Flow shift of its sigma schedule, likewise.
-        agreement: Of the ranks that run the network together. Planned runs and such that reuse
-            nothing need none and exchange nothing.
+        agreement: Of the ranks that run the network together. Planned runs without a gate and runs
+            without reuse need none and exchange nothing.
 
     Returns:
         A handle for statistics and reset.
@@ -131,9 +136,9 @@ def apply_sencache(
             )
         elif isinstance(profile, OfficialProfile):
             _check_official(profile, config, families[name])
-    # Read anew at every call, for a pipeline's scheduler may be replaced.
+    # Looks the scheduler up at every call, because callers may replace it.
     boundary = None if scheduler is None else boundary_of(target)
-    schedule = SamplerPosition(None if scheduler is None else lambda: target.scheduler, boundary)
+    position = SamplerPosition(None if scheduler is None else lambda: target.scheduler, boundary)
     log = RunLog()
     stacks = {}
     if config.may_reuse and config.reuse_object == "residual":
@@ -147,51 +152,85 @@ def apply_sencache(
         reuse: Reuse = OutputReuse() if config.may_reuse else NoReuse()
         if stack is not None:
             reuse = ResidualReuse(stack)
-        judge: Policy
+        policy: Policy
         if config.policy == "planned" and config.may_reuse:
             drift, unit = _planned_by(profile, scheduler)
             if config.gate and boundary is not None:
                 raise ValueError(
                     "SenCacheConfig.gate is for pipelines with one network; this one has two"
                 )
-            judge = PlannedPolicy(
-                drift_planner(config, drift), schedule, unit, drift_gate(config, drift), agreement
+            policy = PlannedPolicy(
+                drift_planner(config, drift), position, unit, drift_gate(config, drift), agreement
             )
             reuse = ForecastReuse(config.order)
         else:
-            judge = SensitivityPolicy(config, profile, schedule, agreement)
+            policy = SensitivityPolicy(config, profile, position, agreement)
         hook = SenCacheHook(
             config,
             profile.hash if profile else "",
             families[name],
-            judge,
+            policy,
             reuse,
-            schedule,
+            position,
             log,
             functools.partial(guidance_of, target, config.guidance),
         )
         hooks.append((network, hook))
-    # Nothing is put on before all of it is known to be right.
+    # All checks come before the first hook, so an error leaves no trace.
     for stack in stacks.values():
         stack.attach()
     for network, hook in hooks:
         attach(network, hook, HOOK_NAME)
-        # diffusers' enable_cache knows its own configs only. This private marker is what it would
-        # set: is_cache_enabled becomes true, and a second cache is refused instead of stacked.
+        # diffusers' enable_cache accepts its own configs only. It would set this private marker,
+        # which makes is_cache_enabled true, so that a second cache is refused instead of stacked.
         network.__dict__["_cache_config"] = config
     return SenCacheHandle(config, profile, tuple(hooks), log)
 
 
-def remove_sencache(target: Any) -> None:
-    """Take the cache off and restore the forward. Does nothing where there is none.
+@contextmanager
+def apply_policy(
+    pipe: Any,
+    make: PolicyMaker,
+    networks: Mapping[str, tuple[torch.nn.Module, Family]] | None = None,
+) -> Iterator[SenCacheHandle]:
+    """Let any policy and reuse run the networks of a pipeline, until the context ends.
 
     Args:
-        target: A pipeline or a transformer, whichever the cache was applied to.
+        pipe: A diffusers pipeline without a cache.
+        make: Makes policy and reuse of each network.
+        networks: By name, the networks and their families; None for all of the pipeline.
+
+    Yields:
+        The handle, for statistics.
 
     Raises:
-        RuntimeError: Another diffusers hook that replaces the forward was registered after this
-            one, or any hook of a transformer that is offloaded; diffusers 0.42 would drop what
-            lies between together with this one.
+        ValueError: The pipeline has no transformer, or its class is unknown.
+    """
+    sampler, log = SamplerPosition(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
+    if networks is None:
+        networks = {name: (each, family_of(each)) for name, each in networks_of(pipe).items()}
+    config, hooks = SenCacheConfig(policy="planned"), []  # this config only permits reuse
+    guidance = functools.partial(guidance_of, pipe, None)
+    with ExitStack() as applied:
+        for name, (network, family) in networks.items():
+            policy, reuse = make(name, network, family, sampler)
+            applied.callback(reuse.release)
+            hook = SenCacheHook(config, "", family, policy, reuse, sampler, log, guidance)
+            attach(network, hook, POLICY_HOOK_NAME)
+            applied.callback(detach, network, POLICY_HOOK_NAME)
+            hooks.append((network, hook))
+        yield SenCacheHandle(config, None, tuple(hooks), log)
+
+
+def remove_sencache(target: Any) -> None:
+    """Remove the cache and restore the forward. Does nothing where there is none.
+
+    Args:
+        target: What the cache was applied to: a pipeline or a transformer.
+
+    Raises:
+        RuntimeError: A diffusers hook was registered after this one, and it replaces the forward
+            or the transformer is offloaded. diffusers 0.42 would remove it together with this one.
     """
     for network in networks_of(target).values():
         registry = HookRegistry.check_if_exists_or_initialize(network)
@@ -218,7 +257,7 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
 
 
 def _planned_by(profile: AnyProfile | None, scheduler: Any) -> tuple[OutputDrift, int]:
-    """What plans are made of: the model's drift, and the unit of its time."""
+    """What cache schedules need: the model's drift, and the unit of its time."""
     if scheduler is None:
         raise ValueError(
             'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
@@ -233,7 +272,7 @@ def _planned_by(profile: AnyProfile | None, scheduler: Any) -> tuple[OutputDrift
 
 
 def _residual_end(config: SenCacheConfig, family: Family) -> str | None:
-    """Where the authors' code ends a residual, if not behind the last block."""
+    """Where the authors' code ends a residual, if not after the last block."""
     return OFFICIAL_SETTINGS[family.name].residual_end if config.policy == "official" else None
 
 

@@ -47,53 +47,54 @@ class SenCacheConfig:
     Attributes:
         policy: ``"paper"`` for the rule above; ``"official"`` for the decisions of the authors'
             public code, which takes an :class:`~sencache.OfficialProfile` and differs from the
-            paper (:mod:`sencache.profiles.official` says how); ``"planned"`` computes exactly
-            ``budget`` of the steps, at places planned for the whole run, and forecasts the others
-            (:mod:`sencache.schedules.planner`); ``"none"`` computes every step and only
-            keeps statistics, which is what an uncached control run wants.
+            paper (:mod:`sencache.policies.official` lists how); ``"planned"`` computes exactly
+            ``budget`` of the steps, planned for the whole run, and forecasts the others
+            (:mod:`sencache.schedules.planner`); ``"none"`` computes every step and only keeps
+            statistics, for uncached control runs.
         epsilon: Largest predicted rms change that is reused, in units of the network's output.
             0 computes every step; the clip is then bit-identical to one made without the cache.
         max_reuse: The paper's ``n``: most reuses in a row.
-        strict_epsilon: Stricter threshold of the first steps, where the layout of the clip is
-            decided. Never looser than ``epsilon``: the smaller of the two holds (not so under
-            ``"official"``, whose code takes it as it is).
+        strict_epsilon: Stricter threshold of the first steps, which decide the layout of the clip.
+            Never looser than ``epsilon``: the smaller of the two applies (not under
+            ``"official"``, whose code uses it as it is).
         strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``;
             rounded to whole steps, a half to the even number.
         budget: Under ``"planned"``, the share of the steps to compute, in (0, 1]; rounded to whole
-            steps, 2 at least. NFE, cost and latency are so known before the run.
+            steps, at least 2. So NFE, cost and latency are known before the run.
         order: Under ``"planned"``, order of the forecast: 0 holds the last output, 1 is linear
             (one more output to keep), 2 quadratic.
-        repair: Under ``"planned"``, whether a computed step makes up for the forecasts before it.
+        repair: Under ``"planned"``, whether a computed step undoes the errors of the forecasts
+            before it.
         gate: Under ``"planned"``, how many more steps a hard row computes; every other row
-            computes one less, so NFE stays at the budget in the mean where one row in
-            ``gate + 1`` is hard. Rows are told apart at the end of the steps that all of them
-            share (:mod:`sencache.policies.gated`), by one transfer from the device. 0: all rows
-            follow the same plan.
-        gate_ratio: A row is hard where its forecast error is more than so many times what the
-            profile expects. `benchmark.py quality` finds the ratio for a budget on calibration
+            computes one less, so the mean NFE is the budget where one row in ``gate + 1`` is
+            hard. Hard rows are found at the end of the steps that all rows share
+            (:mod:`sencache.policies.gated`), by one transfer from the device. 0: all rows follow
+            the same cache schedule.
+        gate_ratio: A row is hard if its forecast error is more than this multiple of the error that
+            the profile expects. `benchmark.py quality` finds the ratio for a budget on calibration
             clips, as the arm ``planned-gated``.
         final_computed: Steps at the end of a run that are always computed.
-        correct: Feed the measured error back: every computed step tells the true change beside
-            its S, and the row's later scores are multiplied by the ratio of the two, averaged
-            with exponential weights. A profile of another prompt or a related model then still
-            gives the intended error.
+        correct: Feed the measured error back: every computed step shows the true change for its S,
+            and the row's later scores are multiplied by the ratio of the two, averaged with
+            exponential weights. A profile of other prompts or of a related model then still gives
+            the intended error.
         reuse: What a reused step takes from the last computed one. ``"output"``: the network's
             output, as in the paper. ``"residual"``: what its blocks added to the tokens, as in the
-            authors' code; embeddings and head run afresh, for 12 to 40 times the memory.
+            authors' code; embeddings and head run again, for 12 to 40 times the memory.
             None is ``"residual"`` under ``"official"``, else ``"output"``.
-        row_buckets: Sizes of batch to which the rows of a network call are filled up, rising,
-            such as (1, 2, 4, 8): few shapes, for CUDA graphs and compiled code. Filled up with the
-            rows whose score is highest, so a sample then depends on its neighbours. Counted in
-            samples; a call with more than the largest is not filled up. Empty: off.
-        guidance: Whether calls that hold both branches of guidance in one batch (CogVideoX, LTX,
-            Mochi) really do. None: told by the two halves of the first latents being equal, at the
-            price of one synchronisation a run.
+        row_buckets: Batch sizes to which network calls are filled up, rising, such as
+            (1, 2, 4, 8): few shapes, for CUDA graphs and compiled code. The rows with the highest
+            scores fill a call up, so a sample then depends on its neighbours. In samples; a call
+            that is larger than the largest size is not filled up. Empty: off.
+        guidance: Whether calls whose context holds both branches of guidance in one batch
+            (CogVideoX, LTX, Mochi) do hold both. None: they do if the two halves of the first
+            latents are equal, a comparison that costs one synchronisation per run.
         num_inference_steps: Steps of a run. Only needed where neither the pipeline publishes it
-            through diffusers' ``cache_context``, which goes first, nor its scheduler is at hand
-            (:func:`~sencache.apply_sencache` was given a transformer, not a pipeline).
-            Unpublished steps are counted, so without a scheduler a run that starts below the top
-            of the schedule (strength < 1, the second network of Wan 2.2) has no known last step:
-            nothing of it is reused, and a warning says so.
+            through diffusers' ``cache_context``, which takes precedence, nor the scheduler is
+            known (:func:`~sencache.apply_sencache` got a transformer, not a pipeline). Steps that
+            are not published are counted. So without a scheduler the last step of a run that does
+            not start with the first step (strength < 1, the second network of Wan 2.2) is not
+            known: such a run reuses nothing, and a warning says so.
         uncond_verdict: ``"follow"``: the unconditional branch computes and reuses when the
             conditional one does, so that the errors of the two partly cancel in the guidance.
             ``"own"``: each branch decides by its own score.
@@ -168,14 +169,13 @@ class SenCacheConfig:
         return self.reuse or ("residual" if self.policy == "official" else "output")
 
     def identity(self, profile: SensitivityProfile | OfficialProfile | None) -> dict[str, Any]:
-        """What of the cache decides pixels, for use in a sample's content id.
+        """The part of the settings that decides pixels, for use in a sample's content id.
 
         Settings that decide alike in every run give the same dict: without any reuse it is
-        ``{"policy": "none"}`` whatever the other fields say, and a strict phase that is no
-        stricter or of no length is left out of account, and an option that is off is left out.
-        Other dicts may still make the same clip where a limit is not reached. The number of steps
-        and whether there is guidance are left out because they belong to the sampler's part of
-        an id.
+        ``{"policy": "none"}`` whatever the other fields say, a strict phase without effect is
+        normalised, and an option that is off is left out. Different dicts may still give the same
+        clip where a limit is not reached. The number of steps and the guidance belong to the
+        sampler's part of an id.
 
         Args:
             profile: The profile the cache is applied with; may be None if nothing is reused.
@@ -235,7 +235,7 @@ def missing_profile(config: SenCacheConfig) -> str:
 
 
 def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    # Types count: True is no 1.
+    # Types must match too: True is not 1.
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         known = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"SenCacheConfig.{name} is {value!r}; it must be one of {known}")

@@ -1,4 +1,4 @@
-"""What a diffusers pipeline tells of itself."""
+"""What a diffusers pipeline tells about itself: its networks, whether it guides, its boundary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORKS = ("transformer", "transformer_2")
 
 
 def networks_of(target: Any) -> Mapping[str, torch.nn.Module]:
-    """The networks that sample in a pipeline, by attribute; or the one network given.
+    """The networks of a pipeline that sample, by attribute; or the one network given.
 
     Raises:
         ValueError: Neither a module nor a pipeline with a transformer.
@@ -31,7 +31,7 @@ def networks_of(target: Any) -> Mapping[str, torch.nn.Module]:
 
 
 def guidance_of(target: Any, told: bool | None) -> bool | None:
-    """Whether calls hold both branches, as far as settings or pipeline tell."""
+    """Whether calls hold both branches of guidance; None if neither settings nor pipeline tell."""
     if told is not None or isinstance(target, torch.nn.Module):
         return told
     with contextlib.suppress(AttributeError):  # of a pipeline that has not been called yet

@@ -1,11 +1,11 @@
-"""Settings that SenCache was published with, by name.
+"""Settings by name: quality levels of planned runs, and what SenCache was published with.
 
-The paper's (arXiv 2602.24208, section 4 and its supplement): 50 steps, the first 20 % of them
-under epsilon 0.01, then the model's own epsilon; "slow" caps reuse at 2 in a row, "fast" at 3.
-Those of the authors' public code are other numbers for another quantity and need their
-sensitivity files (:mod:`sencache.profiles.official`).
+The paper (arXiv 2602.24208, section 4 and its supplement) has 50 steps, the first 20 % of them
+under epsilon 0.01, then the model's own epsilon; "slow" allows 2 reuses in a row, "fast" 3. The
+authors' public code has other numbers for another quantity and needs their sensitivity files
+(:mod:`sencache.profiles.official`).
 
-A preset is a starting point: epsilon was tuned on those models at those sizes and 50 steps.
+A preset is a starting point: its epsilon was tuned on those models at those sizes and 50 steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sencache.config import SenCacheConfig
-from sencache.profiles.official import OFFICIAL_SETTINGS, README_SETTINGS, OfficialSettings
+from sencache.families.base import OfficialSettings
+from sencache.families.registry import FAMILIES
 
 STEPS = 50
 """Steps of the runs that the settings were published for."""
@@ -42,10 +43,10 @@ QUALITY: Mapping[str, SenCacheConfig] = {
     "balanced": SenCacheConfig(policy="planned", budget=0.34),
     "fast": SenCacheConfig(policy="planned", budget=0.26),
 }
-"""The one knob: how much quality may be paid for speed, from the measurements in BENCHMARKS.md.
+"""How much quality to give up for speed, from the measurements in BENCHMARKS.md.
 
-On held-out clips of the demonstration model the worst tenth keeps 61, 46 and 38 dB or more to the
-uncached clip, whichever the sampler.
+On held-out clips of the demonstration model the 10 % quantile of the PSNR to the uncached clip is
+at least 61, 46 and 38 dB, with every sampler.
 """
 
 PRESETS: Mapping[str, SenCacheConfig] = {
@@ -55,7 +56,11 @@ PRESETS: Mapping[str, SenCacheConfig] = {
     "cogvideox-fast": _paper(0.6, 3),
     "ltx-slow": _paper(0.5, 2),
     "ltx-fast": _paper(0.5, 3),
-    **{f"official-{name}": _official(each) for name, each in OFFICIAL_SETTINGS.items()},
-    **{f"official-{name}-readme": _official(each) for name, each in README_SETTINGS.items()},
+    **{f"official-{each.name}": _official(each.official) for each in FAMILIES if each.official},
+    **{
+        f"official-{each.name}-readme": _official(each.official_readme)
+        for each in FAMILIES
+        if each.official_readme
+    },
 }
 """Name to settings; change one with ``dataclasses.replace``."""

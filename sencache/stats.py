@@ -1,4 +1,4 @@
-"""What the cache did, per sample."""
+"""What the cache did, per sample: decisions, evaluations, predicted and actual errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Refresh:
-    """A computed step that had an earlier output to be compared with.
+    """A computed step after the first, compared with the output that it replaced.
 
     Attributes:
         step: Index of the step.
@@ -37,12 +37,12 @@ class SampleStats:
             branches do not count twice.
         reused: Steps that reused an earlier output.
         decisions: One character per step: C computed, R reused.
-        evaluations: Rows that went through the network for this sample, all branches: what it
-            cost. Twice `nfe` under guidance, unless the branches decide for themselves.
+        evaluations: Rows that went through the network for this sample, all branches. Twice `nfe`
+            under guidance, unless the branches decide for themselves.
         predicted_error: Mean of `predicted` over the refreshes that have one; None without.
         actual_error: Mean of `actual` over the refreshes that have one; None without.
         max_score: Largest S that was reused; 0 if nothing was.
-        refreshes: Prediction and truth at every computed step after the first.
+        refreshes: Predicted and actual change at every computed step after the first.
     """
 
     policy: str
@@ -62,9 +62,9 @@ class SampleStats:
 
 
 class StatsRecorder:
-    """Keeps the statistics of one trajectory on the device; one transfer when they are asked for.
+    """Keeps the statistics of one trajectory on the device until they are read, in one transfer.
 
-    Decisions are known on the host anyway, because the host had to launch the network for them.
+    Decisions are on the host already, because the host launches the network.
     """
 
     def __init__(self, rows: int, policy: str, profile: str) -> None:
@@ -135,9 +135,9 @@ class StatsRecorder:
 class RunLog:
     """The recorders of the networks that take part in one call of a pipeline.
 
-    Wan 2.2 has two networks that follow one another: what happened to a sample is what happened
-    in both. A network that begins once more, with another batch, in another run of the scheduler or
-    after the end of a call begins another run.
+    Wan 2.2 has two networks that follow one another: the statistics of a sample are those of both.
+    Another run begins when a network begins again, with another batch, in another run of the
+    scheduler, or after the end of a call.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class RunLog:
         self._run: object | None = None
 
     def begin(self, network: int, recorder: StatsRecorder, run: object | None = None) -> None:
-        """Take in the recorder of a network that starts a trajectory, in a run if that is known."""
+        """Add the recorder of a network that starts a trajectory; `run` differs from run to run."""
         rows = {recorder.rows} | {known.rows for known in self._recorders.values()}
         other = run is not self._run or network in self._recorders or len(rows) > 1
         if self._ended or other:

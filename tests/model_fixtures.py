@@ -108,7 +108,8 @@ def request_for() -> Callable[..., SampleRequest]:
 @pytest.fixture(scope="session")
 def profile() -> SensitivityProfile:
     """A profile of some Wan whose every step is equally sensitive."""
-    from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
+    from sencache import SensitivityProfile
+    from sencache.profiles.metadata import ProfileMetadata, SensitivityPoint
 
     metadata = ProfileMetadata(
         model="wan2.1-t2v-1.3b",

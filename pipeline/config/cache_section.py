@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 import sencache
 from pipeline.config.sections import ConfigPart
 from sencache.config import SenCacheConfig, UncondVerdict
+from sencache.schedules.budget import check_room, computed_steps, least_computed
 
 CONFLICT = "settings_conflict"
 """Type of a validation error about several settings; its `ctx` holds their `names` and `why`."""
@@ -93,9 +94,9 @@ class CacheConfig(ConfigPart):
         """
         if steps < 3:  # nothing to plan
             return steps, steps
-        computed = sencache.computed_steps(self.to_sencache().budget, steps)
+        computed = computed_steps(self.to_sencache().budget, steps)
         cuts = ((), *((cut,) for cut in range(1, steps - 1)))
-        least = [sencache.least_computed(steps, each) for each in cuts]
+        least = [least_computed(steps, each) for each in cuts]
         return max(computed, least[0]), max(computed, *least)
 
     def check_gate(self, steps: int) -> None:
@@ -106,7 +107,7 @@ class CacheConfig(ConfigPart):
         """
         budget = self.to_sencache().budget
         if self.gate and budget < 1.0:
-            sencache.check_room(self.gate, sencache.computed_steps(budget, steps), steps)
+            check_room(self.gate, computed_steps(budget, steps), steps)
 
 
 def settle(given: Mapping[str, Any]) -> dict[str, Any]:

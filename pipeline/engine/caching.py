@@ -11,12 +11,12 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from sencache import (
-        Agreement,
         SampleStats,
         SenCacheConfig,
         SenCacheHandle,
         SensitivityProfile,
     )
+    from sencache.extension import Agreement
 
 
 @contextlib.contextmanager

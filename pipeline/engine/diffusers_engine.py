@@ -34,7 +34,8 @@ from pipeline.models.text_encoders import embedded_arguments
 from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
 from pipeline.parallel.layout import ParallelLayout
 from pipeline.requests.sample_request import SampleRequest
-from sencache import Agreement, SensitivityProfile
+from sencache import SensitivityProfile
+from sencache.hook.agreement import Agreement
 
 
 class BadFramesError(RuntimeError):

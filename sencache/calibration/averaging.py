@@ -15,8 +15,8 @@ from sencache.profiles.metadata import Branch, ProfileError, SensitivityPoint
 from sencache.profiles.profile import ProfileWarning
 from sencache.schedules.drift import OutputDrift
 
-# A change of the output of less than this many units in its last place is mostly rounding: each of
-# the two outputs is wrong by up to half a unit itself, and by more after many layers.
+# A change of the output by fewer units in its last place is mostly rounding: each of the two
+# outputs is itself wrong by up to half a unit, and by more after many layers.
 TRUSTED_MARGIN = 2.0
 
 
@@ -34,8 +34,8 @@ def check_finite(batch: SecantBatch) -> None:
 def mean_points(batches: Sequence[SecantBatch]) -> dict[Branch, tuple[SensitivityPoint, ...]]:
     """Mean and spread over the clips of all batches, for every step that each of them measured.
 
-    Batches of one sampler step through the same times; a step that one of them left out, because
-    a clip did not move there, has no mean over all clips.
+    All batches of a sampler have the same times. A step that one of them left out, because a clip
+    did not move there, is left out of the means.
     """
     return {
         branch: tuple(_point(secants) for secants in _by_step(batches, branch))
@@ -44,10 +44,10 @@ def mean_points(batches: Sequence[SecantBatch]) -> dict[Branch, tuple[Sensitivit
 
 
 def mean_drift(batches: Sequence[SecantBatch]) -> OutputDrift | None:
-    """Drift of the output, mean over the clips of all batches; gain is left at 1.
+    """Drift of the output, mean over the clips of all batches, with a gain of 1.
 
-    None where no outputs were kept, or where no plan could be made of them: fewer than three
-    steps, or times that do not fall (Heun).
+    None where no outputs were kept, or where they allow no cache schedule: fewer than three steps,
+    or times that do not fall (Heun).
     """
     tau = batches[0].tau
     falls = all(later < earlier for earlier, later in itertools.pairwise(tau))
@@ -59,7 +59,7 @@ def mean_drift(batches: Sequence[SecantBatch]) -> OutputDrift | None:
 
 
 def warn_of_rounding(batches: Sequence[SecantBatch]) -> None:
-    """Warn where the output changed by less than the network's dtype can tell.
+    """Warn where the output changed by less than the network's dtype resolves.
 
     Warns:
         ProfileWarning: Names the range of tau; the sensitivities there are too high.
@@ -111,5 +111,5 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Six significant digits: more is noise, and fewer digits read better in a file."""
+    """A value of six significant digits; more would be noise."""
     return float(f"{value:.6g}")

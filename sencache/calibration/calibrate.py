@@ -24,9 +24,9 @@ from sencache.calibration.gain import measure_gain
 from sencache.calibration.journal import CalibrationProgress, Journal
 from sencache.calibration.outputs import OutputRecorder
 from sencache.calibration.provenance import (
-    NetworkFacts,
+    MeasuredNetwork,
     fingerprint,
-    networks_of,
+    measured_networks,
     run_facts,
 )
 from sencache.calibration.secants import CalibrationHook, SecantBatch, SecantRecorder
@@ -58,33 +58,33 @@ def calibrate(
     """Measure a model's sensitivities on full sampling runs of a pipeline.
 
     Costs three network evaluations per clip, step and branch, one at the last step of a network.
-    They are made while the pipeline samples, so that memory is needed for two steps rather than a
+    They run while the pipeline samples, so they need memory for two steps rather than for a whole
     trajectory. Eight diverse clips give curves close to those of thousands (the paper's ablation).
 
     Args:
         pipe: A diffusers video pipeline without a cache, on its device.
-        prompts: Captions, used in order and over again if there are more seeds.
-        model: Id of the model, to be stored in the profile and checked on use; None takes the
-            name or path that the pipeline was loaded from.
+        prompts: Captions, in order; repeated if there are more seeds.
+        model: Id of the model, stored in the profile and checked on use; None takes the name or
+            path that the pipeline was loaded from.
         revision: Revision of its weights.
-        seeds: One clip is made per seed; 0, 1, 2, ... by default, for eight clips or for those
-            that are given.
+        seeds: One per clip; by default 0, 1, 2, ... for eight clips, or for the given clips.
         call_kwargs: Arguments of the pipeline's call as in production: num_inference_steps,
             guidance_scale, size and so on; not the prompt, generator or output type.
         batch_size: Clips per pipeline call.
         components: Attributes of the pipeline that hold the networks to measure. By default
             transformer and, where there is one, transformer_2 (the low-noise expert of Wan 2.2):
-            each owns a part of the noise range, and their points make one profile.
-        family: Description of a transformer class that :mod:`sencache.families.base` does not list.
+            each covers a part of the noise range, and one profile holds the points of both.
+        family: Description of a transformer class that :mod:`sencache.families` does not list.
         clips: Videos to measure on instead of the model's own samples: float, [frames, 3, height,
-            width], 0..1, in the size of the run; or already encoded. The pipeline runs as
-            usual, but its networks see these clips with the noise of each step.
-        gain_clips: Clips, of the first ones, on which is also measured how errors of single steps
-            grow by the end of a run, which makes plans better (:mod:`sencache.calibration.gain`).
-            Costs 13 runs of each; 4 clips are enough. Not kept in the journal.
-        journal: Keeps finished clips, so that a calibration that was broken off goes on.
+            width], 0..1, in the size of the run; or encoded clips. The pipeline runs as usual, but
+            its networks see these clips with the noise of each step.
+        gain_clips: Number of clips, from the first, on which to measure also how errors of single
+            steps grow until the end of a run, which improves cache schedules
+            (:mod:`sencache.calibration.gain`). Costs 13 runs of each; 4 clips are enough. The
+            journal does not keep it.
+        journal: Keeps finished clips, so that an interrupted calibration can continue.
         progress: True for a bar on stderr, or a function that is called after every step with the
-            steps done and the steps in all.
+            number of steps done and the total.
 
     Returns:
         The profile, with means and spreads over the clips.
@@ -94,13 +94,13 @@ def calibrate(
             unknown, clips do not fit the run, or the pipeline calls both branches of guidance
             without cache contexts.
         ProfileError: Fewer than three steps were sampled, a value is not finite, or the journal
-            is of another calibration.
+            belongs to another calibration.
 
     Warns:
-        ProfileWarning: Somewhere the output changes by less than the network's dtype resolves; or
-            the gain cannot be measured, in a run that is too short or under a random sampler.
+        ProfileWarning: At some steps the output changes by less than the network's dtype resolves;
+            or the gain cannot be measured because the run is too short or the sampler random.
     """
-    networks = networks_of(pipe, components, family)
+    networks = measured_networks(pipe, components, family)
     if clips is not None and not isinstance(clips, ClipLatents):
         clips = encode_clips(pipe, clips, networks[0].family)
     seeds = range(DEFAULT_CLIPS if clips is None else len(clips)) if seeds is None else seeds
@@ -133,10 +133,10 @@ def calibrate(
             run = functools.partial(
                 _sample_all, pipe, captions, seeds[:gain_clips], options, batch_size
             )
-            modules = [(network.module, network.family) for network in networks]
+            modules = {each.component: (each.module, each.family) for each in networks}
             try:
                 drift = replace(drift, gain=measure_gain(pipe, modules, drift, run, report))
-            except ValueError as error:  # the rest of the profile is measured, and good without
+            except ValueError as error:  # the rest of the profile is valid without it
                 warnings.warn(f"gain is left at 1: {error}", ProfileWarning, stacklevel=2)
     warn_of_rounding(batches)
     metadata = ProfileMetadata(
@@ -166,7 +166,7 @@ def _check(
 
 def _measure(
     pipe: Any,
-    networks: Sequence[NetworkFacts],
+    networks: Sequence[MeasuredNetwork],
     captions: Sequence[str],
     seeds: Sequence[int],
     latents: torch.Tensor | None,
@@ -175,18 +175,18 @@ def _measure(
     on_step: Callable[[int, int], None],
 ) -> SecantBatch:
     """One pipeline call, for one clip per seed."""
-    watch = SecantRecorder(
+    recorder = SecantRecorder(
         sampler_facts(pipe.scheduler)["num_train_timesteps"],
         # The pipeline has set its timesteps by the first step.
         lambda done: on_step(done, len(pipe.scheduler.timesteps)),
         None if latents is None else NoisedClips(pipe, latents, seeds),
-        # Given clips are no run of the sampler: their outputs do not drift as its own do.
+        # Given clips do not follow the sampler, so their outputs do not drift as its own do.
         OutputRecorder() if latents is None else None,
     )
     scales = {"transformer_2": options.get("guidance_scale_2", guidance_scale)}
     hooks = {
         network.component: CalibrationHook(
-            network.family, watch, scales.get(network.component, guidance_scale)
+            network.family, recorder, scales.get(network.component, guidance_scale)
         )
         for network in networks
     }
@@ -201,7 +201,7 @@ def _measure(
                 f"the pipeline called its {component} at fewer than two steps of falling time; "
                 "sample more steps, or name the components that it does call"
             )
-    batch = watch.result(len(pipe.scheduler.timesteps))
+    batch = recorder.result(len(pipe.scheduler.timesteps))
     check_finite(batch)
     return batch
 
@@ -244,7 +244,7 @@ def _report_step(
 def _reporting(
     progress: bool | Callable[[int, int], None],
 ) -> Iterator[Callable[[int, int], None]]:
-    """What to call with the steps done and the steps in all."""
+    """A function to call with the number of steps done and the total."""
     if not isinstance(progress, bool):
         yield progress
         return

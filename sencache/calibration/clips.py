@@ -1,7 +1,7 @@
-"""Given clips as a network sees them while sampling: encoded, laid out and noised.
+"""Given clips as a network sees them while sampling: encoded, in its layout and noised.
 
-The paper measures on real clips rather than on the model's own. Nothing here steps a scheduler:
-a clip at one of its times is the clip and one fixed noise, mixed by the scheduler's own rule.
+The paper measures on real clips rather than on the model's own. A clip at one of the sampler's
+times is the clip mixed with one fixed noise by the scheduler's own rule; no scheduler is stepped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ClipLatents:
 
 @torch.no_grad()
 def encode_clips(pipe: Any, clips: Sequence[torch.Tensor], family: Family) -> ClipLatents:
-    """Encode videos with a pipeline's VAE and bring them to its network's layout.
+    """Encode videos with a pipeline's VAE, in its network's layout.
 
     Args:
         pipe: A diffusers video pipeline.
@@ -63,7 +63,7 @@ def encode_clips(pipe: Any, clips: Sequence[torch.Tensor], family: Family) -> Cl
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"clip {index} has values from {low:g} to {high:g}, not in 0..1")
         video = (clip * 2 - 1).transpose(0, 1)[None].to(device, vae.dtype)
-        # The mode rather than a draw: the same clips give the same profile.
+        # The mode rather than a sample, so that the same clips give the same profile.
         encoded.append(_normalised(vae, vae.encode(video).latent_dist.mode().float()).cpu())
     latents = torch.cat(encoded)
     if hasattr(pipe, "_pack_latents"):
@@ -82,7 +82,7 @@ class NoisedClips:
         """Draw the noise, one per clip.
 
         Args:
-            pipe: The pipeline that will sample; its scheduler is asked, never stepped.
+            pipe: The pipeline that will sample; its scheduler is read but not stepped.
             latents: Shape [clips, ...], see :class:`ClipLatents`.
             seeds: One per clip.
         """
@@ -95,13 +95,13 @@ class NoisedClips:
         )
 
     def at(self, step: int) -> torch.Tensor:
-        """The clips with the noise of a step of the sampler, float32, shape [clips, ...]."""
+        """The clips with the noise of a sampler's step, float32, shape [clips, ...]."""
         scheduler = copy.copy(self._pipe.scheduler)
         if isinstance(getattr(scheduler, "sigmas", None), torch.Tensor):
             scheduler.sigmas = scheduler.sigmas.cpu()  # where the clips are
         timestep = scheduler.timesteps[step].expand(len(self._latents)).cpu()
         if hasattr(scheduler, "set_begin_index"):
-            # Tell the step by its index: timesteps rounded to whole numbers can coincide.
+            # The index says the step: timesteps that are rounded to whole numbers can coincide.
             scheduler._step_index = None
             scheduler.set_begin_index(step)
         noised: torch.Tensor
@@ -112,14 +112,14 @@ class NoisedClips:
         return noised
 
     def like(self, call: Call, step: int) -> torch.Tensor:
-        """The whole latents argument of a call with the clips in place of what is sampled.
+        """The whole latents argument of a call with the clips in place of the sampled latents.
 
         Channels that hold a condition (an image, a mask) stay, and the clips are repeated for
         every branch of guidance in the call.
 
         Raises:
-            ValueError: The clips are of another size than the run, or given frames sit among
-                the call's latents and must not be replaced.
+            ValueError: The clips have another size than the run, or the call's latents contain
+                given frames, which must stay.
         """
         family, given = call.family, call.arguments[call.family.latents].detach()
         timestep = torch.as_tensor(call.arguments[family.timestep])
@@ -143,7 +143,7 @@ class NoisedClips:
 
 
 def _normalised(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Latents as the network was trained on; float32, shape [clips, channels, frames, h, w]."""
+    """Latents in the network's normalisation; float32, shape [clips, channels, frames, h, w]."""
     scale = vae.config.get("scaling_factor") or 1.0
     mean, std = (_statistic(vae, name, latents) for name in ("latents_mean", "latents_std"))
     if mean is None or std is None:
@@ -152,7 +152,7 @@ def _normalised(vae: Any, latents: torch.Tensor) -> torch.Tensor:
 
 
 def _statistic(vae: Any, name: str, like: torch.Tensor) -> torch.Tensor | None:
-    """A value per channel from the VAE's config or buffers, if it has it."""
+    """A value per channel from the VAE's config or buffers; None if it has none."""
     value = vae.config.get(name)
     if value is None:
         value = dict(vae.named_buffers()).get(name)

@@ -1,8 +1,8 @@
-"""Calibrations that can be broken off and taken up again.
+"""Calibrations that can be interrupted and continued.
 
-A journal is text, one JSON value a line: first what decides the numbers, then each finished batch
-of clips with what it measured. It holds exact values, so that a profile made in several sittings
-is the same as one made in a single one.
+A journal is text, one JSON value per line: first what decides the numbers, then each finished batch
+of clips with its measurements. It holds exact values, so an interrupted calibration gives the same
+profile as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Journal(Protocol):
     """A place for the text of a journal; ``str`` of it is its name in error messages."""
 
     def load(self) -> str:
-        """The text that was saved last; "" if there is none."""
+        """The text that was saved last; "" without one."""
         ...
 
     def save(self, text: str) -> None:
@@ -46,13 +46,13 @@ class FileJournal:
         return str(self.path)
 
     def load(self) -> str:
-        """The file's text; "" if there is none. Bytes that a crash left torn are replaced."""
+        """The file's text; "" without a file. Bytes that a crash left incomplete are replaced."""
         if not self.path.exists():
             return ""
         return self.path.read_text(encoding="utf-8", errors="replace")
 
     def save(self, text: str) -> None:
-        """Replace the file as a whole, so that a crash leaves the old or the new one."""
+        """Replace the file in one operation, so that a crash leaves the old or the new one."""
         beside = self.path.with_name(f"{self.path.name}.new")
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, self.path)  # noqa: PTH105 - atomic also where the target exists
@@ -62,7 +62,7 @@ class CalibrationProgress:
     """The finished batches of one calibration, kept in a journal if there is one."""
 
     def __init__(self, journal: Journal | None, fingerprint: Mapping[str, Any]) -> None:
-        """Take up what a journal holds.
+        """Read the journal.
 
         Args:
             journal: Where batches are kept; None keeps them in memory only.
@@ -70,8 +70,8 @@ class CalibrationProgress:
                 under another fingerprint is never used.
 
         Raises:
-            ProfileError: The journal is of another calibration, or damaged other than by a torn
-                last line.
+            ProfileError: The journal belongs to another calibration, or it is damaged elsewhere
+                than in its last line.
         """
         self._journal = journal
         self._batches: dict[int, SecantBatch] = {}
@@ -80,12 +80,12 @@ class CalibrationProgress:
         if journal is None:
             return
         try:
-            self._take_up(_values(journal.load()), head)
+            self._read(_values(journal.load()), head)
         except ProfileError as error:
             raise ProfileError(f"{journal}: {error}") from error
 
     def get(self, first_clip: int) -> SecantBatch | None:
-        """The batch that begins with a clip, if it is finished."""
+        """The finished batch that begins with a clip; None if it is not finished."""
         return self._batches.get(first_clip)
 
     def add(self, first_clip: int, batch: SecantBatch) -> None:
@@ -94,7 +94,7 @@ class CalibrationProgress:
         if self._journal:
             self._journal.save("".join(f"{line}\n" for line in self._lines))
 
-    def _take_up(self, kept: list[Any], head: Mapping[str, Any]) -> None:
+    def _read(self, kept: list[Any], head: Mapping[str, Any]) -> None:
         if not kept:
             return
         _compare(kept[0], json.loads(json.dumps(head)))
@@ -110,7 +110,7 @@ class CalibrationProgress:
 
 
 def _values(text: str) -> list[Any]:
-    """The values of a journal's lines; a last line that was torn while it was written is none."""
+    """The values of a journal's lines; an incomplete last line is left out."""
     lines = [line for line in text.splitlines() if line.strip()]
     values = []
     for number, line in enumerate(lines, start=1):
@@ -123,7 +123,7 @@ def _values(text: str) -> list[Any]:
 
 
 def _compare(kept: Any, mine: Mapping[str, Any]) -> None:
-    """Raise ProfileError unless two first lines tell of the same calibration."""
+    """Raise ProfileError unless two first lines are of the same calibration."""
     if not isinstance(kept, dict) or kept.get("format") != FORMAT:
         found = kept.get("format") if isinstance(kept, dict) else type(kept).__name__
         raise ProfileError(f"journal has format {found!r}; this version reads {FORMAT!r}")

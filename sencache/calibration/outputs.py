@@ -1,4 +1,4 @@
-"""Keeping what a network gave at every step of a run, to tell how its output drifts."""
+"""Keeping the outputs of every step of a run, to measure how far they drift."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CHUNK = 1 << 18
 class OutputRecorder:
     """The guided outputs of one call of a pipeline, in float32 on the CPU.
 
-    What a sampler moves by is the guided output, u + s * (c - u); errors of the two branches that
-    cancel there do no harm. Costs memory of one output per clip and step: 8.4 MB for Wan at
+    The sampler sees the guided output alone, u + s * (c - u); errors of the two branches that
+    cancel in it do no harm. Needs memory for one output per clip and step: 8.4 MB for Wan at
     480x832x81.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Begin without outputs."""
         self._waiting: dict[Branch, torch.Tensor] = {}
         self._steps: list[torch.Tensor] = []
         self._taus: list[float] = []
 
-    def saw(
+    def add(
         self,
         step: int,
         tau: float,
@@ -36,7 +36,7 @@ class OutputRecorder:
         output: torch.Tensor,
         guidance_scale: float | None,
     ) -> None:
-        """Take in the output of a call, one block of rows per branch.
+        """Keep the output of a call, one block of rows per branch.
 
         Args:
             step: Index of the step.
@@ -50,7 +50,7 @@ class OutputRecorder:
         if step >= len(self._steps):
             self._waiting = {}
             self._taus.append(tau)
-            self._steps.append(values)  # the guided one takes its place when both are known
+            self._steps.append(values)  # replaced by the guided one when both are known
         self._waiting |= zip(branches, values.chunk(len(branches)), strict=True)
         cond, uncond = self._waiting.get("cond"), self._waiting.get("uncond")
         if cond is not None:

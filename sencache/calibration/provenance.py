@@ -1,4 +1,4 @@
-"""What a calibration runs on, told as facts: for the profile, and to know a calibration again."""
+"""The facts of a calibration: for the profile, and to recognise the same calibration again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import diffusers
 import torch
 
 from sencache.calibration.clips import ClipLatents
-from sencache.families.base import Family, family_of
+from sencache.families.base import Family
+from sencache.families.registry import family_of
 from sencache.pipelines import NETWORKS
 from sencache.profiles.metadata import architecture_of, dtype_name, sampler_facts
 
 
 @dataclass(frozen=True)
-class NetworkFacts:
-    """A network of a pipeline that is measured.
+class MeasuredNetwork:
+    """A network of a pipeline that a calibration measures.
 
     Attributes:
         component: Attribute of the pipeline that holds it.
@@ -33,15 +34,15 @@ class NetworkFacts:
     family: Family
 
 
-def networks_of(
+def measured_networks(
     pipe: Any, components: Sequence[str] | None = None, family: Family | None = None
-) -> tuple[NetworkFacts, ...]:
-    """The networks of a pipeline in the order in which they run, none of them cached.
+) -> tuple[MeasuredNetwork, ...]:
+    """The networks of a pipeline to measure, in the order in which they run.
 
     Args:
         pipe: A diffusers pipeline.
-        components: Attributes that hold them; None takes transformer and transformer_2, as far
-            as there are any.
+        components: Attributes that hold them; None takes those of transformer and transformer_2
+            that the pipeline has.
         family: Family of all of them; None looks each up.
 
     Raises:
@@ -57,7 +58,7 @@ def networks_of(
             raise ValueError(f"the pipeline has no component {name!r}")
         if getattr(module, "_cache_config", None) is not None:
             raise ValueError(f"a cache is applied to the {name}; calibrate without it")
-        networks.append(NetworkFacts(name, module, family or family_of(module)))
+        networks.append(MeasuredNetwork(name, module, family or family_of(module)))
     if len({network.family.name for network in networks}) != 1:
         found = ", ".join(f"{network.component} {network.family.name}" for network in networks)
         raise ValueError(f"a profile is of networks of one family; the pipeline has: {found}")
@@ -66,13 +67,13 @@ def networks_of(
 
 def run_facts(
     pipe: Any,
-    networks: Sequence[NetworkFacts],
+    networks: Sequence[MeasuredNetwork],
     options: Mapping[str, Any],
     model: str | None,
     revision: str,
     clips: ClipLatents | None,
 ) -> dict[str, Any]:
-    """Those fields of the metadata that are known before a step is sampled."""
+    """The fields of the metadata that are known before sampling starts."""
     if model is None:
         model = getattr(getattr(pipe, "config", None), "_name_or_path", None) or ""
     arguments = ("guidance_scale", "height", "width", "num_frames")
@@ -90,7 +91,7 @@ def run_facts(
 
 def fingerprint(
     facts: Mapping[str, Any],
-    networks: Sequence[NetworkFacts],
+    networks: Sequence[MeasuredNetwork],
     pipe: Any,
     options: Mapping[str, Any],
     prompts: Sequence[str],

@@ -6,9 +6,9 @@ Those of the paper (arXiv 2602.24208), along the sampler's own direction:
     a_t(t_i) = rms(f(x_i, t_{i+1}) - f(x_i, t_i)) / |tau_{i+1} - tau_i|
 
 A hook on each transformer of the pipeline sees them: x_i, t_i and f(x_i, t_i) are those of a
-genuine run, or of given clips noised to the run's times. A multistep sampler (UniPC) stepped on
-its own from unrelated noise would blend latents of different clips and give differences of the
-size of the noise.
+normal run, or of given clips noised to the run's times. A multistep sampler (UniPC) that is stepped
+outside of a run, from unrelated noise, would blend latents of different clips and give differences
+of the size of the noise.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 from sencache.calibration.clips import NoisedClips
 from sencache.calibration.outputs import OutputRecorder
 from sencache.families.base import Family
-from sencache.hook.call import Call, CallReader, is_paired
+from sencache.hook.call import Call, CallReader, is_paired, row_rms
 from sencache.policies.base import unnamed_branches
-from sencache.policies.rule import row_rms
 from sencache.profiles.metadata import Branch, dtype_name
 
 
@@ -53,10 +52,10 @@ class SecantBatch:
 
     Attributes:
         steps: Steps of the sampler.
-        evaluations: Rows that the networks evaluated, those of the pipeline itself included.
+        evaluations: Rows that the networks evaluated, including those of the pipeline itself.
         dtype: Dtype of the networks' input, such as "bfloat16".
-        secants: Per branch, in the order of sampling, the networks of a pipeline together.
-        tau: Time of each step whose output was kept, shape [T]; empty where none was.
+        secants: Per branch, in the order of sampling, of all networks of the pipeline.
+        tau: Time of each step whose output was kept, shape [T]; may be empty.
         distances: Of the guided outputs, mean over the clips, shape [T, T].
     """
 
@@ -78,13 +77,13 @@ class SecantRecorder:
         inputs: NoisedClips | None = None,
         outputs: OutputRecorder | None = None,
     ) -> None:
-        """Begin with nothing seen.
+        """Begin a recording.
 
         Args:
             num_train_timesteps: What timesteps are divided by to get tau.
             on_step: Called at every step of the sampler with the steps so far.
-            inputs: Clips that the networks shall see in place of the pipeline's latents.
-            outputs: Where to keep what the networks give.
+            inputs: Clips that the networks see instead of the pipeline's latents.
+            outputs: Keeps the networks' outputs.
         """
         self.num_train_timesteps, self.inputs = num_train_timesteps, inputs
         self.outputs = outputs
@@ -95,11 +94,11 @@ class SecantRecorder:
         self._last: CalibrationHook | None = None
 
     def enter(self, hook: CalibrationHook, context: str | None) -> None:
-        """Note that a network is called: it may be another one, and the next step."""
+        """Note a network call, which may be of another network and may begin the next step."""
         if self._last is not None and self._last is not hook:
-            self._last.forget()  # no secant leads from one network to another and back
+            self._last.forget()  # no secant spans two networks
         if self.step < 0:
-            self._first = context  # the first context to be called marks the steps
+            self._first = context  # its calls count the steps
         if context == self._first:
             self.step += 1
             self._on_step(self.step + 1)
@@ -119,31 +118,31 @@ class CalibrationHook(ModelHook):
     """Evaluates one network twice more per step and branch while its pipeline samples.
 
     At step i+1 it knows x_i, t_i, f(x_i, t_i) of the step before and x_{i+1}, t_{i+1} of this
-    one: all that the two secants at t_i need. What the pipeline gets is left as it is, unless
-    clips are given: then it gets the network's output for these.
+    one: all that the two secants at t_i need. The pipeline gets the same output as without the
+    hook or, if clips are given, the network's output for these.
 
-    A step is measured where tau falls below that of every point before and the latents move, in
-    every row. So the repeated timesteps of Heun, those that rounding makes equal, and those of a
-    sampler that turns back to more noise are left out.
+    A step is measured where, in every row, tau is below that of every earlier point and the latents
+    move. This leaves out the repeated timesteps of Heun, those that rounding makes equal, and those
+    of a sampler that returns to more noise.
     """
 
     _is_stateful = True
 
     def __init__(
-        self, family: Family, watch: SecantRecorder, guidance_scale: float | None = None
+        self, family: Family, recorder: SecantRecorder, guidance_scale: float | None = None
     ) -> None:
         super().__init__()
         self._scale = guidance_scale
         self.state_manager = StateManager(BaseState)  # receives the cache context
         self.measured = 0  # steps, every branch counted by itself
-        self._family, self._watch = family, watch
+        self._family, self._recorder = family, recorder
         self._read: CallReader | None = None
         self._before: dict[str | None, tuple[Call, torch.Tensor]] = {}
         self._seen: Call | None = None
 
     @torch.compiler.disable
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """The network's own output; the measuring happens beside it."""
+        """Return the network's own output and measure."""
         if self._read is None:
             self._read = CallReader(self._family, module, self.fn_ref.original_forward)
         call = self._read(args, kwargs)
@@ -152,19 +151,19 @@ class CalibrationHook(ModelHook):
         branches = self._branches(name, call)
         if name is None:
             self._refuse_repeated(call)
-        self._watch.enter(self, name)
-        if self._watch.inputs is None:
+        self._recorder.enter(self, name)
+        if self._recorder.inputs is None:
             output = self.fn_ref.original_forward(*args, **kwargs)
         else:
-            call = self._with_latents(call, self._watch.inputs.like(call, self._watch.step))
+            call = self._with_latents(call, self._recorder.inputs.like(call, self._recorder.step))
             output = self.fn_ref.original_forward(**call.arguments)
-        if self._watch.outputs is not None:
-            tau = call.tau(self._watch.num_train_timesteps).max().item()
-            self._watch.outputs.saw(self._watch.step, tau, branches, output[0], self._scale)
-        self._watch.evaluations += call.rows
-        self._watch.dtype = dtype_name(call.latents.dtype)
+        if self._recorder.outputs is not None:
+            tau = call.tau(self._recorder.num_train_timesteps).max().item()
+            self._recorder.outputs.add(self._recorder.step, tau, branches, output[0], self._scale)
+        self._recorder.evaluations += call.rows
+        self._recorder.dtype = dtype_name(call.latents.dtype)
         if name in self._before and self._before[name][0].rows == call.rows:
-            # Other rows: guidance was switched on or off in between.
+            # Otherwise guidance was switched on or off in between.
             self._measure(*self._before[name], call, branches)
         # Copies: the pipeline may write into its latents and into the output.
         kept = self._with_latents(call, call.arguments[self._family.latents].detach().clone())
@@ -182,15 +181,15 @@ class CalibrationHook(ModelHook):
         return module
 
     def _branches(self, name: str | None, call: Call) -> tuple[Branch, ...]:
-        """Branches of a call; one context serves both with guidance and cond alone without."""
+        """Branches of a call; without guidance, a context of both branches holds cond alone."""
         branches = self._family.branches(name)
         if len(branches) > 1 and not is_paired(call.latents):
             return ("cond",)
         return branches
 
     def _refuse_repeated(self, now: Call) -> None:
-        """Raise ValueError where a call without a context is the same step's second."""
-        before, unit = self._seen, self._watch.num_train_timesteps
+        """Raise ValueError if a call without a context is the second of its step."""
+        before, unit = self._seen, self._recorder.num_train_timesteps
         if (
             before is not None
             and before.tau(unit).equal(now.tau(unit))
@@ -207,10 +206,10 @@ class CalibrationHook(ModelHook):
     def _measure(
         self, before: Call, output: torch.Tensor, now: Call, branches: tuple[Branch, ...]
     ) -> None:
-        unit, family = self._watch.num_train_timesteps, self._family
+        unit, family = self._recorder.num_train_timesteps, self._family
         tau, next_tau = before.tau(unit), now.tau(unit)
         step = row_rms(now.latents.float() - before.latents.float())
-        known = [self._watch.secants[b][-1].tau for b in branches if b in self._watch.secants]
+        known = [self._recorder.secants[b][-1].tau for b in branches if b in self._recorder.secants]
         lowest = min(known, default=float("inf"))
         if bool(((next_tau >= tau) | (tau >= lowest) | (step == 0)).any()):
             return
@@ -223,12 +222,12 @@ class CalibrationHook(ModelHook):
         rows = [value.float().cpu().chunk(len(branches)) for value in values]
         for branch, at, then, *per_clip in zip(branches, *rows, strict=True):
             secant = Secant(at[0].item(), then[0].item(), *(tuple(v.tolist()) for v in per_clip))
-            self._watch.secants.setdefault(branch, []).append(secant)
+            self._recorder.secants.setdefault(branch, []).append(secant)
             self.measured += 1
 
     def _evaluate(self, before: Call, argument: str, now: Call) -> torch.Tensor:
-        """The output of the step before, had one of its arguments been this step's."""
+        """The output of the step before with one argument taken from this step."""
         moved = {**before.arguments, argument: now.arguments[argument]}
-        self._watch.evaluations += before.rows
+        self._recorder.evaluations += before.rows
         output: torch.Tensor = self.fn_ref.original_forward(**moved)[0]
         return output.detach()

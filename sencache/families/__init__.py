@@ -1,4 +1,4 @@
-"""What differs between the transformer families of diffusers, one file each.
+"""The transformer families of diffusers: one file each with all that is particular to it.
 
-Describes networks; nothing here hooks into or runs one.
+Describes networks; neither hooks into one nor runs one.
 """

@@ -1,9 +1,9 @@
-"""One verdict for ranks that run a network together.
+"""One decision for all ranks that run a network together.
 
-A rank that reuses while its peers compute leaves them in a collective for ever. Ranks see the same
-latents, but their kernels may differ in the last bits, and a score next to the threshold then falls
-on either side. So what a rank has seen is exchanged, once per decision and on the host, and rank
-0's counts; whoever thought otherwise is counted.
+A rank that reuses while its peers compute leaves them waiting in a collective for ever. Ranks see
+the same latents, but their kernels may differ in the last bits, and a score next to the threshold
+then falls on either side. So the ranks exchange what they have seen, once per decision and on the
+host. Rank 0's facts apply to all; decisions in which another rank differed are counted.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 
 
 class Agreement(Protocol):
-    """Brings ranks to one opinion.
+    """Makes ranks decide alike.
 
     Attributes:
-        disagreements: Decisions so far in which some rank's own verdict was another.
+        disagreements: Decisions so far in which the verdict of some rank differed.
         decisions: Decisions so far.
     """
 
@@ -26,11 +26,11 @@ class Agreement(Protocol):
     decisions: int
 
     def settle(self, facts: torch.Tensor, verdicts: int) -> torch.Tensor:
-        """What counts, of what every rank has seen.
+        """Exchange facts and return those that apply to all ranks.
 
         Args:
             facts: Of this rank, on the CPU, float32; of the same shape in all ranks.
-            verdicts: Index along the second dimension of what must not differ, 1 or 0.
+            verdicts: Index of the verdicts (1 or 0) along the second dimension.
 
         Returns:
             Rank 0's facts, on the CPU.
@@ -44,8 +44,8 @@ class RankAgreement:
 
     Attributes:
         group: The ranks; None for all.
-        disagreements: See :class:`Agreement`.
-        decisions: Likewise.
+        disagreements: Decisions so far in which the verdict of some rank differed.
+        decisions: Decisions so far.
     """
 
     group: Any = None
@@ -53,7 +53,7 @@ class RankAgreement:
     decisions: int = 0
 
     def settle(self, facts: torch.Tensor, verdicts: int) -> torch.Tensor:
-        """See :class:`Agreement`; one all-gather."""
+        """Return rank 0's facts, by one all-gather."""
         import torch.distributed as dist
 
         seen = [torch.empty_like(facts) for _ in range(dist.get_world_size(self.group))]

@@ -1,4 +1,4 @@
-"""Putting a hook on a transformer's forward and taking it off without a trace.
+"""Putting a hook on a module's forward and removing it without a trace.
 
 Written against the hook registry of diffusers 0.42 and the module hooks of accelerate 1.
 """
@@ -13,11 +13,11 @@ from diffusers.hooks.hooks import HookRegistry, ModelHook
 
 
 def attach(transformer: torch.nn.Module, hook: ModelHook, name: str) -> None:
-    """Register a hook that replaces the forward, beneath an offloading hook if there is one."""
+    """Register a hook that replaces the forward; an offloading hook stays outside of it."""
     registry = HookRegistry.check_if_exists_or_initialize(transformer)
     with _beneath_offloading(transformer):
         registry.register_hook(hook, name)
-    # A registry keeps a list of the registries below it; one made earlier would miss this hook.
+    # A registry caches the list of the registries below it, which lacks this new one.
     registry.invalidate_child_registries_cache()
 
 
@@ -28,22 +28,22 @@ def detach(transformer: torch.nn.Module, name: str) -> None:
         registry.remove_hook(name, recurse=False)
         forward = transformer.__dict__.get("forward")
         if getattr(forward, "__func__", None) is type(transformer).forward:
-            # diffusers stores the class's own forward, bound, on the instance; leave no trace.
+            # diffusers leaves the class's own forward, bound, on the instance.
             del transformer.__dict__["forward"]
     registry.invalidate_child_registries_cache()
 
 
 def is_offloaded(transformer: torch.nn.Module) -> bool:
-    """Whether accelerate stands in for the transformer's forward."""
+    """Whether accelerate replaces the transformer's forward."""
     return "_old_forward" in vars(transformer) and "forward" in vars(transformer)
 
 
 @contextmanager
 def _beneath_offloading(transformer: torch.nn.Module) -> Iterator[None]:
-    """Make the forward that accelerate calls the one that is changed.
+    """Apply changes to the forward that accelerate calls, not to accelerate's own.
 
-    enable_model_cpu_offload hooks anew at the end of every pipeline call and restores the forward
-    that accelerate found when it came: a hook above accelerate's would be gone after one call.
+    At the end of every pipeline call enable_model_cpu_offload restores the forward that accelerate
+    found first, so a hook outside of accelerate's would be gone after one call.
     """
     if not is_offloaded(transformer):
         yield

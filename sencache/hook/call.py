@@ -87,6 +87,11 @@ def row_index(rows: Sequence[int], device: torch.device) -> torch.Tensor:
     return torch.tensor(rows, pin_memory=on_cuda).to(device, non_blocking=on_cuda)
 
 
+def row_rms(values: torch.Tensor) -> torch.Tensor:
+    """Root mean square over each row's elements, in float32: shape [rows, ...] to [rows]."""
+    return values.float().flatten(1).square().mean(1).sqrt()
+
+
 class CallReader:
     """Turns the arguments of a transformer's forward into a :class:`Call`."""
 

@@ -1,6 +1,6 @@
-"""The diffusers hook round a transformer's forward: decide per row, gather, run, scatter.
+"""The diffusers hook around a transformer's forward: ask the policy, run or reuse, keep, count.
 
-Works at the root forward, where a step is the network's whole output (the paper's definition) and
+Hooks the root forward, where a step is the network's whole output (the paper's definition) and
 where context-parallel ranks still see whole latents. Written against the hook machinery of
 diffusers 0.42 (``diffusers.hooks.hooks``).
 """
@@ -19,21 +19,21 @@ from sencache.hook.call import Call, CallReader, is_paired
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Policy, Restart, unnamed_branches
-from sencache.reuse.base import Evaluation, NetworkCall, Reuse
+from sencache.reuse.base import NetworkCall, Reuse, RowSelection
 from sencache.stats import RunLog, StatsRecorder
 
 
 class SenCacheHook(ModelHook):
-    """Wraps one transformer. Keeps the current trajectory.
+    """Wraps one transformer and keeps the current trajectory.
 
     A trajectory begins with the first call after a reset and ends when diffusers resets stateful
-    hooks at the end of a pipeline's call, or when a call raises. One that was broken off between
-    two calls is not reset; the next is told from it by its step, its number of steps or its shape
-    or, where no step is published, by its tau going back. Without reuse tau is not looked at in
-    named contexts, to spare the synchronisation: only the statistics run on then.
+    hooks at the end of a pipeline's call, or when a call raises. A run that is aborted between two
+    calls resets nothing. The next run then shows by its step, its number of steps or its shape or,
+    where no step is published, by a tau that rises. Without reuse the hook does not read tau in
+    named contexts, to save the synchronisation: only the statistics continue then.
 
     Attributes:
-        reuse: What a reused step takes from the last computed one.
+        reuse: What answers the calls of which not every row computes.
     """
 
     _is_stateful = True
@@ -43,20 +43,20 @@ class SenCacheHook(ModelHook):
         config: SenCacheConfig,
         profile_hash: str,
         family: Family,
-        judge: Policy,
+        policy: Policy,
         reuse: Reuse,
-        schedule: SamplerPosition,
+        sampler: SamplerPosition,
         log: RunLog,
         guidance: Callable[[], bool | None],
     ) -> None:
         super().__init__()
-        # diffusers hands the cache context to attributes of this type only; its own per-context
-        # states are not used because a verdict spans contexts.
+        # diffusers gives the cache context to attributes of this type only. Its per-context states
+        # stay unused because a verdict spans contexts.
         self.state_manager = StateManager(BaseState)
         self._config, self._family = config, family
         self._profile_hash = profile_hash
-        self.reuse, self._schedule, self._log = reuse, schedule, log
-        self._judge, self._guidance = judge, guidance
+        self.reuse, self._sampler, self._log = reuse, sampler, log
+        self._policy, self._guidance = policy, guidance
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
         self._unnamed: tuple[object, torch.Tensor, torch.Tensor] | None = None
@@ -66,46 +66,46 @@ class SenCacheHook(ModelHook):
         """Stand in for the transformer's forward; same arguments, same kind of result.
 
         Compile the transformer's blocks rather than its whole forward: this function depends on
-        data and stays out of graphs.
+        data and cannot be part of a graph.
         """
         if self._read is None:
             self._read = CallReader(self._family, module, self.fn_ref.original_forward)
         try:
             return self._answer(self._read(args, kwargs), args, kwargs)
         except BaseException:
-            # The run is over. What it left must not be taken for the next run's first steps.
+            # The run is over. Its state must not pass for the next run's first steps.
             self._trajectory = self._unnamed = None
             raise
 
     def _answer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        moment = self._moment(call)
-        self._judge.prepare(call, moment)
-        trajectory = self._enter(call, moment)
-        decision = self._judge.decide(call, moment, trajectory)
+        position = self._position(call)
+        self._policy.prepare(call, position)
+        trajectory = self._enter(call, position)
+        decision = self._policy.decide(call, position, trajectory)
         if isinstance(decision, Restart):
-            moment = self._moment(call, afresh=True)
-            trajectory = self._begin(call, moment, decision.missed)
-            decision = self._judge.decide(call, moment, trajectory)
+            position = self._position(call, afresh=True)
+            trajectory = self._begin(call, position, decision.missed)
+            decision = self._policy.decide(call, position, trajectory)
             if isinstance(decision, Restart):
                 raise RuntimeError("a run that has just begun was taken for another one")
-        before = trajectory.held.get(moment.context)
-        work = Evaluation(
+        before = trajectory.kept.get(position.context)
+        selection = RowSelection(
             trajectory.step,
             decision.computed,
-            # Only the branches that decide are measured, for it costs a pass over the output.
+            # Measuring reads the whole output once more, so only deciding branches are measured.
             measured=bool(decision.scores) and self._config.may_reuse,
-            parts=decision.parts,
+            groups=decision.groups,
         )
-        asked = NetworkCall(self.fn_ref.original_forward, call, args, kwargs)
-        answer, held = self.reuse.evaluate(asked, work, before)
-        change = held.change
-        self._judge.remember(call, moment, trajectory, decision, change)
-        trajectory.note(moment, held, decision.computed)
+        network_call = NetworkCall(self.fn_ref.original_forward, call, args, kwargs)
+        answer, kept = self.reuse.evaluate(network_call, selection, before)
+        change = kept.change
+        self._policy.remember(call, position, trajectory, decision, change)
+        trajectory.note(position, kept, decision.computed)
         trajectory.stats.count(decision.computed)
-        if "cond" in moment.branches:
-            part, score = trajectory.part("cond", moment), decision.scores.get("cond")
+        if "cond" in position.branches:
+            rows, score = trajectory.rows_of("cond", position), decision.scores.get("cond")
             trajectory.stats.record(
-                decision.computed[part], score, None if change is None else change[part]
+                decision.computed[rows], score, None if change is None else change[rows]
             )
         return answer
 
@@ -116,10 +116,10 @@ class SenCacheHook(ModelHook):
         self.state_manager.reset()
         return module
 
-    def _moment(self, call: Call, *, afresh: bool = False) -> CallPosition:
+    def _position(self, call: Call, *, afresh: bool = False) -> CallPosition:
         context = self.state_manager._context
-        num_steps = self._schedule.num_steps() or self._config.num_inference_steps
-        step, run = self._schedule.step(), self._schedule.run()
+        num_steps = self._sampler.num_steps() or self._config.num_inference_steps
+        step, run = self._sampler.step(), self._sampler.run()
         if context is None:
             self._refuse_repeated(call, run)
             return CallPosition(None, step, num_steps, ("cond",), run=run)
@@ -141,7 +141,7 @@ class SenCacheHook(ModelHook):
     def _refuse_repeated(self, call: Call, run: object | None) -> None:
         """Raise ValueError where a call without a context is the same step's second."""
         if run is None:
-            return  # the judge looks at times instead
+            return  # the policy compares times instead
         before, self._unnamed = self._unnamed, None
         if before is not None and before[0] is run:
             _, latents, tau = before
@@ -157,40 +157,40 @@ class SenCacheHook(ModelHook):
                 return len(known) == branches
         return is_paired(call.latents)
 
-    def _enter(self, call: Call, moment: CallPosition) -> Trajectory:
+    def _enter(self, call: Call, position: CallPosition) -> Trajectory:
         """Move to the step that the call belongs to, in a new trajectory if need be."""
-        samples = call.rows // len(moment.branches)
+        samples = call.rows // len(position.branches)
         trajectory = self._trajectory
         if trajectory is not None and trajectory.fits(call, samples):
-            step = trajectory.step_of(moment)
+            step = trajectory.step_of(position)
             if step is not None:
                 trajectory.enter(step)
                 return trajectory
-        return self._begin(call, moment)
+        return self._begin(call, position)
 
-    def _begin(self, call: Call, moment: CallPosition, missed: int = 0) -> Trajectory:
-        """Start a trajectory, of which `missed` steps were computed under another name."""
-        samples, latents = call.rows // len(moment.branches), call.latents
+    def _begin(self, call: Call, position: CallPosition, missed: int = 0) -> Trajectory:
+        """Start a trajectory; the one before it computed `missed` of its steps."""
+        samples, latents = call.rows // len(position.branches), call.latents
         stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
         for _ in range(missed):
             stats.record([True] * samples)
-        self._log.begin(id(self), stats, moment.run)
+        self._log.begin(id(self), stats, position.run)
         self._trajectory = Trajectory(
             samples,
             latents.shape[1:],
             latents.dtype,
             latents.device,
             stats,
-            num_steps=moment.num_steps,
-            step=self._first_step(call, moment) if moment.step is None else moment.step,
-            run=moment.run,
+            num_steps=position.num_steps,
+            step=self._first_step(call, position) if position.step is None else position.step,
+            run=position.run,
         )
         self._trajectory.step = max(self._trajectory.step, missed)
         return self._trajectory
 
-    def _first_step(self, call: Call, moment: CallPosition) -> int:
-        """Step at which a run begins that does not tell; asks the device where there is a way."""
-        if moment.run is None or not self._config.may_reuse:
+    def _first_step(self, call: Call, position: CallPosition) -> int:
+        """Step at which a run begins whose pipeline does not tell; may wait for the device."""
+        if position.run is None or not self._config.may_reuse:
             return 0
-        unit = self._judge.num_train_timesteps
-        return int(self._schedule.position(call.tau(unit)[:1], call, unit).item())
+        unit = self._policy.num_train_timesteps
+        return int(self._sampler.step_of(call.tau(unit)[:1], call, unit).item())

@@ -1,4 +1,4 @@
-"""Where in a sampler's schedule a call is, for pipelines that do not tell.
+"""What the sampler of a run tells: its steps, their times, and at which of them a call is.
 
 Reads a diffusers scheduler while its pipeline samples; knows nothing of caching.
 """
@@ -23,10 +23,10 @@ class SamplerPosition:
     def __init__(
         self, scheduler: Callable[[], Any] | None = None, boundary: float | None = None
     ) -> None:
-        """Remember where to look.
+        """Keep the source.
 
         Args:
-            scheduler: Gives the pipeline's scheduler of the moment, for it may be replaced; None
+            scheduler: Returns the pipeline's current scheduler, which callers may replace; None
                 if only the transformer is known.
             boundary: tau below which the pipeline's second network takes over, if it has one.
         """
@@ -34,7 +34,7 @@ class SamplerPosition:
 
     @property
     def known(self) -> bool:
-        """Whether there is a scheduler to ask."""
+        """Whether there is a scheduler."""
         return self._scheduler is not None
 
     def num_steps(self) -> int | None:
@@ -43,13 +43,13 @@ class SamplerPosition:
         return None if timesteps is None else len(timesteps)
 
     def run(self) -> object | None:
-        """An object that is another one in every run; None if no scheduler is known."""
+        """An object that differs from run to run; None if no scheduler is known."""
         return self._timesteps()
 
     def step(self) -> int | None:
-        """Index of the call's step in the schedule, as the scheduler counts; None if it does not.
+        """Index of the current step, as the scheduler counts; None if it does not count.
 
-        Schedulers begin to count in their first step, or where the pipeline told them to begin.
+        Schedulers count from their first step, or from the step the pipeline told them to begin at.
         """
         scheduler = self._scheduler() if self._scheduler else None
         index = getattr(scheduler, "step_index", None)
@@ -71,7 +71,7 @@ class SamplerPosition:
         return step_moves(self._scheduler())
 
     def times(self, call: Call, num_train: int) -> tuple[float, ...]:
-        """Tau of every step of the schedule, falling; empty if unknown."""
+        """Tau of every step, falling; empty if unknown."""
         timesteps = self._timesteps()
         if timesteps is None:
             return ()
@@ -79,22 +79,22 @@ class SamplerPosition:
         return tuple((1 - taus if call.family.time_rises else taus).tolist())
 
     def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
-        """Steps at which another network takes over."""
+        """Steps at which the second network takes over; none or one."""
         if self._boundary is None:
             return ()
         below = [step for step, tau in enumerate(times) if tau < self._boundary]
         return tuple(below[:1]) if below and below[0] > 0 else ()
 
     def starts_at_top(self, start: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
-        """Whether a run whose first step had tau `start`, shape [rows], is a whole one."""
+        """Whether a run whose first step had tau `start`, shape [rows], has all steps."""
         taus = self._taus(call, num_train)
         return start >= (TOP_OF_SCHEDULE if taus is None else taus.max())
 
-    def position(self, tau: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
-        """Index of each row's step in the schedule, shape [rows].
+    def step_of(self, tau: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
+        """Index of each row's step, shape [rows].
 
-        Timesteps that a low-precision dtype rounds to one value count as the first of them, but
-        for the last of the schedule, which counts as itself.
+        Timesteps that a low-precision dtype rounds to one value count as the first of them. Those
+        that are rounded to the last one count as the last.
 
         Raises:
             RuntimeError: No scheduler is known, or it has no timesteps yet.
@@ -110,7 +110,7 @@ class SamplerPosition:
         return timesteps if isinstance(timesteps, torch.Tensor) and len(timesteps) else None
 
     def _taus(self, call: Call, num_train: int) -> torch.Tensor | None:
-        """Times of every step, on the call's device, rounded as the call's timestep is."""
+        """Tau of every step on the call's device, rounded as the call's timestep is."""
         timesteps = self._timesteps()
         if timesteps is None:
             return None

@@ -1,4 +1,4 @@
-"""State of one sampling trajectory: from its first network call to the pipeline's return."""
+"""What is kept while one batch is sampled: from its first network call to the pipeline's return."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from sencache.hook.call import Call
 from sencache.policies.gated import Gate, ScheduledRows
-from sencache.policies.rule import RowMemory, Verdict
+from sencache.policies.sensitivity_rule import RowMemory, Verdict
 from sencache.profiles.metadata import Branch
 from sencache.reuse.base import KeptOutput
 from sencache.schedules.planner import CacheSchedule
@@ -24,9 +24,9 @@ class CallPosition:
         step: Index of the step, if published.
         num_steps: Steps of the run; published, else the scheduler's, else configured, else None.
         branches: Guidance branches in the call, in row order.
-        sure: Whether the branches are told rather than guessed from the latents.
-        run: What is another object in every run: the timesteps that the scheduler set; None if
-            unknown.
+        sure: Whether the pipeline tells the branches; else they are guessed from the latents.
+        run: An object that differs from run to run (the timesteps that the scheduler set); None
+            if unknown.
     """
 
     context: str | None
@@ -39,14 +39,14 @@ class CallPosition:
 
 @dataclass
 class BranchState:
-    """A branch that decides.
+    """State of a guidance branch that decides for itself.
 
     Attributes:
         latents: Latents of each row at its last computed step.
-        memory: What else the policy remembers of that step.
+        memory: What else the rule remembers of that step.
         start_tau: Time of the trajectory's first step, shape [samples].
-        seen: Latents of the latest call, kept only where calls have no context: the same again
-            would be another branch of guidance.
+        seen: Latents of the latest call, kept only where calls have no context: a second call
+            with the same latents would be another branch of guidance.
     """
 
     latents: torch.Tensor
@@ -57,28 +57,28 @@ class BranchState:
 
 @dataclass
 class Trajectory:
-    """What is kept while a batch of samples is made. Replaced, never reused, by the next one.
+    """What is kept while a batch is sampled. The next batch gets a new one.
 
     Attributes:
         samples: Samples in the batch.
-        shape, dtype, device: Of one row's latents; others mean another trajectory.
+        shape, dtype, device: Of one row's latents; a call with others begins another trajectory.
         stats: Statistics of the samples; outlives the trajectory.
-        num_steps: Steps of the run, if known; another number means another trajectory.
+        num_steps: Steps of the run, if known; a call with another number begins another trajectory.
         step: Index of the current step.
-        done: Contexts that have been called at the current step; None is a call without one.
-        held: What each context reuses, every row from its own last computed step.
-        tracks: The deciding branches.
-        decided: Branches judged at the current step already: their verdict, and on the host per
-            sample whether it computes.
+        done: Contexts that were called at the current step; None is a call without one.
+        kept: What each context reuses, every row from its own last computed step.
+        branch_states: State of the deciding branches.
+        decided: Branches that decided at the current step already: their verdict, and on the host
+            per sample whether it computes.
         branches: Per context, the branches found in its calls.
         computed: Verdict per sample at the current step, as decided by the cond branch.
         computed_at: Step at which each row of a context was last computed.
         cond_computed_at: The same for the samples of the cond branch.
-        plan: Of the run, under a planned policy.
-        gate: Where the rows of the run are told apart, if they are and have not been yet.
-        shares: Since then: samples, and the plan that they follow.
-        seen_tau: tau of the latest step, where only that tells one run from the next.
-        run: Of the moment it began at.
+        schedule: Cache schedule of the run, under a planned policy.
+        gate: The gate of the run, as long as it is ahead; None without one.
+        scheduled: After the gate: samples, and the schedule that they follow.
+        seen_tau: tau of the latest step, kept where nothing else separates one run from the next.
+        run: See :class:`CallPosition`; of the first call.
     """
 
     samples: int
@@ -89,16 +89,16 @@ class Trajectory:
     num_steps: int | None
     step: int
     done: set[str | None] = field(default_factory=set)
-    held: dict[str | None, KeptOutput] = field(default_factory=dict)
-    tracks: dict[Branch, BranchState] = field(default_factory=dict)
+    kept: dict[str | None, KeptOutput] = field(default_factory=dict)
+    branch_states: dict[Branch, BranchState] = field(default_factory=dict)
     decided: dict[Branch, tuple[Verdict, list[bool]]] = field(default_factory=dict)
     branches: dict[str | None, tuple[Branch, ...]] = field(default_factory=dict)
     computed: list[bool] | None = None
     computed_at: dict[str | None, list[int]] = field(default_factory=dict)
     cond_computed_at: list[int] = field(default_factory=list)
-    plan: CacheSchedule | None = None
+    schedule: CacheSchedule | None = None
     gate: Gate | None = None
-    shares: tuple[ScheduledRows, ...] = ()
+    scheduled: tuple[ScheduledRows, ...] = ()
     seen_tau: torch.Tensor | None = None
     run: object | None = None
 
@@ -115,20 +115,20 @@ class Trajectory:
             and latents.device == self.device
         )
 
-    def step_of(self, moment: CallPosition) -> int | None:
+    def step_of(self, position: CallPosition) -> int | None:
         """The step a call belongs to, or None if it belongs to another trajectory.
 
-        A published step that is neither the current nor the next one is of another run, where one
-        was broken off. Where the pipeline does not tell, a context that comes again begins the
-        next step.
+        A published step that is neither the current nor the next one belongs to another run: this
+        one was aborted. Where no step is published, the second call of a context begins the next
+        step.
         """
-        if moment.num_steps != self.num_steps or moment.run is not self.run:
+        if position.num_steps != self.num_steps or position.run is not self.run:
             return None
-        again = moment.context in self.done
-        if moment.step is None:
+        again = position.context in self.done
+        if position.step is None:
             return self.step + 1 if again else self.step
-        if moment.step == self.step + 1 or (moment.step == self.step and not again):
-            return moment.step
+        if position.step == self.step + 1 or (position.step == self.step and not again):
+            return position.step
         return None
 
     def enter(self, step: int) -> None:
@@ -136,21 +136,21 @@ class Trajectory:
         if step != self.step:
             self.step, self.done, self.computed, self.decided = step, set(), None, {}
 
-    def part(self, branch: Branch, moment: CallPosition) -> slice:
-        """Rows of a branch in a call that holds several, one block of rows after another.
+    def rows_of(self, branch: Branch, position: CallPosition) -> slice:
+        """Rows of a branch in a call that may hold several, one block of rows after another.
 
-        The latents of a branch that is called on its own are those of any other branch.
+        A branch that is not in the call sees the same latents as the one that is.
         """
-        first = moment.branches.index(branch) * self.samples if branch in moment.branches else 0
+        first = position.branches.index(branch) * self.samples if branch in position.branches else 0
         return slice(first, first + self.samples)
 
-    def note(self, moment: CallPosition, held: KeptOutput, computed: list[bool]) -> None:
-        """Remember what a call at the current step leaves, and which rows the network computed."""
-        self.held[moment.context], self.branches[moment.context] = held, moment.branches
-        before = self.computed_at.get(moment.context, [-1] * len(computed))
+    def note(self, position: CallPosition, kept: KeptOutput, computed: list[bool]) -> None:
+        """Keep the output of a call at the current step, and which rows the network computed."""
+        self.kept[position.context], self.branches[position.context] = kept, position.branches
+        before = self.computed_at.get(position.context, [-1] * len(computed))
         steps = [self.step if ran else at for ran, at in zip(computed, before, strict=True)]
-        self.computed_at[moment.context] = steps
-        self.done.add(moment.context)
-        if "cond" in moment.branches:
-            part = self.part("cond", moment)
-            self.computed, self.cond_computed_at = computed[part], steps[part]
+        self.computed_at[position.context] = steps
+        self.done.add(position.context)
+        if "cond" in position.branches:
+            rows = self.rows_of("cond", position)
+            self.computed, self.cond_computed_at = computed[rows], steps[rows]

@@ -1,4 +1,4 @@
-"""What is decided of a call, and who may decide it."""
+"""The interface of a policy, and what it returns: a decision about one call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from sencache.hook.call import Call
 from sencache.hook.trajectory import CallPosition, Trajectory
-from sencache.policies.rule import Verdict
+from sencache.policies.sensitivity_rule import Verdict
 from sencache.profiles.metadata import Branch
 from sencache.reuse.base import RowGroup
 
@@ -21,36 +21,36 @@ class Decision:
 
     Attributes:
         computed: Per row of the call: whether the network runs for it.
-        verdicts: The deciding branches' verdicts, where there was an earlier output to judge.
-        scores: Per deciding branch, the change that was predicted for each row, shape [rows].
-        parts: All rows, by the plan that they follow; empty where none is followed.
+        verdicts: The deciding branches' verdicts, where there was an earlier output to reuse.
+        scores: Per deciding branch, the predicted change of each row, shape [rows].
+        groups: All rows, by the cache schedule that they follow; empty without schedules.
     """
 
     computed: list[bool]
     verdicts: Mapping[Branch, Verdict] = field(default_factory=dict)
     scores: Mapping[Branch, torch.Tensor] = field(default_factory=dict)
-    parts: tuple[RowGroup, ...] = ()
+    groups: tuple[RowGroup, ...] = ()
 
     @classmethod
     def by(cls, computed: list[bool], verdicts: Mapping[Branch, Verdict]) -> Decision:
-        """A decision by the score of each row."""
+        """A decision with the scores of the verdicts."""
         scores = {branch: verdict.score for branch, verdict in verdicts.items()}
         return cls(computed, verdicts, scores)
 
 
 @dataclass(frozen=True)
 class Restart:
-    """The call begins another trajectory than the one at hand.
+    """Says that the call begins another trajectory than the current one.
 
     Attributes:
-        missed: Steps of the new trajectory that were computed under the old one's name.
+        missed: Steps of the new trajectory that were counted as the current one's.
     """
 
     missed: int = 0
 
 
 class Policy(Protocol):
-    """Decides what to do with calls, one way or another.
+    """Decides which rows of a call the network computes.
 
     Attributes:
         num_train_timesteps: What timesteps are divided by to get tau.
@@ -58,30 +58,38 @@ class Policy(Protocol):
 
     num_train_timesteps: int
 
-    def prepare(self, call: Call, moment: CallPosition) -> None:
+    def prepare(self, call: Call, position: CallPosition) -> None:
         """Get ready for the rows of a call."""
         ...
 
     def decide(
-        self, call: Call, moment: CallPosition, trajectory: Trajectory
+        self, call: Call, position: CallPosition, trajectory: Trajectory
     ) -> Decision | Restart:
-        """What to do with a call, or that it begins another trajectory."""
+        """Decide a call, or say that it begins another trajectory."""
         ...
 
     def remember(
         self,
         call: Call,
-        moment: CallPosition,
+        position: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,
     ) -> None:
-        """Take note of a call that went well."""
+        """Take note of a call after its evaluation.
+
+        Args:
+            call: The call.
+            position: Where it is.
+            trajectory: What is kept.
+            decision: What was done.
+            change: rms(f_new - f_r) of each row of the call; None where it was not measured.
+        """
         ...
 
 
 def unnamed_branches() -> str:
-    """The error text for a loop that calls one step twice without telling the branches apart."""
+    """The error text for a loop that calls one step twice without naming the branches."""
     return (
         "the transformer was called twice with the same latents and timestep outside of a cache "
         "context, so the branches of guidance cannot be told apart; wrap the calls in "

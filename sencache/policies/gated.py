@@ -1,12 +1,11 @@
-"""The gate of a planned run: rows that turn out hard go on by a plan with more computed steps.
+"""The gate of a planned run: hard rows continue with a cache schedule of more computed steps.
 
-Some clips drift several times faster than the profile's mean, and it shows early: where the first
-forecasts of a row are off by more than was expected, its later ones are too. So all rows share the
-first computed steps; at the last of these the forecast error of each row, which a computed step
-tells for free, decides which of two plans it follows from there. Hard rows get `gate` evaluations
-more than the budget says and every other row one less: where one row in `gate + 1` is hard, the
-mean is the budget. A row's plan depends on nothing but the row, so a sample is the same in any
-batch.
+Some clips drift several times faster than the profile's mean, and this shows early: where the first
+forecasts of a row have a larger error than expected, its later ones do too. So all rows share the
+first computed steps. At the last of these the forecast error of each row, which a computed step
+shows at no cost, decides which of two schedules the row follows. Hard rows get `gate` evaluations
+more than the budget and every other row one less: where one row in `gate + 1` is hard, the mean is
+the budget. A row's schedule depends on this row alone, so a sample is the same in any batch.
 """
 
 from __future__ import annotations
@@ -16,41 +15,36 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sencache.config import SenCacheConfig
+from sencache.schedules.budget import SHARED, check_room
 from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import CacheSchedule, planned
+from sencache.schedules.planner import CacheSchedule, planned_schedule
 
 if TYPE_CHECKING:
     from sencache.stats import SampleStats
 
-SHARED = 5
-"""Computed steps that all rows share; the gate is at the last of them.
-
-Later gates know better which rows are hard but leave less to be gained; see BENCHMARKS.md.
-"""
-
 
 @dataclass(frozen=True)
 class ScheduledRows:
-    """Samples of a batch that follow one plan.
+    """Samples of a batch that follow one cache schedule.
 
     Attributes:
-        samples: Their numbers in the batch, rising.
-        plan: What they follow.
+        samples: Their indices in the batch, rising.
+        schedule: What they follow.
     """
 
     samples: tuple[int, ...]
-    plan: CacheSchedule
+    schedule: CacheSchedule
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Where rows are told apart, and what they follow from there.
+    """Where easy and hard rows part, and what they follow from there.
 
     Attributes:
         step: The last computed step that all rows share.
         limit: Rms forecast error at that step above which a row is hard.
-        easy: Plan of the other rows.
-        hard: Plan of hard rows. Both begin with the steps that are shared.
+        easy: Cache schedule of the other rows.
+        hard: Cache schedule of hard rows. Both begin with the shared steps.
     """
 
     step: int
@@ -59,7 +53,7 @@ class Gate:
     hard: CacheSchedule
 
     def after(self, steps: int) -> Gate:
-        """The same gate for a run that joins the schedule so many steps late."""
+        """The same gate for a run that skips the first `steps` steps of the sampler."""
         return replace(
             self,
             step=self.step + steps,
@@ -67,43 +61,39 @@ class Gate:
             hard=self.hard.after(steps),
         )
 
-    def shares(self, hard: Sequence[bool]) -> tuple[ScheduledRows, ...]:
-        """Which samples follow which plan.
+    def split(self, hard: Sequence[bool]) -> tuple[ScheduledRows, ...]:
+        """Which samples follow which schedule; easy ones first.
 
         Args:
-            hard: Per sample.
+            hard: Per sample, whether it is hard.
         """
-        sides = ((self.easy, False), (self.hard, True))
-        samples = [
-            tuple(i for i, is_hard in enumerate(hard) if is_hard is side) for _, side in sides
+        sides = [
+            ScheduledRows(tuple(i for i, each in enumerate(hard) if each is side), schedule)
+            for schedule, side in ((self.easy, False), (self.hard, True))
         ]
-        return tuple(
-            ScheduledRows(found, plan)
-            for (plan, _), found in zip(sides, samples, strict=True)
-            if found
-        )
+        return tuple(side for side in sides if side.samples)
 
 
 GateMaker = Callable[[CacheSchedule, tuple[float, ...], tuple[float, ...]], Gate | None]
-"""Makes the gate of a run from its plan, the times of its steps and the sampler's moves."""
+"""Makes the gate of a run from its cache schedule, its steps' times and the sampler's moves."""
 
 
 def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
-    """Gates as the settings say, from the drift of the model."""
+    """A maker of gates by the settings, from the drift of the model."""
 
     def make(
-        plan: CacheSchedule, times: tuple[float, ...], moves: tuple[float, ...]
+        schedule: CacheSchedule, times: tuple[float, ...], moves: tuple[float, ...]
     ) -> Gate | None:
-        computed = len(plan.computed)
-        if not config.gate or computed == plan.steps:
+        computed = len(schedule.computed)
+        if not config.gate or computed == schedule.steps:
             return None
-        check_room(config.gate, computed, plan.steps)
-        shared = plan.computed[:SHARED]
-        if shared[-1] not in plan.checks:
+        check_room(config.gate, computed, schedule.steps)
+        shared = schedule.computed[:SHARED]
+        if shared[-1] not in schedule.checks:
             raise ValueError("the gate needs forecasts before it; this plan makes none so early")
 
         def other(count: int) -> CacheSchedule:
-            return planned(
+            return planned_schedule(
                 drift.at(times),
                 moves,
                 count,
@@ -112,7 +102,7 @@ def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
                 prefix=shared,
             )
 
-        expected = plan.checks[shared[-1]][1]
+        expected = schedule.checks[shared[-1]][1]
         return Gate(
             shared[-1],
             config.gate_ratio * expected,
@@ -123,30 +113,11 @@ def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
     return make
 
 
-def check_room(gate: int, computed: int, steps: int) -> None:
-    """Make sure that a budget leaves room for a gate.
-
-    Args:
-        gate: Steps that hard rows get more.
-        computed: Steps that the budget computes.
-        steps: Of the run.
-
-    Raises:
-        ValueError: Too few computed steps to tell rows apart, or too many to add to.
-    """
-    least, most = SHARED + 2, steps - gate
-    if not least <= computed <= most:
-        raise ValueError(
-            f"SenCacheConfig.gate is {gate} but the budget computes {computed} of "
-            f"{steps} steps; with this gate it can be {least} to {most}"
-        )
-
-
 def gate_ratio(stats: SampleStats) -> float:
-    """How far off the forecast of a sample was at the gate, as a share of what was expected.
+    """Forecast error of a sample at the gate, divided by the expected one.
 
     Args:
-        stats: Of a gated run.
+        stats: Of a run with a gate.
 
     Raises:
         ValueError: The run has no gate, or its error was not measured there.

@@ -1,4 +1,4 @@
-"""What a sensitivity profile consists of: points measured over time, and how they were measured."""
+"""What a sensitivity profile consists of: points over time, and how they were measured."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class SensitivityPoint:
 
 @dataclass(frozen=True)
 class ProfileMetadata:
-    """Where a profile comes from. Size and steps are facts, not limits: units are per element.
+    """How a profile was measured.
+
+    A profile also applies to other sizes and numbers of steps, because its units are per element.
 
     Attributes:
         model: Id of the model, as the weights' hub or folder name.
         revision: Revision of the weights; "" when they have none.
-        family: Name of the transformer family (:mod:`sencache.families.base`).
+        family: Name of the transformer family (:mod:`sencache.families`).
         sampler: Class name of the scheduler.
         shift: Flow shift of the sigma schedule; None where the sampler has none.
         num_train_timesteps: What timesteps are divided by to get tau.
@@ -54,12 +56,12 @@ class ProfileMetadata:
         height, width, num_frames: Size of the clips, in pixels and frames; None if not known.
         dtype: Dtype of the network's input, such as "bfloat16".
         num_clips: Clips the means were taken over.
-        network_evaluations: Cost of the calibration, one per row of a forward.
+        network_evaluations: Cost of the calibration: rows that went through the network.
         versions: Versions of the libraries that measured it.
         architecture: :func:`architecture_of` the networks, joined by "+" where a pipeline's
             networks differ; "" in files of versions that did not store it.
-        inputs: "sampled" where the network saw the latents of sampling runs, "clips" where it saw
-            given clips with noise.
+        inputs: "sampled" if the network saw the latents of sampling runs, "clips" if it saw given
+            clips with noise.
     """
 
     model: str
@@ -91,8 +93,8 @@ class ProfileMetadata:
 def architecture_of(transformer: torch.nn.Module) -> str:
     """12 hex digits of SHA-256 over a transformer's public config: its shape, not its weights.
 
-    Names that begin with "_" are left out (versions, paths), and so are values of None: an option
-    that a later version of diffusers adds, and that is off, changes nothing.
+    Leaves out names that begin with "_" (versions, paths) and values of None, so that an option
+    that a later version of diffusers adds does not change the hash while it is off.
     """
     from diffusers.utils.torch_utils import unwrap_module  # takes seconds; settings do not need it
 
@@ -141,7 +143,7 @@ def check_points(branch: str, points: tuple[SensitivityPoint, ...]) -> None:
 
 
 def _is_measure(value: Any) -> bool:
-    """Whether a value is a finite number >= 0; a whole number too large for a float is none."""
+    """Whether a value is a finite number >= 0 that fits a float."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:

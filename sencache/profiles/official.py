@@ -1,4 +1,4 @@
-"""The authors' public sensitivity files, and their public code's decisions in our units.
+"""The authors' public sensitivity files, read into this library's units.
 
 The public scripts (``vita-epfl/SenCache``, as of 4bf419b) reuse a step where
 
@@ -7,31 +7,6 @@ The public scripts (``vita-epfl/SenCache``, as of 4bf419b) reuse a step where
 SCALE, in each script a constant, is the root of the number of elements that latents have at one
 resolution. That is our ``a_x * rms(x - x_r) + a_t * |tau - tau_r| < epsilon`` with
 ``a_x = J_x * sqrt(elements) / SCALE`` and ``a_t = J_t * num_train_timesteps / SCALE``.
-
-Where that code differs from the paper, read from its source:
-
-* Thresholds. Defaults and README (below) are none of the paper's, and epsilon is the rms change
-  of the output at the one resolution that SCALE belongs to. The strict epsilon of the first steps
-  is used as it is, also where it is the larger one.
-* Comparison. Strict ``<`` where the paper reuses at equality; the cap is the paper's: a reuse
-  needs fewer than n in a row before it, and a computed step starts the count again.
-* Sensitivities. Taken at r and held, as in the paper; of the nearest stored timestep, the first
-  of equals.
-* Distances. Against x_r and t_r, as in the paper, never summed over steps; absolute norms, in
-  the dtype of the latents, so bfloat16 rounds them to 8 bits.
-* First and last steps. Wan forces none: only having no reference makes the first step run, and
-  the last may be reused. CogVideoX forces one at each end; LTX two per cent at each end, which is
-  none for up to 25 steps.
-* Strict phase. A fifth, rounded half to even, of the *calls*: two per step in Wan, so a step of
-  which only the first call lies inside is strict.
-* What is reused. Not the output but the sum of what the blocks added to the tokens; embeddings
-  and head run anew. For LTX that sum goes past the output norm and its modulation, which then
-  are not renewed: only the last projection is (:mod:`sencache.reuse.residual`).
-* Rows and branches. Row 0 decides for the whole batch, which under guidance is the negative
-  prompt's row of CogVideoX and LTX. Wan's unconditional call follows the conditional one and
-  keeps its own residual. All sensitivities are of the conditional branch.
-* Trajectories. They are told apart by counting calls, so a run that breaks off shifts the next;
-  time going up is no sign of a new one.
 """
 
 from __future__ import annotations
@@ -41,7 +16,6 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,22 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sencache.families.registry import OFFICIAL_SETTINGS
 from sencache.profiles.metadata import Branch, ProfileError
 
 if TYPE_CHECKING:
-    import torch
+    from sencache.profiles.interpolation import NearestCurve
 
-# The constants of the three scripts; latents of 16x21x60x104, 16x14x60x90 and 128x21x16x24.
-SCALES: Mapping[str, float] = {
-    "wan": 1447.97790038,
-    "cogvideox": 1099.8181667894016,
-    "ltx": 1015.9685034488028,
-}
-
-# Distances this close are equal: tau in float32 does not give back a whole timestep exactly.
-_TIE = 2e-7
-
-# What numpy lets through when a file is no npz, holds objects, or was cut short.
+# What numpy raises when a file is no npz, holds objects, or was cut short.
 _UNREADABLE = (
     *(ValueError, TypeError, AttributeError, EOFError, UnpicklingError),
     *(zipfile.BadZipFile, zlib.error),
@@ -72,78 +37,14 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True)
-class OfficialSettings:
-    """Parameters of one public script.
-
-    Attributes:
-        epsilon: Score that must not be reached, after the strict phase.
-        strict_epsilon: The same during the strict phase; not capped by ``epsilon``.
-        max_reuse: Most reuses in a row.
-        calls_per_step: Calls of the network that the script counts per step.
-        strict_fraction: Share of the calls that form the strict phase.
-        forced_ends: Steps that compute at each end whatever the score.
-        forced_fraction: Share of the steps that do, in addition.
-        residual_end: Module at whose input the reused residual ends; None: after the last block.
-    """
-
-    epsilon: float
-    strict_epsilon: float
-    max_reuse: int
-    calls_per_step: int = 1
-    strict_fraction: float = 0.2
-    forced_ends: int = 0
-    forced_fraction: float = 0.0
-    residual_end: str | None = None
-
-    def strict_steps(self, num_steps: int) -> int:
-        """Steps, from the first, under ``strict_epsilon``: their first call decides."""
-        calls = round(num_steps * self.calls_per_step * self.strict_fraction)
-        return -(-calls // self.calls_per_step)
-
-    def forced_steps(self, num_steps: int) -> int:
-        """Steps at each end that compute; the very first does even where this is 0."""
-        return self.forced_ends + round(num_steps * self.forced_fraction)
-
-
-# What the scripts do when no parameter is given ...
-OFFICIAL_SETTINGS: Mapping[str, OfficialSettings] = {
-    "wan": OfficialSettings(0.07, 0.005, 10, calls_per_step=2),
-    "cogvideox": OfficialSettings(0.07, 0.005, 10, forced_ends=1),
-    "ltx": OfficialSettings(0.7, 0.01, 4, forced_fraction=0.02, residual_end="proj_out"),
-}
-# ... and with the parameters of their README, which has them for Wan only (50 steps).
-README_SETTINGS: Mapping[str, OfficialSettings] = {
-    "wan": OfficialSettings(2.0, 0.045, 3, calls_per_step=2),
-}
-
-
-class NearestCurve:
-    """a_x(tau) and a_t(tau) of the nearest stored time, the first stored of equals."""
-
-    def __init__(self, tau: torch.Tensor, values: torch.Tensor) -> None:
-        """Keep tau [points], in stored order, and a_x and a_t there, [2, points]."""
-        self._tau, self._values = tau, values
-
-    def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """a_x and a_t of shape [rows] at tau [rows], on its device; NaN gives NaN."""
-        if self._tau.device != tau.device:  # once per device: later calls find the table there
-            self._tau, self._values = self._tau.to(tau.device), self._values.to(tau.device)
-        distance = (tau[:, None] - self._tau).abs()
-        nearest = distance <= distance.amin(1, keepdim=True) + _TIE
-        found = self._values[:, nearest.int().argmax(1)]
-        a_x, a_t = found.masked_fill(tau.isnan(), math.nan)
-        return a_x, a_t
-
-
-@dataclass(frozen=True)
 class OfficialProfile:
     """Sensitivities of an authors' file: stored timesteps and the two norms there.
 
     Attributes:
-        timesteps: In 0..num_train_timesteps and in stored order, which breaks ties.
+        timesteps: In 0..num_train_timesteps, in stored order: the first of two equally near counts.
         j_x: ||change of output|| / ||change of input||.
         j_t: ||change of output|| / |change of timestep|, a norm over the whole latent.
-        family: Name of the transformer family; says which script's SCALE holds.
+        family: Name of the transformer family, which decides whose SCALE applies.
         source: Where the values come from, for messages.
         num_train_timesteps: What timesteps are divided by to get tau.
 
@@ -182,12 +83,12 @@ class OfficialProfile:
 
     @property
     def scale(self) -> float:
-        """What the family's script multiplies epsilon by."""
-        return SCALES[self.family]
+        """The constant that the family's script multiplies epsilon by."""
+        return OFFICIAL_SETTINGS[self.family].scale
 
     @property
     def hash(self) -> str:
-        """16 hex digits of SHA-256 over all that decides verdicts; the source does not."""
+        """16 hex digits of SHA-256 over the values that decide verdicts."""
         columns = [list(map(float, column)) for column in (self.timesteps, self.j_x, self.j_t)]
         text = json.dumps(["official", self.num_train_timesteps, self.scale, *columns])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -196,11 +97,13 @@ class OfficialProfile:
         """The sensitivities as a function of tau, in our units.
 
         Args:
-            branch: Makes no difference: the files know the conditional branch only.
+            branch: Ignored: the files hold the conditional branch only.
             elements: Elements of a row's latents, those that rms is taken over.
         """
         del branch
-        import torch  # takes seconds; the presets, which need only the numbers above, do not wait
+        import torch  # takes seconds; reading a file does not need it
+
+        from sencache.profiles.interpolation import NearestCurve
 
         table = torch.tensor([self.timesteps, self.j_x, self.j_t], dtype=torch.float64)
         units = torch.tensor([math.sqrt(elements), self.num_train_timesteps], dtype=torch.float64)
@@ -224,7 +127,7 @@ class OfficialProfile:
             ProfileError: Not such a file, or values of no use; the message names the file.
             OSError: The file cannot be read.
         """
-        _require_family(family)  # before the file is looked for: a typo is told as one
+        _require_family(family)  # before the file is read, so that a typo is reported as such
         arrays = _read_arrays(path)
         if "raw_data" in arrays and "J_x_norm" not in arrays:
             arrays |= _means_over_samples(arrays["raw_data"], path)
@@ -248,8 +151,8 @@ class OfficialProfile:
 
 
 def _require_family(family: str) -> None:
-    if family not in SCALES:
-        known = ", ".join(SCALES)
+    if family not in OFFICIAL_SETTINGS:
+        known = ", ".join(OFFICIAL_SETTINGS)
         raise ProfileError(f"no public SenCache script is for the family {family!r} ({known})")
 
 

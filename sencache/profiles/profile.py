@@ -1,7 +1,7 @@
-"""Sensitivity profiles: how strongly a network's output answers to its input and to time.
+"""Sensitivity profiles: how strongly a network's output responds to its input and to time.
 
 A profile is measured once per model and sampler setting (:mod:`sencache.calibration.calibrate`),
-kept as a JSON file one point per line, and checked against the run that wants to use it.
+kept as a JSON file with one point per line, and checked against the run that uses it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sencache.schedules.drift import OutputDrift
 if TYPE_CHECKING:
     import torch
 
+    from sencache.profiles.interpolation import SensitivityCurve
+
 FORMAT = "sencache-profile/1"
 
 
@@ -42,8 +44,8 @@ class SensitivityProfile:
     Attributes:
         metadata: How and on what it was measured.
         branches: Points per branch, tau falling as it does while sampling; at least two each.
-        drift: How far the output drifts over a run, which plans are made of; None in a profile
-            that was measured without.
+        drift: How far the output drifts over a run, which cache schedules need; None in a profile
+            that was measured without it.
 
     Raises:
         ProfileError: A branch has too few points, tau does not fall, or a value is no
@@ -64,8 +66,8 @@ class SensitivityProfile:
     def hash(self) -> str:
         """16 hex digits of SHA-256 over the values that decide verdicts.
 
-        Means and tau count, and what turns timesteps into tau; spread and provenance do not:
-        two profiles with one hash make the same pixels.
+        Includes means, tau, the unit of time and the drift, but not spread and provenance: two
+        profiles with the same hash give the same pixels.
         """
         decisive: dict[str, Any] = {
             "num_train_timesteps": self.metadata.num_train_timesteps,
@@ -91,6 +93,8 @@ class SensitivityProfile:
             )
         import torch  # takes seconds; reading a profile does not need it
 
+        from sencache.profiles.interpolation import SensitivityCurve
+
         rising = sorted(self.branches[branch], key=lambda point: point.tau)
         return SensitivityCurve(
             torch.tensor([point.tau for point in rising]),
@@ -110,7 +114,7 @@ class SensitivityProfile:
         num_inference_steps: int | None = None,
         architecture: str | None = None,
     ) -> None:
-        """Compare the profile with the run that wants to use it; None is not compared.
+        """Compare the profile with the run that uses it; None is not compared.
 
         Args:
             model: Id of the model that runs.
@@ -118,19 +122,19 @@ class SensitivityProfile:
             family: Name of its transformer family.
             scheduler: The pipeline's scheduler, for sampler, shift and num_train_timesteps.
             dtype: Dtype of the network's input.
-            sampler: Class name of the scheduler, where the scheduler itself is not at hand.
+            sampler: Class name of the scheduler, where there is no scheduler object.
             shift: Flow shift of its sigma schedule, likewise.
             num_inference_steps: Steps of the run.
             architecture: :func:`sencache.profiles.metadata.architecture_of` the network. Not
-                compared where the profile does not tell its own.
+                compared where the profile does not say its own.
 
         Raises:
             ProfileError: Another model, revision, family, architecture or unit of time: the
-                values say nothing about this network.
+                values do not describe this network.
 
         Warns:
-            ProfileWarning: Another sampler, shift, number of steps or dtype: the values still
-                describe this network, but along other trajectories.
+            ProfileWarning: Another sampler, shift, number of steps or dtype: the values describe
+                this network, but along other trajectories.
         """
         refused: dict[str, Any] = {"model": model, "revision": revision, "family": family}
         warned: dict[str, Any] = {
@@ -166,7 +170,7 @@ class SensitivityProfile:
         ]
 
     def to_json(self) -> str:
-        """The file's text: metadata, then one point a line so that two profiles can be diffed."""
+        """The file's text: metadata, then one point per line, so that a diff is readable."""
         head = {"format": FORMAT, "hash": self.hash, "metadata": asdict(self.metadata)}
         tables = ",\n".join(
             f"    {json.dumps(branch)}: [\n"
@@ -232,40 +236,3 @@ class SensitivityProfile:
         except UnicodeDecodeError as error:
             raise ProfileError(f"{path} is not JSON: {error}") from error
         return cls.from_json(text, origin=str(path))
-
-
-class SensitivityCurve:
-    """a_x(tau) and a_t(tau), linear between the measured points and constant beyond them."""
-
-    def __init__(self, tau: torch.Tensor, values: torch.Tensor) -> None:
-        """Keep the knots.
-
-        Args:
-            tau: Rising, shape [points], points >= 2.
-            values: a_x and a_t at the knots, shape [2, points].
-        """
-        import torch
-
-        self._tau = tau
-        slopes = values.diff(dim=1) / tau.diff()
-        # One row per interval: where it begins, then a_x, a_t and their slopes there.
-        self._table = torch.cat([tau[None, :-1], values[:, :-1], slopes]).T.contiguous()
-
-    def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Interpolate on tau's own device.
-
-        Args:
-            tau: Shape [rows], float32. NaN gives NaN.
-
-        Returns:
-            a_x and a_t, each of shape [rows].
-        """
-        import torch
-
-        if self._tau.device != tau.device:  # once per device: later calls find the knots there
-            self._tau, self._table = self._tau.to(tau.device), self._table.to(tau.device)
-        inside = tau.clamp(self._tau[0], self._tau[-1])
-        interval = torch.bucketize(inside, self._tau[1:-1], right=True)
-        begin, a_x, a_t, slope_x, slope_t = self._table[interval].unbind(1)
-        beyond = inside - begin
-        return torch.addcmul(a_x, slope_x, beyond), torch.addcmul(a_t, slope_t, beyond)

@@ -1,6 +1,6 @@
-"""Running the network on the rows that need it, and filling in what the others reuse.
+"""The interface of a reuse: answer a call of which only some rows compute.
 
-Knows how to gather, run and scatter; not why a row computes.
+Defines what a reuse gets and what it keeps between steps; does not know why a row computes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sencache.hook.call import Call, row_index
-from sencache.policies.rule import row_rms
-from sencache.reuse.residual import BlockStack
+from sencache.hook.call import Call, row_rms
 from sencache.schedules.weights import Forecast
 
 Forward = Callable[..., Any]
@@ -21,13 +19,13 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class NetworkCall:
-    """A call of a network, as its caller made it and as it is read.
+    """A call of a network that can still be made, for all rows or for some.
 
     Attributes:
         forward: The network's own forward.
-        call: The call, read.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
+        call: The call, its arguments by name.
+        args: Its positional arguments, as the caller passed them.
+        kwargs: Its keyword arguments, likewise.
     """
 
     forward: Forward
@@ -36,7 +34,7 @@ class NetworkCall:
     kwargs: Mapping[str, Any]
 
     def whole(self) -> Any:
-        """The network's answer, untouched."""
+        """The network's answer for all rows, as if there were no cache."""
         return self.forward(*self.args, **self.kwargs)
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
@@ -47,36 +45,38 @@ class NetworkCall:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of a call that a plan treats alike.
+    """Rows of a call that follow the same cache schedule.
 
     Attributes:
-        rows: Their numbers in the call, rising.
+        rows: Their indices in the call, rising.
         computed: Whether the network runs for them.
-        mix: What the sampler is given, if neither the network's output nor what is held.
-        check: How a computed step would have been forecast, if not held.
+        forecast: What the sampler gets; None: the network's output, or the kept one if the rows
+            do not compute.
+        check: The forecast of a computed step, to be compared with its output; None: the kept
+            output.
     """
 
     rows: tuple[int, ...]
     computed: bool
-    mix: Forecast | None = None
+    forecast: Forecast | None = None
     check: Forecast | None = None
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is to be done with a call.
+class RowSelection:
+    """Which rows of a call the network computes.
 
     Attributes:
-        step: Index of its step in the run.
+        step: Index of the call's step in the run.
         computed: Per row: whether the network runs for it.
-        measured: Whether to tell how far what is computed is from what would have been reused.
-        parts: All rows, by the plan that they follow; empty where none is followed.
+        measured: Whether to measure how far the computed outputs are from the reused ones.
+        groups: All rows, by the cache schedule that they follow; empty without schedules.
     """
 
     step: int
     computed: Sequence[bool]
     measured: bool = False
-    parts: tuple[RowGroup, ...] = ()
+    groups: tuple[RowGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class KeptOutput:
 
     Attributes:
         output: The network's output, every row from its own last computed step; empty where
-            `parts` hold it.
+            `groups` have it.
         residual: What the blocks added to the tokens at the same steps, where that is reused.
         earlier: Outputs of computed steps before that, by step, where forecasts need them.
         step: Step of `output`, where all rows share it.
         change: rms per row between what the latest call computed and what it would have reused,
             shape [rows]; None where it was not measured, 0 where a row was reused.
-        parts: What is held of the rows of each part, once rows follow plans of their own.
+        groups: What is kept of each group of rows, once rows follow different schedules.
     """
 
     output: torch.Tensor
@@ -99,139 +99,47 @@ class KeptOutput:
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
     step: int = 0
     change: torch.Tensor | None = None
-    parts: tuple[KeptOutput, ...] = ()
+    groups: tuple[KeptOutput, ...] = ()
+
+    def unchanged(self, selection: RowSelection) -> KeptOutput:
+        """What is kept after a call that computed nothing."""
+        change = None
+        if selection.measured:
+            change = self.output.new_zeros(len(self.output), dtype=torch.float32)
+        return replace(self, change=change)
 
 
 class Reuse(Protocol):
-    """One way of answering a call of which only some rows compute."""
+    """One way to answer a call of which only some rows compute."""
 
     def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+        self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
     ) -> tuple[Any, KeptOutput]:
         """Answer a call.
 
-        A call of which every row computes goes to the network untouched, so it is bit-identical
-        to one without a cache. One of which no row does leaves the network alone.
+        A call of which every row computes goes to the network unchanged, so it is bit-identical
+        to one without a cache. A call of which no row computes does not run the network.
 
         Args:
-            asked: The call.
-            work: What to do.
-            held: From the context's last call; None at the first, where every row computes.
+            network_call: The call.
+            selection: Which rows compute.
+            kept: From the context's last call; None at the first, where every row computes.
 
         Returns:
-            The answer in the form the caller asked for, and what to hold from now on. They share
-            no memory, for the caller may write into its own.
+            The answer in the form that the caller asked for, and what to keep from now on. They
+            share no memory, because the caller may write into its answer.
         """
         ...
 
     def release(self) -> None:
-        """Take off the network whatever was put on it."""
+        """Remove from the network whatever the reuse put on it."""
         ...
 
 
-class NoReuse:
-    """Runs the network and keeps nothing: for runs whose steps are only counted."""
-
-    _NOTHING = KeptOutput(torch.empty(0))
-
-    def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
-    ) -> tuple[Any, KeptOutput]:
-        """See :class:`Reuse`.
-
-        Raises:
-            RuntimeError: Not every row computes.
-        """
-        if not all(work.computed):
-            raise RuntimeError("a step was to be reused of which nothing is kept")
-        return asked.whole(), self._NOTHING
-
-    def release(self) -> None:
-        """Nothing was put on."""
-
-
-class OutputReuse:
-    """Reuses the network's output: the paper's definition, and the least memory."""
-
-    def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
-    ) -> tuple[Any, KeptOutput]:
-        """See :class:`Reuse`."""
-        computed = work.computed
-        if held is None or all(computed):
-            answer = asked.whole()
-            output = answer[0].detach().clone()
-            return answer, KeptOutput(output, change=_change(work, output, held))
-        if not any(computed):
-            return asked.call.answer(held.output.clone()), unchanged(work, held)
-        index = _where(computed, True, held.output.device)
-        output = held.output.index_copy(0, index, asked.rows(index))
-        return asked.call.answer(output.clone()), KeptOutput(
-            output, change=_change(work, output, held)
-        )
-
-    def release(self) -> None:
-        """Nothing was put on."""
-
-
-class ResidualReuse:
-    """Reuses what the blocks added to the tokens: embeddings and head run afresh.
-
-    What the authors' code does. Rows that reuse go through the network in a call of their own,
-    in which the blocks are skipped.
-    """
-
-    def __init__(self, stack: BlockStack) -> None:
-        """Use the blocks of a transformer, on which `stack` is attached."""
-        self._stack = stack
-
-    def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
-    ) -> tuple[Any, KeptOutput]:
-        """See :class:`Reuse`."""
-        computed = work.computed
-        if held is None or held.residual is None or all(computed):
-            answer, residual = self._recorded(asked.whole)
-            output = answer[0].detach().clone()
-            return answer, KeptOutput(output, residual, change=_change(work, output, held))
-        if not any(computed):
-            with self._stack.replay(held.residual):
-                return asked.whole(), unchanged(work, held)
-        ran = _where(computed, True, held.output.device)
-        rest = _where(computed, False, held.output.device)
-        fresh, added = self._recorded(lambda: asked.rows(ran))
-        residual = held.residual.index_copy(0, ran, added)
-        output = held.output.index_copy(0, ran, fresh)
-        with self._stack.replay(residual.index_select(0, rest)):
-            replayed = asked.rows(rest)
-        kept = KeptOutput(output, residual, change=_change(work, output, held))
-        return asked.call.answer(output.index_copy(0, rest, replayed)), kept
-
-    def _recorded(self, run: Callable[[], Any]) -> tuple[Any, torch.Tensor]:
-        """What a call of the network gives, and what its blocks added to the tokens."""
-        with self._stack.record():
-            answer = run()
-        residual, self._stack.residual = self._stack.residual, None  # kept in one place
-        if residual is None:
-            raise RuntimeError("the network's forward did not go through its blocks")
-        return answer, residual
-
-    def release(self) -> None:
-        """Take the hooks off the blocks."""
-        self._stack.detach()
-
-
-def _change(work: Evaluation, output: torch.Tensor, held: KeptOutput | None) -> torch.Tensor | None:
-    if held is None or not work.measured:
+def measured_change(
+    selection: RowSelection, output: torch.Tensor, kept: KeptOutput | None
+) -> torch.Tensor | None:
+    """Rms per row between an output and the kept one, shape [rows]; None where not wanted."""
+    if kept is None or not selection.measured:
         return None
-    return row_rms(output.float() - held.output.float())
-
-
-def unchanged(work: Evaluation, held: KeptOutput) -> KeptOutput:
-    """The same, of a call that computed nothing."""
-    none = held.output.new_zeros(len(held.output), dtype=torch.float32) if work.measured else None
-    return replace(held, change=none)
-
-
-def _where(computed: Sequence[bool], verdict: bool, device: torch.device) -> torch.Tensor:
-    return row_index([row for row, ran in enumerate(computed) if ran is verdict], device)
+    return row_rms(output.float() - kept.output.float())

@@ -1,267 +1,61 @@
-"""Reuse of what the blocks add to the tokens, instead of the network's whole output.
+"""Reuse of what the blocks added to the tokens, as in the authors' public code.
 
-The authors' public scripts keep this residual where their paper keeps the output: embeddings and
-head then run anew at every step, at a small part of the cost. Written against the hook registry of
-diffusers 0.42.
+Embeddings and head run at every step, at a small part of the cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers.hooks.hooks import HookRegistry, ModelHook
-from diffusers.utils.torch_utils import unwrap_module
 
-from sencache.families.base import Family
-from sencache.hook import attachment
-
-HOOK_NAME = "sencache_block"
-
-# Makes hints that forward adds to the tokens between the blocks (Wan VACE).
-HINT_BLOCKS = "vace_blocks"
-
-Forward = Callable[..., Any]
-# Stands in for a module's forward: takes that forward and the arguments.
-Act = Callable[[Forward, tuple[Any, ...], dict[str, Any]], Any]
+from sencache.hook.call import row_index
+from sencache.reuse.base import KeptOutput, NetworkCall, RowSelection, measured_change
+from sencache.reuse.block_stack import BlockStack
 
 
-@dataclass
-class _BlockRun:
-    """One recorded or replayed forward; ``residual`` is what is replayed."""
+class ResidualReuse:
+    """Gives rows that reuse a network call of their own, in which the blocks are skipped."""
 
-    residual: torch.Tensor | None = None
-    tokens: torch.Tensor | None = None
+    def __init__(self, stack: BlockStack) -> None:
+        """Use the blocks of a transformer, on which `stack` is attached."""
+        self._stack = stack
 
+    def evaluate(
+        self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
+    ) -> tuple[Any, KeptOutput]:
+        """Answer a call with computed outputs and replayed residuals."""
+        computed = selection.computed
+        if kept is None or kept.residual is None or all(computed):
+            answer, residual = self._recorded(network_call.whole)
+            output = answer[0].detach().clone()
+            change = measured_change(selection, output, kept)
+            return answer, KeptOutput(output, residual, change=change)
+        if not any(computed):
+            with self._stack.replay(kept.residual):
+                return network_call.whole(), kept.unchanged(selection)
+        device = kept.output.device
+        ran = row_index([row for row, runs in enumerate(computed) if runs], device)
+        rest = row_index([row for row, runs in enumerate(computed) if not runs], device)
+        fresh, added = self._recorded(lambda: network_call.rows(ran))
+        residual = kept.residual.index_copy(0, ran, added)
+        output = kept.output.index_copy(0, ran, fresh)
+        with self._stack.replay(residual.index_select(0, rest)):
+            replayed = network_call.rows(rest)
+        change = measured_change(selection, output, kept)
+        answer = network_call.call.answer(output.index_copy(0, rest, replayed))
+        return answer, KeptOutput(output, residual, change=change)
 
-class BlockStack:
-    """The blocks of one transformer, to be skipped together.
+    def release(self) -> None:
+        """Remove the hooks from the blocks."""
+        self._stack.detach()
 
-    Works for blocks that take the tokens first and return them alone or in front of the text's
-    tokens, as those of all known families do; of text tokens no head makes use. Everything that
-    is remembered is remembered here and not on the modules.
-
-    Attributes:
-        residual: What the blocks added to the tokens in the last :meth:`record`: shape
-            [rows, tokens, dim] and dtype of the tokens, rows as in that forward; a context-parallel
-            rank has that of its own tokens. None if that forward did not come to its end.
-    """
-
-    def __init__(
-        self, transformer: torch.nn.Module, family: Family, end: str | None = None
-    ) -> None:
-        """Find the blocks; :meth:`attach` hooks them.
-
-        Args:
-            transformer: Whose blocks; compiled or not.
-            family: Its family, which names the lists of blocks.
-            end: Module of the transformer at whose input the residual ends, if that is not
-                behind the last block (``OfficialSettings.residual_end``).
-
-        Raises:
-            ValueError: The family names no blocks, the transformer lacks them, or a hint is added
-                after the last block, where no hook sees it.
-        """
-        if not family.blocks:
-            raise ValueError(
-                f"the family {family.name!r} names no blocks, so their residual cannot be "
-                'reused; set Family.blocks, or reuse the output (policy="paper")'
-            )
-        self.residual: torch.Tensor | None = None
-        self._root = unwrap_module(transformer)
-        self._end = end
-        blocks = [block for name in family.blocks for block in self._member(name)]
-        if not blocks:
-            raise ValueError(f"{type(self._root).__name__} has no blocks in {family.blocks}")
-        self._last = len(blocks) - 1
-        self._paired: list[bool | None] = [None] * len(blocks)  # returns text's tokens too
-        self._run: _BlockRun | None = None
-        self._seats = [
-            _BlockPlace(block, partial(self._block, index)) for index, block in enumerate(blocks)
-        ]
-        if hasattr(self._root, HINT_BLOCKS):
-            layers = self._root.config.vace_layers
-            if self._last in layers and end is None:
-                raise ValueError(
-                    f"{type(self._root).__name__} adds a hint after its last block "
-                    f"(vace_layers={layers}), so the residual of its blocks cannot be reused"
-                )
-            self._seats += [_BlockPlace(block, self._hint) for block in self._member(HINT_BLOCKS)]
-        if end is not None:
-            self._seats.append(_BlockPlace(self._member(end), self._tail))
-        self._attached = False
-
-    def attach(self) -> None:
-        """Hook the blocks. Outside of :meth:`record` and :meth:`replay` the hooks do nothing."""
-        for seat in self._seats:
-            seat.take()
-        self._attached = True
-        self._forget_registries()
-
-    def detach(self) -> None:
-        """Take the hooks off; nothing of them stays on the blocks."""
-        for seat in self._seats:
-            seat.leave()
-        self._attached = False
-        self._forget_registries()
-
-    @contextmanager
-    def record(self) -> Iterator[None]:
-        """The forward inside computes as ever and leaves its residual in :attr:`residual`."""
-        self.residual = None
-        with self._running(_BlockRun()):
-            yield
-
-    @contextmanager
-    def replay(self, residual: torch.Tensor) -> Iterator[None]:
-        """The forward inside runs no block: the tokens behind them are tokens + residual.
-
-        Args:
-            residual: Of :attr:`residual`, its rows in the order of the forward's.
-
-        Raises:
-            RuntimeError: In the forward, if none was recorded before: it shows what blocks return.
-            ValueError: In the forward, if the residual is not of the tokens' shape.
-        """
-        with self._running(_BlockRun(residual)):
-            yield
-
-    @contextmanager
-    def _running(self, run: _BlockRun) -> Iterator[None]:
-        if not self._attached or self._run is not None:
-            state = "is not attached" if not self._attached else "already records or replays"
-            raise RuntimeError(f"the BlockStack of {type(self._root).__name__} {state}")
-        for seat in self._seats:
-            seat.take()  # once more: blocks may have been compiled since
-        self._run = run
-        try:
-            yield
-        finally:
-            self._run = None
-
-    def _block(
-        self, index: int, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Stand in for the forward of a block."""
-        run = self._run
-        if run is None:
-            return forward(*args, **kwargs)
-        tokens = _argument(args, kwargs, 0, "hidden_states")
-        if index == 0:
-            run.tokens = tokens
-            _check(run.residual, tokens)
-        if run.residual is None:
-            output = forward(*args, **kwargs)
-            self._paired[index] = isinstance(output, tuple)
-            if index == self._last and self._end is None:
-                self._keep(run, output[0] if self._paired[index] else output)
-            return output
-        if index == self._last and self._end is None:
-            tokens = _replayed(run)
-        if self._paired[index] is None:
-            raise RuntimeError("record a forward before one is replayed")
-        if self._paired[index]:
-            return tokens, _argument(args, kwargs, 1, "encoder_hidden_states")
-        return tokens
-
-    def _hint(self, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Stand in for the forward of a hint block, whose hints a replay leaves behind."""
-        if self._run is None or self._run.residual is None:
-            return forward(*args, **kwargs)
-        control = _argument(args, kwargs, 2, "control_hidden_states")
-        return control, control
-
-    def _tail(self, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Stand in for the forward of the module at whose input the residual ends."""
-        run = self._run
-        if run is not None and run.residual is None:
-            self._keep(run, args[0])
-        elif run is not None:
-            args = (_replayed(run), *args[1:])
-        return forward(*args, **kwargs)
-
-    def _keep(self, run: _BlockRun, tokens: torch.Tensor) -> None:
-        if run.tokens is not None:
-            self.residual = (tokens - run.tokens).detach()
-
-    def _member(self, name: str) -> Any:
-        if not hasattr(self._root, name):
-            raise ValueError(f"{type(self._root).__name__} has no attribute {name!r}")
-        return getattr(self._root, name)
-
-    def _forget_registries(self) -> None:
-        # The transformer's registry, if there is one, keeps a list of those below it.
-        if hasattr(self._root, "_diffusers_hook"):
-            self._root._diffusers_hook.invalidate_child_registries_cache()
-
-
-class _BlockHook(ModelHook):
-    """Lets an :data:`Act` stand in for a forward."""
-
-    def __init__(self, act: Act) -> None:
-        super().__init__()
-        self._act = act
-
-    @torch.compiler.disable
-    def new_forward(self, _module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return self._act(self.fn_ref.original_forward, args, kwargs)
-
-
-class _BlockPlace:
-    """The place on a module where its forward is stood in for.
-
-    A module compiled in place is seated outside of its graph: inside, each block would be a
-    graph of its own and break where the hook is.
-    """
-
-    def __init__(self, module: torch.nn.Module, act: Act) -> None:
-        self._module, self._act = module, act
-        self._hooked = self._had_registry = False
-        self._compiled: Forward | None = None
-        self._outer: Forward | None = None
-
-    def take(self) -> None:
-        compiled: Forward | None = self._module._compiled_call_impl
-        if compiled is None:
-            if not self._hooked:
-                self._had_registry = hasattr(self._module, "_diffusers_hook")
-                attachment.attach(self._module, _BlockHook(self._act), HOOK_NAME)
-                self._hooked = True
-        elif compiled is not self._outer:
-            self.leave()
-            self._compiled = compiled
-            self._outer = lambda *args, **kwargs: self._act(compiled, args, kwargs)
-            self._module._compiled_call_impl = self._outer
-
-    def leave(self) -> None:
-        if self._hooked:
-            attachment.detach(self._module, HOOK_NAME)
-            registry: HookRegistry = self._module._diffusers_hook
-            if not self._had_registry and not registry.hooks:
-                del self._module._diffusers_hook
-            self._hooked = False
-        if self._outer is not None and self._module._compiled_call_impl is self._outer:
-            self._module._compiled_call_impl = self._compiled
-        self._compiled = self._outer = None
-
-
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
-    return args[index] if len(args) > index else kwargs[name]
-
-
-def _check(residual: torch.Tensor | None, tokens: torch.Tensor) -> None:
-    if residual is not None and residual.shape != tokens.shape:
-        raise ValueError(
-            f"the residual is of shape {tuple(residual.shape)} but the tokens are of "
-            f"{tuple(tokens.shape)}; replay it on as many rows of the same size"
-        )
-
-
-def _replayed(run: _BlockRun) -> torch.Tensor:
-    assert run.tokens is not None  # noqa: S101
-    assert run.residual is not None  # noqa: S101
-    return run.tokens + run.residual
+    def _recorded(self, run: Callable[[], Any]) -> tuple[Any, torch.Tensor]:
+        """The result of a call of the network, and what its blocks added to the tokens."""
+        with self._stack.record():
+            answer = run()
+        residual, self._stack.residual = self._stack.residual, None  # kept in one place
+        if residual is None:
+            raise RuntimeError("the network's forward did not go through its blocks")
+        return answer, residual

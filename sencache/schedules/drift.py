@@ -1,14 +1,14 @@
-"""How far the network's output drifts over a sampling run: what plans and forecasts are made of.
+"""How far the network's output drifts over a sampling run: the input of planner and forecasts.
 
 The drift holds D(s, t), the mean square of f(x_s, s) - f(x_t, t) over elements and clips, for all
-pairs of steps of genuine uncached runs. It is all that is needed to know the error of any forecast
-that is a weighted sum of computed outputs with weights that add up to 1: for weights v that add up
-to 0 (the forecast less the truth),
+pairs of steps of uncached runs. It gives the error of any forecast that is a weighted sum of
+computed outputs with weights that add up to 1: for weights v that add up to 0 (the forecast less
+the truth),
 
     mean square of sum_i v_i f_i  =  - 1/2 sum_ij v_i v_j D(i, j),
 
-the identity that geostatistics builds kriging on (Matheron 1963, D is twice the variogram). So a
-schedule can be judged without any further run of the network.
+the identity that geostatistics builds kriging on (Matheron 1963, D is twice the variogram). So
+the error of a schedule is known without a further run of the network.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class OutputDrift:
 
     Attributes:
         tau: Time of each step, falling, shape [T], T >= 3.
-        gain: How much an error of the latents made at each step has grown by the end of the run,
+        gain: Factor by which an error of the latents at each step grows until the end of the run,
             shape [T]; 1 where it was not measured.
         distances: D in units of the squared output, shape [T, T], symmetric, 0 on the diagonal.
 
     Raises:
-        ProfileError: Shapes or values that cannot be of a run.
+        ProfileError: Shapes or values that no run can have.
     """
 
     tau: tuple[float, ...]
@@ -69,7 +69,7 @@ class OutputDrift:
     def of_outputs(
         cls, tau: Sequence[float], distances: Array, gain: Sequence[float] | None = None
     ) -> OutputDrift:
-        """A drift from measured distances, rounded to what is worth keeping in a file.
+        """A drift from measured distances, rounded to the digits that a file keeps.
 
         Args:
             tau: Time of each step, falling.
@@ -89,9 +89,9 @@ class OutputDrift:
         """Read what :meth:`to_json` wrote, parsed.
 
         Raises:
-            ProfileError: Values that cannot be of a run.
+            ProfileError: Values that no run can have.
             KeyError: Something is missing.
-            TypeError: Something is of another kind.
+            TypeError: Something has another type.
         """
         triangle = [[float(d) for d in row] for row in data["distances"]]
         full = [[0.0] * len(triangle) for _ in triangle]
@@ -107,7 +107,7 @@ class OutputDrift:
         )
 
     def to_json(self) -> str:
-        """As text, one step a line: its distances to the steps before it."""
+        """As text, one step per line with its distances to the steps before it."""
         rows = ",\n".join(
             f"      {json.dumps(row[:index])}" for index, row in enumerate(self.distances)
         )
@@ -121,10 +121,10 @@ class OutputDrift:
         return np.array(self.distances, dtype=np.float64)
 
     def at(self, tau: Sequence[float]) -> OutputDrift:
-        """The drift of a run with other steps, without measuring anew.
+        """The drift of a run with other steps, without a new measurement.
 
-        Between measured times the output is taken to move on a straight line, and beyond them to go
-        on along the last one, so that D stays the distance matrix of real vectors.
+        Assumes that the output moves on a straight line between measured times, and continues on
+        the outermost line beyond them, so that D stays the distance matrix of real vectors.
 
         Args:
             tau: Times of the other run, falling.
@@ -156,5 +156,5 @@ class OutputDrift:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """So many significant digits: more is noise, and fewer read better in a file."""
+    """A value of `digits` significant digits; more would be noise."""
     return float(f"{value:.{digits}g}")

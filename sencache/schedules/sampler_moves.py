@@ -1,9 +1,9 @@
-"""How far a sampler moves the latents at the end of a run per unit of output at each step.
+"""How far a sampler moves the final latents per unit of output at each step.
 
 A flow's Euler step moves them by the difference of sigma. Multistep samplers (UniPC, DPM-Solver++)
-use an output again in later steps; what counts in the end is the sum of all its uses. Nearly all
-samplers are linear in the outputs, so the sums are the response to impulses: one run of the
-scheduler on numbers instead of latents, in which element j sees an output of 1 at step j.
+use an output again in later steps; the move is the sum of all its uses. Nearly all samplers are
+linear in the outputs, so the moves are an impulse response: one run of the scheduler on numbers
+instead of latents, in which element j sees an output of 1 at step j.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from typing import Any
 import torch
 
 TOLERANCE = 1e-6
-
+MOST_KNOWN = 64
 
 _known: dict[tuple[Any, ...], tuple[float, ...]] = {}
-"""Responses by all that they depend on; numbers alone, so that no scheduler is kept alive."""
-MOST_KNOWN = 64
+"""Responses by everything they depend on; the keys are values, so no scheduler is kept alive."""
 
 
 def step_moves(scheduler: Any) -> tuple[float, ...]:
     """Change of the final latents per unit of output at each step, shape [T], with its sign.
 
-    Worked out once per kind of scheduler, settings and timesteps.
+    Computed once per kind of scheduler, settings and timesteps.
 
     Args:
-        scheduler: A diffusers scheduler whose timesteps are set; it is left as it is.
+        scheduler: A diffusers scheduler whose timesteps are set. It is not changed.
 
     Raises:
-        ValueError: The sampler is not linear in the outputs, or is random: there are no such sums.
+        ValueError: The sampler is not linear in the outputs, or is random, and so has no moves.
     """
     config = json.dumps(dict(scheduler.config), sort_keys=True, default=str)
     sigmas = getattr(scheduler, "sigmas", None)
@@ -49,7 +48,7 @@ def step_moves(scheduler: Any) -> tuple[float, ...]:
 
 
 def _response(scheduler: Any) -> tuple[float, ...]:
-    """The response of a scheduler that may be used up."""
+    """The response of a scheduler, which this function may change."""
     for name, value in list(vars(scheduler).items()):
         if isinstance(value, torch.Tensor):
             setattr(scheduler, name, value.cpu())
@@ -60,14 +59,14 @@ def _response(scheduler: Any) -> tuple[float, ...]:
     if hasattr(scheduler, "_step_index"):
         scheduler._step_index = None
     for name in ("model_outputs", "timestep_list"):
-        if hasattr(scheduler, name):  # history of the run before, or of one that broke off
+        if hasattr(scheduler, name):  # history of an earlier run
             setattr(scheduler, name, [None] * len(getattr(scheduler, name)))
     for name in ("lower_order_nums", "this_order"):
         if hasattr(scheduler, name):
             setattr(scheduler, name, 0)
     if hasattr(scheduler, "last_sample"):
         scheduler.last_sample = None
-    # Row i is step i's impulse; twice as strong once more, and nothing at all in the last row.
+    # Row i has an impulse of 1 at step i, row steps + i one of 2, the last row none.
     strength = torch.cat([torch.ones(steps), 2 * torch.ones(steps), torch.zeros(1)]).double()
     latents = torch.zeros(2 * steps + 1, 1, dtype=torch.float64)
     for index, timestep in enumerate(timesteps):

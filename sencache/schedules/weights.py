@@ -1,10 +1,10 @@
-"""What a reused step returns: a forecast from the last computed outputs.
+"""Weights of a forecast: which sum of computed outputs comes nearest to the output of a step.
 
-A forecast is a weighted sum of the last computed outputs with weights that add up to 1. One output
-gives hold; two give linear extrapolation with a damping; three a damped parabola. The weights are
-those that make the mean square error on the calibration runs smallest (ordinary kriging on the
-measured drift), per step and for these very anchors, so gaps of any length and steps of any spacing
-are right, and on the calibration runs no forecast is worse than hold.
+The weights add up to 1. One output is held; two give a damped linear extrapolation; three a damped
+parabola. The weights minimise the mean square error on the calibration runs (ordinary kriging on
+the measured drift) for each step and its anchors, whatever the length of the gap and the spacing of
+the steps. On the calibration runs no forecast is worse than holding the last output. The sums
+themselves are computed in `sencache.reuse.forecast`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 from sencache.schedules.drift import Array
 
 NUGGET = 1e-9
-"""Smallest share of the largest distance that is told from rounding: keeps the system solvable."""
+"""Share of the largest distance that is added to the diagonal, to keep the system solvable."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the sampler is given at one step, made from computed outputs.
+    """What the sampler gets at one step, as a weighted sum of computed outputs.
 
     Attributes:
-        anchors: Computed steps whose outputs are summed, rising; for a repair the step itself is
+        anchors: Computed steps whose outputs are summed, rising; in a repair the step itself is
             the last.
         weights: Their weights; they add up to 1.
     """
@@ -34,7 +34,7 @@ class Forecast:
     weights: tuple[float, ...]
 
     def shifted(self, steps: int) -> Forecast:
-        """The same of a run that begins so many steps later."""
+        """The same forecast, `steps` steps later."""
         return Forecast(tuple(anchor + steps for anchor in self.anchors), self.weights)
 
 
@@ -64,13 +64,13 @@ def combined_error(
 ) -> float:
     """Rms error that a run of forecast steps leaves in the latents.
 
-    The errors of neighbouring steps point the same way, so they are summed as vectors, each as
-    far as the sampler moves the latents at its step.
+    The errors of neighbouring steps point the same way, so they are summed as vectors, each scaled
+    by the sampler's move at its step.
 
     Args:
         distances: D, shape [T, T].
         targets: Forecast steps.
-        anchors: Computed steps that they are made from.
+        anchors: Computed steps that the forecasts use.
         weights: Of the anchors, shape [targets, anchors]; rows add up to 1.
         moves: How far the latents move per unit of output at each target, shape [targets].
     """

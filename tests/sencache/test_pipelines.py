@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sencache import SenCacheConfig, SenCacheHandle, apply_sencache, remove_sencache
-from sencache.families.base import family_of
+from sencache.families.registry import family_of
 from sencache.hook.call import CallReader, row_index
 from tests.sencache.support.tiny_models import DIM, TOKENS
 from tests.sencache.support.tiny_pipelines import (

@@ -16,12 +16,8 @@ from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig
 
 from jobs.benchmarks.baselines.base import UnsupportedError
 from jobs.benchmarks.baselines.in_diffusers import InDiffusers
-from sencache.families.base import (
-    COGVIDEOX,
-    MOCHI,
-    ONE_CALL,
-    Family,
-)
+from sencache import Family
+from sencache.extension import ONE_CALL
 
 
 class _OneState(InDiffusers):
@@ -70,7 +66,7 @@ class FasterCache(_OneState):
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
         """See :class:`InDiffusers`."""
         distilled = family.contexts != ONE_CALL
-        formats = {COGVIDEOX.name: "BFCHW", MOCHI.name: "BCFHW"}
+        formats = {"cogvideox": "BFCHW", "mochi": "BCFHW"}
         if not distilled and family.name not in formats:
             raise UnsupportedError(
                 f"FasterCache of diffusers knows no packed latents, as those of {family.name} are"

@@ -1,4 +1,4 @@
-"""EasyCache: the last measured gain of the network tells how much its output moves."""
+"""EasyCache: predicts the change of the output from the last measured gain of the network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 
 from jobs.benchmarks.baselines.base import Decisions, Tunable
 from jobs.benchmarks.baselines.gating import Rule, Sight, gated
-from sencache.hook.call import row_index
-from sencache.reuse.base import Evaluation, KeptOutput, NetworkCall
+from sencache.extension import KeptOutput, NetworkCall, RowSelection, row_index
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class EasyCache(Tunable):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         with gated(
             pipe, lambda: _Predictor(self), lambda _network, _family: ShiftReuse(), "cond"
         ) as outcome:
@@ -88,11 +87,11 @@ class _Predictor(Rule):
         self._computed = [bool(each) for each in computed.tolist()]
         return self._computed
 
-    def learn(self, sight: Sight, held: KeptOutput) -> None:
+    def learn(self, sight: Sight, kept: KeptOutput) -> None:
         latents = self._before
         if latents is None:
             raise RuntimeError("a step was learnt from before it was decided")
-        output = sight.by_sample(held.output).float().flatten(1).clone()
+        output = sight.by_sample(kept.output).float().flatten(1).clone()
         if self._known is None:
             self._known = _Known(latents, output, torch.full_like(latents[:, 0], torch.nan))
             return
@@ -109,20 +108,20 @@ class ShiftReuse:
     """Reuses what the network adds to the latents: x + (v_r - x_r), every row from its own r."""
 
     def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+        self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
     ) -> tuple[Any, KeptOutput]:
-        """See :class:`sencache.reuse.base.Reuse`; the residual held is v_r - x_r."""
-        call, computed = asked.call, work.computed
-        if held is None or held.residual is None or all(computed):
-            answer = asked.whole()
+        """See :class:`~sencache.extension.Reuse`; the kept residual is v_r - x_r."""
+        call, computed = network_call.call, selection.computed
+        if kept is None or kept.residual is None or all(computed):
+            answer = network_call.whole()
             output = answer[0].detach().clone()
             return answer, KeptOutput(output, output.float() - call.latents.float())
-        output, shift = held.output, held.residual
+        output, shift = kept.output, kept.residual
         dtype = output.dtype
         if any(computed):
             rows = [row for row, ran in enumerate(computed) if ran]
             index = row_index(rows, output.device)
-            fresh = asked.rows(index)
+            fresh = network_call.rows(index)
             moved = fresh.float() - call.latents.index_select(0, index).float()
             output = output.index_copy(0, index, fresh)
             shift = shift.index_copy(0, index, moved)
@@ -132,4 +131,4 @@ class ShiftReuse:
         return call.answer(torch.where(mask, output, shifted)), KeptOutput(output, shift)
 
     def release(self) -> None:
-        """Nothing was put on."""
+        """Nothing to remove."""

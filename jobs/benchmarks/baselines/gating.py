@@ -1,41 +1,34 @@
-"""Runs that a rule of any kind decides call by call, row by row.
+"""Runs in which a rule decides every call, row by row.
 
-Everything that methods with a signal have in common: where in the run a call is, which rows belong
-to a sample, gathering those that compute, and what the branches of guidance have to do with each
-other. A rule only sees numbers.
+What methods with a signal have in common: where in the run a call is, which rows belong to a
+sample, and how the branches of guidance relate. A rule only sees numbers.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from jobs.benchmarks.baselines.base import BaselineResult, UnsupportedError
-from sencache.config import SenCacheConfig
-from sencache.families.base import Family, UnknownTransformerError, family_of
-from sencache.hook.attachment import attach, detach
-from sencache.hook.call import Call
-from sencache.hook.hook import SenCacheHook
-from sencache.hook.sampler_position import SamplerPosition
-from sencache.hook.trajectory import CallPosition, Trajectory
-from sencache.pipelines import boundary_of, guidance_of, networks_of
-from sencache.policies.base import Decision
-from sencache.reuse.base import (
-    Evaluation,
+from sencache import Family, UnknownTransformerError, family_of, networks_of
+from sencache.extension import (
+    Call,
+    CallPosition,
+    Decision,
     Forward,
     KeptOutput,
     NetworkCall,
     Reuse,
+    RowSelection,
+    SamplerPosition,
+    Trajectory,
+    apply_policy,
 )
-from sencache.stats import RunLog
-
-HOOK_NAME = "sencache_gated"
 
 Deciding = Literal["every call", "cond"]
 """Who decides: every call for its own rows, or the conditional branch for all."""
@@ -54,7 +47,7 @@ class Sight:
         samples: Samples in it.
         part: Rows of the deciding branches, one block of samples after another.
         forward: The network's own forward.
-        alone: Whether there is nothing to reuse yet, so that all samples compute anyway.
+        alone: Whether nothing is kept yet, so that all samples compute in any case.
     """
 
     network: str
@@ -73,27 +66,27 @@ class Sight:
         return self.step >= self.steps - 1
 
     def by_sample(self, rows: torch.Tensor) -> torch.Tensor:
-        """The deciding rows of a tensor, those of a sample together: [samples, branches, ...]."""
+        """The deciding rows of a tensor by sample, shape [samples, branches, ...]."""
         chosen = rows[self.part]
         return chosen.view(-1, self.samples, *chosen.shape[1:]).transpose(0, 1)
 
 
 class Rule(ABC):
-    """Decides the calls of one cache context of one network in one run; made anew for the next."""
+    """Decides the calls of one cache context of one network in one run."""
 
     @abstractmethod
     def decide(self, sight: Sight) -> list[bool]:
-        """Whether each sample computes. Asked at every step, also where all must compute."""
+        """Whether each sample computes. Called at every step, also where all must compute."""
 
-    def learn(self, sight: Sight, held: KeptOutput) -> None:  # noqa: B027 - blind rules need not
-        """Look at what is held after a call of which some rows were computed.
+    def learn(self, sight: Sight, kept: KeptOutput) -> None:  # noqa: B027 - blind rules need not
+        """Read what is kept after a call of which some rows were computed.
 
-        Rows that were not still hold what they did.
+        Rows that were not computed keep what they had.
         """
 
 
 class RuleGate:
-    """Judge and reuse of one network: lets rules decide, and shows them what came of it."""
+    """Policy and reuse of one network: lets rules decide, and shows them the outputs."""
 
     def __init__(
         self,
@@ -112,11 +105,11 @@ class RuleGate:
         self._rules: dict[str | None, Rule] = {}
         self._pending: tuple[Rule, Sight] | None = None
 
-    def prepare(self, call: Call, moment: CallPosition) -> None:
-        """See :class:`AnyJudge`; nothing to prepare."""
+    def prepare(self, call: Call, position: CallPosition) -> None:
+        """See :class:`~sencache.extension.Policy`."""
 
-    def decide(self, call: Call, moment: CallPosition, trajectory: Trajectory) -> Decision:
-        """See :class:`AnyJudge`.
+    def decide(self, call: Call, position: CallPosition, trajectory: Trajectory) -> Decision:
+        """See :class:`~sencache.extension.Policy`.
 
         Raises:
             UnsupportedError: The number of steps is not known.
@@ -124,60 +117,60 @@ class RuleGate:
         if trajectory is not self._run:
             self._run, self._rules, self.branches = trajectory, {}, 1
         known = {branch for each in trajectory.branches.values() for branch in each}
-        self.branches = len(known | set(moment.branches))
+        self.branches = len(known | set(position.branches))
         self._pending = None
-        if self._deciding == "cond" and "cond" not in moment.branches:
+        if self._deciding == "cond" and "cond" not in position.branches:
             verdict = trajectory.computed or [True] * trajectory.samples
         else:
-            verdict = self._ask(call, moment, trajectory)
-        if moment.context not in trajectory.held:
-            verdict = [True] * trajectory.samples  # guidance may come on in the middle of a run
-        return Decision(verdict * len(moment.branches))
+            verdict = self._ask(call, position, trajectory)
+        if position.context not in trajectory.kept:
+            verdict = [True] * trajectory.samples  # guidance may begin in the middle of a run
+        return Decision(verdict * len(position.branches))
 
     def remember(
         self,
         call: Call,
-        moment: CallPosition,
+        position: CallPosition,
         trajectory: Trajectory,
         decision: Decision,
         change: torch.Tensor | None,
     ) -> None:
-        """See :class:`AnyJudge`; rules learn from outputs, right when they are there."""
+        """See :class:`~sencache.extension.Policy`; rules learn in :meth:`evaluate`."""
 
     def evaluate(
-        self, asked: NetworkCall, work: Evaluation, held: KeptOutput | None
+        self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
     ) -> tuple[Any, KeptOutput]:
         """See :class:`Reuse`."""
-        answer, kept = self._reuse.evaluate(asked, work, held)
-        if self._pending is not None and any(work.computed):
+        answer, now = self._reuse.evaluate(network_call, selection, kept)
+        if self._pending is not None and any(selection.computed):
             rule, sight = self._pending
-            rule.learn(sight, kept)
-        return answer, kept
+            rule.learn(sight, now)
+        return answer, now
 
     def release(self) -> None:
         """See :class:`Reuse`."""
         self._reuse.release()
 
-    def _ask(self, call: Call, moment: CallPosition, trajectory: Trajectory) -> list[bool]:
-        if moment.num_steps is None:
+    def _ask(self, call: Call, position: CallPosition, trajectory: Trajectory) -> list[bool]:
+        if position.num_steps is None:
             raise UnsupportedError("the sampler does not tell how many steps the run has")
         if self.forward is None:
             raise RuntimeError("the gate is not attached to a network")
-        if moment.context not in self._rules:
-            self._rules[moment.context] = self._make_rule()
-        rule = self._rules[moment.context]
+        if position.context not in self._rules:
+            self._rules[position.context] = self._make_rule()
+        rule = self._rules[position.context]
         sight = Sight(
             self._network,
-            moment.context or "",
+            position.context or "",
             trajectory.step,
-            moment.num_steps,
+            position.num_steps,
             call,
             trajectory.samples,
             slice(0, call.rows)
             if self._deciding == "every call"
-            else trajectory.part("cond", moment),
+            else trajectory.rows_of("cond", position),
             self.forward,
-            moment.context not in trajectory.held,
+            position.context not in trajectory.kept,
         )
         self._pending = rule, sight
         return rule.decide(sight)
@@ -190,12 +183,12 @@ def gated(
     make_reuse: Callable[[torch.nn.Module, Family], Reuse],
     deciding: Deciding = "every call",
 ) -> Iterator[BaselineResult]:
-    """Let rules decide the runs of a pipeline, and take everything off again.
+    """Let rules decide the runs of a pipeline, until the context ends.
 
     Args:
         pipe: The pipeline, without a cache.
         make_rule: Makes the rule of a cache context at the start of a run.
-        make_reuse: Makes what answers the calls of a network.
+        make_reuse: Makes the reuse of a network.
         deciding: Who decides.
 
     Yields:
@@ -204,38 +197,29 @@ def gated(
     Raises:
         UnsupportedError: A network's class is unknown, or `make_reuse` raised a ValueError.
     """
-    schedule, log = SamplerPosition(lambda: pipe.scheduler, boundary_of(pipe)), RunLog()
     gates: list[RuleGate] = []
-    with ExitStack() as attached:
-        for name, network in networks_of(pipe).items():
-            family = family_or_refuse(network)
-            try:
-                reuse = make_reuse(network, family)
-            except ValueError as error:
-                raise UnsupportedError(str(error)) from error
-            unit = int(pipe.scheduler.config["num_train_timesteps"])
-            gate = RuleGate(name, make_rule, reuse, deciding, unit)
-            attached.callback(gate.release)
-            hook = SenCacheHook(
-                SenCacheConfig(policy="planned"),  # only says that steps may be reused
-                "",
-                family,
-                gate,
-                gate,
-                schedule,
-                log,
-                functools.partial(guidance_of, pipe, None),
-            )
-            attach(network, hook, HOOK_NAME)
-            attached.callback(detach, network, HOOK_NAME)
+
+    def make(
+        name: str, network: torch.nn.Module, family: Family, _sampler: SamplerPosition
+    ) -> tuple[RuleGate, RuleGate]:
+        try:
+            reuse = make_reuse(network, family)
+        except ValueError as error:
+            raise UnsupportedError(str(error)) from error
+        unit = int(pipe.scheduler.config["num_train_timesteps"])
+        gates.append(RuleGate(name, make_rule, reuse, deciding, unit))
+        return gates[-1], gates[-1]
+
+    networks = {name: (each, family_or_refuse(each)) for name, each in networks_of(pipe).items()}
+    with apply_policy(pipe, make, networks) as handle:
+        for gate, (_, hook) in zip(gates, handle.hooks, strict=True):
             gate.forward = hook.fn_ref.original_forward
-            gates.append(gate)
 
         def nfe() -> list[float]:
             branches = max(gate.branches for gate in gates)
-            return [sample.evaluations / branches for sample in log.samples()]
+            return [sample.evaluations / branches for sample in handle.stats()]
 
-        yield BaselineResult(lambda: [sample.decisions for sample in log.samples()], nfe)
+        yield BaselineResult(lambda: [sample.decisions for sample in handle.stats()], nfe)
 
 
 def family_or_refuse(network: torch.nn.Module) -> Family:

@@ -27,9 +27,7 @@ from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
 from jobs.benchmarks.baselines.gating import family_or_refuse
 from jobs.benchmarks.baselines.metered import Log
 from jobs.benchmarks.baselines.metering import Meter, blocks_of, untouched
-from sencache.families.base import Family
-from sencache.pipelines import networks_of
-from sencache.reuse.residual import HINT_BLOCKS
+from sencache import Family, networks_of
 
 
 class InDiffusers(Tunable):
@@ -63,7 +61,7 @@ class InDiffusers(Tunable):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         log = Log()
         with ExitStack() as stack:
             for number, network in enumerate(networks_of(pipe).values()):
@@ -104,7 +102,7 @@ class FirstBlockCache(InDiffusers):
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
         """See :class:`InDiffusers`."""
-        _refuse_hints(network)
+        _refuse_hints(network, family)
         return FirstBlockCacheConfig(threshold=self.threshold)
 
 
@@ -137,7 +135,7 @@ class DiffusersMagCache(InDiffusers):
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
         """See :class:`InDiffusers`."""
-        _refuse_hints(network)
+        _refuse_hints(network, family)
         return MagCacheConfig(
             threshold=self.threshold,
             max_skip_steps=self.max_skip,
@@ -208,7 +206,7 @@ class SeaCache(InDiffusers):
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
         """See :class:`InDiffusers`."""
-        _refuse_hints(network)
+        _refuse_hints(network, family)
         settings: Any = network.config
         if not isinstance(pipe, WanPipeline) or settings.in_channels != settings.out_channels:
             raise UnsupportedError(
@@ -227,8 +225,8 @@ def _attentions(network: torch.nn.Module, family: Family) -> Mapping[str, torch.
     }
 
 
-def _refuse_hints(network: torch.nn.Module) -> None:
-    if hasattr(network, HINT_BLOCKS):
+def _refuse_hints(network: torch.nn.Module, family: Family) -> None:
+    if family.hints is not None and hasattr(network, family.hints.blocks):
         raise UnsupportedError(
             f"{type(network).__name__} adds hints between its blocks, also behind those that a "
             "cache of diffusers skips"

@@ -1,4 +1,4 @@
-"""MagCache: the residual's magnitude falls alike for all prompts, and tells the error of reuse."""
+"""MagCache: predicts the error of reuse from the residual's magnitude, which no prompt changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
 from jobs.benchmarks.baselines.gating import Rule, Sight, gated
 from jobs.benchmarks.baselines.residuals import residual_reuse
-from sencache.reuse.base import KeptOutput
+from sencache.extension import KeptOutput
 
 Ratios = Mapping[str, tuple[float, ...]]
 """Per cache context ("" outside of one) the ratio of each step's magnitude to the step's before."""
@@ -65,7 +65,7 @@ class MagCache(Tunable):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         with gated(pipe, lambda: _Skipper(self), residual_reuse) as outcome:
             yield outcome
 
@@ -105,10 +105,10 @@ class _Meter(Rule):
     def decide(self, sight: Sight) -> list[bool]:
         return [True] * sight.samples
 
-    def learn(self, sight: Sight, held: KeptOutput) -> None:
-        if held.residual is None:
+    def learn(self, sight: Sight, kept: KeptOutput) -> None:
+        if kept.residual is None:
             raise RuntimeError("the residual was not kept")
-        norms = sight.by_sample(held.residual).float().norm(dim=-1).flatten(1)
+        norms = sight.by_sample(kept.residual).float().norm(dim=-1).flatten(1)
         ratios = torch.ones(len(norms)) if self._before is None else (norms / self._before).mean(1)
         self._before = norms
         self._seen.setdefault(sight.context, {}).setdefault(sight.step, []).extend(ratios.tolist())

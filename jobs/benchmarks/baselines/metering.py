@@ -18,10 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from jobs.benchmarks.baselines.base import UnsupportedError
 from jobs.benchmarks.baselines.metered import Log, Metered
-from sencache.families.base import Family
-from sencache.hook.attachment import attach, detach
-from sencache.hook.call import CallReader, is_paired
-from sencache.pipelines import guidance_of
+from sencache import Family
+from sencache.extension import CallReader, attach, detach, guidance_of, is_paired
 
 HOOK_NAME = "sencache_meter"
 TRACES = ("forward", "_diffusers_hook", "_cache_config")

@@ -16,9 +16,8 @@ import torch
 from diffusers.utils.torch_utils import unwrap_module
 
 from jobs.benchmarks.baselines.base import UnsupportedError
-from sencache.families.base import Family
-from sencache.hook.call import Call
-from sencache.reuse.base import Forward
+from sencache import Family
+from sencache.extension import Call, Forward
 
 Inputs = Mapping[str, Any]
 

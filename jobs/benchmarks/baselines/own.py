@@ -1,4 +1,4 @@
-"""This library's own policies as rivals, so that a harness treats them like all others."""
+"""This library's own policies as baselines, so that a benchmark treats them like all others."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from jobs.benchmarks.baselines.base import (
     Tunable,
     UnsupportedError,
 )
-from sencache.apply import apply_sencache, remove_sencache
-from sencache.config import SenCacheConfig
-from sencache.families.base import UnknownTransformerError
-from sencache.policies.branches import AnyProfile
-from sencache.policies.gated import gate_ratio
-from sencache.profiles.metadata import ProfileError
-from sencache.profiles.profile import ProfileWarning, SensitivityProfile
+from sencache import (
+    ProfileError,
+    ProfileWarning,
+    SenCacheConfig,
+    SensitivityProfile,
+    UnknownTransformerError,
+    apply_sencache,
+    remove_sencache,
+)
+from sencache.extension import AnyProfile, gate_ratio
 
 CalibrationRun = Callable[..., None]
 """Samples calibration clips in batches with whatever is on a pipeline; calls what it is given, if

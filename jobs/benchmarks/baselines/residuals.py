@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from sencache.families.base import Family
-from sencache.reuse.base import ResidualReuse
-from sencache.reuse.residual import BlockStack
+from sencache import Family
+from sencache.extension import BlockStack, ResidualReuse
 
 
 def residual_reuse(network: torch.nn.Module, family: Family) -> ResidualReuse:
-    """The reuse, its hooks on the blocks; releasing it takes them off.
+    """The reuse with its hooks on the blocks; releasing it removes them.
 
     Raises:
-        ValueError: The blocks' residual cannot be had (:class:`BlockStack`).
+        ValueError: The residual of the blocks cannot be reused (:class:`BlockStack`).
     """
     stack = BlockStack(network, family)
     stack.attach()

@@ -1,6 +1,6 @@
-"""Rivals with a fixed schedule: the same steps are computed for every clip.
+"""Baselines with a fixed schedule: every clip computes the same steps.
 
-Obligatory comparisons: the paper's own fast setting is within one evaluation of "the first fifth,
+Necessary comparisons: the paper's own fast setting is within one evaluation of "the first fifth,
 then every fourth step, hold" (arXiv 2602.24208, table of results), and a TaylorSeer at its best
 (arXiv 2503.06923) amounts to evenly spaced steps with a linear forecast of the output.
 """
@@ -14,13 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from jobs.benchmarks.baselines.base import Decisions, Scheduled, UnsupportedError
-from sencache.calibration.scheduled_run import following
-from sencache.families.base import family_of
-from sencache.pipelines import networks_of
-from sencache.schedules.planner import CacheSchedule
-from sencache.schedules.weights import Forecast
+from sencache import Family
+from sencache.extension import (
+    CacheSchedule,
+    Forecast,
+    ForecastReuse,
+    PlannedPolicy,
+    SamplerPosition,
+    apply_policy,
+)
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,29 @@ class _Fixed(Scheduled):
     def layout(self) -> tuple[int, ...]:
         """Steps that are computed, rising."""
 
-    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Forecast | None:
-        """What a step that is not computed gets; None holds the last output."""
+    def forecast(
+        self, anchors: Sequence[int], step: int, times: Sequence[float]
+    ) -> Forecast | None:
+        """The forecast of a step that is not computed; None holds the last output."""
         return None
 
     @property
     def order(self) -> int:
-        """Outputs before the last that a forecast is made from."""
+        """Outputs before the last that a forecast uses."""
         return 0
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
-        networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
-        with following(pipe, networks, self._plan, self.order) as log:
-            yield lambda: [sample.decisions for sample in log.samples()]
+        """See :class:`Baseline`."""
+        unit = int(pipe.scheduler.config["num_train_timesteps"])
+
+        def make(
+            _name: str, _network: torch.nn.Module, _family: Family, sampler: SamplerPosition
+        ) -> tuple[PlannedPolicy, ForecastReuse]:
+            return PlannedPolicy(self._plan, sampler, unit), ForecastReuse(self.order)
+
+        with apply_policy(pipe, make) as handle:
+            yield lambda: [sample.decisions for sample in handle.stats()]
 
     def _plan(
         self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
@@ -70,17 +83,17 @@ class _Fixed(Scheduled):
                 f"{self.name} was laid out for {self.steps} steps, the run has {len(times)}"
             )
         layout = self.layout()
-        mixes = {}
+        forecasts = {}
         for step in sorted(set(range(self.steps)) - set(layout)):
             anchors = [anchor for anchor in layout if anchor < step][-(self.order + 1) :]
-            mix = self.mix(anchors, step, times)
-            if mix is not None:
-                mixes[step] = mix
-        return CacheSchedule(self.steps, layout, mixes, 0.0)
+            forecast = self.forecast(anchors, step, times)
+            if forecast is not None:
+                forecasts[step] = forecast
+        return CacheSchedule(self.steps, layout, forecasts, 0.0)
 
 
 def _evenly(first: int, last: int, count: int) -> tuple[int, ...]:
-    """So many whole numbers from first to last, as even as they can be."""
+    """`count` whole numbers from first to last, as evenly spaced as possible."""
     return tuple(sorted(set(np.linspace(first, last, count).round().astype(int).tolist())))
 
 
@@ -133,7 +146,9 @@ class UniformTaylor(_Fixed):
         """See :class:`_Fixed`."""
         return _evenly(0, self.steps - 1, self.computed)
 
-    def mix(self, anchors: Sequence[int], step: int, times: Sequence[float]) -> Forecast | None:
+    def forecast(
+        self, anchors: Sequence[int], step: int, times: Sequence[float]
+    ) -> Forecast | None:
         """The polynomial through the anchors, at the step (Lagrange's form)."""
         weights = []
         for anchor in anchors:

@@ -1,4 +1,4 @@
-"""TeaCache: the change of the first block's modulated input foretells that of the output."""
+"""TeaCache: predicts the change of the output from that of the first block's modulated input."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from jobs.benchmarks.baselines.gating import (
 )
 from jobs.benchmarks.baselines.modulated import ModulatedInput
 from jobs.benchmarks.baselines.residuals import residual_reuse
-from sencache.pipelines import networks_of
-from sencache.reuse.base import KeptOutput, OutputReuse
+from sencache import networks_of
+from sencache.extension import KeptOutput, OutputReuse
 
 DEGREE = 4
 """Of the polynomial from input change to output change."""
@@ -81,7 +81,7 @@ class TeaCache(Tunable):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Rival`."""
+        """See :class:`Baseline`."""
         signals = _signals(pipe)
         missing = signals.keys() - self.coefficients.keys()
         if missing:
@@ -138,8 +138,8 @@ class _Recorder(Rule):
         self._seen = self._inputs.step(sight.by_sample(signal))
         return [True] * sight.samples
 
-    def learn(self, sight: Sight, held: KeptOutput) -> None:
-        outputs = self._outputs.step(sight.by_sample(held.output))
+    def learn(self, sight: Sight, kept: KeptOutput) -> None:
+        outputs = self._outputs.step(sight.by_sample(kept.output))
         if self._seen is not None and outputs is not None:
             pairs = self._pairs.setdefault(sight.network, [])
             pairs.extend(zip(self._seen, outputs, strict=True))

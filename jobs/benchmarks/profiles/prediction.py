@@ -17,12 +17,8 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from jobs.benchmarks.profiles.bench import Bench
 from pipeline.requests.sample_request import SampleRequest
-from sencache import SenCacheConfig, SensitivityProfile, networks_of
-from sencache.families.base import Family, family_of
-from sencache.hook.attachment import attach, detach
-from sencache.hook.call import CallReader, is_paired
-from sencache.policies.rule import row_rms
-from sencache.profiles.metadata import Branch
+from sencache import Family, SenCacheConfig, SensitivityProfile, family_of, networks_of
+from sencache.extension import Branch, CallReader, attach, detach, is_paired, row_rms
 
 MAX_GAP = 4
 """Steps from the last computed one: three reuses in a row, and the refresh after them."""

@@ -16,8 +16,8 @@ from pipeline.models.samplers import make_scheduler, sampler_name
 from pipeline.models.spec import ModelSpec
 from pipeline.requests.from_row import size_problem
 from pipeline.requests.sample_request import SampleRequest
-from sencache import ProfileMetadata, SensitivityPoint, SensitivityProfile
-from sencache.profiles.metadata import architecture_of
+from sencache import SensitivityProfile
+from sencache.extension import ProfileMetadata, SensitivityPoint, architecture_of
 
 _WAN: dict[str, Any] = {
     "patch_size": (1, 2, 2),

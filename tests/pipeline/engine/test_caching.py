@@ -17,8 +17,8 @@ from sencache import (
     SampleStats,
     SenCacheConfig,
     apply_sencache,
-    step_moves,
 )
+from sencache.extension import step_moves
 
 EVERY_FAMILY = tuple({spec.family.name: spec.family for spec in MODELS.values()}.values())
 

@@ -22,7 +22,9 @@ from diffusers import (
 
 from sencache import ProfileError, SensitivityProfile, calibrate
 from sencache.calibration.clips import ClipLatents, NoisedClips, encode_clips
-from sencache.families.base import COGVIDEOX, LTX, WAN
+from sencache.families.cogvideox import COGVIDEOX
+from sencache.families.ltx import LTX
+from sencache.families.wan import WAN
 from sencache.hook.call import Call
 from tests.sencache.calibration.test_journal import Memory
 from tests.sencache.support.toys import (

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sencache.calibration.provenance import fingerprint, networks_of, run_facts
+from sencache.calibration.provenance import fingerprint, measured_networks, run_facts
 from tests.sencache.support.toys import (
     LINEAR,
     LinearPipe,
@@ -23,7 +23,7 @@ from tests.sencache.support.toys import (
 def call_kwargs(**options: Any) -> str:
     """What a fingerprint says of the pipeline's arguments."""
     pipe = LinearPipe(LinearTransformer(1.0, 1.0), euler())
-    networks = networks_of(pipe, family=LINEAR)
+    networks = measured_networks(pipe, family=LINEAR)
     facts = run_facts(pipe, networks, options, "toy", "", None)
     found = fingerprint(facts, networks, pipe, options, ["a"], [0], 1, None)["call_kwargs"]
     assert isinstance(found, str)
@@ -67,7 +67,7 @@ def test_functions_are_told_by_their_name() -> None:
 
 def test_the_name_of_a_pipeline_is_where_it_was_loaded_from() -> None:
     pipe = tiny_pipe()
-    networks = networks_of(pipe)
+    networks = measured_networks(pipe)
     assert run_facts(pipe, networks, {}, None, "", None)["model"] == ""  # built by hand
     pipe.register_to_config(_name_or_path="some/where")
     assert run_facts(pipe, networks, {}, None, "", None)["model"] == "some/where"

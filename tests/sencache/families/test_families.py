@@ -8,18 +8,18 @@ import diffusers
 import pytest
 import torch
 
-from sencache.families.base import (
-    COGVIDEOX,
+from sencache.families.base import Family
+from sencache.families.cogvideox import COGVIDEOX
+from sencache.families.ltx import LTX
+from sencache.families.mochi import MOCHI
+from sencache.families.registry import (
     FAMILIES,
-    LTX,
-    MOCHI,
-    WAN,
-    Family,
     UnknownTransformerError,
     family_of,
     register_family,
     unregister_family,
 )
+from sencache.families.wan import WAN
 from sencache.hook.call import Call, CallReader, row_index
 from tests.sencache.support.toys import (
     CHANNELS,

@@ -12,11 +12,11 @@ from diffusers import CogVideoXDDIMScheduler
 
 from sencache import SenCacheConfig, SensitivityProfile, apply_sencache, remove_sencache
 from sencache.policies.gated import (
-    SHARED,
     Gate,
     ScheduledRows,
     gate_ratio,
 )
+from sencache.schedules.budget import SHARED
 from sencache.schedules.planner import CacheSchedule
 from sencache.stats import SampleStats
 from tests.sencache.policies.test_planned import measured
@@ -169,15 +169,15 @@ def test_ranks_agree_once_a_run_and_only_if_there_is_a_gate(
 
 def test_rows_that_are_not_finite_are_hard() -> None:
     gate = Gate(5, 0.1, CacheSchedule(8, (0, 7), {}, 0.0), CacheSchedule(8, (0, 4, 7), {}, 0.0))
-    assert gate.shares([True, False, True]) == (
+    assert gate.split([True, False, True]) == (
         ScheduledRows((1,), gate.easy),
         ScheduledRows((0, 2), gate.hard),
     )
-    assert gate.shares([True]) == (ScheduledRows((0,), gate.hard),)
+    assert gate.split([True]) == (ScheduledRows((0,), gate.hard),)
     from sencache.policies.planned import PlannedPolicy
 
-    judge = PlannedPolicy(None, None, 1000)  # type: ignore[arg-type]
-    assert judge._hard(torch.tensor([math.nan, 0.05, math.inf]), gate.limit) == [True, False, True]
+    policy = PlannedPolicy(None, None, 1000)  # type: ignore[arg-type]
+    assert policy._hard(torch.tensor([math.nan, 0.05, math.inf]), gate.limit) == [True, False, True]
 
 
 @pytest.mark.parametrize("budget", [0.25, 0.95])

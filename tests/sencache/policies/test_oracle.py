@@ -15,9 +15,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sencache import SenCacheConfig, apply_sencache, remove_sencache
-from sencache.policies.rule import SensitivityRule, row_rms
-from sencache.profiles.official import OFFICIAL_SETTINGS, SCALES, OfficialProfile
-from sencache.profiles.profile import SensitivityCurve, SensitivityProfile
+from sencache.families.registry import OFFICIAL_SETTINGS
+from sencache.hook.call import row_rms
+from sencache.policies.official import OfficialRule
+from sencache.policies.sensitivity_rule import SensitivityRule
+from sencache.profiles.interpolation import SensitivityCurve
+from sencache.profiles.official import OfficialProfile
+from sencache.profiles.profile import SensitivityProfile
 from tests.sencache.support.oracle import Outcome, official_decisions, paper_decisions
 from tests.sencache.support.toys import LINEAR, LinearTransformer, make_profile
 
@@ -91,7 +95,7 @@ def cases(draw: st.DrawFn, kind: str) -> Case:
     points = draw(st.integers(2, 8))
     a_x, a_t = (2 * random.random((2, points))).astype(np.float32).tolist()
     build = paper_case if kind == "paper" else official_case
-    return build(config, x, t, a_x, a_t, draw(st.sampled_from(sorted(SCALES))), random)
+    return build(config, x, t, a_x, a_t, draw(st.sampled_from(sorted(OFFICIAL_SETTINGS))), random)
 
 
 def paper_case(
@@ -128,7 +132,7 @@ def official_case(
     random: np.random.Generator,
 ) -> Case:
     # Back to absolute norms, so that scores are as large as those of the paper's cases.
-    scale, elements = SCALES[family], math.prod(SHAPE)
+    scale, elements = OFFICIAL_SETTINGS[family].scale, math.prod(SHAPE)
     j_x = [value * scale / math.sqrt(elements) for value in a_x]
     j_t = [value * scale / 1000 for value in a_t]
     stored = [1000, *random.integers(0, 1000, len(a_x) - 1).tolist()]
@@ -152,13 +156,12 @@ def official_case(
 
 def through_policy(case: Case) -> list[str]:
     """Decisions of the policy alone, all rows at once."""
-    calls_per_step = 1
+    policy: SensitivityRule
     if isinstance(case.profile, OfficialProfile):
-        curve: Any = case.profile.curve("cond", math.prod(SHAPE))
-        calls_per_step = OFFICIAL_SETTINGS[case.profile.family].calls_per_step
+        curve = case.profile.curve("cond", math.prod(SHAPE))
+        policy = OfficialRule(case.config, curve, OFFICIAL_SETTINGS[case.profile.family])
     else:
-        curve = case.profile.curve("cond")
-    policy = SensitivityRule(case.config, curve, calls_per_step)
+        policy = SensitivityRule(case.config, case.profile.curve("cond"))
     rows, steps = len(case.x[0]), len(case.x)
     decisions = [""] * rows
     memory, x_r = None, torch.from_numpy(case.x[0])
@@ -168,7 +171,7 @@ def through_policy(case: Case) -> list[str]:
             memory, compute = policy.begin(tau), torch.ones(rows, dtype=torch.bool)
         else:
             threshold = policy.threshold(step, steps)
-            verdict = policy.judge(memory, tau, row_rms(x - x_r), threshold)
+            verdict = policy.verdict(memory, tau, row_rms(x - x_r), threshold)
             compute = verdict.compute
             memory = policy.advance(memory, tau, verdict, torch.zeros(rows))
             x_r = torch.where(compute[:, None, None, None], x, x_r)
@@ -299,13 +302,14 @@ def edge(score: float, kind: str, **fields: Any) -> str:
     if kind == "paper":
         wanted = paper_decisions(x, t, ([0, 1], *table[1:]), **knobs)
         curve: Any = SensitivityCurve(torch.tensor([0.0, 1.0]), torch.tensor(table[1:]))
+        policy = SensitivityRule(config, curve)
     else:
         # a_x is 1 where J_x is scale / sqrt(elements); the score is that of a single element.
         wanted = official_decisions(x, t, table, math.sqrt(math.prod(SHAPE)), **knobs)
         curve = lambda tau: (torch.ones_like(tau), torch.zeros_like(tau))  # noqa: E731
-    policy = SensitivityRule(config, curve)
+        policy = OfficialRule(config, curve, OFFICIAL_SETTINGS["ltx"])
     one = torch.ones(1)
-    verdict = policy.judge(
+    verdict = policy.verdict(
         policy.begin(one), 0.5 * one, row_rms(torch.from_numpy(x[1])), policy.threshold(1, 3)
     )
     decided = "C" + ("C" if verdict.compute.item() else "R")

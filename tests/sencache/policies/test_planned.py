@@ -17,7 +17,7 @@ from sencache import (
     calibrate,
     remove_sencache,
 )
-from sencache.schedules.planner import make_plan
+from sencache.schedules.planner import make_schedule
 from sencache.schedules.sampler_moves import step_moves
 from tests.sencache.support.toys import (
     CountRows,
@@ -110,7 +110,7 @@ def test_the_sampler_gets_what_the_plan_says(
     remove_sencache(pipe)
     pipe.scheduler.set_timesteps(STEPS)
     assert profile.drift is not None
-    plan = make_plan(
+    schedule = make_schedule(
         profile.drift.at(tuple((pipe.scheduler.timesteps.double() / 1000).tolist())),
         step_moves(pipe.scheduler),
         STEPS // 2,
@@ -123,18 +123,18 @@ def test_the_sampler_gets_what_the_plan_says(
     def by_hand(**arguments: Any) -> tuple[torch.Tensor]:
         step, branch = divmod(next(calls), 2)
         outputs = known["cond" if branch == 0 else "uncond"]
-        if step in plan.computed:
+        if step in schedule.computed:
             outputs[step] = original(**arguments)[0]
-        mix = plan.mixes.get(step)
-        if mix is None:
+        forecast = schedule.forecasts.get(step)
+        if forecast is None:
             return (outputs[step],)
-        pairs = zip(mix.anchors, mix.weights, strict=True)
+        pairs = zip(forecast.anchors, forecast.weights, strict=True)
         return (sum(outputs[anchor] * weight for anchor, weight in pairs),)  # type: ignore[return-value]
 
     pipe.transformer.forward = by_hand  # type: ignore[method-assign]
     assert torch.allclose(got, sample(pipe, [3, 4], STEPS), atol=2e-4)
     assert handle.stats()[0].decisions == "".join(
-        "C" if step in plan.computed else "R" for step in range(STEPS)
+        "C" if step in schedule.computed else "R" for step in range(STEPS)
     )
 
 

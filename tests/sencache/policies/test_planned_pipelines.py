@@ -17,17 +17,15 @@ from diffusers import (
 )
 
 from sencache import (
-    OutputDrift,
     ProfileError,
     SenCacheConfig,
     SensitivityProfile,
     apply_sencache,
-    networks_of,
     remove_sencache,
 )
-from sencache.calibration.scheduled_run import following
-from sencache.families.base import family_of
+from sencache.extension import ForecastReuse, PlannedPolicy, apply_policy
 from sencache.policies.base import unnamed_branches
+from sencache.schedules.drift import OutputDrift
 from sencache.schedules.planner import CacheSchedule
 from tests.sencache.support.tiny_pipelines import (
     PIPELINES,
@@ -163,7 +161,6 @@ def test_what_is_refused_leaves_nothing_on_the_blocks() -> None:
 def test_an_error_is_held_where_it_is_meant_also_with_two_networks() -> None:
     tiny = next(tiny for tiny in PIPELINES if tiny.name == "wan-experts")
     pipe = made(tiny.name)
-    networks = [(network, family_of(network)) for network in networks_of(pipe).values()]
     for held in ((1, 2), (6, 7)):
 
         def plan(times: Any, moves: Any, cuts: Any, held: tuple[int, ...] = held) -> CacheSchedule:
@@ -171,10 +168,13 @@ def test_an_error_is_held_where_it_is_meant_also_with_two_networks() -> None:
             kept = tuple(step for step in range(len(times)) if step not in held)
             return CacheSchedule(len(times), kept, {}, 0.0)
 
-        with following(pipe, networks, plan, order=0) as log:
+        def make(_name: str, _network: Any, _family: Any, sampler: Any, plan: Any = plan) -> Any:
+            return PlannedPolicy(plan, sampler, 1000), ForecastReuse(order=0)
+
+        with apply_policy(pipe, make) as handle:
             tiny.run(pipe, [0])
         wanted = "".join("CR"[step in held] for step in range(STEPS))
-        assert [stats.decisions for stats in log.samples()] == [wanted]
+        assert [stats.decisions for stats in handle.stats()] == [wanted]
 
 
 def test_a_run_of_a_wider_range_than_the_calibration_is_computed_at_its_end() -> None:

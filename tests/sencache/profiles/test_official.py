@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from sencache.families.registry import OFFICIAL_SETTINGS
+from sencache.families.wan import WAN
+from sencache.profiles.interpolation import NearestCurve
 from sencache.profiles.metadata import ProfileError
-from sencache.profiles.official import (
-    OFFICIAL_SETTINGS,
-    README_SETTINGS,
-    SCALES,
-    NearestCurve,
-    OfficialProfile,
-)
+from sencache.profiles.official import OfficialProfile
+
+SCALES = {family: settings.scale for family, settings in OFFICIAL_SETTINGS.items()}
 
 TIMESTEPS = np.array([999, 995, 900, 500, 20], dtype=np.int64)
 J_X = np.array([9.0, 8.0, 4.0, 1.0, 2.0], dtype=np.float32)
@@ -201,7 +200,8 @@ def test_phases_are_rounded_as_the_scripts_round(
 
 
 def test_settings_of_the_scripts() -> None:
-    assert set(OFFICIAL_SETTINGS) == set(SCALES)
-    ltx, readme = OFFICIAL_SETTINGS["ltx"], README_SETTINGS["wan"]
+    ltx, readme = OFFICIAL_SETTINGS["ltx"], WAN.official_readme
+    assert readme is not None
+    assert readme.scale == SCALES["wan"]
     assert (ltx.epsilon, ltx.strict_epsilon, ltx.max_reuse) == (0.7, 0.01, 4)
     assert (readme.epsilon, readme.strict_epsilon, readme.max_reuse) == (2.0, 0.045, 3)

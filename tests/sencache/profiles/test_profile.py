@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sencache import ProfileError, ProfileWarning, SensitivityPoint, SensitivityProfile
-from sencache.profiles.metadata import architecture_of
+from sencache import ProfileError, ProfileWarning, SensitivityProfile
+from sencache.profiles.metadata import SensitivityPoint, architecture_of
 from tests.sencache.support.toys import (
     LinearTransformer,
     euler,

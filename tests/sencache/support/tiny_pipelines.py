@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from diffusers import LTXImageToVideoPipeline, LTXPipeline
 
-from sencache.families.base import family_of
+from sencache.families.registry import family_of
 from sencache.profiles.metadata import dtype_name, sampler_facts
 from sencache.profiles.profile import SensitivityProfile
 from tests.sencache.support.tiny_models import (

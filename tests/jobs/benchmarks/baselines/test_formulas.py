@@ -12,7 +12,7 @@ from diffusers import MagCacheConfig
 
 from jobs.benchmarks.baselines import EasyCache, MagCache, TeaCache
 from jobs.benchmarks.baselines.magcache import resampled
-from sencache.families.base import family_of
+from sencache.families.registry import family_of
 from tests.jobs.benchmarks.baselines.traces import TINY
 
 STEPS = 12

@@ -18,7 +18,7 @@ from jobs.benchmarks.baselines import (
     UnsupportedError,
     nfe_of,
 )
-from sencache.families.base import family_of, register_family, unregister_family
+from sencache.families.registry import family_of, register_family, unregister_family
 from tests.jobs.benchmarks.baselines.traces import (
     TINY,
     nfe_at,

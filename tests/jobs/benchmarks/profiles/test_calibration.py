@@ -23,7 +23,8 @@ from pipeline.errors import UserError
 from pipeline.models.load import load_pipeline
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
-from sencache import SensitivityPoint, SensitivityProfile
+from sencache import SensitivityProfile
+from sencache.profiles.metadata import SensitivityPoint
 
 WAN = "wan2.1-t2v-1.3b"
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sencache.profiles.profile import SensitivityCurve
+from sencache.profiles.interpolation import SensitivityCurve
 from tests.sencache.support.toys import make_profile
 
 

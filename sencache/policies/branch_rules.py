@@ -1,7 +1,7 @@
-"""The policy of each branch that decides for itself, from settings and profile.
+"""The rule of each guidance branch that decides for itself, made from settings and profile.
 
-Knows which profile speaks for which branch and when one does not fit the run; verdicts are
-`sencache.policies.sensitivity`'s.
+Knows which profile applies to which branch and when one does not fit the run; verdicts are those of
+`sencache.policies.sensitivity_rule`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 
 from sencache.config import SenCacheConfig
+from sencache.families.registry import OFFICIAL_SETTINGS
 from sencache.hook.call import Call
 from sencache.hook.trajectory import CallPosition
-from sencache.policies.rule import Curve, SensitivityRule
+from sencache.policies.official import OfficialRule
+from sencache.policies.sensitivity_rule import SensitivityRule
 from sencache.profiles.metadata import Branch
-from sencache.profiles.official import OFFICIAL_SETTINGS, OfficialProfile
+from sencache.profiles.official import OfficialProfile
 from sencache.profiles.profile import ProfileWarning, SensitivityProfile
 
 # Only matters without a profile, where tau is read but decides nothing.
@@ -23,8 +25,8 @@ DEFAULT_TRAIN_TIMESTEPS = 1000
 AnyProfile = SensitivityProfile | OfficialProfile
 
 
-class BranchPolicies(Mapping[Branch, SensitivityRule]):
-    """Policies by deciding branch; none before the first call.
+class BranchRules(Mapping[Branch, SensitivityRule]):
+    """Rules by deciding branch; empty before the first call.
 
     Attributes:
         num_train_timesteps: What timesteps are divided by to get tau.
@@ -39,52 +41,44 @@ class BranchPolicies(Mapping[Branch, SensitivityRule]):
         self._config, self._profile = config, profile
         own = config.may_reuse and config.uncond_verdict == "own"
         self._deciding: tuple[Branch, ...] = ("cond", "uncond") if own else ("cond",)
-        self.num_train_timesteps, self._calls_per_step = DEFAULT_TRAIN_TIMESTEPS, 1
+        self.num_train_timesteps = DEFAULT_TRAIN_TIMESTEPS
         if isinstance(profile, OfficialProfile):
             self.num_train_timesteps = profile.num_train_timesteps
-            self._calls_per_step = OFFICIAL_SETTINGS[profile.family].calls_per_step
         elif profile is not None:
             self.num_train_timesteps = profile.metadata.num_train_timesteps
             for branch in self._deciding:
-                profile.curve(branch)  # said now, not in the first run
-        self._policies: dict[Branch, SensitivityRule] = {}
+                profile.curve(branch)  # raises now rather than in the first run
+        self._rules: dict[Branch, SensitivityRule] = {}
         self._elements = 0
         self._compared: set[Branch] = set()
 
     def __getitem__(self, branch: Branch) -> SensitivityRule:
-        return self._policies[branch]
+        return self._rules[branch]
 
     def __iter__(self) -> Iterator[Branch]:
-        return iter(self._policies)
+        return iter(self._rules)
 
     def __len__(self) -> int:
-        return len(self._policies)
+        return len(self._rules)
 
-    def prepare(self, call: Call, moment: CallPosition) -> None:
+    def prepare(self, call: Call, position: CallPosition) -> None:
         """Get ready for the rows of a call, and warn once if the profile was measured otherwise.
 
-        Pipelines publish their steps but not their guidance scale; that there is guidance shows.
+        Pipelines publish their steps but not their guidance scale. That a run has guidance shows
+        in the branches of its calls.
         """
         elements = call.latents[0].numel()
         if elements != self._elements:
             self._elements = elements
-            self._policies = {
-                branch: SensitivityRule(
-                    self._config, self._curve(branch, elements), self._calls_per_step
-                )
-                for branch in self._deciding
-            }
-        new = set(moment.branches) - self._compared
-        if (
-            not new
-            or not self._config.may_reuse
-            or not isinstance(self._profile, SensitivityProfile)
-        ):
+            self._rules = {branch: self._rule(branch, elements) for branch in self._deciding}
+        new = set(position.branches) - self._compared
+        profile = self._profile
+        if not new or not self._config.may_reuse or not isinstance(profile, SensitivityProfile):
             return
         if not self._compared:
-            self._profile.check(num_inference_steps=moment.num_steps)
+            profile.check(num_inference_steps=position.num_steps)
         self._compared |= new
-        if "uncond" in new and "uncond" not in self._profile.branches:
+        if "uncond" in new and "uncond" not in profile.branches:
             warnings.warn(
                 "profile was measured without guidance but the run has it; "
                 "the same epsilon may reuse another number of steps",
@@ -92,7 +86,9 @@ class BranchPolicies(Mapping[Branch, SensitivityRule]):
                 stacklevel=3,
             )
 
-    def _curve(self, branch: Branch, elements: int) -> Curve | None:
-        if isinstance(self._profile, OfficialProfile):
-            return self._profile.curve(branch, elements)
-        return self._profile.curve(branch) if self._profile else None
+    def _rule(self, branch: Branch, elements: int) -> SensitivityRule:
+        profile = self._profile
+        if isinstance(profile, OfficialProfile):
+            curve = profile.curve(branch, elements)
+            return OfficialRule(self._config, curve, OFFICIAL_SETTINGS[profile.family])
+        return SensitivityRule(self._config, profile.curve(branch) if profile else None)

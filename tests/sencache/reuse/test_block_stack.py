@@ -12,9 +12,10 @@ import torch
 from diffusers.hooks import HookRegistry
 
 from sencache import SenCacheConfig, apply_sencache
-from sencache.families.base import WAN, family_of
-from sencache.profiles.official import OFFICIAL_SETTINGS, SCALES, OfficialProfile
-from sencache.reuse.residual import BlockStack
+from sencache.families.registry import OFFICIAL_SETTINGS, family_of
+from sencache.families.wan import WAN
+from sencache.profiles.official import OfficialProfile
+from sencache.reuse.block_stack import BlockStack
 from tests.sencache.support.oracle import official_decisions
 from tests.sencache.support.tiny_networks import (
     NETWORKS,
@@ -302,14 +303,14 @@ def test_every_row_of_an_official_run_is_its_run_alone(name: str) -> None:
         fixed | {"hidden_states": latents, "timestep": torch.full((ROWS,), float(time))}
         for latents, time in zip(x, t, strict=True)
     ]
-    j_x = SCALES[name] / x[0][0].numel() ** 0.5
+    j_x = settings.scale / x[0][0].numel() ** 0.5
     profile = OfficialProfile((1000, 0), (j_x, j_x), (0.0, 0.0), name)
     knobs: dict[str, Any] = {"epsilon": 0.19, "strict_epsilon": 0.15, "strict_fraction": 0.2}
     wanted = official_decisions(
         [latents.numpy() for latents in x],
         t,
         (profile.timesteps, profile.j_x, profile.j_t),
-        SCALES[name],
+        settings.scale,
         n=3,
         calls_per_step=settings.calls_per_step,
         final=settings.forced_steps(steps),

@@ -17,8 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sencache import SenCacheConfig
-from sencache.policies.rule import SensitivityRule, Verdict, row_rms
-from sencache.profiles.profile import SensitivityCurve
+from sencache.families.registry import OFFICIAL_SETTINGS
+from sencache.hook.call import row_rms
+from sencache.policies.official import OfficialRule
+from sencache.policies.sensitivity_rule import SensitivityRule, Verdict
+from sencache.profiles.interpolation import SensitivityCurve
 
 
 @dataclass
@@ -114,7 +117,7 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
             memory, x_r = policy.begin(tau), now
             compute, score = torch.ones(rows, dtype=torch.bool), torch.full((rows,), math.nan)
         else:
-            verdict = policy.judge(memory, tau, row_rms(now - x_r), threshold)
+            verdict = policy.verdict(memory, tau, row_rms(now - x_r), threshold)
             compute, score = verdict.compute, verdict.score
             memory = policy.advance(memory, tau, verdict, torch.zeros(rows))
             x_r = torch.where(compute[:, None], now, x_r)
@@ -159,22 +162,18 @@ def test_strict_threshold_is_never_looser() -> None:
     assert SensitivityRule(config, None).threshold(5, 50) == 0.001
 
 
-def test_the_authors_code_takes_a_looser_first_threshold_as_it_is_and_counts_calls() -> None:
-    config = SenCacheConfig(
-        policy="official", epsilon=0.01, strict_epsilon=0.5, final_computed=0, strict_fraction=0.2
-    )
-    policy = SensitivityRule(config, None, calls_per_step=2)
-    # A fifth of 24 calls is 5: the third step is begun in it.
-    thresholds = [policy.threshold(step, 12) for step in range(12)]
-    assert thresholds == [0.0, 0.5, 0.5, *[0.01] * 9]
+def rule_of(config: SenCacheConfig, curve: SensitivityCurve | None) -> SensitivityRule:
+    if config.policy == "official":
+        return OfficialRule(config, curve, OFFICIAL_SETTINGS["ltx"])
+    return SensitivityRule(config, curve)
 
 
 @pytest.mark.parametrize("policy", ["paper", "official"])
 def test_at_equality_the_paper_reuses_and_the_authors_code_does_not(policy: Any) -> None:
     config = SenCacheConfig(policy=policy, epsilon=0.5)
-    rule = SensitivityRule(config, constant(1.0, 0.0))
+    rule = rule_of(config, constant(1.0, 0.0))
     memory = rule.begin(torch.tensor([1.0, 1.0]))
-    verdict = rule.judge(memory, torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.49]), 0.5)
+    verdict = rule.verdict(memory, torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.49]), 0.5)
     assert verdict.compute.tolist() == [policy == "official", False]
 
 
@@ -196,7 +195,7 @@ def test_thresholds_by_position_are_those_by_step(
         strict_fraction=fraction,
         final_computed=final,
     )
-    rule = SensitivityRule(config, None)
+    rule = rule_of(config, None)
     by_position = rule.thresholds(torch.arange(1, steps), steps).tolist()
     assert by_position == pytest.approx([rule.threshold(step, steps) for step in range(1, steps)])
 
@@ -211,10 +210,10 @@ def test_correction_makes_a_wrong_profile_predict_right_after_one_refresh(wrong:
     rule = SensitivityRule(config, constant(wrong, 0.0))
     tau = torch.tensor([1.0])
     memory = rule.begin(tau)
-    verdict = rule.judge(memory, tau, torch.tensor([0.25]), 0.0)
+    verdict = rule.verdict(memory, tau, torch.tensor([0.25]), 0.0)
     assert verdict.score.item() == pytest.approx(0.25 * wrong)  # nothing learnt yet
     memory = rule.advance(memory, tau, verdict, torch.tensor([0.25]))
-    assert rule.judge(memory, tau, torch.tensor([0.4]), 0.0).score.item() == pytest.approx(0.4)
+    assert rule.verdict(memory, tau, torch.tensor([0.4]), 0.0).score.item() == pytest.approx(0.4)
 
 
 def test_correction_is_the_weighted_geometric_mean_of_the_ratios() -> None:
@@ -222,11 +221,11 @@ def test_correction_is_the_weighted_geometric_mean_of_the_ratios() -> None:
     tau, ratios = torch.tensor([1.0]), [2.0, 0.5, 3.0, 1.5]
     memory, one = rule.begin(tau), torch.tensor([1.0])
     for ratio in ratios:
-        verdict = rule.judge(memory, tau, one, 0.0)
+        verdict = rule.verdict(memory, tau, one, 0.0)
         memory = rule.advance(memory, tau, verdict, torch.tensor([ratio]))
     weights = [0.5**k for k in range(len(ratios), 0, -1)]
     logs = sum(w * math.log(r) for w, r in zip(weights, ratios, strict=True)) / sum(weights)
-    assert rule.judge(memory, tau, one, 0.0).score.item() == pytest.approx(math.exp(logs))
+    assert rule.verdict(memory, tau, one, 0.0).score.item() == pytest.approx(math.exp(logs))
 
 
 @pytest.mark.parametrize("change", [math.nan, math.inf, 0.0, 1e9])
@@ -234,20 +233,20 @@ def test_correction_believes_no_freak_step(change: float) -> None:
     rule = SensitivityRule(SenCacheConfig(correct=True), constant(1.0, 0.0))
     tau, one = torch.tensor([1.0]), torch.tensor([1.0])
     memory = rule.begin(tau)
-    memory = rule.advance(memory, tau, rule.judge(memory, tau, one, 0.0), torch.tensor([change]))
-    assert 0.0099 < rule.judge(memory, tau, one, 0.0).score.item() < 100.1
+    memory = rule.advance(memory, tau, rule.verdict(memory, tau, one, 0.0), torch.tensor([change]))
+    assert 0.0099 < rule.verdict(memory, tau, one, 0.0).score.item() < 100.1
 
 
 def test_correction_learns_nothing_from_reuse_nor_from_a_move_of_nothing() -> None:
     rule = SensitivityRule(SenCacheConfig(correct=True, epsilon=2.0), constant(1.0, 0.0))
     tau = torch.tensor([1.0, 1.0])
     memory = rule.begin(tau)
-    verdict = rule.judge(memory, tau, torch.tensor([1.0, 0.0]), 2.0)
+    verdict = rule.verdict(memory, tau, torch.tensor([1.0, 0.0]), 2.0)
     assert not verdict.compute.any()
     memory = rule.advance(memory, tau, verdict, torch.tensor([7.0, 7.0]))
     still = Verdict(torch.ones(2, dtype=torch.bool), verdict.score, torch.zeros(2))
     memory = rule.advance(memory, tau, still, torch.tensor([7.0, 7.0]))
-    assert rule.judge(memory, tau, torch.ones(2), 0.0).score.tolist() == [1.0, 1.0]
+    assert rule.verdict(memory, tau, torch.ones(2), 0.0).score.tolist() == [1.0, 1.0]
 
 
 def test_unknown_number_of_steps_is_an_error_only_where_it_matters() -> None:

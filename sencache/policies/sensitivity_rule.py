@@ -1,26 +1,23 @@
-"""Verdicts: compute or reuse, for every row at one step.
+"""The rule of the paper on tensors: score, threshold and verdict of every row at one step.
 
-Pure tensor code that knows neither networks nor diffusers. All tensors are of shape [rows] on
-the device of the latents, so that deciding needs no transfer to the host.
+Knows neither networks nor diffusers; `sencache.policies.sensitivity` applies it to calls. All
+tensors are of shape [rows] on the device of the latents, so that deciding needs no transfer to the
+host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from sencache.config import SenCacheConfig
-
-Curve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""a_x and a_t as a function of tau, each of shape [rows]."""
-
+from sencache.profiles.interpolation import Curve
 
 CORRECTION_WEIGHT = 0.5
 """Weight of the newest ratio of true to predicted change in a row's factor."""
 CORRECTION_LIMIT = 100.0
-"""Largest ratio believed, and the inverse of the smallest: one freak step must not rule a run."""
+"""Largest ratio that counts, and the inverse of the smallest: limits what one odd step does."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class RowMemory:
 
     Attributes:
         tau: tau at r.
-        a_x, a_t: Sensitivities at r, held until the next computed step.
+        a_x, a_t: Sensitivities at r, kept until the next computed step.
         reuses: Reuses in a row since r.
         seen_tau: tau of the latest step, computed or reused.
         log_ratio, weight: Exponentially weighted sum of log(true / predicted change), and of the
@@ -53,7 +50,7 @@ class Verdict:
         compute: True where the network has to run.
         score: S, the predicted rms change of the output since the last computed step.
         uncorrected: S as the profile has it, before the row's own factor.
-        all_compute: Whether the host knows without asking that every row computes.
+        all_compute: Whether the host knows without a transfer that every row computes.
     """
 
     compute: torch.Tensor
@@ -67,26 +64,20 @@ class SensitivityRule:
 
     S = a_x(r) * rms(x - x_r) + a_t(r) * |tau - tau_r|; reuse iff S <= threshold and fewer than n
     reuses in a row came before (arXiv 2602.24208). x - x_r is the vector sum of all moves since
-    r, so a path that returns to x_r costs nothing.
+    r, so a path that returns to x_r has a distance of 0.
     """
 
-    def __init__(
-        self, config: SenCacheConfig, curve: Curve | None, calls_per_step: int = 1
-    ) -> None:
+    def __init__(self, config: SenCacheConfig, curve: Curve | None) -> None:
         """Set up the rule.
 
         Args:
             config: Thresholds and cap.
             curve: Sensitivities of the branch. None is allowed where nothing is ever reused;
                 scores are NaN then.
-            calls_per_step: Network calls per step that the strict phase is counted in.
         """
         self._config = config
         self._curve = curve
-        self._calls_per_step = calls_per_step
-        # The authors' code takes its first threshold as it is, also where it is the looser one.
-        strict = config.strict_epsilon
-        self._strict = strict if config.policy == "official" else min(strict, config.epsilon)
+        self._strict = min(config.strict_epsilon, config.epsilon)
 
     def threshold(self, step: int, num_steps: int | None) -> float:
         """Largest score that may be reused at a step; 0 means that every row computes.
@@ -112,23 +103,26 @@ class SensitivityRule:
         return self._strict if step < self._strict_steps(num_steps) else config.epsilon
 
     def _strict_steps(self, num_steps: int) -> int:
-        """Steps at the start of a run that are under the first threshold; a begun one counts."""
-        calls = round(self._config.strict_fraction * num_steps * self._calls_per_step)
-        return -(-calls // self._calls_per_step)
+        """Steps at the start of a run that are under the strict threshold."""
+        return round(self._config.strict_fraction * num_steps)
 
-    def thresholds(self, position: torch.Tensor, num_steps: int) -> torch.Tensor:
+    def _below(self, score: torch.Tensor, threshold: float | torch.Tensor) -> torch.Tensor:
+        """Whether a score permits reuse."""
+        return score <= threshold
+
+    def thresholds(self, steps: torch.Tensor, num_steps: int) -> torch.Tensor:
         """:meth:`threshold` for rows at their own steps, float32, shape [rows].
 
-        For runs that begin within a schedule: their first step has nothing to reuse anyway.
+        For runs that begin within the sampler's schedule: their first step has nothing to reuse.
         """
         config = self._config
         if not config.may_reuse:
-            return torch.zeros_like(position, dtype=torch.float32)
-        early = position < self._strict_steps(num_steps)
+            return torch.zeros_like(steps, dtype=torch.float32)
+        early = steps < self._strict_steps(num_steps)
         value = torch.where(early, self._strict, config.epsilon)
-        return torch.where(position >= num_steps - config.final_computed, 0.0, value).float()
+        return torch.where(steps >= num_steps - config.final_computed, 0.0, value).float()
 
-    def judge(
+    def verdict(
         self,
         memory: RowMemory,
         tau: torch.Tensor,
@@ -137,8 +131,8 @@ class SensitivityRule:
     ) -> Verdict:
         """Decide one step.
 
-        A row whose score is NaN computes: so a row that went bad never feeds on itself. So does
-        a row whose tau rose, because it has started over.
+        A row whose score is NaN computes, so that a row that went bad never reuses its own bad
+        output. A row whose tau rose computes too, because it has started over.
 
         Args:
             memory: The rows' memory.
@@ -150,13 +144,10 @@ class SensitivityRule:
         score = raw * self._factor(memory) if self._config.correct else raw
         if isinstance(threshold, float) and threshold <= 0.0:
             return Verdict(torch.ones_like(tau, dtype=torch.bool), score, raw, all_compute=True)
-        # The authors' code compares strictly. Where S is exactly 0, too, nothing is reused
-        # without permission.
-        below = score < threshold if self._config.policy == "official" else score <= threshold
+        # A threshold of 0 reuses nothing, also where S is exactly 0.
         allowed = True if isinstance(threshold, float) else threshold > 0.0
-        reuse = (
-            below & allowed & (memory.reuses < self._config.max_reuse) & (tau <= memory.seen_tau)
-        )
+        below, under_cap = self._below(score, threshold), memory.reuses < self._config.max_reuse
+        reuse = below & allowed & under_cap & (tau <= memory.seen_tau)
         return Verdict(~reuse, score, raw)
 
     def begin(self, tau: torch.Tensor) -> RowMemory:
@@ -197,10 +188,10 @@ class SensitivityRule:
     def _learn(
         self, memory: RowMemory, verdict: Verdict, change: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take the ratio of true to predicted change into the average of its logarithm.
+        """Add the ratio of true to predicted change to the average of its logarithm.
 
-        Logarithms, because a profile that is wrong is wrong by a factor, and because a ratio of
-        ten and one of a tenth should cancel.
+        Logarithms, because a wrong profile is wrong by a factor, and because a ratio of ten and
+        one of a tenth should cancel.
         """
         ratio = (change / verdict.uncorrected).clamp(1 / CORRECTION_LIMIT, CORRECTION_LIMIT)
         usable = verdict.compute & ratio.isfinite() & (verdict.uncorrected > 0.0)
@@ -214,7 +205,7 @@ class SensitivityRule:
 
     @staticmethod
     def _factor(memory: RowMemory) -> torch.Tensor:
-        """What S is multiplied by: 1 before anything was learnt, then the weighted mean ratio."""
+        """The factor of S: 1 before the first refresh, then the weighted mean ratio."""
         known = memory.weight > 0.0
         return torch.where(known, memory.log_ratio / memory.weight.clamp(min=1e-6), 0.0).exp()
 
@@ -223,8 +214,3 @@ class SensitivityRule:
             unknown = torch.full_like(tau, torch.nan)
             return unknown, unknown
         return self._curve(tau)
-
-
-def row_rms(values: torch.Tensor) -> torch.Tensor:
-    """Root mean square over each row's elements, in float32: shape [rows, ...] to [rows]."""
-    return values.float().flatten(1).square().mean(1).sqrt()

@@ -1,0 +1,85 @@
+"""The extension surface: what policies, reuses and benchmarks outside of this library need.
+
+These names are as stable as those of `sencache` itself; all other modules are internal.
+
+- A policy implements :class:`Policy`: it gets a :class:`Call` at a :class:`CallPosition` of a
+  :class:`Trajectory` and returns a :class:`Decision`, or :class:`Restart` for a new run.
+- A reuse implements :class:`Reuse`: it gets a :class:`NetworkCall` and a :class:`RowSelection`,
+  and returns the answer and a :class:`KeptOutput`.
+- :func:`apply_policy` lets both run the networks of a pipeline.
+- :class:`PlannedPolicy` follows any :class:`CacheSchedule`, with :class:`ForecastReuse`.
+- `sencache.schedules.budget`, which needs no torch, has the arithmetic of budgets.
+"""
+
+from sencache.apply import PolicyMaker, apply_policy
+from sencache.families.base import ONE_CALL, TWO_CALLS, HintBlocks
+from sencache.families.registry import FAMILIES, unregister_family
+from sencache.hook.agreement import Agreement
+from sencache.hook.attachment import attach, detach
+from sencache.hook.call import Call, CallReader, is_paired, row_index, row_rms
+from sencache.hook.sampler_position import SamplerPosition
+from sencache.hook.trajectory import CallPosition, Trajectory
+from sencache.pipelines import guidance_of
+from sencache.policies.base import Decision, Policy, Restart
+from sencache.policies.branch_rules import AnyProfile
+from sencache.policies.gated import gate_ratio
+from sencache.policies.planned import PlannedPolicy, Planner
+from sencache.profiles.metadata import (
+    Branch,
+    ProfileMetadata,
+    SensitivityPoint,
+    architecture_of,
+)
+from sencache.reuse.base import Forward, KeptOutput, NetworkCall, Reuse, RowSelection
+from sencache.reuse.block_stack import BlockStack
+from sencache.reuse.forecast import ForecastReuse
+from sencache.reuse.output import OutputReuse
+from sencache.reuse.residual import ResidualReuse
+from sencache.schedules.planner import CacheSchedule
+from sencache.schedules.sampler_moves import step_moves
+from sencache.schedules.weights import Forecast
+
+__all__ = [
+    "FAMILIES",
+    "ONE_CALL",
+    "TWO_CALLS",
+    "Agreement",
+    "AnyProfile",
+    "BlockStack",
+    "Branch",
+    "CacheSchedule",
+    "Call",
+    "CallPosition",
+    "CallReader",
+    "Decision",
+    "Forecast",
+    "ForecastReuse",
+    "Forward",
+    "HintBlocks",
+    "KeptOutput",
+    "NetworkCall",
+    "OutputReuse",
+    "PlannedPolicy",
+    "Planner",
+    "Policy",
+    "PolicyMaker",
+    "ProfileMetadata",
+    "ResidualReuse",
+    "Restart",
+    "Reuse",
+    "RowSelection",
+    "SamplerPosition",
+    "SensitivityPoint",
+    "Trajectory",
+    "apply_policy",
+    "architecture_of",
+    "attach",
+    "detach",
+    "gate_ratio",
+    "guidance_of",
+    "is_paired",
+    "row_index",
+    "row_rms",
+    "step_moves",
+    "unregister_family",
+]

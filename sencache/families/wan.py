@@ -1,0 +1,21 @@
+"""Wan 2.1 and 2.2: text-to-video, image-to-video, two experts, VACE."""
+
+from sencache.families.base import ONE_CALL, TWO_CALLS, Family, HintBlocks, OfficialSettings
+
+WAN = Family(
+    name="wan",
+    classes=("WanTransformer3DModel", "WanVACETransformer3DModel"),
+    contexts={**TWO_CALLS, **ONE_CALL},  # the pipelines make two; a caller may join them
+    per_row=(
+        "hidden_states",
+        "timestep",
+        "encoder_hidden_states",
+        "encoder_hidden_states_image",  # two images per row where a last frame is given too
+        "control_hidden_states",  # their scale has one item per layer, not per row
+    ),
+    blocks=("blocks",),
+    hints=HintBlocks("vace_blocks", "vace_layers", (2, "control_hidden_states")),  # of VACE
+    # Scale: latents of 16x21x60x104 elements.
+    official=OfficialSettings(0.07, 0.005, 10, 1447.97790038, calls_per_step=2),
+    official_readme=OfficialSettings(2.0, 0.045, 3, 1447.97790038, calls_per_step=2),  # 50 steps
+)

@@ -1,0 +1,48 @@
+"""Budgets of planned runs: how many steps a budget computes, and which budgets are possible.
+
+Whole numbers only, known before a run. Needs neither a profile nor torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+MAX_GAP = 12
+"""Most steps that are forecast in a row."""
+SHARED = 5
+"""Computed steps that all rows of a run with a gate share; the gate is at the last of them.
+
+Later gates know better which rows are hard but leave less to be gained; see BENCHMARKS.md.
+"""
+
+
+def computed_steps(budget: float, steps: int) -> int:
+    """Whole number of computed steps that a budget, a share of the steps, allows; at least 2."""
+    return max(min(2, steps), min(steps, round(budget * steps)))
+
+
+def least_computed(steps: int, cuts: Sequence[int] = ()) -> int:
+    """Fewest computed steps of a schedule: no gap may be longer than :data:`MAX_GAP`."""
+    ends = [0, *cuts, steps - 1]
+    gaps = [after - before - 1 for before, after in itertools.pairwise(ends)]
+    return len(ends) + sum(gap // (MAX_GAP + 1) for gap in gaps)
+
+
+def check_room(gate: int, computed: int, steps: int) -> None:
+    """Check that a budget leaves room for a gate.
+
+    Args:
+        gate: Steps that hard rows compute more.
+        computed: Steps that the budget computes.
+        steps: Of the run.
+
+    Raises:
+        ValueError: Too few computed steps to tell rows apart, or too many to add to.
+    """
+    least, most = SHARED + 2, steps - gate
+    if not least <= computed <= most:
+        raise ValueError(
+            f"SenCacheConfig.gate is {gate} but the budget computes {computed} of "
+            f"{steps} steps; with this gate it can be {least} to {most}"
+        )
