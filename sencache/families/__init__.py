@@ -1,4 +1,4 @@
 """The transformer families of diffusers: one file each with all that is particular to it.
 
-Describes networks; neither hooks into one nor runs one.
+A file holds one `Family`, which `registry.py` lists. Nothing here hooks into a network or runs one.
 """
