@@ -14,7 +14,7 @@ import contextlib
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
 from pipeline.parallel.layout import ParallelLayout
 from pipeline.requests.sample_request import SampleRequest
 from sencache import SensitivityProfile
-from sencache.hook.agreement import Agreement
+
+if TYPE_CHECKING:
+    from sencache.extension import Agreement
 
 
 class BadFramesError(RuntimeError):

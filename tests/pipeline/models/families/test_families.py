@@ -11,7 +11,7 @@ import pytest
 from pipeline.models import families
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.registry import FAMILIES, MODELS
-from sencache.families.base import FAMILIES as KNOWN
+from sencache.families.registry import FAMILIES as KNOWN
 
 EVERY = {spec.family.name: spec.family for spec in MODELS.values()}
 every_family = pytest.mark.parametrize("family", EVERY.values(), ids=EVERY.keys())
