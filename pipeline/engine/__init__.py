@@ -1,4 +1,4 @@
-"""What turns requests into clips inside one process: the protocol and the diffusers engine.
+"""What turns requests into clips: the engine's protocol, its factory, and the diffusers engine.
 
-Knows no Ray, no storage and no attempts.
+Knows neither Ray nor attempts.
 """

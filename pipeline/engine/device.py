@@ -1,4 +1,4 @@
-"""The device that a process computes on: which one, what it is called, how full it was."""
+"""The device that a process computes on: which one, its name, and its peak memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory: of the device since the call began; of the whole process on a CPU."""
+    """Peak memory: of a GPU since its counter was reset, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -34,7 +34,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """Name of the hardware, as `device_name` of a row holds it."""
+    """Name of the hardware, for the column `device_name`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

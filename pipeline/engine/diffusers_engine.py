@@ -2,8 +2,8 @@
 
 One call of the pipeline serves a batch. Every sample has its own generator, on the CPU, so its
 noise depends on its seed alone: not on the batch, the device or the parallel layout. The cache is
-put on for each call and taken off after it, so no state can leak from one call, or from one that
-failed, into the next; an uncached control and its cached twin can share one loaded model.
+applied for each call and removed after it, so no state can leak from a call, or from one that
+failed, into the next. An uncached control and its cached twin can share one loaded model.
 
 Knows nothing of files, ledgers or Ray.
 """
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 
 
 class BadFramesError(RuntimeError):
-    """The model gave frames that are no picture; the sample fails rather than be stored."""
+    """The model gave frames that are not a picture; the sample fails and is not stored."""
 
 
 @dataclass(frozen=True)
 class RankRole:
-    """Place of an engine among the ranks of its group.
+    """What one engine does among the ranks of its group.
 
     Attributes:
         layout: How the ranks share the model.
         decodes: Whether this rank takes part in turning latents into frames.
-        answers: Whether it hands the clips back; one of them does.
-        agreement: Of the ranks, for decisions that could differ.
-        mark: Told of progress at every denoising step.
+        answers: Whether it returns the clips; one rank does.
+        agreement: Makes all ranks follow one decision where theirs could differ.
+        mark: Called with "step" at every denoising step, to report progress.
     """
 
     layout: ParallelLayout = ALONE_LAYOUT
@@ -63,7 +63,7 @@ class RankRole:
     mark: Callable[[str], None] | None = None
 
     def callback(self) -> dict[str, Any]:
-        """Arguments of a pipeline's call that tell of progress."""
+        """Arguments of a pipeline's call that report progress."""
         if self.mark is None:
             return {}
         mark = self.mark
@@ -75,9 +75,9 @@ class RankRole:
         return {"callback_on_step_end": on_step_end}
 
     def guided(self, pipe: Any) -> contextlib.AbstractContextManager[None]:
-        """What a call's guidance needs round it where its branches go to two halves of the ranks.
+        """The context of a call whose branches of guidance go to two halves of the ranks.
 
-        Put it on above any cache.
+        Enter it after the cache is applied.
         """
         if self.layout.cfg == 1:
             return contextlib.nullcontext()
@@ -106,14 +106,14 @@ class DiffusersEngine:
         role: RankRole = ALONE,
         adapters: Sequence[Adapter] = (),
     ) -> None:
-        """Take over a loaded pipeline; parallelism and offloading must be on it already.
+        """Take over a loaded pipeline; parallelism and offloading must be set up already.
 
         Args:
             model: What the pipeline was loaded from; requests for another model are refused.
             pipe: From `load_pipeline`.
-            profile: Sensitivities of this model; None if only uncached requests will come.
-            role: Place among the ranks that run this same call together.
-            adapters: Those that were added to the pipeline's networks.
+            profile: Sensitivities of this model; None if all requests are uncached.
+            role: What this rank does of the calls that all ranks run together.
+            adapters: Adapters that were added to the pipeline's networks.
         """
         self._device = pipe._execution_device  # not where the parts are, if they are offloaded
         self.device_name = device_name(self._device)
@@ -123,11 +123,11 @@ class DiffusersEngine:
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """Make one clip per request in one call of the pipeline; none in a rank that helps only.
+        """Make one clip per request in one call of the pipeline; [] in ranks that do not answer.
 
         Raises:
-            ValueError: The batch mixes settings, or asks for what this model cannot give.
-            UserError: A sampler or cache that does not fit the model.
+            ValueError: The batch mixes settings, or asks for what this model cannot do.
+            UserError: The sampler or the cache does not fit the model.
             BadFramesError: The model gave NaN or a clip of another size.
         """
         first = requests[0]
@@ -177,7 +177,7 @@ class DiffusersEngine:
         ]
 
     def close(self) -> None:
-        """Drop the model and give its device memory back."""
+        """Drop the model and free its device memory."""
         self._pipe = None
         gc.collect()
         if torch.cuda.is_available():
@@ -206,10 +206,10 @@ class DiffusersEngine:
     def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
         if not request.cache.profile:
             return None
-        held = self._profile.hash if self._profile else "none"
-        if request.cache.profile != held:
+        loaded = self._profile.hash if self._profile else "none"
+        if request.cache.profile != loaded:
             raise ValueError(
-                f"request wants profile {request.cache.profile}, this engine holds {held}"
+                f"request wants profile {request.cache.profile}, this engine holds {loaded}"
             )
         return self._profile
 
@@ -223,13 +223,14 @@ def load_engine(
     threads: int = 0,
     options: EngineOptions = DEFAULT,
 ) -> DiffusersEngine:
-    """Load a model on one device and make an engine of it; a picklable factory's target.
+    """Load a model on one device and make an engine of it; a picklable factory calls it.
 
     Args:
         model: From `resolve_model`.
         device: Torch device; `auto` is the GPU if this process sees one.
         dtype: Torch dtype name; "" for the model's own.
-        profile_json: Text of the sensitivity profile, not a path: a node has no driver's files.
+        profile_json: Text of the sensitivity profile. It is not a path, because nodes do not have
+            the driver's files.
         threads: CPU threads of torch in this process; 0 leaves them.
         options: Further settings.
 
@@ -248,13 +249,13 @@ def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any
 
     Args:
         video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device.
-        request: What the size must be.
+        request: Says what the size must be.
 
     Returns:
         Per clip a uint8 array of shape (num_frames, height, width, 3).
 
     Raises:
-        BadFramesError: Another size, or a value that is not finite.
+        BadFramesError: The size differs, or a value is not finite.
     """
     wanted = (request.num_frames, 3, request.height, request.width)
     if video.shape[1:] != wanted:

@@ -1,6 +1,6 @@
-"""What turns requests into frames: the protocol that actors, tests and benchmarks rely on.
+"""What actors, tests and benchmarks rely on: the protocol of an engine, its clips and its errors.
 
-`pipeline.engine.diffusers_engine` is the engine that production runs use.
+Production runs use the engine of `pipeline.engine.diffusers_engine`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Clip:
 
     Attributes:
         frames: uint8 array of shape (num_frames, height, width, 3), RGB.
-        cache: The `cache` struct of the output row (see `pipeline.dataset.schema.CACHE_TYPE`).
+        cache: The `cache` struct of the output row, of type `pipeline.dataset.schema.CACHE_TYPE`.
         peak_memory_bytes: Peak device memory of the engine call that made it.
-        text_s: Seconds of the engine call that went into text encoding, 0 if not measured.
-        decode_s: The same of decoding latents to frames.
+        text_s: Seconds of the engine call spent on text encoding, 0 if not measured.
+        decode_s: Seconds of the engine call spent on decoding latents to frames.
         parallel: The `parallel` struct of the output row: how ranks shared the model.
     """
 
@@ -37,11 +37,11 @@ class Clip:
 
 
 class EngineDiedError(Exception):
-    """The engine cannot be used any more; its process must end so that a fresh one takes over."""
+    """The engine is unusable; its process must end so that a fresh one takes over."""
 
 
 class BadNodeError(EngineDiedError):
-    """The ledger wants nothing more to run on this node."""
+    """The ledger lets nothing more run on this node."""
 
 
 class Engine(Protocol):
@@ -58,7 +58,7 @@ class Engine(Protocol):
         """Make one clip per request, in order.
 
         Raises:
-            EngineDiedError: The engine is beyond use.
+            EngineDiedError: The engine is unusable.
             Exception: The whole batch failed; the caller retries row by row.
         """
         ...
@@ -91,6 +91,6 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.cache,
         request.adapters,
         request.dtype,
-        # diffusers' pipelines take one image: a clip that starts from one is a batch of its own.
+        # diffusers' pipelines take one image per call, so each clip with an image is its own batch.
         request.sample_id if request.image else "",
     )

@@ -1,7 +1,7 @@
-"""Seconds of a pipeline's call that go into text encoding and decoding.
+"""Seconds of a pipeline's call that are spent on text encoding and decoding.
 
-Wraps two methods of one pipeline object for the time of one call; knows of diffusers only that its
-video pipelines call `encode_prompt` and `vae.decode`.
+Wraps two methods of one pipeline object during one call. Of diffusers it knows only that video
+pipelines call `encode_prompt` and `vae.decode`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Laps:
 
 @contextlib.contextmanager
 def stopwatch(pipe: Any) -> Iterator[Laps]:
-    """Time the calls that are made inside the block; the pipeline is as before after it."""
+    """Time the calls inside the block; after it the pipeline is as before."""
     laps = Laps()
     with contextlib.ExitStack() as stack:
         for owner, method, lap in (
@@ -46,7 +46,7 @@ def stopwatch(pipe: Any) -> Iterator[Laps]:
 @contextlib.contextmanager
 def _timed(owner: Any, method: str, device: torch.device, laps: Laps, lap: str) -> Iterator[None]:
     before: Callable[..., Any] = getattr(owner, method)
-    own = method in vars(owner)  # somebody else wrapped it on the object, too
+    own = method in vars(owner)  # the object has a wrapper of its own already
 
     @functools.wraps(before)
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -69,6 +69,6 @@ def _timed(owner: Any, method: str, device: torch.device, laps: Laps, lap: str) 
 
 
 def _settle(device: torch.device) -> None:
-    """Wait for what the device still has to do, or it would count where somebody waits next."""
+    """Wait for the device's pending work, which would otherwise count for a later call."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

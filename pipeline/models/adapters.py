@@ -1,8 +1,8 @@
 """LoRA adapters: `URI[@WEIGHT]` from the configuration into weights inside the networks.
 
-An adapter is one safetensors file, local or of any fsspec URI. The driver hashes it once; its hash
-and weight are part of every sample's identity, its place is not. Workers check the hash again. The
-weights are added to the networks' own when a model is loaded, so a step costs what it did.
+An adapter is one safetensors file, local or at any fsspec URI. The driver hashes it once. Its hash
+and weight are part of every sample's identity; its URI is not. Workers check the hash again. The
+adapter is merged into the networks when a model is loaded, so it costs nothing per step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.storage.storage import locate
 
 SUFFIX = ".safetensors"
 SECOND = "#transformer_2"
-"""Behind a URI: the adapter is for the second network of a model that has two (Wan 2.2 A14B)."""
+"""Suffix of a URI: the adapter is for the second network of a model with two (Wan 2.2 A14B)."""
 
 REVISION_DIGITS = 16
 
@@ -29,9 +29,9 @@ class Adapter:
 
     Attributes:
         uri: Where its file is.
-        weight: Factor of what it adds.
-        revision: First 16 hex digits of its SHA-256.
-        second: It is for the second network.
+        weight: Scale of the adapter.
+        revision: First 16 hex digits of the file's SHA-256.
+        second: Whether it is for the second network.
     """
 
     uri: str
@@ -41,7 +41,7 @@ class Adapter:
 
     @property
     def identity(self) -> str:
-        """What of it decides pixels, as `SampleRequest.adapters` holds it."""
+        """What decides pixels, in the form of `SampleRequest.adapters`."""
         return f"{self.revision}{SECOND if self.second else ''}@{self.weight:g}"
 
 
@@ -52,7 +52,7 @@ def resolve_adapters(given: Sequence[str]) -> tuple[Adapter, ...]:
         given: `URI[#transformer_2][@WEIGHT]` each; the weight is 1 where it is left out.
 
     Raises:
-        UserError: A weight that is no number, another kind of file, or a file that is not there.
+        UserError: A weight is not a number, or a file is missing or of another kind.
     """
     return tuple(_resolve(text) for text in given)
 
@@ -74,10 +74,10 @@ def _resolve(text: str) -> Adapter:
 
 
 def add_adapters(pipe: Any, adapters: Sequence[Adapter]) -> None:
-    """Add adapters to the networks of a loaded pipeline, for good.
+    """Merge adapters into the networks of a loaded pipeline; they cannot be removed again.
 
     Raises:
-        UserError: A file is gone or was replaced, or does not fit the network.
+        UserError: A file is missing, was replaced, or does not fit the network.
     """
     if not adapters:
         return

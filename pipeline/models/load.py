@@ -27,7 +27,7 @@ DIFFUSERS_ATTENTION = {
     "flash": "flash",
     "flash3": "_flash_3",
 }
-"""Names of `pipeline.config.sections.Attention` and those of diffusers."""
+"""diffusers' name of each kernel of `pipeline.config.sections.Attention`."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -49,14 +49,15 @@ def load_pipeline(
         model: From `resolve_model`.
         device: Torch device, such as `cuda`, `cuda:1` or `cpu`.
         dtype: Torch dtype name; "" takes the model's own on a GPU and float32 on a CPU.
-        options: Further settings; the attention kernel is left to a `network_class`.
-        network_class: Class to load the networks that denoise as, in place of the saved ones.
+        options: Further settings; a `network_class` chooses its attention kernel itself.
+        network_class: Class to load the denoising networks as, instead of the saved one.
 
     Returns:
         A diffusers pipeline of the spec's class, on the device, silent.
 
     Raises:
-        UserError: The weights are not where the driver found them, incomplete, or not safetensors.
+        UserError: The weights are missing on this node, incomplete, or not safetensors; or they do
+            not fit into the device's memory.
         StorageError: A mirror cannot be read.
     """
     import diffusers
@@ -98,7 +99,7 @@ def load_pipeline(
 
 
 def _place(pipe: Any, device: str, options: EngineOptions) -> None:
-    """Put the parts where they wait or work."""
+    """Move the parts to the device, or set their offloading up."""
     if options.offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif options.offload == "sequential":
@@ -108,7 +109,7 @@ def _place(pipe: Any, device: str, options: EngineOptions) -> None:
 
 
 def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: bool) -> None:
-    """Set what a loaded pipeline lets be set."""
+    """Apply tiling, slicing, the attention kernel and compilation."""
     tiling = spec.vae_tiling if options.vae_tiling is None else options.vae_tiling
     if tiling:
         pipe.vae.enable_tiling()
@@ -168,7 +169,7 @@ def _networks(
 
 
 def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:
-    """Components that this process does without, as arguments of `from_pretrained`."""
+    """Components that this process does not load, as arguments of `from_pretrained`."""
     if parts == "all":
         return {}
     texts, clips = ("text_encoder", "tokenizer"), ("transformer", "vae", "image_encoder")
@@ -178,7 +179,7 @@ def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:
 
 
 def _source(model: ResolvedModel) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` takes: a place, and the commit or that it is local."""
+    """Arguments of `from_pretrained`: the location, and the commit or that the files are local."""
     if model.location == model.spec.hub_id:
         return model.location, {"revision": model.revision}
     if is_remote(model.location):

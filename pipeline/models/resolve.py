@@ -1,8 +1,8 @@
-"""From a model's name to weights that can be named for ever: where they lie and their revision.
+"""From a model's name to its weights: where they are, and their revision.
 
-Runs once, on the driver, before any worker starts, and reads no more than it must: a pinned Hub
-model costs nothing, a local folder is hashed once per process, a mirror states its own digests.
-Knows nothing of torch.
+Runs once, on the driver, before any worker starts. It reads as little as possible: nothing for a
+pinned Hub model, a local folder once per process, and the digests that a mirror states. Loads no
+torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.models.weights import folder_digests, mirror_digests, revision_of
 from pipeline.storage.storage import Storage
 
 INDEX = "model_index.json"
-"""The file that makes a folder a saved diffusers pipeline."""
+"""The file that every saved diffusers pipeline has."""
 
 
 def resolve_model(name: str, model_path: str = "") -> ResolvedModel:
@@ -33,7 +33,7 @@ def resolve_model(name: str, model_path: str = "") -> ResolvedModel:
         Location and revision: a commit for the Hub, a content hash for files.
 
     Raises:
-        UserError: Unknown name, no saved pipeline there, or one of another class.
+        UserError: The name is unknown, or there is no saved pipeline, or one of another class.
         StorageError: The prefix cannot be read.
     """
     spec = get_model(name)
@@ -59,7 +59,7 @@ def resolve_model(name: str, model_path: str = "") -> ResolvedModel:
 
 
 def is_remote(location: str) -> bool:
-    """Whether a path names an object store rather than a folder of this machine."""
+    """Whether a path names an object store, not a folder of this machine."""
     return "://" in location and not location.startswith("file://")
 
 
@@ -77,7 +77,7 @@ def _folder_revision(folder: Path) -> str:
 
 
 def _check_index(spec: ModelSpec, text: str | None, where: str) -> None:
-    """Refuse a folder that is no saved pipeline, or one of another class."""
+    """Refuse a folder that is not a saved pipeline, or is one of another class."""
     if text is None:
         raise UserError(
             f"model_path {where} is not a saved diffusers pipeline: it has no {INDEX} "

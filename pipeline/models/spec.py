@@ -1,4 +1,4 @@
-"""What the pipeline must know about a video model before it loads a single weight."""
+"""What the pipeline knows about a video model before it loads weights."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class ModelSpec:
         size_multiple: Width and height must be multiples of this, pixels.
         frame_stride: num_frames must be 1 + k x frame_stride.
         defaults: Sampling settings.
-        batch_rows: Samples per sampler call that pay off on one device.
+        batch_rows: Samples per sampler call that are efficient on one device.
         profile: File name of the sensitivity profile shipped with the model, "" without one.
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
         takes_image: Every clip starts from an image.
         min_frames: Shortest clip, frames.
-        saved_as: Class that the weights' `model_index.json` names, where it is another one.
+        saved_as: A second pipeline class that the weights' `model_index.json` may name.
     """
 
     name: str
@@ -81,14 +81,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A spec plus where its weights come from in this run; small, picklable, sent to every actor.
+    """A spec with the place of its weights in this run; small, picklable, sent to every actor.
 
     Attributes:
         spec: The registry entry.
         location: Hub id, local directory, or `s3://` (any fsspec) prefix of a saved pipeline.
         revision: Commit or content hash; part of every sample's identity.
-        parts: What of it a process loads: `all`, its text encoders, or the rest, which makes clips
-            from texts that are encoded already.
+        parts: What a process loads: `all`, the text encoders (`text`), or the rest (`clips`), which
+            makes clips from encoded texts.
     """
 
     spec: ModelSpec

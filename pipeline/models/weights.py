@@ -1,10 +1,9 @@
 """The files of a saved pipeline: which of them count, their content hash, a node's own copy.
 
-A revision of files is one hash over the SHA-256 of every file that a pipeline is loaded from. It is
-the same for a folder and for a mirror of it in an object store, so moving weights does not make
-other samples of old ones. A mirror states its digests in `SHA256SUMS` (the format of coreutils'
-`sha256sum`), because an object store has no content hash of a large file to offer; every file is
-checked against it when it is copied.
+The revision of files is one hash over the SHA-256 of every file that a pipeline is loaded from. It
+is the same for a folder and for its mirror in an object store, so moving weights does not change
+sample ids. A mirror states its digests in `SHA256SUMS` (the format of coreutils' `sha256sum`),
+because object stores offer no content hash of large files; every file is checked when it is copied.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def revision_of(digests: Mapping[str, str]) -> str:
 def folder_digests(folder: Path) -> dict[str, str]:
     """Read every file of a saved pipeline and return its SHA-256 by path.
 
-    Eight files at a time: large weights are many shards, and hashing lets other threads run.
+    Hashes eight files at a time: large weights are many shards, and hashing releases the GIL.
 
     Raises:
         OSError: A file cannot be read.
@@ -66,7 +65,7 @@ def mirror_digests(storage: Storage) -> dict[str, str]:
     """Return the digests that a mirror states in `SHA256SUMS`.
 
     Raises:
-        UserError: There is no such file, or it is not one; the text says how to make it.
+        UserError: The file is missing or malformed; the text says how to make it.
         StorageError: The mirror cannot be read.
     """
     if not storage.exists(MANIFEST):
@@ -89,17 +88,17 @@ def mirror_digests(storage: Storage) -> dict[str, str]:
 
 
 def node_copy(uri: str, revision: str) -> Path:
-    """Return this node's copy of a mirrored pipeline, made by whichever process asks first.
+    """Return this node's copy of a mirrored pipeline; the first process to ask makes it.
 
-    The folder appears under its final name only when every file is whole and has its stated digest,
-    so a copy that was cut short is never used and is begun again.
+    The folder gets its final name only when every file is complete and has its stated digest, so an
+    interrupted copy is never used; the next process starts it again.
 
     Args:
         uri: The mirror, any fsspec prefix with a `SHA256SUMS`.
         revision: What `revision_of` gave for it when the run began.
 
     Raises:
-        UserError: The mirror is not the one the run began with, or a file is damaged.
+        UserError: The mirror was replaced since the run began, or a file is damaged.
         StorageError: The mirror cannot be read.
     """
     base = os.environ.get(CACHE_ENV) or "~/.cache/sencache-pipeline"

@@ -1,4 +1,4 @@
-"""How one model is split over the ranks of a group: layout, Ulysses, ring, guidance, VAE.
+"""How one model is split over the ranks of a group: layout, Ulysses, ring, guidance, decoder.
 
-Changes networks; starting and watching ranks is `pipeline.ranks`'s.
+Changes networks inside ranks; `pipeline.ranks` starts and watches the ranks.
 """

@@ -1,25 +1,24 @@
-"""Classifier-free guidance shared by two halves of a group's ranks (CFG-parallel).
+"""A guided clip split over two halves of a group's ranks (CFG-parallel), a branch for each.
 
-The conditional and the unconditional output of a step do not need each other. So one half of the
-ranks computes the one, the other half the other, and they exchange what came out: one all-gather of
-the network's output per computed step, and nothing between the halves in any attention. Within a
-half the tokens can be split further, by whatever `layout` offers.
+The conditional and the unconditional output of a step do not depend on each other. One half of the
+ranks computes the first and the other half the second, and they exchange the results: one
+all-gather of the network's output per computed step, and nothing between the halves in attention.
+Within a half the tokens can be split further, as the layout says.
 
 Two hooks, one on either side of the cache:
 
     pipeline  ->  JoinBranches  ->  cache (sencache)  ->  ShareRows  ->  the network, or its split
 
-The cache sees both branches' whole outputs in every rank, so it decides as in one rank: the same
-everywhere, and a step that it reuses reaches neither the network nor the exchange. `ShareRows`
-knows nothing of guidance: each half of the ranks takes one half of the rows that are to be
-computed. CogVideoX and LTX-Video batch the unconditional rows before the conditional ones, so those
-are the halves. Wan calls its network twice per step; `JoinBranches` makes one such batch of both
-calls. Without guidance there is one branch only: the clips of a batch are then what is shared out,
-and a single clip is computed by both halves.
+Every rank's cache sees the whole outputs of both branches, so all ranks decide as one rank would,
+and a step that is reused reaches neither the network nor the exchange. `ShareRows` knows nothing of
+guidance: each half of the ranks computes one half of the rows. CogVideoX and LTX-Video batch the
+unconditional rows before the conditional ones, so those are the halves. Wan calls its network twice
+per step; `JoinBranches` makes one such batch of both calls. Without guidance there is one branch:
+the ranks then share the clips of a batch, and both halves compute a single clip.
 
-xfuser 0.7 has the same split inside pipelines of its own: for CogVideoX, and of Wan for
-image-to-video alone, with no place for a cache between the two calls. Its transformers, which
-`pipeline.parallel.xfuser` runs under diffusers' pipelines, do not know of guidance.
+xfuser 0.7 has the same split, but only in pipelines of its own (CogVideoX, and Wan for
+image-to-video), with no place for a cache between the two calls. Its transformers, which
+`pipeline.parallel.xfuser` runs under diffusers' pipelines, know nothing of guidance.
 
 Runs inside ranks, after `torch.distributed` was initialised. Written against the hooks of diffusers
 0.42.
@@ -47,13 +46,13 @@ NAME = "cfg_parallel"
 
 
 def share_rows(network: torch.nn.Module, group: Any) -> None:
-    """Have the ranks of a process group compute a network's rows between them.
+    """Have the ranks of a process group share the rows of a network's calls.
 
-    Put it on above what splits tokens and beneath any cache.
+    Call it after the tokens are split and before a cache is applied.
 
     Args:
         network: A diffusers transformer.
-        group: This rank, and its counterpart in the other half.
+        group: Process group of this rank and its counterpart in the other half.
     """
     hook = ShareRows(family_of(network), group)
     HookRegistry.check_if_exists_or_initialize(network).register_hook(hook, f"{NAME}_rows")
@@ -61,9 +60,9 @@ def share_rows(network: torch.nn.Module, group: Any) -> None:
 
 @contextlib.contextmanager
 def joined_branches(pipe: Any) -> Iterator[None]:
-    """Make one call per step of the two that a pipeline's guidance makes; above any cache.
+    """Join the two calls per step that a pipeline's guidance makes; enter it after the cache.
 
-    Changes nothing where the pipeline makes one call itself.
+    Changes nothing if the pipeline makes one call per step.
     """
     networks = list(networks_of(pipe).values())
     for network in networks:
@@ -77,14 +76,14 @@ def joined_branches(pipe: Any) -> Iterator[None]:
 
 
 class ShareRows(ModelHook):
-    """Computes this rank's part of the rows of each call, and gathers the others'."""
+    """Computes this rank's part of the rows of each call, and gathers the other parts."""
 
     def __init__(self, family: Family, group: Any) -> None:
         super().__init__()
         self._family, self._group = family, group
 
     def new_forward(self, network: torch.nn.Module, **arguments: Any) -> Any:
-        """Stand in for the network's forward; its arguments come by name, as in every pipeline."""
+        """Replaces the network's forward; pipelines pass all its arguments by name."""
         rows, ranks = arguments[self._family.latents].shape[0], dist.get_world_size(self._group)
         forward = self.fn_ref.original_forward
         if rows < ranks:
@@ -99,7 +98,7 @@ class ShareRows(ModelHook):
 
 
 class JoinBranches(ModelHook):
-    """Puts the conditional call of a step off until the unconditional one comes."""
+    """Delays the conditional call of a step until the unconditional one comes."""
 
     _is_stateful = True  # so that diffusers tells it the cache context
 
@@ -110,11 +109,11 @@ class JoinBranches(ModelHook):
         self._waiting: tuple[Mapping[str, Any], torch.Tensor] | None = None
 
     def new_forward(self, network: Any, **arguments: Any) -> Any:
-        """Stand in for the network's forward.
+        """Replaces the network's forward.
 
         Returns:
-            Of the conditional call a tensor without elements, which no arithmetic takes; it becomes
-            the output when the unconditional call returns.
+            For the conditional call, a tensor without elements, which any arithmetic refuses; it
+            becomes the output when the unconditional call returns.
         """
         context, forward = self.state_manager._context, self.fn_ref.original_forward
         name = "" if context is None else context.name
@@ -132,7 +131,7 @@ class JoinBranches(ModelHook):
         return (output[:half],)
 
     def reset_state(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Forget a call that waits; diffusers asks for it when a pipeline's call ends."""
+        """Forget a delayed call; diffusers calls this when a pipeline's call ends."""
         self._waiting = None
         self.state_manager.reset()
         return network
@@ -141,7 +140,7 @@ class JoinBranches(ModelHook):
 def _of_rows(
     arguments: Mapping[str, Any], family: Family, first: int, last: int
 ) -> dict[str, torch.Tensor]:
-    """What differs in a call for some of its rows."""
+    """The arguments of a call for some of its rows, where they differ."""
     rows = arguments[family.latents].shape[0]
     chosen = {}
     for name, value, items in _per_row(arguments, family, rows):
@@ -152,7 +151,7 @@ def _of_rows(
 def _joined(
     uncond: Mapping[str, Any], cond: Mapping[str, Any], family: Family
 ) -> dict[str, torch.Tensor]:
-    """What differs in a call for the rows of both branches, the unconditional ones first."""
+    """The arguments of a call for the rows of both branches, the unconditional rows first."""
     rows = uncond[family.latents].shape[0]
     return {
         name: torch.cat([value, cond[name]]) for name, value, _ in _per_row(uncond, family, rows)
@@ -162,7 +161,7 @@ def _joined(
 def _per_row(
     arguments: Mapping[str, Any], family: Family, rows: int
 ) -> Iterator[tuple[str, torch.Tensor, int]]:
-    """Arguments that hold something of each row, and how many items of each."""
+    """Arguments that hold items of each row, and how many items per row."""
     for name in family.per_row:
         value = arguments.get(name)
         if isinstance(value, torch.Tensor) and value.ndim:

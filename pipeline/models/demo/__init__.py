@@ -1,44 +1,30 @@
-"""The embedded demonstration model: a tiny, really trained text-to-video diffusion pipeline.
+"""The embedded demonstration model: a tiny text-to-video model, trained here on moving shapes.
 
-Importing this package is cheap (no torch): it only exposes where the weights are and the sampling
-settings that belong to them.
+Importing this package loads no torch: it only says where the weights are, and with which settings
+to sample. The model is in the registry as `demo`, in the family Wan.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DEFAULTS", "WEIGHTS_DIR", "DemoDefaults"]
+from pipeline.models.spec import SamplingDefaults
 
 WEIGHTS_DIR = Path(__file__).resolve().parent / "weights"
-"""Folder of the saved diffusers ``WanPipeline``."""
+"""Folder of the saved diffusers `WanPipeline`."""
 
+FLOW_SHIFT = 3.0
+"""Shift of the noise schedule, in training and in sampling."""
 
-@dataclass(frozen=True)
-class DemoDefaults:
-    """Sampling settings the demonstration model was trained for.
-
-    Attributes:
-        height: Frame height in pixels.
-        width: Frame width in pixels.
-        num_frames: Frames per clip; one more than a multiple of four.
-        fps: Frames per second at which clips are meant to be played.
-        num_inference_steps: Denoising steps.
-        guidance_scale: Classifier-free guidance scale.
-        flow_shift: Shift of the flow-matching noise schedule.
-        max_sequence_length: Length in tokens to which captions are zero-padded. ``WanPipeline``
-            lets cross-attention see the padding, so another length gives another clip.
-    """
-
-    height: int = 64
-    width: int = 64
-    num_frames: int = 17
-    fps: int = 8
-    num_inference_steps: int = 50
-    guidance_scale: float = 4.0
-    flow_shift: float = 3.0
-    max_sequence_length: int = 32
-
-
-DEFAULTS = DemoDefaults()
+DEFAULTS = SamplingDefaults(
+    width=64,
+    height=64,
+    num_frames=17,
+    fps=8,
+    num_inference_steps=50,
+    guidance_scale=4.0,
+    # Captions are padded to this length, and cross-attention sees the padding.
+    max_sequence_length=32,
+    sampler="FlowMatchEulerDiscreteScheduler",
+    flow_shift=FLOW_SHIFT,
+)

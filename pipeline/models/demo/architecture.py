@@ -11,17 +11,6 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from pipeline.models.demo import DEFAULTS
 from pipeline.models.demo.captions import caption_words
 
-__all__ = [
-    "TEXT_ENCODER_CONFIG",
-    "TRANSFORMER_CONFIG",
-    "VAE_CONFIG",
-    "Z_DIM",
-    "make_text_encoder",
-    "make_tokenizer",
-    "make_transformer",
-    "make_vae",
-]
-
 Z_DIM = 16
 _TEXT_DIM = 128
 _PAD, _END, _UNKNOWN = "<pad>", "</s>", "<unk>"

@@ -14,9 +14,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from pipeline.models.demo import DEFAULTS
-
-__all__ = ["build_pipeline", "load_pipeline", "save_pipeline"]
+from pipeline.models.demo import FLOW_SHIFT
 
 
 def build_pipeline(
@@ -49,7 +47,7 @@ def build_pipeline(
         text_encoder=text_encoder,
         transformer=transformer,
         vae=normalised,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=DEFAULTS.flow_shift),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT),
     )
 
 
@@ -57,7 +55,7 @@ def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
     """Saves a pipeline as half-precision safetensors.
 
     Args:
-        pipeline: What to save; converted to half precision in place.
+        pipeline: The pipeline; it is converted to half precision in place.
         folder: Where to save it.
     """
     pipeline.to(torch.float16)

@@ -6,20 +6,6 @@ import itertools
 import re
 from dataclasses import dataclass
 
-__all__ = [
-    "ATTRIBUTES",
-    "BACKGROUNDS",
-    "COLOURS",
-    "DIRECTIONS",
-    "SHAPES",
-    "SPEEDS",
-    "Attributes",
-    "caption_of",
-    "caption_words",
-    "combinations",
-    "parse_caption",
-]
-
 COLOURS = ("red", "green", "blue", "yellow", "magenta", "cyan", "white")
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = ("left", "right", "up", "down")
@@ -46,7 +32,7 @@ _CAPTION = re.compile(
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a caption says about a clip; ``None`` where the caption is silent.
+    """What a caption says about a clip; ``None`` for what it does not mention.
 
     Attributes:
         colour: One of ``COLOURS``.

@@ -25,8 +25,6 @@ from pipeline.models.demo.judge import agreement, judge
 from pipeline.models.demo.palette import PLAIN, Palette, palette_of
 from pipeline.models.demo.sprites import attributes_of, render
 
-__all__ = ["CHANCE", "generate", "held_out_rows", "main", "reconstruct", "score"]
-
 CHANCE = {name: 1 / len(words) for name, words in ATTRIBUTES.items()}
 """Accuracy of guessing, by attribute."""
 
@@ -60,12 +58,12 @@ def generate(
     steps: int = DEFAULTS.num_inference_steps,
     guidance_scale: float = DEFAULTS.guidance_scale,
 ) -> Tensor:
-    """Generates one clip a caption, all in one batch.
+    """Generates one clip per caption, all in one batch.
 
     Args:
         pipeline: The pipeline.
         captions: What to show.
-        seeds: One seed a caption; a clip does not depend on its neighbours.
+        seeds: One seed per caption; a clip does not depend on its neighbours.
         steps: Denoising steps.
         guidance_scale: Classifier-free guidance scale.
 
@@ -99,12 +97,12 @@ def score(
 
     Args:
         clips: ``(count, 3, frames, size, size)`` in [-1, 1].
-        wanted: Complete attributes, one a clip.
+        wanted: Complete attributes, one per clip.
         palette: What the colours of captions look like.
 
     Returns:
-        Shares in [0, 1] of clips right in each attribute and in ``all``, of clips whose sprite
-        ``vanished`` or ``jumped``, and the mean outline overlap ``fit``.
+        Shares of clips, in [0, 1]: right in each attribute and in ``all``, and with a sprite that
+        ``vanished`` or ``jumped``; beside them the mean outline overlap ``fit``.
     """
     verdicts = judge(clips, palette)
     rows = [agreement(verdict, want) for verdict, want in zip(verdicts, wanted, strict=True)]

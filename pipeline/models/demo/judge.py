@@ -1,8 +1,8 @@
 """A geometric classifier that reads the attributes of a sprite clip from its pixels.
 
-It knows nothing of the model: it separates the sprite from the background, follows it, and compares
-its outline with templates. On real clips it is right practically always, so what it finds wrong in
-a generated clip is wrong.
+It separates the sprite from the background, follows it, and compares its outline with templates. It
+knows nothing of the model. On real clips it is practically always right, so an error that it finds
+in a generated clip is an error of that clip.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from torch import Tensor
 from pipeline.models.demo.captions import BACKGROUNDS, COLOURS, SHAPES, SPEEDS, Attributes
 from pipeline.models.demo.palette import PLAIN, Palette
 from pipeline.models.demo.sprites import SPEED_PX, shape_distance
-
-__all__ = ["SpriteReading", "agreement", "judge"]
 
 _MIN_CONTRAST = 0.12
 _MIN_AREA_SHARE = 0.01
@@ -31,11 +29,11 @@ class SpriteReading:
     """What the judge sees in a clip.
 
     Attributes:
-        seen: The attributes; ``None`` in place of the whole where no sprite is found.
-        vanished: The sprite is missing, or under two fifths of its usual area, in some frame.
-        jumped: In some frame the sprite is more than three pixels (at 64) off its straight path.
+        seen: The attributes, or ``None`` if no sprite is found.
+        vanished: In some frame the sprite is missing, or has under two fifths of its usual area.
+        jumped: In some frame the sprite is over three pixels (of 64) off its straight path.
         fit: Mean overlap (intersection over union) of the outline with the best template.
-        speed_px: Fitted speed in pixels a frame at 64 pixels.
+        speed_px: Fitted speed, pixels per frame at a size of 64 pixels.
     """
 
     seen: Attributes | None
@@ -49,7 +47,8 @@ def agreement(verdict: SpriteReading, wanted: Attributes) -> dict[str, bool]:
     """Compares a verdict with what a caption asked for.
 
     Returns:
-        For each attribute the caption names whether the clip shows it, and ``"all"`` of them.
+        For each attribute that the caption names, whether the clip shows it; ``"all"`` for all of
+        them together.
     """
     asked = {name: word for name, word in vars(wanted).items() if word is not None}
     right = {
@@ -182,7 +181,7 @@ def judge(clips: Tensor, palette: Palette = PLAIN) -> list[SpriteReading]:
         palette: What the colours of captions look like.
 
     Returns:
-        One verdict a clip.
+        One verdict per clip.
 
     Raises:
         ValueError: The clips are not square RGB videos.

@@ -1,6 +1,6 @@
 """Colours of the sprite world: what the words of a caption look like.
 
-A model trained on another palette is another model; ``palette.json`` in its folder says which.
+A saved pipeline names the palette that it was trained on in ``palette.json``.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-__all__ = ["PALETTES", "PLAIN", "RGB", "Palette", "palette_of", "save_palette"]
 
 RGB = tuple[float, float, float]
 """Red, green, blue in [0, 1]."""
@@ -23,8 +21,8 @@ class Palette:
 
     Attributes:
         name: Key in ``PALETTES``.
-        colours: Of sprites.
-        backgrounds: Of the top and the bottom row of each background.
+        colours: Colour of the sprite for each word.
+        backgrounds: Colours of the top and the bottom row of each background.
     """
 
     name: str
@@ -56,7 +54,7 @@ PLAIN = Palette(
         "gradient": ((0.05, 0.10, 0.30), (0.55, 0.45, 0.55)),
     },
 )
-"""Of the shipped weights."""
+"""The palette of the shipped weights."""
 
 MUTED = Palette(
     "muted",
@@ -83,12 +81,12 @@ PALETTES = {palette.name: palette for palette in (PLAIN, MUTED)}
 
 
 def save_palette(palette: Palette, folder: Path) -> None:
-    """Says in a saved pipeline's folder which palette it was trained on."""
+    """Writes into a saved pipeline's folder which palette it was trained on."""
     (folder / _FILE).write_text(json.dumps({"palette": palette.name}) + "\n", encoding="utf-8")
 
 
 def palette_of(folder: Path) -> Palette:
-    """Palette that a saved pipeline was trained on; the plain one where the folder says nothing.
+    """Returns the palette that a saved pipeline was trained on; the plain one if it names none.
 
     Raises:
         ValueError: The folder names a palette that is unknown.

@@ -19,17 +19,8 @@ from pipeline.models.demo.captions import (
 )
 from pipeline.models.demo.palette import PLAIN, Palette
 
-__all__ = [
-    "SPEED_PX",
-    "attributes_of",
-    "draw_attributes",
-    "draw_captions",
-    "render",
-    "shape_distance",
-]
-
 SPEED_PX = {"slowly": 0.6, "quickly": 2.0}
-"""Speeds in pixels a frame at 64 pixels."""
+"""Speeds in pixels per frame, at a size of 64 pixels."""
 
 _RADIUS_PX = (10.0, 12.5)
 _SPEED_JITTER = 0.06
@@ -41,7 +32,7 @@ _DIRECTION_STEP = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), 
 def shape_distance(shape: str, dx: Tensor, dy: Tensor, radius: Tensor) -> Tensor:
     """Signed distance to the outline of a shape, negative inside.
 
-    The three shapes have nearly the same area at equal radius, so size gives no shape away.
+    The three shapes have nearly the same area at equal radius, so the size does not tell the shape.
 
     Args:
         shape: One of ``SHAPES``.
@@ -101,7 +92,7 @@ def attributes_of(row: Tensor, with_speed: bool = True, with_background: bool = 
 
 
 def draw_captions(attributes: Tensor, generator: torch.Generator) -> list[str]:
-    """Describes clips, now and then without their speed or their background.
+    """Describes clips, some of them without their speed or their background.
 
     Args:
         attributes: Integer tensor ``(count, 5)``.
@@ -123,7 +114,7 @@ def render(
 ) -> Tensor:
     """Renders clips of the given attributes; size, path, speed and colours vary a little.
 
-    The path lies inside the frame, only the tip of a fast triangle may leave it by three pixels.
+    The path lies inside the frame; only the tip of a fast triangle may leave it, by three pixels.
 
     Args:
         attributes: Integer tensor ``(count, 5)``.

@@ -1,8 +1,8 @@
 """Whole-clip passes through ``AutoencoderKLWan`` for training.
 
 The diffusers class encodes and decodes in chunks of four frames with a feature cache, and clamps
-what it decodes, which cuts gradients. Both passes here treat the clip in one piece, which is
-several times faster to train, and give the same numbers as the chunked ones.
+its output, which cuts gradients. Both passes here treat the clip as a whole. They give the same
+numbers and train several times faster.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import Tensor
 
-__all__ = ["decode_clip", "encode_clip", "use_lean_norms"]
-
 
 class _LeanNorm(torch.autograd.Function):
     """RMS normalisation over channels in fewer passes over memory than autograd's own chain.
 
-    The norms are a third of the training time otherwise: channels are few, frames are large.
+    Frames are large and channels few, so norms would otherwise take a third of the training time.
     """
 
     @staticmethod
@@ -50,7 +48,7 @@ class _LeanNorm(torch.autograd.Function):
 
 
 def use_lean_norms(vae: AutoencoderKLWan) -> None:
-    """Switches the three-dimensional norms of an autoencoder to a version cheaper to train."""
+    """Replaces the three-dimensional norms of an autoencoder by ones that train faster."""
     for module in vae.modules():
         if isinstance(module, WanRMS_norm) and module.gamma.ndim == 4:
             gamma = module.gamma
@@ -68,13 +66,13 @@ def _downsample(layer: WanResample, x: Tensor) -> Tensor:
     x = _spatial(layer, x)
     if layer.mode != "downsample3d" or x.shape[2] == 1:
         return x
-    # The first frame passes untouched; the strided kernel then starts on it.
+    # The first frame passes unchanged, and the strided kernel starts on it.
     return torch.cat([x[:, :, :1], layer.time_conv(x)], dim=2)
 
 
 def _upsample(layer: WanResample, x: Tensor) -> Tensor:
     if layer.mode == "upsample3d" and x.shape[2] > 1:
-        # The first frame passes untouched and is invisible to the others (zero padding).
+        # The first frame passes unchanged, and the others do not see it (zero padding).
         doubled = layer.time_conv(x[:, :, 1:])
         earlier, later = doubled.chunk(2, dim=1)
         doubled = torch.stack([earlier, later], dim=3).flatten(2, 3)

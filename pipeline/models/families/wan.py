@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.models import demo
 from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
 from pipeline.models.samplers import DPM_SOLVER, EULER, UNIPC
 from pipeline.models.spec import ModelSpec, SamplingDefaults
@@ -63,17 +64,7 @@ MODELS = (
         hub_id="",
         revision="",
         dtype="float32",
-        defaults=SamplingDefaults(
-            width=64,
-            height=64,
-            num_frames=17,
-            fps=8,
-            num_inference_steps=50,
-            guidance_scale=4.0,
-            max_sequence_length=32,
-            sampler=EULER,
-            flow_shift=3.0,
-        ),
+        defaults=demo.DEFAULTS,
         batch_rows=4,
         profile="profile.json",
     ),

@@ -1,7 +1,7 @@
 """Trains the demonstration model from nothing: ``python -m pipeline.models.demo.train --out DIR``.
 
-A run that was killed goes on from its last checkpoint when it is started again with the same
-folder. The finished pipeline lies in ``DIR/pipeline``.
+A run that was killed resumes from its last checkpoint if it is started again with the same folder.
+The finished pipeline is in ``DIR/pipeline``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pipeline.models.demo.train.config import (
     second_config,
 )
 from pipeline.models.demo.train.run import train
-
-__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = None) -> int:

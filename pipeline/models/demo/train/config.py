@@ -9,12 +9,10 @@ from typing import Any
 from pipeline.models.demo import WEIGHTS_DIR
 from pipeline.models.demo.palette import MUTED, PLAIN, Palette
 
-__all__ = ["LoopConfig", "TrainConfig", "default_config", "second_config"]
-
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What every optimisation loop needs to know.
+    """Hyperparameters of one optimisation loop.
 
     Attributes:
         steps: Optimiser steps.
@@ -25,7 +23,7 @@ class LoopConfig:
         weight_decay: AdamW weight decay of matrices; vectors are not decayed.
         ema_decay: Decay of the exponential moving average of the weights.
         save_every: Steps between checkpoints.
-        seed: Base seed; step ``n`` draws all its randomness from a generator of its own.
+        seed: Base seed; each step has a generator of its own.
         mixed_precision: Whether to run under bfloat16 autocast.
     """
 
@@ -60,7 +58,7 @@ class TrainConfig:
         transformer_changes: Replacements in the denoiser's configuration.
         text_changes: Replacements in the text encoder's configuration.
         palette: What the colours of captions look like.
-        autoencoder: Folder of a saved pipeline whose autoencoder is taken instead of training one.
+        autoencoder: Folder of a saved pipeline whose autoencoder is used, instead of training one.
     """
 
     vae: LoopConfig
@@ -99,15 +97,15 @@ def default_config() -> TrainConfig:
 
 
 def second_config() -> TrainConfig:
-    """Returns the configuration of a second model, on which results of the first are checked.
+    """Returns the configuration of a second model, to check results of the first on.
 
-    Its denoiser and text encoder see other colours, draw other noise and are less deep; the
-    autoencoder is the shipped one.
+    Its denoiser and text encoder have another palette and seed and fewer layers; its autoencoder is
+    the shipped one.
     """
     first = default_config()
     return replace(
         first,
-        # Single precision: processors without bfloat16 instructions are far slower at mixed.
+        # Single precision: mixed precision is far slower on processors without bfloat16.
         vae=replace(first.vae, mixed_precision=False),
         dit=replace(first.dit, steps=2000, seed=1002, mixed_precision=False),
         latent_clips=8192,

@@ -14,14 +14,12 @@ from rich.console import Console
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from pipeline.models.demo import DEFAULTS
+from pipeline.models.demo import DEFAULTS, FLOW_SHIFT
 from pipeline.models.demo.architecture import make_text_encoder, make_tokenizer, make_transformer
 from pipeline.models.demo.sprites import draw_captions
 from pipeline.models.demo.train.config import TrainConfig
 from pipeline.models.demo.train.latents import Latents
 from pipeline.models.demo.train.loop import optimise
-
-__all__ = ["draw_sigmas", "embed_captions", "make_denoiser", "plain_attention", "train_dit"]
 
 _UNIFORM_SHARE = 0.3
 _TIMESTEPS = 1000
@@ -36,9 +34,9 @@ def _plain_attention(query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Ten
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Makes the denoiser attend by plain products, which CPUs train on almost twice as fast.
+    """Makes the denoiser attend by plain products, which trains almost twice as fast on CPUs.
 
-    The fused kernels have a slow backward pass at these sizes.
+    The backward pass of the fused kernels is slow at these sizes.
     """
     fused = transformer_wan.dispatch_attention_fn
     transformer_wan.dispatch_attention_fn = _plain_attention
@@ -64,14 +62,13 @@ def draw_sigmas(count: int, generator: torch.Generator) -> Tensor:
     anywhere = torch.rand(count, generator=generator)
     uniform = torch.rand(count, generator=generator) < _UNIFORM_SHARE
     u = torch.where(uniform, anywhere, middle)
-    shift = DEFAULTS.flow_shift
-    return shift * u / (1 + (shift - 1) * u)
+    return FLOW_SHIFT * u / (1 + (FLOW_SHIFT - 1) * u)
 
 
 def embed_captions(
     captions: list[str], tokenizer: PreTrainedTokenizerFast, text_encoder: UMT5EncoderModel
 ) -> Tensor:
-    """Embeds captions as ``WanPipeline`` does: padding becomes zeros that attention does see.
+    """Embeds captions as ``WanPipeline`` does: padding becomes zeros, which attention sees.
 
     Args:
         captions: Texts; longer ones are cut.

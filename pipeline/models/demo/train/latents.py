@@ -1,4 +1,4 @@
-"""Clips encoded once, on which the denoiser trains."""
+"""The training clips of the denoiser, encoded once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from pipeline.models.demo.palette import PLAIN, Palette
 from pipeline.models.demo.sprites import draw_attributes, render
 from pipeline.models.demo.train.loop import generator_for, save_atomically
 from pipeline.models.demo.vae_ops import encode_clip
-
-__all__ = ["Latents", "encode_training_clips"]
 
 _SEED = 12
 _BATCH = 32
@@ -41,7 +39,7 @@ class Latents:
     channel_std: Tensor
 
     def sample(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Draws normalised latents, as ``WanPipeline`` expects its denoiser to produce.
+        """Draws normalised latents, as ``WanPipeline`` expects them from its denoiser.
 
         Args:
             index: Clips to draw, ``(batch,)``.

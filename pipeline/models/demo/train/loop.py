@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from pipeline.models.demo.train.config import LoopConfig
 
-__all__ = ["Loss", "StoppedEarlyError", "generator_for", "optimise", "save_atomically"]
-
 Loss = Callable[[int, torch.Generator], Tensor]
 """Computes the loss of a step from its number and its source of randomness."""
 
@@ -23,13 +21,13 @@ _LOG_EVERY = 100
 
 
 class StoppedEarlyError(Exception):
-    """A loop was told to stop before its last step; its checkpoint is saved."""
+    """A loop stopped before its last step, as it was told to; its checkpoint is saved."""
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:
-    """Returns the source of all randomness of one step.
+    """Returns the generator of one step.
 
-    Nothing random is carried from step to step, so a resumed run sees the same data.
+    No random state is carried from step to step, so a resumed run sees the same data.
     """
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
@@ -48,7 +46,7 @@ def _learning_rate(config: LoopConfig, step: int) -> float:
 
 
 class _TrainingState:
-    """The mutable state of a loop, everything that a checkpoint holds."""
+    """The mutable state of a loop; a checkpoint holds all of it."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], config: LoopConfig) -> None:
         self.parameters: list[Tensor] = list(parameters)

@@ -17,11 +17,9 @@ from pipeline.models.demo.train.latents import encode_training_clips
 from pipeline.models.demo.train.vae import train_vae
 from pipeline.models.demo.vae_ops import use_lean_norms
 
-__all__ = ["train"]
-
 
 def train(config: TrainConfig, folder: Path, console: Console) -> Path:
-    """Trains every part, resuming whatever the folder already holds, and saves the pipeline.
+    """Trains every part, resuming from what the folder holds, and saves the pipeline.
 
     Args:
         config: Hyperparameters; the same as before when resuming.

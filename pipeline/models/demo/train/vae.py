@@ -20,8 +20,6 @@ from pipeline.models.demo.train.config import TrainConfig
 from pipeline.models.demo.train.loop import generator_for, optimise
 from pipeline.models.demo.vae_ops import decode_clip, encode_clip, use_lean_norms
 
-__all__ = ["make_pool", "reconstruction_loss", "start_from_images", "to_float", "train_vae"]
-
 _POOL_SEED = 11
 _EDGE_WEIGHT = 5.0
 _GRADIENT_WEIGHT = 1.0
@@ -30,7 +28,7 @@ _RENDER_BATCH = 32
 
 @cache
 def make_pool(clips: int) -> Tensor:
-    """Renders training clips of the plain palette, once in the life of the process.
+    """Renders training clips of the plain palette, once per process.
 
     Args:
         clips: Number of clips.
@@ -54,7 +52,7 @@ def to_float(clip: Tensor) -> Tensor:
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     """Absolute error of pixels and of their spatial differences, stronger near edges.
 
-    Outlines decide which shape is seen but cover few pixels, so a plain error lets them blur.
+    Outlines tell the shapes apart but cover few pixels, so a plain error would let them blur.
 
     Args:
         output: ``(batch, 3, frames, height, width)``.
@@ -77,9 +75,9 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_from_images(vae: AutoencoderKLWan) -> None:
-    """Makes a fresh autoencoder ignore time at first, so that it learns still images soonest.
+    """Makes a fresh autoencoder nearly ignore time, so that it learns still images first.
 
-    Convolutions look at the current frame almost alone, and temporal resamplers copy it.
+    Convolutions see almost only the current frame, and temporal resamplers copy it.
     """
     for module in vae.modules():
         if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == 3:
