@@ -1,4 +1,4 @@
-"""How benchmarks show their numbers: a table on the console, conditions beside the JSON."""
+"""Tables for the console, and the conditions that are stored beside the JSON of a benchmark."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.table import Table
 def table(
     title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
 ) -> Table:
-    """A table whose first column is text and whose others are numbers.
+    """Return a table whose first column is text and whose other columns are numbers.
 
     Args:
-        title: Above it: model, size, device.
+        title: Model, size and device, above the table.
         headings: One per column.
-        rows: Cells, formatted already.
-        caption: Below it: what a reader must know to take the numbers right.
+        rows: Cells as formatted text.
+        caption: How to read the numbers, below the table.
     """
     made = Table(title=title, caption=caption or None, caption_justify="left")
     for position, heading in enumerate(headings):
@@ -30,7 +30,7 @@ def table(
 
 
 def conditions() -> dict[str, Any]:
-    """What a number depends on: command, hardware, threads, versions, date."""
+    """Return what the numbers depend on: command, hardware, threads, versions, date."""
     import torch
 
     from pipeline.dataset.schema import versions

@@ -1,7 +1,7 @@
-"""`ablation`: the studies of SenCache's paper on any model: its cap, threshold, terms, calibration.
+"""`ablation`: the ablation studies of the SenCache paper, on any model.
 
-The tables are the paper's (arXiv 2602.24208, ablations on Wan); the numbers are those of the model
-that is named, against its uncached run.
+The studies vary the cap on reuses, the threshold, the terms of the score and the calibration, as in
+arXiv 2602.24208. The numbers are those of the given model, compared with its uncached run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HELP = "the paper's own studies: n, epsilon, the score's terms, calibration clip
 STUDIES = ("n", "epsilon", "terms", "calibration", "transfer")
 CLIPS, QUICK_CLIPS = 16, 4
 WIDTH = 135
-"""Columns that the tables need; a narrower console wraps their lines."""
+"""Columns that the tables need; a narrower console would wrap their lines."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         default=[],
-        help="of calibrations, each set against the largest; default: 1 8 32, quick 1 4",
+        help="of calibrations, each compared with the largest; default: 1 8 32, quick 1 4",
     )
     parser.add_argument("--profile-clips", type=int, default=8, help="of other settings' profiles")
     parser.add_argument("--transfer-steps", type=int, default=30, help="the other number of steps")

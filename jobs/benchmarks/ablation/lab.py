@@ -1,6 +1,6 @@
-"""What the studies share: a model, clips to measure, clips to tune on, a profile.
+"""What the studies share: a model, clips to measure, clips to tune on, and a profile.
 
-Whatever is tuned or calibrated is so on calibration clips, which no study is measured on.
+Tuning and calibration use calibration clips only; no study is measured on those.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.benchmarks.ablation.runs import Stage, Variant, make_stage
+from jobs.benchmarks.ablation.runs import ClipSet, Variant, make_clip_set
 from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
 from jobs.benchmarks.quality.profiles import profile_for
+from jobs.benchmarks.quality.progress_line import show_progress
 from jobs.benchmarks.quality.splits import (
     CALIBRATION,
     DEV,
@@ -25,7 +26,6 @@ from jobs.benchmarks.quality.splits import (
     captions_of,
     split_clips,
 )
-from jobs.benchmarks.quality.watching import watching
 from pipeline.calibration.measure import measure_profile
 from pipeline.errors import UserError
 from pipeline.models.samplers import EULER
@@ -36,14 +36,14 @@ from sencache import SensitivityProfile
 
 
 @dataclass(frozen=True)
-class Points:
-    """Where the studies measure.
+class StudyGrid:
+    """The parameter values that the studies measure.
 
     Attributes:
-        max_reuses: Values of n, at each of `fixed_epsilons`.
-        fixed_epsilons: See there.
+        max_reuses: Values of n, each at all `fixed_epsilons`.
+        fixed_epsilons: Values of epsilon in the study of n.
         epsilons: Values of epsilon, at n = 3.
-        equal_epsilons: At which profiles are compared, n = 3.
+        equal_epsilons: Values of epsilon at which profiles are compared, at n = 3.
     """
 
     max_reuses: tuple[int, ...] = (1, 2, 3, 4, 7)
@@ -52,18 +52,18 @@ class Points:
     equal_epsilons: tuple[float, ...] = (0.1, 0.2)
 
 
-FULL = Points()
-QUICK = Points((1, 3, 7), (0.2,), (0.06, 0.13, 0.4), (0.2,))
+FULL = StudyGrid()
+QUICK = StudyGrid((1, 3, 7), (0.2,), (0.06, 0.13, 0.4), (0.2,))
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found.
+    """The results of one study.
 
     Attributes:
-        title: For people.
+        title: Title of its table.
         rows: Summaries of its variants (see `runs.summaries`).
-        curves: Pair of profiles to the differences of their curves, where profiles are compared.
+        curves: Differences between the curves of two profiles, by their names, if any are compared.
     """
 
     title: str
@@ -77,29 +77,29 @@ class Lab:
 
     Attributes:
         bench: The model, under the sampler that is measured.
-        clips: To measure.
-        stage: The same, ready to be made.
+        clips: Clips to measure.
+        measured: The same clips, ready to be made.
         tuning: Calibration clips to tune on.
-        captions: Of calibrations.
-        profile: The model's own.
-        profile_clips: Clips of a native profile.
-        points: Where to measure.
+        captions: Captions of calibrations.
+        profile: The model's own profile.
+        profile_clips: Number of clips of a native profile.
+        grid: The parameter values to measure.
         console: Where progress is shown.
     """
 
     bench: Bench
     clips: Sequence[ClipSpec]
-    stage: Stage
-    tuning: Stage
+    measured: ClipSet
+    tuning: ClipSet
     captions: Sequence[str]
     profile: SensitivityProfile
     profile_clips: int
-    points: Points
+    grid: StudyGrid
     console: Console
 
     @property
     def setting(self) -> str:
-        """What the numbers hold for, in one line."""
+        """The conditions of the numbers, in one line."""
         own = self.bench.template
         return (
             f"{self.bench.model.spec.name} {own.width}x{own.height}x{own.num_frames}, "
@@ -107,10 +107,12 @@ class Lab:
             f"{counted(len(self.clips))}"
         )
 
-    def measure(self, title: str, variants: Sequence[Variant], stage: Stage | None = None) -> Study:
-        """Run variants on the lab's own stage, unless another is given."""
-        with watching(self.console, title) as watch:
-            return Study(title, (stage or self.stage).measure(variants, watch.show))
+    def measure(
+        self, title: str, variants: Sequence[Variant], clip_set: ClipSet | None = None
+    ) -> Study:
+        """Run variants on the clips to measure, or on another set of clips."""
+        with show_progress(self.console, title) as watch:
+            return Study(title, (clip_set or self.measured).measure(variants, watch.show))
 
     def calibrate(
         self,
@@ -122,13 +124,13 @@ class Lab:
         """Measure a profile.
 
         Args:
-            clips: To measure on.
-            first_seed: Of these clips.
-            name: Of the setting, for people.
-            changes: Of the lab's settings (see `with_changes`).
+            clips: Number of clips to measure on.
+            first_seed: Seed of the first of these clips.
+            name: Name of the setting, shown with the progress.
+            changes: Changes of the lab's settings (see `with_changes`).
         """
         bench = self.bench
-        with watching(self.console, f"calibration on {counted(clips)}, {name}") as watch:
+        with show_progress(self.console, f"calibration on {counted(clips)}, {name}") as watch:
             return measure_profile(
                 bench.model,
                 bench.pipe,
@@ -142,12 +144,12 @@ class Lab:
 
 
 def counted(clips: int) -> str:
-    """A number of clips in words."""
+    """Return a number of clips as text."""
     return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def load_lab(options: argparse.Namespace, console: Console) -> Lab:
-    """Load the model and choose clips; those that are measured and those to tune on share none.
+    """Load the model and choose the clips to measure and the disjoint clips to tune on.
 
     Raises:
         UserError: Model or prompts cannot be used.
@@ -157,7 +159,7 @@ def load_lab(options: argparse.Namespace, console: Console) -> Lab:
     tuned = split_clips(captions, CALIBRATION, min(options.tuning_clips, len(captions)))
     loaded = load_bench(options.model, options.model_path, options.device)
     bench = dataclasses.replace(loaded, template=_under_euler(loaded, options.steps))
-    with watching(console, "sensitivity profile") as watch:
+    with show_progress(console, "sensitivity profile") as watch:
         profile = profile_for(
             bench,
             bench.template.sampler,
@@ -168,18 +170,18 @@ def load_lab(options: argparse.Namespace, console: Console) -> Lab:
     return Lab(
         bench,
         clips,
-        stage=make_stage(bench, clips),
-        tuning=make_stage(bench, tuned),
+        measured=make_clip_set(bench, clips),
+        tuning=make_clip_set(bench, tuned),
         captions=captions,
         profile=profile,
         profile_clips=options.profile_clips,
-        points=QUICK if options.quick else FULL,
+        grid=QUICK if options.quick else FULL,
         console=console,
     )
 
 
 def _under_euler(bench: Bench, steps: int) -> SampleRequest:
-    """The model's own settings with Euler, the paper's sampler, where its family has it."""
+    """Return the model's own settings with Euler, the paper's sampler, if its family has it."""
     own = bench.template
     _, slash, shift = own.sampler.partition("/")
     euler = EULER in bench.model.spec.family.samplers
@@ -193,12 +195,12 @@ def _under_euler(bench: Bench, steps: int) -> SampleRequest:
 def other_settings(
     template: SampleRequest, spec: ModelSpec, steps: int, size: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """What profiles are transferred to, by name: another number of steps, another size.
+    """Return the settings that profiles are transferred to, by name: other steps, another size.
 
     Args:
-        template: The settings that the profile is of.
+        template: The settings of the profile.
         spec: The model.
-        steps: The other number.
+        steps: The other number of steps.
         size: The other width and height; empty for half of the template's.
 
     Raises:

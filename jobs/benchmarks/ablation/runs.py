@@ -1,7 +1,7 @@
-"""Variants of the paper's rule on the same clips, each against the uncached run of the same noise.
+"""Runs variants of the paper's rule on the same clips and compares them with uncached runs.
 
-Variants take turns batch by batch, in an order that moves on. Only latents of the uncached runs are
-kept from study to study: frames of real clips would fill the memory.
+Variants take turns batch by batch, in a rotating order. Only the latents of uncached runs are kept
+between studies, because frames of real clips would fill the memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Variant:
     """One row of a study.
 
     Attributes:
-        name: Shown in tables; no other variant of the study has it.
-        rule: What is applied.
-        against: Name of the variant that this one is set against, clip by clip; "" for none.
+        name: Name in tables, unique within the study.
+        rule: The rule to apply.
+        against: Name of the variant that this one is compared with, clip by clip; "" for none.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Variant:
 
 @dataclass
 class VariantResult:
-    """A variant over all clips.
+    """The numbers of a variant over all clips.
 
     Attributes:
-        variant: Which.
+        variant: The variant.
         nfe: Network evaluations of each clip, in steps.
-        psnr: Against the uncached clip, in dB.
-        ssim: Likewise.
+        psnr: PSNR of each clip to the uncached clip, in dB.
+        ssim: SSIM of each clip to the uncached clip.
     """
 
     variant: Variant
@@ -56,7 +56,7 @@ class VariantResult:
     def add(
         self, nfe: Sequence[float], clips: Sequence[torch.Tensor], uncached: Sequence[torch.Tensor]
     ) -> None:
-        """Count the clips of one batch."""
+        """Add the clips of one batch."""
         self.nfe += nfe
         for clip, reference in zip(clips, uncached, strict=True):
             self.psnr.append(psnr(clip, reference))
@@ -64,8 +64,8 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Clips under one setting of the sampler.
+class ClipSet:
+    """Clips that are made under one setting of the sampler.
 
     Attributes:
         batches: The clips.
@@ -78,12 +78,12 @@ class Stage:
 
     @property
     def clips(self) -> int:
-        """How many."""
+        """Number of clips."""
         return sum(len(batch.requests) for batch in self.batches)
 
     @property
     def steps(self) -> int:
-        """Of a run."""
+        """Steps of a run."""
         return self.control.steps
 
     def measure(
@@ -92,26 +92,26 @@ class Stage:
         """Run every variant over every clip.
 
         Args:
-            variants: In the order of the table.
-            advance: Told the clips that have been made and their number, all variants together.
+            variants: The variants, in the order of the table.
+            advance: Called with the number of clips made and of all clips, over all variants.
 
         Returns:
             One summary per variant, as `summaries` makes them.
         """
-        outcomes = [VariantResult(variant) for variant in variants]
+        results = [VariantResult(variant) for variant in variants]
         done, total = 0, self.clips * len(variants)
         for number, batch in enumerate(self.batches):
             frames = batch.decode(self._control(number))
-            for turn in range(len(outcomes)):
-                outcome = outcomes[(turn + number) % len(outcomes)]
-                made = batch.denoise(self._run(outcome.variant.rule))
-                outcome.add(made.nfe, batch.decode(made.latents), frames)
+            for turn in range(len(results)):
+                result = results[(turn + number) % len(results)]
+                made = batch.denoise(self._run(result.variant.rule))
+                result.add(made.nfe, batch.decode(made.latents), frames)
                 done += len(frames)
                 advance(done, total)
-        return summaries(outcomes, self.steps)
+        return summaries(results, self.steps)
 
     def nfe(self, rule: SenCachePaper) -> float:
-        """Mean NFE of a rule, nothing decoded: what tuning asks for."""
+        """Return the mean NFE of a rule, without decoding, for tuning."""
         run = self._run(rule)
         return statistics.fmean(nfe for batch in self.batches for nfe in batch.denoise(run).nfe)
 
@@ -125,29 +125,29 @@ class Stage:
         return self._uncached[number].to(self.batches[number].loop.device)
 
 
-def make_stage(bench: Bench, clips: Sequence[ClipSpec]) -> Stage:
-    """Encode the texts of clips, to be made under the settings of the bench."""
+def make_clip_set(bench: Bench, clips: Sequence[ClipSpec]) -> ClipSet:
+    """Encode the texts of clips that are made under the settings of the bench."""
     own = bench.template
     saved = dict(bench.pipe.scheduler.config)
     batches = make_batches(bench, clips, bench.model.spec.batch_rows, saved)
-    return Stage(batches, DenoisingRun(own.sampler, own.num_inference_steps))
+    return ClipSet(batches, DenoisingRun(own.sampler, own.num_inference_steps))
 
 
-def summaries(outcomes: Sequence[VariantResult], steps: int) -> list[dict[str, Any]]:
-    """Numbers of a study's rows, as JSON.
+def summaries(results: Sequence[VariantResult], steps: int) -> list[dict[str, Any]]:
+    """Return the rows of a study as JSON values.
 
     Raises:
-        ValueError: An outcome is set against one that is not there, or has no clips.
+        ValueError: A variant is compared with one that did not run, or has no clips.
     """
-    by_name = {outcome.variant.name: outcome for outcome in outcomes}
-    return [_summary(outcome, by_name, steps) for outcome in outcomes]
+    by_name = {result.variant.name: result for result in results}
+    return [_summary(result, by_name, steps) for result in results]
 
 
 def floor(config: SenCacheConfig, steps: int) -> int:
-    """NFE of a run in which nothing but `max_reuse` ends a row of reuses.
+    """Return the NFE of a run in which only `max_reuse` ends a sequence of reuses.
 
-    The strict steps all compute, as they do unless their score is very small. A variant whose NFE
-    lies here follows a fixed pattern: its score decides nothing.
+    The strict steps are counted as computed, as they are unless their score is very small. A
+    variant with this NFE follows a fixed pattern: its score decides nothing.
     """
     strict = max(1, round(config.strict_fraction * steps))
     computed, reused = 0, 0
@@ -161,30 +161,30 @@ def floor(config: SenCacheConfig, steps: int) -> int:
 
 
 def _summary(
-    outcome: VariantResult, by_name: Mapping[str, VariantResult], steps: int
+    result: VariantResult, by_name: Mapping[str, VariantResult], steps: int
 ) -> dict[str, Any]:
-    variant = outcome.variant
-    result: dict[str, Any] = {
+    variant = result.variant
+    row: dict[str, Any] = {
         "name": variant.name,
         "epsilon": variant.rule.config.epsilon,
         "max_reuse": variant.rule.config.max_reuse,
         "profile": variant.rule.profile.hash,
-        "nfe_mean": statistics.fmean(outcome.nfe),
+        "nfe_mean": statistics.fmean(result.nfe),
         "nfe_floor": floor(variant.rule.config, steps),
-        "psnr": asdict(interval(outcome.psnr)) | {"worst": min(outcome.psnr)},
-        "ssim": asdict(interval(outcome.ssim)) | {"worst": min(outcome.ssim)},
+        "psnr": asdict(interval(result.psnr)) | {"worst": min(result.psnr)},
+        "ssim": asdict(interval(result.ssim)) | {"worst": min(result.ssim)},
         "per_clip": {
-            "nfe": outcome.nfe,
-            "psnr": [round(value, 3) for value in outcome.psnr],
-            "ssim": [round(value, 5) for value in outcome.ssim],
+            "nfe": result.nfe,
+            "psnr": [round(value, 3) for value in result.psnr],
+            "ssim": [round(value, 5) for value in result.ssim],
         },
     }
     if variant.against:
         if variant.against not in by_name:
             raise ValueError(f"{variant.name} is set against {variant.against}, which did not run")
-        difference = paired(outcome.psnr, by_name[variant.against].psnr)
-        result["difference"] = asdict(difference) | {
+        difference = paired(result.psnr, by_name[variant.against].psnr)
+        row["difference"] = asdict(difference) | {
             "against": variant.against,
             "tie": difference.is_tie,
         }
-    return result
+    return row

@@ -1,4 +1,4 @@
-"""Studies as tables for the console."""
+"""The tables of the studies, for the console."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jobs.benchmarks.ablation.lab import Study
 from jobs.benchmarks.tables import table
 
 READING = (
-    "NFE: network evaluations in steps, mean. Floor: NFE if nothing but n ended a row of reuses; a "
-    "variant that lies there follows a fixed pattern. PSNR and SSIM against the uncached clip of "
+    "NFE: network evaluations in steps, mean. Floor: NFE if only n ended a sequence of reuses; a "
+    "variant with this NFE follows a fixed pattern. PSNR and SSIM against the uncached clip of "
     "the same seed: mean over clips, half of the 95 % bootstrap interval, worst clip."
 )
 DIFFERENCE = (
@@ -22,7 +22,7 @@ DIFFERENCE = (
 
 
 def study_table(study: Study, setting: str) -> Any:
-    """A study's variants, for the console."""
+    """Return the table of a study's variants."""
     headings = ["variant", "NFE", "floor", "PSNR dB", "worst", "SSIM", "worst"]
     against = any("difference" in row for row in study.rows)
     if against:
@@ -33,7 +33,7 @@ def study_table(study: Study, setting: str) -> Any:
 
 
 def curve_table(study: Study) -> Any:
-    """How far the curves of profiles lie apart, for the console."""
+    """Return the table of the differences between profile curves."""
     rows = []
     for name, differences in study.curves.items():
         means = [difference["mean"] for difference in differences]

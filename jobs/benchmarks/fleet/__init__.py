@@ -1,1 +1,1 @@
-"""Scale by simulation: what a run would do on more devices than anybody here has at hand."""
+"""Estimates for large fleets, by simulation: nothing here runs a model."""

@@ -1,7 +1,7 @@
-"""`simulate`: a run on a fleet that nobody here has, from figures measured here and stated ones.
+"""`simulate`: a run on a large fleet, from measured and assumed figures.
 
-Every figure that goes in is printed with where it comes from. What comes out is no better than
-they are; what it shows is proportions: which part is full first, and at what size.
+Every input figure is printed with its source, and the results are no better than these figures.
+They show proportions: which part saturates first, and at what size.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ POLICIES = {"none": (50, 0.0), "paper": (25, 1.0), "planned": (17, 0.0)}
 point on the embedded model (mean 25.0, 95th percentile 26; BENCHMARKS.md), `planned` by plan."""
 
 SIZES = (125, 250, 500, 1000, 2000, 4000)
-"""GPUs of the sweep."""
+"""Numbers of GPUs in the sweep."""
 
 SWEEP_SAMPLES_PER_GPU = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number that goes in.
+    """An input figure of the simulation.
 
     Attributes:
-        value: In the unit of its name.
-        source: Measured where, or stated how.
+        value: The value, in the unit of its name.
+        source: Where it was measured, or why it is assumed.
     """
 
     value: float
@@ -81,7 +81,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Simulate, print and return what each layout comes to, and the sweep over sizes.
 
     Raises:
-        UserError: An impossible fleet.
+        UserError: The fleet is not possible.
     """
     if options.gpus < 8 or options.samples < 1 or options.batches_per_task < 1:
         raise UserError("--gpus needs at least 8, --samples and --batches-per-task at least 1")
@@ -145,7 +145,7 @@ def _sized(options: argparse.Namespace, gpus: int) -> argparse.Namespace:
 def _run(
     options: argparse.Namespace, model: str, size: str, ranks: int, policy: str, price: float
 ) -> dict[str, Any]:
-    """One simulated run as plain numbers."""
+    """Simulate one run and return its numbers as JSON values."""
     from jobs.benchmarks.fleet.simulation import (
         Fleet,
         FleetWorkload,
@@ -164,7 +164,7 @@ def _run(
     cost = clip_cost(NETWORKS[model], size, options.gpu)
     nfe, spread = POLICIES[policy]
     evaluation_s = cost.evaluation_s / ranks / SPLIT_EFFICIENCY[ranks]
-    work = FleetWorkload(options.samples, cost.fixed_s, evaluation_s, nfe, spread)
+    workload = FleetWorkload(options.samples, cost.fixed_s, evaluation_s, nfe, spread)
     figure = {name: each.value for name, each in FIGURES.items()}
     fleet = Fleet(
         options.gpus,
@@ -185,12 +185,12 @@ def _run(
         requests / figure["store requests per s"],
     )
     try:
-        out = simulate(fleet, work, servers, options.seed)
+        result = simulate(fleet, workload, servers, options.seed)
     except ValueError as error:
         raise UserError(str(error)) from error
-    rate = options.samples / out.wall_s
+    rate = options.samples / result.wall_s
     groups = options.gpus // ranks
-    alone = groups / work.clip_s  # clips/s if nothing were ever in the way
+    alone = groups / workload.clip_s  # clips/s without any waiting
     return {
         "model": model,
         "size": size,
@@ -198,24 +198,24 @@ def _run(
         "ranks": ranks,
         "policy": policy,
         "samples": options.samples,
-        "clip_s": work.clip_s,
-        "days": out.wall_s / 86400,
+        "clip_s": workload.clip_s,
+        "days": result.wall_s / 86400,
         "clips_per_s": rate,
         "efficiency": rate / alone,
-        "lost": out.lost_s / out.gpu_s,
-        "loading": out.loading_s / out.gpu_s,
-        "idle": 1 - (out.useful_s + out.lost_s + out.loading_s) / out.gpu_s,
-        "deaths": out.deaths,
-        "cut_short": out.cut_short,
+        "lost": result.lost_s / result.gpu_s,
+        "loading": result.loading_s / result.gpu_s,
+        "idle": 1 - (result.useful_s + result.lost_s + result.loading_s) / result.gpu_s,
+        "deaths": result.deaths,
+        "cut_short": result.cut_short,
         "store_requests_per_s": rate * requests,
         "driver_bytes": options.samples * figure["driver bytes per sample"],
-        "busy": out.busy,
+        "busy": result.busy,
         "full_at_gpus": {
             name.removesuffix("_s"): options.gpus / alone / seconds
             for name, seconds in asdict(servers).items()
         },
-        "dollars": out.gpu_s / 3600 * price,
-        "dollars_per_1000_clips": out.gpu_s / 3600 * price / options.samples * 1000,
+        "dollars": result.gpu_s / 3600 * price,
+        "dollars_per_1000_clips": result.gpu_s / 3600 * price / options.samples * 1000,
     }
 
 

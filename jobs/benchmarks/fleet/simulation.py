@@ -1,11 +1,11 @@
-"""A run on a fleet as a discrete-event simulation (simpy): groups, spot kills, and shared servers.
+"""A discrete-event simulation (simpy) of a run on a fleet: groups, spot kills, shared servers.
 
-Groups take work when they are free, as Ray Data's actors do: samples are dispatched while others
-run, and finished ones are stored meanwhile. Driver, ledger and object store are servers with one
-queue each. A node's death takes its groups down, with the samples they were at.
+Free groups take work, as Ray Data's actors do: samples are dispatched and stored while others run.
+Driver, ledger and object store are servers with one queue each. When a node dies, its groups end
+and the samples that they were working on start again.
 
-One event handles a chunk of samples, a tenth of a group's fair share of what is left: ten million
-samples take about a minute, and the end of the run is still simulated sample by sample.
+One event handles a chunk of samples, a tenth of a group's share of the remaining ones. So ten
+million samples take about a minute, and the end of a run is simulated sample by sample.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Any
 import simpy
 
 CHUNKS_LEFT = 10
-"""A chunk is this part of a group's share of what is left."""
+"""A chunk is one part in so many of a group's share of the remaining samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Devices.
+    """The devices of a simulated run.
 
     Attributes:
-        gpus: In all.
-        gpus_per_group: Ranks of a group.
-        gpus_per_node: What dies together.
-        load_s: From a fresh node or process to the first sample: weights, compilation.
-        node_life_s: Mean seconds until a spot node is taken; infinite: never.
-        replace_s: Mean seconds until another one is there.
+        gpus: Number of all GPUs.
+        gpus_per_group: GPUs of a group.
+        gpus_per_node: GPUs of a node, which die together.
+        load_s: Seconds from the start of a process to its first sample: weights, compilation.
+        node_life_s: Mean seconds until a spot node is taken away; infinite for never.
+        replace_s: Mean seconds until a node is replaced.
         straggler_share: Share of the groups that are slow.
-        straggler_factor: How much longer those take.
+        straggler_factor: Time that slow groups take, as a multiple.
     """
 
     gpus: int
@@ -49,10 +49,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class FleetWorkload:
-    """Samples and what each costs a group.
+    """The samples of a simulated run and what each costs a group.
 
     Attributes:
-        samples: In all.
+        samples: Number of all samples.
         fixed_s: Seconds per clip that do not depend on the evaluations.
         evaluation_s: Seconds per network evaluation, by the whole group.
         nfe: Mean evaluations per clip.
@@ -73,12 +73,12 @@ class FleetWorkload:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What all groups share, as seconds of service per sample.
+    """The servers that all groups share, as seconds of service per sample.
 
     Attributes:
-        driver_s: Dispatch of a sample and handling of its row.
-        ledger_s: Its calls to the ledger.
-        store_s: Its requests, over the requests per second that the store takes.
+        driver_s: The driver: dispatching a sample and handling its row.
+        ledger_s: The ledger: its calls for a sample.
+        store_s: The object store: requests of a sample / requests per second.
     """
 
     driver_s: float = 0.0
@@ -88,16 +88,16 @@ class Servers:
 
 @dataclass(slots=True)
 class FleetResult:
-    """What a simulated run came to.
+    """The results of a simulated run.
 
     Attributes:
-        wall_s: Until the last sample is stored.
-        gpu_s: Device seconds that were paid: all from the start until then, dead nodes excepted.
-        useful_s: Device seconds in samples that ended.
-        lost_s: Device seconds in samples that a death cut short.
-        loading_s: Device seconds of starts.
-        deaths: Of nodes.
-        cut_short: Samples begun again.
+        wall_s: Seconds until the last sample is stored.
+        gpu_s: Device seconds that are paid: all until then but those of dead nodes.
+        useful_s: Device seconds in finished samples.
+        lost_s: Device seconds in samples that a death interrupted.
+        loading_s: Device seconds of loading.
+        deaths: Deaths of nodes.
+        cut_short: Interrupted samples, which start again.
         busy: Share of the run in which each server worked.
         events: Chunks handled.
     """
@@ -113,7 +113,7 @@ class FleetResult:
     events: int = 0
 
 
-def simulate(fleet: Fleet, work: FleetWorkload, servers: Servers, seed: int = 0) -> FleetResult:
+def simulate(fleet: Fleet, workload: FleetWorkload, servers: Servers, seed: int = 0) -> FleetResult:
     """Run a fleet until every sample is stored.
 
     Raises:
@@ -124,7 +124,7 @@ def simulate(fleet: Fleet, work: FleetWorkload, servers: Servers, seed: int = 0)
             f"groups of {fleet.gpus_per_group} do not fill nodes of {fleet.gpus_per_node} GPUs, "
             f"or {fleet.gpus} GPUs hold none"
         )
-    return _SimulatedRun(fleet, work, servers, random.Random(seed)).outcome()
+    return _SimulatedRun(fleet, workload, servers, random.Random(seed)).result()
 
 
 _Process = Generator[simpy.Event, Any, None]
@@ -132,9 +132,9 @@ _Process = Generator[simpy.Event, Any, None]
 
 class _SimulatedRun:
     def __init__(
-        self, fleet: Fleet, work: FleetWorkload, servers: Servers, dice: random.Random
+        self, fleet: Fleet, workload: FleetWorkload, servers: Servers, dice: random.Random
     ) -> None:
-        self._fleet, self._work, self._dice = fleet, work, dice
+        self._fleet, self._workload, self._dice = fleet, workload, dice
         self._env = simpy.Environment()
         self._queues = {
             name: (simpy.Resource(self._env), seconds)
@@ -144,39 +144,39 @@ class _SimulatedRun:
                 ("store", servers.store_s),
             )
         }
-        self._left = self._unstored = work.samples
+        self._left = self._unstored = workload.samples
         self._groups = fleet.gpus // fleet.gpus_per_group
         self._served = dict.fromkeys(self._queues, 0.0)
         self._dead_gpu_s = 0.0
-        self._out = FleetResult()
+        self._result = FleetResult()
         self._done = self._env.event()
         self._more = self._env.event()
 
-    def outcome(self) -> FleetResult:
+    def result(self) -> FleetResult:
         per_node = self._fleet.gpus_per_node // self._fleet.gpus_per_group
         for first in range(0, self._groups, per_node):
             size = min(per_node, self._groups - first)
             self._env.process(self._node([self._factor() for _ in range(size)]))
         self._env.run(self._done)
-        out, fleet = self._out, self._fleet
-        out.wall_s = self._env.now
-        out.gpu_s = out.wall_s * self._groups * fleet.gpus_per_group - self._dead_gpu_s
-        out.busy = {name: each / out.wall_s for name, each in self._served.items()}
-        return out
+        result, fleet = self._result, self._fleet
+        result.wall_s = self._env.now
+        result.gpu_s = result.wall_s * self._groups * fleet.gpus_per_group - self._dead_gpu_s
+        result.busy = {name: each / result.wall_s for name, each in self._served.items()}
+        return result
 
     def _factor(self) -> float:
         slow = self._dice.random() < self._fleet.straggler_share
         return self._fleet.straggler_factor if slow else 1.0
 
     def _node(self, factors: list[float]) -> _Process:
-        """A node: its groups until it dies, a gap, and its successor."""
+        """Simulate a node: its groups until it dies, a gap, and its successor."""
         fleet, env = self._fleet, self._env
         while True:
             groups = [env.process(self._group(factor)) for factor in factors]
             if math.isinf(fleet.node_life_s):
                 return
             yield env.timeout(self._dice.expovariate(1 / fleet.node_life_s))
-            self._out.deaths += 1
+            self._result.deaths += 1
             for group in groups:
                 if group.is_alive:
                     group.interrupt()
@@ -187,43 +187,43 @@ class _SimulatedRun:
             self._dead_gpu_s += gone
 
     def _group(self, factor: float) -> _Process:
-        """A group: load, then chunk after chunk, until the run is over or its node dies."""
-        env, out, ranks = self._env, self._out, self._fleet.gpus_per_group
+        """Simulate a group: loading, then chunks, until the run is over or the node dies."""
+        env, result, ranks = self._env, self._result, self._fleet.gpus_per_group
         doing, began, seconds, chunk = "load", env.now, 0.0, 0
         stored: simpy.Event = env.timeout(0)
         dispatched = env.process(self._serve("driver", 0))
         try:
             yield env.timeout(self._fleet.load_s)
-            out.loading_s += self._fleet.load_s * ranks
+            result.loading_s += self._fleet.load_s * ranks
             doing = "wait"
             while self._unstored:
                 chunk = self._take()
                 if not chunk:
-                    yield self._more  # a death may give work back
+                    yield self._more  # a death may return work
                     continue
                 dispatched = env.process(self._serve("driver", chunk))
                 doing, began, seconds = "work", env.now, self._seconds(chunk) * factor
                 yield env.timeout(seconds)
                 doing = "wait"
-                out.useful_s += seconds * ranks
-                out.events += 1
+                result.useful_s += seconds * ranks
+                result.events += 1
                 before, stored = stored, env.process(self._store(chunk))
                 yield dispatched & before  # at most one chunk waits to be stored
         except simpy.Interrupt:
             spent = env.now - began
             if doing == "load":
-                out.loading_s += spent * ranks
+                result.loading_s += spent * ranks
             if doing == "work":
                 whole = min(chunk - 1, int(chunk * spent / seconds))
                 kept = whole * seconds / chunk
-                out.useful_s += kept * ranks
-                out.lost_s += (spent - kept) * ranks
-                out.cut_short += 1
+                result.useful_s += kept * ranks
+                result.lost_s += (spent - kept) * ranks
+                result.cut_short += 1
                 env.process(self._store(whole))
                 self._give_back(chunk - whole)
                 if dispatched.is_alive:
                     dispatched.interrupt()
-                else:  # the rest of a chunk is dispatched by whoever makes it
+                else:  # another group dispatches the rest of the chunk
                     self._served["driver"] -= (chunk - whole) * self._queues["driver"][1]
 
     def _give_back(self, samples: int) -> None:
@@ -239,10 +239,10 @@ class _SimulatedRun:
         return taken
 
     def _seconds(self, samples: int) -> float:
-        work = self._work
-        spread = work.evaluation_s * work.nfe_sd * math.sqrt(samples)
-        seconds = samples * work.clip_s + (self._dice.gauss(0, spread) if spread else 0.0)
-        return max(seconds, samples * work.fixed_s)
+        workload = self._workload
+        spread = workload.evaluation_s * workload.nfe_sd * math.sqrt(samples)
+        seconds = samples * workload.clip_s + (self._dice.gauss(0, spread) if spread else 0.0)
+        return max(seconds, samples * workload.fixed_s)
 
     def _serve(self, name: str, samples: int) -> _Process:
         queue, seconds = self._queues[name]
@@ -254,7 +254,7 @@ class _SimulatedRun:
                 yield turn
                 began = self._env.now
                 yield self._env.timeout(samples * seconds)
-        except simpy.Interrupt:  # its group is gone: the rest of its samples are another's
+        except simpy.Interrupt:  # its group is gone: another group makes the rest
             pass
         if began < math.inf:
             self._served[name] += self._env.now - began

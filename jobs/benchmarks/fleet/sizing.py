@@ -1,6 +1,6 @@
 """`sizing`: groups, memory and clips per GPU-hour for the models of the sizing guide, estimated.
 
-Prints the rows of the table in infra/README.md; a test holds the two together.
+Prints the rows of the table in infra/README.md; a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """Estimate, print and return the table.
 
     Raises:
-        UserError: Another GPU.
+        UserError: The GPU is unknown.
     """
     from pipeline.report.pricing.cost_model import DEVICES
 
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
 
 
 def estimates(gpu: str) -> list[dict[str, Any]]:
-    """One row per model and size: smallest group that fits, its memory, clips per GPU-hour."""
+    """Return one row per model and size: smallest group that fits, memory, clips per GPU-hour."""
     from jobs.benchmarks.fleet.simulate import POLICIES
     from pipeline.report.pricing.cost_model import (
         NETWORKS,
@@ -69,8 +69,8 @@ def estimates(gpu: str) -> list[dict[str, Any]]:
 
 
 def markdown(row: dict[str, Any]) -> str:
-    """A row of the guide's table."""
-    memory = " / ".join(f"{held / 1e9:.0f}" for held in row["memory_bytes"].values())
+    """Return a row of the guide's table as Markdown."""
+    memory = " / ".join(f"{size / 1e9:.0f}" for size in row["memory_bytes"].values())
     clips = " | ".join(f"{value:.3g}" for value in row["clips_per_gpu_hour"].values())
     ranks = row["ranks"] or "none"
     return f"| {row['model']} {row['size']} | {row['gpu']} | {ranks} | {memory} | {clips} |"

@@ -1,1 +1,4 @@
-"""Benchmarks of large output prefixes: resuming and reporting."""
+"""Benchmarks of large output prefixes: resuming and reporting.
+
+Their rows are synthetic; no model runs.
+"""

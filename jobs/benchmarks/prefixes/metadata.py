@@ -1,4 +1,4 @@
-"""`metadata`: what it costs to find out what is left, for prefixes of up to a million rows."""
+"""`metadata`: the cost of finding the samples that are left, for up to a million rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a report takes, and how much memory, over rows that no model made."""
+"""`report`: time and memory of a report over synthetic rows."""
 
 from __future__ import annotations
 

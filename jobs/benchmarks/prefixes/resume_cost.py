@@ -1,12 +1,12 @@
-"""A prefix of many rows, and the two ways to find out which samples of an input it lacks.
+"""Measures two ways to find out which samples of an input are missing in a large prefix.
 
 `python -m jobs.benchmarks.prefixes.resume_cost ours|ray FOLDER` measures one of them in its own
 process.
 
-Ours is the start of a real run (`--dry-run`): read the ids and states of all parts, read and check
-every row of the input, hash it, look it up. Ray Data's reads a checkpoint of ids (which it keeps
-beside the data, so it has fewer bytes to read) and an input in which the ids stand already, and
-writes what is left: its plans must end in a write. It hashes nothing and checks nothing.
+Ours is the start of a real run (`--dry-run`): it reads ids and states of all parts, then reads,
+checks, hashes and looks up every row of the input. Ray Data reads a checkpoint of ids, which is
+smaller than the parts, and an input that already contains ids. It writes what is left, because its
+plans must end in a write; it hashes and checks nothing.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from pipeline.requests.lazy_request import LazyRequests
 from pipeline.run import run
 
 LEFT_IN = 1000
-"""One row of so many is left; as many committed rows belong to other inputs."""
+"""One row in so many is left; as many committed rows belong to other inputs."""
 
 SAMPLE_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What was made.
+    """A prefix that was made for the measurement.
 
     Attributes:
-        folder: Holds `prompts.parquet`, `out` and `checkpoint`.
-        parts: Parquet files of rows.
-        left: Rows of the input that are not committed.
+        folder: Folder with `prompts.parquet`, `out` and `checkpoint`.
+        parts: Number of Parquet files of rows.
+        left: Number of input rows that are not committed.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Prefix:
 
 
 def settings(folder: Path) -> RunConfig:
-    """The run whose start is measured."""
+    """Return the configuration of the run whose start is measured."""
     return RunConfig.model_validate(
         {
             "prompts": str(folder / "prompts.parquet"),
@@ -102,7 +102,7 @@ def make_prefix(folder: Path, rows: int, *, part_rows: int) -> Prefix:
 
 
 def ours(folder: Path) -> dict[str, Any]:
-    """Plan a run and make nothing; the imports that every run does come before."""
+    """Measure the start of a run; the imports of a run are done before."""
     config = settings(folder)
     request_defaults(config, resolve_model(config.model, config.model_path))
     said = io.StringIO()
@@ -113,7 +113,7 @@ def ours(folder: Path) -> dict[str, Any]:
 
 
 def rays(folder: Path) -> dict[str, Any]:
-    """The same question to Ray Data's checkpoint, on a cluster that is up."""
+    """Measure Ray Data's checkpoint on a running cluster."""
     import ray
     import ray.data
     from ray.data.checkpoint import CheckpointConfig
@@ -121,7 +121,7 @@ def rays(folder: Path) -> dict[str, Any]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    ray.data.range(8).map_batches(lambda batch: batch).materialize()  # its workers are up
+    ray.data.range(8).map_batches(lambda batch: batch).materialize()  # start its workers
     context.checkpoint_config = CheckpointConfig(
         id_column="sample_id",
         checkpoint_path=str(folder / "checkpoint"),
@@ -161,7 +161,7 @@ def _watched() -> Iterator[dict[str, Any]]:
 
 
 def _cpu_s() -> float:
-    """CPU seconds of this process and all below it that still live."""
+    """Return the CPU seconds of this process and of its living descendants."""
     me = psutil.Process()
     total = 0.0
     for process in [me, *me.children(recursive=True)]:
@@ -174,11 +174,11 @@ def _cpu_s() -> float:
 
 
 def _memory() -> int:
-    """Memory of this process and all below it, what they share counted once."""
+    """Return the memory of this process and its descendants; shared memory counts once."""
     me = psutil.Process()
     below = me.children(recursive=True)
     if not below:
-        return int(me.memory_info().rss)  # quick, and the same
+        return int(me.memory_info().rss)  # faster, and equal
     total = 0
     for process in [me, *below]:
         try:

@@ -1,7 +1,7 @@
-"""Output rows that no model made: enough of them to see how the report scales.
+"""Synthetic output rows, to measure how the report scales.
 
-They look like a real dataset to a reader of Parquet: several runs, nodes and processes, failures,
-retries that superseded them, controls, every cache column. Their media do not exist.
+They resemble a real dataset: several runs, nodes and processes, failures, superseded rows,
+controls, every cache column. Their media do not exist.
 """
 
 from __future__ import annotations

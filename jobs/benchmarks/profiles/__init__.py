@@ -1,1 +1,4 @@
-"""Benchmarks of how far a sensitivity profile can be trusted."""
+"""Benchmarks of the accuracy of sensitivity profiles.
+
+They sample clips with a real model, without Ray.
+"""

@@ -1,4 +1,4 @@
-"""A loaded model for benchmarks that look below the engine: profiles and every refresh."""
+"""A loaded model for benchmarks below the engine: they need profiles and single refreshes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ UNCACHED = SenCacheConfig(policy="none")
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Clips and what the cache did.
+class SampledClips:
+    """Clips and the statistics of the cache.
 
     Attributes:
-        frames: Per clip uint8 RGB of shape (num_frames, height, width, 3).
-        stats: Per clip.
+        frames: One array per clip, uint8 RGB of shape (num_frames, height, width, 3).
+        stats: One per clip.
     """
 
     frames: list[np.ndarray[Any, Any]]
@@ -53,7 +53,7 @@ class Bench:
     """A loaded model and its default settings.
 
     Attributes:
-        model: What the pipeline was loaded from.
+        model: The model that the pipeline was loaded from.
         pipe: The pipeline, without a cache.
         template: The model's own sampling settings.
     """
@@ -63,7 +63,7 @@ class Bench:
     template: SampleRequest
 
     def requests(self, captions: Sequence[str], first_seed: int) -> list[SampleRequest]:
-        """One request per caption under the model's own settings, seeds rising."""
+        """Return one request per caption under the model's own settings, with rising seeds."""
         return [
             dataclasses.replace(self.template, prompt=caption, seed=first_seed + index)
             for index, caption in enumerate(captions)
@@ -72,7 +72,7 @@ class Bench:
     def calibrate(
         self, captions: Sequence[str], clips: int, *, first_seed: int = 0, **changes: Any
     ) -> SensitivityProfile:
-        """Measure a profile; `changes` are fields of the template, or its `shift`."""
+        """Measure a profile; `changes` are fields of the template, or its sampler's `shift`."""
         return measure_profile(
             self.model,
             self.pipe,
@@ -88,23 +88,23 @@ class Bench:
         requests: Sequence[SampleRequest],
         config: SenCacheConfig = UNCACHED,
         profile: SensitivityProfile | None = None,
-    ) -> Sampled:
+    ) -> SampledClips:
         """Make clips, `batch_rows` of the model at a time."""
         frames, stats = [], []
         for batch in self.batches(requests):
             with self._cached(batch[0], config, profile) as handle:
                 frames += to_uint8(self.run(batch, "pt"), batch[0])
                 stats += handle.stats()
-        return Sampled(frames, stats)
+        return SampledClips(frames, stats)
 
     def batches(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[SampleRequest]]:
-        """Cut requests to the number of clips per call that suits the model."""
+        """Divide requests into calls with the number of clips that suits the model."""
         rows = self.model.spec.batch_rows
         for start in range(0, len(requests), rows):
             yield requests[start : start + rows]
 
     def run(self, batch: Sequence[SampleRequest], output_type: str) -> torch.Tensor:
-        """One call of the pipeline as it stands; its frames or latents, clips first."""
+        """Call the pipeline as it is; return frames or latents, clips in the first dimension."""
         first, spec = batch[0], self.model.spec
         self.pipe.scheduler = make_scheduler(first.sampler, spec.family, self.pipe.scheduler.config)
         made: torch.Tensor = self.pipe(
@@ -121,7 +121,7 @@ class Bench:
     ) -> Iterator[Any]:
         config = dataclasses.replace(config, num_inference_steps=first.num_inference_steps)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ProfileWarning)  # a transferred profile is the point
+            warnings.simplefilter("ignore", ProfileWarning)  # transferring a profile is intended
             handle = apply_sencache(self.pipe, config, profile)
             try:
                 yield handle
@@ -142,7 +142,7 @@ def load_bench(model: str, model_path: str = "", device: str = "auto") -> Bench:
 
 
 def with_changes(request: SampleRequest, changes: Mapping[str, Any]) -> SampleRequest:
-    """A request with other fields; `shift` changes the flow shift of its sampler."""
+    """Return a request with other fields; `shift` changes the flow shift of its sampler."""
     fields = dict(changes)
     if "shift" in fields:
         fields["sampler"] = sampler_name(request.sampler.partition("/")[0], fields.pop("shift"))

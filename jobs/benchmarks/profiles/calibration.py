@@ -1,7 +1,8 @@
-"""`calibration`: how far a sensitivity profile can be trusted.
+"""`calibration`: how accurate a sensitivity profile is.
 
-Three questions: do other clips give the same profile; does the predicted error rank as the true
-one does, on clips that the profile has not seen; does a profile serve other steps and shifts.
+It answers three questions: do other clips give the same profile; does the predicted error rank like
+the true one, on clips that the profile was not measured on; can a profile be used with other steps
+and shifts.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from jobs.benchmarks.tables import table
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from jobs.benchmarks.profiles.prediction import RankAgreementOfScores
-    from jobs.benchmarks.profiles.transfer import Difference, TransferResult
+    from jobs.benchmarks.profiles.prediction import PredictionAgreement
+    from jobs.benchmarks.profiles.transfer import CurveDifference, TransferResult
     from sencache import SenCacheConfig
 
 HELP = "how far a sensitivity profile can be trusted: other clips, its predictions, other samplers"
@@ -26,7 +27,7 @@ EPSILONS = (0.05, 0.1, 0.2, 0.4)
 BUDGETS = (0.26, 0.34, 0.5)
 TRANSFER_EPSILONS = (0.1, 0.2)
 EVALUATION_SEED = 1000
-"""First seed of the held-out clips: none that a profile was measured on."""
+"""First seed of the held-out clips, on which no profile is measured."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     seen = (own * options.clips)[: options.clips]
     recorded = recorded_agreement(bench, held_out, profile, bench.requests(seen, 0))
-    cached: list[RankAgreementOfScores] = []
+    cached: list[PredictionAgreement] = []
     for kind, configs in _arms().items():
         cached += cached_agreement(bench, held_out, profile, kind, configs)
     console.print(_agreement_table([*recorded, *cached], len(held_out)))
@@ -105,7 +106,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _arms() -> dict[str, dict[str, SenCacheConfig]]:
-    """Policies whose own predictions are tried, each at several settings."""
+    """Return the policies whose predictions are tested, each with several settings."""
     from sencache import SenCacheConfig
 
     corrected = {f"epsilon {e:g}": SenCacheConfig(epsilon=e, correct=True) for e in EPSILONS}
@@ -127,7 +128,7 @@ def _captions(uri: str, count: int) -> list[str]:
     return [str(row.values["prompt"]) for row in rows]
 
 
-def _spread_table(differences: Sequence[Difference], clips: int, setting: str = "") -> Any:
+def _spread_table(differences: Sequence[CurveDifference], clips: int, setting: str = "") -> Any:
     title = f"profiles of two disjoint sets of {clips} clips"
     if setting:
         title = f"{setting}: the default setting's profile against a native one, {clips} clips each"
@@ -139,7 +140,7 @@ def _spread_table(differences: Sequence[Difference], clips: int, setting: str = 
     return table(title, headings, rows, "difference: |a - b| / ((a + b) / 2), mean over tau")
 
 
-def _agreement_table(agreements: Sequence[RankAgreementOfScores], clips: int) -> Any:
+def _agreement_table(agreements: Sequence[PredictionAgreement], clips: int) -> Any:
     rows = [
         (
             a.name,

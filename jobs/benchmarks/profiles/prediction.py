@@ -1,7 +1,7 @@
-"""Does the predicted change of the output rank as the true one does?
+"""Compares the predicted change of a network's output with the true one.
 
-Cached runs tell it at their own refreshes alone. Recorded uncached runs tell it for every pair of
-steps that a cache might bridge.
+Cached runs show both at their refreshes only. Recorded uncached runs show both for every pair of
+steps that a cache could bridge.
 """
 
 from __future__ import annotations
@@ -21,26 +21,25 @@ from sencache import Family, SenCacheConfig, SensitivityProfile, family_of, netw
 from sencache.extension import Branch, CallReader, attach, detach, is_paired, row_rms
 
 MAX_GAP = 4
-"""Steps from the last computed one: three reuses in a row, and the refresh after them."""
+"""Largest distance from the last computed step: three reuses, and the refresh after them."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class RankAgreementOfScores:
-    """How the predicted changes of some steps go with the true ones.
+class PredictionAgreement:
+    """How well the predicted changes of some steps agree with the true ones.
 
     Attributes:
-        name: Which steps.
-        pairs: How many.
+        name: Name of the steps that are compared.
+        pairs: Number of pairs of steps.
         spearman: Rank correlation of prediction and truth.
         ratio: Median of prediction / truth.
-        distance_only: Rank correlation of the number of steps in between (recorded runs: of the
-            distance in tau) and the truth: what one would have without a profile.
-        along_path: Recorded runs: rank correlation and median ratio of a prediction from the
-            joint change of the output per tau that the calibration clips showed, input and time
-            moving together. It tells how much of the error is the sum of two terms that partly
-            cancel.
+        distance_only: Rank correlation of the number of steps in between (in recorded runs: of the
+            distance in tau) with the truth, as the result without a profile.
+        along_path: For recorded runs: rank correlation and median ratio of a prediction from the
+            joint change of the output per tau on the calibration clips, where input and time change
+            together. It shows how much of the error comes from two terms that partly cancel.
     """
 
     name: str
@@ -52,8 +51,8 @@ class RankAgreementOfScores:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A branch of one batch at one step: tau [clips], latents and output [clips, ...]."""
+class RecordedStep:
+    """One branch of a batch at one step: tau [clips], latents and output [clips, ...]."""
 
     tau: torch.Tensor
     latents: torch.Tensor
@@ -61,19 +60,19 @@ class Seen:
 
 
 class RecordingHook(ModelHook):
-    """Keeps what a network was given and gave, on the host."""
+    """Records the inputs and outputs of a network, in host memory."""
 
     _is_stateful = True
 
     def __init__(
-        self, family: Family, num_train_timesteps: int, into: dict[Branch, list[Seen]]
+        self, family: Family, num_train_timesteps: int, into: dict[Branch, list[RecordedStep]]
     ) -> None:
         super().__init__()
         self.state_manager = StateManager(BaseState)
         self._family, self._unit, self._into = family, num_train_timesteps, into
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """The network's own output."""
+        """Call the network, record the call and return the network's output."""
         forward = self.fn_ref.original_forward
         call, output = (
             CallReader(self._family, module, forward)(args, kwargs),
@@ -88,11 +87,11 @@ class RecordingHook(ModelHook):
             for value in (call.tau(self._unit), call.latents, output[0])
         )
         for branch, *seen in zip(branches, *parts, strict=True):
-            self._into.setdefault(branch, []).append(Seen(*seen))
+            self._into.setdefault(branch, []).append(RecordedStep(*seen))
         return output
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Nothing but the context: what was recorded stays."""
+        """Reset the context; recorded steps stay."""
         self.state_manager.reset()
         return module
 
@@ -102,13 +101,13 @@ def recorded_agreement(
     requests: Sequence[SampleRequest],
     profile: SensitivityProfile,
     calibration: Sequence[SampleRequest],
-) -> list[RankAgreementOfScores]:
-    """Predicted and true change of all pairs of steps up to `MAX_GAP` apart, per branch and gap.
+) -> list[PredictionAgreement]:
+    """Compare predicted and true change of all pairs of steps up to `MAX_GAP` apart.
 
     Args:
         bench: The model.
         requests: Held-out clips.
-        profile: What predicts.
+        profile: The profile whose predictions are tested.
         calibration: The clips that it was measured on, for the joint change along their paths.
     """
     rates = _path_rates(bench, calibration, profile)
@@ -144,21 +143,21 @@ def cached_agreement(
     profile: SensitivityProfile,
     kind: str,
     configs: Mapping[str, SenCacheConfig],
-) -> list[RankAgreementOfScores]:
-    """Predicted and true change at the refreshes of cached runs, per setting and all together.
+) -> list[PredictionAgreement]:
+    """Compare predicted and true change at the refreshes of cached runs, per setting and together.
 
-    Under a threshold many refreshes come where the prediction has just passed epsilon, so at one
-    epsilon they lie close together and rank worse than all pairs of steps do. Under a plan the
-    change is the error of the forecast that the refresh made needless.
+    With a threshold, many refreshes occur just after the prediction has exceeded epsilon; so at one
+    epsilon they lie close together and rank worse than all pairs of steps. With a plan, the change
+    is the error of the forecast that the refresh replaces.
 
     Args:
         bench: The model.
         requests: Held-out clips.
-        profile: What predicts.
+        profile: The profile whose predictions are tested.
         kind: Name of the policy, for the table.
         configs: Settings by name.
     """
-    agreements: list[RankAgreementOfScores] = []
+    agreements: list[PredictionAgreement] = []
     everything: list[tuple[Floats, ...]] = []
     for name, config in configs.items():
         found: list[tuple[Floats, ...]] = []
@@ -177,7 +176,7 @@ def cached_agreement(
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation of two lists of values, ties at their mean rank; NaN where one is flat."""
+    """Return the rank correlation; ties get their mean rank; NaN if one list is constant."""
     rank_a, rank_b = _ranks(a), _ranks(b)
     if np.ptp(rank_a) == 0 or np.ptp(rank_b) == 0:
         return float("nan")
@@ -190,9 +189,9 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _agreement(name: str, parts: Sequence[tuple[Floats, ...]]) -> RankAgreementOfScores:
+def _agreement(name: str, parts: Sequence[tuple[Floats, ...]]) -> PredictionAgreement:
     predicted, true, distance, *joint = map(np.concatenate, zip(*parts, strict=True))
-    return RankAgreementOfScores(
+    return PredictionAgreement(
         name,
         pairs=len(true),
         spearman=spearman(predicted, true),
@@ -228,9 +227,9 @@ def _path_rates(
 
 def _record(
     bench: Bench, batch: Sequence[SampleRequest], profile: SensitivityProfile
-) -> dict[Branch, list[Seen]]:
-    """What the networks saw and gave in an uncached run, per branch in the order of steps."""
-    seen: dict[Branch, list[Seen]] = {}
+) -> dict[Branch, list[RecordedStep]]:
+    """Record the networks' inputs and outputs of an uncached run, per branch in order of steps."""
+    seen: dict[Branch, list[RecordedStep]] = {}
     networks = networks_of(bench.pipe).values()
     name, unit = "recording", profile.metadata.num_train_timesteps
     for network in networks:

@@ -1,4 +1,4 @@
-"""Does a profile serve a sampler setting that it was not measured under?"""
+"""Measures how a profile works under a sampler setting that it was not measured under."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sencache import SenCacheConfig, SensitivityProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """How one sensitivity of a branch differs between two profiles.
+class CurveDifference:
+    """The difference of one sensitivity of a branch between two profiles.
 
     Attributes:
         branch: Guidance branch.
         name: `a_x` or `a_t`.
         mean: Mean of |a - b| / ((a + b) / 2) over the times of the second profile.
-        worst: Its largest value.
-        worst_tau: Where that is.
+        worst: The largest of these values.
+        worst_tau: The time of the largest value.
     """
 
     branch: str
@@ -40,9 +40,9 @@ class TransferArm:
     """Cached runs at one epsilon with either profile.
 
     Attributes:
-        epsilon: Threshold of both.
+        epsilon: Threshold of both runs.
         native_nfe, transferred_nfe: Network evaluations per clip, in steps, mean.
-        native_psnr_db, transferred_psnr_db: Against the uncached clip, mean.
+        native_psnr_db, transferred_psnr_db: Mean PSNR to the uncached clip.
         difference_db: Mean over clips of transferred - native.
         difference_ci95_db: Half-width of its 95 % interval (normal approximation).
     """
@@ -58,20 +58,22 @@ class TransferArm:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """One sampler setting.
+    """The results under one sampler setting.
 
     Attributes:
-        name: Setting.
-        differences: The transferred profile against the native one.
-        arms: Cached runs with either.
+        name: Name of the setting.
+        differences: Differences between the transferred and the native profile.
+        arms: Cached runs with either profile.
     """
 
     name: str
-    differences: list[Difference]
+    differences: list[CurveDifference]
     arms: list[TransferArm]
 
 
-def compare_profiles(profile: SensitivityProfile, other: SensitivityProfile) -> list[Difference]:
+def compare_profiles(
+    profile: SensitivityProfile, other: SensitivityProfile
+) -> list[CurveDifference]:
     """Compare two profiles at the times of the second; the first is interpolated."""
     differences = []
     for branch, points in other.branches.items():
@@ -81,7 +83,7 @@ def compare_profiles(profile: SensitivityProfile, other: SensitivityProfile) -> 
             relative = (mine - theirs).abs() / ((mine + theirs) / 2).clamp_min(1e-12)
             worst = int(relative.argmax())
             differences.append(
-                Difference(
+                CurveDifference(
                     branch,
                     name,
                     relative.mean().item(),
@@ -102,16 +104,16 @@ def transfer(
     epsilons: Sequence[float],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[TransferResult]:
-    """Use a profile under other settings, beside one that is measured under each.
+    """Compare a profile under other settings with a profile that is measured under each.
 
     Args:
         bench: The model.
         requests: Held-out clips, under the profile's own setting.
-        captions: What native profiles are measured with.
+        captions: Captions of the clips of native profiles.
         profile: The profile to transfer.
-        clips: Clips of a native calibration.
+        clips: Number of clips of a native calibration.
         epsilons: Thresholds.
-        settings: Name to changes of the requests (see `with_changes`).
+        settings: Changes of the requests by name (see `with_changes`).
     """
     results = []
     for name, changes in settings.items():

@@ -1,8 +1,8 @@
-"""`quality`: what each way of saving network evaluations costs in picture, at equal evaluations.
+"""`quality`: the picture quality of all caching methods, at equal numbers of network evaluations.
 
-Every arm makes the same clips from the same noise and is compared with two references: the uncached
-run of the same sampler, which says how faithful a cache is to it, and a converged run, which says
-how good the result is and lets samplers be compared.
+Every arm makes the same clips from the same noise. The clips are compared with two references: the
+uncached run of the same sampler shows how faithful a cache is, and a converged run shows how good
+the result is and allows samplers to be compared.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from rich.console import Console
 HELP = "picture quality of every caching method at equal network evaluations"
 SAMPLERS = ("euler", "unipc", "both")
 POINTS = (33, 25, 21, 17, 13)
-"""NFE points of the arms of a quick run, in a full one."""
+"""NFE points of the main arms in a full run."""
 QUICK_POINTS = (25, 21, 17)
-"""NFE points of all arms."""
+"""NFE points of all other arms, and of a quick run."""
 WIDTH = 175
-"""Columns that the table needs; a narrower console wraps its lines."""
+"""Columns that the table needs; a narrower console would wrap its lines."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Does a clip show what its caption asks for? Only the demonstration model has a judge."""
+"""Judges whether clips show what their captions ask for; only the embedded model has a judge."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.models.spec import ResolvedModel
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What the judge says of one clip.
+class CaptionMatch:
+    """How well one clip matches its caption.
 
     Attributes:
-        right: Whether everything is as the caption asks.
+        right: Whether the clip shows everything that the caption asks for.
         fit: Overlap of the outline with the best template, 0..1.
     """
 
@@ -26,7 +26,7 @@ class Shown:
 
 def judge_clips(
     model: ResolvedModel, captions: Sequence[str], clips: Sequence[torch.Tensor]
-) -> list[Shown] | None:
+) -> list[CaptionMatch] | None:
     """Judge clips of shape [frames, 3, size, size] in 0..1; None for a model without a judge."""
     if model.spec.name != "demo":
         return None
@@ -39,6 +39,6 @@ def judge_clips(
         palette_of(Path(model.location)),
     )
     return [
-        Shown(agreement(verdict, parse_caption(caption))["all"], verdict.fit)
+        CaptionMatch(agreement(verdict, parse_caption(caption))["all"], verdict.fit)
         for verdict, caption in zip(verdicts, captions, strict=True)
     ]

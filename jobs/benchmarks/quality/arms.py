@@ -1,7 +1,7 @@
-"""The arms: every way to spend fewer network evaluations that the benchmark compares.
+"""The arms: all ways to spend fewer network evaluations that the benchmark compares.
 
-To add a method, add a line to `RIVALS`: a name, and a function from a `Setup` to the method, or to
-several variants of it where one knob cannot reach all numbers of evaluations.
+To add a method, add its name to `BASELINES`, with a function that takes a `BaselineSetup` and
+returns the method, or several variants if one parameter does not reach all numbers of evaluations.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from sencache import SenCacheConfig, SensitivityProfile
 FEWER_STEPS, FEWER_STEPS_BEST, PAPER = "fewer-steps", "fewer-steps-best", "sencache-paper"
 
 GATE = 2
-"""Evaluations that a hard clip of the gated arm gets more."""
+"""Additional evaluations of a hard clip in the gated arm."""
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What a method may be fitted with; nothing of it has seen a clip that is measured.
+class BaselineSetup:
+    """What a method may be fitted with. None of it depends on a clip that is measured.
 
     Attributes:
         pipe: The pipeline under the sampler that is measured.
-        profile: The model's sensitivities under it; None where no arm needs any.
+        profile: The model's sensitivities under it; None if no arm needs them.
         steps: Steps of the sampler.
-        run_calibration: Samples the calibration clips in batches with whatever is on the pipeline,
-            for methods that record runs; calls what it is given after every batch.
+        run_calibration: Samples the calibration clips in batches with the pipeline as it is, for
+            methods that record runs; calls its argument after every batch.
     """
 
     pipe: Any
@@ -58,11 +58,11 @@ class Setup:
     run_calibration: CalibrationRun
 
 
-Maker = Callable[[Setup], Sequence[Baseline]]
+Maker = Callable[[BaselineSetup], Sequence[Baseline]]
 
 
-def _paper(setup: Setup) -> list[Baseline]:
-    """SenCache with the paper's n = 3, and with larger n where 3 cannot reach a point."""
+def _paper(setup: BaselineSetup) -> list[Baseline]:
+    """SenCache with the paper's n = 3, and with larger n for points that 3 cannot reach."""
     profile = _profile(setup)
     return [SenCachePaper(profile, SenCacheConfig(max_reuse=n)) for n in (3, 5, 13)]
 
@@ -71,41 +71,41 @@ def _planned(**settings: Any) -> Maker:
     return lambda setup: [Planned(_profile(setup), SenCacheConfig(policy="planned", **settings))]
 
 
-def _gated(setup: Setup) -> list[Baseline]:
-    """Plans with a gate: a third of the clips gets two evaluations more, the others one less."""
+def _gated(setup: BaselineSetup) -> list[Baseline]:
+    """Plans with a gate: a third of the clips get two more evaluations, the others one less."""
     config = SenCacheConfig(policy="planned", gate=GATE)
     return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
 
 
-def _profile(setup: Setup) -> SensitivityProfile:
+def _profile(setup: BaselineSetup) -> SensitivityProfile:
     if setup.profile is None:
         raise UnsupportedError("no sensitivity profile was measured")
     return setup.profile
 
 
 def _plain(*variants: Baseline) -> Maker:
-    """A method that needs no numbers of the model."""
+    """Wrap methods that need no measurement of the model."""
     return lambda _setup: list(variants)
 
 
-def _teacache(setup: Setup) -> list[Baseline]:
-    """TeaCache, from the first step and with the first five retained."""
+def _teacache(setup: BaselineSetup) -> list[Baseline]:
+    """TeaCache from the first step on, and with the first five steps computed."""
     fitted = TeaCache.fitted(setup.pipe, setup.run_calibration)
     return [fitted, dataclasses.replace(fitted, first=5)]
 
 
-def _magcache(setup: Setup) -> list[Baseline]:
-    """MagCache with its published largest skips."""
+def _magcache(setup: BaselineSetup) -> list[Baseline]:
+    """MagCache with the two published limits of consecutive skips."""
     fitted = MagCache.fitted(setup.pipe, setup.run_calibration)
     return [dataclasses.replace(fitted, max_skip=skip) for skip in (2, 4)]
 
 
-def _taylorseer(setup: Setup) -> list[Baseline]:
-    """TaylorSeer of diffusers, the last step computed too."""
+def _taylorseer(setup: BaselineSetup) -> list[Baseline]:
+    """TaylorSeer of diffusers, with the last step computed as well."""
     return [TaylorSeer(order=order, steps=setup.steps) for order in (1, 2)]
 
 
-RIVALS: dict[str, Maker] = {
+BASELINES: dict[str, Maker] = {
     PAPER: _paper,
     "uniform": _plain(UniformSkipping()),
     "first-then-every": _plain(FirstThenEvery()),
@@ -124,18 +124,18 @@ RIVALS: dict[str, Maker] = {
     "planned-quadratic": _planned(order=2),
     "planned-unrepaired": _planned(repair=False),
 }
-"""Arm to what makes its method."""
+"""The function that makes the method of each arm."""
 
 ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired")
-"""Arms that only run when they are asked for by name."""
+"""Arms that run only if they are given by name."""
 
-ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *RIVALS)
+ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *BASELINES)
 FULL_ARMS: tuple[str, ...] = tuple(arm for arm in ARMS if arm not in ABLATIONS)
 QUICK_ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, PAPER, "planned")
 
 
 def best_other_sampler(sampler: str, family: ModelFamily) -> str:
-    """The rival sampler of `fewer-steps-best`: UniPC beside Euler, and Euler beside all others.
+    """Return the sampler of `fewer-steps-best`: UniPC for Euler, and Euler for all others.
 
     Raises:
         UnsupportedError: The family has no second sampler of this kind.

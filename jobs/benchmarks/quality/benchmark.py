@@ -1,4 +1,4 @@
-"""The whole benchmark: options to clips, arms and numbers, one sampler after the other."""
+"""The whole benchmark: from options to clips, arms and numbers, one sampler after another."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from rich.console import Console
 from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
 from jobs.benchmarks.quality.arms import (
     ARMS,
+    BASELINES,
     FULL_ARMS,
     PAPER,
     QUICK_ARMS,
-    RIVALS,
-    Setup,
+    BaselineSetup,
 )
 from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batches
-from jobs.benchmarks.quality.measure import Yardstick, run_arms
+from jobs.benchmarks.quality.measure import ReferenceComparison, run_arms
 from jobs.benchmarks.quality.points import OperatingPoint, Tuner
 from jobs.benchmarks.quality.profiles import profile_for
+from jobs.benchmarks.quality.progress_line import show_progress
 from jobs.benchmarks.quality.records import paper_of, summary
 from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
 from jobs.benchmarks.quality.splits import (
@@ -33,7 +34,6 @@ from jobs.benchmarks.quality.splits import (
     prompts_hash,
     split_clips,
 )
-from jobs.benchmarks.quality.watching import watching
 from pipeline.errors import UserError
 from pipeline.models.samplers import EULER, UNIPC
 from pipeline.requests.from_row import size_problem
@@ -47,17 +47,17 @@ _CLASS = {"euler": EULER, "unipc": UNIPC}
 
 @dataclass(frozen=True)
 class QualityPlan:
-    """What the options ask for.
+    """What the options ask for, checked and complete.
 
     Attributes:
-        clips: To measure.
-        calibration: To tune on.
-        arms: Names.
-        points: Wanted NFE, falling, of the arms that are run at all of them.
-        common: Those of all other arms, likewise.
-        samplers: As `pipeline.models.samplers` names them.
+        clips: Clips to measure.
+        calibration: Clips to tune on.
+        arms: Names of the arms.
+        points: Wanted NFE of the main arms, in falling order.
+        common: Wanted NFE of all other arms, in falling order.
+        samplers: Names as in `pipeline.models.samplers`.
         rows: Clips per call.
-        profile: That all samplers use; None where each has its own measured.
+        profile: Profile for all samplers; None if one is measured for each.
     """
 
     clips: list[ClipSpec]
@@ -70,7 +70,7 @@ class QualityPlan:
     profile: SensitivityProfile | None = None
 
     def points_of(self, arm: str) -> list[int]:
-        """NFE points of an arm."""
+        """Return the NFE points of an arm."""
         return self.points if arm in QUICK_ARMS else self.common
 
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         JSON: settings, and per sampler the uncached run and every arm at every point.
 
     Raises:
-        UserError: Something that the options name cannot be used.
+        UserError: The options name something that cannot be used.
     """
     bench = _load(options)
     plan = make_plan(options, bench)
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     converged = ConvergedSteps(options.reference_steps)
     if not options.reference_steps:
         converged = store.steps(calibration[0], console.print)
-    yardstick = Yardstick(store, converged.steps, lpips)
+    comparison = ReferenceComparison(store, converged.steps, lpips)
     return {
         "model": options.model,
         "revision": bench.model.revision,
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "lpips": why or "AlexNet",
         "profile": plan.profile.hash if plan.profile else "",
         "samplers": {
-            sampler: _measure(bench, sampler, plan, batches, calibration, yardstick, console)
+            sampler: _measure(bench, sampler, plan, batches, calibration, comparison, console)
             for sampler in plan.samplers
         },
     }
@@ -137,10 +137,10 @@ def _load(options: argparse.Namespace) -> Bench:
 
 
 def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
-    """Check the options and fill in what they leave open.
+    """Check the options and complete them with defaults.
 
     Raises:
-        UserError: An arm, point, sampler or number of clips is not to be had.
+        UserError: An arm, point, sampler or number of clips is not available.
     """
     spec, own = bench.model.spec, bench.template
     if unknown := [arm for arm in options.arms if arm not in ARMS]:
@@ -187,23 +187,23 @@ def _measure(
     plan: QualityPlan,
     batches: Sequence[ClipBatch],
     calibration: Sequence[ClipBatch],
-    yardstick: Yardstick,
+    comparison: ReferenceComparison,
     console: Console,
 ) -> dict[str, Any]:
     """Tune and run all arms under one sampler."""
     steps = bench.template.num_inference_steps
     short = sampler.partition("/")[0]
-    points = _points(bench, sampler, plan, calibration, yardstick.store, console)
+    points = _points(bench, sampler, plan, calibration, comparison.store, console)
     for point in points:
         if point.problem:
             console.print(f"{point.arm} at {point.wanted}: {point.problem}")
     total = len(plan.clips) * (steps + sum(point.wanted for point in points if point.run))
-    with watching(console, f"{short}: {len(plan.clips)} clips") as watch:
+    with show_progress(console, f"{short}: {len(plan.clips)} clips") as watch:
         uncached, records = run_arms(
             batches,
             points,
             DenoisingRun(sampler, steps),
-            yardstick,
+            comparison,
             lambda done: watch.show(done, total),
         )
     return {
@@ -223,13 +223,13 @@ def _points(
     store: ReferenceStore,
     console: Console,
 ) -> list[OperatingPoint]:
-    """Find the runs of all arms, on calibration clips."""
+    """Tune the runs of all arms on calibration clips."""
     steps = bench.template.num_inference_steps
     short = sampler.partition("/")[0]
     profile = plan.profile
-    if profile is None and any(arm in RIVALS for arm in plan.arms):
+    if profile is None and any(arm in BASELINES for arm in plan.arms):
         captions = [clip.caption for clip in plan.calibration]
-        with watching(console, f"{short}: sensitivity profile") as watch:
+        with show_progress(console, f"{short}: sensitivity profile") as watch:
             profile = profile_for(bench, sampler, captions, store.folder, watch.show)
 
     def run_calibration(after: Callable[[], None] = lambda: None) -> None:
@@ -237,10 +237,10 @@ def _points(
             batch.denoise(DenoisingRun(sampler, steps))
             after()
 
-    tuner = Tuner(Setup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
+    tuner = Tuner(BaselineSetup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
     wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
     points = []
-    with watching(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
+    with show_progress(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
         for done, (arm, point) in enumerate(wanted):
             watch.show(done, len(wanted), f"{arm} {point}")
             points.append(tuner.point(arm, point))
@@ -248,6 +248,6 @@ def _points(
 
 
 def _shared(bench: Bench) -> dict[str, Any]:
-    """The sampling settings that all clips share."""
+    """Return the sampling settings that all clips share."""
     varying = ("prompt", "seed", "cache", "model", "model_revision", "sampler")
     return {name: v for name, v in bench.template.identity().items() if name not in varying}

@@ -1,4 +1,4 @@
-"""Denoising and decoding one batch of clips: any sampler, any number of steps, any rival."""
+"""Denoises and decodes one batch of clips with any sampler, number of steps and baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.benchmarks.quality.splits import ClipSpec
 from jobs.benchmarks.sampling.denoising_loop import (
     Arm,
     DenoisingLoop,
-    Pass,
+    LoopRun,
     make_loop,
 )
 from pipeline.models.families.base import ModelFamily
@@ -24,7 +24,7 @@ from pipeline.models.samplers import make_scheduler
 from pipeline.requests.sample_request import SampleRequest
 
 CONVERGED = "converged"
-"""Name of the sampler of converged runs, where a sampler's name is asked for."""
+"""The name that stands for the sampler of converged runs."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,25 @@ class DenoisingRun:
     """One way to denoise.
 
     Attributes:
-        sampler: As `pipeline.models.samplers` names it, or `CONVERGED`.
-        steps: Of the sampler.
-        rival: What skips network evaluations, if anything.
+        sampler: Name as in `pipeline.models.samplers`, or `CONVERGED`.
+        steps: Steps of the sampler.
+        baseline: The method that skips network evaluations, if any.
     """
 
     sampler: str
     steps: int
-    rival: Baseline | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips that are made in one call; their texts are encoded once, for all runs.
+    """Clips that are made in one call. Their texts are encoded once for all runs.
 
     Attributes:
         bench: The model.
         requests: One per clip, in the model's own settings.
         loop: The denoising loop over them.
-        saved: Configuration of the scheduler that came with the weights.
+        saved: Configuration of the scheduler that belongs to the weights.
     """
 
     bench: Bench
@@ -58,11 +58,11 @@ class ClipBatch:
     loop: DenoisingLoop
     saved: Mapping[str, Any]
 
-    def denoise(self, run: DenoisingRun) -> Pass:
-        """Latents, decisions and seconds of one run; the pipeline is left without a cache.
+    def denoise(self, run: DenoisingRun) -> LoopRun:
+        """Run once and return latents, decisions and seconds; remove the cache afterwards.
 
         Raises:
-            UnsupportedError: The rival cannot run here.
+            UnsupportedError: The baseline cannot run here.
         """
         pipe, family = self.loop.pipe, self.bench.model.spec.family
         if run.sampler == CONVERGED:
@@ -70,24 +70,24 @@ class ClipBatch:
         else:
             pipe.scheduler = make_scheduler(run.sampler, family, self.saved)
         loop = self.loop.shorter(run.steps)
-        if run.rival is None:
+        if run.baseline is None:
             return loop.run(Arm("uncached"))
-        with run.rival.applied(pipe) as decisions:
-            done = loop.run(Arm(run.rival.name))
-            made, work = decisions(), nfe_of(decisions)
-        return dataclasses.replace(done, decisions=made, work=work)
+        with run.baseline.applied(pipe) as decisions:
+            done = loop.run(Arm(run.baseline.name))
+            made, measured_nfe = decisions(), nfe_of(decisions)
+        return dataclasses.replace(done, decisions=made, measured_nfe=measured_nfe)
 
     def decode(self, latents: torch.Tensor) -> list[torch.Tensor]:
-        """Frames of latents, per clip of shape [frames, 3, height, width] in 0..1.
+        """Decode latents to one tensor per clip, of shape [frames, 3, height, width] in 0..1.
 
-        The pipeline decodes them itself, at the end of a call that has no steps: so every family's
-        own scaling and unpacking are at work.
+        The pipeline decodes them in a call without steps, so scaling and unpacking are those of the
+        family.
         """
         pipe = self.loop.pipe
         before = pipe.scheduler
         frames = []
         try:
-            for index, latent in enumerate(latents):  # one by one: decoding is what fills a GPU
+            for index, latent in enumerate(latents):  # one by one: decoding needs the most memory
                 one = self.loop.take(index, 1)
                 pipe.scheduler = _NoSteps(before.config)
                 made = pipe(
@@ -107,7 +107,7 @@ class ClipBatch:
 def make_batches(
     bench: Bench, clips: Sequence[ClipSpec], rows: int, saved: Mapping[str, Any]
 ) -> list[ClipBatch]:
-    """Cut clips into batches and encode their texts."""
+    """Divide clips into batches and encode their texts."""
     batches = []
     for start in range(0, len(clips), rows):
         requests = tuple(
@@ -120,11 +120,11 @@ def make_batches(
 
 
 def converged_scheduler(sampler: str, family: ModelFamily, saved: Mapping[str, Any]) -> Any:
-    """The scheduler of converged runs of a model.
+    """Return the scheduler of converged runs of a model.
 
-    Heun's method for Wan: second order, and, unlike UniPC and DPM-Solver++ in diffusers, it tells
-    the network its true time; theirs is cut to a whole thousandth, an error that no number of steps
-    removes. The pipelines of the other families only take their own sampler.
+    For Wan it is Heun's method: it is of second order and gives the network the exact time. UniPC
+    and DPM-Solver++ of diffusers cut the time to whole thousandths, an error that more steps do not
+    remove. The pipelines of the other families accept their own sampler only.
     """
     if family != WAN:
         return make_scheduler(sampler, family, saved)
@@ -135,7 +135,7 @@ def converged_scheduler(sampler: str, family: ModelFamily, saved: Mapping[str, A
 
 
 class _NoSteps:
-    """A scheduler whose run is over before it begins."""
+    """A scheduler without steps."""
 
     order = 1
     init_noise_sigma = 1.0
@@ -151,11 +151,11 @@ class _NoSteps:
         sigmas: Any = None,
         mu: float | None = None,
     ) -> None:
-        """Take what every pipeline gives, and have no steps."""
+        """Accept the arguments of every pipeline and set no steps."""
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Nothing begins."""
+        """Do nothing."""
 
     def step(self) -> None:
-        """Looked at by pipelines for the arguments it takes, never called."""
-        raise RuntimeError("a run without steps has made one")
+        """Never called; pipelines inspect its signature."""
+        raise RuntimeError("a scheduler without steps was asked for one")

@@ -1,4 +1,4 @@
-"""Means over clips with what must be known to trust them: intervals, tails, paired differences."""
+"""Means over clips with bootstrap intervals, tails and paired differences."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Interval:
 
     @property
     def is_tie(self) -> bool:
-        """For a difference: whether 0 is inside."""
+        """Whether the interval of a difference contains 0."""
         return self.low <= 0.0 <= self.high
 
 
 def interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """Mean and percentile bootstrap over clips; the same values always give the same interval.
+    """Return mean and percentile bootstrap over clips; equal values give equal intervals.
 
     Raises:
-        ValueError: No values.
+        ValueError: There are no values.
     """
     if not values:
         raise ValueError("no values: an interval needs at least one clip")
@@ -53,16 +53,16 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
 
 
 def paired(values: Sequence[float], others: Sequence[float]) -> Interval:
-    """Interval of values - others, clip by clip: what all arms find hard drops out."""
+    """Return the interval of values - others, clip by clip; common difficulty cancels."""
     return interval([a - b for a, b in zip(values, others, strict=True)])
 
 
 def worst_decile(values: Sequence[float]) -> float:
-    """Mean of the lowest tenth, rounded up to whole clips."""
+    """Return the mean of the lowest tenth, rounded up to whole clips."""
     worst = sorted(values)[: max(1, math.ceil(len(values) / 10))]
     return sum(worst) / len(worst)
 
 
 def percentile_95(values: Sequence[float]) -> float:
-    """The smallest value that at least 95 % of the values do not exceed."""
+    """Return the smallest value that at least 95 % of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(0.95 * len(values)) - 1)]

@@ -1,7 +1,7 @@
-"""Running every arm over every clip, batch by batch, and comparing it with both references.
+"""Runs every arm over every clip, batch by batch, and compares it with both references.
 
-Within a batch arms take turns, in an order that moves on from batch to batch, so a drift of the
-machine hits all alike; decoded references live as long as their batch, so memory does not grow.
+Within a batch the arms take turns; the order rotates from batch to batch, so a drift of the machine
+affects all alike. Decoded references are kept for one batch only, so memory does not grow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs.benchmarks.quality.accuracy import judge_clips
 from jobs.benchmarks.quality.arms import FEWER_STEPS_BEST
 from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun
 from jobs.benchmarks.quality.points import OperatingPoint
-from jobs.benchmarks.quality.records import Record
+from jobs.benchmarks.quality.records import ArmRecord
 from jobs.benchmarks.quality.references import ReferenceStore
 from pipeline.scoring.similarity import psnr, ssim
 
@@ -25,13 +25,13 @@ TO_UNCACHED, TO_CONVERGED = "uncached", "converged"
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What clips are compared with and by.
+class ReferenceComparison:
+    """The references and metrics that clips are compared with.
 
     Attributes:
-        store: Converged latents.
+        store: Store of converged latents.
         converged_steps: Steps of a converged run.
-        lpips: Distance of two clips, or None.
+        lpips: LPIPS of two clips, or None if it is not available.
     """
 
     store: ReferenceStore
@@ -40,7 +40,7 @@ class Yardstick:
 
     def compare(
         self,
-        record: Record,
+        record: ArmRecord,
         clips: Sequence[torch.Tensor],
         references: Mapping[str, Sequence[torch.Tensor]],
     ) -> None:
@@ -57,33 +57,33 @@ def run_arms(
     batches: Sequence[ClipBatch],
     points: Sequence[OperatingPoint],
     control: DenoisingRun,
-    yardstick: Yardstick,
+    comparison: ReferenceComparison,
     advance: Callable[[int], None],
-) -> tuple[Record, list[Record]]:
-    """Measure.
+) -> tuple[ArmRecord, list[ArmRecord]]:
+    """Run all arms and compare their clips.
 
     Args:
         batches: The clips.
-        points: Arms at NFE points; those without a run are carried along.
+        points: Arms at NFE points; a point without a run gets an empty record.
         control: The uncached run.
-        yardstick: References and metrics.
-        advance: Told the clips times steps that have been made, all together.
+        comparison: References and metrics.
+        advance: Called with the number of steps made so far, summed over clips.
 
     Returns:
         The record of the uncached run, and one per point.
     """
-    uncached = Record(OperatingPoint(UNCACHED, control.steps, control, f"{control.steps} steps"))
-    records = [Record(point) for point in points]
+    uncached = ArmRecord(OperatingPoint(UNCACHED, control.steps, control, f"{control.steps} steps"))
+    records = [ArmRecord(point) for point in points]
     made_steps = 0
     batches[0].denoise(
         DenoisingRun(control.sampler, 2)
     )  # warm-up: the first call pays for allocations
     for number, batch in enumerate(batches):
-        reference = batch.decode(yardstick.store.latents(batch, yardstick.converged_steps))
+        reference = batch.decode(comparison.store.latents(batch, comparison.converged_steps))
         done = batch.denoise(control)
         frames = batch.decode(done.latents)
         _judge(uncached, batch, frames)
-        yardstick.compare(uncached, frames, {TO_CONVERGED: reference})
+        comparison.compare(uncached, frames, {TO_CONVERGED: reference})
         uncached.nfe += done.nfe
         uncached.seconds.append(done.seconds)
         uncached.control_seconds.append(done.seconds)
@@ -100,15 +100,15 @@ def run_arms(
             clips = batch.decode(made.latents)
             against = {TO_UNCACHED: frames, TO_CONVERGED: reference}
             if record.point.arm == FEWER_STEPS_BEST:
-                del against[TO_UNCACHED]  # of another sampler: it says nothing
-            yardstick.compare(record, clips, against)
+                del against[TO_UNCACHED]  # of another sampler, so not comparable
+            comparison.compare(record, clips, against)
             _judge(record, batch, clips)
             made_steps += len(batch.requests) * record.point.wanted
             advance(made_steps)
     return uncached, records
 
 
-def _judge(record: Record, batch: ClipBatch, clips: Sequence[Any]) -> None:
+def _judge(record: ArmRecord, batch: ClipBatch, clips: Sequence[Any]) -> None:
     captions = [request.prompt for request in batch.requests]
     for shown in judge_clips(batch.bench.model, captions, clips) or ():
         record.right.append(shown.right)

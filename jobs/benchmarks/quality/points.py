@@ -1,4 +1,4 @@
-"""From an arm and a wanted number of evaluations to the run that makes them."""
+"""Finds the run of an arm that makes a wanted number of network evaluations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jobs.benchmarks.baselines import (
     UnsupportedError,
 )
 from jobs.benchmarks.quality.arms import (
+    BASELINES,
     FEWER_STEPS,
     FEWER_STEPS_BEST,
-    RIVALS,
-    Setup,
+    BaselineSetup,
     best_other_sampler,
 )
 from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun
@@ -30,11 +30,11 @@ class OperatingPoint:
     """One arm at one wanted NFE.
 
     Attributes:
-        arm: Name.
-        wanted: NFE.
-        run: What to do; None where the arm cannot.
-        setting: The method, its variant and knob, for people.
-        source: Where the method comes from.
+        arm: Name of the arm.
+        wanted: Wanted NFE.
+        run: The run; None if the arm is not supported.
+        setting: The method, its variant and parameter, as text.
+        source: Publication or implementation of the method.
         calibration_nfe: NFE on the calibration clips, of the arms that skip steps.
         problem: Why there is no run.
     """
@@ -50,31 +50,31 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A variant of a method, set for a point."""
+    """A variant of a method, tuned for a point."""
 
-    rival: Baseline
+    baseline: Baseline
     setting: str
     nfe: float
 
 
 @dataclass
 class Tuner:
-    """Finds the runs of arms at NFE points, on calibration clips alone.
+    """Finds the runs of arms at NFE points, on calibration clips only.
 
     Attributes:
         setup: What methods are fitted with.
-        sampler: That all arms but `fewer-steps-best` run under.
+        sampler: Sampler of all arms but `fewer-steps-best`.
         batches: The calibration clips.
     """
 
-    setup: Setup
+    setup: BaselineSetup
     sampler: str
     batches: Sequence[ClipBatch]
     _variants: dict[str, list[tuple[Baseline, TunedParameter | None]]] = field(default_factory=dict)
     _uncached: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def point(self, arm: str, wanted: int) -> OperatingPoint:
-        """An arm at an NFE; a point without a run where it is not supported."""
+        """Return an arm at an NFE; the point has no run if the arm is not supported."""
         try:
             return self._point(arm, wanted)
         except UnsupportedError as error:
@@ -92,63 +92,65 @@ class Tuner:
                 arm, wanted, DenoisingRun(other, wanted), f"{wanted} steps of {other}"
             )
         tried = []
-        for number, (rival, knob) in enumerate(self._made(arm), 1):
-            found = self._chosen(rival, knob, wanted)
+        for number, (baseline, parameter) in enumerate(self._made(arm), 1):
+            found = self._chosen(baseline, parameter, wanted)
             named = f"{found.setting}, variant {number}" if number > 1 else found.setting
             tried.append(replace(found, setting=named))
         if not tried:
             raise UnsupportedError(f"{arm} has no method here")
         best = self._best(tried, wanted)
-        run = DenoisingRun(self.sampler, self.setup.steps, best.rival)
-        return OperatingPoint(arm, wanted, run, best.setting, best.rival.source, best.nfe)
+        run = DenoisingRun(self.sampler, self.setup.steps, best.baseline)
+        return OperatingPoint(arm, wanted, run, best.setting, best.baseline.source, best.nfe)
 
     def _best(self, tried: Sequence[_Tried], wanted: int) -> _Tried:
-        """Of the variants that hit the point the one nearest to the uncached latents.
+        """Return the variant closest to the uncached latents, of those that hit the point.
 
-        Where none hits it, one of those that miss it least: a rival must be at its best, but one
-        of more evaluations would be better for the wrong reason.
+        If none hits it, the choice is among those that miss it least. A baseline should be at its
+        best, but a variant with more evaluations would be better for the wrong reason.
         """
         least = max(TOLERANCE, min(abs(each.nfe - wanted) for each in tried))
         close = [each for each in tried if abs(each.nfe - wanted) <= least]
         if len(close) == 1:
             return close[0]
-        return min(close, key=lambda each: self._distance(each.rival))
+        return min(close, key=lambda each: self._distance(each.baseline))
 
-    def _distance(self, rival: Baseline) -> float:
-        """Mean logarithm over calibration clips of the mean square distance to uncached latents."""
-        run = DenoisingRun(self.sampler, self.setup.steps, rival)
+    def _distance(self, baseline: Baseline) -> float:
+        """Return the mean log of the mean square distance to uncached latents, over clips."""
+        run = DenoisingRun(self.sampler, self.setup.steps, baseline)
         logs: list[float] = []
         for number, batch in enumerate(self.batches):
             if number not in self._uncached:
-                self._uncached[number] = batch.denoise(replace(run, rival=None)).latents
+                self._uncached[number] = batch.denoise(replace(run, baseline=None)).latents
             off = (batch.denoise(run).latents - self._uncached[number]).double()
             squares = off.flatten(1).square().mean(1).clamp_min(1e-20)
             logs += squares.log().tolist()
         return statistics.fmean(logs)
 
-    def _chosen(self, rival: Baseline, knob: TunedParameter | None, wanted: int) -> _Tried:
-        if knob is not None and isinstance(rival, Tunable):
-            value, nfe = knob.find(wanted)
-            return _Tried(rival.tuned(value), f"{rival.name}, knob {value:.4g}", nfe)
-        if isinstance(rival, Scheduled):
-            rival = rival.budgeted(wanted, self.setup.steps)
-            return _Tried(rival, rival.name, self._nfe(rival, self.batches[:1]))
-        return _Tried(rival, rival.name, self._nfe(rival))
+    def _chosen(self, baseline: Baseline, parameter: TunedParameter | None, wanted: int) -> _Tried:
+        if parameter is not None and isinstance(baseline, Tunable):
+            value, nfe = parameter.find(wanted)
+            return _Tried(baseline.tuned(value), f"{baseline.name}, parameter {value:.4g}", nfe)
+        if isinstance(baseline, Scheduled):
+            baseline = baseline.budgeted(wanted, self.setup.steps)
+            return _Tried(baseline, baseline.name, self._nfe(baseline, self.batches[:1]))
+        return _Tried(baseline, baseline.name, self._nfe(baseline))
 
     def _made(self, arm: str) -> list[tuple[Baseline, TunedParameter | None]]:
         if arm not in self._variants:
             self._variants[arm] = [
-                (rival, self._knob(rival) if isinstance(rival, Tunable) else None)
-                for rival in RIVALS[arm](self.setup)
+                (baseline, self._parameter(baseline) if isinstance(baseline, Tunable) else None)
+                for baseline in BASELINES[arm](self.setup)
             ]
         return self._variants[arm]
 
-    def _knob(self, rival: Tunable) -> TunedParameter:
-        return TunedParameter(lambda value: self._nfe(rival.tuned(value)), rival.low, rival.high)
+    def _parameter(self, baseline: Tunable) -> TunedParameter:
+        return TunedParameter(
+            lambda value: self._nfe(baseline.tuned(value)), baseline.low, baseline.high
+        )
 
-    def _nfe(self, rival: Baseline, batches: Sequence[ClipBatch] = ()) -> float:
-        """Mean NFE on calibration clips: on all, if none are given."""
-        run = DenoisingRun(self.sampler, self.setup.steps, rival)
+    def _nfe(self, baseline: Baseline, batches: Sequence[ClipBatch] = ()) -> float:
+        """Return the mean NFE on some batches of calibration clips, by default on all."""
+        run = DenoisingRun(self.sampler, self.setup.steps, baseline)
         return statistics.fmean(
             n for batch in batches or self.batches for n in batch.denoise(run).nfe
         )

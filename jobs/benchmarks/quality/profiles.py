@@ -31,13 +31,13 @@ def profile_for(
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> SensitivityProfile:
-    """The profile shipped with the model if it is of this sampler, else one from calibration clips.
+    """Return the model's shipped profile if it fits the sampler, else measure one.
 
     Args:
         bench: The model.
-        sampler: As `pipeline.models.samplers` names it.
-        captions: Of the calibration clips.
-        folder: Keeps measured profiles.
+        sampler: Name as in `pipeline.models.samplers`.
+        captions: Captions of the calibration clips.
+        folder: Folder that keeps measured profiles.
         progress: See `sencache.calibrate`.
     """
     template = dataclasses.replace(bench.template, sampler=sampler)
@@ -87,6 +87,6 @@ def _shipped(bench: Bench, template: SampleRequest) -> SensitivityProfile | None
 
 
 def _measuring_code() -> str:
-    """A digest of the library, so that a profile is measured anew when calibration changes."""
+    """Return a digest of the library: if it changes, profiles are measured again."""
     files = sorted(Path(sencache.__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

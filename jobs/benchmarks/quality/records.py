@@ -1,4 +1,4 @@
-"""What is kept of every clip of every arm, and the numbers that are made of it."""
+"""The values of every clip of every arm, and their summaries."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jobs.benchmarks.quality.intervals import (
 from jobs.benchmarks.quality.points import OperatingPoint
 
 DIGITS = {"psnr": 3, "ssim": 5, "lpips": 5}
-"""Metrics, and to how many digits their values are kept per clip."""
+"""Digits to which the values of each metric are kept per clip."""
 
 
 @dataclass
-class Record:
-    """All clips of one arm at one point, in the order of the clips.
+class ArmRecord:
+    """The values of one arm at one point, in the order of the clips.
 
     Attributes:
         point: The arm and how it ran.
         nfe: Evaluations per clip, in steps.
-        seconds: Denoising loop, per batch.
-        control_seconds: The uncached loop of the same batch.
-        distances: Reference to metric to its values.
-        right, fit: The judge's verdicts, where there is a judge.
+        seconds: Seconds of the denoising loop, per batch.
+        control_seconds: Seconds of the uncached loop of the same batch.
+        distances: Values per clip, by reference and metric.
+        right, fit: The verdicts of the judge, if there is one.
     """
 
     point: OperatingPoint
@@ -45,17 +45,17 @@ class Record:
         self.distances.setdefault(reference, {}).setdefault(metric, []).append(value)
 
     def values(self, reference: str, metric: str) -> list[float]:
-        """Per clip; empty where it was not measured."""
+        """Return the values per clip; empty if they were not measured."""
         return self.distances.get(reference, {}).get(metric, [])
 
 
-def summary(record: Record, paper: Record | None, steps: int) -> dict[str, Any]:
-    """A record as JSON: settings, numbers over clips, numbers per clip.
+def summary(record: ArmRecord, paper: ArmRecord | None, steps: int) -> dict[str, Any]:
+    """Return a record as JSON values: settings, numbers over clips, numbers per clip.
 
     Args:
-        record: An arm at a point.
-        paper: The arm of SenCache's paper at the same point; None where it has not run.
-        steps: Of the uncached run.
+        record: The record of an arm at a point.
+        paper: The record of the paper's rule at the same point; None if it has not run.
+        steps: Steps of the uncached run.
     """
     point = record.point
     head = {
@@ -102,8 +102,8 @@ def summary(record: Record, paper: Record | None, steps: int) -> dict[str, Any]:
     return result
 
 
-def paper_of(records: Sequence[Record], arm: str, wanted: int) -> Record | None:
-    """The record of an arm at a point, if it has one."""
+def paper_of(records: Sequence[ArmRecord], arm: str, wanted: int) -> ArmRecord | None:
+    """Return the record of an arm at a point, None if it has not run."""
     for record in records:
         if record.point.arm == arm and record.point.wanted == wanted and record.nfe:
             return record

@@ -1,6 +1,6 @@
-"""Converged runs: what a sampler would make of a clip with no discretisation error left.
+"""Converged runs: clips without a noticeable discretisation error of the sampler.
 
-Made once per clip and kept on disk, under a key of everything that decides them.
+They are made once per clip and kept on disk, under a key of everything that they depend on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.requests.sample_request import SampleRequest, canonical_json, dige
 from pipeline.scoring.similarity import psnr
 
 CONVERGED_DB = 60.0
-"""Doubling the steps must change the clips by less than this."""
+"""A run is converged if doubling its steps keeps this PSNR to it."""
 
 FIRST_STEPS, MOST_STEPS = 100, 1600
 
@@ -36,7 +36,7 @@ class ConvergedSteps:
     """How many steps a converged run takes.
 
     Attributes:
-        steps: Of the solver.
+        steps: Steps of the solver.
         change_db: Mean PSNR between a run and one of twice the steps, by the smaller number.
         scheduler: Class name of the solver.
     """
@@ -47,7 +47,7 @@ class ConvergedSteps:
 
     @property
     def reached(self) -> bool:
-        """Whether the limit was found to be met."""
+        """Whether a search has found that the limit is met."""
         return self.change_db.get(str(self.steps), 0.0) >= CONVERGED_DB
 
 
@@ -56,13 +56,13 @@ class ReferenceStore:
     """Latents of converged runs, on disk.
 
     Attributes:
-        folder: Where they are kept.
+        folder: The folder that holds them.
     """
 
     folder: Path
 
     def latents(self, batch: ClipBatch, steps: int) -> torch.Tensor:
-        """Converged latents of a batch: those on disk, or else made and put there."""
+        """Return the converged latents of a batch, from disk or else made and stored."""
         paths = [self._path(batch, request, steps) for request in batch.requests]
         if not all(path.is_file() for path in paths):
             made = batch.denoise(DenoisingRun(CONVERGED, steps)).latents.cpu()
@@ -74,11 +74,11 @@ class ReferenceStore:
         return torch.stack(stored).to(batch.loop.device)
 
     def steps(self, batch: ClipBatch, note: Callable[[str], None]) -> ConvergedSteps:
-        """Search for the steps of a converged run, on one batch.
+        """Search for the number of steps of a converged run, on one batch.
 
         Args:
             batch: Clips to search with.
-            note: Takes a line per number of steps.
+            note: Called with a line of text per number of steps.
         """
         found = self.folder / f"steps-{self._key(batch, batch.requests[0], 0)}.json"
         if found.is_file():
@@ -108,7 +108,7 @@ class ReferenceStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = [
             {**request.identity(), "num_inference_steps": steps, "sampler": CONVERGED},
-            request.sampler.partition("/")[2],  # the shift holds for the solver too
+            request.sampler.partition("/")[2],  # the solver uses the shift too
             request.sampler if batch.bench.model.spec.family != WAN else "",
             device_name(batch.loop.device),
             str(next(batch.loop.networks[0].parameters()).dtype),

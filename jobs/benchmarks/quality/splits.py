@@ -1,9 +1,9 @@
-"""Which captions and seeds a measurement may use: three sets that share no caption and no seed.
+"""The captions and seeds of a measurement: three sets that share no caption and no seed.
 
-Arms are fitted and tuned on `calibration`, chosen on `dev`, and measured once a release on
-`held-out`. Captions of the demonstration model come from its grammar, of the combinations that it
-was never trained on; those of any other model from a file, divided by their hash, so that a caption
-stays in its set when the file grows.
+Arms are fitted and tuned on `calibration`, chosen on `dev`, and measured once per release on
+`held-out`. Captions of the embedded model come from its grammar, from combinations that it was
+never trained on. Captions of other models come from a file and are divided by their hash, so that a
+caption stays in its set when the file grows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipeline.models import demo
 CALIBRATION, DEV, HELD_OUT = SPLITS = ("calibration", "dev", "held-out")
 
 FIRST_SEED = {CALIBRATION: 10_000, DEV: 20_000, HELD_OUT: 30_000}
-"""Seeds count up from here, one per clip. Those of shipped profiles and other benchmarks start at
-0 and 1,000."""
+"""First seed of each set; seeds count up, one per clip. Shipped profiles and other benchmarks use
+seeds from 0 and from 1,000."""
 
 DEMO_CALIBRATION = Path(demo.__file__).parent / "calibration-prompts.txt"
 DEMO_HELD_OUT = 64
-"""Captions of the demonstration model's held-out set; `dev` gets the others."""
+"""Captions of the embedded model's held-out set; `dev` gets the others."""
 
 _ORDER_SEED = 2602
 
@@ -35,8 +35,8 @@ class ClipSpec:
     """One clip to make.
 
     Attributes:
-        caption: What it shows.
-        seed: Of its noise.
+        caption: Caption of the clip.
+        seed: Seed of its noise.
     """
 
     caption: str
@@ -44,13 +44,13 @@ class ClipSpec:
 
 
 def split_clips(captions: Sequence[str], split: str, count: int) -> list[ClipSpec]:
-    """Number the first captions of a set.
+    """Return clips of the first captions of a set.
 
-    What is fitted may need more clips than there are captions: those of `calibration` come again
-    with other seeds. Measured clips never do, for clips of one caption are not independent.
+    Fitting may need more clips than there are captions: captions of `calibration` are repeated with
+    other seeds. Captions of measured clips are not, because their clips would not be independent.
 
     Raises:
-        UserError: The set has fewer.
+        UserError: The set has too few captions.
     """
     if count < 1 or not captions or (count > len(captions) and split != CALIBRATION):
         raise UserError(f"{count} clips: the {split} set has 1 to {len(captions)}")
@@ -59,11 +59,11 @@ def split_clips(captions: Sequence[str], split: str, count: int) -> list[ClipSpe
 
 
 def captions_of(model: str, prompts: str, split: str) -> list[str]:
-    """All captions of one set, in a fixed order.
+    """Return all captions of one set, in a fixed order.
 
     Args:
-        model: Registry name.
-        prompts: URI of a prompt file; "" for the demonstration model's own captions.
+        model: Name in the model registry.
+        prompts: URI of a prompt file; "" for the embedded model's own captions.
         split: One of `SPLITS`.
 
     Raises:
@@ -77,7 +77,7 @@ def captions_of(model: str, prompts: str, split: str) -> list[str]:
 
 
 def demo_captions(split: str) -> list[str]:
-    """The demonstration model's captions of one set."""
+    """Return the embedded model's captions of one set."""
     from pipeline.models.demo.captions import ATTRIBUTES, Attributes, caption_of, combinations
 
     calibration = [line for line in DEMO_CALIBRATION.read_text().splitlines() if line.strip()]
@@ -94,13 +94,13 @@ def demo_captions(split: str) -> list[str]:
 
 
 def hashed_split(caption: str) -> str:
-    """The set of a caption: one eighth for calibration, three for dev, four held out."""
+    """Return the set of a caption: one eighth are calibration, three dev, four held out."""
     bucket = hashlib.sha256(caption.encode()).digest()[0] % 8
     return CALIBRATION if bucket == 0 else DEV if bucket < 4 else HELD_OUT
 
 
 def prompts_hash(clips: Sequence[ClipSpec]) -> str:
-    """16 hex digits that name captions, seeds and their order."""
+    """Return 16 hex digits that identify captions, seeds and their order."""
     text = "\n".join(f"{clip.seed} {clip.caption}" for clip in clips)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,1 +1,4 @@
-"""Benchmarks of cached sampling on one model, without Ray."""
+"""Benchmarks of cached sampling on one model, in one process.
+
+No Ray and no storage.
+"""

@@ -1,7 +1,7 @@
-"""`batching`: rows that decide for themselves, in batches of several sizes.
+"""`batching`: rows with independent decisions, in batches of several sizes.
 
-Three things are checked at once: the network computes the rows that are needed and no others; its
-wall time is that of plain forwards of just those rows; and a sample comes out as it does alone.
+It measures three things: whether the network computes exactly the rows that are needed, how its
+time compares with plain forwards of these rows, and whether a sample equals its batch of one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ HELP = "rows computed against rows needed in batches of mixed prompts, and their
 ROWS = ("rows", "mixed steps", "computed", "needed", "ratio", "all agree", "off by", "verdicts")
 ROWS_CAPTION = (
     "computed: rows through the network's first block, all branches. needed: the same samples in "
-    "batches of one. all agree: a step runs for all samples as soon as one needs it, a run of its "
-    "own. off by: largest difference of a latent from the sample's batch of one, in units of its "
+    "batches of one. all agree: a step runs for all samples as soon as one needs it, in a separate "
+    "run. off by: largest difference of a latent from the sample's batch of one, in units of its "
     "rms. verdicts: samples whose verdicts differ from those of their batch of one."
 )
 TIMES = ("rows", "NFE", "network s", "of ideal", "plain forward ms", "per row ms")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     add_model_arguments(parser)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
-    # Of the demo model's thresholds, the one at which its rows disagree most.
+    # The threshold at which rows of the demo model disagree most.
     parser.add_argument("--epsilon", type=float, default=0.15)
     parser.add_argument("--max-reuse", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=9, help="of the timed runs")
@@ -67,7 +67,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             raise UserError(str(error)) from error
         return Arm(name, config, profile)
 
-    # Filled up to the whole batch, a step runs for all samples or for none.
+    # With one bucket of the whole batch, a step runs for all samples or for none.
     agreeing = {rows: arm("all agree", row_buckets=(rows,)) for rows in options.rows}
     results, forwards = measure_batches(loop, arm("own verdicts"), agreeing, options.repeats)
     title = (

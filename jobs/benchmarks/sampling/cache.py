@@ -1,4 +1,4 @@
-"""`cache`: cached against uncached sampling, and against the same sampler with fewer steps."""
+"""`cache`: compares cached sampling with uncached sampling and with fewer sampler steps."""
 
 from __future__ import annotations
 

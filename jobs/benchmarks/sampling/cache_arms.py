@@ -1,4 +1,4 @@
-"""The arms of the cache benchmark: one model, one list of clips, several ways to sample them."""
+"""The arms of the cache benchmark: one model and several ways to sample the same clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import SampleRequest
 
 FEWER_STEPS = (33, 25, 21, 17)
-"""Step counts of the rival without a cache; the NFE points of the literature on 50-step runs."""
+"""Steps of the baseline without a cache: the NFE points of publications on 50-step runs."""
 
 
 def cache_arms(
@@ -30,18 +30,18 @@ def cache_arms(
     epsilons: Sequence[float],
     max_reuse: int,
 ) -> tuple[Engine, dict[str, list[SampleRequest]], int]:
-    """Load a model and lay out the arms.
+    """Load a model and make the requests of all arms.
 
     Args:
-        model: Registry name.
-        model_path: See `resolve_model`.
+        model: Name in the model registry.
+        model_path: As in `resolve_model`.
         prompts: URI of a prompt file; seeds are the row numbers, so all arms share them.
-        clips: Rows to use.
-        epsilons: One cached arm each.
-        max_reuse: Most reuses in a row of the cached arms.
+        clips: Number of rows to use.
+        epsilons: Thresholds, one cached arm for each.
+        max_reuse: Largest number of consecutive reuses in the cached arms.
 
     Returns:
-        The engine, arm name to requests, and the samples per engine call that suit the model.
+        The engine, the requests of each arm, and the samples per engine call that suit the model.
 
     Raises:
         UserError: Model or prompts cannot be used.
@@ -67,13 +67,13 @@ def cache_arms(
 def clip_requests(
     resolved: ResolvedModel, prompts: str, clips: int, **cache: object
 ) -> list[SampleRequest]:
-    """Requests for the first prompts of a file, with the model's own settings.
+    """Return requests for the first prompts of a file, with the model's own settings.
 
     Args:
         resolved: The model.
         prompts: URI of a prompt file; seeds are the row numbers.
-        clips: Rows to use; fewer if the file ends before.
-        **cache: Fields of the caching settings.
+        clips: Number of rows to use; fewer if the file is shorter.
+        **cache: Fields of the cache settings.
 
     Raises:
         UserError: No clips are asked for, or the file or one of its rows cannot be used.

@@ -1,8 +1,8 @@
-"""Cached against uncached sampling of one model: NFE, wall time and PSNR, side by side.
+"""Compares cached with uncached sampling of one model: NFE, wall time and PSNR.
 
 Every arm makes the same clips from the same seeds with the same sampler. Arms take turns batch by
-batch, so a drift of the machine hits all of them alike. PSNR is against the uncached clip of the
-same seed and says how far caching moved the result, not how good the clip is.
+batch, so a drift of the machine affects all of them alike. PSNR is to the uncached clip of the same
+seed; it shows how much caching changed the clip, not how good the clip is.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pipeline.requests.sample_request import SampleRequest
 
 CONTROL = "uncached"
 MAX_PSNR_DB = 100.0
-"""Reported for identical frames, whose PSNR is infinite."""
+"""The PSNR that is reported for equal frames, whose PSNR is infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One arm over all clips.
+    """The numbers of one arm over all clips.
 
     Attributes:
-        name: Arm.
-        nfe_mean: Network evaluations per clip, in steps.
-        nfe_max: Of the clip that took most.
-        wall_s: Seconds in the engine, all clips (text encoding and decoding included).
-        wall_ratio: Uncached wall seconds / this arm's: the speed-up that was really had.
-        psnr_mean_db: Mean over clips against the uncached clip.
+        name: Name of the arm.
+        nfe_mean: Mean network evaluations per clip, in steps.
+        nfe_max: Largest network evaluations of a clip, in steps.
+        wall_s: Seconds in the engine for all clips, text encoding and decoding included.
+        wall_ratio: Uncached wall seconds / this arm's: the measured speed-up.
+        psnr_mean_db: Mean PSNR to the uncached clip.
         psnr_ci95_db: Half-width of the 95 % interval of that mean (normal approximation).
-        psnr_min_db: Worst clip.
+        psnr_min_db: PSNR of the worst clip.
     """
 
     name: str
@@ -60,14 +60,14 @@ def compare(
 
     Args:
         engine: A loaded model.
-        arms: Arm name to requests; position i is the same clip in every arm. Must hold `CONTROL`.
+        arms: Requests by arm; position i is the same clip in every arm. Must contain `CONTROL`.
         batch_rows: Samples per engine call.
 
     Returns:
         One result per arm, in the order of `arms`.
 
     Raises:
-        ValueError: No control, or arms of different length.
+        ValueError: There is no control, or arms differ in length.
     """
     if CONTROL not in arms or len({len(requests) for requests in arms.values()}) != 1:
         raise ValueError(f"arms must have one length and hold {CONTROL!r}")
@@ -104,11 +104,11 @@ def compare(
 
 
 def fewer_steps(requests: Sequence[SampleRequest], steps: int) -> list[SampleRequest]:
-    """The same clips with another number of sampler steps: the rival that needs no cache."""
+    """Return the same clips with another number of sampler steps: the baseline without a cache."""
     return [dataclasses.replace(request, num_inference_steps=steps) for request in requests]
 
 
 def psnr(clip: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
-    """Peak signal-to-noise ratio of two uint8 clips in dB, at most `MAX_PSNR_DB`."""
+    """Return the peak signal-to-noise ratio of two uint8 clips in dB, up to `MAX_PSNR_DB`."""
     error = np.mean((clip.astype(np.float64) - reference.astype(np.float64)) ** 2)
     return MAX_PSNR_DB if error == 0 else min(MAX_PSNR_DB, 10 * math.log10(255**2 / error))

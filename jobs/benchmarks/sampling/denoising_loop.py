@@ -1,7 +1,7 @@
-"""The denoising loop alone: a diffusers pipeline's call with texts encoded and nothing decoded.
+"""The denoising loop alone: a call of a diffusers pipeline with encoded texts and without decoding.
 
-What a step cache can save is in here; text encoding and decoding would only hide what it costs.
-Written against the pipelines of diffusers 0.42.
+A step cache saves time in this loop only; text encoding and decoding would hide its own cost.
+Written for the pipelines of diffusers 0.42.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Arm:
     """One way to run the loop.
 
     Attributes:
-        name: Shown in tables.
-        config: Settings of the cache; None runs the network with no hook on it at all.
-        profile: Sensitivities, where steps may be reused.
+        name: Name in tables.
+        config: Settings of the cache; None runs the network without any hook.
+        profile: Sensitivities, if steps may be reused.
     """
 
     name: str
@@ -39,37 +39,37 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One run of the loop.
+class LoopRun:
+    """The result of one run of the loop.
 
     Attributes:
-        seconds: Wall time of the pipeline's call, the device's queue emptied before and after.
-        decisions: Per row, one character a step: C computed, R reused.
-        latents: What the call returned, one item per row.
-        work: Per row the evaluations that the run amounts to, in steps, where a step that is
-            reused is not free (a first block that always runs, say); None where it is.
+        seconds: Wall time of the pipeline's call; the device is idle before and after.
+        decisions: One character per step for each row: C computed, R reused.
+        latents: The result of the call, one item per row.
+        measured_nfe: Network evaluations of each row, in steps, for methods that compute a part of
+            a reused step, such as its first block; None if reused steps are free.
     """
 
     seconds: float
     decisions: list[str]
     latents: torch.Tensor
-    work: list[float] | None = None
+    measured_nfe: list[float] | None = None
 
     @property
     def nfe(self) -> list[float]:
         """Network evaluations of each row, in steps."""
-        if self.work is not None:
-            return self.work
+        if self.measured_nfe is not None:
+            return self.measured_nfe
         return [float(decisions.count("C")) for decisions in self.decisions]
 
 
 @dataclass(frozen=True)
 class DenoisingLoop:
-    """A pipeline and everything its call needs but the rows' noise.
+    """A pipeline and the arguments of its call, without the noise.
 
     Attributes:
-        pipe: A diffusers pipeline with its scheduler, on its device, silent.
-        settings: Arguments that the rows share.
+        pipe: A diffusers pipeline with its scheduler, on its device, without progress bar.
+        settings: Arguments that all rows share.
         embeddings: Arguments with one item per row.
         seeds: Seed of each row's noise.
         steps: Steps of the sampler.
@@ -88,27 +88,27 @@ class DenoisingLoop:
 
     @property
     def device(self) -> torch.device:
-        """Where the loop runs: of the embeddings, because a pipeline may have no other part."""
+        """The device of the loop, taken from the embeddings: a pipeline may have no other part."""
         return next(iter(self.embeddings.values())).device
 
     def take(self, first: int, rows: int) -> DenoisingLoop:
-        """The same loop over some of its rows."""
+        """Return the same loop over some of its rows."""
         chosen = slice(first, first + rows)
         embeddings = {name: value[chosen] for name, value in self.embeddings.items()}
         return dataclasses.replace(self, embeddings=embeddings, seeds=self.seeds[chosen])
 
     def shorter(self, steps: int) -> DenoisingLoop:
-        """The same loop with another number of steps."""
+        """Return the same loop with another number of steps."""
         return dataclasses.replace(self, steps=steps)
 
-    def run(self, arm: Arm) -> Pass:
+    def run(self, arm: Arm) -> LoopRun:
         """Denoise all rows in one call of the pipeline."""
-        put_on = (
+        applied = (
             contextlib.nullcontext()
             if arm.config is None
             else cached(self.pipe, arm.config, arm.profile)
         )
-        with put_on as handle:
+        with applied as handle:
             began = now(self.device)
             latents = self.pipe(
                 **self.settings,
@@ -123,22 +123,22 @@ class DenoisingLoop:
             else:
                 structs = [cache_struct(sample, self.steps) for sample in handle.stats()]
                 decisions = [struct["decisions"] for struct in structs]
-        return Pass(seconds, decisions, latents)
+        return LoopRun(seconds, decisions, latents)
 
 
 def now(device: torch.device) -> float:
-    """Wall clock in seconds, read when the device has done all that it was given."""
+    """Return the wall clock in seconds, after waiting for the device to finish."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def make_loop(spec: ModelSpec, pipe: Any, requests: Sequence[SampleRequest]) -> DenoisingLoop:
-    """Encode the texts of some requests, which must agree in everything else.
+    """Encode the texts of requests that agree in all other settings.
 
     Args:
         spec: The model.
-        pipe: From `load_pipeline`; its scheduler is replaced by the requests'.
+        pipe: The result of `load_pipeline`; its scheduler is replaced by that of the requests.
         requests: One per row.
     """
     first = requests[0]

@@ -1,4 +1,4 @@
-"""From options to a denoising loop: a model with its weights, or its shape with random ones."""
+"""Loads the denoising loop of a model from command-line options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load_loop` reads, `rows` apart."""
+    """Add the options that `load_loop` reads."""
     parser.add_argument("--model", default="demo")
     parser.add_argument("--model-path", default="", help="as for jobs/generate.py")
     # Named as in jobs/generate.py, whose messages about profiles name it so.
@@ -34,7 +34,7 @@ def load_loop(options: argparse.Namespace, rows: int) -> tuple[DenoisingLoop, Se
     """Load the model and encode its first prompts; seeds are the row numbers.
 
     Args:
-        options: Of `add_model_arguments`.
+        options: Options of `add_model_arguments`.
         rows: Rows of the batch.
 
     Returns:

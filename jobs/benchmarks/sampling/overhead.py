@@ -1,7 +1,7 @@
-"""`overhead`: what the cache itself costs in the denoising loop, and how much of the ideal it has.
+"""`overhead`: the cost of the cache in the denoising loop, and its speed-up against the ideal.
 
-Arms take turns in one process: no hook at all (twice, which shows how far two equal arms come out
-apart on this machine), hooks that reuse nothing, and hooks that reuse.
+Arms take turns in one process: no hook (twice, to show how much two equal arms differ on this
+machine), hooks that reuse nothing, and hooks that reuse steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HELP = "cost of the cache over the denoising loop, and wall ratio against the id
 EPSILONS = (0.1, 0.2, 0.4)
 BUDGETS = (0.5, 0.34, 0.26)
 CAPS = (1, 2, 3)
-"""Most reuses in a row of the arms with random weights."""
+"""Largest numbers of consecutive reuses in the arms with random weights."""
 
 CAPTION = (
     "ratio: seconds without a hook / the arm's, within a repeat. ideal: steps / NFE. "
@@ -72,11 +72,11 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     else:
         loop, profile = load_loop(options, rows)
         arms = cached_arms(profile, options.max_reuse)
-    passes = take_turns(loop, arms, options.repeats)
+    runs = take_turns(loop, arms, options.repeats)
     costs = compare_costs(
         [arm.name for arm in arms],
-        [[one.seconds for one in own] for own in passes],
-        [statistics.fmean(own[0].nfe) for own in passes],
+        [[one.seconds for one in own] for own in runs],
+        [statistics.fmean(own[0].nfe) for own in runs],
         loop.steps,
     )
     size = "{width}x{height}x{num_frames}".format(**loop.settings)
@@ -89,7 +89,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
 
 
 def cached_arms(profile: SensitivityProfile, max_reuse: int) -> list[Arm]:
-    """The arms of a model with a measured profile, the control first."""
+    """Return the arms of a model with a measured profile, the control first."""
     from jobs.benchmarks.sampling.denoising_loop import Arm
     from sencache import SenCacheConfig
 
@@ -112,7 +112,7 @@ def cached_arms(profile: SensitivityProfile, max_reuse: int) -> list[Arm]:
 
 
 def fixed_arms(profile: SensitivityProfile) -> list[Arm]:
-    """The arms of a model with random weights: the cap on reuses alone decides."""
+    """Return the arms of a model with random weights: only the cap on reuses decides."""
     from jobs.benchmarks.sampling.denoising_loop import Arm
     from sencache import SenCacheConfig
 
@@ -130,7 +130,7 @@ def fixed_arms(profile: SensitivityProfile) -> list[Arm]:
 
 
 def _idle(profile: SensitivityProfile) -> list[Arm]:
-    """Arms that compute every step."""
+    """Return the arms that compute every step."""
     from jobs.benchmarks.sampling.denoising_loop import Arm
     from sencache import SenCacheConfig
 

@@ -1,7 +1,7 @@
-"""Arms of one loop that take turns, compared pass by pass with the uncached one.
+"""Compares arms of one loop that take turns with the uncached arm, repeat by repeat.
 
-A ratio is the median over repeats of ratios within a repeat. A drift of the machine, which moves
-the passes of a repeat alike, drops out of each; a disturbance of one pass, out of the median.
+A ratio is the median over repeats of the ratios within a repeat. A drift of the machine affects all
+runs of a repeat alike and cancels in the ratio; a disturbance of one run does not move the median.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.benchmarks.sampling.denoising_loop import Arm, DenoisingLoop, Pass
+from jobs.benchmarks.sampling.denoising_loop import Arm, DenoisingLoop, LoopRun
 
 
 @dataclass(frozen=True, slots=True)
 class ArmCost:
-    """One arm over all repeats.
+    """The cost of one arm over all repeats.
 
     Attributes:
-        name: Arm.
+        name: Name of the arm.
         nfe_mean: Network evaluations per row, in steps.
         wall_s: Seconds of the denoising loop, median.
         ratio: Uncached seconds / this arm's, median of the repeats.
-        ratio_low: Lower quartile of the same.
-        ratio_high: Upper quartile.
-        ideal: Steps / mean NFE: the ratio if nothing but the network cost anything.
+        ratio_low: Lower quartile of the ratio.
+        ratio_high: Upper quartile of the ratio.
+        ideal: Steps / mean NFE: the ratio if only the network took time.
         efficiency: ratio / ideal.
-        cost_percent: What the loop takes longer than uncached, in percent of it; below 0 where
+        cost_percent: Additional time of the loop in percent of the uncached loop; negative if
             steps were reused.
     """
 
@@ -41,31 +41,31 @@ class ArmCost:
     cost_percent: float
 
 
-def take_turns(loop: DenoisingLoop, arms: Sequence[Arm], repeats: int) -> list[list[Pass]]:
-    """Run every arm `repeats` times, in an order that moves on by one each time.
+def take_turns(loop: DenoisingLoop, arms: Sequence[Arm], repeats: int) -> list[list[LoopRun]]:
+    """Run every arm `repeats` times, in an order that rotates by one each time.
 
     Returns:
-        Per arm its passes, one per repeat.
+        The runs of each arm, one per repeat.
     """
-    passes: list[list[Pass]] = [[] for _ in arms]
+    runs: list[list[LoopRun]] = [[] for _ in arms]
     for arm in arms:
         loop.run(arm)  # warm-up: the first call pays for allocations and lazy imports
     for repeat in range(repeats):
         for position in range(len(arms)):
             index = (position + repeat) % len(arms)
-            passes[index].append(loop.run(arms[index]))
-    return passes
+            runs[index].append(loop.run(arms[index]))
+    return runs
 
 
 def compare_costs(
     names: Sequence[str], seconds: Sequence[Sequence[float]], nfe: Sequence[float], steps: int
 ) -> list[ArmCost]:
-    """Set every arm against the first, repeat by repeat.
+    """Compare every arm with the first, repeat by repeat.
 
     Args:
-        names: Arms; the first is the uncached control.
-        seconds: Per arm the seconds of its repeats.
-        nfe: Per arm its mean NFE.
+        names: Names of the arms; the first is the uncached control.
+        seconds: Seconds of the repeats, for each arm.
+        nfe: Mean NFE of each arm.
         steps: Steps of the sampler.
     """
     costs = []

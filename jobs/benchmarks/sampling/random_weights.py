@@ -1,6 +1,6 @@
-"""A registered model in its true shape with random weights: for timing without a download.
+"""A registered model in its true shape with random weights, for timing without a download.
 
-Weights do not change what a network costs. Written against diffusers 0.42.
+The time of a network does not depend on its weights. Written for diffusers 0.42.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "wan2.1-t2v-1.3b": _WAN | {"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960},
     "wan2.1-t2v-14b": _WAN | {"num_layers": 40, "num_attention_heads": 40, "ffn_dim": 13824},
 }
-"""Configurations of the transformers, as the models' authors publish them."""
+"""Configurations of the transformers as published by the models' authors."""
 
 
 def random_loop(
@@ -50,18 +50,18 @@ def random_loop(
     layers: int = 0,
     text_tokens: int = 0,
 ) -> DenoisingLoop:
-    """Build a model's transformer and the loop round it; 0 takes the model's own number.
+    """Build a model's transformer and its denoising loop; 0 stands for the model's own number.
 
     Args:
         spec: The model; only the transformer and the scheduler of its pipeline are made.
         rows: Rows of random text embeddings.
         device: On a CPU the weights are float32, else of the model's dtype.
         steps: Steps of the sampler.
-        height: Pixels.
-        width: Pixels.
+        height: Height in pixels.
+        width: Width in pixels.
         num_frames: Frames.
         layers: Blocks of the transformer.
-        text_tokens: Length of each text; the model's own is that of its longest prompt.
+        text_tokens: Length of each text; by default that of the longest prompt.
 
     Raises:
         UserError: No architecture is known for the model, or it cannot make this size.
@@ -120,10 +120,9 @@ def random_loop(
 
 
 def constant_profile(spec: ModelSpec, loop: DenoisingLoop) -> SensitivityProfile:
-    """Sensitivities that are the same at every step: random weights have none to be measured.
+    """Return a profile with equal sensitivities at all steps, for random weights.
 
-    With a threshold beyond every score, verdicts follow from the cap on reuses alone: a fixed
-    pattern.
+    With a threshold above every score, only the cap on reuses decides: a fixed pattern.
     """
     settings = loop.settings
     metadata = ProfileMetadata(
@@ -148,7 +147,7 @@ def constant_profile(spec: ModelSpec, loop: DenoisingLoop) -> SensitivityProfile
 
 
 def _cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Cast as loading does: some parts of the network stay in float32."""
+    """Cast a network as loading does: some parts stay in float32."""
     kept = set(getattr(network, "_keep_in_fp32_modules", None) or ())
     for name, parameter in network.named_parameters():
         if not kept.intersection(name.split(".")):

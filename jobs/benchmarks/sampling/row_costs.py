@@ -1,7 +1,7 @@
-"""Batches whose rows decide for themselves: what the network computes against what it must.
+"""Compares the rows that a network computes in mixed batches with the rows that are needed.
 
-Rows are counted where they enter the network's first block, so neither the cache's own statistics
-nor its verdicts are taken at their word.
+Rows are counted where they enter the network's first block, independently of the cache's own
+statistics and decisions.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 from jobs.benchmarks.sampling.denoising_loop import (
     Arm,
     DenoisingLoop,
-    Pass,
+    LoopRun,
     now,
 )
 
 PLAIN_STEPS = 5
-"""Steps of the short uncached runs that tell what a forward of so many rows costs."""
+"""Steps of the short uncached runs that measure a forward of so many rows."""
 
 UNCACHED = Arm("uncached")
 
 
 @dataclass
 class CallLog:
-    """What went through the networks in one run of the loop.
+    """The calls of the networks in one run of the loop.
 
     Attributes:
-        rows: Per call of a network, rows that reached its first block; 0 where none did.
-        seconds: Per call, the cache's own work included.
+        rows: Rows that reached the first block, for each call; 0 if none did.
+        seconds: Seconds of each call, the cache's own work included.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class CallLog:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """One size of batch.
+    """The numbers of one batch size.
 
     Attributes:
         rows: Samples in the batch.
@@ -51,11 +51,11 @@ class BatchResult:
         nfe_mean: Network evaluations per sample, in steps.
         computed: Rows that the network computed, all guidance branches.
         needed: Rows that the same samples compute in batches of one.
-        agreeing: Rows that the network computes where a step is computed for all samples as soon
-            as one of them needs it; a run of its own.
+        agreeing: Rows that the network computes if a step is computed for all samples as soon as
+            one needs it, in a separate run.
         transformer_s: Seconds in the network's calls, median of the repeats.
-        against_ideal: The same / what plain forwards of just those rows take in the same repeat,
-            median.
+        against_ideal: These seconds / seconds of plain forwards of the same rows in the same
+            repeat, median.
         max_difference: Largest difference of a latent from the sample's batch of one, in units of
             that sample's rms.
         other_verdicts: Samples whose verdicts differ from those of their batch of one.
@@ -74,8 +74,8 @@ class BatchResult:
     other_verdicts: int
 
 
-def watched(loop: DenoisingLoop, arm: Arm) -> tuple[Pass, CallLog]:
-    """Run the loop and note what its networks do."""
+def watched(loop: DenoisingLoop, arm: Arm) -> tuple[LoopRun, CallLog]:
+    """Run the loop and log the calls of its networks."""
     log = CallLog()
     with contextlib.ExitStack() as stack:
         for network in loop.networks:
@@ -92,22 +92,22 @@ def measure_batches(
     Args:
         loop: As many rows as the largest batch.
         arm: A cached arm.
-        agreeing: Per size of batch, the same arm under the rule that all samples agree.
-        repeats: Of the timed runs.
+        agreeing: The same arm under the rule that all samples agree, by batch size.
+        repeats: Repeats of the timed runs.
 
     Returns:
-        One result per size, and the seconds of a plain forward per number of rows.
+        One result per size, and the seconds of a plain forward by number of rows.
     """
     sizes = sorted(agreeing)
     watched(loop, UNCACHED)  # warm-up
     alone = [watched(loop.take(row, 1), arm) for row in range(sizes[-1])]
     plain: dict[int, list[float]] = {rows: [] for rows in range(1, sizes[-1] + 1)}
-    timed: dict[int, list[tuple[Pass, CallLog]]] = {rows: [] for rows in sizes}
+    timed: dict[int, list[tuple[LoopRun, CallLog]]] = {rows: [] for rows in sizes}
     for _ in range(repeats):
         for rows, seconds in plain.items():
             _, log = watched(loop.take(0, rows).shorter(PLAIN_STEPS), UNCACHED)
             seconds.append(statistics.fmean(log.seconds))
-            if rows in timed:  # at once, so that it is timed on the same machine
+            if rows in timed:  # right after it, under the same load
                 timed[rows].append(watched(loop.take(0, rows), arm))
     results = []
     for rows in sizes:
@@ -143,17 +143,17 @@ def measure_batches(
 
 
 def mixed_steps(decisions: Sequence[str]) -> int:
-    """Steps at which the samples' verdicts differ."""
+    """Return the number of steps at which samples decide differently."""
     return sum(len(set(step)) > 1 for step in zip(*decisions, strict=True))
 
 
 def ideal_seconds(rows_per_call: Sequence[int], seconds: Mapping[int, float]) -> float:
-    """What calls take if each is a plain forward of its rows, and nothing where it has none."""
+    """Return the seconds of calls that are plain forwards of their rows, 0 for no rows."""
     return sum(seconds[rows] for rows in rows_per_call if rows)
 
 
 def relative_difference(latents: torch.Tensor, reference: torch.Tensor) -> float:
-    """Largest absolute difference in units of the reference's rms."""
+    """Return the largest absolute difference in units of the reference's rms."""
     rms = reference.float().square().mean().sqrt()
     return float((latents.float() - reference.float()).abs().max() / rms)
 
@@ -187,6 +187,6 @@ def _watch(network: torch.nn.Module, log: CallLog, device: torch.device) -> Iter
 
 
 def _first_block(network: torch.nn.Module) -> torch.nn.Module:
-    """The first of a transformer's blocks, whatever their list is called."""
+    """Return the first block of a transformer, whatever the name of its list."""
     blocks = next(part for part in network.children() if isinstance(part, torch.nn.ModuleList))
     return blocks[0]

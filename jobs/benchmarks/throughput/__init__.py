@@ -1,1 +1,4 @@
-"""Benchmarks of whole runs against bare engines."""
+"""Benchmarks of whole runs, compared with engines alone.
+
+They measure the pipeline, not the cache.
+"""

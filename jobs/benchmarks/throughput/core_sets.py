@@ -1,7 +1,7 @@
-"""Which cores of this machine an engine may use, and which the rest of a run.
+"""Divides the cores of this machine between the engines and the rest of a run.
 
-On a GPU the engine computes on the device and the rest of the run on the host's cores. On CPUs both
-want the same cores; `apart` gives them different ones, as with a device, and `shared` the same.
+With a GPU the engine computes on the device and the rest of the run on the host's cores. On CPUs
+both need cores; `apart` gives them different ones, as with a GPU, and `shared` the same.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pipeline.errors import UserError
 Sharing = Literal["apart", "shared"]
 
 MOST_APART = 2
-"""Cores of an engine that has them for itself; it gains little from more on clips this small."""
+"""Largest number of cores of an engine with its own cores; small clips gain little from more."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoreSets:
-    """Cores of the two sides; the engines' are the same in a run and alone.
+    """Cores of engines and rest; engines have the same cores in a run and alone.
 
     Attributes:
-        engine: Its cores; empty for an engine on a GPU, which is not bound.
-        rest: Of the driver, Ray, encoding and upload.
+        engine: Cores of the engines; empty for an engine on a GPU, which is not bound.
+        rest: Cores of the driver, Ray, encoding and upload.
     """
 
     engine: tuple[int, ...]
@@ -33,7 +33,7 @@ class CoreSets:
 
     @property
     def text(self) -> str:
-        """For a table's title."""
+        """The division as text, for the title of a table."""
         if not self.engine:
             return f"engine on its device, {len(self.rest)} cores for the rest"
         if self.engine == self.rest:
@@ -42,15 +42,15 @@ class CoreSets:
 
 
 def choose_cores(device: str, sharing: Sharing, cores: Sequence[int] | None = None) -> CoreSets:
-    """Choose cores for both sides.
+    """Choose cores for engines and rest.
 
     Args:
         device: `cpu` or `cuda`.
         sharing: Whether the rest has cores of its own.
-        cores: Those of this machine; those that this process may use if left out.
+        cores: Cores to divide; by default those that this process may use.
 
     Raises:
-        UserError: There is no core for the rest.
+        UserError: No core is left for the rest.
     """
     free = tuple(sorted(os.sched_getaffinity(0) if cores is None else cores))
     if device == "cuda":

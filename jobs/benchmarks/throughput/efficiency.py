@@ -1,11 +1,11 @@
-"""Clips per second of the whole pipeline over those of bare engines.
+"""Measures the clips per second of the whole pipeline and of its engines alone.
 
-Engines make the same clips in the same batches on the same cores, in a run and alone;
-`jobs.benchmarks.throughput.core_sets` says where the rest of the run is. Alone they run in
-processes of their own, before and after the pipeline, so that a machine that slows down meanwhile
-shows. Start-up is left out on both sides and told apart: rates count from when each engine has
-ended its first call, which warms it up; the pipeline's until its last row is in storage, those of
-engines alone until one has no more work.
+In a run and alone, engines make the same clips in the same batches on the same cores;
+`jobs.benchmarks.throughput.core_sets` chooses these and the cores of the rest. Engines alone run in
+their own processes, before and after the pipeline, so that a change of the machine's speed becomes
+visible. Rates leave out the start-up, which is reported separately: they begin when every engine
+has finished its first call, which warms it up. The pipeline's rate ends when its last row is
+stored, the rate of engines alone when one of them has no more work.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from pipeline.storage.storage import Storage
 
 
 @dataclass(frozen=True)
-class Bare:
-    """Engines alone.
+class BareEngines:
+    """The numbers of engines alone.
 
     Attributes:
-        clips_per_s: Of all of them, while all were warm and had work.
-        calls: All of them.
-        cpu_s: CPU seconds per clip of their processes, after the first calls.
+        clips_per_s: Clips per second of all engines, while all were warm and had work.
+        calls: All calls of the engines.
+        cpu_s: CPU seconds per clip of their processes, without the first calls.
     """
 
     clips_per_s: float
@@ -63,18 +63,19 @@ class Bare:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The pipeline.
+class WholePipeline:
+    """The numbers of the whole pipeline.
 
     Attributes:
-        clips_per_s: From the last first engine call's end until the last row is stored.
-        clips: Made in that time, as `Steady` counts.
-        engines: Groups that it chose.
+        clips_per_s: Clips per second in the window.
+        clips: Clips made in the window, as `SteadyState` counts them.
+        engines: Number of groups that the run chose.
         busy: Share of the window in which engines were inside calls.
-        calls: Of its engines.
+        calls: Calls of its engines.
         intake_s: Reading and checking the input, before Ray starts.
         start_s: From the start of the run to the first engine call.
-        window_s: What `clips_per_s` counts.
+        window_s: Length of the window, from the end of the last first call of an engine until the
+            last row is stored.
         encode_s: Seconds of encoding per clip, beside the engine.
         upload_s: Seconds of storing an mp4 per clip, beside the engine.
         rows_s: Seconds per clip for its row in Parquet, measured again on the same rows.
@@ -100,7 +101,7 @@ class Whole:
         return sum(self.cpu_s.values()) / self.clips
 
 
-def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> Bare:
+def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> BareEngines:
     """Run engines alone over the prompts of a configuration, each in a process of its own.
 
     Every engine waits after its first call until all engines have ended theirs. Otherwise an engine
@@ -122,10 +123,10 @@ def bare(config: RunConfig, log: Path, cores: CoreSets, engines: int = 1) -> Bar
         spent = [share.result() for share in (*failed, *shares)]
     calls = read_calls(log)
     cpu_s = sum(seconds for seconds, _ in spent) / sum(clips for _, clips in spent)
-    return Bare(steady(calls).clips_per_s, calls, cpu_s)
+    return BareEngines(steady(calls).clips_per_s, calls, cpu_s)
 
 
-def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
+def whole(config: RunConfig, log: Path, cores: CoreSets) -> WholePipeline:
     """Run the pipeline over the prompts of a configuration, on a private cluster.
 
     Binds this process, and what it starts from here on, to the cores of the rest.
@@ -148,7 +149,7 @@ def whole(config: RunConfig, log: Path, cores: CoreSets) -> Whole:
     ended = max(path.stat().st_mtime for path in data.iterdir())
     rows = ds.dataset(data, format="parquet").to_table()
     warm = steady(calls, ended)
-    return Whole(
+    return WholePipeline(
         clips_per_s=warm.clips_per_s,
         clips=warm.clips,
         engines=warm.engines,
@@ -168,7 +169,7 @@ def check_clips(clips: int, batch_rows: int, engines: int) -> None:
     """Refuse a run too short to have a steady state.
 
     Raises:
-        UserError: With the least number.
+        UserError: There are too few clips; the message gives the least number.
     """
     least = 3 * batch_rows * engines
     if clips < least:
@@ -176,14 +177,14 @@ def check_clips(clips: int, batch_rows: int, engines: int) -> None:
 
 
 def requests_of(config: RunConfig, model: ResolvedModel) -> list[SampleRequest]:
-    """What a first run of this configuration would make, in order, whatever is made already."""
+    """Return the requests of a first run of this configuration, in order."""
     rows = read_source(config.prompts, config.prompt_column)
     nothing = committed(Storage("memory://nothing"), retry_failed=False)
     return list(Intake(rows, request_defaults(config, model), nothing))
 
 
 _all_warm = Barrier(1)
-"""What engines alone wait at after their first call; shared by the processes of one `bare`."""
+"""Where engines alone wait after their first call; shared by the processes of one `bare`."""
 
 
 def _share_barrier(warm: Barrier) -> None:
@@ -194,7 +195,7 @@ def _share_barrier(warm: Barrier) -> None:
 def _bare(
     config: RunConfig, log: str, cores: CoreSets, number: int, engines: int
 ) -> tuple[float, int]:
-    """CPU seconds, and clips, of an engine's calls but the first."""
+    """Return CPU seconds and clips of an engine's calls without the first."""
     model = resolve_model(config.model, config.model_path)
     requests = requests_of(config, model)
     size = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows

@@ -1,4 +1,4 @@
-"""`flat`: whether a run's cost per sample and its driver's memory stay flat as it grows.
+"""`flat`: whether cost per sample and memory of the driver stay flat as a run grows.
 
 `python -m jobs.benchmarks.throughput.flat SAMPLES` is one run in a process of its own.
 """

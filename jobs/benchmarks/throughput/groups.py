@@ -1,8 +1,8 @@
-"""`groups`: the same devices as many small groups or as few large ones.
+"""`groups`: the same devices as many small groups or as few large groups.
 
-Which makes more clips a second, and which makes one sooner. Every group is a process of its own
-with devices of its own, as an actor is: all groups of a layout work at once, from a common start.
-No Ray, no storage: only what devices do.
+It shows which layout makes the most clips per second, and which makes one clip the soonest. Every
+group is a process with its own devices, like an actor. All groups of a layout start and work at the
+same time. Ray and storage take no part.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Batches = list[list["SampleRequest"]]
 
 @dataclass(frozen=True)
 class GroupLayout:
-    """What a layout did, or why it cannot be.
+    """The numbers of a layout, or why it is refused.
 
     Attributes:
-        groups: That worked side by side.
-        degree: Devices of each.
-        clips: Made by all of them.
-        clips_per_s: All clips over the time from the common start to the last end.
-        latency_s: Median seconds of an engine call: how long a clip takes from start to end.
-        peak_memory_bytes: Largest of any call; of the first rank.
+        groups: Number of groups.
+        degree: Devices of each group.
+        clips: Clips made by all groups.
+        clips_per_s: All clips / seconds from the common start to the last end.
+        latency_s: Median seconds of an engine call: the time of a clip from start to end.
+        peak_memory_bytes: Largest peak of any call, of the first rank.
         refused: Why the model cannot be split so, "" if it can.
-        cfg: 2 where each half of a group's devices computes one branch of guidance.
+        cfg: 2 if each half of a group's devices computes one branch of guidance.
     """
 
     groups: int
@@ -78,7 +78,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """Measure, print and return the layouts.
 
     Raises:
-        UserError: Options that leave nothing to compare.
+        UserError: The options leave nothing to compare.
     """
     if options.devices < 2:
         raise UserError(f"--devices {options.devices}: layouts differ from 2 devices on")
@@ -119,7 +119,7 @@ def _rows(layouts: Sequence[GroupLayout]) -> list[tuple[str, ...]]:
 
 
 def _advice(layouts: Sequence[GroupLayout]) -> str:
-    """Which layout to use for what, from what was measured."""
+    """Return which layout to use for which purpose."""
     able = [layout for layout in layouts if not layout.refused]
     lines = [f"{each}: {each.refused}" for each in layouts if each.refused]
     if able:
@@ -225,7 +225,7 @@ def _run(
 def _group(
     parent: Connection, factory: EngineFactory, device: str, own: list[int], share: Batches
 ) -> None:
-    """One group's process: load, warm up, wait for the start, work, tell."""
+    """Run one group's process: load, warm up, wait for the start, work, send the calls."""
     if device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in own)
     else:

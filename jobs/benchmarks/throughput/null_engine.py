@@ -1,7 +1,7 @@
-"""What the pipeline itself costs per sample: a whole run with an engine that does next to nothing.
+"""Measures the pipeline's own cost per sample: a whole run with an engine that computes nothing.
 
-The engine answers at once with one grey 16x16 frame; everything else is the real thing: intake,
-Ray Data, the ledger, mp4 encoding, media put, rows, Parquet.
+The engine returns one grey 16x16 frame at once. Everything else is real: intake, Ray Data, the
+ledger, mp4 encoding, storing media, rows, Parquet.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ FRAME = np.full((1, 16, 16, 3), 128, np.uint8)
 
 
 class NullEngine:
-    """Answers every request with one grey frame."""
+    """An engine that returns one grey frame for every request."""
 
     device_name = "null"
     group_size = 1
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """Return a frame per request."""
+        """Return one frame per request."""
         return [Clip(FRAME, NO_CACHE, 0) for _ in requests]
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,15 @@ class PipelineCost:
 
     @property
     def ms_per_sample(self) -> float:
-        """Milliseconds that each further sample costs."""
+        """Milliseconds of each further sample."""
         return (self.total_s - self.start_s) / (self.samples - 1) * 1000
 
 
 def check_samples(samples: int) -> None:
-    """Refuse a run that has no further sample to time.
+    """Refuse a run without a further sample to time.
 
     Raises:
-        UserError: Fewer than 2 samples.
+        UserError: There are fewer than 2 samples.
     """
     if samples < 2:
         raise UserError(f"--samples {samples}: at least 2 are needed")

@@ -1,4 +1,4 @@
-"""`pipeline`: how much of the engine's own speed a whole run keeps, and what the rest goes to."""
+"""`pipeline`: the speed of a whole run compared with its engine alone, and where the rest goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.benchmarks.tables import table
 
 if TYPE_CHECKING:
-    from jobs.benchmarks.throughput.efficiency import Bare, Whole
+    from jobs.benchmarks.throughput.efficiency import BareEngines, WholePipeline
     from jobs.benchmarks.throughput.traced_engine import TracedCall
 
 HELP = "clips/s of a whole run over clips/s of its engine alone; and its cost with a null engine"
@@ -92,7 +92,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
                 }
             )
 
-        def alone(when: str) -> list[Bare]:
+        def alone(when: str) -> list[BareEngines]:
             return [
                 bare(config(each), Path(folder) / f"{when}{each.engines}", cores, each.engines)
                 for each in (layouts if when == "before" else layouts[::-1])
@@ -101,7 +101,7 @@ def _efficiency(options: argparse.Namespace, console: Console) -> dict[str, Any]
         before = alone("before")
         piped = whole(config(layouts[-1]), Path(folder) / "whole", cores)
         after = alone("after")[::-1]
-    pairs = [MeasuredPair(*each) for each in zip(layouts, before, after, strict=True)]
+    pairs = [LayoutAlone(*each) for each in zip(layouts, before, after, strict=True)]
     title = (
         f"{options.model}, {options.quality}, {options.clips} clips an arm, {batch_rows} per "
         f"engine call; {cores.text}"
@@ -143,8 +143,8 @@ class CoreLayout:
     """Engines side by side on the engines' cores.
 
     Attributes:
-        engines: How many.
-        threads: Of each.
+        engines: Number of engines.
+        threads: Threads of each engine.
     """
 
     engines: int
@@ -161,26 +161,26 @@ def _count(number: int, of: str) -> str:
 
 
 def _layouts(cores: int, *, shared: bool) -> list[CoreLayout]:
-    """What a run is held against: one engine over all cores, and the layout that a run chooses."""
+    """Return the layouts to compare with: one engine on all cores, and the layout of the run."""
     one = CoreLayout(1, cores)
     return [one, CoreLayout(cores, 1)] if shared and cores > 1 else [one]
 
 
 @dataclass(frozen=True)
-class MeasuredPair:
+class LayoutAlone:
     """A layout alone, before and after the whole pipeline."""
 
     layout: CoreLayout
-    before: Bare
-    after: Bare
+    before: BareEngines
+    after: BareEngines
 
     @property
     def clips_per_s(self) -> float:
-        """Mean of both."""
+        """Mean of before and after."""
         return (self.before.clips_per_s + self.after.clips_per_s) / 2
 
 
-def _where(piped: Whole, alone: MeasuredPair) -> Any:
+def _where(piped: WholePipeline, alone: LayoutAlone) -> Any:
     ours = _parts(piped.calls)
     theirs = _parts([*alone.before.calls, *alone.after.calls])
     idle = piped.window_s * (1 - piped.busy) * piped.engines / piped.clips
@@ -198,7 +198,7 @@ def _where(piped: Whole, alone: MeasuredPair) -> Any:
 
 
 def _parts(calls: Sequence[TracedCall]) -> dict[str, float]:
-    """Seconds per clip in the parts of engine calls, those that warm up left out."""
+    """Return seconds per clip in the parts of engine calls, without the first call of each."""
     warm = [call for index, call in enumerate(calls) if call.engine in _engines(calls[:index])]
     clips = sum(call.clips for call in warm)
     text = sum(call.text_s for call in warm)

@@ -1,6 +1,6 @@
-"""CPU seconds of this process and all that it started, by what they are: where cores go.
+"""CPU seconds of this process and its descendants, by kind of process.
 
-Reads Linux's /proc; knows the names that Ray gives to its processes.
+Reads Linux's /proc and knows the names of Ray's processes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ DRIVER, ACTOR, LEDGER, TASKS, RAY = "driver", "actor", "ledger", "Ray Data's tas
 
 
 class ProcessTimes:
-    """Samples from a thread of its own, since a process that has ended tells nothing any more."""
+    """Samples CPU times in a thread, because a process that has ended has none any more."""
 
     def __init__(self, every_s: float = 0.25) -> None:
-        """Prepare; nothing is read before the `with` block."""
+        """Start without samples; sampling begins with the `with` block."""
         self._every_s = every_s
         self._samples: list[tuple[float, dict[int, tuple[str, float]]]] = []
         self._stop = threading.Event()
@@ -34,13 +34,13 @@ class ProcessTimes:
         self._thread.join()
 
     def between(self, began: float, ended: float) -> dict[str, float]:
-        """CPU seconds by kind of process in a window of `time.time()`."""
+        """Return CPU seconds by kind of process in a window of `time.time()`."""
         inside = [processes for at, processes in self._samples if began <= at <= ended]
         first: dict[int, tuple[str, float]] = {}
         last: dict[int, tuple[str, float]] = {}
         for processes in inside:
             for pid, (kind, seconds) in processes.items():
-                # One that began inside the window has its whole time there.
+                # All time of a process that started inside the window counts.
                 first.setdefault(pid, (kind, seconds if processes is inside[0] else 0.0))
                 last[pid] = (kind, seconds)
         spent: Counter[str] = Counter()
@@ -54,13 +54,13 @@ class ProcessTimes:
 
 
 def _family() -> dict[int, tuple[str, float]]:
-    """Kind and CPU seconds of this process and its descendants, by process id."""
+    """Return kind and CPU seconds of this process and its descendants, by process id."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                # The name stands in brackets and can hold anything.
+                # The name is in brackets and can contain anything.
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue  # it has just ended

@@ -1,4 +1,4 @@
-"""An engine that writes down when it was called."""
+"""An engine that logs its calls, and the steady state of several engines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class TracedCall:
     """One engine call.
 
     Attributes:
-        began: `time.time()`.
-        ended: Likewise.
-        clips: Made by it.
-        text_s: Seconds that went into text encoding.
-        decode_s: Seconds that went into decoding latents.
-        engine: Its process id.
+        began: Start, as `time.time()`.
+        ended: End, as `time.time()`.
+        clips: Clips that it made.
+        text_s: Seconds of text encoding.
+        decode_s: Seconds of decoding latents.
+        engine: Process id of the engine.
     """
 
     began: float
@@ -35,16 +35,15 @@ class TracedCall:
 
 
 class TracedEngine:
-    """An engine whose calls are appended to a file: nothing of it need survive its process."""
+    """An engine that appends its calls to a file, so that they outlive its process."""
 
     def __init__(self, make: EngineFactory, log: str, cores: Sequence[int] = ()) -> None:
         """Load the engine.
 
         Args:
-            make: Loads it.
-            log: The file.
-            cores: To which this thread is bound, with all that it starts from here on; all that
-                the process may use if empty.
+            make: Makes the engine whose calls are logged.
+            log: Path of the file.
+            cores: Cores to bind this thread to, and all that it starts later; empty for no binding.
         """
         if cores:
             os.sched_setaffinity(0, cores)
@@ -52,7 +51,7 @@ class TracedEngine:
         self.device_name, self.group_size = self._engine.device_name, self._engine.group_size
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """See `Engine`."""
+        """Call the engine, log the call and return its clips."""
         began = time.time()
         clips = self._engine.generate(requests)
         parts = {"text_s": clips[0].text_s, "decode_s": clips[0].decode_s}
@@ -63,25 +62,25 @@ class TracedEngine:
         return clips
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Close the engine."""
         self._engine.close()
 
 
 def read_calls(log: Path) -> list[TracedCall]:
-    """What traced engines have written, in the order in which their calls ended."""
+    """Read the calls of traced engines, in the order of their ends."""
     return [TracedCall(**json.loads(line)) for line in log.read_text().splitlines()]
 
 
 @dataclass(frozen=True)
-class Steady:
-    """What engines did while all of them were warm.
+class SteadyState:
+    """The work of several engines while all of them were warm.
 
     Attributes:
-        began: When the last of them had ended its first call, `time.time()`.
-        ended: Likewise.
-        engines: How many.
-        clips: Made in between; a call that lies partly inside counts by that part.
-        busy_s: Seconds inside calls in between, of all engines together.
+        began: End of the last first call of an engine, as `time.time()`.
+        ended: End of the window, as `time.time()`.
+        engines: Number of engines.
+        clips: Clips made in the window; a call that is partly inside counts in proportion.
+        busy_s: Seconds inside calls in the window, summed over engines.
     """
 
     began: float
@@ -92,29 +91,29 @@ class Steady:
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """Length of the window."""
         return self.ended - self.began
 
     @property
     def clips_per_s(self) -> float:
-        """Of all engines together."""
+        """Clips per second of all engines together."""
         return self.clips / self.seconds
 
     @property
     def busy(self) -> float:
-        """Share of the engines' time that was inside calls."""
+        """Share of the engines' time inside calls."""
         return self.busy_s / (self.seconds * self.engines)
 
 
-def steady(calls: Sequence[TracedCall], ended: float | None = None) -> Steady:
-    """Leave out the first call of every engine, which warms it up.
+def steady(calls: Sequence[TracedCall], ended: float | None = None) -> SteadyState:
+    """Return the steady state of engines, without the first call of each, which warms it up.
 
     Args:
-        calls: Of all engines.
-        ended: When the time of interest ended; until one engine had no more work if left out.
+        calls: Calls of all engines.
+        ended: End of the window; by default the first time that an engine has no more work.
 
     Raises:
-        ValueError: There is no time left.
+        ValueError: The window is empty.
     """
     firsts: dict[int, float] = {}
     lasts: dict[int, float] = {}
@@ -129,4 +128,4 @@ def steady(calls: Sequence[TracedCall], ended: float | None = None) -> Steady:
         call.clips * part / (call.ended - call.began)
         for call, part in zip(calls, inside, strict=True)
     )
-    return Steady(began, ended, len(firsts), clips, sum(inside))
+    return SteadyState(began, ended, len(firsts), clips, sum(inside))

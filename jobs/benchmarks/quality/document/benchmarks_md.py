@@ -2,8 +2,8 @@
 
 Several files are one result whose samplers were measured apart, by `--sampler`.
 
-The result is kept beside this module and its tables replace those between the marks of the
-document, so that the two cannot differ: a test renders the kept result again and compares.
+The result is stored in the repository and its tables replace those between the marks of the
+document. A test renders the stored result again and compares.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pipeline.errors import UserError
 BEGIN = "<!-- quality: begin; written by jobs.benchmarks.quality.document.benchmarks_md -->"
 END = "<!-- quality: end -->"
 
-PLACES = ("--json", "--plot", "--cache-dir", "--model-path", "--profile")
-"""Options that name a place on one machine."""
+PATH_OPTIONS = ("--json", "--plot", "--cache-dir", "--model-path", "--profile")
+"""Options whose value is a path on one machine."""
 
 KEPT = Path(__file__).parents[1] / "results" / "demo.json"
 """The result that the document shows."""
@@ -30,10 +30,10 @@ DOCUMENT = Path(__file__).parents[4] / "BENCHMARKS.md"
 
 
 def section(written: Mapping[str, Any]) -> str:
-    """What stands between the marks.
+    """Return the text between the marks.
 
     Args:
-        written: What `jobs/benchmark.py quality --json` wrote.
+        written: The output of `jobs/benchmark.py quality --json`.
     """
     result = written["result"]
     lpips = result["lpips"] if result["lpips"].startswith("no ") else "LPIPS in the JSON"
@@ -41,7 +41,7 @@ def section(written: Mapping[str, Any]) -> str:
 
 
 def conditions_line(written: Mapping[str, Any]) -> str:
-    """On what a result was measured: machine, versions, date and clips, without a full stop."""
+    """Return the conditions of a result: machine, versions, date, clips; without a full stop."""
     conditions, result = written["conditions"], written["result"]
     versions = conditions["versions"]
     return (
@@ -53,10 +53,10 @@ def conditions_line(written: Mapping[str, Any]) -> str:
 
 
 def replace_section(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
-    """Put text between two marks of a document.
+    """Replace the text between two marks of a document.
 
     Raises:
-        UserError: The document has not exactly one of each mark, in this order.
+        UserError: The document does not have exactly one of each mark, in this order.
     """
     before, found, rest = document.partition(begin)
     _, closed, after = rest.partition(end)
@@ -66,10 +66,10 @@ def replace_section(document: str, text: str, begin: str = BEGIN, end: str = END
 
 
 def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMENT) -> None:
-    """Store a result and show it.
+    """Store a result and put its tables into the document.
 
     Raises:
-        UserError: The document has no place for it.
+        UserError: The document lacks the marks.
     """
     text = replace_section(document.read_text(), section(written))
     kept.parent.mkdir(exist_ok=True)
@@ -78,16 +78,16 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
 
 
 def stored(written: Mapping[str, Any]) -> dict[str, Any]:
-    """A result as it is kept: without the places of the machine that made it."""
+    """Return a result as it is stored: without paths of the machine that made it."""
     command = _without_paths(written["conditions"].get("command", ""))
     return {**written, "conditions": {**written["conditions"], "command": command}}
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """One result of several that differ in their samplers alone.
+    """Join several results that differ in their samplers only.
 
     Raises:
-        UserError: They differ in more than that, or a sampler is in two of them.
+        UserError: They differ in something else, or a sampler is in two of them.
     """
     first, *others = parts
     samplers = dict(first["result"]["samplers"])
@@ -104,14 +104,14 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _without_paths(command: str) -> str:
-    """A command without the places of one machine, which nobody else can use."""
+    """Return a command without paths of one machine."""
     given = command.split()
-    places = {i for i, word in enumerate(given) if word in PLACES}
+    places = {i for i, word in enumerate(given) if word in PATH_OPTIONS}
     return " ".join(w for i, w in enumerate(given) if not {i, i - 1} & places)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Keep the result whose paths are given."""
+    """Store the results at the given paths and update the document."""
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:
         print(f"usage: {__doc__.partition(':')[0].strip('`')}", file=sys.stderr)

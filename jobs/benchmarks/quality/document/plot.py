@@ -1,4 +1,4 @@
-"""Curves of quality against evaluations, one panel per sampler and reference."""
+"""Plots quality against evaluations, one panel per sampler and reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REFERENCES = ("uncached", "converged")
 
 
 def require_matplotlib() -> Any:
-    """The plotting library, without a display.
+    """Import matplotlib for use without a display.
 
     Raises:
         UserError: It is not installed.
@@ -65,7 +65,7 @@ def draw(result: Mapping[str, Any], path: str) -> None:
 def curves(
     measured: Mapping[str, Any], reference: str
 ) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Per arm its points (NFE, mean PSNR, low, high), by rising NFE."""
+    """Return the points of each arm (NFE, mean PSNR, low, high), by rising NFE."""
     made: dict[str, list[tuple[float, float, float, float]]] = {}
     for arm in measured["arms"]:
         numbers = arm.get("to", {}).get(reference, {}).get("psnr")

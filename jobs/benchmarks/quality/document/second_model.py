@@ -1,9 +1,9 @@
 """`python -m jobs.benchmarks.quality.document.second_model OUT.json`: another model's table.
 
-Asks of the results of a model that is not shipped: do the arms come in the same order, and what
-does a plan lose whose profile was measured with other steps or another shift? The results are kept
-beside this module and their table replaces the text between the marks of the document; a test
-renders the kept results again and compares.
+The results are of a model that is not shipped. They show whether the arms have the same order, and
+what a plan loses if its profile was measured with other steps or another shift. They are stored in
+the repository, and their table replaces the text between the marks of the document. A test renders
+the stored results again and compares.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ NOT_MEASURED = "–"
 
 
 def section(results: Sequence[Mapping[str, Any]]) -> str:
-    """What stands between the marks.
+    """Return the text between the marks.
 
     Args:
-        results: What `jobs/benchmark.py quality --json` wrote, each time.
+        results: Outputs of `jobs/benchmark.py quality --json`.
     """
     arms = _arms(results)
     first = results[0]
@@ -52,7 +52,7 @@ def section(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _arms(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Arms that any result has, in the order in which they were run; the planned one last."""
+    """Return the arms of all results in the order of their runs, the planned one last."""
     seen: dict[str, None] = {}
     for written in results:
         for measured in written["result"]["samplers"].values():
@@ -61,7 +61,7 @@ def _arms(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _rows(result: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
-    """One row for each sampler and point of a result."""
+    """Return one row for each sampler and point of a result."""
     rows = []
     steps = result["request"]["num_inference_steps"]
     profile = "of 50 steps, shift 3" if result["profile"] else "own"
@@ -87,7 +87,7 @@ def _cell(arm: Mapping[str, Any] | None) -> str:
 
 
 def _lead(of: Mapping[str, Mapping[str, Any]]) -> str:
-    """How far the planned arm's mean is above the best other one's."""
+    """Return the difference between the planned arm's mean and that of the best other arm."""
     means = {arm: psnr["mean"] for arm, each in of.items() if (psnr := _psnr(each)) is not None}
     planned = means.pop("planned", None)
     if planned is None or not means:
@@ -99,10 +99,10 @@ def _lead(of: Mapping[str, Mapping[str, Any]]) -> str:
 def keep(
     results: Sequence[Mapping[str, Any]], kept: Path = KEPT, document: Path = DOCUMENT
 ) -> None:
-    """Store results and show them.
+    """Store results and put their table into the document.
 
     Raises:
-        UserError: The document has no place for them.
+        UserError: The document lacks the marks.
     """
     text = replace_section(document.read_text(), section(results), BEGIN, END)
     kept.parent.mkdir(exist_ok=True)
@@ -111,7 +111,7 @@ def keep(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Keep the results whose paths are given."""
+    """Store the results at the given paths and update the document."""
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:
         print(f"usage: {__doc__.partition(':')[0].strip('`')}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The numbers as tables: on the console, and as Markdown between two marks of a document."""
+"""The tables of a result, for the console and as Markdown."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ READING = (
 
 
 def sampler_table(result: Mapping[str, Any], sampler: str) -> Any:
-    """One sampler's arms, for the console."""
+    """Return the table of one sampler's arms, for the console."""
     return table(title_of(result, sampler), HEADINGS, rows_of(result, sampler), READING)
 
 
 def title_of(result: Mapping[str, Any], sampler: str) -> str:
-    """What a table's numbers were measured on, in one line."""
+    """Return the conditions of a table's numbers, in one line."""
     request, converged = result["request"], result["converged"]
     size = f"{request['width']}x{request['height']}x{request['num_frames']}"
     return (
@@ -50,14 +50,14 @@ def title_of(result: Mapping[str, Any], sampler: str) -> str:
 
 
 def rows_of(result: Mapping[str, Any], sampler: str) -> list[list[str]]:
-    """Cells of one sampler's table: the uncached run, then points from many evaluations to few."""
+    """Return the cells of one sampler's table: the uncached run, then points by falling NFE."""
     measured = result["samplers"][sampler]
     ordered = sorted(measured["arms"], key=lambda arm: -arm["wanted_nfe"])  # stable within a point
     return [_row(measured["uncached"]), *(_row(arm) for arm in ordered if "nfe_mean" in arm)]
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """All tables of a result; `READING` says how to take them."""
+    """Return all tables of a result as Markdown; `READING` explains them."""
     parts = []
     for sampler in result["samplers"]:
         lines = [f"**{title_of(result, sampler)}**", "", markdown_row(HEADINGS)]
@@ -107,5 +107,5 @@ def _difference(numbers: Mapping[str, Any] | None) -> str:
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """One row of a Markdown table."""
+    """Return one row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

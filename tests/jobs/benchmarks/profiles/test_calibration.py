@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from jobs.benchmarks.profiles import bench as bench_module
 from jobs.benchmarks.profiles import calibration
 from jobs.benchmarks.profiles.bench import Bench, with_changes
 from jobs.benchmarks.profiles.prediction import MAX_GAP, recorded_agreement, spearman
@@ -112,7 +113,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
 def test_everything_is_measured_shown_and_returned(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "load_bench", lambda *_: bench)
+    monkeypatch.setattr(bench_module, "load_bench", lambda *_: bench)
     shown = io.StringIO()
     result = calibration.main(options(tmp_path), Console(file=shown, width=200))
     json.dumps(result)

@@ -1,4 +1,4 @@
-"""Batches of every family: decoding is the pipeline's own, rivals leave no trace."""
+"""Batches of every family: decoding is the pipeline's own, baselines leave no trace."""
 
 from __future__ import annotations
 

@@ -20,16 +20,16 @@ from jobs.benchmarks.baselines import (
 from jobs.benchmarks.quality import points
 from jobs.benchmarks.quality.arms import (
     ARMS,
+    BASELINES,
     FEWER_STEPS,
     FEWER_STEPS_BEST,
     QUICK_ARMS,
-    RIVALS,
-    Setup,
+    BaselineSetup,
     best_other_sampler,
 )
 from jobs.benchmarks.quality.denoising import DenoisingRun
 from jobs.benchmarks.quality.points import Tuner
-from jobs.benchmarks.sampling.denoising_loop import Pass
+from jobs.benchmarks.sampling.denoising_loop import LoopRun
 from pipeline.models.families.cogvideox import COGVIDEOX, DDIM
 from pipeline.models.families.wan import WAN
 
@@ -54,8 +54,8 @@ class Turned(Toy, Tunable):
     name = "turned"
     low, high = 0.01, 10.0
 
-    def tuned(self, knob: float) -> Baseline:
-        return Turned(self.floor, max(self.floor, round(50 / (1 + knob))), self.off)
+    def tuned(self, parameter: float) -> Baseline:
+        return Turned(self.floor, max(self.floor, round(50 / (1 + parameter))), self.off)
 
 
 @dataclass
@@ -70,26 +70,26 @@ class Laid(Toy, Scheduled):
 
 
 class CountingBatch:
-    """Stands in for a batch of one clip: a run makes as many evaluations as its rival says."""
+    """Stands in for a batch of one clip: a run makes as many evaluations as its baseline says."""
 
     def __init__(self) -> None:
         self.runs: list[DenoisingRun] = []
         self.bench = type("B", (), {"model": type("M", (), {"spec": type("S", (), {})})})
         self.bench.model.spec.family = WAN  # type: ignore[attr-defined]
 
-    def denoise(self, run: DenoisingRun) -> Pass:
+    def denoise(self, run: DenoisingRun) -> LoopRun:
         self.runs.append(run)
-        if run.rival is None:
-            return Pass(1.0, ["C" * 50], torch.zeros(1, 4))
-        with run.rival.applied(None) as decisions:
-            return Pass(1.0, decisions(), torch.full((1, 4), getattr(run.rival, "off", 0.0)))
+        if run.baseline is None:
+            return LoopRun(1.0, ["C" * 50], torch.zeros(1, 4))
+        with run.baseline.applied(None) as decisions:
+            return LoopRun(1.0, decisions(), torch.full((1, 4), getattr(run.baseline, "off", 0.0)))
 
 
 @pytest.fixture
 def tuner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuner]:
-    def make(*rivals: Baseline) -> Tuner:
-        monkeypatch.setitem(RIVALS, "toy", lambda setup: rivals)
-        setup = Setup(None, None, 50, lambda: None)
+    def make(*baselines: Baseline) -> Tuner:
+        monkeypatch.setitem(BASELINES, "toy", lambda setup: baselines)
+        setup = BaselineSetup(None, None, 50, lambda: None)
         return Tuner(setup, EULER, [CountingBatch()])  # type: ignore[list-item]
 
     return make
@@ -110,9 +110,9 @@ def test_a_knob_is_turned_until_the_point_is_hit(tuner: Callable[..., Tuner]) ->
     assert point.calibration_nfe == 21
     assert point.run is not None
     assert (point.run.sampler, point.run.steps) == (EULER, 50)
-    assert isinstance(point.run.rival, Turned)
-    assert point.run.rival.nfe == 21
-    assert "knob" in point.setting
+    assert isinstance(point.run.baseline, Turned)
+    assert point.run.baseline.nfe == 21
+    assert "parameter" in point.setting
 
 
 def test_a_variant_that_reaches_further_is_taken_where_it_is_needed(
@@ -120,7 +120,7 @@ def test_a_variant_that_reaches_further_is_taken_where_it_is_needed(
 ) -> None:
     made = tuner(Turned(20, off=0.1), Turned(5, off=0.2), Turned(1, off=0.3))
     near, far = (made.point("toy", wanted) for wanted in (25, 13))
-    assert [point.run.rival.floor for point in (near, far)] == [20, 5]  # type: ignore[union-attr]
+    assert [point.run.baseline.floor for point in (near, far)] == [20, 5]  # type: ignore[union-attr]
     assert "variant" not in near.setting
     assert far.setting.endswith("variant 2")
 
@@ -129,7 +129,7 @@ def test_of_variants_that_hit_the_best_on_calibration_clips_is_taken(
     tuner: Callable[..., Tuner],
 ) -> None:
     point = tuner(Turned(20, off=0.3), Turned(5, off=0.1), Turned(1, off=0.2)).point("toy", 25)
-    assert point.run.rival.floor == 5  # type: ignore[union-attr]
+    assert point.run.baseline.floor == 5  # type: ignore[union-attr]
     assert point.setting.endswith("variant 2")
 
 
@@ -159,11 +159,11 @@ def test_a_method_without_a_knob_is_measured_as_it_is(tuner: Callable[..., Tuner
 def test_arms_without_their_signal_or_profile_are_said_to_be_absent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(setup: Setup) -> list[Baseline]:
+    def refuse(setup: BaselineSetup) -> list[Baseline]:
         raise UnsupportedError("no such block")
 
-    monkeypatch.setitem(RIVALS, "missing", refuse)
-    setup = Setup(None, None, 50, lambda: None)
+    monkeypatch.setitem(BASELINES, "missing", refuse)
+    setup = BaselineSetup(None, None, 50, lambda: None)
     made = points.Tuner(setup, EULER, [])
     assert "no such block" in made.point("missing", 21).problem
     assert "profile" in made.point("sencache-paper", 21).problem

@@ -13,14 +13,14 @@ from jobs.benchmarks.quality.document import benchmarks_md
 from jobs.benchmarks.quality.document.plot import curves, draw, require_matplotlib
 from jobs.benchmarks.quality.document.tables import HEADINGS, markdown, rows_of
 from jobs.benchmarks.quality.points import OperatingPoint
-from jobs.benchmarks.quality.records import Record, paper_of, summary
+from jobs.benchmarks.quality.records import ArmRecord, paper_of, summary
 from pipeline.errors import UserError
 
 EULER = "FlowMatchEulerDiscreteScheduler/3.0"
 
 
-def record(arm: str, wanted: int, decibels: dict[str, list[float]], seconds: float) -> Record:
-    made = Record(
+def record(arm: str, wanted: int, decibels: dict[str, list[float]], seconds: float) -> ArmRecord:
+    made = ArmRecord(
         OperatingPoint(arm, wanted, None, "as it is"), right=[True, False], fit=[0.9, 0.8]
     )
     made.nfe, made.seconds, made.control_seconds = [wanted, wanted], [seconds] * 3, [10.0] * 3
@@ -35,7 +35,7 @@ def result() -> dict[str, Any]:
     uncached = record("uncached", 50, {"converged": [45.0, 47.0]}, 10.0)
     paper = record("sencache-paper", 25, {"uncached": [40.0, 44.0], "converged": [38.0, 42.0]}, 6.0)
     other = record("planned", 25, {"uncached": [50.0, 54.0], "converged": [38.0, 42.0]}, 5.0)
-    absent = Record(OperatingPoint("nothing", 25, None, problem="it cannot run"))
+    absent = ArmRecord(OperatingPoint("nothing", 25, None, problem="it cannot run"))
     found = paper_of([other, paper], "sencache-paper", 25)
     arms = [summary(each, found, 50) for each in (paper, other, absent)]
     request = {"width": 64, "height": 64, "num_frames": 17, "num_inference_steps": 50}

@@ -1,4 +1,4 @@
-"""What a person sees meanwhile: on a terminal a bar, elsewhere a plain line now and then."""
+"""Shows the progress of a benchmark: a bar on a terminal, elsewhere a line from time to time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LOG_EVERY_S = 30.0
 
 @dataclass
 class ProgressLine:
-    """Progress of one part of the work.
+    """The progress of one part of a benchmark.
 
     Attributes:
         console: Where it is shown.
-        title: What is done.
-        bar: The live bar; None where there is no terminal.
-        began: Monotonic seconds.
+        title: Name of the part.
+        bar: The live bar; None without a terminal.
+        began: Start, in monotonic seconds.
     """
 
     console: Console
@@ -31,7 +31,7 @@ class ProgressLine:
     _logged: float = 0.0
 
     def show(self, done: float, total: float, detail: str = "") -> None:
-        """Say how far it is."""
+        """Update the bar, or print a line if the last one is some time ago."""
         if self.bar is not None:
             title = f"{self.title} {detail}".strip()
             self.bar.update(self.bar.task_ids[0], completed=done, total=total, description=title)
@@ -47,8 +47,8 @@ class ProgressLine:
 
 
 @contextmanager
-def watching(console: Console, title: str) -> Iterator[ProgressLine]:
-    """Show one part of the work until it ends, then say how long it took."""
+def show_progress(console: Console, title: str) -> Iterator[ProgressLine]:
+    """Show the progress of one part until it ends, then print its duration."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     if console.is_terminal:

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from jobs.benchmarks.quality import watching as module
-from jobs.benchmarks.quality.watching import watching
+from jobs.benchmarks.quality import progress_line as module
+from jobs.benchmarks.quality.progress_line import show_progress
 
 
 def test_away_from_a_terminal_lines_tell_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_away_from_a_terminal_lines_tell_the_time_left(monkeypatch: pytest.Monke
     now = 100.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     shown = io.StringIO()
-    with watching(Console(file=shown, width=100), "clips") as watch:
+    with show_progress(Console(file=shown, width=100), "clips") as watch:
         watch.show(0, 10)
         now = 110.0
         watch.show(1, 10)  # too soon to say anything
@@ -28,7 +28,7 @@ def test_away_from_a_terminal_lines_tell_the_time_left(monkeypatch: pytest.Monke
 
 def test_on_a_terminal_a_bar_goes_and_one_line_stays() -> None:
     shown = io.StringIO()
-    with watching(Console(file=shown, width=100, force_terminal=True), "clips") as watch:
+    with show_progress(Console(file=shown, width=100, force_terminal=True), "clips") as watch:
         watch.show(5, 10, "planned")
         assert watch.bar is not None
         assert watch.bar.tasks[0].percentage == 50
