@@ -165,6 +165,30 @@ def test_the_product_does_not_know_the_benchmarks() -> None:
     assert [each for each in found if not each.startswith("jobs.benchmarks")] == []
 
 
+def public_modules() -> list[str]:
+    """`sencache`, and the modules that its docstring names as public."""
+    words = (ast.get_docstring(SOURCES["sencache"].tree) or "").replace("`", " ").split()
+    named = {word.rstrip(".,:;()") for word in words}
+    return ["sencache", *sorted(named & {s for s in SOURCES if s.startswith("sencache.")})]
+
+
+def test_the_pipeline_uses_only_what_sencache_makes_public() -> None:
+    public = public_modules()
+    used = [
+        each
+        for each in IMPORTS
+        if within(each.module, "pipeline", "jobs")
+        and not within(each.module, "jobs.benchmarks")
+        and within(each.target, "sencache")
+    ]
+    assert used
+    assert [
+        f"{each.module} imports {each.target}"
+        for each in used
+        if module_of(each.target) not in public
+    ] == []
+
+
 def test_private_ray_stands_in_one_module() -> None:
     assert offenders(PACKAGES, PRIVATE_RAY, but=[RAY_COMPAT]) == []
 
