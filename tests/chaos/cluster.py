@@ -18,6 +18,7 @@ from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY
 
 TOKEN = "CHAOS_TOKEN"
 OBJECT_STORE_BYTES = 80_000_000
+START_S = 300.0
 
 
 class Cluster:
@@ -28,7 +29,6 @@ class Cluster:
         self._ray = RayCluster()
         self.address: str = self._add(1).address
         self._workers: list[Any] = [self._add(2) for _ in range(workers)]
-        self._ray.wait_for_nodes()
 
     def node_id(self, index: int) -> str:
         """What Ray calls a node."""
@@ -48,16 +48,21 @@ class Cluster:
         """Start a new node in the place of a dead one."""
         self._ray.remove_node(self._workers[index], allow_graceful=False)
         self._workers[index] = self._add(2)
-        self._ray.wait_for_nodes()
 
     def stop(self) -> None:
         """End all of it."""
         self._ray.shutdown()
 
     def _add(self, cpus: int) -> Any:
-        return self._ray.add_node(
-            num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False
+        node = self._ray.add_node(
+            wait=False,
+            num_cpus=cpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
         )
+        # One after the other: a driver connects to the node that came first.
+        self._ray.wait_for_nodes(START_S)
+        return node
 
 
 @contextlib.contextmanager

@@ -41,7 +41,9 @@ def head() -> Iterator[Cluster]:
     """A head for the driver, the ledger and Ray Data's own tasks."""
     node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     with mock.patch.dict(os.environ, QUICK_HEALTH_CHECKS):
-        made = Cluster(initialize_head=True, head_node_args=node)
+        made = Cluster()
+        made.add_node(wait=False, **node)
+        made.wait_for_nodes(WAIT_S)
         yield made
         made.shutdown()
 
@@ -55,8 +57,8 @@ def cluster(head: Cluster) -> Iterator[Cluster]:
 
 
 def add_node(cluster: Cluster, cpus: int) -> Any:
-    node = cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES)
-    cluster.wait_for_nodes()
+    node = cluster.add_node(wait=False, num_cpus=cpus, object_store_memory=STORE_BYTES)
+    cluster.wait_for_nodes(WAIT_S)
     return node
 
 
