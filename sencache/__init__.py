@@ -7,7 +7,8 @@ cache.stats()          # one SampleStats per sample
 remove_sencache(pipe)
 
 `__init__.pyi` lists the public names. Each is imported on first use: reading a profile or a setting
-loads neither torch nor diffusers. `sencache.extension` has what new policies need.
+loads neither torch nor diffusers. `sencache.extension` has what new policies need. Public as well,
+and without torch: `sencache.config` (settings) and `sencache.schedules.budget` (exact budgets).
 """
 
 import lazy_loader
