@@ -72,6 +72,17 @@ _model = functools.partial(
     frame_stride=8,
 )
 
+_sampling = functools.partial(
+    SamplingDefaults,
+    width=720,
+    height=480,
+    num_frames=49,
+    fps=8,
+    num_inference_steps=50,
+    guidance_scale=6.0,
+    max_sequence_length=226,
+)
+
 MODELS = (
     _model(
         name="cogvideox-2b",
@@ -79,16 +90,7 @@ MODELS = (
         revision="1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01",
         licence="Apache-2.0",
         dtype="float16",
-        defaults=SamplingDefaults(
-            width=720,
-            height=480,
-            num_frames=49,
-            fps=8,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            max_sequence_length=226,
-            sampler=DDIM,
-        ),
+        defaults=_sampling(sampler=DDIM),
     ),
     _model(
         name="cogvideox-5b",
@@ -96,15 +98,6 @@ MODELS = (
         revision="8fc5b281006c82b82d34fd2543d2f0ebb4e7e321",
         licence="CogVideoX License",
         dtype="bfloat16",
-        defaults=SamplingDefaults(
-            width=720,
-            height=480,
-            num_frames=49,
-            fps=8,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            max_sequence_length=226,
-            sampler=DPM,
-        ),
+        defaults=_sampling(sampler=DPM),
     ),
 )

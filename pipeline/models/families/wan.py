@@ -58,6 +58,15 @@ _model = functools.partial(
     dtype="bfloat16",
 )
 
+_sampling = functools.partial(
+    SamplingDefaults,
+    num_frames=81,
+    fps=16,
+    max_sequence_length=512,
+    sampler=UNIPC,
+    negative_prompt=_NEGATIVE_PROMPT,
+)
+
 MODELS = (
     _model(
         name="demo",
@@ -72,34 +81,16 @@ MODELS = (
         name="wan2.1-t2v-1.3b",
         hub_id="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         revision="0fad780a534b6463e45facd96134c9f345acfa5b",
-        defaults=SamplingDefaults(
-            width=832,
-            height=480,
-            num_frames=81,
-            fps=16,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            max_sequence_length=512,
-            sampler=UNIPC,
-            flow_shift=8.0,
-            negative_prompt=_NEGATIVE_PROMPT,
+        defaults=_sampling(
+            width=832, height=480, num_inference_steps=50, guidance_scale=6.0, flow_shift=8.0
         ),
     ),
     _model(
         name="wan2.1-t2v-14b",
         hub_id="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
-        defaults=SamplingDefaults(
-            width=1280,
-            height=720,
-            num_frames=81,
-            fps=16,
-            num_inference_steps=50,
-            guidance_scale=5.0,
-            max_sequence_length=512,
-            sampler=UNIPC,
-            flow_shift=5.0,
-            negative_prompt=_NEGATIVE_PROMPT,
+        defaults=_sampling(
+            width=1280, height=720, num_inference_steps=50, guidance_scale=5.0, flow_shift=5.0
         ),
     ),
     _model(
@@ -107,17 +98,8 @@ MODELS = (
         hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         # The authors give the low-noise expert a guidance of 3; a request has one scale for both.
-        defaults=SamplingDefaults(
-            width=1280,
-            height=720,
-            num_frames=81,
-            fps=16,
-            num_inference_steps=40,
-            guidance_scale=4.0,
-            max_sequence_length=512,
-            sampler=UNIPC,
-            flow_shift=12.0,
-            negative_prompt=_NEGATIVE_PROMPT,
+        defaults=_sampling(
+            width=1280, height=720, num_inference_steps=40, guidance_scale=4.0, flow_shift=12.0
         ),
     ),
     _model(
@@ -125,17 +107,8 @@ MODELS = (
         hub_id="",
         revision="",
         pipeline_class="WanImageToVideoPipeline",
-        defaults=SamplingDefaults(
-            width=832,
-            height=480,
-            num_frames=81,
-            fps=16,
-            num_inference_steps=40,
-            guidance_scale=5.0,
-            max_sequence_length=512,
-            sampler=UNIPC,
-            flow_shift=3.0,
-            negative_prompt=_NEGATIVE_PROMPT,
+        defaults=_sampling(
+            width=832, height=480, num_inference_steps=40, guidance_scale=5.0, flow_shift=3.0
         ),
         takes_image=True,
     ),
