@@ -21,7 +21,7 @@ ROWS: tuple[Row, ...] = (
     {"prompt": "two yellow triangles", "seed": 3},
 )
 SMALL = {"width": 32, "height": 32, "num-frames": 9, "num-inference-steps": 8}
-STEPS_16 = "--sampling.num-inference-steps=16"  # a gate needs room
+STEPS_24 = "--sampling.num-inference-steps=24"  # a gate needs room
 POLICIES: Mapping[str, tuple[str, ...]] = {
     "none": ("--cache.policy=none",),
     "lossless": ("--cache.quality=lossless",),
@@ -36,25 +36,27 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
     "order-2": ("--cache.budget=0.5", "--cache.order=2"),
     "order-3": ("--cache.budget=0.5", "--cache.order=3"),
     "no-repair": ("--cache.budget=0.5", "--no-cache.repair"),
-    "gate-1": ("--cache.budget=0.6", "--cache.gate=1", STEPS_16),
-    "gate-all-hard": ("--cache.budget=0.6", "--cache.gate=1", "--cache.gate-ratio=0", STEPS_16),
+    "gate-2": ("--cache.budget=0.5", "--cache.gate=2", STEPS_24),
+    "gate-all-hard": ("--cache.budget=0.5", "--cache.gate=2", "--cache.gate-ratio=0", STEPS_24),
     "paper": (),
     "paper-0": ("--cache.epsilon=0",),
     "paper-0.05": ("--cache.epsilon=0.05", "--cache.strict-fraction=0"),
     "paper-0.3": ("--cache.epsilon=0.3",),
     "paper-1": ("--cache.epsilon=1", "--cache.max-reuse=1"),
     "paper-1-long": ("--cache.epsilon=1", "--cache.max-reuse=6", "--cache.strict-epsilon=1"),
-    "strict": ("--cache.epsilon=0.3", "--cache.strict-fraction=0.5"),
+    "paper-1.2": ("--cache.epsilon=1.2", "--cache.strict-fraction=0.1"),
+    "strict": ("--cache.epsilon=1.2", "--cache.strict-fraction=0.5"),
     "correct": ("--cache.epsilon=0.2", "--cache.correct", "--cache.strict-fraction=0"),
-    "own-verdict": ("--cache.epsilon=0.3", "--cache.uncond-verdict=own"),
+    "correct-1": ("--cache.epsilon=1", "--cache.correct", "--cache.strict-fraction=0"),
+    "own-verdict": ("--cache.epsilon=1", "--cache.uncond-verdict=own"),
 }
 """Flags of every way to cache."""
 
 LIBRARY: Mapping[str, Mapping[str, Any]] = {
-    "residual": {"epsilon": 0.3, "reuse": "residual", "strict_fraction": 0.0},
+    "residual": {"epsilon": 0.6, "reuse": "residual", "strict_fraction": 0.0},
     "final-2": {"epsilon": 1.0, "final_computed": 2, "strict_fraction": 0.0},
     "final-0": {"epsilon": 1.0, "final_computed": 0, "strict_fraction": 0.0},
-    "buckets": {"epsilon": 0.2, "row_buckets": (1, 2, 4), "strict_fraction": 0.0},
+    "buckets": {"epsilon": 1.0, "row_buckets": (1, 2, 4), "strict_fraction": 0.0},
 }
 """Settings of the cache that only the library offers."""
 
@@ -82,12 +84,21 @@ class Case:
     own_size: bool = False
 
 
+TINY = {"max-sequence-length": 24}
+"""Further settings of tiny weights: the length that their position tables are built for."""
+
+TABLE_SIZE = {"width": 64, "height": 64}
+"""The one size of tiny weights of CogVideoX, for the same reason."""
+
+
 def settings_of(case: Case, materials: Materials) -> tuple[Any, names.ResolvedModel]:
     """The settings and the model of a case."""
     model = (materials.tiny if case.weights == "tiny" else materials.model)(case.model)
     flags = [f"--model={case.model}", "--device=cpu", "--prompts=p.txt", "--output=out"]
-    if not case.own_size:
-        flags += [f"--sampling.{name}={value}" for name, value in SMALL.items()]
+    sampling: dict[str, int] = {} if case.own_size else dict(SMALL)
+    if case.weights == "tiny":
+        sampling |= TINY | (TABLE_SIZE if model.spec.family == "cogvideox" else {})
+    flags += [f"--sampling.{name}={value}" for name, value in sampling.items()]
     if case.model != "demo":
         flags.append(f"--cache.profile={materials.profile(case.model, model.revision)}")
     given = {"{adapter}": materials.adapter} if any("{adapter}" in f for f in case.flags) else {}
@@ -146,7 +157,7 @@ def _demo() -> Iterator[Case]:
         yield demo(f"guided/{name}", *flags)
         yield demo(f"unguided/{name}", *flags, "--sampling.guidance-scale=1")
     for sampler in ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"):
-        for name in ("none", "balanced", "paper-0.3", "correct"):
+        for name in ("none", "balanced", "paper-1.2", "correct-1"):
             yield demo(f"{sampler}/{name}", *POLICIES[name], f"--sampling.sampler={sampler}")
     changes = {
         "size": ("--sampling.width=48", "--sampling.height=64"),
@@ -166,11 +177,11 @@ def _demo() -> Iterator[Case]:
         "control": ("--control-fraction=1",),
     }
     for name, flags in changes.items():
-        for policy in ("balanced", "paper-0.3"):
+        for policy in ("balanced", "paper-1.2"):
             yield demo(f"{name}/{policy}", *POLICIES[policy], *flags)
     for name, settings in LIBRARY.items():
         yield demo(f"library/{name}", cache=settings, rows=ROWS)
-    for name in ("none", "balanced", "gate-1", "paper-0.3", "correct", "own-verdict"):
+    for name in ("none", "balanced", "gate-2", "paper-1.2", "correct-1", "own-verdict"):
         yield demo(f"batch/{name}", *POLICIES[name], rows=ROWS)
         for number, row in enumerate(ROWS):
             yield demo(f"alone-{number}/{name}", *POLICIES[name], rows=[row])
@@ -180,8 +191,8 @@ def _demo() -> Iterator[Case]:
 
 def _tiny() -> Iterator[Case]:
     for model in names.TINY_MODELS:
-        for policy in ("none", "high", "gate-1", "paper-0.3", "correct"):
-            if model == "cogvideox-5b" and policy in ("high", "gate-1"):
+        for policy in ("none", "high", "gate-2", "paper-0.3", "paper-1.2", "correct"):
+            if model == "cogvideox-5b" and policy in ("high", "gate-2"):
                 continue  # its sampler is random: no plan can be made for it
             yield Case(f"tiny/{model}/{policy}", model, "tiny", POLICIES[policy])
         unguided = (*POLICIES["paper-0.3"], "--sampling.guidance-scale=1")
