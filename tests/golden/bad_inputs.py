@@ -18,7 +18,8 @@ from typing import Any
 from unittest import mock
 
 from tests.golden import names
-from tests.golden.bad_cases import JOB_CASES, ROW_CASES, Values, files, parquet_rows
+from tests.golden.bad_cases import JOB_CASES, Values
+from tests.golden.bad_files import ROW_CASES, files, parquet_rows
 from tests.golden.materials import Materials
 
 COMMANDS = {"calibrate", "report", "export", "benchmark"}
@@ -34,7 +35,7 @@ def messages(folder: Path) -> dict[str, Any]:
     return found | _rows(materials, values)
 
 
-def _profiles(materials: Materials) -> Values:
+def _profiles(materials: Materials) -> dict[str, str]:
     """Paths of profiles that fit some models and not others."""
     found = {
         family: materials.profile(name, names.MODELS[name].revision)

@@ -12,13 +12,18 @@ import functools
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import CLIPImageProcessor, CLIPImageProcessorPil
 
 from tests.golden import names
 
 TINY_REVISION = "tiny"
+KEPT = ("size", "crop_size", "do_rescale")
+"""Settings of an image processor that the tiny models do not leave as they are."""
+
 TAUS = (0.999, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.01)
 
 
@@ -43,7 +48,8 @@ class Materials:
         where = self.folder / "models" / name
         torch.manual_seed(0)
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-            names.TINY_MODELS[name]().save_pretrained(where, safe_serialization=True)
+            pipe = with_plain_images(names.TINY_MODELS[name]())
+            pipe.save_pretrained(where, safe_serialization=True)
         found = names.resolve_model(name, str(where))
         return dataclasses.replace(found, revision=TINY_REVISION)
 
@@ -103,6 +109,15 @@ class Materials:
         path = self.folder / "first.bmp"
         path.write_bytes(head + pixels)
         return str(path)
+
+
+def with_plain_images(pipe: Any) -> Any:
+    """The pipeline, its image processor the one that works alike with and without torchvision."""
+    found = getattr(pipe, "image_processor", None)
+    if isinstance(found, CLIPImageProcessor | CLIPImageProcessorPil):
+        settings = {key: value for key, value in found.to_dict().items() if key in KEPT}
+        pipe.register_modules(image_processor=CLIPImageProcessorPil(**settings))
+    return pipe
 
 
 def drift() -> names.OutputDrift:

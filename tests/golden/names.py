@@ -5,7 +5,7 @@ After a move or a rename, adapt this module and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.benchmark import COMMANDS as BENCHMARKS
@@ -18,7 +18,6 @@ from pipeline.caching import to_spec as cache_identity
 from pipeline.config import RunConfig as Settings
 from pipeline.config import load_config as load_settings
 from pipeline.defaults import engine_factory, load_profile, request_defaults
-from pipeline.errors import UserError
 from pipeline.images import Images
 from pipeline.intake import Intake
 from pipeline.models.registry import MODELS
@@ -32,7 +31,6 @@ from pipeline.source_file import SourceRow
 from pipeline.storage import Storage
 from sencache import (
     PRESETS,
-    QUALITY,
     OfficialProfile,
     OutputDrift,
     ProfileMetadata,
@@ -46,7 +44,7 @@ from tests.pipeline.conftest import BUILDERS as TINY_MODELS
 from tests.pipeline.report.made import row as output_row
 from tests.pipeline.report.made import write as write_dataset
 from tests.sencache.tiny_pipelines import PIPELINES as TINY_PIPELINES
-from tests.sencache.tiny_pipelines import TinyPipeline, fitting_profile
+from tests.sencache.tiny_pipelines import fitting_profile
 
 JOBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
@@ -58,7 +56,7 @@ JOBS: Mapping[str, Callable[[Sequence[str]], int]] = {
 """The `main` of every job by its name."""
 
 
-def requests_of(rows: Sequence[SourceRow], defaults: Any, **options: Any) -> Intake:
+def requests_of(rows: Iterable[SourceRow], defaults: Any, **options: Any) -> Intake:
     """The requests of input rows as a run makes them; the rejected rows are its `rejected`."""
     return Intake(rows, defaults, Committed(), **options)
 
@@ -77,7 +75,6 @@ __all__ = [
     "JOBS",
     "MODELS",
     "PRESETS",
-    "QUALITY",
     "SCHEMA",
     "TINY_MODELS",
     "TINY_PIPELINES",
@@ -93,8 +90,6 @@ __all__ = [
     "Settings",
     "SourceRow",
     "Storage",
-    "TinyPipeline",
-    "UserError",
     "apply_sencache",
     "cache_identity",
     "engine_factory",

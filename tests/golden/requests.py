@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from tests.golden import names
 from tests.golden.materials import Materials
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 ROW: Row = {"prompt": "a red circle moving left"}
 ROWS: tuple[Row, ...] = (
     {"prompt": "a red circle moving left", "seed": 1},
@@ -116,7 +116,7 @@ def requests_of(case: Case, materials: Materials) -> list[names.SampleRequest]:
     settings, model = settings_of(case, materials)
     defaults = names.request_defaults(settings, model)
     if case.cache:
-        config, profile = names.SenCacheConfig(**case.cache), None
+        config, profile = names.SenCacheConfig(**case.cache), cast(Any, None)
         if config.policy == "official":
             profile = names.OfficialProfile((999, 500, 20), (9.0, 4.0, 2.0), (0.5, 2.0, 4.0), "wan")
         elif case.model == "demo":

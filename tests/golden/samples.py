@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tests.golden import names
-from tests.golden.materials import Materials, drift
+from tests.golden.materials import Materials, drift, with_plain_images
 from tests.golden.requests import Case, all_cases, requests_of, settings_of
 
 GRID = 4
@@ -88,7 +88,10 @@ def machine() -> dict[str, str]:
             sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma")))
         ),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        **{name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
+        **{
+            name: version(name)
+            for name in ("torch", "diffusers", "transformers", "numpy", "pillow")
+        },
     }
 
 
@@ -139,7 +142,7 @@ def _library() -> dict[str, Any]:
     """Latents of every tiny pipeline, two rows in a call, cached by the library alone."""
     found: dict[str, Any] = {}
     for tiny in names.TINY_PIPELINES:
-        pipe = tiny.make()
+        pipe = with_plain_images(tiny.make())
         for policy, given in LIBRARY_POLICIES.items():
             profile: Any = dataclasses.replace(names.fitting_profile(pipe), drift=drift())
             family = profile.metadata.family
