@@ -60,7 +60,7 @@ class Materials:
         metadata = names.ProfileMetadata(
             model=name,
             revision=revision,
-            family=spec.family,
+            family=spec.family.name,
             sampler=own.sampler,
             shift=own.flow_shift,
             num_train_timesteps=1000,

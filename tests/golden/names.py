@@ -14,21 +14,22 @@ from jobs.calibrate import main as calibrate
 from jobs.export import main as export
 from jobs.generate import main as generate
 from jobs.report import main as report
-from pipeline.caching import to_spec as cache_identity
-from pipeline.config import RunConfig as Settings
-from pipeline.config import load_config as load_settings
-from pipeline.defaults import engine_factory, load_profile, request_defaults
-from pipeline.images import Images
-from pipeline.intake import Intake
+from pipeline.config.run_config import RunConfig as Settings
+from pipeline.config.run_config import load_config as load_settings
+from pipeline.dataset.committed import Committed
+from pipeline.dataset.schema import SCHEMA
+from pipeline.engine.factory import engine_factory
+from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.request import SampleRequest
-from pipeline.resume import Committed
-from pipeline.schema import SCHEMA
-from pipeline.source import read_source
-from pipeline.source_file import SourceRow
-from pipeline.storage import Storage
+from pipeline.prompts.images import Images
+from pipeline.prompts.prompt_file import SourceRow
+from pipeline.prompts.reader import read_source
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.intake import Intake
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from pipeline.storage.storage import Storage
 from sencache import (
     PRESETS,
     OfficialProfile,
@@ -40,11 +41,13 @@ from sencache import (
     apply_sencache,
     remove_sencache,
 )
-from tests.pipeline.conftest import BUILDERS as TINY_MODELS
+from tests.model_builders import BUILDERS as TINY_MODELS
 from tests.pipeline.report.made import row as output_row
 from tests.pipeline.report.made import write as write_dataset
-from tests.sencache.tiny_pipelines import PIPELINES as TINY_PIPELINES
-from tests.sencache.tiny_pipelines import fitting_profile
+from tests.sencache.support.tiny_pipelines import PIPELINES as TINY_PIPELINES
+from tests.sencache.support.tiny_pipelines import fitting_profile
+
+cache_identity = CacheIdentity.of
 
 JOBS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,

@@ -97,7 +97,7 @@ def settings_of(case: Case, materials: Materials) -> tuple[Any, names.ResolvedMo
     flags = [f"--model={case.model}", "--device=cpu", "--prompts=p.txt", "--output=out"]
     sampling: dict[str, int] = {} if case.own_size else dict(SMALL)
     if case.weights == "tiny":
-        sampling |= TINY | (TABLE_SIZE if model.spec.family == "cogvideox" else {})
+        sampling |= TINY | (TABLE_SIZE if model.spec.family.name == "cogvideox" else {})
     flags += [f"--sampling.{name}={value}" for name, value in sampling.items()]
     if case.model != "demo":
         flags.append(f"--cache.profile={materials.profile(case.model, model.revision)}")
@@ -230,7 +230,7 @@ def _absent() -> Iterator[Case]:
             ),
             "control": (*POLICIES["paper"], "--control-fraction=1", "--samples-per-prompt=2"),
         }
-        if spec.family != "hunyuan_video":
+        if spec.family.name != "hunyuan_video":
             changes["negative"] = (*POLICIES["none"], "--sampling.negative-prompt=blurry, überall")
         if model != "cogvideox-5b":
             changes["balanced"] = POLICIES["balanced"]

@@ -50,7 +50,7 @@ def flags() -> dict[str, Any]:
     return {
         "generate": dict(_fields(schema)),
         "generate --help": sorted(
-            set(re.findall(r"^  (--[\w.-]+)", _output("generate", "--help"), re.M))
+            set(re.findall(r"^  (--[\w.-]+)", _output("generate", "--help-all"), re.M))
         ),
         "generate settings": {
             name: names.load_settings(["--prompts=p", "--output=o", *given]).to_dict()
