@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.benchmarks.demo_model.captions import ATTRIBUTES, parse_caption
 from pipeline.config.run_config import load_config
-from pipeline.models.demo.captions import ATTRIBUTES, parse_caption
 from pipeline.models.resolve import resolve_model
 from sencache import QUALITY
 

@@ -30,9 +30,9 @@ def judge_clips(
     """Judge clips of shape [frames, 3, size, size] in 0..1; None for a model without a judge."""
     if model.spec.name != "demo":
         return None
-    from pipeline.models.demo.captions import parse_caption
-    from pipeline.models.demo.judge import agreement, judge
-    from pipeline.models.demo.palette import palette_of
+    from jobs.benchmarks.demo_model.captions import parse_caption
+    from jobs.benchmarks.demo_model.judge import agreement, judge
+    from jobs.benchmarks.demo_model.palette import palette_of
 
     verdicts = judge(
         torch.stack([clip.transpose(0, 1).cpu() * 2 - 1 for clip in clips]),

@@ -78,7 +78,7 @@ def captions_of(model: str, prompts: str, split: str) -> list[str]:
 
 def demo_captions(split: str) -> list[str]:
     """Return the embedded model's captions of one set."""
-    from pipeline.models.demo.captions import ATTRIBUTES, Attributes, caption_of, combinations
+    from jobs.benchmarks.demo_model.captions import ATTRIBUTES, Attributes, caption_of, combinations
 
     calibration = [line for line in DEMO_CALIBRATION.read_text().splitlines() if line.strip()]
     if split == CALIBRATION:

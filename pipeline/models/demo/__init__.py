@@ -1,4 +1,4 @@
-"""The embedded demonstration model: a tiny text-to-video model, trained here on moving shapes.
+"""The embedded demonstration model: a tiny, trained text-to-video model of moving shapes.
 
 Importing this package loads no torch: it only says where the weights are, and with which settings
 to sample. The model is in the registry as `demo`, in the family Wan.

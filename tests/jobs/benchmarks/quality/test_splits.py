@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.benchmarks.demo_model.captions import parse_caption
 from jobs.benchmarks.quality.splits import (
     CALIBRATION,
     DEMO_HELD_OUT,
@@ -19,7 +20,6 @@ from jobs.benchmarks.quality.splits import (
     split_clips,
 )
 from pipeline.errors import UserError
-from pipeline.models.demo.captions import parse_caption
 
 HASHES = {
     "calibration": "2ac0c7774eadf4fe",

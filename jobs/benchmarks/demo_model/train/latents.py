@@ -10,10 +10,10 @@ from diffusers import AutoencoderKLWan
 from rich.console import Console
 from torch import Tensor
 
-from pipeline.models.demo.palette import PLAIN, Palette
-from pipeline.models.demo.sprites import draw_attributes, render
-from pipeline.models.demo.train.loop import generator_for, save_atomically
-from pipeline.models.demo.vae_ops import encode_clip
+from jobs.benchmarks.demo_model.palette import PLAIN, Palette
+from jobs.benchmarks.demo_model.sprites import draw_attributes, render
+from jobs.benchmarks.demo_model.train.loop import generator_for, save_atomically
+from jobs.benchmarks.demo_model.vae_ops import encode_clip
 
 _SEED = 12
 _BATCH = 32

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.models.demo import DEFAULTS
-from pipeline.models.demo.captions import (
+from jobs.benchmarks.demo_model.captions import (
     ATTRIBUTES,
     BACKGROUNDS,
     COLOURS,
@@ -17,7 +16,8 @@ from pipeline.models.demo.captions import (
     caption_of,
     combinations,
 )
-from pipeline.models.demo.palette import PLAIN, Palette
+from jobs.benchmarks.demo_model.palette import PLAIN, Palette
+from pipeline.models.demo import DEFAULTS
 
 SPEED_PX = {"slowly": 0.6, "quickly": 2.0}
 """Speeds in pixels per frame, at a size of 64 pixels."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.models.demo.captions import SHAPES, combinations, parse_caption
-from pipeline.models.demo.sprites import (
+from jobs.benchmarks.demo_model.captions import SHAPES, combinations, parse_caption
+from jobs.benchmarks.demo_model.sprites import (
     attributes_of,
     draw_attributes,
     draw_captions,

@@ -1,7 +1,7 @@
 """Measures how well clips show what their captions ask for.
 
-``python -m pipeline.models.demo.evaluate`` judges real clips, the autoencoder's reconstructions of
-them, and clips generated from the same held-out captions.
+``python -m jobs.benchmarks.demo_model.evaluate`` judges real clips, the autoencoder's
+reconstructions of them, and clips generated from the same held-out captions.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from jobs.benchmarks.demo_model.build import load_pipeline
+from jobs.benchmarks.demo_model.captions import ATTRIBUTES, Attributes, caption_of, combinations
+from jobs.benchmarks.demo_model.judge import agreement, judge
+from jobs.benchmarks.demo_model.palette import PLAIN, Palette, palette_of
+from jobs.benchmarks.demo_model.sprites import attributes_of, render
 from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
-from pipeline.models.demo.build import load_pipeline
-from pipeline.models.demo.captions import ATTRIBUTES, Attributes, caption_of, combinations
-from pipeline.models.demo.judge import agreement, judge
-from pipeline.models.demo.palette import PLAIN, Palette, palette_of
-from pipeline.models.demo.sprites import attributes_of, render
 
 CHANCE = {name: 1 / len(words) for name, words in ATTRIBUTES.items()}
 """Accuracy of guessing, by attribute."""
@@ -133,7 +133,7 @@ def _table(results: dict[str, dict[str, float]]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the evaluation from the command line and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.models.demo.evaluate")
+    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.evaluate")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR)
     parser.add_argument("--clips", type=int, default=120, help="held-out captions, at most 120")
     parser.add_argument("--steps", type=int, default=DEFAULTS.num_inference_steps)

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from jobs.benchmarks.demo_model.captions import caption_words
 from pipeline.models.demo import DEFAULTS
-from pipeline.models.demo.captions import caption_words
 
 Z_DIM = 16
 _TEXT_DIM = 128

@@ -8,14 +8,14 @@ import torch
 from diffusers import AutoencoderKLWan
 from rich.console import Console
 
-from pipeline.models.demo.architecture import make_tokenizer
-from pipeline.models.demo.build import build_pipeline, save_pipeline
-from pipeline.models.demo.palette import save_palette
-from pipeline.models.demo.train.config import TrainConfig
-from pipeline.models.demo.train.dit import train_dit
-from pipeline.models.demo.train.latents import encode_training_clips
-from pipeline.models.demo.train.vae import train_vae
-from pipeline.models.demo.vae_ops import use_lean_norms
+from jobs.benchmarks.demo_model.architecture import make_tokenizer
+from jobs.benchmarks.demo_model.build import build_pipeline, save_pipeline
+from jobs.benchmarks.demo_model.palette import save_palette
+from jobs.benchmarks.demo_model.train.config import TrainConfig
+from jobs.benchmarks.demo_model.train.dit import train_dit
+from jobs.benchmarks.demo_model.train.latents import encode_training_clips
+from jobs.benchmarks.demo_model.train.vae import train_vae
+from jobs.benchmarks.demo_model.vae_ops import use_lean_norms
 
 
 def train(config: TrainConfig, folder: Path, console: Console) -> Path:

@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.models.demo.captions import BACKGROUNDS, COLOURS
-from pipeline.models.demo.evaluate import held_out_rows, score
-from pipeline.models.demo.palette import MUTED, PALETTES, PLAIN, Palette, palette_of, save_palette
-from pipeline.models.demo.sprites import attributes_of, render
+from jobs.benchmarks.demo_model.captions import BACKGROUNDS, COLOURS
+from jobs.benchmarks.demo_model.evaluate import held_out_rows, score
+from jobs.benchmarks.demo_model.palette import (
+    MUTED,
+    PALETTES,
+    PLAIN,
+    Palette,
+    palette_of,
+    save_palette,
+)
+from jobs.benchmarks.demo_model.sprites import attributes_of, render
 
 
 @pytest.mark.parametrize("palette", PALETTES.values(), ids=PALETTES)

@@ -11,12 +11,12 @@ import torch
 from diffusers import WanPipeline
 from safetensors import safe_open
 
+from jobs.benchmarks.demo_model.architecture import make_tokenizer
+from jobs.benchmarks.demo_model.build import load_pipeline
+from jobs.benchmarks.demo_model.captions import caption_of
+from jobs.benchmarks.demo_model.evaluate import generate, held_out_rows, reconstruct, score
+from jobs.benchmarks.demo_model.sprites import attributes_of, render
 from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
-from pipeline.models.demo.architecture import make_tokenizer
-from pipeline.models.demo.build import load_pipeline
-from pipeline.models.demo.captions import caption_of
-from pipeline.models.demo.evaluate import generate, held_out_rows, reconstruct, score
-from pipeline.models.demo.sprites import attributes_of, render
 
 _SIZE_LIMIT = 15_000_000
 

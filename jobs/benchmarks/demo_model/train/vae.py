@@ -12,13 +12,13 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
+from jobs.benchmarks.demo_model.architecture import make_vae
+from jobs.benchmarks.demo_model.palette import PLAIN
+from jobs.benchmarks.demo_model.sprites import draw_attributes, render
+from jobs.benchmarks.demo_model.train.config import TrainConfig
+from jobs.benchmarks.demo_model.train.loop import generator_for, optimise
+from jobs.benchmarks.demo_model.vae_ops import decode_clip, encode_clip, use_lean_norms
 from pipeline.models.demo import DEFAULTS
-from pipeline.models.demo.architecture import make_vae
-from pipeline.models.demo.palette import PLAIN
-from pipeline.models.demo.sprites import draw_attributes, render
-from pipeline.models.demo.train.config import TrainConfig
-from pipeline.models.demo.train.loop import generator_for, optimise
-from pipeline.models.demo.vae_ops import decode_clip, encode_clip, use_lean_norms
 
 _POOL_SEED = 11
 _EDGE_WEIGHT = 5.0

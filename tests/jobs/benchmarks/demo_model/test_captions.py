@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.models.demo.captions import (
+from jobs.benchmarks.demo_model.captions import (
     ATTRIBUTES,
     Attributes,
     caption_of,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from jobs.benchmarks.demo_model.architecture import make_tokenizer
+from jobs.benchmarks.demo_model.captions import Attributes, caption_of, caption_words
 from pipeline.models.demo import DEFAULTS
-from pipeline.models.demo.architecture import make_tokenizer
-from pipeline.models.demo.captions import Attributes, caption_of, caption_words
 
 
 def test_each_word_is_one_token() -> None:

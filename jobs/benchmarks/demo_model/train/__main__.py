@@ -1,4 +1,4 @@
-"""Trains the demonstration model from nothing: ``python -m pipeline.models.demo.train --out DIR``.
+"""Trains the demonstration model: `python -m jobs.benchmarks.demo_model.train --out DIR`.
 
 A run that was killed resumes from its last checkpoint if it is started again with the same folder.
 The finished pipeline is in ``DIR/pipeline``.
@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pipeline.models.demo.train.config import (
+from jobs.benchmarks.demo_model.train.config import (
     TrainConfig,
     default_config,
     second_config,
 )
-from pipeline.models.demo.train.run import train
+from jobs.benchmarks.demo_model.train.run import train
 
 
 def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m pipeline.models.demo.train")
+    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.train")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
     parser.add_argument(

@@ -14,12 +14,16 @@ from rich.console import Console
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from jobs.benchmarks.demo_model.architecture import (
+    make_text_encoder,
+    make_tokenizer,
+    make_transformer,
+)
+from jobs.benchmarks.demo_model.sprites import draw_captions
+from jobs.benchmarks.demo_model.train.config import TrainConfig
+from jobs.benchmarks.demo_model.train.latents import Latents
+from jobs.benchmarks.demo_model.train.loop import optimise
 from pipeline.models.demo import DEFAULTS, FLOW_SHIFT
-from pipeline.models.demo.architecture import make_text_encoder, make_tokenizer, make_transformer
-from pipeline.models.demo.sprites import draw_captions
-from pipeline.models.demo.train.config import TrainConfig
-from pipeline.models.demo.train.latents import Latents
-from pipeline.models.demo.train.loop import optimise
 
 _UNIFORM_SHARE = 0.3
 _TIMESTEPS = 1000

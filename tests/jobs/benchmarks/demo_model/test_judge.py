@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.models.demo.captions import Attributes
-from pipeline.models.demo.evaluate import held_out_rows, score
-from pipeline.models.demo.judge import SpriteReading, agreement, judge
-from pipeline.models.demo.sprites import attributes_of, render
+from jobs.benchmarks.demo_model.captions import Attributes
+from jobs.benchmarks.demo_model.evaluate import held_out_rows, score
+from jobs.benchmarks.demo_model.judge import SpriteReading, agreement, judge
+from jobs.benchmarks.demo_model.sprites import attributes_of, render
 
 
 def _clips(count: int, seed: int = 0) -> tuple[torch.Tensor, list[Attributes]]:

@@ -12,26 +12,31 @@ from diffusers import WanPipeline
 from rich.console import Console
 from torch import Tensor, nn
 
-from pipeline.models.demo.architecture import make_tokenizer, make_vae
-from pipeline.models.demo.palette import MUTED, palette_of
-from pipeline.models.demo.train.__main__ import main
-from pipeline.models.demo.train.config import (
+from jobs.benchmarks.demo_model.architecture import make_tokenizer, make_vae
+from jobs.benchmarks.demo_model.palette import MUTED, palette_of
+from jobs.benchmarks.demo_model.train.__main__ import main
+from jobs.benchmarks.demo_model.train.config import (
     LoopConfig,
     TrainConfig,
     default_config,
     second_config,
 )
-from pipeline.models.demo.train.dit import draw_sigmas, embed_captions, make_denoiser, train_dit
-from pipeline.models.demo.train.latents import Latents, encode_training_clips
-from pipeline.models.demo.train.loop import StoppedEarlyError, generator_for, optimise
-from pipeline.models.demo.train.run import train
-from pipeline.models.demo.train.vae import (
+from jobs.benchmarks.demo_model.train.dit import (
+    draw_sigmas,
+    embed_captions,
+    make_denoiser,
+    train_dit,
+)
+from jobs.benchmarks.demo_model.train.latents import Latents, encode_training_clips
+from jobs.benchmarks.demo_model.train.loop import StoppedEarlyError, generator_for, optimise
+from jobs.benchmarks.demo_model.train.run import train
+from jobs.benchmarks.demo_model.train.vae import (
     reconstruction_loss,
     start_from_images,
     to_float,
     train_vae,
 )
-from pipeline.models.demo.vae_ops import decode_clip, encode_clip, use_lean_norms
+from jobs.benchmarks.demo_model.vae_ops import decode_clip, encode_clip, use_lean_norms
 
 _MICRO_VAE = {"base_dim": 4, "decoder_base_dim": 4}
 _LOOP = LoopConfig(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.models.demo.captions import BACKGROUNDS, COLOURS, SHAPES, SPEEDS, Attributes
-from pipeline.models.demo.palette import PLAIN, Palette
-from pipeline.models.demo.sprites import SPEED_PX, shape_distance
+from jobs.benchmarks.demo_model.captions import BACKGROUNDS, COLOURS, SHAPES, SPEEDS, Attributes
+from jobs.benchmarks.demo_model.palette import PLAIN, Palette
+from jobs.benchmarks.demo_model.sprites import SPEED_PX, shape_distance
 
 _MIN_CONTRAST = 0.12
 _MIN_AREA_SHARE = 0.01

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jobs.benchmarks.demo_model.palette import MUTED, PLAIN, Palette
 from pipeline.models.demo import WEIGHTS_DIR
-from pipeline.models.demo.palette import MUTED, PLAIN, Palette
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from pipeline.models.demo.train.config import LoopConfig
+from jobs.benchmarks.demo_model.train.config import LoopConfig
 
 Loss = Callable[[int, torch.Generator], Tensor]
 """Computes the loss of a step from its number and its source of randomness."""

@@ -1,1 +1,0 @@
-"""Training of the demonstration model; run ``python -m pipeline.models.demo.train``."""
