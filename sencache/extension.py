@@ -12,8 +12,7 @@ These names are as stable as those of `sencache` itself; all other modules are i
 """
 
 from sencache.apply import PolicyMaker, apply_policy
-from sencache.families.base import ONE_CALL, TWO_CALLS, HintBlocks
-from sencache.families.registry import FAMILIES, unregister_family
+from sencache.families.base import ONE_CALL
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach
 from sencache.hook.call import Call, CallReader, is_paired, row_index, row_rms
@@ -40,9 +39,7 @@ from sencache.schedules.sampler_moves import step_moves
 from sencache.schedules.weights import Forecast
 
 __all__ = [
-    "FAMILIES",
     "ONE_CALL",
-    "TWO_CALLS",
     "Agreement",
     "AnyProfile",
     "BlockStack",
@@ -55,7 +52,6 @@ __all__ = [
     "Forecast",
     "ForecastReuse",
     "Forward",
-    "HintBlocks",
     "KeptOutput",
     "NetworkCall",
     "OutputReuse",
@@ -81,5 +77,4 @@ __all__ = [
     "row_index",
     "row_rms",
     "step_moves",
-    "unregister_family",
 ]

@@ -39,9 +39,14 @@ class OfficialSettings:
     forced_fraction: float = 0.0
     residual_end: str | None = None
 
-    def strict_steps(self, num_steps: int) -> int:
-        """Steps, from the first, under ``strict_epsilon``: the first call of a step decides."""
-        calls = round(num_steps * self.calls_per_step * self.strict_fraction)
+    def strict_steps(self, num_steps: int, fraction: float) -> int:
+        """Steps, from the first, under ``strict_epsilon``: the first call of a step decides.
+
+        Args:
+            num_steps: Steps of the run.
+            fraction: Share of the calls that form the strict phase.
+        """
+        calls = round(num_steps * self.calls_per_step * fraction)
         return -(-calls // self.calls_per_step)
 
     def forced_steps(self, num_steps: int) -> int:

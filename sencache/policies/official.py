@@ -55,11 +55,10 @@ class OfficialRule(SensitivityRule):
         """
         super().__init__(config, curve)
         self._strict = config.strict_epsilon
-        self._calls_per_step = settings.calls_per_step
+        self._settings = settings
 
     def _strict_steps(self, num_steps: int) -> int:
-        calls = round(self._config.strict_fraction * num_steps * self._calls_per_step)
-        return -(-calls // self._calls_per_step)
+        return self._settings.strict_steps(num_steps, self._config.strict_fraction)
 
     def _below(self, score: torch.Tensor, threshold: float | torch.Tensor) -> torch.Tensor:
         return score < threshold

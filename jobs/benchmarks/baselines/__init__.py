@@ -1,6 +1,6 @@
 """Other ways of skipping network evaluations, behind one interface.
 
-| class | knob or schedule | what a reused step takes |
+| class | knob or schedule | what a reused step returns |
 |---|---|---|
 | `UniformSkipping`, `FirstThenEvery` | exact number of steps | the last output |
 | `UniformTaylor` | exact number of steps | the output, extrapolated |

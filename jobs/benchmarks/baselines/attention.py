@@ -1,9 +1,8 @@
-"""The caches of diffusers 0.42 that reuse attention rather than steps, run as they are.
+"""The caches of diffusers 0.42 that reuse attention rather than steps, unchanged.
 
-They never skip a whole step, so their decisions are C throughout and only
-:func:`~jobs.benchmarks.baselines.nfe_of` tells how many full steps the work that ran amounts to.
-They keep one state per module, which the two calls of a guided step (Wan, HunyuanVideo) would take
-from each other.
+They never skip a whole step, so all their decisions are C, and only
+:func:`~jobs.benchmarks.baselines.nfe_of` says how many full steps their work amounts to. They keep
+one state per module, which the two calls of a guided step (Wan, HunyuanVideo) would overwrite.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from sencache.extension import ONE_CALL
 
 
 class _OneState(InDiffusers):
-    """Keeps one state per module, and so needs both branches in one call."""
+    """A cache with one state per module, which therefore needs both branches in one call."""
 
     attention = True
 
     def check(self, context: str, branches: int) -> None:
-        """See :class:`InDiffusers`."""
+        """Refuse calls of the unconditional branch alone."""
         if context == "uncond":
             raise UnsupportedError(
                 f"{self.name} of diffusers keeps one state per module, which the two calls of a "
@@ -36,10 +35,10 @@ class _OneState(InDiffusers):
 
 @dataclass(frozen=True)
 class FasterCache(_OneState):
-    """Approximates attention, and of one-call guidance the unconditional rows, between refreshes.
+    """Approximates attention between refreshes, and with one-call guidance the unconditional rows.
 
-    Only at the timesteps that diffusers has as defaults, below 641 and 681 of 1000. Where the
-    family has no unconditional rows, only attention is left, and the interval is that of it.
+    Only at the default timesteps of diffusers, below 641 and 681 of 1000. Where a family has no
+    unconditional rows, the cache approximates attention alone, and the interval applies to that.
 
     Attributes:
         interval: The knob, rounded: steps from one computed unconditional branch to the next.
@@ -54,17 +53,17 @@ class FasterCache(_OneState):
     low, high = 1.0, 50.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, interval=knob)
 
     def check(self, context: str, branches: int) -> None:
-        """See :class:`InDiffusers`."""
+        """Refuse what one state per module, or a split into branches, cannot do."""
         super().check(context, branches)
         if context in ONE_CALL and branches == 1:
             raise UnsupportedError("fastercache of diffusers takes half of the rows for guidance")
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         distilled = family.contexts != ONE_CALL
         formats = {"cogvideox": "BFCHW", "mochi": "BCFHW"}
         if not distilled and family.name not in formats:
@@ -102,11 +101,11 @@ class PyramidAttentionBroadcast(_OneState):
     low, high = 1.0, 50.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, interval=knob)
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         every = max(1, round(self.interval))
         return PyramidAttentionBroadcastConfig(
             spatial_attention_block_skip_range=every,

@@ -1,7 +1,7 @@
-"""What every way of skipping network evaluations has in common, so that they can be compared.
+"""The interface of all ways of skipping network evaluations, so that they can be compared.
 
-A rival is put on a pipeline for some calls and taken off again; the calls themselves are the
-caller's. Knows nothing of prompts, metrics or files.
+A method is put on a pipeline for some calls and removed again; the caller makes the calls. Knows
+nothing of prompts, metrics or files.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 Decisions = Callable[[], list[str]]
 """Per sample of the latest pipeline call one character per step: C computed, R reused.
 
-Where the guidance branches decide for themselves, the conditional one's. :func:`nfe_of` counts the
-others too, and the parts of a step that a method still runs where it reuses.
+Where the guidance branches decide for themselves, these are the conditional branch's decisions.
+:func:`nfe_of` also counts the other branch, and the parts of a step that run although it is reused.
 """
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """Decisions that also tell what they cost, where that is not the number of C.
+    """Decisions with their cost, where that is not the number of C.
 
     Attributes:
         decisions: See :data:`Decisions`.
@@ -85,16 +85,16 @@ class Tunable(Baseline):
 
 
 class Scheduled(Baseline):
-    """A method that computes exactly as many steps as it is told."""
+    """A method that computes an exact number of steps."""
 
     @abstractmethod
     def budgeted(self, computed: int, steps: int) -> Baseline:
-        """The same method with so many computed of so many steps.
+        """The same method with `computed` of `steps` steps.
 
         Raises:
-            UnsupportedError: It has no schedule of exactly that many.
+            UnsupportedError: It has no schedule of exactly that number.
         """
 
 
 class UnsupportedError(ValueError):
-    """A rival cannot run here; the message says why."""
+    """A method cannot run here; the message says why."""

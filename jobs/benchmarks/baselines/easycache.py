@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from jobs.benchmarks.baselines.base import Decisions, Tunable
-from jobs.benchmarks.baselines.gating import Rule, Sight, gated
+from jobs.benchmarks.baselines.gating import CallView, Rule, gated
 from sencache.extension import KeptOutput, NetworkCall, RowSelection, row_index
 
 
@@ -37,12 +37,12 @@ class EasyCache(Tunable):
     low, high = 0.0, 1000.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         with gated(
             pipe, lambda: _Predictor(self), lambda _network, _family: ShiftReuse(), "cond"
         ) as outcome:
@@ -51,7 +51,7 @@ class EasyCache(Tunable):
 
 @dataclass
 class _Known:
-    """What is known of each sample's last computed step, shapes [samples, ...] and [samples].
+    """Each sample's last computed step, shapes [samples, ...] and [samples].
 
     Attributes:
         latents, output: x_r and v_r.
@@ -64,34 +64,34 @@ class _Known:
 
 
 class _Predictor(Rule):
-    def __init__(self, rival: EasyCache) -> None:
-        self._rival = rival
+    def __init__(self, method: EasyCache) -> None:
+        self._method = method
         self._known: _Known | None = None
         self._before: torch.Tensor | None = None
         self._sums: torch.Tensor | None = None
         self._computed: list[bool] = []
 
-    def decide(self, sight: Sight) -> list[bool]:
-        latents = sight.by_sample(sight.call.latents).float().flatten(1).clone()
+    def decide(self, view: CallView) -> list[bool]:
+        latents = view.by_sample(view.call.latents).float().flatten(1).clone()
         before, self._before = self._before, latents
-        forced = sight.step < round(self._rival.retention * sight.steps) or sight.last
+        forced = view.step < round(self._method.retention * view.steps) or view.last
         if self._known is None or before is None or self._sums is None or forced:
             self._sums = torch.zeros(len(latents), device=latents.device)
-            self._computed = [True] * sight.samples
+            self._computed = [True] * view.samples
             return self._computed
         known = self._known
         moved = (latents - before).abs().mean(1)
         sums = self._sums + known.gain * moved / known.output.abs().mean(1)
-        computed = ~(sums < self._rival.threshold)  # NaN, where no gain is known, computes
+        computed = ~(sums < self._method.threshold)  # NaN, where no gain is known, computes
         self._sums = torch.where(computed, 0.0, sums)
         self._computed = [bool(each) for each in computed.tolist()]
         return self._computed
 
-    def learn(self, sight: Sight, kept: KeptOutput) -> None:
+    def learn(self, view: CallView, kept: KeptOutput) -> None:
         latents = self._before
         if latents is None:
             raise RuntimeError("a step was learnt from before it was decided")
-        output = sight.by_sample(kept.output).float().flatten(1).clone()
+        output = view.by_sample(kept.output).float().flatten(1).clone()
         if self._known is None:
             self._known = _Known(latents, output, torch.full_like(latents[:, 0], torch.nan))
             return
@@ -110,7 +110,7 @@ class ShiftReuse:
     def evaluate(
         self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
     ) -> tuple[Any, KeptOutput]:
-        """See :class:`~sencache.extension.Reuse`; the kept residual is v_r - x_r."""
+        """Answer a call; the kept residual is v_r - x_r."""
         call, computed = network_call.call, selection.computed
         if kept is None or kept.residual is None or all(computed):
             answer = network_call.whole()

@@ -17,12 +17,14 @@ import torch
 from jobs.benchmarks.baselines.base import BaselineResult, UnsupportedError
 from sencache import Family, UnknownTransformerError, family_of, networks_of
 from sencache.extension import (
+    BlockStack,
     Call,
     CallPosition,
     Decision,
     Forward,
     KeptOutput,
     NetworkCall,
+    ResidualReuse,
     Reuse,
     RowSelection,
     SamplerPosition,
@@ -35,8 +37,8 @@ Deciding = Literal["every call", "cond"]
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a rule is shown of a call.
+class CallView:
+    """What a rule sees of a call.
 
     Attributes:
         network: Attribute of the pipeline that holds the network.
@@ -45,7 +47,7 @@ class Sight:
         steps: Steps of the run.
         call: The call.
         samples: Samples in it.
-        part: Rows of the deciding branches, one block of samples after another.
+        deciding_rows: Rows of the deciding branches, one block of samples after another.
         forward: The network's own forward.
         alone: Whether nothing is kept yet, so that all samples compute in any case.
     """
@@ -56,7 +58,7 @@ class Sight:
     steps: int
     call: Call
     samples: int
-    part: slice
+    deciding_rows: slice
     forward: Forward
     alone: bool
 
@@ -67,7 +69,7 @@ class Sight:
 
     def by_sample(self, rows: torch.Tensor) -> torch.Tensor:
         """The deciding rows of a tensor by sample, shape [samples, branches, ...]."""
-        chosen = rows[self.part]
+        chosen = rows[self.deciding_rows]
         return chosen.view(-1, self.samples, *chosen.shape[1:]).transpose(0, 1)
 
 
@@ -75,10 +77,10 @@ class Rule(ABC):
     """Decides the calls of one cache context of one network in one run."""
 
     @abstractmethod
-    def decide(self, sight: Sight) -> list[bool]:
+    def decide(self, view: CallView) -> list[bool]:
         """Whether each sample computes. Called at every step, also where all must compute."""
 
-    def learn(self, sight: Sight, kept: KeptOutput) -> None:  # noqa: B027 - blind rules need not
+    def learn(self, view: CallView, kept: KeptOutput) -> None:  # noqa: B027 - blind rules need not
         """Read what is kept after a call of which some rows were computed.
 
         Rows that were not computed keep what they had.
@@ -103,13 +105,13 @@ class RuleGate:
         self._deciding = deciding
         self._run: Trajectory | None = None
         self._rules: dict[str | None, Rule] = {}
-        self._pending: tuple[Rule, Sight] | None = None
+        self._pending: tuple[Rule, CallView] | None = None
 
     def prepare(self, call: Call, position: CallPosition) -> None:
-        """See :class:`~sencache.extension.Policy`."""
+        """Nothing depends on the rows."""
 
     def decide(self, call: Call, position: CallPosition, trajectory: Trajectory) -> Decision:
-        """See :class:`~sencache.extension.Policy`.
+        """Ask the rule, unless the unconditional branch follows or nothing is kept yet.
 
         Raises:
             UnsupportedError: The number of steps is not known.
@@ -135,20 +137,20 @@ class RuleGate:
         decision: Decision,
         change: torch.Tensor | None,
     ) -> None:
-        """See :class:`~sencache.extension.Policy`; rules learn in :meth:`evaluate`."""
+        """Nothing to note: rules learn in :meth:`evaluate`."""
 
     def evaluate(
         self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
     ) -> tuple[Any, KeptOutput]:
-        """See :class:`Reuse`."""
+        """Answer a call, and show its output to the rule."""
         answer, now = self._reuse.evaluate(network_call, selection, kept)
         if self._pending is not None and any(selection.computed):
-            rule, sight = self._pending
-            rule.learn(sight, now)
+            rule, view = self._pending
+            rule.learn(view, now)
         return answer, now
 
     def release(self) -> None:
-        """See :class:`Reuse`."""
+        """Remove the reuse from the network."""
         self._reuse.release()
 
     def _ask(self, call: Call, position: CallPosition, trajectory: Trajectory) -> list[bool]:
@@ -159,7 +161,7 @@ class RuleGate:
         if position.context not in self._rules:
             self._rules[position.context] = self._make_rule()
         rule = self._rules[position.context]
-        sight = Sight(
+        view = CallView(
             self._network,
             position.context or "",
             trajectory.step,
@@ -172,8 +174,8 @@ class RuleGate:
             self.forward,
             position.context not in trajectory.kept,
         )
-        self._pending = rule, sight
-        return rule.decide(sight)
+        self._pending = rule, view
+        return rule.decide(view)
 
 
 @contextmanager
@@ -232,3 +234,14 @@ def family_or_refuse(network: torch.nn.Module) -> Family:
         return family_of(network)
     except UnknownTransformerError as error:
         raise UnsupportedError(str(error)) from error
+
+
+def residual_reuse(network: torch.nn.Module, family: Family) -> ResidualReuse:
+    """The reuse with its hooks on the blocks; releasing it removes them.
+
+    Raises:
+        ValueError: The residual of the blocks cannot be reused (:class:`BlockStack`).
+    """
+    stack = BlockStack(network, family)
+    stack.attach()
+    return ResidualReuse(stack)

@@ -1,8 +1,8 @@
-"""The caches that diffusers 0.42 brings along, run as they are: one decision for a whole batch.
+"""The caches of diffusers 0.42, unchanged: one decision for a whole batch.
 
-What they cost is metered (:mod:`jobs.benchmarks.baselines.metering`): a step counts as reused where
-its last block did not run, and :func:`~jobs.benchmarks.baselines.nfe_of` tells the share of the
-work that did.
+Their cost is metered (:mod:`jobs.benchmarks.baselines.metering`): a step counts as reused if its
+last block did not run, and :func:`~jobs.benchmarks.baselines.nfe_of` gives the share of the work
+that did.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from diffusers.hooks._common import _ATTENTION_CLASSES
 
 from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
 from jobs.benchmarks.baselines.gating import family_or_refuse
-from jobs.benchmarks.baselines.metered import Log
-from jobs.benchmarks.baselines.metering import Meter, blocks_of, untouched
+from jobs.benchmarks.baselines.metering import Meter, MeterLog, blocks_of, untouched
 from sencache import Family, networks_of
 
 
@@ -41,28 +40,28 @@ class InDiffusers(Tunable):
 
     @abstractmethod
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """What `enable_cache` is given.
+        """What `enable_cache` gets.
 
         Raises:
             UnsupportedError: The cache does not work on this network or in this pipeline.
         """
 
     def check(self, context: str, branches: int) -> None:
-        """Look at the first call of a context in a run.
+        """Check the first call of a context in a run.
 
         Args:
             context: Its name; "" outside of one.
             branches: Guidance branches in the call.
 
         Raises:
-            UnsupportedError: The cache would do something else than it should.
+            UnsupportedError: The cache would not do what it should.
         """
         return
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
-        log = Log()
+        """Put the method on a pipeline."""
+        log = MeterLog()
         with ExitStack() as stack:
             for number, network in enumerate(networks_of(pipe).values()):
                 family = family_or_refuse(network)
@@ -97,11 +96,11 @@ class FirstBlockCache(InDiffusers):
     low, high = 0.0, 100.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         _refuse_hints(network, family)
         return FirstBlockCacheConfig(threshold=self.threshold)
 
@@ -130,11 +129,11 @@ class DiffusersMagCache(InDiffusers):
     low, high = 0.0, 100.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         _refuse_hints(network, family)
         return MagCacheConfig(
             threshold=self.threshold,
@@ -147,7 +146,7 @@ class DiffusersMagCache(InDiffusers):
 
 @dataclass(frozen=True)
 class TaylorSeer(InDiffusers):
-    """Computes every so many steps and extrapolates what goes into the latents over step indices.
+    """Computes every n-th step and extrapolates what is added to the latents over step indices.
 
     In lite mode, which alone skips whole blocks: the patterns of the full mode match no module of
     Wan, and leave feed-forwards running elsewhere. Factors in float32 instead of bfloat16.
@@ -169,11 +168,11 @@ class TaylorSeer(InDiffusers):
     low, high = 1.0, 50.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, interval=knob)
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         return TaylorSeerCacheConfig(
             cache_interval=max(1, round(self.interval)),
             disable_cache_before_step=self.warmup,
@@ -201,11 +200,11 @@ class SeaCache(InDiffusers):
     low, high = 0.0, 1000.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     def config(self, pipe: Any, network: torch.nn.Module, family: Family) -> Any:
-        """See :class:`InDiffusers`."""
+        """What `enable_cache` gets."""
         _refuse_hints(network, family)
         settings: Any = network.config
         if not isinstance(pipe, WanPipeline) or settings.in_channels != settings.out_channels:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
-from jobs.benchmarks.baselines.gating import Rule, Sight, gated
-from jobs.benchmarks.baselines.residuals import residual_reuse
+from jobs.benchmarks.baselines.gating import CallView, Rule, gated, residual_reuse
 from sencache.extension import KeptOutput
 
 Ratios = Mapping[str, tuple[float, ...]]
@@ -47,7 +46,7 @@ class MagCache(Tunable):
     def fitted(cls, pipe: Any, run: Callable[[], object], **settings: Any) -> Self:
         """The method with the ratios of this pipeline, averaged over clips.
 
-        The authors take one clip; more are no weaker.
+        The authors take one clip; more clips are not worse.
 
         Args:
             pipe: The pipeline, without a cache.
@@ -55,69 +54,69 @@ class MagCache(Tunable):
             settings: Further attributes.
 
         Raises:
-            UnsupportedError: The blocks' residual cannot be had, or nothing was run.
+            UnsupportedError: The residual of the blocks cannot be read, or nothing was run.
         """
         return cls(measure_ratios(pipe, run), **settings)
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         with gated(pipe, lambda: _Skipper(self), residual_reuse) as outcome:
             yield outcome
 
 
 class _Skipper(Rule):
-    def __init__(self, rival: MagCache) -> None:
-        self._rival = rival
+    def __init__(self, method: MagCache) -> None:
+        self._method = method
         self._product, self._error, self._skips = 1.0, 0.0, 0
 
-    def decide(self, sight: Sight) -> list[bool]:
-        return [self._computes(sight)] * sight.samples
+    def decide(self, view: CallView) -> list[bool]:
+        return [self._computes(view)] * view.samples
 
-    def _computes(self, sight: Sight) -> bool:
-        if sight.context not in self._rival.ratios:
-            raise UnsupportedError(f"MagCache has no ratios for the context {sight.context!r}")
-        retained = int(self._rival.retention * sight.steps + 1e-6)  # for 0.3 of 10 is below 3
-        if sight.alone or sight.step < retained:
+    def _computes(self, view: CallView) -> bool:
+        if view.context not in self._method.ratios:
+            raise UnsupportedError(f"MagCache has no ratios for the context {view.context!r}")
+        retained = int(self._method.retention * view.steps + 1e-6)  # for 0.3 of 10 is below 3
+        if view.alone or view.step < retained:
             return True
-        ratios = resampled(self._rival.ratios[sight.context], sight.steps)
-        self._product *= ratios[sight.step]
+        ratios = resampled(self._method.ratios[view.context], view.steps)
+        self._product *= ratios[view.step]
         self._error += abs(1.0 - self._product)
         self._skips += 1
-        if self._error < self._rival.threshold and self._skips <= self._rival.max_skip:
+        if self._error < self._method.threshold and self._skips <= self._method.max_skip:
             return False
         self._product, self._error, self._skips = 1.0, 0.0, 0
         return True
 
 
 class _Meter(Rule):
-    """Computes every step and notes the ratio of magnitudes."""
+    """Computes every step and records the ratio of magnitudes."""
 
     def __init__(self, seen: dict[str, dict[int, list[float]]]) -> None:
         self._seen = seen
         self._steps = 0
         self._before: torch.Tensor | None = None
 
-    def decide(self, sight: Sight) -> list[bool]:
-        return [True] * sight.samples
+    def decide(self, view: CallView) -> list[bool]:
+        return [True] * view.samples
 
-    def learn(self, sight: Sight, kept: KeptOutput) -> None:
+    def learn(self, view: CallView, kept: KeptOutput) -> None:
         if kept.residual is None:
             raise RuntimeError("the residual was not kept")
-        norms = sight.by_sample(kept.residual).float().norm(dim=-1).flatten(1)
+        norms = view.by_sample(kept.residual).float().norm(dim=-1).flatten(1)
         ratios = torch.ones(len(norms)) if self._before is None else (norms / self._before).mean(1)
         self._before = norms
-        self._seen.setdefault(sight.context, {}).setdefault(sight.step, []).extend(ratios.tolist())
+        self._seen.setdefault(view.context, {}).setdefault(view.step, []).extend(ratios.tolist())
 
 
 def measure_ratios(pipe: Any, run: Callable[[], object]) -> Ratios:
     """Ratios of uncached runs, all of the same number of steps.
 
-    The first step, and the first that another network takes over, have none and stand as 1.
+    The first step, and the first step of another network, have no ratio and count as 1.
 
     Raises:
         UnsupportedError: See :meth:`MagCache.fitted`.
@@ -134,7 +133,7 @@ def measure_ratios(pipe: Any, run: Callable[[], object]) -> Ratios:
 
 
 def resampled(ratios: tuple[float, ...], steps: int) -> tuple[float, ...]:
-    """The table for another number of steps: of each step the nearest one's, as published."""
+    """The table for another number of steps, from the nearest steps, as published."""
     if len(ratios) == steps:
         return ratios
     places = np.linspace(0, len(ratios) - 1, steps).round().astype(int)

@@ -1,33 +1,83 @@
 """How much of a network really ran under a cache that is not ours.
 
-Watches the modules from beneath whatever a cache puts on them, so nothing has to be believed. The
-share of a step that a module stands for is its share of the blocks' floating point operations,
-counted in the first call of a run, which every cache computes in full. Embeddings and head are left
-out of account, as they are for methods of which only steps are counted.
+Watches the modules beneath whatever a cache puts on them, so it does not rely on the cache's own
+account. A module's share of a step is its share of the blocks' floating point operations, counted
+in the first call of a run, which every cache computes in full. Embeddings and head do not count, as
+for methods of which only steps are counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers.hooks.hooks import BaseState, HookRegistry, ModelHook, StateManager
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from jobs.benchmarks.baselines.base import UnsupportedError
-from jobs.benchmarks.baselines.metered import Log, Metered
+from jobs.benchmarks.baselines.base import BaselineResult, UnsupportedError
 from sencache import Family
 from sencache.extension import CallReader, attach, detach, guidance_of, is_paired
 
 HOOK_NAME = "sencache_meter"
 TRACES = ("forward", "_diffusers_hook", "_cache_config")
-"""Attributes that diffusers leaves on the modules that it hooked."""
+"""Attributes that diffusers leaves on modules that it hooked."""
 
 
 Check = Callable[[str, int], None]
 """Takes the name of a cache context and the number of branches in its calls."""
+
+
+@dataclass(frozen=True)
+class MeteredCall:
+    """A call of a network.
+
+    Attributes:
+        network: Which network.
+        context: Name of the cache context; "" outside of one.
+        samples: Samples in it.
+        work: What ran of its blocks, as a share of a full call.
+        ran: Whether its last block ran.
+    """
+
+    network: int
+    context: str
+    samples: int
+    work: float
+    ran: bool
+
+
+@dataclass
+class MeterLog:
+    """The calls of the latest run, of all networks of a pipeline.
+
+    Attributes:
+        calls: In order.
+        ended: Whether the pipeline's call is over, so that the next begins another run.
+    """
+
+    calls: list[MeteredCall] = field(default_factory=list)
+    ended: bool = False
+
+    def decisions(self) -> list[str]:
+        """Per sample, over the calls with the conditional branch, in order."""
+        mine = [call for call in self.calls if call.context != "uncond"]
+        letters = "".join("C" if call.ran else "R" for call in mine)
+        return [letters] * (mine[0].samples if mine else 0)
+
+    def nfe(self) -> list[float]:
+        """Per sample, in steps; the calls of a step together count as one."""
+        if not self.calls:
+            return []
+        contexts = {call.context for call in self.calls}
+        total = sum(call.work for call in self.calls) / len(contexts)
+        return [total] * self.calls[0].samples
+
+    def outcome(self) -> BaselineResult:
+        """Both, as a :class:`BaselineResult`."""
+        return BaselineResult(self.decisions, self.nfe)
 
 
 class Meter:
@@ -40,15 +90,15 @@ class Meter:
         number: int,
         family: Family,
         parts: Mapping[str, torch.nn.Module],
-        log: Log,
+        log: MeterLog,
         check: Check,
     ) -> None:
-        """Say what to watch; :meth:`attached` does.
+        """Set what to watch; :meth:`attached` watches.
 
         Args:
-            pipe: The pipeline, for it tells whether there is guidance.
+            pipe: The pipeline, which tells whether there is guidance.
             network: The network.
-            number: Its place among the pipeline's networks.
+            number: Its index among the pipeline's networks.
             family: Its family.
             parts: Modules of it that a cache may skip, by name, none within another.
             log: Takes the calls.
@@ -69,7 +119,7 @@ class Meter:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Watch; to be entered before a cache is put on, and left after it is taken off."""
+        """Watch; enter before a cache is put on, and leave after it is removed."""
         with ExitStack() as stack:
             for name, part in self._watched.items():
                 attach(part, _Watch(self._part_runs(name)), HOOK_NAME)
@@ -117,7 +167,7 @@ class Meter:
         skipped = sum(share for name, share in self._shares.items() if name not in self._seen)
         ran = self._last in self._seen
         work = call.rows / self._rows[context] * (1.0 - skipped)
-        self._log.calls.append(Metered(self._number, context, self._samples, work, ran))
+        self._log.calls.append(MeteredCall(self._number, context, self._samples, work, ran))
         return output
 
     def _branches(self, context: str, latents: torch.Tensor) -> int:
@@ -129,7 +179,7 @@ class Meter:
 
 
 class _Watch(ModelHook):
-    """Lets a function stand in for a module's forward."""
+    """Calls a function instead of a module's forward."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         super().__init__()
@@ -140,11 +190,11 @@ class _Watch(ModelHook):
 
 
 class _RootWatch(ModelHook):
-    """The same for a network, told the cache context and the end of the pipeline's call."""
+    """The same for a network, with the cache context and the end of the pipeline's call."""
 
     _is_stateful = True
 
-    def __init__(self, run: Callable[..., Any], log: Log) -> None:
+    def __init__(self, run: Callable[..., Any], log: MeterLog) -> None:
         super().__init__()
         self.state_manager = StateManager(BaseState)  # diffusers gives it the context
         self._run, self._log = run, log
@@ -162,7 +212,7 @@ class _RootWatch(ModelHook):
 
 @contextmanager
 def untouched(network: torch.nn.Module) -> Iterator[None]:
-    """Take what diffusers leaves behind off the modules of a network again."""
+    """Remove from the modules of a network what diffusers leaves on them."""
     before = {
         module: [name for name in TRACES if name in vars(module)] for module in network.modules()
     }

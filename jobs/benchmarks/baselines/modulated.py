@@ -1,6 +1,6 @@
 """TeaCache's signal: the input of the first block, modulated by the timestep.
 
-Which tensor that is differs by model, as in TeaCache's public scripts (ali-vilab/TeaCache):
+The tensor differs by model, as in TeaCache's public scripts (ali-vilab/TeaCache):
 Wan and CogVideoX take the time embedding alone; LTX, HunyuanVideo and Mochi take the first block's
 normed tokens after scale and shift. Written against the blocks of diffusers 0.42.
 """

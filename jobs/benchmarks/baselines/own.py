@@ -29,10 +29,10 @@ from sencache import (
 from sencache.extension import AnyProfile, gate_ratio
 
 CalibrationRun = Callable[..., None]
-"""Samples calibration clips in batches with whatever is on a pipeline; calls what it is given, if
-anything, after every batch."""
+"""Samples calibration clips in batches with the pipeline as it is; calls its argument, if there is
+one, after every batch."""
 
-NOBODY = 1e9
+NO_HARD_ROW = 1e9
 """Ratio of forecast errors that no row is above."""
 
 
@@ -54,7 +54,7 @@ class AnySenCache(Baseline):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         with warnings.catch_warnings():
             # Other step counts and samplers than the profile's are what comparisons are about.
             warnings.simplefilter("ignore", ProfileWarning)
@@ -72,7 +72,7 @@ class AnySenCache(Baseline):
 class SenCachePaper(Tunable):
     """SenCache as its paper has it: a strict fifth, then epsilon; at most n reuses in a row.
 
-    The cap acts long before epsilon does, so numbers of evaluations below that of the cap need a
+    The cap takes effect long before epsilon, so numbers of evaluations below that of the cap need a
     larger `config.max_reuse`; the paper publishes 2 and 3.
 
     Attributes:
@@ -89,19 +89,19 @@ class SenCachePaper(Tunable):
     low, high = 0.0, 100.0
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, config=replace(self.config, epsilon=knob))
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions
 
 
 @dataclass(frozen=True)
 class Planned(Scheduled):
-    """The plan of exactly so many computed steps, with forecasts between them.
+    """The best cache schedule of an exact number of computed steps, with forecasts between them.
 
     Attributes:
         profile: Drift of the model's output.
@@ -115,19 +115,19 @@ class Planned(Scheduled):
     source = "sencache.schedules.planner"
 
     def budgeted(self, computed: int, steps: int) -> Self:
-        """See :class:`Scheduled`."""
+        """The same method with `computed` of `steps` steps."""
         return replace(self, config=replace(self.config, budget=computed / steps))
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions
 
 
 @dataclass(frozen=True)
 class Gated(Scheduled):
-    """Plans with a gate whose ratio is fitted on calibration clips.
+    """Cache schedules with a gate whose ratio is fitted on calibration clips.
 
     The ratio is the quantile of the clips' forecast errors at the gate that makes one clip in
     `config.gate + 1` a hard one, so that the mean number of evaluations is the budget.
@@ -148,15 +148,15 @@ class Gated(Scheduled):
     source = "sencache.schedules.planner, sencache.policies.gated"
 
     def budgeted(self, computed: int, steps: int) -> AnySenCache:
-        """See :class:`Scheduled`; runs the calibration clips once."""
+        """The same method with `computed` of `steps` steps; runs the calibration clips once."""
         config = replace(self.config, budget=computed / steps)
-        everyone_easy = replace(config, gate_ratio=NOBODY)
+        all_easy = replace(config, gate_ratio=NO_HARD_ROW)
         ratios: list[float] = []
         with ExitStack() as applied:
             applied.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", ProfileWarning)  # as in AnySenCache
             try:
-                handle = apply_sencache(self.pipe, everyone_easy, self.profile)
+                handle = apply_sencache(self.pipe, all_easy, self.profile)
             except (ValueError, UnknownTransformerError) as error:
                 raise UnsupportedError(str(error)) from error
             applied.callback(remove_sencache, self.pipe)
@@ -169,6 +169,6 @@ class Gated(Scheduled):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`; with the ratio of the settings, which `budgeted` fits."""
+        """Put the method on a pipeline, with the ratio of the settings, which `budgeted` fits."""
         with AnySenCache(self.config, self.profile).applied(pipe) as decisions:
             yield decisions

@@ -41,7 +41,7 @@ class _Fixed(Scheduled):
     steps: int = 0
 
     def budgeted(self, computed: int, steps: int) -> Self:
-        """See :class:`Scheduled`."""
+        """The same method with `computed` of `steps` steps."""
         chosen = replace(self, computed=computed, steps=steps)
         if len(chosen.layout()) != computed:
             raise UnsupportedError(f"{self.name} has no schedule of {computed} of {steps} steps")
@@ -64,7 +64,7 @@ class _Fixed(Scheduled):
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         unit = int(pipe.scheduler.config["num_train_timesteps"])
 
         def make(
@@ -104,7 +104,7 @@ class UniformSkipping(_Fixed):
     source = "every k-th step, the baseline of TeaCache (arXiv 2411.19108) and its followers"
 
     def layout(self) -> tuple[int, ...]:
-        """See :class:`_Fixed`."""
+        """Steps that are computed, rising."""
         return _evenly(0, self.steps - 1, self.computed)
 
 
@@ -115,7 +115,7 @@ class FirstThenEvery(_Fixed):
     source = "what SenCache's fast setting amounts to (arXiv 2602.24208: 20 % strict, then n = 3)"
 
     def layout(self) -> tuple[int, ...]:
-        """See :class:`_Fixed`."""
+        """Steps that are computed, rising."""
         first = round(self.steps / 5)
         if self.computed <= first:
             return ()
@@ -139,11 +139,11 @@ class UniformTaylor(_Fixed):
 
     @property
     def order(self) -> int:
-        """See :class:`_Fixed`."""
+        """Outputs before the last that a forecast uses."""
         return self.taylor_order
 
     def layout(self) -> tuple[int, ...]:
-        """See :class:`_Fixed`."""
+        """Steps that are computed, rising."""
         return _evenly(0, self.steps - 1, self.computed)
 
     def forecast(

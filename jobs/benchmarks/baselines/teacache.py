@@ -13,13 +13,13 @@ import torch
 
 from jobs.benchmarks.baselines.base import Decisions, Tunable, UnsupportedError
 from jobs.benchmarks.baselines.gating import (
+    CallView,
     Rule,
-    Sight,
     family_or_refuse,
     gated,
+    residual_reuse,
 )
 from jobs.benchmarks.baselines.modulated import ModulatedInput
-from jobs.benchmarks.baselines.residuals import residual_reuse
 from sencache import networks_of
 from sencache.extension import KeptOutput, OutputReuse
 
@@ -76,12 +76,12 @@ class TeaCache(Tunable):
         )
 
     def tuned(self, knob: float) -> Self:
-        """See :class:`Tunable`."""
+        """The same method with another value of its knob."""
         return replace(self, threshold=knob)
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
-        """See :class:`Baseline`."""
+        """Put the method on a pipeline."""
         signals = _signals(pipe)
         missing = signals.keys() - self.coefficients.keys()
         if missing:
@@ -107,41 +107,41 @@ class _Changes:
 
 
 class _Accumulator(Rule):
-    def __init__(self, rival: TeaCache, signals: Signals) -> None:
-        self._rival, self._signals = rival, signals
+    def __init__(self, method: TeaCache, signals: Signals) -> None:
+        self._method, self._signals = method, signals
         self._changes, self._sums = _Changes(), np.zeros(0)
 
-    def decide(self, sight: Sight) -> list[bool]:
-        signal = self._signals[sight.network](sight.call, sight.forward)
-        changes = self._changes.step(sight.by_sample(signal))
-        if changes is None or sight.step < self._rival.first or sight.last:
-            self._sums = np.zeros(sight.samples)
-            return [True] * sight.samples
-        rescaled = np.polyval(self._rival.coefficients[sight.network], changes)
+    def decide(self, view: CallView) -> list[bool]:
+        signal = self._signals[view.network](view.call, view.forward)
+        changes = self._changes.step(view.by_sample(signal))
+        if changes is None or view.step < self._method.first or view.last:
+            self._sums = np.zeros(view.samples)
+            return [True] * view.samples
+        rescaled = np.polyval(self._method.coefficients[view.network], changes)
         self._sums = self._sums + np.maximum(rescaled, 0.0)
         # Not "at least the threshold": a sum that is no number must compute, too.
-        computed = ~(self._sums < self._rival.threshold)
+        computed = ~(self._sums < self._method.threshold)
         self._sums[computed] = 0.0
         return [bool(each) for each in computed]
 
 
 class _Recorder(Rule):
-    """Computes every step and notes both changes."""
+    """Computes every step and records both changes."""
 
     def __init__(self, signals: Signals, pairs: dict[str, list[tuple[float, float]]]) -> None:
         self._signals, self._pairs = signals, pairs
         self._inputs, self._outputs = _Changes(), _Changes()
         self._seen: list[float] | None = None
 
-    def decide(self, sight: Sight) -> list[bool]:
-        signal = self._signals[sight.network](sight.call, sight.forward)
-        self._seen = self._inputs.step(sight.by_sample(signal))
-        return [True] * sight.samples
+    def decide(self, view: CallView) -> list[bool]:
+        signal = self._signals[view.network](view.call, view.forward)
+        self._seen = self._inputs.step(view.by_sample(signal))
+        return [True] * view.samples
 
-    def learn(self, sight: Sight, kept: KeptOutput) -> None:
-        outputs = self._outputs.step(sight.by_sample(kept.output))
+    def learn(self, view: CallView, kept: KeptOutput) -> None:
+        outputs = self._outputs.step(view.by_sample(kept.output))
         if self._seen is not None and outputs is not None:
-            pairs = self._pairs.setdefault(sight.network, [])
+            pairs = self._pairs.setdefault(view.network, [])
             pairs.extend(zip(self._seen, outputs, strict=True))
 
 

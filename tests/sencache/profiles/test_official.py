@@ -195,7 +195,7 @@ def test_phases_are_rounded_as_the_scripts_round(
     family: str, steps: int, strict: int, forced: int
 ) -> None:
     settings = OFFICIAL_SETTINGS[family]
-    assert settings.strict_steps(steps) == strict
+    assert settings.strict_steps(steps, settings.strict_fraction) == strict
     assert settings.forced_steps(steps) == forced
 
 

@@ -131,8 +131,8 @@ def test_magcache() -> None:
         wanted = [1.0] + [(mine[i] / mine[i - 1]).mean() for i in range(1, STEPS)]
         assert np.allclose(fitted.ratios[context], wanted, rtol=1e-4)
 
-    rival = fitted.tuned(0.15)
-    with rival.applied(pipe) as decisions:
+    baseline = fitted.tuned(0.15)
+    with baseline.applied(pipe) as decisions:
         run()
     product, error, skips, letters = 1.0, 0.0, 0, "CC"  # a fifth of 12, rounded down
     for step in range(2, STEPS):
@@ -153,8 +153,8 @@ def test_magcache_is_that_of_diffusers(threshold: float, max_skip: int) -> None:
     tiny = TINY["wan"]
     pipe = tiny.make()
     ratios = MagCache.fitted(pipe, lambda: tiny.run(pipe, [3], 15)).ratios["cond"]
-    rival = MagCache({"cond": ratios, "uncond": ratios}, threshold, max_skip)
-    with rival.applied(pipe) as decisions:
+    baseline = MagCache({"cond": ratios, "uncond": ratios}, threshold, max_skip)
+    with baseline.applied(pipe) as decisions:
         ours = tiny.run(pipe, [1, 2], 15)
     rows: list[int] = []
     block = pipe.transformer.blocks[1].attn1.to_q

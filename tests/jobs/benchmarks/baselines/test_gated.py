@@ -16,8 +16,7 @@ from jobs.benchmarks.baselines import (
     nfe_of,
 )
 from jobs.benchmarks.baselines.easycache import ShiftReuse
-from jobs.benchmarks.baselines.gating import Rule, Sight, gated
-from jobs.benchmarks.baselines.residuals import residual_reuse
+from jobs.benchmarks.baselines.gating import CallView, Rule, gated, residual_reuse
 from tests.jobs.benchmarks.baselines.traces import (
     TINY,
     nfe_at,
@@ -50,13 +49,13 @@ def made(method: str, family: str) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_knob_goes_from_the_uncached_run_down(method: str, family: str) -> None:
-    rival, pipe, tiny = made(method, family)
+    baseline, pipe, tiny = made(method, family)
     plain = tiny.run(pipe, [1, 2])
     before = trace(pipe)
-    latents, decisions = run(pipe, tiny, rival.tuned(rival.low))
+    latents, decisions = run(pipe, tiny, baseline.tuned(baseline.low))
     assert torch.equal(latents, plain)
     assert decisions() == ["C" * 8] * 2
-    counts = [nfe_at(rival, knob, pipe, tiny) for knob in (0.0, 0.02, 0.1, 0.5, rival.high)]
+    counts = [nfe_at(baseline, knob, pipe, tiny) for knob in (0.0, 0.02, 0.1, 0.5, baseline.high)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == 8
     assert counts[-1] <= (5 if family == "wan-experts" else 4)  # each network starts afresh
@@ -67,12 +66,12 @@ def test_the_knob_goes_from_the_uncached_run_down(method: str, family: str) -> N
 @pytest.mark.parametrize("family", ["wan", "cogvideox"])
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_that_went_through_the_network_are_counted(method: str, family: str) -> None:
-    rival, pipe, tiny = made(method, family)
+    baseline, pipe, tiny = made(method, family)
     blocks = pipe.transformer.blocks if family == "wan" else pipe.transformer.transformer_blocks
     ran: list[int] = []
     query = blocks[1].attn1.to_q
     inner = query.register_forward_hook(lambda _module, args, _output: ran.append(len(args[0])))
-    _, decisions = run(pipe, tiny, rival.tuned(rival.high))
+    _, decisions = run(pipe, tiny, baseline.tuned(baseline.high))
     inner.remove()
     # The probe for TeaCache's signal ends at the first block, so this counts true evaluations.
     assert sum(nfe_of(decisions)) * 2 == sum(ran)
@@ -80,11 +79,11 @@ def test_rows_that_went_through_the_network_are_counted(method: str, family: str
 
 @pytest.mark.parametrize("method", METHODS)
 def test_samples_are_decided_and_made_as_on_their_own(method: str) -> None:
-    rival, pipe, tiny = made(method, "ltx")
+    baseline, pipe, tiny = made(method, "ltx")
     knob = {"teacache": 0.3, "magcache": 0.1, "easycache": 0.3}[method]
-    together, decisions = run(pipe, tiny, rival.tuned(knob))
+    together, decisions = run(pipe, tiny, baseline.tuned(knob))
     for row, seed in enumerate([1, 2]):
-        with rival.tuned(knob).applied(pipe) as alone:
+        with baseline.tuned(knob).applied(pipe) as alone:
             latents = tiny.run(pipe, [seed])
         assert alone() == [decisions()[row]]
         assert torch.allclose(latents[0], together[row], atol=1e-4)
@@ -92,8 +91,8 @@ def test_samples_are_decided_and_made_as_on_their_own(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_error_leaves_no_trace_and_the_next_run_is_whole(method: str) -> None:
-    rival, pipe, tiny = made(method, "wan")
-    wanted = run(pipe, tiny, rival)
+    baseline, pipe, tiny = made(method, "wan")
+    wanted = run(pipe, tiny, baseline)
     before = trace(pipe)
     calls: list[int] = []
 
@@ -103,11 +102,11 @@ def test_an_error_leaves_no_trace_and_the_next_run_is_whole(method: str) -> None
             raise RuntimeError("on purpose")
 
     handle = pipe.transformer.blocks[1].register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="on purpose"), rival.applied(pipe):
+    with pytest.raises(RuntimeError, match="on purpose"), baseline.applied(pipe):
         tiny.run(pipe, [1, 2])
     handle.remove()
     assert trace(pipe) == before
-    with rival.applied(pipe) as decisions:
+    with baseline.applied(pipe) as decisions:
         for _ in range(2):  # nothing of the first run is left in the second
             assert torch.equal(tiny.run(pipe, [1, 2]), wanted[0])
             assert decisions() == wanted[1]()
@@ -115,8 +114,8 @@ def test_an_error_leaves_no_trace_and_the_next_run_is_whole(method: str) -> None
 
 def test_what_cannot_run_says_why() -> None:
     strange = LinearPipe(LinearTransformer(0.1, 0.2), euler())
-    for rival in (TeaCache({}), MagCache({}), EasyCache()):
-        with pytest.raises(UnsupportedError, match="LinearTransformer"), rival.applied(strange):
+    for baseline in (TeaCache({}), MagCache({}), EasyCache()):
+        with pytest.raises(UnsupportedError, match="LinearTransformer"), baseline.applied(strange):
             pass
     replaced = TINY["hunyuan-i2v-replace"].make()
     with pytest.raises(UnsupportedError, match="HunyuanVideoTokenReplaceTransformerBlock"):
@@ -138,8 +137,8 @@ def test_a_rule_that_only_some_samples_follow_mixes_rows() -> None:
     """Gathering within one step: the first sample computes all, the second every other step."""
 
     class Every(Rule):
-        def decide(self, sight: Sight) -> list[bool]:
-            return [True, sight.step % 2 == 0]
+        def decide(self, view: CallView) -> list[bool]:
+            return [True, view.step % 2 == 0]
 
     tiny = TINY["wan"]
     pipe = tiny.make()

@@ -67,25 +67,27 @@ def named(case: Any) -> str:
     return case if isinstance(case, str) else case.name
 
 
-@pytest.mark.parametrize(("rival", "family"), WHOLE_STEPS + ATTENTION, ids=named)
-def test_the_knob_goes_from_the_uncached_run_down(rival: Any, family: str) -> None:
+@pytest.mark.parametrize(("baseline", "family"), WHOLE_STEPS + ATTENTION, ids=named)
+def test_the_knob_goes_from_the_uncached_run_down(baseline: Any, family: str) -> None:
     pipe, tiny = piped(family), TINY[family]
     plain = tiny.run(pipe, [1, 2], STEPS)
     before = trace(pipe)
-    latents, decisions = run(pipe, tiny, rival.tuned(rival.low), steps=STEPS)
+    latents, decisions = run(pipe, tiny, baseline.tuned(baseline.low), steps=STEPS)
     assert torch.equal(latents, plain)
     assert decisions() == ["C" * STEPS] * 2
     assert nfe_of(decisions) == pytest.approx([STEPS] * 2)
-    middle = 3.0 if rival.low else 0.1
-    counts = [nfe_at(rival, k, pipe, tiny, steps=STEPS) for k in (rival.low, middle, rival.high)]
+    middle = 3.0 if baseline.low else 0.1
+    counts = [
+        nfe_at(baseline, k, pipe, tiny, steps=STEPS) for k in (baseline.low, middle, baseline.high)
+    ]
     assert counts == sorted(counts, reverse=True)
-    assert counts[-1] < (STEPS if rival.attention else 0.75 * STEPS)
+    assert counts[-1] < (STEPS if baseline.attention else 0.75 * STEPS)
     assert trace(pipe) == before
     assert torch.equal(tiny.run(pipe, [1, 2], STEPS), plain)
 
 
-@pytest.mark.parametrize(("rival", "family"), WHOLE_STEPS, ids=named)
-def test_a_step_counts_as_computed_where_its_last_block_ran(rival: Any, family: str) -> None:
+@pytest.mark.parametrize(("baseline", "family"), WHOLE_STEPS, ids=named)
+def test_a_step_counts_as_computed_where_its_last_block_ran(baseline: Any, family: str) -> None:
     pipe, tiny = piped(family), TINY[family]
     ran: list[int] = []
     handles = []
@@ -94,12 +96,12 @@ def test_a_step_counts_as_computed_where_its_last_block_ran(rival: Any, family: 
         blocks = getattr(network, family_of(network).blocks[-1])
         linear = next(m for m in blocks[-1].modules() if isinstance(m, torch.nn.Linear))
         handles.append(linear.register_forward_hook(lambda *_: ran.append(1)))
-    _, decisions = run(pipe, tiny, rival.tuned(KNOBS.get(rival.name, 0.2)), steps=STEPS)
+    _, decisions = run(pipe, tiny, baseline.tuned(KNOBS.get(baseline.name, 0.2)), steps=STEPS)
     for handle in handles:
         handle.remove()
     calls = 2 if family.startswith("wan") else 1
     assert len(decisions()[0]) == STEPS
-    if rival.name == "first-block":  # its branches decide apart
+    if baseline.name == "first-block":  # its branches decide apart
         assert calls * STEPS >= len(ran) >= decisions()[0].count("C")
     else:
         assert len(ran) == calls * decisions()[0].count("C")
@@ -136,14 +138,14 @@ def test_an_error_leaves_no_trace() -> None:
     pipe = TINY["cogvideox"].make()
     TINY["cogvideox"].run(pipe, [1])
     before = trace(pipe)
-    for rival in (FirstBlockCache(), FasterCache(), TaylorSeer()):
-        with pytest.raises(RuntimeError, match="on purpose"), rival.applied(pipe):
+    for baseline in (FirstBlockCache(), FasterCache(), TaylorSeer()):
+        with pytest.raises(RuntimeError, match="on purpose"), baseline.applied(pipe):
             raise RuntimeError("on purpose")
         assert trace(pipe) == before
 
 
 @pytest.mark.parametrize(
-    ("rival", "family", "why"),
+    ("baseline", "family", "why"),
     [
         (SeaCache(), "cogvideox", "Wan text to video"),
         (SeaCache(), "wan-i2v", "Wan text to video"),
@@ -155,22 +157,22 @@ def test_an_error_leaves_no_trace() -> None:
     ],
     ids=named,
 )
-def test_what_cannot_run_says_why(rival: Any, family: str, why: str) -> None:
+def test_what_cannot_run_says_why(baseline: Any, family: str, why: str) -> None:
     pipe = TINY[family].make()
     before = trace(pipe)
     with pytest.raises(UnsupportedError, match=why):
-        run(pipe, TINY[family], rival, steps=STEPS)
+        run(pipe, TINY[family], baseline, steps=STEPS)
     assert trace(pipe) == before
 
 
-@pytest.mark.parametrize("rival", [FirstBlockCache(), PyramidAttentionBroadcast()], ids=named)
-def test_a_network_without_known_blocks_is_refused(rival: Any) -> None:
+@pytest.mark.parametrize("baseline", [FirstBlockCache(), PyramidAttentionBroadcast()], ids=named)
+def test_a_network_without_known_blocks_is_refused(baseline: Any) -> None:
     pipe = LinearPipe(LinearTransformer(0.1, 0.2), euler())
-    with pytest.raises(UnsupportedError, match="LinearTransformer"), rival.applied(pipe):
+    with pytest.raises(UnsupportedError, match="LinearTransformer"), baseline.applied(pipe):
         pass
     register_family(LINEAR)
     try:
-        with pytest.raises(UnsupportedError, match="names no blocks"), rival.applied(pipe):
+        with pytest.raises(UnsupportedError, match="names no blocks"), baseline.applied(pipe):
             pass
     finally:
         unregister_family(LINEAR)

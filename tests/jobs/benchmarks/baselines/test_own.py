@@ -49,9 +49,9 @@ def test_the_rule_decides_as_the_cache_applied_by_hand(made: Any) -> None:
 
 def test_the_knob_goes_from_everything_to_the_cap(made: Any) -> None:
     pipe, tiny, profile = made
-    rival = SenCachePaper(profile)
-    assert torch.equal(run(pipe, tiny, rival.tuned(rival.low))[0], tiny.run(pipe, [1, 2]))
-    counts = [nfe_at(rival, knob, pipe, tiny) for knob in (rival.low, 0.3, rival.high)]
+    baseline = SenCachePaper(profile)
+    assert torch.equal(run(pipe, tiny, baseline.tuned(baseline.low))[0], tiny.run(pipe, [1, 2]))
+    counts = [nfe_at(baseline, knob, pipe, tiny) for knob in (baseline.low, 0.3, baseline.high)]
     assert counts[0] == 8
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] < 5
@@ -61,17 +61,17 @@ def test_any_policy_and_no_trace_after_an_error() -> None:
     tiny = TINY["wan"]
     pipe = tiny.make()
     before = trace(pipe)
-    rival = AnySenCache(SenCacheConfig(policy="none"))
-    with pytest.raises(RuntimeError, match="on purpose"), rival.applied(pipe):
+    baseline = AnySenCache(SenCacheConfig(policy="none"))
+    with pytest.raises(RuntimeError, match="on purpose"), baseline.applied(pipe):
         raise RuntimeError("on purpose")
     assert trace(pipe) == before
-    assert run(pipe, tiny, rival)[1]() == ["C" * 8] * 2
+    assert run(pipe, tiny, baseline)[1]() == ["C" * 8] * 2
 
 
 def test_another_models_profile_is_refused() -> None:
     pipe = TINY["cogvideox"].make()
-    rival = SenCachePaper(fitting_profile(TINY["wan"].make()))
-    with pytest.raises(UnsupportedError, match="family"), rival.applied(pipe):
+    baseline = SenCachePaper(fitting_profile(TINY["wan"].make()))
+    with pytest.raises(UnsupportedError, match="family"), baseline.applied(pipe):
         pass
 
 
@@ -87,11 +87,11 @@ def test_a_gate_is_fitted_to_the_budget_on_calibration_clips() -> None:
             after()
 
     config = SenCacheConfig(policy="planned", gate=2)
-    rival = Gated(profile, pipe, calibrate, config).budgeted(10, STEPS)
+    baseline = Gated(profile, pipe, calibrate, config).budgeted(10, STEPS)
     assert trace(pipe) == before
     nfe = []
     for seeds in batches:
-        with rival.applied(pipe) as decisions:
+        with baseline.applied(pipe) as decisions:
             tiny.run(pipe, seeds, STEPS)
             nfe += nfe_of(decisions)
     assert sorted(set(nfe)) == [9, 12]

@@ -23,22 +23,22 @@ from tests.sencache.support.toys import (
 STEPS = 12
 
 
-def wanted_steps(rival: Any, computed: int) -> list[int]:
-    if isinstance(rival, FirstThenEvery):
+def wanted_steps(baseline: Any, computed: int) -> list[int]:
+    if isinstance(baseline, FirstThenEvery):
         return [0, 1, *np.linspace(2, STEPS - 1, computed - 2).round().astype(int).tolist()]
     return np.linspace(0, STEPS - 1, computed).round().astype(int).tolist()
 
 
-@pytest.mark.parametrize("rival", [UniformSkipping(), FirstThenEvery(), UniformTaylor()])
+@pytest.mark.parametrize("baseline", [UniformSkipping(), FirstThenEvery(), UniformTaylor()])
 @pytest.mark.parametrize("computed", [5, 7])
 @pytest.mark.parametrize("scheduler", [euler, unipc])
-def test_exactly_the_laid_out_steps_run(rival: Any, computed: int, scheduler: Any) -> None:
+def test_exactly_the_laid_out_steps_run(baseline: Any, computed: int, scheduler: Any) -> None:
     pipe = tiny_pipe(scheduler())
     counter = CountRows(pipe.transformer.patch_embedding)
     before = dict(vars(pipe.transformer))
-    with rival.budgeted(computed, STEPS).applied(pipe) as decisions:
+    with baseline.budgeted(computed, STEPS).applied(pipe) as decisions:
         sample(pipe, [1, 2], STEPS)
-    wanted = wanted_steps(rival, computed)
+    wanted = wanted_steps(baseline, computed)
     assert decisions() == ["".join("RC"[step in wanted] for step in range(STEPS))] * 2
     assert counter.rows == [2] * 2 * computed
     after = dict(vars(pipe.transformer))
@@ -48,13 +48,13 @@ def test_exactly_the_laid_out_steps_run(rival: Any, computed: int, scheduler: An
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_the_output_is_held_or_extrapolated_over_time(order: int) -> None:
     """Against a loop that asks the network and numpy's polynomials."""
-    rival: Any = UniformSkipping() if order == 0 else UniformTaylor(taylor_order=order)
+    baseline: Any = UniformSkipping() if order == 0 else UniformTaylor(taylor_order=order)
     pipe = tiny_pipe()
-    with rival.budgeted(5, STEPS).applied(pipe):
+    with baseline.budgeted(5, STEPS).applied(pipe):
         got = sample(pipe, [1, 2], STEPS)
     pipe.scheduler.set_timesteps(STEPS)
     times = pipe.scheduler.timesteps.double().numpy() / 1000
-    wanted = wanted_steps(rival, 5)
+    wanted = wanted_steps(baseline, 5)
     known: list[dict[int, torch.Tensor]] = [{}, {}]
     original, calls = pipe.transformer.forward, iter(range(2 * STEPS))
 

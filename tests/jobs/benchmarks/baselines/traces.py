@@ -1,4 +1,4 @@
-"""What a method leaves on a network after its context, and other things that all rivals share."""
+"""What a method leaves on a network after its context, and other shared checks."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def trace(pipe: Any) -> dict[str, Any]:
     return {place: what for place, what in found.items() if what or not place.endswith("hooks")}
 
 
-def nfe_at(rival: Tunable, knob: float, pipe: Any, tiny: TinyPipeline, **options: Any) -> float:
+def nfe_at(baseline: Tunable, knob: float, pipe: Any, tiny: TinyPipeline, **options: Any) -> float:
     """Mean network evaluations of a run."""
-    with rival.tuned(knob).applied(pipe) as decisions:
+    with baseline.tuned(knob).applied(pipe) as decisions:
         tiny.run(pipe, [1, 2], **options)
     work = nfe_of(decisions)
     return sum(work) / len(work)
 
 
-def run(pipe: Any, tiny: TinyPipeline, rival: Any, **options: Any) -> tuple[torch.Tensor, Any]:
+def run(pipe: Any, tiny: TinyPipeline, baseline: Any, **options: Any) -> tuple[torch.Tensor, Any]:
     """Latents of a run under a method, and its decisions."""
-    with rival.applied(pipe) as decisions:
+    with baseline.applied(pipe) as decisions:
         latents = tiny.run(pipe, [1, 2], **options)
     return latents, decisions
