@@ -33,14 +33,13 @@ from pipeline.storage.storage import Storage
 from sencache import (
     PRESETS,
     OfficialProfile,
-    OutputDrift,
-    ProfileMetadata,
     SenCacheConfig,
-    SensitivityPoint,
     SensitivityProfile,
     apply_sencache,
     remove_sencache,
 )
+from sencache.profiles.metadata import ProfileMetadata, SensitivityPoint
+from sencache.schedules.drift import OutputDrift
 from tests.model_builders import BUILDERS as TINY_MODELS
 from tests.pipeline.report.made import row as output_row
 from tests.pipeline.report.made import write as write_dataset
