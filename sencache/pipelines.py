@@ -30,11 +30,11 @@ def networks_of(target: Any) -> Mapping[str, torch.nn.Module]:
     return networks
 
 
-def guidance_of(target: Any, told: bool | None) -> bool | None:
+def guidance_of(target: Any, configured: bool | None) -> bool | None:
     """Whether calls hold both branches of guidance; None if neither settings nor pipeline tell."""
-    if told is not None or isinstance(target, torch.nn.Module):
-        return told
-    with contextlib.suppress(AttributeError):  # of a pipeline that has not been called yet
+    if configured is not None or isinstance(target, torch.nn.Module):
+        return configured
+    with contextlib.suppress(AttributeError):  # the pipeline was not called yet
         known = getattr(target, "do_classifier_free_guidance", None)
         if known is None and (scale := getattr(target, "guidance_scale", None)) is not None:
             known = scale > 1.0  # CogVideoX keeps the scale only

@@ -101,8 +101,8 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Everything that decides a calibration's numbers, but the weights, as JSON values.
 
-    What is long is told by its hash. Readable facts come first, so that of several differences
-    the one that a person understands is named.
+    Long values are replaced by their hash. Readable facts come first, so that an error names the
+    difference that a person understands.
     """
     dtypes = [getattr(network.module, "dtype", None) for network in networks]
     return {
@@ -146,6 +146,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tobytes"):  # images of PIL, arrays of NumPy
         size = [str(getattr(value, name, "")) for name in ("mode", "dtype", "size", "shape")]
         return [*size, hashlib.sha256(value.tobytes()).hexdigest()]
-    if callable(value):  # its repr tells where it lies in memory
+    if callable(value):  # its repr holds its address in memory
         return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else ""
     return repr(value)

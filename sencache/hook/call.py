@@ -1,4 +1,4 @@
-"""One forward of a transformer: its arguments by name, read the way its family says."""
+"""One forward of a transformer: its arguments by name, read as its family describes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Call:
         return chosen
 
     def answer(self, sample: torch.Tensor) -> Any:
-        """Wrap an output the way the caller asked for it."""
+        """Wrap an output in the form that the caller asked for."""
         if self.arguments.get("return_dict", True):
             return Transformer2DModelOutput(sample=sample)
         return (sample,)
@@ -81,7 +81,7 @@ class Call:
 def row_index(rows: Sequence[int], device: torch.device) -> torch.Tensor:
     """Row numbers on a device, for gather and scatter.
 
-    From pinned memory on CUDA: an ordinary copy would let the host wait for the device.
+    Uses pinned memory on CUDA, because an ordinary copy would wait for the device.
     """
     on_cuda = device.type == "cuda"
     return torch.tensor(rows, pin_memory=on_cuda).to(device, non_blocking=on_cuda)
@@ -108,7 +108,7 @@ class CallReader:
         self._family = family
         self._signature = inspect.signature(forward)
         config = unwrap_module(transformer).config
-        # Published configs of Mochi leave it out where it is the number that goes in.
+        # Published configs of Mochi leave it out where it equals the input channels.
         self._out_channels: int = config.out_channels or config.in_channels
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
@@ -126,9 +126,9 @@ def is_paired(latents: torch.Tensor) -> bool:
 
     Pipelines that evaluate both branches in one call repeat the latents, so that the halves are
     equal bit for bit; without guidance they call under the same cache context with each clip
-    once. Clips that are all alike cannot be told from branches and count as such: two clips
-    generated from one seed, for example. On CUDA the comparison waits for the device; once per
-    sampling run is enough, as no run changes between the two.
+    once. Clips that are all alike, such as two clips of one seed, look like branches and count as
+    such. On CUDA the comparison waits for the device; once per sampling run is enough, because no
+    run changes between the two.
 
     Args:
         latents: What a call is given, shape [rows, ...].

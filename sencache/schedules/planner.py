@@ -150,8 +150,8 @@ def schedule_of(
         moves: Of the sampler, shape [T].
         computed: Steps to compute, rising; the first is 0.
         order: As for :func:`make_schedule`.
-        repair: Likewise.
-        cuts: Likewise.
+        repair: As for :func:`make_schedule`.
+        cuts: As for :func:`make_schedule`.
 
     Raises:
         ValueError: The first computed step is not 0, or an order below 0.
