@@ -5,6 +5,9 @@ Loading and idle time can be added up from the `worker` struct of the rows alone
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import logging
 import math
 import os
 import socket
@@ -23,6 +26,12 @@ EXIT_ENGINE_DIED = 70
 EXIT_OVERDUE = 71
 """Exit code of a process whose engine call did not return in time."""
 
+LAST_ACTS_S = 120.0
+"""Longest time between the decision to end a process and its end: clips are stored meanwhile."""
+
+GRACE_S = 5.0
+
+_logger = logging.getLogger(__name__)
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
@@ -93,6 +102,60 @@ def end_process(code: int) -> Never:
     device that no longer answers. It would also only end the calling thread, or be caught by Ray.
     """
     os._exit(code)
+
+
+def end_after(code: int, *last_acts: Callable[[], object], within_s: float = LAST_ACTS_S) -> Never:
+    """End this process after some last acts, none of which can prevent its end.
+
+    Args:
+        code: Exit code.
+        last_acts: Called in order; what they raise is logged.
+        within_s: After so many seconds the process ends whatever they do.
+    """
+    timer = threading.Timer(within_s, end_process, [code])
+    timer.daemon = True
+    try:
+        # Two guards. The second one needs no thread of Python, so it also works while a library
+        # holds the interpreter's lock; its exit code is always 1.
+        with contextlib.suppress(Exception):
+            timer.start()
+        with contextlib.suppress(Exception):
+            faulthandler.dump_traceback_later(within_s + GRACE_S, exit=True, file=2)
+        for act in last_acts:
+            try:
+                act()
+            except Exception:
+                _logger.exception("on the way to the end of this process")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        timer.cancel()
+        end_process(code)
+
+
+def briefly(act: Callable[[], object], within_s: float) -> bool:
+    """Do something that is not worth much waiting, from a thread of its own.
+
+    Args:
+        act: What it raises is logged.
+        within_s: Longest wait; the act goes on afterwards.
+
+    Returns:
+        Whether it came to an end in time, be it by raising.
+    """
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            act()
+        except Exception:
+            _logger.exception("not done")
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=run, name="briefly", daemon=True)
+    thread.start()
+    thread.join(within_s)
+    return done.is_set()
 
 
 def oom_kills() -> int:

@@ -23,10 +23,13 @@ from pipeline.dataset.clip_store import ClipStore
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
 from pipeline.engine.protocol import BadNodeError, Clip, Engine, EngineDiedError
 from pipeline.errors import message_of
-from pipeline.process import EXIT_OVERDUE, Worker, deadline, end_process, oom_kills
+from pipeline.process import EXIT_OVERDUE, Worker, briefly, deadline, end_after, oom_kills
 from pipeline.requests.sample_request import SampleRequest
 
 _T = TypeVar("_T")
+
+NOTE_S = 20.0
+"""Longest wait for the ledger by a process that is about to end."""
 
 
 class AttemptLedger(Protocol):
@@ -111,8 +114,10 @@ class Attempts:
     def close(self) -> None:
         """Finish the attempt under way and the storing of clips, then end the engine."""
         self._turns.shutdown(cancel_futures=True)
-        self._store.close()
-        self._engine.close()
+        try:
+            self._store.close()
+        finally:
+            self._engine.close()
 
     def _in_turn(self, attempt: Callable[[], _T]) -> _T:
         """Run an attempt after the earlier ones."""
@@ -167,7 +172,7 @@ class Attempts:
             if _is_fatal(error):
                 self._dead = message_of(error)
                 kind = type(error.__cause__ or error).__name__
-                self._ledger.note(ids, kind, self._dead, spent_s)
+                self._last_note(ids, kind, self._dead, spent_s)
                 raise EngineDiedError(self._dead) from error
             for sample_id in ids:
                 self._wasted_s[sample_id] += spent_s
@@ -189,8 +194,16 @@ class Attempts:
 
     def _overdue(self, ids: Sequence[str]) -> None:
         reason = f"the engine call gave no answer within {self._deadline_s:g} s"
-        self._ledger.note(ids, "DeadlineExceededError", reason, self._deadline_s / len(ids))
-        end_process(EXIT_OVERDUE)
+        lost_s = self._deadline_s / len(ids)
+        end_after(
+            EXIT_OVERDUE,
+            lambda: self._last_note(ids, "DeadlineExceededError", reason, lost_s),
+            within_s=2 * NOTE_S,
+        )
+
+    def _last_note(self, ids: Sequence[str], kind: str, reason: str, lost_s: float) -> None:
+        """Note the error that ends this process; a ledger that gives no answer cannot stop it."""
+        briefly(lambda: self._ledger.note(ids, kind, reason, lost_s), NOTE_S)
 
     def _provenance(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Never
 
 import pyarrow as pa
 import ray
@@ -17,7 +18,15 @@ from pipeline.engine.own_thread import OwnThreadEngine
 from pipeline.engine.protocol import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
 from pipeline.monitoring.prometheus import WatchedEngine, say_state
-from pipeline.process import EXIT_ENGINE_DIED, Worker, end_process
+from pipeline.process import (
+    EXIT_ENGINE_DIED,
+    EXIT_OVERDUE,
+    LAST_ACTS_S,
+    Worker,
+    briefly,
+    end_after,
+    end_process,
+)
 from pipeline.requests.controls import unpack
 from pipeline.storage.storage import Storage
 
@@ -35,6 +44,10 @@ CALLS_AT_ONCE = 2
 It also limits the clips that wait in an actor's memory (times `batch_rows`), and the tasks that are
 tied to an actor: they cannot move to an idle one.
 """
+
+
+RAY_S = 30.0
+"""Longest wait for Ray by a process that is about to end."""
 
 
 class GroupActor:
@@ -83,21 +96,35 @@ class GroupActor:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
-            # A bad node leaves service, so that Ray starts the next process elsewhere.
-            if isinstance(error, BadNodeError) and not nodes.retire(str(error)):
-                text = (
-                    f"{error}, and the cluster has no other: look into that node, add one, and "
-                    "run the same command again"
-                )
-                self._ledger.complain(text)
-                raise UserError(text) from error
-            # Ray does not restart an actor that raises. Only the end of the process makes it start
-            # a fresh one, with a new device context, and run the task again there.
-            logger.exception("engine died, restarting its process: %s", error)
-            self._runner.close()  # stores the clips of the other call, to be taken over later
-            end_process(EXIT_ENGINE_DIED)
+            self._leave(error)
+
+    def _leave(self, error: EngineDiedError) -> Never:
+        """End this process, and with a bad node its service, so that Ray goes on elsewhere.
+
+        Ray does not restart an actor that raises. Only the end of the process makes it start a
+        fresh one, with a new device context, and run the task again there.
+        """
+        if isinstance(error, BadNodeError) and not _retire(str(error)):
+            text = (
+                f"{error}, and the cluster has no other: look into that node, add one, and "
+                "run the same command again"
+            )
+            self._ledger.complain(text)
+            raise UserError(text) from error
+        end_after(
+            EXIT_ENGINE_DIED,
+            lambda: logger.error("restarting this process: %s", error, exc_info=error),
+            self._runner.close,  # stores the clips of the other call, to be taken over later
+        )
 
     def __del__(self) -> None:
         """Ray Data drops its actors when they have nothing left to do."""
-        if hasattr(self, "_runner"):  # not if the model could not be loaded
-            self._runner.close()
+        if hasattr(self, "_runner") and not briefly(self._runner.close, LAST_ACTS_S):
+            end_process(EXIT_OVERDUE)  # or its device would not become free
+
+
+def _retire(reason: str) -> bool:
+    """See `nodes.retire`; true as well where Ray gives no answer, which must keep nothing alive."""
+    answers: list[bool] = []
+    briefly(lambda: answers.append(nodes.retire(reason)), RAY_S)
+    return answers[0] if answers else True

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.engine.protocol import Clip, EngineFactory
+from pipeline.engine.protocol import Clip, EngineDiedError, EngineFactory
 from pipeline.requests.sample_request import SampleRequest
 
 
@@ -34,8 +34,16 @@ class OwnThreadEngine:
         self.device_name, self.group_size = self._engine.device_name, self._engine.group_size
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
-        """Make one clip per request, in order; raises what the engine raises."""
-        return self._thread.submit(self._engine.generate, requests).result()
+        """Make one clip per request, in order; raises what the engine raises.
+
+        Raises:
+            EngineDiedError: The engine was closed.
+        """
+        try:
+            made = self._thread.submit(self._engine.generate, requests)
+        except RuntimeError as error:
+            raise EngineDiedError("the engine is closed") from error
+        return made.result()
 
     def close(self) -> None:
         """Close the engine; harmless when called again."""
@@ -44,5 +52,6 @@ class OwnThreadEngine:
         except RuntimeError:  # closed before, or the interpreter ends: use this thread
             self._engine.close()
         else:
+            self._thread.shutdown(wait=False)  # whatever `close` raises, no later call is served
             closed.result()
             self._thread.shutdown()

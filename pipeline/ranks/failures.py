@@ -6,6 +6,7 @@ known of its failure.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from pipeline.ranks.timeouts import AdaptiveTimeout
 SETTLE_S = 1.0
 """Seconds to wait after the first failure. Other ranks fail as they lose their peer, and the one
 that explains the failure may come last."""
+
+END_S = 5.0
+"""Longest wait for the end of a rank that has closed its connection."""
 
 
 class GroupError(Exception):
@@ -70,6 +74,10 @@ class RankSilentError(GroupError):
         names = ", ".join(str(rank) for rank in ranks)
         super().__init__(f"rank {names} silent for {waited_s:.1f} s after {where}: ended the group")
         self.ranks = ranks
+
+
+class GroupBrokenError(GroupError, RuntimeError):
+    """The group is closed, or was closed because of an error that shows nothing about a rank."""
 
 
 @dataclass
@@ -146,8 +154,10 @@ class RankWatch:
             rank = waiting[ready]  # type: ignore[index]  # `wait` returns what it was given
             try:
                 message = rank.connection.recv()
-            except (EOFError, ConnectionResetError) as error:
-                raise _died(rank) from error
+            except Exception as error:
+                # The end of a rank that was sending: EOFError between two messages, OSError within
+                # one. A message that cannot be read leaves the ranks out of step as well.
+                raise _lost(rank, error) from error
             own, now = self._progress[rank.rank], self._clock()
             self._timeout.observe(own.mark, now - own.since, self._work)
             own.since, own.count = now, own.count + 1
@@ -191,10 +201,17 @@ def send_to_rank(rank: RankProcess, message: bytes) -> None:
     """
     try:
         rank.connection.send_bytes(message)
-    except (BrokenPipeError, ConnectionResetError) as error:
-        raise _died(rank) from error
+    except OSError as error:
+        raise _lost(rank, error) from error
 
 
-def _died(rank: RankProcess) -> RankDiedError:
-    rank.process.wait(timeout=5.0)
+def _lost(rank: RankProcess, error: Exception) -> GroupError:
+    """What to say of a rank with which no message can be exchanged any more."""
+    try:
+        rank.process.wait(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        if not isinstance(error, OSError | EOFError):
+            return GroupBrokenError(
+                f"a message of rank {rank.rank} cannot be read: {type(error).__name__}: {error}"
+            )
     return RankDiedError(rank.rank, rank.how_it_ended(), rank.last_words())

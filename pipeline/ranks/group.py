@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from pipeline.ranks.failures import GroupError, RankWatch, send_to_rank
+from pipeline.ranks.failures import GroupBrokenError, GroupError, RankWatch, send_to_rank
 from pipeline.ranks.messages import MakeHandler
 from pipeline.ranks.processes import LOOPBACK, GroupSpec, RankProcess, Reaper, start_rank
 from pipeline.ranks.timeouts import AdaptiveTimeout
@@ -81,11 +81,11 @@ class RankGroup:
             The answer of rank 0.
 
         Raises:
-            GroupError: No answer. The group is closed unless the error's `alive` is true.
-            RuntimeError: The group is closed.
+            GroupError: No answer. The group is closed unless the error's `alive` is true; a closed
+                group raises it too.
         """
         if not self._open:
-            raise RuntimeError("the group is closed")
+            raise GroupBrokenError("the group is closed")
         message = pickle.dumps(payload)
         try:
             for each in self._ranks:
@@ -95,8 +95,11 @@ class RankGroup:
             if not error.alive:
                 self.close()
             raise
+        except Exception as error:
+            self.close()  # the ranks are in the middle of a request
+            raise GroupBrokenError(f"{type(error).__name__}: {error}") from error
         except BaseException:
-            self.close()  # interrupted: the ranks are in the middle of a request
+            self.close()  # interrupted, likewise
             raise
 
     def close(self) -> None:

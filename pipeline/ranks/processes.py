@@ -8,6 +8,7 @@ start, are one process group, whose leader is the `Reaper`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,6 +23,9 @@ from typing import IO
 LOOPBACK = "127.0.0.1"
 KEPT_LINES = 40
 """Lines of a rank's output that are kept for an error message."""
+
+KILLED_S = 20.0
+"""Longest wait for the end of a killed process."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,12 @@ class RankProcess:
         return "\n".join(self.output)
 
     def bury(self) -> None:
-        """Wait for the end of the killed process, and free what belongs to it."""
-        self.process.wait()
+        """Wait for the end of the killed process, and free what belongs to it.
+
+        A process that hangs in a call of a device driver does not end; it is left.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILLED_S)
         self._reader.join(timeout=5.0)
         self.connection.close()
         if self.process.stdout is not None:
@@ -198,7 +206,9 @@ class Reaper:
     def kill(self) -> None:
         """Kill everything in the process group; harmless when called again."""
         if self._process.poll() is None:
-            os.killpg(self.group, signal.SIGKILL)
-        self._process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILLED_S)
         if self._process.stdin is not None:
             self._process.stdin.close()

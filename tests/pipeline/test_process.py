@@ -1,7 +1,11 @@
+import subprocess
+import sys
 import time
 
+import pytest
+
 from pipeline.dataset.schema import SCHEMA
-from pipeline.process import Worker
+from pipeline.process import Worker, briefly
 
 
 def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
@@ -13,3 +17,46 @@ def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
     row = one.to_row()
     assert 5 <= row["load_s"] <= row["up_s"]
     assert list(row) == SCHEMA.field("worker").type.names
+
+
+END = """
+import ctypes, threading, time
+from pipeline.process import end_after
+
+def raises():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+def hangs():
+    time.sleep(3600)
+
+def hangs_with_the_lock():
+    ctypes.PyDLL(None).sleep(3600)
+
+threading.Thread(target=hangs).start()  # as an engine call that does not return
+end_after(70, lambda: print("begun", flush=True), {act}, lambda: print("then", flush=True),
+          within_s={within_s})
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "within_s", "code", "said"),
+    [
+        ("raises", 3600.0, 70, ["begun", "then"]),
+        ("hangs", 0.2, 70, ["begun"]),
+        ("hangs_with_the_lock", 0.2, 1, ["begun"]),
+    ],
+)
+def test_nothing_keeps_a_process_from_its_end(
+    act: str, within_s: float, code: int, said: list[str]
+) -> None:
+    program = END.format(act=act, within_s=within_s)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (ended.returncode, ended.stdout.split()) == (code, said)
+
+
+def test_an_act_is_not_awaited_for_longer_than_said() -> None:
+    assert briefly(lambda: None, 300)
+    assert not briefly(lambda: time.sleep(30), 0.05)
+    assert briefly(lambda: 1 / 0, 300)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.attempts import attempt
 from pipeline.attempts.batch_runner import BatchRunner
+from pipeline.attempts.ledger import Ledger
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.engine.protocol import BadNodeError, EngineDiedError
@@ -204,6 +206,40 @@ def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert claim.kind == "DeadlineExceededError"
     assert claim.reason == "the engine call gave no answer within 0.05 s"
+
+
+class LostLedger(Ledger):
+    """Raises, or gives no answer, when it is told of an error."""
+
+    silent = False
+
+    def note(self, *args: Any, **kwargs: Any) -> None:
+        if self.silent:
+            threading.Event().wait()
+        raise ConnectionError("the node of the ledger is gone")
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_ledger_that_is_gone_keeps_no_process_alive(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(attempt, "NOTE_S", 0.05)
+    ended = threading.Event()
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", lambda code: (codes.append(code), ended.set()))
+    ledger = LostLedger(storage, "run", max_attempts=3)
+    ledger.silent = silent
+    engine = FakeEngine(lambda batch: assert_true(ended.wait(PATIENCE_S)))
+    BatchRunner(engine, storage, ledger, "run", batch_rows=1, deadline_s=0.05).process(
+        requests("a")
+    )
+    assert set(codes) == {EXIT_OVERDUE}
+
+    def lose_the_device(batch: Sequence[SampleRequest]) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    with pytest.raises(EngineDiedError, match="launch failure"):
+        runner(FakeEngine(lose_the_device), storage, ledger).process(requests("b"))
 
 
 def assert_true(value: bool) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.engine.own_thread import OwnThreadEngine
-from pipeline.engine.protocol import Clip
+from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.requests.sample_request import SampleRequest
 from tests.pipeline.attempts.runners import FakeEngine, requests
 
@@ -76,3 +76,15 @@ def test_closing_twice_is_harmless_and_both_reach_the_engine() -> None:
     engine.close()
     engine.close()
     assert made.closes == 2
+
+
+def test_a_closed_engine_says_so_also_if_closing_it_failed() -> None:
+    class Sticky(FakeEngine):
+        def close(self) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    engine = OwnThreadEngine(Sticky)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        engine.close()
+    with pytest.raises(EngineDiedError, match="closed"):
+        engine.generate(requests("a"))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import sys
 import time
 from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.ranks.messages import RankContext
+
+
+class Unreadable:
+    """A message that its receiver cannot unpickle."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
 
 
 def obedient(context: RankContext) -> Any:
@@ -33,6 +41,12 @@ def obedient(context: RankContext) -> Any:
             os._exit(7)
         if order == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if order == "torn":  # dies while it sends its answer
+            assert context._connection is not None
+            os.write(context._connection.fileno(), struct.pack("!i", 1 << 20) + b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == "unreadable":
+            context.send(Unreadable())
         if order == "spawn":
             return os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "3600")
         return f"{order} from {context.rank} of {context.size}"

@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.ranks.failures import RankDiedError, RankRaisedError, RankSilentError
+from pipeline.ranks.failures import (
+    GroupBrokenError,
+    GroupError,
+    RankDiedError,
+    RankRaisedError,
+    RankSilentError,
+)
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.processes import GroupSpec
 from pipeline.ranks.timeouts import AdaptiveTimeout
@@ -77,6 +83,9 @@ def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Sta
         ((1, "kill"), RankDiedError, "rank 1 was killed by SIGKILL"),
         ((1, "exit"), RankDiedError, "exit code 7; its last output:\nabout to leave"),
         ((1, "raise"), RankRaisedError, "rank 1 was told to"),
+        ((1, "torn"), RankDiedError, "rank 1 was killed by SIGKILL"),
+        ((0, "torn"), RankDiedError, "rank 0 was killed by SIGKILL"),
+        ((1, "unreadable"), GroupBrokenError, "a message of rank 1 cannot be read: ValueError"),
     ],
 )
 def test_a_lost_rank_ends_the_group_and_is_named(
@@ -89,7 +98,7 @@ def test_a_lost_rank_ends_the_group_and_is_named(
     assert says in str(caught.value)
     assert not group.alive
     assert not any(is_running(pid) for pid in pids)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(GroupError, match="closed"):
         group.ask("hello")
 
 
