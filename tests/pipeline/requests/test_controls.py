@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,14 @@ def test_the_share_is_as_asked_and_does_not_hang_on_the_first_digits() -> None:
     assert len({name[0] for name in chosen}) == 16
     assert all(is_chosen(name, 1.0) for name in IDS)
     assert not any(is_chosen(name, 0.0) for name in IDS)
+
+
+def test_a_sample_is_chosen_below_its_own_share_and_not_at_it() -> None:
+    for name in IDS[:50]:
+        drawn = hashlib.sha256(f'["control","{name}"]'.encode()).digest()[:8]
+        share = int.from_bytes(drawn, "big") / 2**64
+        assert not is_chosen(name, share)
+        assert is_chosen(name, math.nextafter(share, 1.0))
 
 
 def test_a_control_differs_in_its_cache_alone_and_is_nobody_elses_sample() -> None:
