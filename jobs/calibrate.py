@@ -22,6 +22,7 @@ from contextlib import contextmanager
 
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
+from pipeline.redaction import guard_output
 from pipeline.storage.storage import locate
 
 EXIT_USAGE = 2
@@ -180,4 +181,5 @@ def _say(doing: str, unit: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.redaction import guard_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,4 +69,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main())

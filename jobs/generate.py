@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pipeline.config.run_config import load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
+from pipeline.redaction import guard_output
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -37,4 +38,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main())

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.redaction import guard_output
 
 ESTIMATED = "1,0.5,0.34,0.26"
 """Budgets of an estimate: no cache, then `high`, `balanced` and `fast`."""
@@ -59,6 +60,7 @@ def _estimate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
+    from pipeline.monitoring.console import say
     from pipeline.report.pricing.prices import Prices, load_table, parse_prices
     from pipeline.report.projections import BUDGETS
     from pipeline.report.text import print_report, print_what_if
@@ -73,7 +75,7 @@ def _report(options: argparse.Namespace, console: Console) -> None:
         print_report(report, console)
         if options.what_if:
             print_what_if(report, console)
-        console.print(f"{storage.uri}/{PAGE_KEY}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{storage.uri}/{PAGE_KEY}", one_line=True)
         if not options.watch or not report.runs or report.runs[-1].state != "running":
             return
         time.sleep(options.watch)
@@ -124,4 +126,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main())

@@ -27,6 +27,7 @@ from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.models.spec import ResolvedModel
+from pipeline.monitoring.console import say
 from pipeline.monitoring.progress import RunProgress
 from pipeline.monitoring.prometheus import RunTelemetry
 from pipeline.monitoring.summary import say_bad_nodes, say_second_tries
@@ -85,7 +86,7 @@ def execute(
             await_gpus(config.parallel.degree, config.wait_for_gpus_s)
         groups = ray_data_plan.groups_for(run.tables, config, run.resolved, grows=grows)
         if groups.remark:
-            console.print(groups.remark, highlight=False)
+            say(console, groups.remark)
         blocks = [ray.put(table) for table in run.tables]
         run.tables.clear()
         layout = choose_layout(config.parallel, run.resolved.spec, groups.device)

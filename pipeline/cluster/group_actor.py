@@ -27,6 +27,7 @@ from pipeline.process import (
     end_after,
     end_process,
 )
+from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.storage.storage import Storage
 
@@ -63,6 +64,7 @@ class GroupActor:
         deadline_s: float,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
+        guard_output()
         self._ledger = ledger
         say_state("loading")
         began = time.monotonic()

@@ -24,6 +24,7 @@ from pipeline.cluster import ray_compat
 from pipeline.engine.protocol import TextEncoder, batch_key
 from pipeline.errors import UserError
 from pipeline.monitoring.progress import duration
+from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.requests.sample_request import SampleRequest
 
@@ -47,6 +48,7 @@ class TextActor:
             batch_rows: Most texts in one call. With the engine's batch size, encoding gives exactly
                 the numbers that the engine would have computed.
         """
+        guard_output()
         self._encode, self._column, self._batch_rows = load(), column, batch_rows
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.dataset.schema import versions
-from pipeline.errors import StorageError, redacted
+from pipeline.errors import StorageError
+from pipeline.redaction import redacted
 from pipeline.storage.storage import Storage
 
 State = Literal["running", "done", "interrupted", "error"]

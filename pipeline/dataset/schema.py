@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipeline.parallel.layout import ALONE
+from pipeline.redaction import shown
 from pipeline.requests.sample_request import SampleRequest
 
 Status = Literal["ok", "failed", "rejected"]
@@ -192,6 +193,8 @@ def media_key(sample_id: str) -> str:
 def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutcome) -> Row:
     """Build an output row; `pipeline.dataset.clip_store` adds size, hash and times of the mp4.
 
+    Places and errors pass `pipeline.redaction`; the texts of the request are the data and do not.
+
     An mp4 carries the same dictionary, as JSON, in its container metadata.
     """
     ok = outcome.status == "ok"
@@ -201,7 +204,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "video": {"bytes": None, "path": media_key(sample_id)} if ok else None,
         "caption": request.prompt,
         "negative_prompt": request.negative_prompt,
-        "source_key": request.source_key,
+        "source_key": shown(request.source_key),
         "model": request.model,
         "model_revision": request.model_revision,
         "seed": request.seed,
@@ -213,8 +216,8 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "fps": request.fps,
         "duration_s": request.num_frames / request.fps if ok else 0.0,
         "status": outcome.status,
-        "error_type": outcome.error_type,
-        "error_message": outcome.error_message,
+        "error_type": shown(outcome.error_type),
+        "error_message": shown(outcome.error_message),
         "attempts": provenance.attempts,
         "run_id": provenance.run_id,
         "created_at": datetime.datetime.now(datetime.UTC),
@@ -248,11 +251,11 @@ def rejected_row(
         "sample_id": sample_id,
         "video": None,
         "caption": caption,
-        "source_key": source_key,
+        "source_key": shown(source_key),
         "model": model,
         "status": "rejected",
         "error_type": "RowRejectedError",
-        "error_message": message,
+        "error_message": shown(message),
         "run_id": run_id,
         "created_at": datetime.datetime.now(datetime.UTC),
         "cache": dict(NO_CACHE),

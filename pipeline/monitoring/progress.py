@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, Tex
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.totals import RunTotals
 
 LOG_EVERY_S = 10.0
@@ -146,7 +147,7 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the display; any thread may call this."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        say(self._console, line, one_line=True)
 
     def update(self, table: pa.Table | None = None) -> None:
         """Show the totals as they are now.
@@ -242,11 +243,8 @@ class RunProgress:
         now = self._clock()
         latest = sorted(self._groups.items(), key=lambda item: item[1].last)[:GROUPS_SHOWN]
         for name, group in latest:
-            screen.add_row(
-                f"  {group.node} {name}: {group.rows} rows, {group.state(now)}, last "
-                f"{duration(now - group.last)} ago",
-                style="dim",
-            )
+            state = f"{group.rows} rows, {group.state(now)}, last {duration(now - group.last)} ago"
+            screen.add_row(text_of(f"  {group.node} {name}: {state}", "dim"))
         if len(self._groups) > GROUPS_SHOWN:
             screen.add_row(f"  and {len(self._groups) - GROUPS_SHOWN} more groups", style="dim")
         return screen

@@ -16,8 +16,9 @@ from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.dataset.recovery import Recovery
-from pipeline.errors import StorageError, redact
+from pipeline.errors import StorageError
 from pipeline.models.spec import ResolvedModel
+from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
@@ -43,10 +44,12 @@ def say_input(
         counts: What became of the input.
         steps: Clips to make by their number of sampler steps.
     """
-    console.print(
-        f"[bold]{redact(config.prompts)}[/] to [bold]{redact(config.output)}[/] "
-        f"with {resolved.spec.name} ({resolved.revision[:16]}), cache {config.cache.policy}",
-        highlight=False,
+    say(
+        console,
+        text_of(config.prompts, "bold"),
+        " to ",
+        text_of(config.output, "bold"),
+        f" with {resolved.spec.name} ({resolved.revision[:16]}), cache {config.cache.policy}",
     )
     parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
     if counts.done_failed:
@@ -121,12 +124,12 @@ def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
     """Warn of other runs that seem to write into the same prefix now."""
     for run in runs:
         if run.alive:
-            console.print(
-                f"[bold red]ANOTHER RUN WRITES INTO THIS PREFIX:[/] {run.run_id} (process "
-                f"{run.where}) gave a sign of life {run.age_s:.0f} s ago. If it is still alive, "
-                "stop one of the two: they do no harm to each other, but make the same clips "
-                "twice.",
-                highlight=False,
+            say(
+                console,
+                text_of("ANOTHER RUN WRITES INTO THIS PREFIX:", "bold red"),
+                f" {run.run_id} (process {run.where}) gave a sign of life {run.age_s:.0f} s ago. "
+                "If it is still alive, stop one of the two: they do no harm to each other, but "
+                "make the same clips twice.",
             )
 
 
@@ -139,26 +142,26 @@ def say_recovery(console: Console, found: Recovery) -> None:
     text += " and are taken over" if found.rows.num_rows else ""
     if found.damaged:
         text += f"; {found.damaged} more are damaged and will be made again"
-    console.print(text, highlight=False)
+    say(console, text)
 
 
 def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
     """Print which nodes were taken out of service, and which samples showed them to be bad."""
     for node, samples in bad.items():
-        console.print(
-            f"[bold red]Node {node} killed whatever ran on it[/] and got no more work; look at "
-            f"its devices. {', '.join(samples)} died there one after another and were tried "
-            "elsewhere.",
-            highlight=False,
+        say(
+            console,
+            text_of(f"Node {node} killed whatever ran on it", "bold red"),
+            f" and got no more work; look at its devices. {', '.join(samples)} died there one "
+            "after another and were tried elsewhere.",
         )
 
 
 def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
     """Print that samples which failed on some nodes are now tried on others."""
-    console.print(
+    say(
+        console,
         f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
         "where nothing was made since.",
-        highlight=False,
     )
 
 
@@ -180,7 +183,7 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             price = config.gpu_price_per_hour / 3600
             each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
-    table.add_row("output", redact(config.output))
+    table.add_row("output", text_of(config.output))
     console.print(table, highlight=False)
     if interrupted:
         console.print("Interrupted; run the same command again and it goes on.", highlight=False)

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import IO
 
+from pipeline.redaction import shown
+
 LOOPBACK = "127.0.0.1"
 KEPT_LINES = 40
 """Lines of a rank's output that are kept for an error message."""
@@ -167,7 +169,7 @@ def start_rank(spec: GroupSpec, rank: int, port: int, group: int) -> RankProcess
 def _relay(stream: IO[bytes], rank: int, kept: deque[str]) -> None:
     """Copy a rank's lines to this process's error output, each with the rank's number."""
     for raw in stream:
-        line = raw.decode(errors="replace").rstrip()
+        line = shown(raw.decode(errors="replace").rstrip())
         kept.append(line)
         print(f"[rank {rank}] {line}", file=sys.stderr, flush=True)  # noqa: T201
 

@@ -8,6 +8,7 @@ All numbers of the card are those of report.json.
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.monitoring.progress import duration
+from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report
 from pipeline.report.rows import Rows
@@ -74,6 +76,16 @@ def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
     return whole.sort_by("sample_id").replace_schema_metadata(None)
 
 
+def plain(value: str) -> str:
+    """Text of a row as one line of Markdown that is neither markup nor HTML nor a link."""
+    line = " ".join(shown(value).split())
+    return re.sub(r"([\\`*_{}\[\]<>()#|~&!$@:])", _as_character, line)
+
+
+def _as_character(found: re.Match[str]) -> str:
+    return f"&#{ord(found[1])};"
+
+
 def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) -> str:
     """Return the card of a dataset as Markdown.
 
@@ -82,7 +94,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         data_files: Files of the default configuration; by default those of an output prefix.
     """
     totals, head = report.totals, report.headline
-    models = sorted({entry.key for entry in report.cost_by_model})
+    models = sorted({" ".join(shown(entry.key).split()) for entry in report.cost_by_model})
     size = next((n for n, most in zip(_SIZE_NAMES, _SIZES, strict=False) if totals.ok < most), "")
     front = {
         "pretty_name": f"Synthetic clips of {', '.join(models)}" if models else "Synthetic clips",
@@ -102,7 +114,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         yaml.safe_dump(front, sort_keys=False).strip(),
         "---",
         MARK,
-        f"# {front['pretty_name']}",
+        f"# {plain(str(front['pretty_name']))}",
         "",
         "Made by a text-to-video model from captions. Every clip's row says model, seed, sampler "
         "settings, cache decisions and cost.",
@@ -125,7 +137,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
             f"{report.speedup.pairs} pairs with uncached controls. {report.speedup.note} |"
         )
     lines += [
-        f"| {entry.policy} {entry.nfe}/{entry.steps} | PSNR to the control "
+        f"| {plain(entry.policy)} {entry.nfe}/{entry.steps} | PSNR to the control "
         f"{text.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
         f"{entry.pairs} pairs. {entry.note} |"
         for entry in report.quality

@@ -8,17 +8,26 @@ Money is null where no price is known. This module computes nothing.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.redaction import redacted
 
 FORMAT: Final = "sencache-report/1"
 
 
 class ReportPart(BaseModel):
-    """Base of all parts."""
+    """Base of all parts. No text in them holds credentials, whatever the rows say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _redact(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, list) and value and type(value[0]) is str):
+            return redacted(value)
+        return value
 
 
 class Estimate(ReportPart):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,11 @@ def _even(values: Any, count: int) -> Any:
     return values[at]
 
 
+def _path(row: Mapping[str, Any]) -> str:
+    """Place of a row's clip; "" if a damaged row names none."""
+    return (row["video"] or {}).get("path") or ""
+
+
 def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
     whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
     found = []
@@ -160,7 +165,7 @@ def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
             quality = other.get("quality") or {}
             control = {
                 "control_id": other["sample_id"],
-                "control_path": other["video"]["path"],
+                "control_path": _path(other),
                 "control_wall_s": other["wall_s"],
                 "psnr_db": quality.get("psnr_db"),
                 "ssim": quality.get("ssim"),
@@ -169,7 +174,7 @@ def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
             ClipEntry(
                 sample_id=row["sample_id"],
                 caption=row["caption"],
-                path=row["video"]["path"],
+                path=_path(row),
                 model=row["model"],
                 seed=row["seed"],
                 policy=row["cache"]["policy"],

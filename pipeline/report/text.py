@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.document import Estimate, Report
 
@@ -61,7 +61,7 @@ def print_report(report: Report, console: Console) -> None:
     table.add_column()
 
     def line(name: str, *parts: str) -> None:
-        table.add_row(name, escape(" · ".join(part for part in parts if part)))
+        table.add_row(text_of(name), text_of(" · ".join(part for part in parts if part)))
 
     line(
         "clips",
@@ -109,7 +109,7 @@ def print_report(report: Report, console: Console) -> None:
         line(projection.what, duration(projection.gpu_s) + " of device time", cost)
     console.print(table, highlight=False)
     for note in report.notes:
-        console.print(f"note: {note}", style="dim", highlight=False, markup=False)
+        say(console, text_of(f"note: {note}", "dim"))
 
 
 def print_what_if(report: Report, console: Console) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from pipeline.monitoring.console import say
 from pipeline.report.card import write_card
 from pipeline.report.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.report.document import Report
@@ -93,4 +94,4 @@ class ReportWriter:
             self._say(f"report: {self._storage.uri}/{PAGE_KEY}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        say(self._console, text, one_line=True)

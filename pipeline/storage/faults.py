@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from pipeline.errors import redact
+from pipeline.redaction import shown
 
 _TRANSIENT_ERRNO = frozenset(
     {
@@ -163,7 +163,7 @@ def explain(error: BaseException) -> str:
 
 def one_line(error: object) -> str:
     """Text of an error: one line, at most 300 characters, without credentials in URLs."""
-    return redact(" ".join(str(error).split()))[:300] or type(error).__name__
+    return shown(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import fsspec
 
-from pipeline.errors import StorageError, redact
+from pipeline.errors import StorageError
+from pipeline.redaction import redact
 from pipeline.storage.faults import one_line
 from pipeline.storage.local_files import LocalFiles
 

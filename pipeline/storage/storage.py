@@ -28,7 +28,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import tenacity
 
-from pipeline.errors import StorageError, redact
+from pipeline.errors import StorageError
+from pipeline.redaction import redact
 from pipeline.storage.faults import (
     already_exists,
     explain,
@@ -134,7 +135,8 @@ class Storage:
                 if not lacks_conditions(error):
                     raise
                 # Warn every time: two runs into one prefix are less safe on such a store.
-                _logger.warning("%s has no conditional put: asked before writing", self.uri)
+                where = redact(self.uri)
+                _logger.warning("%s has no conditional put: asked before writing", where)
                 if self._fs.exists(path):
                     return False
                 self._fs.put_file(os.fspath(local_path), path)
@@ -146,16 +148,19 @@ class Storage:
         """Return a whole file.
 
         Raises:
-            StorageError: The file is missing or cannot be read.
+            StorageError: The file is missing or cannot be read, or the key leads out of the prefix.
         """
+        self._check_inside(key)
         return self._attempt("read", key, lambda path: self._fs.cat_file(path))
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for seekable binary reading; reads of a remote file are range requests.
 
         Raises:
-            StorageError: The file is missing or cannot be read, now or in a later read.
+            StorageError: The file is missing or cannot be read, now or in a later read; or the key
+                leads out of the prefix.
         """
+        self._check_inside(key)
         if isinstance(self._fs, LocalFiles):
             return self._attempt("read", key, lambda path: Path(path).open("rb"))
         size: int = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
@@ -232,6 +237,11 @@ class Storage:
     @cached_property
     def _root(self) -> str:
         return str(self._fs._strip_protocol(self.uri)).rstrip("/")
+
+    def _check_inside(self, key: str) -> None:
+        """Refuse a key that a hostile row made up."""
+        if ".." in key.replace("\\", "/").split("/") or "\x00" in key or key.startswith("/"):
+            raise StorageError(f"{self.uri}: {key[:200]!r} is no file of this prefix")
 
     def _read_range(self, key: str, start: int, end: int) -> bytes:
         def read(path: str) -> bytes:

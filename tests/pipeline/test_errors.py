@@ -1,4 +1,5 @@
-from pipeline.errors import UserError, redact, redacted
+from pipeline.errors import UserError
+from pipeline.redaction import redact, redacted
 
 
 def test_secrets_are_hidden() -> None:

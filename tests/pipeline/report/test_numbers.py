@@ -1,4 +1,4 @@
-"""The numbers that people act on, against values worked out by hand: money, device time, averages."""
+"""The numbers that people act on, against values worked out by hand."""
 
 from __future__ import annotations
 
