@@ -30,6 +30,7 @@ from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.summary import (
+    say_columns,
     say_dry_run,
     say_input,
     say_other_runs,
@@ -40,6 +41,7 @@ from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
+from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
@@ -103,7 +105,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     storage = Storage(config.output, on_retry=count_store_retry)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved)
-    rows = read_source(config.prompts, config.prompt_column)
+    rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
         storage.check_writable()
 
@@ -123,12 +125,14 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         config.limit,
         config.control_fraction,
         Images(storage, store=not config.dry_run),
+        ColumnUse.of(config),
     )
     with _frozen_objects():
         tables = list(_request_tables(intake))
     counts = intake.counts
     result = RunResult(new_run_id(storage, submission_id()), counts.done, counts.done_failed)
     say_input(console, config, resolved, counts, intake.steps)
+    say_columns(console, intake.columns)
     if config.dry_run:
         say_dry_run(console, config, storage, counts.pending)
         return result
@@ -221,6 +225,7 @@ def _rejected_table(intake: Intake, resolved: ResolvedModel, run_id: str) -> pa.
                 resolved.spec.name,
                 run_id,
                 row.message,
+                row.source,
             )
             for row in intake.rejected
         ]

@@ -44,6 +44,9 @@ class RunConfig(ConfigPart):
         min_length=1,
         description="column of the prompt; without it caption or text",
     )
+    columns: list[str] = Field(
+        default=[], description="read only these columns, comma-separated; they win over flags"
+    )
     limit: int | None = Field(default=None, ge=1, description="read only so many input rows")
     samples_per_prompt: Count = Field(
         default=1, description="clips per input row, with different seeds"
@@ -102,7 +105,8 @@ _SECTIONS = ("sampling", "cache", "parallel", "engine", "stages")
 
 HELP = {"-h", "--help", "--help-all"}
 SHOWN = {
-    *("config", "prompts", "output", "model", "model_path", "prompt_column", "limit"),
+    *("config", "prompts", "output", "model", "model_path", "prompt_column"),
+    *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "replicas", "batch_rows", "device"),
     *("max_failed_fraction", "retry_failed", "dry_run", "gpu_price_per_hour", "report"),
     *("sampling.num_inference_steps", "sampling.guidance_scale", "sampling.negative_prompt"),

@@ -127,6 +127,7 @@ SCHEMA = pa.schema(
         ("times", TIMES_TYPE),
         ("parallel", PARALLEL_TYPE),
         ("image_sha256", pa.string()),
+        ("source", pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -239,11 +240,18 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "times": dict(provenance.times) if provenance.times else None,
         "parallel": dict(provenance.parallel),
         "image_sha256": request.image,
+        "source": request.source,
     }
 
 
 def rejected_row(
-    sample_id: str, caption: str, source_key: str, model: str, run_id: str, message: str
+    sample_id: str,
+    caption: str,
+    source_key: str,
+    model: str,
+    run_id: str,
+    message: str,
+    source: str = "",
 ) -> Row:
     """Build the output row of an input row that could not become a request."""
     row: Row = {name: _zero(SCHEMA.field(name).type) for name in SCHEMA.names}
@@ -261,6 +269,7 @@ def rejected_row(
         "cache": dict(NO_CACHE),
         "versions": versions(),
         "parallel": ALONE.to_row(),
+        "source": source,
     }
 
 

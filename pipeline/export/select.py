@@ -145,6 +145,8 @@ def _rows(storage: Storage) -> pa.Table:
 
 def _filter(rows: pa.Table, where: str, controls: bool) -> list[Mapping[str, Any]]:
     usual = "status = 'ok'" + ("" if controls else " and control_of = ''")
+    source = "case when json_valid(source) then source::json end"  # so that source->>'name' works
+    clips = f"select * replace ({source} as source) from clips where {usual}"  # noqa: S608
     with duckdb.connect() as database:
         database.execute("set threads = 2")
         database.register("clips", rows)
@@ -152,7 +154,8 @@ def _filter(rows: pa.Table, where: str, controls: bool) -> list[Mapping[str, Any
         database.execute("set enable_external_access = false; set lock_configuration = true")
         try:
             query: Any = database.sql(
-                f"select * from (select * from clips where {usual}) where ({where or 'true'})"  # noqa: S608
+                f"select * replace (coalesce(source::varchar, '') as source) from ({clips}) "  # noqa: S608
+                f"where ({where or 'true'})"
             )
             found: pa.Table = query.to_arrow_table()
         except duckdb.Error as error:

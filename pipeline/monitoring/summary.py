@@ -16,11 +16,12 @@ from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.dataset.recovery import Recovery
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
+from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.storage import Storage
 
@@ -66,6 +67,18 @@ def say_input(
             console.print(_plan(config.cache, number, clips), highlight=False)
     if not config.dry_run and not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def say_columns(console: Console, columns: ColumnUse) -> None:
+    """Print which columns of the input set something, gave way to a flag, or are kept.
+
+    Raises:
+        UserError: A column that `--columns` names is nowhere in the input.
+    """
+    if missing := columns.missing():
+        raise UserError(f"--columns: no row of the input has a column {', '.join(missing)}")
+    for line in columns.lines():
+        say(console, line)
 
 
 def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: int) -> None:

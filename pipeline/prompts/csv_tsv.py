@@ -15,15 +15,16 @@ from pipeline.prompts.prompt_file import (
     NUMBER_COLUMNS,
     SourceFile,
     SourceRow,
+    WantedColumns,
     extension,
     find_prompt_column,
-    known_values,
     lines,
     problem_row,
+    source_row,
 )
 
 
-def read_csv(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
+def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
     """Read rows under a header, separated by commas, or by tabs in a .tsv file."""
     raw: list[bytes] = []
 
@@ -50,7 +51,7 @@ def read_csv(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
             if problem:
                 raise UserError(f"{file.uri}: the header is not valid: {problem}")
             header = [name.strip() for name in cells]
-            column = find_prompt_column(file.uri, prompt_column, header) if header else ""
+            column = find_prompt_column(file.uri, wanted.prompt, header) if header else ""
             continue
         if not cells and not problem:
             continue
@@ -67,7 +68,7 @@ def read_csv(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
             yield problem_row(key, b"".join(raw).rstrip(), problem)
             continue
         values = dict(zip(header, map(_cell, header, cells), strict=True))
-        yield SourceRow(key, known_values(values, column))
+        yield source_row(key, values, column, wanted)
 
 
 def _cell(name: str, text: str) -> Any:

@@ -12,15 +12,16 @@ from pipeline.prompts.prompt_file import (
     PROMPT_COLUMN,
     SourceFile,
     SourceRow,
+    WantedColumns,
     find_prompt_column,
-    known_values,
     lines,
     problem_row,
+    source_row,
     too_long,
 )
 
 
-def read_jsonl(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
+def read_jsonl(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
     """Read one JSON object a line."""
     column = ""
     for number, line in lines(file):
@@ -36,15 +37,15 @@ def read_jsonl(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
         if not isinstance(found, dict):
             yield problem_row(key, line, 'the line is not a JSON object: write {"prompt": ...}')
             continue
-        column = column or find_prompt_column(file.uri, prompt_column, list(found))
+        column = column or find_prompt_column(file.uri, wanted.prompt, list(found))
         if column not in found:
             yield problem_row(key, line, f"has no {column!r}")
             continue
-        yield SourceRow(key, known_values(found, column))
+        yield source_row(key, found, column, wanted)
 
 
-def read_text(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
-    """Read one prompt a line; `prompt_column` does not apply."""
+def read_text(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
+    """Read one prompt a line; `wanted` does not apply."""
     for number, line in lines(file):
         key = f"{file.name}:{number}"
         if not line.strip():

@@ -10,45 +10,50 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
 from pipeline.prompts.prompt_file import (
-    KNOWN_COLUMNS,
-    PROMPT_COLUMN,
     SourceFile,
     SourceRow,
+    WantedColumns,
     find_prompt_column,
+    source_row,
 )
 from pipeline.storage.storage import READ_BLOCK_BYTES
 
 BATCH_ROWS = 1024
 
 
-def read_parquet(file: SourceFile, prompt_column: str) -> Iterator[SourceRow]:
-    """Read the known columns of all rows."""
+def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
+    """Read all rows; of binary columns only the prompt's and `image` are read."""
     row = 0
     with file.open() as handle:
         try:
             # With a buffer, a column is streamed and not held as a whole.
             parquet = pq.ParquetFile(handle, buffer_size=READ_BLOCK_BYTES)
             names = parquet.schema_arrow.names
-            column = find_prompt_column(file.uri, prompt_column, names)
-            wanted = [
-                name for name in dict.fromkeys([column, *names]) if name in KNOWN_COLUMNS | {column}
+            column = find_prompt_column(file.uri, wanted.prompt, names)
+            read = [
+                field.name
+                for field in parquet.schema_arrow
+                if field.name == column
+                or (wanted.includes(field.name) and (field.name == "image" or not _binary(field)))
             ]
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
-                for cells in _batch_rows(batch, column):
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=read):
+                for cells in _batch_rows(batch):
                     row += 1
-                    problem = "" if cells else "holds text that is not valid UTF-8"
-                    yield SourceRow(f"{file.name}:{row}", cells or {}, problem)
+                    key = f"{file.name}:{row}"
+                    if cells:
+                        yield source_row(key, cells, column, wanted)
+                    else:
+                        yield SourceRow(key, {}, "holds text that is not valid UTF-8")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             text = " ".join(str(error).split())[:200]
             raise UserError(f"{file.uri}: not a Parquet file, or a damaged one: {text}") from None
 
 
-def _batch_rows(batch: pa.RecordBatch, column: str) -> Iterator[dict[str, Any]]:
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Yield the rows of a batch as dictionaries; an empty one where text is not UTF-8.
 
     A batch that holds such text is read row by row, so that the other rows keep their values.
     """
-    names = [PROMPT_COLUMN if name == column else name for name in batch.schema.names]
     try:
         columns = [cells.to_pylist() for cells in batch.columns]
     except UnicodeDecodeError:
@@ -56,7 +61,18 @@ def _batch_rows(batch: pa.RecordBatch, column: str) -> Iterator[dict[str, Any]]:
             yield {}
             return
         for i in range(batch.num_rows):
-            yield from _batch_rows(batch.slice(i, 1), column)
+            yield from _batch_rows(batch.slice(i, 1))
         return
     for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
+        yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _binary(field: pa.Field) -> bool:
+    """Whether a column holds bytes, at any depth: clips and embeddings can be gigabytes."""
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_nested(kind):
+        return any(_binary(kind.field(i)) for i in range(kind.num_fields))
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in (*binary, pa.types.is_binary_view))

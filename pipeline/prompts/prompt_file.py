@@ -31,11 +31,30 @@ class SourceRow:
         values: Known columns, with the prompt under `prompt`. None or absent means "not given". For
             a row with a problem: what could be read of it.
         problem: Why the row cannot be read, "" if it can.
+        other: Its other columns, as the file holds them; kept as `source` of the output row.
     """
 
     key: str
     values: dict[str, Any] = field(hash=False)
     problem: str = ""
+    other: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedColumns:
+    """The columns that are read.
+
+    Attributes:
+        prompt: Column of the prompt. The default also finds `caption` or `text`.
+        only: The columns to read besides the prompt; empty reads all.
+    """
+
+    prompt: str = PROMPT_COLUMN
+    only: frozenset[str] = frozenset()
+
+    def includes(self, name: str) -> bool:
+        """Whether a column other than the prompt is read."""
+        return not self.only or name in self.only
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +109,15 @@ def find_prompt_column(uri: str, wanted: str, names: Iterable[str]) -> str:
     return found
 
 
-def known_values(values: dict[str, Any], column: str) -> dict[str, Any]:
-    """Keep the values that a request can use, with the prompt under `prompt`."""
-    known = {name: value for name, value in values.items() if name in KNOWN_COLUMNS}
-    return {PROMPT_COLUMN: values[column]} | known
+def source_row(key: str, values: dict[str, Any], column: str, wanted: WantedColumns) -> SourceRow:
+    """Divide the values of a row into the prompt, the known columns and the other ones."""
+    known: dict[str, Any] = {PROMPT_COLUMN: values[column]}
+    other: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == column or not wanted.includes(name):
+            continue
+        (known if name in KNOWN_COLUMNS else other)[name] = value
+    return SourceRow(key, known, other=other)
 
 
 def extension(name: str) -> str:

@@ -18,22 +18,31 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from pipeline.errors import UserError
 from pipeline.prompts.csv_tsv import read_csv
 from pipeline.prompts.jsonl_text import read_jsonl, read_text
 from pipeline.prompts.parquet import read_parquet
-from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceFile, SourceRow, extension
+from pipeline.prompts.prompt_file import (
+    PROMPT_COLUMN,
+    SourceFile,
+    SourceRow,
+    WantedColumns,
+    extension,
+)
 from pipeline.storage.storage import Storage, locate
 
 
-def read_source(uri: str, prompt_column: str = PROMPT_COLUMN) -> Iterator[SourceRow]:
+def read_source(
+    uri: str, prompt_column: str = PROMPT_COLUMN, columns: Collection[str] = ()
+) -> Iterator[SourceRow]:
     """Open a source of prompts.
 
     Args:
         uri: A path or any fsspec URI; for Parquet also a folder or a glob pattern.
         prompt_column: Column of the prompt. The default also finds `caption` or `text`.
+        columns: The columns to read besides the prompt; empty reads all.
 
     Returns:
         An iterator that reads the rows as they are asked for. The first row is read at once, so
@@ -43,23 +52,23 @@ def read_source(uri: str, prompt_column: str = PROMPT_COLUMN) -> Iterator[Source
         UserError: The source is missing, empty, damaged or of an unknown kind, or it has no such
             column.
     """
-    rows = _rows(uri, prompt_column)
+    rows = _rows(uri, WantedColumns(prompt_column, frozenset(columns)))
     first = next(rows, None)
     if first is None:
         raise UserError(f"{uri}: holds no rows; give it at least one prompt")
     return itertools.chain([first], rows)
 
 
-def _rows(uri: str, prompt_column: str) -> Iterator[SourceRow]:
+def _rows(uri: str, wanted: WantedColumns) -> Iterator[SourceRow]:
     storage, name = locate(uri)
     kind = extension(name)
     if storage.exists(name):
         if kind not in READERS:
             raise UserError(f"{uri}: unknown kind of file; use one of {', '.join(READERS)}")
-        yield from READERS[kind](SourceFile(storage, name, name, uri), prompt_column)
+        yield from READERS[kind](SourceFile(storage, name, name, uri), wanted)
         return
     for file in _parquet_files(uri):
-        yield from read_parquet(file, prompt_column)
+        yield from read_parquet(file, wanted)
 
 
 def _parquet_files(uri: str) -> list[SourceFile]:
@@ -87,7 +96,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
 
 
-READERS: Mapping[str, Callable[[SourceFile, str], Iterator[SourceRow]]] = {
+READERS: Mapping[str, Callable[[SourceFile, WantedColumns], Iterator[SourceRow]]] = {
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,

@@ -30,7 +30,7 @@ MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep th
 _COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
-    *("media_bytes", "media_sha256"),
+    *("media_bytes", "media_sha256", "source"),
 )
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
@@ -68,6 +68,8 @@ def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
         with storage.open(key) as file:
             table = pq.ParquetFile(file).read(columns=[*_COLUMNS, "video.path"])
         table = table.take(pa.array(mine))
+        if "source" not in table.column_names:  # a part of an older version
+            table = table.append_column("source", pa.nulls(len(table), pa.string()))
         path = pc.struct_field(table["video"], "path")
         tables.append(table.drop(["video"]).add_column(0, "file_name", path))
     if not tables:

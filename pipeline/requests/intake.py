@@ -18,6 +18,7 @@ from pipeline.dataset.committed import FAILED, Committed, Ids
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
+from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
 from pipeline.requests.lazy_request import LazyRequest, LazyRequests
@@ -66,12 +67,14 @@ class RejectedRow:
         caption: What could be read of its prompt; valid Unicode.
         source_key: Its place, `file:row`.
         message: The reason, in one line.
+        source: JSON of its other columns, "" without any.
     """
 
     sample_id: str
     caption: str
     source_key: str
     message: str
+    source: str = ""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Intake:
         control_fraction: Share of the samples that have a control. A control comes right after its
             sample if both are still to be made.
         images: Reads the first frames; needed for models that start from an image.
+        columns: Decides which columns of the input set something, and counts them.
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
         steps: Number of pending requests by their sampler steps.
@@ -102,6 +106,7 @@ class Intake:
     limit: int | None = None
     control_fraction: float = 0.0
     images: Images | None = None
+    columns: ColumnUse = field(default_factory=ColumnUse)
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -111,14 +116,15 @@ class Intake:
         requests = LazyRequests(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
         size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
-        while chunk := list(itertools.islice(rows, size)):
+        image = self.defaults.takes_image
+        while chunk := [self.columns.apply(row, image) for row in itertools.islice(rows, size)]:
             yield from self._pending(self._lazy_requests(chunk, requests))
 
     def _lazy_requests(
         self, rows: Sequence[SourceRow], requests: LazyRequests
-    ) -> list[tuple[str, LazyRequest]]:
-        """Return source key and request of every clip of the valid rows."""
-        found: list[tuple[str, LazyRequest]] = []
+    ) -> list[tuple[SourceRow, LazyRequest]]:
+        """Return row and request of every clip of the valid rows."""
+        found: list[tuple[SourceRow, LazyRequest]] = []
         for row, values in zip(rows, self._with_images(rows), strict=True):
             self.counts.read += 1
             try:
@@ -129,7 +135,7 @@ class Intake:
             except RowRejectedError as error:
                 self._reject(row, str(error))
                 continue
-            found.extend((row.key, request) for request in made)
+            found.extend((row, request) for request in made)
         return found
 
     def _with_images(
@@ -152,18 +158,20 @@ class Intake:
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             return iter(list(pool.map(resolved, rows)))
 
-    def _pending(self, requests: Sequence[tuple[str, LazyRequest]]) -> Iterator[SampleRequest]:
+    def _pending(
+        self, requests: Sequence[tuple[SourceRow, LazyRequest]]
+    ) -> Iterator[SampleRequest]:
         ids = Ids.from_bytes(b"".join(request.sample_id for _, request in requests))
         states = self.committed.states(ids).tolist()
-        for (source_key, request), state in zip(requests, states, strict=True):
+        for (row, request), state in zip(requests, states, strict=True):
             if request.sample_id in self._seen:
                 self.counts.duplicates += 1
                 continue
             if self._is_pending(request.sample_id, state):
                 self.steps[request.template.base.num_inference_steps] += 1
-                yield request.build(source_key)
+                yield request.build(row.key, self.columns.source(row))
             if is_chosen(request.sample_id.hex(), self.control_fraction):
-                control = control_for(request.build(source_key))
+                control = control_for(request.build(row.key, source_json(row.other)[0]))
                 control_id = digest(control.identity())
                 state = int(self.committed.states(Ids.from_bytes(control_id))[0])
                 if self._is_pending(control_id, state):
@@ -194,7 +202,10 @@ class Intake:
             return
         prompt = row.values.get(PROMPT_COLUMN)
         caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]
-        self.rejected.append(RejectedRow(sample_id, _unicode(caption), row.key, _unicode(message)))
+        source = self.columns.source(row)
+        self.rejected.append(
+            RejectedRow(sample_id, _unicode(caption), row.key, _unicode(message), source)
+        )
 
 
 def _unicode(text: str) -> str:

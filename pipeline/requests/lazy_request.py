@@ -68,10 +68,14 @@ class LazyRequest:
     prompt: str
     seed: int
 
-    def build(self, source_key: str) -> SampleRequest:
-        """Build the request."""
+    def build(self, source_key: str, source: str = "") -> SampleRequest:
+        """Build the request of a row at a place, with the JSON of its other columns."""
         return dataclasses.replace(
-            self.template.base, prompt=self.prompt, seed=self.seed, source_key=source_key
+            self.template.base,
+            prompt=self.prompt,
+            seed=self.seed,
+            source_key=source_key,
+            source=source,
         )
 
 

@@ -99,6 +99,7 @@ class SampleRequest:
         image_at: URI of that file; not part of the identity.
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
+        source: JSON object of the row's other columns, "" without any; not part of the identity.
         texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
     """
 
@@ -123,6 +124,7 @@ class SampleRequest:
     image: str = ""
     image_at: str = ""
     decoding: str = ""
+    source: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
@@ -130,6 +132,7 @@ class SampleRequest:
         fields = self._fields()
         del fields["source_key"]
         del fields["image_at"]
+        del fields["source"]
         for name in ("control_of", "image", "decoding"):
             if not fields[name]:
                 del fields[name]

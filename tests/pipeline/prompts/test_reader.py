@@ -74,14 +74,17 @@ def test_csv(write: Write) -> None:
         SourceRow(
             "p.csv:1",
             {"prompt": "a fox, red", "seed": 7, "guidance_scale": None, "negative_prompt": None},
+            other={"note": "x"},
         ),
         SourceRow(
             "p.csv:2",
             {"prompt": "two\nlines", "seed": None, "guidance_scale": 5.5, "negative_prompt": "dog"},
+            other={"note": None},
         ),
         SourceRow(
             "p.csv:3",
             {"prompt": "odd", "seed": "seven", "guidance_scale": 10.0, "negative_prompt": None},
+            other={"note": None},
         ),
     ]
 
@@ -125,7 +128,7 @@ def test_jsonl(write: Write) -> None:
         '{"prompt": null, "width": 1.5}',
     ]
     rows = read(write("p.jsonl", "\r\n".join(lines).encode() + b'\n{"prompt": "\xff"}\n'))
-    assert rows[0] == SourceRow("p.jsonl:1", {"prompt": "a", "seed": 3})
+    assert rows[0] == SourceRow("p.jsonl:1", {"prompt": "a", "seed": 3}, other={"extra": [1]})
     assert rows[-2] == SourceRow("p.jsonl:7", {"prompt": None, "width": 1.5})
     assert [(row.key, row.problem) for row in rows if row.problem] == [
         ("p.jsonl:3", "the line is not valid JSON"),
@@ -143,8 +146,8 @@ def test_parquet(tmp_path: Path) -> None:
         {"id": [1, 2], "prompt": ["a", None], "seed": pa.array([None, 5], pa.int64())},
     )
     assert read(uri) == [
-        SourceRow("p.parquet:1", {"prompt": "a", "seed": None}),
-        SourceRow("p.parquet:2", {"prompt": None, "seed": 5}),
+        SourceRow("p.parquet:1", {"prompt": "a", "seed": None}, other={"id": 1}),
+        SourceRow("p.parquet:2", {"prompt": None, "seed": 5}, other={"id": 2}),
     ]
 
 
@@ -201,7 +204,7 @@ def test_the_default_column_falls_back(tmp_path: Path, write: Write, column: str
 
 def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
     uri = write("p.csv", "prompt,title\na,b\n")
-    assert read(uri, "title") == [SourceRow("p.csv:1", {"prompt": "b"})]
+    assert read(uri, "title") == [SourceRow("p.csv:1", {"prompt": "b"}, other={"prompt": "a"})]
     uri = write("q.csv", "caption,title\na,b\n")
     assert refusal(uri, "headline") == (
         f"{uri}: no column 'headline'; set --prompt-column to one of: 'caption', 'title'"

@@ -17,7 +17,7 @@ REQUEST = SampleRequest(
 
 def test_the_id_is_the_documented_hash() -> None:
     fields = dataclasses.asdict(REQUEST)
-    for name in ("source_key", "control_of", "texts", "image", "image_at", "decoding"):
+    for name in ("source_key", "control_of", "texts", "image", "image_at", "decoding", "source"):
         del fields[name]
     fields["adapters"] = []
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -36,7 +36,7 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
         bytes: lambda: value + b"x",
     }[type(value)]()
     moved = dataclasses.replace(REQUEST, **{name: other}).sample_id
-    assert (moved == REQUEST.sample_id) == (name in ("source_key", "texts", "image_at"))
+    assert (moved == REQUEST.sample_id) == (name in ("source_key", "texts", "image_at", "source"))
 
 
 @given(st.text())

@@ -1,0 +1,184 @@
+"""Which columns of the input decide about its clips, and what becomes of the other ones.
+
+Prompt data sets carry columns that describe a source video (`fps`, `width`, `num_frames`) under the
+names of our settings. A setting that the user gave explicitly therefore wins over the column of
+that name, unless the user named the column in `--columns`. All other columns are kept as JSON in
+the `source` column of the output row. What was taken, overruled, kept or left out is counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import redact
+from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
+from pipeline.requests.from_row import OVERRIDES
+
+if TYPE_CHECKING:
+    from pipeline.config.run_config import RunConfig
+
+SETTINGS = OVERRIDES | {"seed"}
+"""Columns that set something of a clip, apart from prompt and image."""
+
+MAX_SOURCE_CHARS = 16_384
+"""Longest `source` of a row; the longest columns are left out until the rest fits."""
+
+SHOWN = 30
+"""Most columns that a message names."""
+
+
+@dataclass(slots=True)
+class ColumnUse:
+    """Decides cell by cell what an input row may set, and counts it.
+
+    Attributes:
+        explicit: Settings that the user gave: they win over columns of their names.
+        required: Columns that the user named; each must occur in the input.
+        taken: Rows that set something, by column.
+        overruled: Rows whose cell gave way to an explicit setting, by column.
+        kept: Rows that hold another column, by column.
+        left_out: Rows whose cell in another column is not kept, by column.
+        seen: Those of `required` that occurred.
+    """
+
+    explicit: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    taken: Counter[str] = field(default_factory=Counter)
+    overruled: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, config: RunConfig) -> ColumnUse:
+        """Take the explicit settings and the named columns of a run."""
+        named = frozenset(config.columns)
+        given = {name for name in SETTINGS if getattr(config.sampling, name) is not None}
+        texts = {config.prompt_column, *FALLBACK_COLUMNS}  # read in any case, as the prompt
+        return cls(frozenset(given - named), named - texts)
+
+    def apply(self, row: SourceRow, takes_image: bool) -> SourceRow:
+        """Return the row with only the values that decide about its clips; count its columns."""
+        if row.problem or (len(row.values) == 1 and not row.other):
+            return row
+        values, other = dict(row.values), dict(row.other)
+        self.seen |= self.required & (values.keys() | other.keys())
+        for name in values.keys() & SETTINGS:
+            if values[name] is None:
+                continue
+            if name in self.explicit:
+                self.overruled[name] += 1
+                other[name] = values.pop(name)
+            else:
+                self.taken[name] += 1
+        if not takes_image and values.get("image") is not None:
+            other["image"] = values.pop("image")
+        return dataclasses.replace(row, values=values, other=other)
+
+    def source(self, row: SourceRow) -> str:
+        """Return the JSON of a row's other columns, "" without any; count what is kept."""
+        if not row.other:
+            return ""
+        text, left_out = source_json(row.other)
+        self.left_out.update(left_out)
+        self.kept.update(
+            name
+            for name, value in row.other.items()
+            if value is not None and name not in left_out and name not in self.explicit
+        )
+        return text
+
+    def missing(self) -> list[str]:
+        """Columns that the user named and that no row of the input holds."""
+        return sorted(self.required - self.seen)
+
+    def lines(self) -> Iterator[str]:
+        """Say what the input's columns did, one line each."""
+        for name, rows in sorted(self.overruled.items()):
+            flag = f"--sampling.{name.replace('_', '-')}"
+            yield (
+                f"{flag} wins over the column {name} of {_rows(rows)}; "
+                f"name the column in --columns to use it instead"
+            )
+        if self.taken:
+            counted = ", ".join(f"{name} ({_rows(n)})" for name, n in sorted(self.taken.items()))
+            yield (
+                f"taken from the input: {counted}; a --sampling flag wins over its column, and "
+                "--columns prompt,... reads only the columns that it names"
+            )
+        if self.kept:
+            yield f"kept in the column source: {_named(self.kept)}"
+        if self.left_out:
+            counted = ", ".join(
+                f"{name} ({_rows(n)})" for name, n in self.left_out.most_common(SHOWN)
+            )
+            yield (
+                f"not kept in the column source, for they are binary or more than "
+                f"{MAX_SOURCE_CHARS:,} characters together: {counted}"
+            )
+
+
+def source_json(other: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Write other columns as one JSON object, in their order.
+
+    Returns:
+        The JSON, "" if nothing is left; and the names of the columns that are left out: binary
+        ones, and the longest ones if all are longer than `MAX_SOURCE_CHARS`. Empty cells are left
+        out too and not named.
+    """
+    cells: dict[str, str] = {}
+    left_out = []
+    for name, value in other.items():
+        if value is None:
+            continue
+        try:
+            text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+            cells[name] = f"{json.dumps(name, ensure_ascii=False)}:{text}"
+        except (TypeError, ValueError, RecursionError):
+            left_out.append(name)
+    while sum(map(len, cells.values())) + len(cells) + 1 > MAX_SOURCE_CHARS:
+        longest = max(cells, key=lambda name: len(cells[name]))
+        left_out.append(longest)
+        del cells[longest]
+    text = "{" + ",".join(cells.values()) + "}" if cells else ""
+    return text.encode("utf-8", "replace").decode(), left_out
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, without credentials in URLs.
+
+    Raises:
+        TypeError: The value is binary or holds binary values.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("binary")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
+def _named(names: Mapping[str, int]) -> str:
+    shown = list(names)[:SHOWN]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(shown) + more
