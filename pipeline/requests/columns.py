@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import redact
 from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
+from pipeline.redaction import redact
 from pipeline.requests.from_row import OVERRIDES
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return redact(value)
+        return redact(value) if "://" in value else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
