@@ -132,7 +132,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     counts = intake.counts
     result = RunResult(new_run_id(storage, submission_id()), counts.done, counts.done_failed)
     say_input(console, config, resolved, counts, intake.steps)
-    say_columns(console, intake.columns)
+    say_columns(console, intake.columns, rows.notes)
     if config.dry_run:
         say_dry_run(console, config, storage, counts.pending)
         return result

@@ -21,6 +21,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
+from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.storage import Storage
@@ -69,15 +70,15 @@ def say_input(
         console.print("Everything is done already; nothing to make.", highlight=False)
 
 
-def say_columns(console: Console, columns: ColumnUse) -> None:
-    """Print which columns of the input set something, gave way to a flag, or are kept.
+def say_columns(console: Console, columns: ColumnUse, notes: ReadNotes) -> None:
+    """Print what was not read, and which columns set something, gave way to a flag, or are kept.
 
     Raises:
         UserError: A column that `--columns` names is nowhere in the input.
     """
     if missing := columns.missing():
         raise UserError(f"--columns: no row of the input has a column {', '.join(missing)}")
-    for line in columns.lines():
+    for line in (*notes.lines(), *columns.lines()):
         say(console, line)
 
 

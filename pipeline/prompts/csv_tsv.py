@@ -6,13 +6,16 @@ A row that cannot be read becomes a row with a problem. Only a mistake that spoi
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.prompts.delimited import Records
 from pipeline.prompts.prompt_file import (
+    FALLBACK_COLUMNS,
+    KNOWN_COLUMNS,
     NUMBER_COLUMNS,
+    PROMPT_COLUMN,
     SourceFile,
     SourceRow,
     WantedColumns,
@@ -26,49 +29,43 @@ from pipeline.prompts.prompt_file import (
 
 def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
     """Read rows under a header, separated by commas, or by tabs in a .tsv file."""
-    raw: list[bytes] = []
-
-    def text() -> Iterator[str]:
-        for _, line in lines(file, ends=True):
-            raw.append(line)
-            # Bytes that are not UTF-8 become lone surrogates: they spoil their own row only.
-            yield line.decode("utf-8", "surrogateescape")
-
-    tab = extension(file.key) == ".tsv"
-    reader = csv.reader(text(), delimiter="\t" if tab else ",", strict=True)
+    # Bytes that are not UTF-8 become lone surrogates: they spoil their own row only.
+    decoded = (line.decode("utf-8", "surrogateescape") for _, line in lines(file, ends=True))
+    records = Records(decoded, tab=extension(file.key) == ".tsv")
     header: list[str] = []
     column, row = "", 0
-    while True:
-        problem, cells = "", []
-        raw.clear()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problem = f"the row is not valid CSV: {error}"
+    for cells, raw, problem in records:
         if not header:
             if problem:
                 raise UserError(f"{file.uri}: the header is not valid: {problem}")
-            header = [name.strip() for name in cells]
+            header = _header(cells)
             column = find_prompt_column(file.uri, wanted.prompt, header) if header else ""
+            records.width = len(header)
             continue
         if not cells and not problem:
             continue
         row += 1
         key = f"{file.name}:{row}"
-        if not problem and len(cells) != len(header):
-            problem = (
-                f"has {len(cells)} cells where the header has {len(header)}: "
-                f"put quotes round text that holds a {'tab' if tab else 'comma'}"
-            )
         if not problem and any(_is_escaped(cell) for cell in cells):
             problem = "holds text that is not valid UTF-8"
         if problem:
-            yield problem_row(key, b"".join(raw).rstrip(), problem)
+            yield problem_row(key, raw.encode("utf-8", "surrogateescape").rstrip(), problem)
             continue
         values = dict(zip(header, map(_cell, header, cells), strict=True))
         yield source_row(key, values, column, wanted)
+    if records.backslashed:
+        file.notes.add("rows whose quotes are escaped by backslashes", count=records.backslashed)
+
+
+def _header(cells: list[str]) -> list[str]:
+    """The names of the columns; those without a name or with one of an earlier column get one."""
+    names: list[str] = []
+    for place, cell in enumerate(cells, 1):
+        name = cell.strip() or f"column_{place}"
+        while name in names and name not in KNOWN_COLUMNS | {PROMPT_COLUMN, *FALLBACK_COLUMNS}:
+            name += "_"
+        names.append(name)
+    return names
 
 
 def _cell(name: str, text: str) -> Any:

@@ -28,6 +28,9 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
         try:
             # With a buffer, a column is streamed and not held as a whole.
             parquet = pq.ParquetFile(handle, buffer_size=READ_BLOCK_BYTES)
+            if not parquet.metadata.num_rows:
+                file.notes.add("files without rows", file.name)
+                return
             names = parquet.schema_arrow.names
             column = find_prompt_column(file.uri, wanted.prompt, names)
             read = [
@@ -36,12 +39,15 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
                 if field.name == column
                 or (wanted.includes(field.name) and (field.name == "image" or not _binary(field)))
             ]
+            for field in parquet.schema_arrow:
+                if field.name not in read and wanted.includes(field.name):
+                    file.notes.add("binary columns that are not read", field.name)
             for batch in parquet.iter_batches(BATCH_ROWS, columns=read):
                 for cells in _batch_rows(batch):
                     row += 1
                     key = f"{file.name}:{row}"
                     if cells:
-                        yield source_row(key, cells, column, wanted)
+                        yield source_row(key, {**file.partitions, **cells}, column, wanted)
                     else:
                         yield SourceRow(key, {}, "holds text that is not valid UTF-8")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -70,6 +72,35 @@ class ImageRef:
     at: str
 
 
+@dataclass(slots=True)
+class ReadNotes:
+    """What the readers left out or read in a way of their own, to be said at the run's start.
+
+    Attributes:
+        counts: How many, by what they are.
+        examples: The first of each.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, what: str, example: str = "", *, count: int = 1) -> None:
+        """Count something."""
+        self.counts[what] += count
+        self.examples.setdefault(what, example)
+
+    def lines(self) -> list[str]:
+        """One line for each kind."""
+        return [
+            f"{what}: {count:,}" + (f", e.g. {self.examples[what]}" if self.examples[what] else "")
+            for what, count in self.counts.items()
+        ]
+
+    def suffix(self) -> str:
+        """The lines in brackets, "" without any."""
+        return f" ({'; '.join(self.lines())})" if self.counts else ""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One input file.
@@ -79,12 +110,16 @@ class SourceFile:
         key: Its key there.
         name: Its name in row keys.
         uri: Its name in messages.
+        notes: What its reader has to say.
+        partitions: Columns that its folders stand for; a column of the file wins.
     """
 
     storage: Storage
     key: str
     name: str
     uri: str
+    notes: ReadNotes = field(default_factory=ReadNotes, compare=False)
+    partitions: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
@@ -127,7 +162,8 @@ def extension(name: str) -> str:
 
 def lines(file: SourceFile, *, ends: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of each line, cut at `MAX_LINE_BYTES`, without line ends or with."""
-    with file.open() as handle:
+    with file.open() as opened:
+        handle = _with_newlines(opened)
         for number in itertools.count(1):
             line = handle.readline(MAX_LINE_BYTES)
             if not line:
@@ -140,6 +176,30 @@ def lines(file: SourceFile, *, ends: bool = False) -> Iterator[tuple[int, bytes]
                     raise UserError(f"{file.uri}: is UTF-16 text; save it as UTF-8")
                 line = line.removeprefix(b"\xef\xbb\xbf")
             yield number, line if ends else line.rstrip(b"\r\n")
+
+
+def _with_newlines(handle: BinaryIO) -> BinaryIO:
+    """Return a file with line feeds, also where its lines end in carriage returns alone."""
+    start = handle.read(MAX_LINE_BYTES)
+    handle.seek(0)
+    if b"\r" not in start or b"\n" in start:
+        return handle
+    return io.BufferedReader(_CarriageReturns(handle))
+
+
+class _CarriageReturns(io.RawIOBase):
+    """A text file of an old Mac, with line feeds for its carriage returns."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def problem_row(key: str, line: bytes, problem: str) -> SourceRow:

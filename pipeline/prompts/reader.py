@@ -8,7 +8,8 @@ text file.
 - Text: one prompt a line; a blank line is not a row. Rows are numbered by line.
 - JSONL: one object a line; a blank line is not a row. Rows are numbered by line.
 - CSV, TSV: first row is the header; an empty cell means "not given". Rows are numbered without it.
-- Parquet: one file, a folder or a glob pattern; files in order of their names.
+- Parquet: one file, a folder or a glob pattern (`pipeline.prompts.folder`); files in order of
+  their names; files without rows are counted.
 
 The header, the schema or the first JSONL object decides which column holds the prompt. A later
 JSONL object without that column is a row with a problem.
@@ -16,27 +17,51 @@ JSONL object without that column is a row with a problem.
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pipeline.errors import UserError
 from pipeline.prompts.csv_tsv import read_csv
+from pipeline.prompts.folder import parquet_files
 from pipeline.prompts.jsonl_text import read_jsonl, read_text
 from pipeline.prompts.parquet import read_parquet
 from pipeline.prompts.prompt_file import (
     PROMPT_COLUMN,
+    ReadNotes,
     SourceFile,
     SourceRow,
     WantedColumns,
     extension,
 )
-from pipeline.storage.storage import Storage, locate
+from pipeline.storage.storage import locate
+
+
+class PromptRows(Iterator[SourceRow]):
+    """The rows of a source, read as they are asked for.
+
+    Attributes:
+        notes: What the readers have left out so far.
+    """
+
+    def __init__(self, uri: str, wanted: WantedColumns) -> None:
+        """Read the first row, so that a bad source is refused here."""
+        self.notes = ReadNotes()
+        self._rows = _rows(uri, wanted, self.notes)
+        first = next(self._rows, None)
+        if first is None:
+            raise UserError(
+                f"{uri}: holds no rows; give it at least one prompt{self.notes.suffix()}"
+            )
+        self._rows = itertools.chain([first], self._rows)
+
+    def __next__(self) -> SourceRow:
+        """Return the next row."""
+        return next(self._rows)
 
 
 def read_source(
     uri: str, prompt_column: str = PROMPT_COLUMN, columns: Collection[str] = ()
-) -> Iterator[SourceRow]:
+) -> PromptRows:
     """Open a source of prompts.
 
     Args:
@@ -52,48 +77,19 @@ def read_source(
         UserError: The source is missing, empty, damaged or of an unknown kind, or it has no such
             column.
     """
-    rows = _rows(uri, WantedColumns(prompt_column, frozenset(columns)))
-    first = next(rows, None)
-    if first is None:
-        raise UserError(f"{uri}: holds no rows; give it at least one prompt")
-    return itertools.chain([first], rows)
+    return PromptRows(uri, WantedColumns(prompt_column, frozenset(columns)))
 
 
-def _rows(uri: str, wanted: WantedColumns) -> Iterator[SourceRow]:
+def _rows(uri: str, wanted: WantedColumns, notes: ReadNotes) -> Iterator[SourceRow]:
     storage, name = locate(uri)
     kind = extension(name)
     if storage.exists(name):
         if kind not in READERS:
             raise UserError(f"{uri}: unknown kind of file; use one of {', '.join(READERS)}")
-        yield from READERS[kind](SourceFile(storage, name, name, uri), wanted)
+        yield from READERS[kind](SourceFile(storage, name, name, uri, notes), wanted)
         return
-    for file in _parquet_files(uri):
+    for file in parquet_files(uri, notes):
         yield from read_parquet(file, wanted)
-
-
-def _parquet_files(uri: str) -> list[SourceFile]:
-    """Find the files of a folder or glob pattern; `*` does not cross folders."""
-    folder, pattern = uri.rstrip("/"), ""
-    while any(sign in folder for sign in "*?["):
-        folder, _, last = folder.rpartition("/")
-        pattern = f"{last}/{pattern}" if pattern else last
-    storage = Storage(folder or ("/" if uri.startswith("/") else "."))
-    wanted = pattern.split("/")
-    found = [
-        SourceFile(storage, entry.key, entry.key, f"{storage.uri}/{entry.key}")
-        for entry in storage.list()
-        if not pattern or _matches(entry.key.split("/"), wanted)
-    ]
-    files = [file for file in found if extension(file.key) == ".parquet"]
-    if files:
-        return files
-    if found:
-        raise UserError(f"{uri}: holds no .parquet file; name one file of another kind directly")
-    raise UserError(f"{uri}: not found; name a file, or a folder or pattern of .parquet files")
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
 
 
 READERS: Mapping[str, Callable[[SourceFile, WantedColumns], Iterator[SourceRow]]] = {

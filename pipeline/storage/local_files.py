@@ -93,15 +93,22 @@ def _link(temp: Path, path: Path) -> None:
         temp.unlink()
 
 
-def _walk(top: str) -> Iterator[tuple[str, int]]:
-    """Files below a folder with their sizes, without those that vanish meanwhile."""
+def _walk(top: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, int]]:
+    """Files below a folder with their sizes, without those that vanish meanwhile.
+
+    A link to a folder that it is in (`above` holds their device and inode numbers) is not followed.
+    """
     try:
+        found = Path(top).stat()
         children = list(os.scandir(top))
     except FileNotFoundError:
         return
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
     for child in children:
         if child.is_dir():
-            yield from _walk(child.path)
+            yield from _walk(child.path, above | {here})
         else:
             with contextlib.suppress(FileNotFoundError):
                 yield child.path, child.stat().st_size

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.config.run_config import load_config
 from pipeline.dataset.committed import Committed
+from pipeline.errors import UserError
 from pipeline.prompts.reader import read_source
 from pipeline.requests.columns import MAX_SOURCE_CHARS, ColumnUse, source_json
 from pipeline.requests.from_row import RequestDefaults
@@ -181,3 +182,154 @@ def test_the_source_can_be_selected_by() -> None:
     ]
     found = _filter(to_table(rows), "source->>'category' = 'x' and (source->>'n')::int > 5", False)
     assert [row["source"] for row in found] == ['{"category":"x","n":"12"}']
+
+
+def test_lone_quotes_of_a_tsv_are_text(tmp_path: Path) -> None:
+    text = (
+        'prompt\tseed\n"Open" neon sign\t1\n"once upon a time\t2\na dog runs\t3\n'
+        'he said "hello"\t4\n"to be or not\t5\nthe end"\t6\n"a ""quoted"" one"\t7\n'
+        '"with a\ttab"\t8\n5" screen\t9\nthree\tcells\there\n"two\nlines"\t10\na fish\t11\n'
+        '"open\nfish\t12\n'
+    )
+    requests, intake = taken(write(tmp_path / "p.tsv", text))
+    assert [(r.prompt, r.seed) for r in requests] == [
+        ('"Open" neon sign', 1),
+        ('"once upon a time', 2),
+        ("a dog runs", 3),
+        ('he said "hello"', 4),
+        ('"to be or not', 5),
+        ('the end"', 6),
+        ('a "quoted" one', 7),
+        ("with a\ttab", 8),
+        ('5" screen', 9),
+        ("two\nlines", 10),
+        ("a fish", 11),
+        ("fish", 12),
+    ]
+    assert [row.source_key for row in intake.rejected] == ["p.tsv:10", "p.tsv:13"]
+    text = 'seed\tprompt\n1\t"two\nlines"\n2\t"open\n3\tb\n4\t"c"\n'
+    requests, _ = taken(write(tmp_path / "q.tsv", text))
+    assert prompts(requests) == ["two\nlines", '"open', "b", "c"]
+
+
+def test_an_open_quote_of_a_csv_costs_its_own_row_only(tmp_path: Path) -> None:
+    text = 'prompt,seed\n"once upon a time,1\na dog,2\nsay "hi",3\n"two\nlines",4\n"a "b",5\nc,6\n'
+    requests, intake = taken(write(tmp_path / "p.csv", text))
+    assert [(r.prompt, r.seed) for r in requests] == [
+        ("a dog", 2),
+        ('say "hi"', 3),
+        ("two\nlines", 4),
+        ("c", 6),
+    ]
+    assert [(row.source_key, row.caption) for row in intake.rejected] == [
+        ("p.csv:1", '"once upon a time,1'),
+        ("p.csv:5", '"a "b",5'),
+    ]
+
+
+def test_quotes_that_spark_escaped_by_backslashes_are_read(tmp_path: Path) -> None:
+    text = (
+        'prompt,seed\n"a sign that says \\"open\\", neon",1\n"screen of 5\\"",2\nplain,3\n'
+        '"tv of 55\\"",4\n"last, one",5\n"C:\\",6\n"a\nnew \\"line\\" and C:\\new\\\\",7\n'
+    )
+    rows = read_source(str(write(tmp_path / "p.csv", text)))
+    assert [(row.values["prompt"], row.values["seed"], row.problem) for row in rows] == [
+        ('a sign that says "open", neon', 1, ""),
+        ('screen of 5"', 2, ""),
+        ("plain", 3, ""),
+        ('tv of 55"', 4, ""),
+        ("last, one", 5, ""),
+        ("C:\\", 6, ""),
+        ('a\nnew "line" and C:\\new\\', 7, ""),
+    ]
+    assert rows.notes.lines() == ["rows whose quotes are escaped by backslashes: 4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.txt", "a red circle\ra blue square\r"),
+        ("p.csv", 'prompt\r"a red circle"\ra blue square\r'),
+        ("p.jsonl", '{"prompt": "a red circle"}\r{"prompt": "a blue square"}'),
+    ],
+)
+def test_carriage_returns_end_lines(tmp_path: Path, name: str, text: str) -> None:
+    requests, _ = taken(write(tmp_path / name, text))
+    assert prompts(requests) == ["a red circle", "a blue square"]
+
+
+def test_columns_without_a_name_of_their_own_are_kept(tmp_path: Path) -> None:
+    (request,), _ = taken(write(tmp_path / "p.csv", ",prompt,note,note\n0,a,x,y\n"))
+    assert json.loads(request.source) == {"column_1": "0", "note": "x", "note_": "y"}
+
+
+def parquet(path: Path, **columns: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_two_stars_cross_folders_and_hidden_files_are_skipped(tmp_path: Path) -> None:
+    for name in ("top", "a/x", "a/b/y", "a/_temporary/0/part-0", ".ipynb_checkpoints/x", "a/._x"):
+        parquet(tmp_path / f"{name}.parquet", prompt=[name])
+    write(tmp_path / "_SUCCESS", "")
+    write(tmp_path / "a" / "notes.md", "x")
+    for pattern, names in {
+        "": ["a/b/y", "a/x", "top"],
+        "/**": ["a/b/y", "a/x", "top"],
+        "/**/*.parquet": ["a/b/y", "a/x", "top"],
+        "/a/**/*.parquet": ["a/b/y", "a/x"],
+        "/*/*.parquet": ["a/x"],
+        "/**/b/*": ["a/b/y"],
+        "/.ipynb*/*": [".ipynb_checkpoints/x"],
+    }.items():
+        rows = read_source(f"{tmp_path}{pattern}")
+        assert [row.values["prompt"] for row in rows] == names, pattern
+    rows = read_source(str(tmp_path))
+    list(rows)
+    assert rows.notes.lines() == [
+        "hidden or unfinished files: 4, e.g. .ipynb_checkpoints/x.parquet",
+        "files that are not .parquet: 1, e.g. a/notes.md",
+    ]
+
+
+def test_folders_of_hive_become_columns(tmp_path: Path) -> None:
+    parquet(tmp_path / "fps=24" / "kind=a%20cat" / "p.parquet", prompt=["a"])
+    parquet(tmp_path / "fps=4" / "kind=__HIVE_DEFAULT_PARTITION__" / "p.parquet", prompt=["b"])
+    requests, _ = taken(tmp_path)
+    assert [(r.prompt, r.fps, r.source) for r in requests] == [
+        ("a", 24, '{"kind":"a cat"}'),
+        ("b", 4, ""),
+    ]
+
+
+def test_empty_files_do_not_refuse_the_folder(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", prompt=pa.array([], pa.null()))
+    parquet(tmp_path / "b.parquet", other=pa.array([], pa.int8()))
+    write(tmp_path / "c.parquet", "")
+    parquet(tmp_path / "d.parquet", prompt=["a"])
+    rows = read_source(str(tmp_path))
+    assert [row.values["prompt"] for row in rows] == ["a"]
+    assert rows.notes.lines() == [
+        "empty files: 1, e.g. c.parquet",
+        "files without rows: 2, e.g. a.parquet",
+    ]
+
+
+def test_the_output_of_earlier_runs_is_no_input(tmp_path: Path) -> None:
+    parquet(tmp_path / "p.parquet", prompt=["a"])
+    write(tmp_path / "clips" / "runs" / "20260131T235959Z-1a2b3c.json", "{}")
+    parquet(tmp_path / "clips" / "data" / "part-1.parquet", caption=["a"])
+    parquet(tmp_path / "clips" / "metadata.parquet", caption=["a"])
+    rows = read_source(str(tmp_path))
+    assert [row.values["prompt"] for row in rows] == ["a"]
+    assert rows.notes.lines()[0].startswith("files that earlier runs have written: 2")
+    with pytest.raises(UserError, match="is the output of earlier runs; name its folder data/"):
+        read_source(str(tmp_path / "clips"))
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    parquet(tmp_path / "in" / "p.parquet", prompt=["a"])
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    assert [row.key for row in read_source(str(tmp_path / "in"))][:1] == ["p.parquet:1"]
+    assert len(list(read_source(str(tmp_path / "in")))) == 1

@@ -255,7 +255,7 @@ def test_unusable_files_are_refused_at_once(
 
 def test_a_parquet_file_without_rows_or_column_is_refused(tmp_path: Path) -> None:
     uri = parquet(tmp_path / "p.parquet", {"prompt": pa.array([], pa.string())})
-    assert refusal(uri).endswith("holds no rows; give it at least one prompt")
+    assert "holds no rows; give it at least one prompt" in refusal(uri)
     uri = parquet(tmp_path / "q.parquet", {"id": [1], "title": ["x"]})
     assert refusal(uri).endswith("set --prompt-column to one of: 'id', 'title'")
 
