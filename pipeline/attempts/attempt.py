@@ -12,20 +12,30 @@ decided in `pipeline.attempts.batch_runner`.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from pipeline.attempts.ledger import Claim
+from pipeline.attempts.claim import Claim
 from pipeline.dataset.clip_store import ClipStore
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
 from pipeline.engine.protocol import BadNodeError, Clip, Engine, EngineDiedError
-from pipeline.errors import message_of
-from pipeline.process import EXIT_OVERDUE, Worker, briefly, deadline, end_after, oom_kills
+from pipeline.errors import UserError, message_of
+from pipeline.process import (
+    EXIT_OVERDUE,
+    Worker,
+    briefly,
+    deadline,
+    end_after,
+    end_process,
+    oom_kills,
+)
 from pipeline.requests.sample_request import SampleRequest
 
+_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 NOTE_S = 20.0
@@ -53,6 +63,18 @@ class AttemptLedger(Protocol):
 
     def release(self, sample_ids: Sequence[str]) -> None:
         """Take back the attempt of a batch that raised."""
+        ...
+
+    def spent(self, sample_ids: Sequence[str], lost_s: float) -> None:
+        """Record the engine seconds of a sample that was given up."""
+        ...
+
+    def proven(self, sample_ids: Sequence[str], where: str) -> None:
+        """Record that the process which failed at samples can still make another clip."""
+        ...
+
+    def broken(self, sample_ids: Sequence[str], where: str, reason: str) -> str:
+        """Record that a process ends; returns why the run should stop, "" if it should not."""
         ...
 
 
@@ -111,6 +133,15 @@ class Attempts:
         made = self._in_turn(lambda: self._alone(request))
         return made if isinstance(made, dict) else made.result()
 
+    def again(self, request: SampleRequest) -> bool:
+        """Whether the engine can make a clip that it has made before; the clip is dropped."""
+        return self._in_turn(lambda: self._again(request))
+
+    def give_up(self, reason: str) -> EngineDiedError:
+        """Let every later attempt raise; returns the error to raise now."""
+        self._dead = self._dead or reason
+        return EngineDiedError(self._dead)
+
     def close(self) -> None:
         """Finish the attempt under way and the storing of clips, then end the engine."""
         self._turns.shutdown(cancel_futures=True)
@@ -145,16 +176,27 @@ class Attempts:
         if not claim.granted:
             outcome = SampleOutcome("failed", claim.kind or "WorkerDied", claim.reason)
             provenance = self._provenance(claim, 0, request)
-            self._wasted_s.pop(request.sample_id, None)
+            if wasted_s := self._wasted_s.pop(request.sample_id, 0.0):
+                self._ledger.spent([request.sample_id], wasted_s)
             return make_row(request, provenance, outcome)
         if begun > 1:
             self._store.settle()  # should this one kill the process, no other clip is lost
         return self._generate([request], claim)[0]
 
+    def _again(self, request: SampleRequest) -> bool:
+        try:
+            with deadline(self._deadline_s, lambda: end_process(EXIT_OVERDUE)):
+                return len(self._engine.generate([request])) == 1
+        except Exception:
+            _logger.exception("this process cannot make again what it made before")
+            return False
+
     def _claim(self, ids: list[str]) -> Claim:
         if self._dead:  # because of an earlier attempt
             raise EngineDiedError(self._dead)
         claim = self._ledger.claim(ids, self._where, oom_kills())
+        if claim.hopeless:
+            raise UserError(claim.hopeless)
         if claim.bad_node:
             self._dead = f"node {self._where.rpartition('/')[0]} kills whatever runs on it"
             raise BadNodeError(self._dead)

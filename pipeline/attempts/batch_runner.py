@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 
 from pipeline.attempts.attempt import AttemptLedger, Attempts
+from pipeline.attempts.in_a_row import FailuresInARow
 from pipeline.dataset.clip_store import ClipStore
 from pipeline.dataset.schema import Row
 from pipeline.engine.protocol import Engine, EngineDiedError, batch_key
@@ -55,16 +56,19 @@ class BatchRunner:
         self._ledger = ledger
         self._batch_rows = batch_rows
         self._pairs = ControlPairs()
+        worker = worker or Worker.loaded(time.monotonic())
+        self._own_id = worker.id
         where = f"{node or socket.gethostname()}/{os.getpid()}"
         self._attempts = Attempts(
             engine,
             ClipStore(storage, self._pairs, where),
             ledger,
             run_id,
-            worker=worker or Worker.loaded(time.monotonic()),
+            worker=worker,
             where=where,
             deadline_s=deadline_s,
         )
+        self._in_a_row = FailuresInARow(self._attempts, ledger, where)
 
     def process(self, requests: Sequence[SampleRequest]) -> list[Row]:
         """Make every request and return one output row each, in order.
@@ -119,7 +123,9 @@ class BatchRunner:
     def _settled(self, request: SampleRequest, begun: Future[Row]) -> Row:
         """The row of a stored clip, or of another attempt if it could not be stored."""
         try:
-            return begun.result()
+            row = begun.result()
+            self._in_a_row.made(request)
+            return row
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - handled as a failed attempt
@@ -128,13 +134,21 @@ class BatchRunner:
 
     def _alone(self, request: SampleRequest) -> Row:
         """Make one sample, attempt after attempt, until it is ok or its attempts are used up."""
+        raised = ""
         while True:
             try:
-                return self._attempts.alone(request)
+                row = self._attempts.alone(request)
+                break
             except (EngineDiedError, UserError):
                 raise
             except Exception as error:  # noqa: BLE001 - it becomes the row's error
                 self._note(request, error)
+                raised = f"{type(error).__name__}: {message_of(error)}"
+        if row["status"] == "ok" and row["worker"]["id"] == self._own_id:  # not taken over
+            self._in_a_row.made(request)
+        elif row["status"] == "failed" and raised:
+            self._in_a_row.failed(request, raised)
+        return row
 
     def _note(self, request: SampleRequest, error: Exception) -> None:
         self._ledger.note([request.sample_id], type(error).__name__, message_of(error))

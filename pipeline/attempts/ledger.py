@@ -14,52 +14,39 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pipeline.attempts.bad_nodes import BadNodes
+from pipeline.attempts.blame import BarrenRun, ProcessDoubts
+from pipeline.attempts.claim import Claim
 from pipeline.attempts.ledger_entry import (
+    SUFFIX,
     LedgerEntry,
+    earlier_entries,
     node_of,
-    read_entries,
     write_entries,
 )
 from pipeline.storage.storage import Storage
 
 _logger = logging.getLogger(__name__)
 
-SUFFIX = ".attempts.json"
-
 RECENT = 20_000
 """Finished samples that the ledger remembers; a node's death is known within seconds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Answer to a worker that wants to run a batch.
-
-    Attributes:
-        granted: The attempt is recorded and may begin. Otherwise the samples of a batch must be
-            claimed one by one, and a single sample has used up its attempts.
-        attempts: Attempts begun so far per sample, this one included where granted.
-        kind: Type of the error that ended the previous attempt of the first sample.
-        reason: What is known of that attempt, "" if there was none.
-        lost_s: Engine seconds per sample of attempts that ended their process.
-        bad_node: Not granted because this node is bad.
-    """
-
-    granted: bool
-    attempts: list[int]
-    kind: str
-    reason: str
-    lost_s: list[float] = field(default_factory=list)
-    bad_node: bool = False
+RETURNS = 2
+"""Most times that a sample gets its attempts back from broken processes."""
 
 
 class Ledger:
     """Counts attempts; outlives workers in memory, and its own death through storage."""
 
     def __init__(
-        self, storage: Storage, run_id: str, *, max_attempts: int, forget: bool = False
+        self,
+        storage: Storage,
+        run_id: str,
+        *,
+        max_attempts: int,
+        forget: bool = False,
+        stops: bool = True,
     ) -> None:
         """Open the ledger of an output prefix.
 
@@ -69,6 +56,7 @@ class Ledger:
             max_attempts: Attempts per sample. At least one of them is made alone, so that a sample
                 does not fail because of a neighbour in its batch.
             forget: Start from zero: failed samples get their attempts back (`--retry-failed`).
+            stops: Whether a run that makes nothing any more should stop.
 
         Raises:
             StorageError: The attempts of earlier runs cannot be read.
@@ -76,18 +64,14 @@ class Ledger:
         self._storage = storage
         self._key = f"runs/{run_id}{SUFFIX}"
         self._max_attempts = max_attempts
-        self._entries: dict[str, LedgerEntry] = {}
         self._finished: dict[str, LedgerEntry] = {}
         self._complaint = ""
         self._bad_nodes = BadNodes()
-        own = storage.exists(self._key)  # true only after a restart of this very ledger
-        if own or not forget:
-            keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
-            for key in [self._key] if forget else keys:
-                for sample_id, entry in read_entries(storage, key).items():
-                    known = self._entries.get(sample_id, LedgerEntry())
-                    if entry.attempts > known.attempts:
-                        self._entries[sample_id] = entry
+        self._doubts = ProcessDoubts()
+        self._barren = BarrenRun()
+        self._stops, self._hopeless = stops, ""
+        self._claims = 0
+        self._entries = earlier_entries(storage, self._key, forget=forget)
 
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """Ask to run samples together, before the first of them starts.
@@ -107,9 +91,10 @@ class Ledger:
         entries = [self._entry(sample_id) for sample_id in sample_ids]
         for sample_id, entry in zip(sample_ids, entries, strict=True):
             self._record_death(sample_id, entry, where, oom_kills)
-        if self._bad_nodes.is_bad(node_of(where)):
+        bad = self._bad_nodes.is_bad(node_of(where))
+        if bad or self._hopeless:
             begun = [entry.attempts for entry in entries]
-            return Claim(False, begun, "", "", bad_node=True)
+            return Claim(False, begun, "", "", bad_node=bad, hopeless=self._hopeless)
         alone = len(entries) == 1
         if alone and entries[0].made:  # a batch is not granted then, and counts nothing
             entries[0].excused += entries[0].excused < self._max_attempts
@@ -123,8 +108,12 @@ class Ledger:
             entries[0].pardoned, begun, used_up = True, [0], False
         if used_up or (not alone and any(begun)):
             return Claim(False, begun, kind, reason, lost_s)
+        self._claims += 1
         for entry in entries:
             entry.attempts += 1
+            entry.number = self._claims
+            entry.places += entry.where != where
+            entry.suspect &= entry.where == where
             entry.alone |= alone
             entry.solo, entry.taken = alone, False
             entry.where, entry.kind, entry.reason = where, "", ""
@@ -135,16 +124,15 @@ class Ledger:
 
     def made(self, sample_ids: Sequence[str]) -> None:
         """Record that the engine has made samples, which have yet to be stored."""
-        for sample_id in sample_ids:
-            if sample_id in self._entries:
-                self._entries[sample_id].made = True
-                self._bad_nodes.made(self._entries[sample_id].node)
+        for _, entry in self._known(sample_ids):
+            entry.made = True
+            self._bad_nodes.made(entry.node)
+            self._barren.made()
 
     def taken_over(self, sample_ids: Sequence[str]) -> None:
         """Record that the clips of samples were found in the storage."""
-        for sample_id in sample_ids:
-            if sample_id in self._entries:
-                self._entries[sample_id].made = self._entries[sample_id].taken = True
+        for _, entry in self._known(sample_ids):
+            entry.made = entry.taken = True
 
     def note(self, sample_ids: Sequence[str], kind: str, reason: str, lost_s: float = 0.0) -> None:
         """Record the error that ended the latest attempt, while the worker still can.
@@ -155,18 +143,53 @@ class Ledger:
             reason: Its text.
             lost_s: Engine seconds per sample, if the error ends the worker's process.
         """
-        for sample_id in sample_ids:
-            if sample_id in self._entries:
-                self._entries[sample_id].made = False
-                self._entries[sample_id].kind = kind
-                self._entries[sample_id].reason = reason
-                self._entries[sample_id].lost_s += lost_s
+        for sample_id, entry in self._known(sample_ids):
+            entry.made = False
+            entry.kind, entry.reason = kind, reason
+            entry.lost_s += lost_s
+            if entry.solo:
+                self._doubts.failed(entry.where, sample_id, entry.number)
+
+    def spent(self, sample_ids: Sequence[str], lost_s: float) -> None:
+        """Record the engine seconds of a sample that was given up, in case it is tried again."""
+        for _, entry in self._known(sample_ids):
+            entry.lost_s += lost_s
+
+    def proven(self, sample_ids: Sequence[str], where: str) -> None:
+        """Record that the process which failed at samples can still make another clip."""
+        self._doubts.proven(where, sample_ids)
+
+    def broken(self, sample_ids: Sequence[str], where: str, reason: str) -> str:
+        """Record that a process ends because it failed at different samples in a row.
+
+        They get their attempts back, at most `RETURNS` times each, and are tried elsewhere.
+
+        Returns:
+            Why the run should stop, "" if it should not.
+        """
+        for _, entry in self._known(sample_ids):
+            if entry.returns < RETURNS:
+                entry.returns += 1
+                entry.pardon()
+                entry.suspect = True
+        self._blame(node_of(where), sample_ids[-1])
+        self._save()
+        return self._ended(sample_ids, reason, self._entry(sample_ids[-1]).number)
+
+    def unproven(self, sample_ids: Sequence[str]) -> list[str]:
+        """Those of failed samples that only one process has tried, which has made nothing since."""
+        known = self._known(sample_ids)
+        return [sample_id for sample_id, entry in known if self._is_unproven(sample_id, entry)]
+
+    def retry(self, sample_ids: Sequence[str]) -> None:
+        """Give samples their attempts back, before another process tries them."""
+        for _, entry in self._known(sample_ids):
+            entry.pardon()
 
     def release(self, sample_ids: Sequence[str]) -> None:
         """Take back the attempt of a batch that raised; its samples are made one by one now."""
-        for sample_id in sample_ids:
-            if sample_id in self._entries:
-                self._entries[sample_id].attempts -= 1
+        for _, entry in self._known(sample_ids):
+            entry.attempts -= 1
 
     def complain(self, text: str) -> None:
         """Keep a worker's message about an error that stops the run and that no sample caused.
@@ -197,6 +220,8 @@ class Ledger:
                 continue
             if status == "ok" and not entry.taken:
                 self._bad_nodes.made(entry.node)
+                self._doubts.made(entry.where, entry.number)
+                self._barren.made()
             entry.solo = False  # a later death on its node is not due to this sample
             self._finished[sample_id] = entry
             if len(self._finished) > RECENT:
@@ -212,12 +237,14 @@ class Ledger:
         Such a node is bad, or its processes died under the sample and it has made no clip since.
         """
         found: dict[str, list[str]] = {}
-        for sample_id in sample_ids:
-            if (entry := self._entries.get(sample_id)) is not None:
-                node = entry.node
-                if self._bad_nodes.is_bad(node) or self._bad_nodes.is_doubtful(node, sample_id):
-                    found.setdefault(node, []).append(sample_id)
+        for sample_id, entry in self._known(sample_ids):
+            node = entry.node
+            if self._bad_nodes.is_bad(node) or self._bad_nodes.is_doubtful(node, sample_id):
+                found.setdefault(node, []).append(sample_id)
         return found
+
+    def _known(self, sample_ids: Sequence[str]) -> list[tuple[str, LedgerEntry]]:
+        return [(each, self._entries[each]) for each in sample_ids if each in self._entries]
 
     def _entry(self, sample_id: str) -> LedgerEntry:
         if sample_id not in self._entries:
@@ -225,7 +252,7 @@ class Ledger:
         return self._entries[sample_id]
 
     def _record_death(self, sample_id: str, entry: LedgerEntry, where: str, oom_kills: int) -> None:
-        """Record the death that another attempt implies; pardon the samples of a bad node."""
+        """Record the death that another attempt implies."""
         same_node = entry.node == node_of(where)
         if entry.attempts and not entry.kind and same_node and oom_kills > entry.oom_kills:
             entry.reason = f"{entry.describe()}, while the kernel killed for want of memory there"
@@ -233,8 +260,24 @@ class Ledger:
         died = entry.attempts and entry.where != where and not entry.made and entry.solo
         if not died:
             return
-        node = entry.node
         entry.solo = False  # a death counts once
+        why = entry.describe()  # before a pardon
+        self._blame(entry.node, sample_id)
+        self._ended([sample_id], why, entry.number)
+
+    def _ended(self, victims: Sequence[str], why: str, begun: int) -> str:
+        stop = self._barren.ended(victims, why, begun, self._claims)
+        if stop and self._stops and not self._hopeless:
+            self._hopeless = stop
+            self.retry(self.unproven(list(self._entries)))
+            self._save()
+        return self._hopeless
+
+    def _is_unproven(self, sample_id: str, entry: LedgerEntry) -> bool:
+        return entry.suspect or (entry.places == 1 and self._doubts.holds(entry.where, sample_id))
+
+    def _blame(self, node: str, sample_id: str) -> None:
+        """Count the end of a process against its node; pardon the samples of a bad node."""
         if self._bad_nodes.died(node, sample_id):
             _logger.warning(
                 "node %s kills whatever runs on it: its processes died under %s and made nothing "

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
 
+SUFFIX = ".attempts.json"
+
 
 @dataclass(slots=True)
 class LedgerEntry:
@@ -33,6 +35,10 @@ class LedgerEntry:
         oom_kills: Processes that its node's kernel had killed for lack of memory when the latest
             attempt began.
         pardoned: Its attempts were given back once, because its node had made nothing since.
+        number: Of the latest attempt among all attempts of the run.
+        places: Processes in which it was begun.
+        suspect: It failed in a process that was broken; another one has not tried it yet.
+        returns: How often a broken process gave its attempts back.
     """
 
     attempts: int = 0
@@ -47,6 +53,10 @@ class LedgerEntry:
     excused: int = 0
     oom_kills: int = 0
     pardoned: bool = False
+    number: int = 0
+    places: int = 0
+    suspect: bool = False
+    returns: int = 0
 
     @property
     def node(self) -> str:
@@ -86,6 +96,34 @@ def read_entries(storage: Storage, key: str) -> dict[str, LedgerEntry]:
             f"{storage.uri}/{key} is damaged ({error}); move it away, at worst a sample that kills "
             "its process gets its attempts again"
         ) from error
+
+
+def earlier_entries(storage: Storage, own: str, *, forget: bool) -> dict[str, LedgerEntry]:
+    """What the files of a prefix say, by sample id.
+
+    A sample that a single process of an earlier run has tried gets its attempts back, because that
+    process may have been to blame.
+
+    Args:
+        storage: The output prefix.
+        own: Key of this run's file, which is there only after a restart of the ledger.
+        forget: Leave out what other runs have written.
+
+    Raises:
+        StorageError: A file cannot be read, or holds no entries.
+    """
+    found: dict[str, LedgerEntry] = {}
+    if forget:
+        keys = [own] if storage.exists(own) else []
+    else:
+        keys = [entry.key for entry in storage.list("runs") if entry.key.endswith(SUFFIX)]
+    for key in keys:
+        for sample_id, entry in read_entries(storage, key).items():
+            if key != own and entry.places == 1 and entry.kind:
+                entry.pardon()
+            if entry.attempts > found.get(sample_id, LedgerEntry()).attempts:
+                found[sample_id] = entry
+    return found
 
 
 def write_entries(storage: Storage, key: str, entries: Mapping[str, LedgerEntry]) -> None:

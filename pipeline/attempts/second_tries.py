@@ -1,7 +1,8 @@
-"""Second tries: failed samples whose node may be to blame are made again on other nodes at the end.
+"""Second tries: failures whose node or process may be to blame are made elsewhere at the end.
 
 What the node does next tells a bad node from a bad sample: either other samples die there too, or
-one is made (`pipeline.attempts.bad_nodes`). Until then a failure gets no row. Knows neither Ray nor
+one is made (`pipeline.attempts.bad_nodes`). Likewise for the process of a sample that raised
+(`pipeline.attempts.blame`). Until then a failure gets no row. Knows neither Ray nor
 storage; the ledger says which failures are doubtful.
 """
 
@@ -21,6 +22,14 @@ class DoubtingLedger(Protocol):
 
     def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
         """Those of failed samples whose node may be to blame, by node."""
+        ...
+
+    def unproven(self, sample_ids: Sequence[str]) -> list[str]:
+        """Those of failed samples whose process may be to blame."""
+        ...
+
+    def retry(self, sample_ids: Sequence[str]) -> None:
+        """Give samples their attempts back, before another process tries them."""
         ...
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
@@ -53,13 +62,17 @@ def settled(
     failures = pa.concat_tables(held) if held else None
     if failures is None or not failures.num_rows:
         return
-    nodes = ledger.doubtful(failures["sample_id"].to_pylist())
-    retried: set[str] = set()
-    if nodes:
-        died = [sample_id for samples in nodes.values() for sample_id in samples]
-        for table in make_elsewhere(died, list(nodes)):
-            retried.update(table["sample_id"].to_pylist())
-            yield from _final(ledger, table)
+    failed = failures["sample_id"].to_pylist()
+    nodes, retried = ledger.doubtful(failed), set[str]()
+    died = {sample_id for samples in nodes.values() for sample_id in samples}
+    unproven = ledger.unproven(failed)
+    ledger.retry(unproven)
+    # First on other nodes, if there are any; then in other processes, wherever they are.
+    for ids, shunned in ((sorted(died), list(nodes)), (unproven, [])):
+        if left := [sample_id for sample_id in ids if sample_id not in retried]:
+            for table in make_elsewhere(left, shunned):
+                retried.update(table["sample_id"].to_pylist())
+                yield from _final(ledger, table)
     yield from _final(ledger, failures.filter(pc.invert(_named(failures, retried))))
 
 
@@ -78,11 +91,14 @@ def requests_for(tables: Iterable[pa.Table], sample_ids: Collection[str]) -> lis
 
 
 def _doubted(ledger: DoubtingLedger, table: pa.Table) -> set[str]:
-    """Ids of the failures among rows for which the node may be to blame."""
+    """Ids of the failures among rows for which the node or the process may be to blame."""
     failed = table.filter(pc.equal(table["status"], "failed"))["sample_id"].to_pylist()
     if not failed:
         return set()
-    return {sample_id for samples in ledger.doubtful(failed).values() for sample_id in samples}
+    by_node = ledger.doubtful(failed).values()
+    return {sample_id for samples in by_node for sample_id in samples} | set(
+        ledger.unproven(failed)
+    )
 
 
 def _named(table: pa.Table, sample_ids: Collection[str]) -> pa.ChunkedArray:

@@ -97,6 +97,7 @@ def execute(
             run.run_id,
             max_attempts=config.max_attempts,
             forget=config.retry_failed,
+            stops=config.max_failed_fraction < 1,
         )
 
         def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:

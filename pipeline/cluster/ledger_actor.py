@@ -11,7 +11,8 @@ from typing import Any
 
 import ray
 
-from pipeline.attempts.ledger import Claim, Ledger
+from pipeline.attempts.claim import Claim
+from pipeline.attempts.ledger import Ledger
 from pipeline.storage.storage import Storage
 
 
@@ -43,7 +44,7 @@ class RemoteLedger:
 
     @classmethod
     def start(
-        cls, storage: Storage, run_id: str, *, max_attempts: int, forget: bool
+        cls, storage: Storage, run_id: str, *, max_attempts: int, forget: bool, stops: bool = True
     ) -> RemoteLedger:
         """Start the ledger on the driver's own node, which is no spot node.
 
@@ -58,7 +59,8 @@ class RemoteLedger:
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here)(
             LedgerActor
         )
-        return cls(actor.remote(storage, run_id, max_attempts=max_attempts, forget=forget))
+        settings = {"max_attempts": max_attempts, "forget": forget, "stops": stops}
+        return cls(actor.remote(storage, run_id, **settings))
 
     def claim(self, sample_ids: Sequence[str], where: str, oom_kills: int = 0) -> Claim:
         """Ask for attempts; returns when they are recorded."""
@@ -81,6 +83,19 @@ class RemoteLedger:
         """Take back the attempt of a batch that raised."""
         self._later("release", sample_ids)
 
+    def spent(self, sample_ids: Sequence[str], lost_s: float) -> None:
+        """Record the engine seconds of a sample that was given up; returns when recorded."""
+        self._ask("spent", list(sample_ids), lost_s)
+
+    def proven(self, sample_ids: Sequence[str], where: str) -> None:
+        """Record that a process can still make clips; returns when it is recorded."""
+        self._ask("proven", list(sample_ids), where)
+
+    def broken(self, sample_ids: Sequence[str], where: str, reason: str) -> str:
+        """Record that a process ends; returns why the run should stop, "" if it should not."""
+        stop: str = self._ask("broken", list(sample_ids), where, reason)
+        return stop
+
     def complain(self, text: str) -> None:
         """Leave a message for the driver; returns when it is recorded."""
         ray.get(self._handle.complain.remote(text))
@@ -96,6 +111,14 @@ class RemoteLedger:
     def doubtful(self, sample_ids: Sequence[str]) -> dict[str, list[str]]:
         """Samples whose failure may be their node's fault, by node; sees every earlier `finish`."""
         return ray.get(self._handle.doubtful.remote(list(sample_ids)))
+
+    def unproven(self, sample_ids: Sequence[str]) -> list[str]:
+        """Samples whose failure may be their process's fault; sees every earlier `finish`."""
+        return ray.get(self._handle.unproven.remote(list(sample_ids)))
+
+    def retry(self, sample_ids: Sequence[str]) -> None:
+        """Give samples their attempts back, before another process tries them."""
+        ray.get(self._handle.retry.remote(list(sample_ids)))
 
     def finish(self, sample_ids: Sequence[str], statuses: Sequence[str] = ()) -> None:
         """Put samples aside whose rows have arrived; does not wait for the ledger."""

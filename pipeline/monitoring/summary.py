@@ -171,11 +171,13 @@ def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
 
 
 def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
-    """Print that samples which failed on some nodes are now tried on others."""
+    """Print that samples which failed on some nodes, or in processes, are now tried on others."""
+    where, whence = "on other nodes", f"died on {', '.join(nodes)}, where"
+    if not nodes:
+        where, whence = "in other processes", "failed in processes where"
     say(
         console,
-        f"Tried on other nodes now: {samples} of the samples that died on {', '.join(nodes)}, "
-        "where nothing was made since.",
+        f"Tried {where} now: {samples} of the samples that {whence} nothing was made since.",
     )
 
 
