@@ -31,6 +31,9 @@ LAST_ACTS_S = 120.0
 
 GRACE_S = 5.0
 
+EXIT_CANNOT_LOAD = 72
+"""Exit code of a process that could not load the model."""
+
 _logger = logging.getLogger(__name__)
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 

@@ -30,7 +30,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say
 from pipeline.monitoring.progress import RunProgress
 from pipeline.monitoring.prometheus import RunTelemetry
-from pipeline.monitoring.summary import say_bad_nodes, say_second_tries
+from pipeline.monitoring.summary import say_bad_nodes, say_left_out, say_second_tries
 from pipeline.monitoring.totals import RunTotals
 from pipeline.parallel.layout import choose_layout
 from pipeline.storage.storage import Storage
@@ -136,6 +136,7 @@ def execute(
                     progress.update(table)
                     telemetry.update(totals)
             say_bad_nodes(console, ledger.bad_nodes())
+            say_left_out(console, ledger.left_out())
         except Exception as error:
             # Ray Data wraps a worker's error in one of several types and drops its cause.
             if text := ledger.complaint():

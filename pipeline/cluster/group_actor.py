@@ -11,6 +11,7 @@ import ray
 
 from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.cluster import nodes
+from pipeline.cluster.actor_load import load_here, retire_briefly
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TEXTS_COLUMN, with_texts
 from pipeline.dataset.schema import to_table
@@ -47,10 +48,6 @@ tied to an actor: they cannot move to an idle one.
 """
 
 
-RAY_S = 30.0
-"""Longest wait for Ray by a process that is about to end."""
-
-
 class GroupActor:
     """One group of ranks behind Ray Data's callable-class interface; called by several threads."""
 
@@ -68,11 +65,7 @@ class GroupActor:
         self._ledger = ledger
         say_state("loading")
         began = time.monotonic()
-        try:
-            engine = WatchedEngine(OwnThreadEngine(factory))
-        except UserError as error:
-            ledger.complain(str(error))
-            raise
+        engine = load_here(lambda: WatchedEngine(OwnThreadEngine(factory)), ledger, "the model")
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
         self._runner = BatchRunner(
             engine,
@@ -106,7 +99,7 @@ class GroupActor:
         Ray does not restart an actor that raises. Only the end of the process makes it start a
         fresh one, with a new device context, and run the task again there.
         """
-        if isinstance(error, BadNodeError) and not _retire(str(error)):
+        if isinstance(error, BadNodeError) and not retire_briefly(str(error)):
             text = (
                 f"{error}, and the cluster has no other: look into that node, add one, and "
                 "run the same command again"
@@ -123,10 +116,3 @@ class GroupActor:
         """Ray Data drops its actors when they have nothing left to do."""
         if hasattr(self, "_runner") and not briefly(self._runner.close, LAST_ACTS_S):
             end_process(EXIT_OVERDUE)  # or its device would not become free
-
-
-def _retire(reason: str) -> bool:
-    """See `nodes.retire`; true as well where Ray gives no answer, which must keep nothing alive."""
-    answers: list[bool] = []
-    briefly(lambda: answers.append(nodes.retire(reason)), RAY_S)
-    return answers[0] if answers else True

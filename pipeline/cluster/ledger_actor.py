@@ -6,18 +6,43 @@ Separate from `pipeline.cluster.group_actor`, so that the ledger's process does 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ray
 
 from pipeline.attempts.claim import Claim
 from pipeline.attempts.ledger import Ledger
+from pipeline.attempts.loads import AfterLoad, Loads
 from pipeline.storage.storage import Storage
 
 
 class LedgerActor(Ledger):
-    """A ledger that takes several events in one call."""
+    """A ledger that takes several events in one call, and hears of the loads of the model."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        """Open the ledger; see `Ledger`."""
+        super().__init__(*args, **settings)
+        self._loads: defaultdict[str, Loads] = defaultdict(Loads)
+
+    def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
+        """Record that a process begins to load; returns what it should do."""
+        return self._loads[what].begins(actor, node, others)
+
+    def loaded(self, what: str, actor: str) -> None:
+        """Record that a process has loaded."""
+        self._loads[what].loaded(actor)
+
+    def cannot_load(
+        self, what: str, actor: str, reason: str, others: Collection[str]
+    ) -> tuple[AfterLoad, float]:
+        """Record that it could not; returns what it should do, and after how many seconds."""
+        return self._loads[what].failed(actor, reason, others), self._loads[what].pause_s()
+
+    def left_out(self) -> dict[str, str]:
+        """Nodes that could not load something, each with the error."""
+        return {node: why for each in self._loads.values() for node, why in each.left_out().items()}
 
     def after(self, events: Sequence[tuple[str, list[str]]], method: str, *args: Any) -> Any:
         """Apply events that need no answer, in order, then answer a call."""
@@ -95,6 +120,24 @@ class RemoteLedger:
         """Record that a process ends; returns why the run should stop, "" if it should not."""
         stop: str = self._ask("broken", list(sample_ids), where, reason)
         return stop
+
+    def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
+        """Report that this process begins to load; returns what it should do."""
+        return ray.get(self._handle.load_begins.remote(what, actor, node, list(others)))
+
+    def loaded(self, what: str, actor: str) -> None:
+        """Report that this process has loaded; returns when it is recorded."""
+        ray.get(self._handle.loaded.remote(what, actor))
+
+    def cannot_load(
+        self, what: str, actor: str, reason: str, others: Collection[str]
+    ) -> tuple[AfterLoad, float]:
+        """Report that it could not; returns what it should do, and after how many seconds."""
+        return ray.get(self._handle.cannot_load.remote(what, actor, reason, list(others)))
+
+    def left_out(self) -> dict[str, str]:
+        """Nodes that could not load something, each with the error."""
+        return ray.get(self._handle.left_out.remote())
 
     def complain(self, text: str) -> None:
         """Leave a message for the driver; returns when it is recorded."""

@@ -40,6 +40,29 @@ def ids_of(names: Collection[str]) -> list[str]:
     return [node["NodeID"] for node in ray.nodes() if node["NodeID"][:_ID_CHARS] in short]
 
 
+def others(gpus: float = 0.0) -> list[str]:
+    """Names of the other nodes that are alive and can hold work.
+
+    Args:
+        gpus: GPUs that they must have; 0 also counts nodes with CPUs alone.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    return [
+        _name(node["NodeManagerHostname"], node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"]
+        and node["NodeID"] != own
+        and node["Resources"].get("GPU", 0) >= gpus
+        and (node["Resources"].get("CPU") or node["Resources"].get("GPU"))
+    ]
+
+
+def own_gpus() -> float:
+    """GPUs that Ray gave to this process."""
+    resources: dict[str, Any] = ray.get_runtime_context().get_assigned_resources()
+    return float(resources.get("GPU", 0.0))
+
+
 def retire(reason: str) -> bool:
     """Ask Ray to put nothing new on the node of this process; an autoscaler will replace it.
 
@@ -47,12 +70,7 @@ def retire(reason: str) -> bool:
         Whether another node can take over the work; if there is none, nothing is done.
     """
     context = ray.get_runtime_context()
-    if not any(
-        node["Alive"]
-        and node["NodeID"] != context.get_node_id()
-        and (node["Resources"].get("CPU") or node["Resources"].get("GPU"))
-        for node in ray.nodes()
-    ):
+    if not others():
         return False
     refusal = drain_node(context.get_node_id(), context.gcs_address, reason)
     if refusal:

@@ -106,6 +106,7 @@ def requests_to_rows(
                 text_factory(config, resolved, groups.device),
                 REQUEST_COLUMN,
                 batch_rows,
+                ledger,
             ),
             batch_size=task_rows,
             batch_format="pyarrow",

@@ -21,6 +21,8 @@ import pyarrow as pa
 import ray
 
 from pipeline.cluster import ray_compat
+from pipeline.cluster.actor_load import load_here
+from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.engine.protocol import TextEncoder, batch_key
 from pipeline.errors import UserError
 from pipeline.monitoring.progress import duration
@@ -39,7 +41,13 @@ _logger = logging.getLogger(__name__)
 class TextActor:
     """Text encoders behind Ray Data's callable-class interface."""
 
-    def __init__(self, load: Callable[[], TextEncoder], column: str, batch_rows: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], TextEncoder],
+        column: str,
+        batch_rows: int,
+        ledger: RemoteLedger | None = None,
+    ) -> None:
         """Load the encoders.
 
         Args:
@@ -47,9 +55,11 @@ class TextActor:
             column: Column of the packed requests.
             batch_rows: Most texts in one call. With the engine's batch size, encoding gives exactly
                 the numbers that the engine would have computed.
+            ledger: Hears of loads; None for an actor of a test.
         """
         guard_output()
-        self._encode, self._column, self._batch_rows = load(), column, batch_rows
+        self._encode = load_here(load, ledger, "the text encoders") if ledger else load()
+        self._column, self._batch_rows = column, batch_rows
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add a column with the encoded texts of each unit."""

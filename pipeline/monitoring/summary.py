@@ -170,6 +170,16 @@ def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:
         )
 
 
+def say_left_out(console: Console, nodes: Mapping[str, str]) -> None:
+    """Print which nodes could not load the model, and why."""
+    for node, reason in nodes.items():
+        say(
+            console,
+            text_of(f"Node {node} could not load the model", "bold red"),
+            f" and was left out; look into that node. The error: {reason}",
+        )
+
+
 def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> None:
     """Print that samples which failed on some nodes, or in processes, are now tried on others."""
     where, whence = "on other nodes", f"died on {', '.join(nodes)}, where"
