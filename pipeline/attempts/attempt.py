@@ -62,7 +62,7 @@ class AttemptLedger(Protocol):
         ...
 
     def release(self, sample_ids: Sequence[str]) -> None:
-        """Take back the attempt of a batch that raised."""
+        """Take back the attempt of a batch that raised: its samples are made one by one."""
         ...
 
     def spent(self, sample_ids: Sequence[str], lost_s: float) -> None:
@@ -119,7 +119,8 @@ class Attempts:
 
         Raises:
             EngineDiedError: The engine is beyond use; every later attempt raises this too.
-            Exception: Whatever the engine raised; the attempt still counts.
+            Exception: Whatever the engine raised. The attempt is recorded; the caller takes it back
+                (`release`) before it makes the samples one by one.
         """
         return self._in_turn(lambda: self._together(batch))
 

@@ -76,7 +76,9 @@ def connected() -> Iterator[bool]:
 
 def own_cores() -> int:
     """Cores that this process may use; a private cluster has these, whatever Ray counts."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS binds no process to cores
 
 
 def await_gpus(

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.dataset.schema import versions
@@ -157,7 +156,15 @@ class RunStatus:
 def _is_gone(where: str) -> bool:
     """Whether a process was on this host and has ended; False for processes of other hosts."""
     host, _, pid = where.rpartition("/")
-    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)  # sends nothing; macOS has no /proc to look into
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's
+        pass
+    return False
 
 
 def latest_runs(

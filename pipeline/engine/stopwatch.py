@@ -1,7 +1,8 @@
 """Seconds of a pipeline's call that are spent on text encoding and decoding.
 
 Wraps two methods of one pipeline object during one call. Of diffusers it knows only that video
-pipelines call `encode_prompt` and `vae.decode`.
+pipelines call `encode_prompt` and `vae.decode`, and that they compute on `_execution_device`
+(0.42).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+_HOST = torch.device("cpu")
 
 
 @dataclass(slots=True)
@@ -33,13 +36,15 @@ class Laps:
 def stopwatch(pipe: Any) -> Iterator[Laps]:
     """Time the calls inside the block; after it the pipeline is as before."""
     laps = Laps()
+    # With offload `pipe.device` is where the weights wait, not where they compute.
+    device: torch.device = getattr(pipe, "_execution_device", getattr(pipe, "device", _HOST))
     with contextlib.ExitStack() as stack:
         for owner, method, lap in (
             (pipe, "encode_prompt", "text_s"),
             (getattr(pipe, "vae", None), "decode", "decode_s"),
         ):
             if owner is not None and hasattr(owner, method):
-                stack.enter_context(_timed(owner, method, pipe.device, laps, lap))
+                stack.enter_context(_timed(owner, method, device, laps, lap))
         yield laps
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ import numpy as np
 from pipeline.requests.sample_request import SampleRequest
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
+QualityStruct = dict[str, float | str | None]
+"""The `quality` struct of a row."""
+
+_TOO_SMALL = "no SSIM: frames are smaller than its window of 11 pixels"
+
+_logger = logging.getLogger(__name__)
 
 COMPARED_FRAMES = 8
 """Frames that are compared at a time: a whole clip in floating point can take gigabytes."""
@@ -60,13 +67,13 @@ class ControlPairs:
         if self.role(request) == "sample":
             self._frames[request.sample_id] = frames
 
-    def quality(self, request: SampleRequest, frames: Frames) -> dict[str, float | None] | None:
+    def quality(self, request: SampleRequest, frames: Frames) -> QualityStruct | None:
         """Compare a control with its sample; None unless both were made in this process."""
         twin = self._frames.get(request.control_of) if request.control_of else None
         return None if twin is None or twin.shape != frames.shape else compare(twin, frames)
 
 
-def compare(clip: Frames, control: Frames) -> dict[str, float | None]:
+def compare(clip: Frames, control: Frames) -> QualityStruct:
     """Measure how close a clip is to its control, as the row's `quality` struct.
 
     Args:
@@ -75,7 +82,8 @@ def compare(clip: Frames, control: Frames) -> dict[str, float | None]:
 
     Returns:
         `psnr_db` over all frames together (100 for equal frames); `ssim` as the mean over frames,
-        None where frames are smaller than its window; `lpips`, None where its weights are absent.
+        None where frames are smaller than its window; `lpips`, None where its weights are absent;
+        `missing`, why one of them is None.
     """
     import torch
 
@@ -86,7 +94,7 @@ def compare(clip: Frames, control: Frames) -> dict[str, float | None]:
             part = torch.from_numpy(frames[start : start + COMPARED_FRAMES].copy())
             yield part.permute(0, 3, 1, 2).double() / 255.0
 
-    distance = _lpips()
+    distance, no_lpips = _lpips()
     small = min(clip.shape[1:3]) < similarity.WINDOW
     squares, similar, far = 0.0, 0.0, 0.0
     for one, other in zip(parts(clip), parts(control), strict=True):
@@ -97,13 +105,18 @@ def compare(clip: Frames, control: Frames) -> dict[str, float | None]:
         "psnr_db": similarity.decibels(squares / clip.size),
         "ssim": None if small else similar / len(clip),
         "lpips": far / len(clip) if distance else None,
+        "missing": "; ".join(filter(None, [_TOO_SMALL if small else "", no_lpips])),
     }
 
 
 @functools.cache
-def _lpips() -> Callable[[Any, Any], float] | None:
+def _lpips() -> tuple[Callable[[Any, Any], float] | None, str]:
+    """LPIPS and "", or None and why; said once per process."""
     import torch
 
     from pipeline.scoring.similarity import load_lpips
 
-    return load_lpips(torch.device("cpu"))[0]
+    distance, why = load_lpips(torch.device("cpu"))
+    if why:
+        _logger.warning("%s: controls are compared without it", why)
+    return distance, why

@@ -8,6 +8,7 @@ diffusers 0.42 (``diffusers.hooks.hooks``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,23 @@ from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Policy, Restart, unnamed_branches
 from sencache.reuse.base import NetworkCall, Reuse, RowSelection
 from sencache.stats import RunLog, StatsRecorder
+
+
+@dataclass(frozen=True)
+class UnnamedCall:
+    """The latest call without a context, to which the next one is compared.
+
+    Attributes:
+        run: See :class:`CallPosition`.
+        step: See :class:`CallPosition`.
+        latents: A copy; None where a repetition would have shown earlier in the run.
+        tau: Time of each row.
+    """
+
+    run: object
+    step: int | None
+    latents: torch.Tensor | None
+    tau: torch.Tensor
 
 
 class SenCacheHook(ModelHook):
@@ -59,7 +77,7 @@ class SenCacheHook(ModelHook):
         self._policy, self._guidance = policy, guidance
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
-        self._unnamed: tuple[object, torch.Tensor, torch.Tensor] | None = None
+        self._unnamed: UnnamedCall | None = None
 
     @torch.compiler.disable
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -121,7 +139,8 @@ class SenCacheHook(ModelHook):
         num_steps = self._sampler.num_steps() or self._config.num_inference_steps
         step, run = self._sampler.step(), self._sampler.run()
         if context is None:
-            self._refuse_repeated(call, run)
+            if not afresh:  # else this very call is the one before
+                self._refuse_repeated(call, run, step)
             return CallPosition(None, step, num_steps, ("cond",), run=run)
         possible, guidance = self._family.branches(context.name), self._guidance()
         sure = len(possible) == 1 or guidance is not None
@@ -138,16 +157,27 @@ class SenCacheHook(ModelHook):
             run,
         )
 
-    def _refuse_repeated(self, call: Call, run: object | None) -> None:
-        """Raise ValueError where a call without a context is the same step's second."""
+    def _refuse_repeated(self, call: Call, run: object | None, step: int | None) -> None:
+        """Raise ValueError where a call without a context is the same step's second.
+
+        Waits for the device only where the scheduler has not moved on since the call before.
+        """
         if run is None:
             return  # the policy compares times instead
         before, self._unnamed = self._unnamed, None
-        if before is not None and before[0] is run:
-            _, latents, tau = before
-            if torch.equal(tau, call.tau(1)) and torch.equal(latents, call.latents):
-                raise ValueError(unnamed_branches())
-        self._unnamed = (run, call.latents.clone(), call.tau(1))
+        first, tau = before is None or before.run is not run, call.tau(1)
+        if (
+            before is not None
+            and not first
+            and before.step == step
+            and before.latents is not None
+            and torch.equal(before.tau, tau)
+            and torch.equal(before.latents, call.latents)
+        ):
+            raise ValueError(unnamed_branches())
+        # Where nothing is reused, the first two calls of a run show how it calls.
+        latents = call.latents.clone() if first or self._config.may_reuse else None
+        self._unnamed = UnnamedCall(run, step, latents, tau)
 
     def _seems_guided(self, call: Call, context: str, branches: int, afresh: bool) -> bool:
         """Whether a call seems to hold all branches: without guidance only cond is there."""

@@ -31,6 +31,7 @@ class SamplerPosition:
             boundary: tau below which the pipeline's second network takes over, if it has one.
         """
         self._scheduler, self._boundary = scheduler, boundary
+        self._read: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def known(self) -> bool:
@@ -63,19 +64,20 @@ class SamplerPosition:
         Raises:
             ValueError: No scheduler is known, or it is random or not linear in the outputs.
         """
-        if self._scheduler is None or self._timesteps() is None:
+        timesteps = self._on_host()
+        if self._scheduler is None or timesteps is None:
             raise ValueError(
                 "a plan needs the sampler's schedule: give apply_sencache the pipeline, not its "
                 "transformer"
             )
-        return step_moves(self._scheduler())
+        return step_moves(self._scheduler(), timesteps.tolist())
 
     def times(self, call: Call, num_train: int) -> tuple[float, ...]:
         """Tau of every step, falling; empty if unknown."""
-        timesteps = self._timesteps()
+        timesteps = self._on_host()
         if timesteps is None:
             return ()
-        taus = timesteps.double() / num_train
+        taus = timesteps / num_train
         return tuple((1 - taus if call.family.time_rises else taus).tolist())
 
     def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
@@ -108,6 +110,15 @@ class SamplerPosition:
     def _timesteps(self) -> torch.Tensor | None:
         timesteps = getattr(self._scheduler() if self._scheduler else None, "timesteps", None)
         return timesteps if isinstance(timesteps, torch.Tensor) and len(timesteps) else None
+
+    def _on_host(self) -> torch.Tensor | None:
+        """The timesteps in float64 on the host; waits for the device once per run."""
+        timesteps = self._timesteps()
+        if timesteps is None:
+            return None
+        if self._read is None or self._read[0] is not timesteps:
+            self._read = timesteps, timesteps.cpu().double()
+        return self._read[1]
 
     def _taus(self, call: Call, num_train: int) -> torch.Tensor | None:
         """Tau of every step on the call's device, rounded as the call's timestep is."""

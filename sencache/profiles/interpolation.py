@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -12,6 +13,23 @@ Curve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 TIE = 2e-7
 """Distances this close count as equal: tau in float32 does not give back a whole timestep."""
+
+
+class KnotTensors:
+    """The tensors of a curve, copied to each device once; a pickle holds those of the host."""
+
+    def __init__(self, *values: torch.Tensor) -> None:
+        self._values = values
+        self._copies: dict[torch.device, tuple[torch.Tensor, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_values": self._values, "_copies": {}}
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The tensors on a device; the first call for a device waits for it."""
+        if device not in self._copies:
+            self._copies[device] = tuple(value.to(device) for value in self._values)
+        return self._copies[device]
 
 
 class SensitivityCurve:
@@ -24,10 +42,10 @@ class SensitivityCurve:
             tau: Rising, shape [points], points >= 2.
             values: a_x and a_t at the knots, shape [2, points].
         """
-        self._tau = tau
         slopes = values.diff(dim=1) / tau.diff()
         # One row per interval: where it begins, then a_x, a_t and their slopes there.
-        self._table = torch.cat([tau[None, :-1], values[:, :-1], slopes]).T.contiguous()
+        table = torch.cat([tau[None, :-1], values[:, :-1], slopes]).T.contiguous()
+        self._knots = KnotTensors(tau, table)
 
     def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Interpolate on tau's own device.
@@ -38,11 +56,10 @@ class SensitivityCurve:
         Returns:
             a_x and a_t, each of shape [rows].
         """
-        if self._tau.device != tau.device:  # once per device
-            self._tau, self._table = self._tau.to(tau.device), self._table.to(tau.device)
-        inside = tau.clamp(self._tau[0], self._tau[-1])
-        interval = torch.bucketize(inside, self._tau[1:-1], right=True)
-        begin, a_x, a_t, slope_x, slope_t = self._table[interval].unbind(1)
+        knots, table = self._knots.on(tau.device)
+        inside = tau.clamp(knots[0], knots[-1])
+        interval = torch.bucketize(inside, knots[1:-1], right=True)
+        begin, a_x, a_t, slope_x, slope_t = table[interval].unbind(1)
         beyond = inside - begin
         return torch.addcmul(a_x, slope_x, beyond), torch.addcmul(a_t, slope_t, beyond)
 
@@ -52,14 +69,13 @@ class NearestCurve:
 
     def __init__(self, tau: torch.Tensor, values: torch.Tensor) -> None:
         """Keep tau [points], in stored order, and a_x and a_t there, [2, points]."""
-        self._tau, self._values = tau, values
+        self._knots = KnotTensors(tau, values)
 
     def __call__(self, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """a_x and a_t of shape [rows] at tau [rows], on its device; NaN gives NaN."""
-        if self._tau.device != tau.device:  # once per device
-            self._tau, self._values = self._tau.to(tau.device), self._values.to(tau.device)
-        distance = (tau[:, None] - self._tau).abs()
+        knots, values = self._knots.on(tau.device)
+        distance = (tau[:, None] - knots).abs()
         nearest = distance <= distance.amin(1, keepdim=True) + TIE
-        found = self._values[:, nearest.int().argmax(1)]
+        found = values[:, nearest.int().argmax(1)]
         a_x, a_t = found.masked_fill(tau.isnan(), math.nan)
         return a_x, a_t

@@ -11,6 +11,7 @@ resolution. That is our ``a_x * rms(x - x_r) + a_t * |tau - tau_r| < epsilon`` w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -94,13 +95,15 @@ class OfficialProfile:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def curve(self, branch: Branch, elements: int) -> NearestCurve:
-        """The sensitivities as a function of tau, in our units.
+        """The sensitivities as a function of tau, in our units; the same object for equal sizes.
 
         Args:
             branch: Ignored: the files hold the conditional branch only.
             elements: Elements of a row's latents, those that rms is taken over.
         """
         del branch
+        if elements in self._curves:
+            return self._curves[elements]
         import torch  # takes seconds; reading a file does not need it
 
         from sencache.profiles.interpolation import NearestCurve
@@ -108,7 +111,14 @@ class OfficialProfile:
         table = torch.tensor([self.timesteps, self.j_x, self.j_t], dtype=torch.float64)
         units = torch.tensor([math.sqrt(elements), self.num_train_timesteps], dtype=torch.float64)
         values = table[1:] * units[:, None] / self.scale
-        return NearestCurve((table[0] / self.num_train_timesteps).float(), values.float())
+        taus = (table[0] / self.num_train_timesteps).float()
+        self._curves[elements] = NearestCurve(taus, values.float())
+        return self._curves[elements]
+
+    @functools.cached_property
+    def _curves(self) -> dict[int, NearestCurve]:
+        """Curves so far, by elements: their tensors stay on the devices from run to run."""
+        return {}
 
     @classmethod
     def from_npz(cls, path: str | Path, family: str) -> OfficialProfile:

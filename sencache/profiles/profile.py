@@ -6,6 +6,7 @@ kept as a JSON file with one point per line, and checked against the run that us
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import warnings
@@ -82,7 +83,7 @@ class SensitivityProfile:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def curve(self, branch: Branch) -> SensitivityCurve:
-        """The branch's sensitivities as a function of tau.
+        """The branch's sensitivities as a function of tau; the same object at every call.
 
         Raises:
             ProfileError: The profile was measured without this branch.
@@ -91,15 +92,23 @@ class SensitivityProfile:
             raise ProfileError(
                 f"profile has no branch {branch!r}; calibrate with guidance to measure it"
             )
+        if branch in self._curves:
+            return self._curves[branch]
         import torch  # takes seconds; reading a profile does not need it
 
         from sencache.profiles.interpolation import SensitivityCurve
 
         rising = sorted(self.branches[branch], key=lambda point: point.tau)
-        return SensitivityCurve(
+        self._curves[branch] = SensitivityCurve(
             torch.tensor([point.tau for point in rising]),
             torch.tensor([[point.a_x for point in rising], [point.a_t for point in rising]]),
         )
+        return self._curves[branch]
+
+    @functools.cached_property
+    def _curves(self) -> dict[Branch, SensitivityCurve]:
+        """Curves so far: their tensors stay on the devices from run to run."""
+        return {}
 
     def check(
         self,

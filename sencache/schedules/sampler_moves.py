@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,13 +22,14 @@ _known: dict[tuple[Any, ...], tuple[float, ...]] = {}
 """Responses by everything they depend on; the keys are values, so no scheduler is kept alive."""
 
 
-def step_moves(scheduler: Any) -> tuple[float, ...]:
+def step_moves(scheduler: Any, timesteps: Sequence[float] | None = None) -> tuple[float, ...]:
     """Change of the final latents per unit of output at each step, shape [T], with its sign.
 
     Computed once per kind of scheduler, settings and timesteps.
 
     Args:
         scheduler: A diffusers scheduler whose timesteps are set. It is not changed.
+        timesteps: Its timesteps, where the caller has read them from the device already.
 
     Raises:
         ValueError: The sampler is not linear in the outputs, or is random, and so has no moves.
@@ -37,7 +39,7 @@ def step_moves(scheduler: Any) -> tuple[float, ...]:
     key = (
         type(scheduler),
         config,
-        tuple(scheduler.timesteps.tolist()),
+        tuple(scheduler.timesteps.tolist() if timesteps is None else timesteps),
         tuple(sigmas.tolist()) if isinstance(sigmas, torch.Tensor) else None,
     )
     if key not in _known:

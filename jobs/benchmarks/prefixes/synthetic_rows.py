@@ -106,6 +106,7 @@ def _part(rng: np.random.Generator, start: int, rows: int) -> pa.Table:
                 "psnr_db": pa.array(np.where(control, rng.normal(40, 3, rows), np.nan)),
                 "ssim": pa.array(np.where(control, 0.98, np.nan)),
                 "lpips": pa.nulls(rows, pa.float64()),
+                "missing": pa.nulls(rows, pa.string()),
             },
         ),
         "worker": struct(

@@ -19,6 +19,24 @@ MOST_APART = 2
 """Largest number of cores of an engine with its own cores; small clips gain little from more."""
 
 
+def allowed() -> tuple[int, ...]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def bind(cores: Sequence[int]) -> None:
+    """Let this process use these cores only.
+
+    Raises:
+        UserError: This system cannot; a comparison without it would mean something else.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise UserError("this benchmark binds processes to cores, which only Linux can")
+    os.sched_setaffinity(0, cores)
+
+
 @dataclass(frozen=True, slots=True)
 class CoreSets:
     """Cores of engines and rest; engines have the same cores in a run and alone.
@@ -52,7 +70,7 @@ def choose_cores(device: str, sharing: Sharing, cores: Sequence[int] | None = No
     Raises:
         UserError: No core is left for the rest.
     """
-    free = tuple(sorted(os.sched_getaffinity(0) if cores is None else cores))
+    free = tuple(sorted(allowed() if cores is None else cores))
     if device == "cuda":
         return CoreSets((), free)
     if sharing == "shared":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import io
 import multiprocessing
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from threading import Barrier, BrokenBarrierError
 import pyarrow.dataset as ds
 from rich.console import Console
 
-from jobs.benchmarks.throughput.core_sets import CoreSets
+from jobs.benchmarks.throughput.core_sets import CoreSets, bind
 from jobs.benchmarks.throughput.process_times import ProcessTimes
 from jobs.benchmarks.throughput.traced_engine import (
     TracedCall,
@@ -138,7 +137,7 @@ def whole(config: RunConfig, log: Path, cores: CoreSets) -> WholePipeline:
     began = time.perf_counter()
     pending = len(requests_of(config, model))
     intake_s = time.perf_counter() - began
-    os.sched_setaffinity(0, cores.rest)
+    bind(cores.rest)
     started = time.time()
     with ProcessTimes() as times:
         report = run(config, factory=_traced(config, model, log, cores), console=_nowhere())

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jobs.benchmarks.tables import table
+from jobs.benchmarks.throughput.core_sets import allowed, bind
 from pipeline.errors import UserError
 from pipeline.models.registry import get_model
 
@@ -82,7 +83,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """
     if options.devices < 2:
         raise UserError(f"--devices {options.devices}: layouts differ from 2 devices on")
-    if options.device == "cpu" and options.devices > (cores := len(os.sched_getaffinity(0))):
+    if options.device == "cpu" and options.devices > (cores := len(allowed())):
         raise UserError(f"--devices {options.devices}: this process may use {cores} cores")
     if options.calls < options.devices:
         raise UserError(f"--calls {options.calls}: at least one for each of {options.devices}")
@@ -229,8 +230,8 @@ def _group(
     if device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in own)
     else:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, [cores[index] for index in own])
+        cores = allowed()
+        bind([cores[index] for index in own])
     try:
         engine = factory()
         engine.generate(share[0])

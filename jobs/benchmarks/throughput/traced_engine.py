@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.benchmarks.throughput.core_sets import bind
 from pipeline.engine.protocol import Clip, EngineFactory
 from pipeline.requests.sample_request import SampleRequest
 
@@ -46,7 +47,7 @@ class TracedEngine:
             cores: Cores to bind this thread to, and all that it starts later; empty for no binding.
         """
         if cores:
-            os.sched_setaffinity(0, cores)
+            bind(cores)
         self._engine, self._log = make(), Path(log)
         self.device_name, self.group_size = self._engine.device_name, self._engine.group_size
 

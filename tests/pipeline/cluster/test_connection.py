@@ -57,6 +57,19 @@ def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scaling.asked == [[{"GPU": 4}], []]
 
 
+def test_without_the_names_that_only_linux_has_it_imports_and_counts_cores() -> None:
+    asked = """
+import errno, os
+del errno.EREMOTEIO, os.sched_getaffinity
+from pipeline.storage.faults import is_transient
+from pipeline.cluster.connection import own_cores
+print(own_cores() == os.cpu_count(), is_transient(OSError(errno.ESTALE, "x")))
+"""
+    command = [sys.executable, "-c", asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "True True\n", done.stderr
+
+
 @pytest.mark.slow
 def test_a_question_that_comes_late_starts_no_other_cluster() -> None:
     asked = """

@@ -55,6 +55,18 @@ def test_a_call_that_raises_is_timed_and_somebody_elses_wrapper_stays() -> None:
     assert vars(pipe.vae)["decode"] is own
 
 
+def test_with_offload_it_waits_for_the_device_that_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr("torch.cuda.synchronize", waited.append)
+    pipe: Any = Pipe()  # whose weights wait on the CPU
+    pipe._execution_device = torch.device("cuda", 0)
+    with stopwatch(pipe):
+        pipe.vae.decode(1)
+    assert waited == [torch.device("cuda", 0)] * 2
+
+
 def test_a_pipeline_without_these_methods_is_left_alone() -> None:
     with stopwatch(object()) as laps:
         pass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.scoring import similarity
+from pipeline.scoring import control_pairs, similarity
 from pipeline.scoring.control_pairs import compare
 
 
@@ -19,3 +21,18 @@ def test_compare_agrees_with_the_whole_clip_metrics() -> None:
     assert found["ssim"] == pytest.approx(similarity.ssim(one, other), abs=1e-6)
     tiny = compare(clip[:, :8, :8], control[:, :8, :8])
     assert tiny["ssim"] is None
+    assert "no SSIM: frames are smaller than its window of 11 pixels" in str(tiny["missing"])
+
+
+def test_the_reason_why_lpips_is_missing_is_in_the_row_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    control_pairs._lpips.cache_clear()
+    clip = np.zeros((3, 16, 16, 3), np.uint8)
+    why = "no LPIPS: package lpips is not installed (extra `quality`)"
+    assert [compare(clip, clip)["missing"] for _ in range(2)] == [why] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{why}: controls are compared without it"
+    ]
+    control_pairs._lpips.cache_clear()

@@ -119,6 +119,61 @@ def test_two_calls_a_step_without_contexts_are_refused(policy: Any) -> None:
     pipe.transformer(latents, timestep, text)
 
 
+def unnamed_steps(pipe: Any, steps: int) -> None:
+    """Sample without contexts, as loops of the user's own do."""
+    pipe.scheduler.set_timesteps(steps)
+    latents = torch.randn(1, 4, 2, 4, 4)
+    for timestep in pipe.scheduler.timesteps:
+        output = pipe.transformer(latents, timestep[None], embeddings([1]), return_dict=False)[0]
+        latents = pipe.scheduler.step(output, timestep, latents, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("policy", ["none", "planned"])
+def test_steps_without_contexts_do_not_wait_for_the_device(
+    policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tiny_pipe()
+    config = SenCacheConfig(policy=policy, budget=0.5)
+    profile = None if policy == "none" else with_drift(make_profile())
+    handle = apply_sencache(pipe, config, profile)
+    unnamed_steps(pipe, 8)  # loads what is loaded once
+    waits = 0
+    real = torch.equal
+
+    def equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+        nonlocal waits
+        waits += 1
+        return real(one, other)
+
+    monkeypatch.setattr(torch, "equal", equal)
+    unnamed_steps(pipe, 8)
+    assert waits == 0
+    assert len(handle.stats()[0].decisions) == 8
+
+
+def test_two_calls_a_step_without_contexts_are_refused_without_a_cache_too() -> None:
+    pipe = tiny_pipe()
+    apply_sencache(pipe, SenCacheConfig(policy="none"))
+    latents, text = torch.randn(1, 4, 2, 4, 4), embeddings([1])
+    pipe.scheduler.set_timesteps(8)
+    timestep = pipe.scheduler.timesteps[:1]
+    pipe.transformer(latents, timestep, text)
+    with pytest.raises(ValueError, match=unnamed_branches()[:40]):
+        pipe.transformer(latents, timestep, 0 * text)
+
+
+def test_a_run_that_begins_again_is_no_second_call_of_a_step() -> None:
+    """Same timesteps, no step told: only the time that rises shows the new run."""
+    pipe = tiny_pipe()
+    config = SenCacheConfig(epsilon=1e9, strict_fraction=0.0)
+    handle = apply_sencache(pipe, config, with_drift(make_profile()))
+    pipe.scheduler.set_timesteps(8)
+    times, text = pipe.scheduler.timesteps, embeddings([1])
+    for index in (0, 1, 2, 0, 1):
+        pipe.transformer(torch.randn(1, 4, 2, 4, 4), times[index : index + 1], text)
+    assert len(handle.stats()[0].decisions) == 2
+
+
 def test_guidance_that_comes_back_computes_what_is_too_old() -> None:
     pipe = tiny_pipe()
     apply_sencache(pipe, HALF, with_drift(make_profile()))

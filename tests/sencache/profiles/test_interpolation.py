@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -26,3 +28,17 @@ def test_matches_numpy_with_clamped_ends(knots: list[int], tau: list[float], see
 def test_nan_stays_nan() -> None:
     a_x, a_t = make_profile().curve("cond")(torch.tensor([torch.nan, 0.5]))
     assert a_x.isnan().tolist() == a_t.isnan().tolist() == [True, False]
+
+
+def test_a_profile_keeps_its_curve_from_run_to_run_and_pickles_none_of_its_copies() -> None:
+    profile = make_profile()
+    curve = profile.curve("cond")
+    assert profile.curve("cond") is curve
+    knots = curve._knots.on(torch.device("meta"))
+    assert curve._knots.on(torch.device("meta")) is knots
+    again = pickle.loads(pickle.dumps(profile))
+    assert again == profile
+    assert again.curve("cond")._knots._copies == {}
+    tau = torch.tensor([0.3, 0.9])
+    for one, other in zip(again.curve("cond")(tau), curve(tau), strict=True):
+        assert torch.equal(one, other)
