@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.export.export import export
     from pipeline.export.formats import FORMATS
     from pipeline.export.select import parse_splits, select
+    from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.shard_rows < 1:
             raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
+        check_kept(options.to)
         source, target = Storage(options.output), Storage(options.to)
         chosen = select(
             source,

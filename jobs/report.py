@@ -65,11 +65,13 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     from pipeline.report.projections import BUDGETS
     from pipeline.report.text import print_report, print_what_if
     from pipeline.report.write import PAGE_KEY, write_report
+    from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
     given, table = parse_prices(options.price), load_table(options.cloud, options.price_table)
     budgets = _budgets(options.what_if) if options.what_if else BUDGETS
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
+    check_kept(options.output)
     while True:
         report = write_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
         print_report(report, console)

@@ -36,6 +36,7 @@ from pipeline.monitoring.summary import (
     say_other_runs,
     say_recovery,
     say_result,
+    say_storage,
 )
 from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.images import Images
@@ -45,6 +46,7 @@ from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
+from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 
 BLOCK_ROWS = 1000
@@ -103,11 +105,13 @@ def run(
 def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunResult:
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
+    check_kept(config.output)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved)
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
-        storage.check_writable()
+        storage = storage.check_writable()
+        say_storage(console, storage)
 
     # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
     finished = committed(storage, retry_failed=config.retry_failed)

@@ -2,7 +2,9 @@
 
 The mp4 is in storage before its row is passed on. Separate threads encode and upload, so that the
 engine samples the next clips meanwhile. The first stored clip of an id stays, whichever worker
-made it. Knows nothing of attempts.
+made it. Where the store cannot tell who was first, or a damaged clip has the name, a clip gets a
+name of its own, so that no writer replaces what another one's row refers to. Knows nothing of
+attempts.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -28,6 +31,8 @@ from pipeline.storage.storage import Storage
 
 THREADS = 8
 """Clips encoded and stored at once; most of that time is waiting."""
+
+WRITER_DIGITS = 12
 
 NICENESS = 10
 """Niceness of these threads: a tenth of the engine's weight when both want a core."""
@@ -81,16 +86,22 @@ class ClipStore:
     def _store(self, request: SampleRequest, clip: Clip, provenance: Provenance) -> Row:
         row = make_row(request, provenance, SampleOutcome("ok", cache=clip.cache))
         row["quality"] = self._pairs.quality(request, clip.frames)
-        key = media_key(request.sample_id)
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
+        own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
+        shared = [media_key(request.sample_id)] if self._storage.conditional else []
         try:
-            began = time.monotonic()
-            mp4.encode(clip.frames, request.fps, row, path)
-            encoded = time.monotonic()
-            if not self._storage.create_file(key, path):
-                if (earlier := self.stored(request.sample_id)) is not None:
-                    return earlier  # by another worker, or by a try whose answer was lost
-                self._storage.put_file(key, path)
+            for key in (*shared, own):
+                row["video"]["path"] = key
+                began = time.monotonic()
+                mp4.encode(clip.frames, request.fps, row, path)  # which carries its row
+                encoded = time.monotonic()
+                if key == own:
+                    self._storage.put_file(key, path)
+                elif not self._storage.create_file(key, path):
+                    if (earlier := self.stored(request.sample_id)) is not None:
+                        return earlier  # by another worker, or by a try whose answer was lost
+                    continue
+                break
             uploaded = time.monotonic()
             data = path.read_bytes()
         except OSError as error:

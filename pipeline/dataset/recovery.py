@@ -30,7 +30,7 @@ from pipeline.storage.storage import Storage
 THREADS = 16
 SHARDS = tuple(f"media/{shard:02x}/" for shard in range(256))
 
-_CLIP = re.compile(r"media/([0-9a-f]{2})/(\1[0-9a-f]{18})\.mp4")
+_CLIP = re.compile(r"media/([0-9a-f]{2})/(\1[0-9a-f]{18})(?:-[0-9a-f]+)?\.mp4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -
         return Recovery()
     with ThreadPoolExecutor(THREADS) as pool:
         shards = pool.map(lambda shard: _without_row(storage, shard, committed), SHARDS)
-        lost = [sample_id for shard in shards for sample_id in shard]
-        found = list(pool.map(lambda sample_id: stored_row(storage, sample_id), lost))
+        lost = {sample_id: keys for shard in shards for sample_id, keys in shard.items()}
+        found = list(pool.map(lambda of_one: _first_row(storage, *of_one), lost.items()))
     rows = [row for row in found if row is not None]
     return Recovery(left[0].run_id, to_table(rows), len(lost) - len(rows), left[0].alive)
 
@@ -89,21 +89,38 @@ def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:
         StorageError: The store cannot be read.
     """
     key = media_key(sample_id)
-    if not storage.exists(key):
-        return None
+    row = _row(storage, sample_id, key) if storage.exists(key) else None
+    if row is not None:
+        return row
+    # Writers that could not have the plain name took others.
+    others = storage.list(key.removesuffix(".mp4") + "-")
+    return _first_row(storage, sample_id, [entry.key for entry in others])
+
+
+def _first_row(storage: Storage, sample_id: str, keys: Sequence[str]) -> dict[str, Any] | None:
+    """The row of the first undamaged of several clips of one sample."""
+    rows = (_row(storage, sample_id, key) for key in keys)
+    return next((row for row in rows if row is not None), None)
+
+
+def _row(storage: Storage, sample_id: str, key: str) -> dict[str, Any] | None:
     data = storage.read_bytes(key)
     try:
         row = mp4.trusted_row(data)
         row["created_at"] = datetime.datetime.fromisoformat(row["created_at"])
         row |= {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
+        row["video"] = {"bytes": None, "path": key}
         to_table([row])
     except (ValueError, KeyError, TypeError, OSError):
         return None
     return row if row["sample_id"] == sample_id else None
 
 
-def _without_row(storage: Storage, shard: str, committed: Committed) -> list[str]:
-    names = [_CLIP.fullmatch(entry.key) for entry in storage.list(shard)]
-    ids = [name[2] for name in names if name]
-    known = committed.contains(Ids.from_bytes(bytes.fromhex("".join(ids))))
-    return [sample_id for sample_id, done in zip(ids, known, strict=True) if not done]
+def _without_row(storage: Storage, shard: str, committed: Committed) -> dict[str, list[str]]:
+    """The clips of each sample that has no row."""
+    clips: dict[str, list[str]] = {}
+    for entry in storage.list(shard):
+        if name := _CLIP.fullmatch(entry.key):
+            clips.setdefault(name[2], []).append(entry.key)
+    known = committed.contains(Ids.from_bytes(bytes.fromhex("".join(clips))))
+    return {each: keys for (each, keys), done in zip(clips.items(), known, strict=True) if not done}

@@ -67,9 +67,10 @@ TIMES_TYPE = pa.struct(
 report when it ended (lost device, dead rank). The time of a killed process is unknown."""
 
 QUALITY_TYPE = pa.struct(
-    [("psnr_db", pa.float64()), ("ssim", pa.float64()), ("lpips", pa.float64())]
+    [*((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")), ("missing", pa.string())]
 )
-"""Of a control: how near its cached twin comes to it, both before encoding to mp4."""
+"""Of a control: how near its cached twin comes to it, both before encoding to mp4. `missing` says
+why a number is not there, "" if all are."""
 
 PARALLEL_TYPE = pa.struct(
     [
@@ -139,8 +140,8 @@ NO_CACHE: Mapping[str, Any] = {
     "nfe": 0,
     "reused": 0,
     "decisions": "",
-    "predicted_error": 0.0,
-    "actual_error": 0.0,
+    "predicted_error": None,
+    "actual_error": None,
     "max_score": 0.0,
     "disagreements": 0,
 }
@@ -186,9 +187,16 @@ class SampleOutcome:
     cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
 
 
-def media_key(sample_id: str) -> str:
-    """Path of a sample's mp4 inside the output prefix; two digits spread object-store load."""
-    return f"media/{sample_id[:2]}/{sample_id}.mp4"
+def media_key(sample_id: str, writer: str = "") -> str:
+    """Path of a sample's mp4 inside the output prefix; two digits spread object-store load.
+
+    Args:
+        sample_id: The sample.
+        writer: Hex digits that no other writer of this sample uses, where the plain name cannot be
+            created safely; the row says the path.
+    """
+    own = f"-{writer}" if writer else ""
+    return f"media/{sample_id[:2]}/{sample_id}{own}.mp4"
 
 
 def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutcome) -> Row:

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.registry import get_model, shipped_folder
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.models.weights import folder_digests, mirror_digests, revision_of
+from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
 INDEX = "model_index.json"
@@ -50,8 +51,8 @@ def resolve_model(name: str, model_path: str = "") -> ResolvedModel:
     folder = Path(path.removeprefix("file://")).expanduser().absolute()
     if not folder.is_dir():
         raise UserError(
-            f"model_path {path}: no such folder; give a folder with {INDEX}, an s3:// prefix, or "
-            f"nothing to take {spec.hub_id or 'the shipped weights'}"
+            f"model_path {path}{host_note(path)}: no such folder; give a folder with {INDEX}, "
+            f"an s3:// prefix, or nothing to take {spec.hub_id or 'the shipped weights'}"
         )
     index = folder / INDEX
     _check_index(spec, index.read_text() if index.is_file() else None, path)

@@ -24,6 +24,7 @@ from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
+from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
 LATEST_PARTS = 20
@@ -51,7 +52,8 @@ def say_input(
         text_of(config.prompts, "bold"),
         " to ",
         text_of(config.output, "bold"),
-        f" with {resolved.spec.name} ({resolved.revision[:16]}), cache {config.cache.policy}",
+        f"{host_note(config.output)} with {resolved.spec.name} ({resolved.revision[:16]}), "
+        f"cache {config.cache.policy}",
     )
     parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
     if counts.done_failed:
@@ -80,6 +82,17 @@ def say_columns(console: Console, columns: ColumnUse, notes: ReadNotes) -> None:
         raise UserError(f"--columns: no row of the input has a column {', '.join(missing)}")
     for line in (*notes.lines(), *columns.lines()):
         say(console, line)
+
+
+def say_storage(console: Console, storage: Storage) -> None:
+    """Say it where the output cannot hold one name against two writers."""
+    if not storage.conditional:
+        say(
+            console,
+            f"{storage.uri} has no conditional puts: it replaces files, or has no way to create "
+            "one only where none is. Clips get names of their own there, media/ab/ID-WRITER.mp4, "
+            "so that every row stays true; two runs at once can store a clip twice.",
+        )
 
 
 def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: int) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from pipeline.errors import UserError
 from pipeline.prompts.prompt_file import ReadNotes, SourceFile, extension
+from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
 _MANIFEST = re.compile(r"(?:(.*)/)?runs/\d{8}T\d{6}Z[^/]*\.json")
@@ -69,7 +70,9 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
         raise UserError(
             f"{uri}: holds no .parquet file; name one file of another kind directly{notes.suffix()}"
         )
-    raise UserError(f"{uri}: not found; name a file, or a folder or pattern of .parquet files")
+    raise UserError(
+        f"{uri}{host_note(uri)}: not found; name a file, or a folder or pattern of .parquet files"
+    )
 
 
 def _outputs(keys: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.prompt_file import ImageRef
+from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage, locate
 
 MAX_BYTES = 64 << 20
@@ -72,7 +73,7 @@ class Images:
 def _read(uri: str) -> bytes:
     storage, name = locate(uri)
     if not storage.exists(name):
-        raise RowRejectedError(f"image {uri}: not found")
+        raise RowRejectedError(f"image {uri}{host_note(uri)}: not found")
     return storage.read_bytes(name)
 
 

@@ -13,20 +13,22 @@ from collections.abc import Iterator
 from pipeline.redaction import shown
 
 _TRANSIENT_ERRNO = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.EINTR,
-        errno.ESTALE,
-        errno.EREMOTEIO,
-        errno.ECONNABORTED,
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EPIPE,
-        errno.ETIMEDOUT,
-    }
+    getattr(errno, name)
+    for name in (
+        "EAGAIN",
+        "EBUSY",
+        "EINTR",
+        "ESTALE",
+        "EREMOTEIO",
+        "ECONNABORTED",
+        "ECONNREFUSED",
+        "ECONNRESET",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "EPIPE",
+        "ETIMEDOUT",
+    )
+    if hasattr(errno, name)  # macOS has no EREMOTEIO, for one
 )
 _TRANSIENT_NAMES = frozenset(
     {
@@ -139,7 +141,11 @@ def already_exists(error: BaseException) -> bool:
 
 
 def lacks_conditions(error: BaseException) -> bool:
-    """Whether the service does not support conditional creates."""
+    """Whether the service or the file system does not support conditional creates."""
+    if isinstance(error, NotImplementedError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOTSUP:
+        return True
     found = next((each for each in map(_response, _chain(error)) if each), ("", 0))
     return found[0] in ("NotImplemented", "XNotImplemented") or found[1] == 501
 

@@ -8,6 +8,7 @@ the standard environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +18,10 @@ import fsspec
 
 from pipeline.errors import StorageError
 from pipeline.redaction import redact
-from pipeline.storage.faults import one_line
+from pipeline.storage.faults import already_exists, lacks_conditions, one_line
 from pipeline.storage.local_files import LocalFiles
+
+_logger = logging.getLogger(__name__)
 
 _S3_OPTIONS: Mapping[str, Any] = {
     "max_concurrency": 1,  # more than 1 costs an extra HEAD request per read
@@ -61,6 +64,41 @@ def split_uri(uri: str) -> tuple[str, str]:
     if protocol in (None, "file", "local"):
         return "", str(Path(path).expanduser().absolute())
     return protocol, path.rstrip("/")
+
+
+def keeps_existing(fs: Any, path: str) -> bool:
+    """Whether a conditional create of a file that exists is refused, as it should be.
+
+    Some stores ignore the condition and replace the file (rclone, s3rver), others answer that they
+    do not know it.
+    """
+    try:
+        fs.pipe_file(path, b"probe", mode="create")
+    except Exception as error:
+        if already_exists(error):
+            return True
+        if not lacks_conditions(error):
+            raise
+    return False
+
+
+def put_if_absent(fs: Any, local_path: str, path: str) -> bool:
+    """Copy a local file to `path` unless that exists; whether it is there now.
+
+    Where the file system has no conditions it is asked first, which leaves a gap.
+    """
+    try:
+        fs.put_file(local_path, path, mode="create")
+    except Exception as error:
+        if already_exists(error):
+            return False
+        if not lacks_conditions(error):
+            raise
+        _logger.warning("%s has no conditional put: asked before writing", redact(path))
+        if fs.exists(path):
+            return False
+        fs.put_file(local_path, path)
+    return True
 
 
 class RangeReader(io.RawIOBase):

@@ -26,8 +26,8 @@ class LocalFiles(LocalFileSystem):
     """The local file system of fsspec, with atomic writes and a listing that tolerates changes."""
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        """Write `value` to `path` atomically, creating missing folders."""
-        with _replacing(Path(path)) as out:
+        """Write `value` to `path` atomically, creating missing folders; raises as `put_file`."""
+        with _replacing(Path(path), create=mode == "create") as out:
             out.write(value)
 
     def put_file(
@@ -42,6 +42,7 @@ class LocalFiles(LocalFileSystem):
 
         Raises:
             FileExistsError: `mode` is `create` and `path2` exists.
+            OSError: `mode` is `create` and the file system has no hard links (`ENOTSUP`).
         """
         create = mode == "create"
         with Path(path1).open("rb") as source, _replacing(Path(path2), create=create) as out:
@@ -86,11 +87,9 @@ def _link(temp: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
-        if path.exists():  # no hard links here (FAT, some network and FUSE file systems)
-            raise FileExistsError(errno.EEXIST, "the name is taken", str(path)) from error
-        temp.replace(path)
-    else:
-        temp.unlink()
+        # FAT, some network and FUSE file systems
+        raise OSError(errno.ENOTSUP, "no hard links here", str(path)) from error
+    temp.unlink()
 
 
 def _walk(top: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, int]]:

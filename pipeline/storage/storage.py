@@ -5,8 +5,8 @@ Writes a file whole or not at all, lists without a stale cache, and retries tran
 
 Assumptions about a store: a put is visible whole or not at all, and once it is answered, every
 later read and listing sees it (S3 since December 2020, and every local file system). Of several
-conditional creates one wins; a store without them leaves a gap between look and put, and a warning
-says so.
+conditional creates one wins, unless the store ignores or refuses the condition: `check_writable`
+finds that out, and writers then use names of their own.
 
 One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
 upload). Only this module retries; `pipeline.storage.file_system` turns off the retries below.
@@ -30,15 +30,16 @@ import tenacity
 
 from pipeline.errors import StorageError
 from pipeline.redaction import redact
-from pipeline.storage.faults import (
-    already_exists,
-    explain,
-    is_transient,
-    lacks_conditions,
-    service_code,
+from pipeline.storage.faults import explain, is_transient, service_code
+from pipeline.storage.file_system import (
+    RangeReader,
+    keeps_existing,
+    open_file_system,
+    put_if_absent,
+    split_uri,
 )
-from pipeline.storage.file_system import RangeReader, open_file_system, split_uri
 from pipeline.storage.local_files import TEMP_PREFIX, LocalFiles
+from pipeline.storage.places import check_kept, host_note
 
 T = TypeVar("T")
 
@@ -70,12 +71,14 @@ class Storage:
         options: Extra arguments of the fsspec file system.
         retry_s: Seconds for which one operation is retried on transient errors.
         on_retry: Called with the verb of every operation that is retried; picklable.
+        conditional: Whether of several creates one wins here, as `check_writable` found.
     """
 
     uri: str
     options: Mapping[str, Any] | None = field(default=None, repr=False)
     retry_s: float = RETRY_S
     on_retry: Callable[[str], None] | None = field(default=None, repr=False)
+    conditional: bool = True
 
     def __post_init__(self) -> None:
         protocol, path = split_uri(self.uri)
@@ -90,6 +93,7 @@ class Storage:
             "options": self.options,
             "retry_s": self.retry_s,
             "on_retry": self.on_retry,
+            "conditional": self.conditional,
         }
 
     def put_bytes(self, key: str, data: bytes) -> None:
@@ -126,23 +130,8 @@ class Storage:
         _check_key(key)
         Path(local_path).stat()
 
-        def create(path: str) -> bool:
-            try:
-                self._fs.put_file(os.fspath(local_path), path, mode="create")
-            except Exception as error:
-                if already_exists(error):
-                    return False
-                if not lacks_conditions(error):
-                    raise
-                # Warn every time: two runs into one prefix are less safe on such a store.
-                where = redact(self.uri)
-                _logger.warning("%s has no conditional put: asked before writing", where)
-                if self._fs.exists(path):
-                    return False
-                self._fs.put_file(os.fspath(local_path), path)
-            return True
-
-        return self._attempt("write", key, create)
+        local = os.fspath(local_path)
+        return self._attempt("write", key, lambda path: put_if_absent(self._fs, local, path))
 
     def read_bytes(self, key: str) -> bytes:
         """Return a whole file.
@@ -218,17 +207,25 @@ class Storage:
 
         self._attempt("delete", key, delete)
 
-    def check_writable(self) -> None:
-        """Write and delete one tiny file.
+    def check_writable(self) -> Storage:
+        """Write and delete one tiny file, and try whether conditional creates hold.
+
+        Returns:
+            This storage, with `conditional` as it was found.
 
         Raises:
-            StorageError: What is wrong and how to put it right; transient errors are retried for
-                `PROBE_RETRY_S` seconds only.
+            StorageError: As `places.check_kept`; or what is wrong and how to put it right.
+                Transient errors are retried for `PROBE_RETRY_S` seconds only.
         """
+        check_kept(self.uri)
         quick = replace(self, retry_s=min(self.retry_s, PROBE_RETRY_S))
         probe = f"{TEMP_PREFIX}probe-{uuid.uuid4().hex}"
         quick._attempt("write to", "", lambda top: quick._fs.pipe_file(f"{top}/{probe}", b"probe"))
+        holds = quick._attempt(
+            "write to", "", lambda top: keeps_existing(quick._fs, f"{top}/{probe}")
+        )
         quick._attempt("delete from", "", lambda top: quick._fs.rm_file(f"{top}/{probe}"))
+        return replace(self, conditional=holds)
 
     @cached_property
     def _fs(self) -> Any:
@@ -251,7 +248,7 @@ class Storage:
 
     def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
         """Call with the full path of `key`; retry transient errors, explain the others."""
-        where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
+        where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri) + host_note(self.uri)
         path = f"{self._root}/{key}" if key else self._root
 
         def should_retry(error: BaseException) -> bool:

@@ -68,7 +68,7 @@ def play(trials: int, seed: int, kinds: str = "", seconds: float = float("inf"))
 def line(trial: Trial) -> str:
     """One trial in one line, with what the driver said where something is wrong."""
     state = "ok  " if trial.holds else "FAIL"
-    text = f"{state} {trial.seed:3} {trial.kind:12} {trial.moment:26} exits {trial.codes}"
+    text = f"{state} {trial.seed:3} {trial.kind:19} {trial.moment:26} exits {trial.codes}"
     again = trial.verdict.wasted if trial.verdict else 0
     text += f" drawn again {again}, recovery {trial.recovery_s:.1f} s, {trial.wall_s:.0f} s in all"
     return text if trial.holds else f"{text}\n{trial.verdict} {trial.orphans} {trial.problem}"

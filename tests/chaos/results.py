@@ -30,7 +30,7 @@ class Result(Protocol):
         ...
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each media file by id."""
+        """SHA-256 of each media file by its path in the prefix."""
         ...
 
 
@@ -50,7 +50,8 @@ class StoredResult:
 
     def hashes(self) -> dict[str, str]:
         keys = self._store.keys(f"{self._prefix}/media/")
-        return {_id(key): hashlib.sha256(self._store.read(key)).hexdigest() for key in keys}
+        own = len(self._prefix) + 1
+        return {key[own:]: hashlib.sha256(self._store.read(key)).hexdigest() for key in keys}
 
 
 class LocalResult:
@@ -67,7 +68,10 @@ class LocalResult:
         return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
     def hashes(self) -> dict[str, str]:
-        return {_id(p.name): hashlib.sha256(p.read_bytes()).hexdigest() for p in self._files()}
+        return {
+            p.relative_to(self._folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in self._files()
+        }
 
     def _files(self) -> list[Path]:
         return [path for path in self._folder.glob("media/*/*.mp4") if path.name[0] != "."]
@@ -99,4 +103,4 @@ def small_disk() -> Iterator[Path]:
 
 
 def _id(key: str) -> str:
-    return key.rpartition("/")[2].removesuffix(".mp4")
+    return key.rpartition("/")[2].removesuffix(".mp4").partition("-")[0]

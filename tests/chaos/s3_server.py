@@ -23,6 +23,8 @@ from werkzeug.test import Client
 JOURNAL, ACCESS_LOG = "journal.jsonl", "access.log"
 FULL = "full"
 """While a file of this name is in the folder, whatever is put is refused for want of space."""
+LAX = "lax"
+"""While a file of this name is in the folder, conditions of puts are ignored, as rclone does."""
 CHANGING = ("PUT", "POST", "DELETE")
 NO_SPACE = b"<Error><Code>XMinioStorageFull</Code><Message>full</Message></Error>"
 KEPT = ("HTTP_", "CONTENT_")
@@ -35,7 +37,7 @@ class JournaledS3:
         """Play what the journal holds."""
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
-        self._full = folder / FULL
+        self._full, self._lax = folder / FULL, folder / LAX
         journal = folder / JOURNAL
         if journal.exists():
             client = Client(self._app)
@@ -52,6 +54,8 @@ class JournaledS3:
         if len(body) < int(environ.get("CONTENT_LENGTH") or 0):
             raise ConnectionError("the client went away")  # a torn upload changes nothing
         environ["wsgi.input"] = io.BytesIO(body)
+        if self._lax.exists():
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         headers = {name: v for name, v in environ.items() if name.startswith(KEPT) and v}
         # One at a time, so that the journal has the order in which things happened.
         with self._lock:

@@ -15,7 +15,7 @@ import boto3
 
 from tests.chaos.cluster import wait_until
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.s3_server import ACCESS_LOG, FULL
+from tests.chaos.s3_server import ACCESS_LOG, FULL, LAX
 from tests.e2e.services import REPOSITORY, free_port
 
 BUCKET = "chaos"
@@ -64,7 +64,18 @@ class Store:
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """Have every put refused for want of space."""
-        flag = self.folder / FULL
+        with self._flag(FULL):
+            yield
+
+    @contextlib.contextmanager
+    def lax(self) -> Iterator[None]:
+        """Have the conditions of puts ignored."""
+        with self._flag(LAX):
+            yield
+
+    @contextlib.contextmanager
+    def _flag(self, name: str) -> Iterator[None]:
+        flag = self.folder / name
         flag.touch()
         try:
             yield

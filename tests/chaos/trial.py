@@ -228,6 +228,8 @@ def break_node(scene: Scene) -> None:
     scene.broken.unlink()
 
 
+NO_CONDITIONS = "no conditional puts"
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "rank": kill_rank,
     "actor": kill_actor,
@@ -241,6 +243,7 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "disk full": fill_disk,
     "flaky store": spoil_requests,
     "broken node": break_node,
+    NO_CONDITIONS: kill_driver,  # whose workers may be storing while the next run begins
 }
 NEEDS_GROUPS = ("rank", "actor")
 """There is nothing to kill before the groups are up."""
@@ -256,6 +259,8 @@ def run_trial(cluster: Cluster, store: Store, seed: int) -> Trial:
         began = time.monotonic()
         try:
             with contextlib.ExitStack() as stack:
+                if kind == NO_CONDITIONS:
+                    stack.enter_context(store.lax())
                 if kind == "disk full":
                     scene.use(stack.enter_context(small_disk()))
                 _play(scene, trial)

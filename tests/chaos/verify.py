@@ -106,7 +106,7 @@ def judge(
     return Verdict(
         lost=expected - len(ids),
         duplicated=sum(ids.values()) - len(ids),
-        torn=sum(hashes.get(row["sample_id"]) != row["media_sha256"] for row in ok),
+        torn=sum(hashes.get(row["video"]["path"]) != row["media_sha256"] for row in ok),
         wasted=sum(drawn.values()) - len(drawn),
         needless=tuple(sorted(needless)),
     )

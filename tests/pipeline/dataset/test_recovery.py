@@ -180,7 +180,9 @@ def test_the_first_of_two_workers_wins_and_both_hand_on_its_row(storage: Storage
     assert second["created_at"] == first["created_at"]
 
 
-def test_a_run_that_gave_a_sign_lately_is_named(storage: Storage) -> None:
+def test_a_run_that_gave_a_sign_lately_is_named(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = Manifest(DEAD, {}, {})
     with manifest.alive(storage, every_s=0.01):
         deadline = time.monotonic() + 300
@@ -198,6 +200,9 @@ def test_a_run_that_gave_a_sign_lately_is_named(storage: Storage) -> None:
     long_ago["seen_at"] = "2026-01-01T00:00:00+00:00"
     storage.put_bytes(f"runs/{DEAD}.json", json.dumps(long_ago).encode())
     assert not latest_runs(storage)[0].alive
+    with monkeypatch.context() as mac:  # which has no /proc
+        mac.setattr(Path, "exists", lambda path: False)
+        assert sign.alive
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     gone = dataclasses.replace(sign, where=f"{socket.gethostname()}/{ended.pid}")

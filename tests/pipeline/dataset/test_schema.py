@@ -40,6 +40,7 @@ def test_columns_are_the_contract() -> None:
         "max_score",
         "disagreements",
     ]
+    assert SCHEMA.field("quality").type.names == ["psnr_db", "ssim", "lpips", "missing"]
     assert SCHEMA.field("parallel").type.names == [
         "backend",
         "ulysses",
@@ -54,6 +55,15 @@ def test_datasets_reads_video_as_a_video_column() -> None:
     assert Features.from_arrow_schema(SCHEMA)["video"] == Video()
     assert Video().pa_type == SCHEMA.field("video").type
     assert json.loads(SCHEMA.metadata[b"huggingface"])["info"]["features"]
+
+
+def test_errors_of_the_cache_are_unknown_where_no_network_ran() -> None:
+    failed = make_row(REQUEST, Provenance("run"), SampleOutcome("failed", "E", "m"))
+    rejected = rejected_row("0" * 20, "", "f:2", "demo", "run", "m")
+    for row in to_table([failed, rejected]).to_pylist():
+        assert row["cache"]["predicted_error"] is None
+        assert row["cache"]["actual_error"] is None
+        assert row["cache"]["nfe"] == 0
 
 
 def test_rows_of_every_status_share_one_schema_without_null_types() -> None:

@@ -31,9 +31,15 @@ class FaultyS3:
     requests: list[str] = field(default_factory=list)
     faults: deque[int] = field(default_factory=deque)
     lost_answers: int = 0
+    ignores_conditions: bool = False
+    refuses_conditions: bool = False
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         self.requests.append(environ["REQUEST_METHOD"])
+        if self.ignores_conditions:  # as rclone and s3rver do
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if self.refuses_conditions and "HTTP_IF_NONE_MATCH" in environ:
+            self.faults.append(501)
         if self.lost_answers:
             self.lost_answers -= 1
             list(self.app(environ, lambda *_: None))
@@ -96,6 +102,7 @@ def emptied(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     server.requests.clear()
     yield server
     server.faults.clear()
+    server.ignores_conditions = server.refuses_conditions = False
     server.control("reset-auth", "inf")
 
 

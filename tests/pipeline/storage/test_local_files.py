@@ -114,3 +114,9 @@ def test_a_folder_without_hard_links_creates_too(
     assert storage.create_file("x", tmp_path / "a")
     assert not storage.create_file("x", tmp_path / "a")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["x"]
+    assert not storage.check_writable().conditional
+
+
+def test_a_folder_keeps_conditions(tmp_path: Path) -> None:
+    assert Storage(str(tmp_path)).check_writable().conditional
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def test_a_create_whose_answer_is_lost_says_that_something_is_there(
     s3.lost_answers = 1
     assert not storage.create_file("x", tmp_path / "a")
     assert storage.read_bytes("x") == b"a"
+
+
+@pytest.mark.parametrize("store", ["keeps conditions", "ignores them", "refuses them"])
+def test_the_probe_finds_out_whether_conditions_hold(s3: FaultyS3, store: str) -> None:
+    storage = Storage("s3://clips/run")
+    s3.ignores_conditions = store == "ignores them"
+    s3.refuses_conditions = store == "refuses them"
+    found = storage.check_writable()
+    assert found.conditional is (store == "keeps conditions")
+    assert found.uri == storage.uri
+    assert pickle.loads(pickle.dumps(found)).conditional is found.conditional
+    assert s3.requests == ["PUT", "PUT", "DELETE"]
+    assert storage.list() == []
+
+
+def test_a_probe_whose_answers_are_lost_is_right_all_the_same(s3: FaultyS3) -> None:
+    for s3.ignores_conditions in (False, True):
+        s3.lost_answers = 2
+        assert Storage("s3://clips/run").check_writable().conditional is not s3.ignores_conditions
 
 
 def test_odd_keys_round_trip_on_s3(s3: FaultyS3) -> None:
