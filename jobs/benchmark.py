@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.storage.places import check_kept
 
 COMMANDS = {
     "ablation": "jobs.benchmarks.ablation",
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         options = _parser(given).parse_args(given)
+        if options.json:
+            check_kept(options.json)  # now and not after the measurement
         result = options.measure(options, Console())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -33,7 +33,7 @@ def conditions() -> dict[str, Any]:
     """Return what the numbers depend on: command, hardware, threads, versions, date."""
     import torch
 
-    from pipeline.dataset.schema import versions
+    from pipeline.dataset.versions import versions
     from pipeline.engine.device import device_name
 
     gpu = torch.cuda.is_available()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.dataset.schema import versions
+from pipeline.dataset.versions import versions
 from pipeline.errors import StorageError
 from pipeline.redaction import redacted
 from pipeline.storage.storage import Storage

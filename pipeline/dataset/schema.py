@@ -7,16 +7,14 @@ The schema carries the `huggingface` metadata key, so `datasets` reads `video` a
 from __future__ import annotations
 
 import datetime
-import functools
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.dataset.versions import VERSIONED, versions
 from pipeline.parallel.layout import ALONE
 from pipeline.redaction import shown
 from pipeline.requests.sample_request import SampleRequest
@@ -25,9 +23,6 @@ Status = Literal["ok", "failed", "rejected"]
 
 Row = dict[str, Any]
 """An output row as plain values."""
-
-LIBRARIES = ("torch", "diffusers", "transformers", "ray", "xfuser")
-VERSIONED = ("python", "pipeline", *LIBRARIES)
 
 CACHE_TYPE = pa.struct(
     [
@@ -284,20 +279,6 @@ def rejected_row(
 def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Convert rows to an Arrow table in exactly `SCHEMA`."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of the libraries that can change pixels or timings, "" for absent packages."""
-    found = {"python": platform.python_version(), "pipeline": _installed("sencache-pipeline")}
-    return found | {name: _installed(name) for name in LIBRARIES}
-
-
-def _installed(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _zero(kind: pa.DataType) -> Any:

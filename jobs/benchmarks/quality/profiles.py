@@ -13,7 +13,7 @@ import sencache
 from jobs.benchmarks.profiles.bench import Bench
 from jobs.benchmarks.quality.splits import CALIBRATION, FIRST_SEED
 from pipeline.calibration.measure import measure_profile
-from pipeline.dataset.schema import versions
+from pipeline.dataset.versions import versions
 from pipeline.engine.device import device_name
 from pipeline.models.registry import shipped_folder
 from pipeline.models.samplers import sampler_name

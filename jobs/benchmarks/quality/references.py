@@ -19,7 +19,7 @@ from jobs.benchmarks.quality.denoising import (
     DenoisingRun,
     converged_scheduler,
 )
-from pipeline.dataset.schema import versions
+from pipeline.dataset.versions import versions
 from pipeline.engine.device import device_name
 from pipeline.models.families.wan import WAN
 from pipeline.requests.sample_request import SampleRequest, canonical_json, digest

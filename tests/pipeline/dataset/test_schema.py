@@ -11,8 +11,8 @@ from pipeline.dataset.schema import (
     media_key,
     rejected_row,
     to_table,
-    versions,
 )
+from pipeline.dataset.versions import versions
 from pipeline.requests.sample_request import SampleRequest
 
 REQUEST = SampleRequest(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.working_dir import WorkingDirPlugin
 
-from jobs import calibrate, export, generate, report
+from jobs import benchmark, calibrate, export, generate, report
 from pipeline.errors import StorageError, UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.reader import read_source
@@ -63,6 +63,8 @@ def test_no_job_keeps_files_there(
     assert report.main(["--output", "out"]) == 2
     assert refused()
     assert export.main(["--output", str(tmp_path / "out"), "--to", "wds"]) == 2
+    assert refused()
+    assert benchmark.main(["sizing", "--json", "numbers.json"]) == 2
     assert refused()
 
 
