@@ -1,6 +1,7 @@
 """Export a dataset for a trainer: `python jobs/export.py --output out/demo --to out/wds`.
 
-Exports are deterministic and resumable: the same command again writes only what is missing.
+Exports are deterministic and resumable: the same command again writes only what is missing. Exit
+codes: 0 done; 1 done but for damaged clips, which are named; 2 bad flags or input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from rich.console import Console
 from pipeline.errors import UserError
 from pipeline.redaction import guard_output
 
+EXIT_DAMAGED = 1
+NAMED = 20
+"""Damaged clips that are named on stderr."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export once and return an exit code."""
-    from pipeline.export.export import export
+    from pipeline.export.export import DAMAGED_KEY, export
     from pipeline.export.formats import FORMATS
     from pipeline.export.select import parse_splits, select
+    from pipeline.monitoring.console import say
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
@@ -31,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
     )
-    parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by id")
+    parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by prompt")
     parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
     parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
@@ -41,15 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
         check_kept(options.to)
         source, target = Storage(options.output), Storage(options.to)
-        chosen = select(
-            source,
-            where=options.where,
-            splits=parse_splits(options.splits),
-            shard_rows=options.shard_rows,
-            controls=options.with_controls,
-        )
-        with console.status("exporting") as status:
-            written = export(
+        with (
+            select(
+                source,
+                where=options.where,
+                splits=parse_splits(options.splits),
+                shard_rows=options.shard_rows,
+                controls=options.with_controls,
+            ) as chosen,
+            console.status("exporting") as status,
+        ):
+            done = export(
                 source,
                 target,
                 chosen,
@@ -61,12 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    console.print(
-        f"{chosen.clips:,} clips in {len(chosen.shards):,} shards at {target.uri}, "
-        f"{written:,} of them written now",
-        highlight=False,
-        markup=False,
+    say(
+        console,
+        f"{chosen.clips - len(done.damaged):,} clips in {len(chosen.shards):,} shards at "
+        f"{target.uri}, {done.written:,} of them written now",
     )
+    for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
+        print(f"damaged: {sample_id}: {problem}", file=sys.stderr)
+    if done.damaged:
+        print(
+            f"error: {len(done.damaged):,} clips are missing or damaged and were left out "
+            f"({target.uri}/{DAMAGED_KEY} names them); the command that made them makes them "
+            "again with --verify",
+            file=sys.stderr,
+        )
+        return EXIT_DAMAGED
     return 0
 
 

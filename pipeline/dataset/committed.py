@@ -9,9 +9,8 @@ Reads two columns of the parts and nothing else; never writes.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset.parts import part_files
+from pipeline.dataset.parts import part_files, read_parts
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.storage import Storage, StoredFile
@@ -27,9 +26,6 @@ from pipeline.storage.storage import Storage, StoredFile
 STATUSES = ("ok", "failed", "rejected")
 PENDING, DONE, FAILED = 0, 1, 2
 """The values of `Committed.states`."""
-READ_THREADS = 16
-WHOLE_FILE_BYTES = 8 << 20
-"""Parts up to this size are read in one request; larger ones by column ranges."""
 
 _NIBBLES = np.full(256, 255, np.uint8)
 _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
@@ -130,8 +126,7 @@ def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
     files = part_files(storage)
     if not files:
         return Committed()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        parts = list(pool.map(lambda file: _read_part(storage, file), files))
+    parts = list(read_parts(storage, files, lambda file, part: _read_part(storage, file, part)))
     ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p, _ in parts), strict=True)))
     status = np.concatenate([codes for _, codes in parts])
     kept = _winners(ids, status)
@@ -172,17 +167,14 @@ def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     return order[first]
 
 
-def _read_part(storage: Storage, part: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
-    small = part.size <= WHOLE_FILE_BYTES
-    file = BytesIO(storage.read_bytes(part.key)) if small else storage.open(part.key)
-    with file:
-        try:
-            # `pq.read_table` takes four times as long for a small part.
-            table = pq.ParquetFile(file).read(["sample_id", "status"], use_threads=False)
-            return Ids.from_hex(table["sample_id"]), _codes(table["status"])
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise StorageError(
-                f"{storage.uri}/{part.key} is damaged or not written by this pipeline: {text}; "
-                "move it away (its samples will be made again) or choose another output"
-            ) from error
+def _read_part(storage: Storage, file: Any, part: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
+    try:
+        # `pq.read_table` takes four times as long for a small part.
+        table = pq.ParquetFile(file).read(["sample_id", "status"], use_threads=False)
+        return Ids.from_hex(table["sample_id"]), _codes(table["status"])
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise StorageError(
+            f"{storage.uri}/{part.key} is damaged or not written by this pipeline: {text}; "
+            "move it away (its samples will be made again) or choose another output"
+        ) from error

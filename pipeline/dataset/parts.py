@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +21,14 @@ import pyarrow.parquet as pq
 from pipeline.dataset.schema import SCHEMA
 from pipeline.storage.storage import Storage, StoredFile
 
+READ_THREADS = 16
+WHOLE_FILE_BYTES = 8 << 20
+"""Parts up to this size are read in one request; larger ones by column ranges."""
+
+AHEAD_BYTES = 8 << 20
+"""Size of the parts that are read ahead; in memory they are some ten times as large."""
+
+T = TypeVar("T")
 _PART = re.compile(r"data/part-[^/]+\.parquet")
 
 
@@ -88,6 +100,43 @@ def part_files(storage: Storage) -> list[StoredFile]:
         StorageError: The prefix cannot be listed.
     """
     return [file for file in storage.list("data/part-") if _PART.fullmatch(file.key)]
+
+
+def read_parts(
+    storage: Storage, files: Sequence[StoredFile], read: Callable[[Any, StoredFile], T]
+) -> Iterator[T]:
+    """Read parts in parallel, each once, and yield what was read in the given order.
+
+    Args:
+        storage: The output prefix.
+        files: The parts.
+        read: Reads one part from an open binary file; its errors pass through.
+
+    Yields:
+        A result per part. Few results wait, so memory does not grow with the number of parts.
+    """
+
+    def one(file: StoredFile) -> T:
+        small = file.size <= WHOLE_FILE_BYTES
+        with BytesIO(storage.read_bytes(file.key)) if small else storage.open(file.key) as opened:
+            return read(opened, file)
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        under_way: deque[tuple[Future[T], int]] = deque()
+        ahead = 0
+        try:
+            for file in files:
+                under_way.append((pool.submit(one, file), file.size))
+                ahead += file.size
+                while len(under_way) >= 2 * READ_THREADS or (under_way and ahead > AHEAD_BYTES):
+                    future, size = under_way.popleft()
+                    ahead -= size
+                    yield future.result()
+            while under_way:
+                yield under_way.popleft()[0].result()
+        finally:
+            for future, _ in under_way:
+                future.cancel()
 
 
 def conform(table: pa.Table) -> pa.Table:

@@ -2,24 +2,40 @@
 
 A shard is stored whole or not at all, so a shard that exists is complete. `export.json` is written
 before the first shard and identifies the selection; another selection for the same target is
-refused.
+refused. A clip that is missing or damaged is left out, and `damaged.json` names it; its shard is
+written again by the next call, in case the clip is whole by then.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.dataset.whole_clips import DamagedClipError, read_clip
 from pipeline.errors import UserError
 from pipeline.export.formats import FORMATS
-from pipeline.export.select import Selection, Shard
+from pipeline.export.select import Selection
 from pipeline.storage.storage import Storage
 
 RECORD_KEY = "export.json"
+DAMAGED_KEY = "damaged.json"
 READ_THREADS = 16
+
+
+@dataclass(slots=True)
+class Exported:
+    """What an export did.
+
+    Attributes:
+        written: Shards that this call wrote.
+        damaged: Clips that are left out: id to what is wrong with it.
+    """
+
+    written: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 def export(
@@ -29,7 +45,7 @@ def export(
     format_name: str,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
+) -> Exported:
     """Write the missing shards of a selection.
 
     Args:
@@ -39,24 +55,41 @@ def export(
         format_name: One of `FORMATS`.
         progress: Called with the number of shards done and the number of all shards.
 
-    Returns:
-        The number of shards that were written by this call.
-
     Raises:
-        UserError: The target holds another export, or a clip does not match the hash in its row.
-        StorageError: A file cannot be read or written.
+        UserError: The target holds another export.
+        StorageError: A store cannot be read or written.
     """
     form = FORMATS[format_name]
     _claim(target, {"format": format_name, "fingerprint": selection.fingerprint})
     there = {entry.key for entry in target.list()}
-    written = 0
-    for done, shard in enumerate(selection.shards, 1):
-        if not there.issuperset(form.keys(shard)):
-            form.write(target, shard, _media(source, shard))
-            written += 1
-        progress(done, len(selection.shards))
-    form.finish(target, selection.shards)
-    return written
+    before = json.loads(target.read_bytes(DAMAGED_KEY)) if DAMAGED_KEY in there else {}
+    done = Exported(damaged=dict(before))
+    for number, shard in enumerate(selection.shards, 1):
+        again = not before.keys().isdisjoint(shard.ids) if before else False
+        if again or not there.issuperset(form.keys(shard)):
+            rows = shard.rows()
+            media, damaged = _media(source, rows)
+            known = {i: text for i, text in done.damaged.items() if i not in media}
+            if known | damaged != done.damaged:
+                # Before the shard: one that lacks a clip must never look complete.
+                if damaged:
+                    _record(target, done.damaged | damaged)
+                done.damaged = known | damaged
+            form.write(target, shard, [row for row in rows if row["sample_id"] in media], media)
+            done.written += 1
+        progress(number, len(selection.shards))
+    form.finish(target, selection.shards, done.damaged)
+    if done.damaged or before:
+        _record(target, done.damaged)
+    return done
+
+
+def _record(target: Storage, damaged: Mapping[str, str]) -> None:
+    if damaged:
+        text = json.dumps(damaged, indent=1, sort_keys=True) + "\n"
+        target.put_bytes(DAMAGED_KEY, text.encode())
+    else:
+        target.delete(DAMAGED_KEY)
 
 
 def _claim(target: Storage, record: Mapping[str, Any]) -> None:
@@ -75,15 +108,16 @@ def _claim(target: Storage, record: Mapping[str, Any]) -> None:
     target.put_bytes(RECORD_KEY, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _media(source: Storage, shard: Shard) -> dict[str, bytes]:
-    def read(row: Mapping[str, Any]) -> tuple[str, bytes]:
-        data = source.read_bytes(row["video"]["path"])
-        if hashlib.sha256(data).hexdigest() != row["media_sha256"]:
-            raise UserError(
-                f"{source.uri}/{row['video']['path']} is not the clip of its row (its SHA-256 "
-                "differs): make it again, or leave it out with --where"
-            )
-        return row["sample_id"], data
+def _media(source: Storage, rows: list[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Read the clips of rows: the bytes of the whole ones, and the problems of the others."""
+
+    def read(row: Mapping[str, Any]) -> bytes | str:
+        try:
+            return read_clip(source, row)
+        except DamagedClipError as error:
+            return str(error)
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        return dict(pool.map(read, shard.rows))
+        found = dict(zip((r["sample_id"] for r in rows), pool.map(read, rows), strict=True))
+    whole = {name: data for name, data in found.items() if isinstance(data, bytes)}
+    return whole, {name: text for name, text in found.items() if isinstance(text, str)}

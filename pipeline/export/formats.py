@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,12 @@ ROW_GROUP_CLIPS = 100
 Media = Mapping[str, bytes]
 """The bytes of each mp4 by sample id."""
 
+Rows = Sequence[Mapping[str, Any]]
+"""Rows of a shard whose clips are whole."""
+
+Lost = Collection[str]
+"""Ids of the clips that are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -37,8 +45,8 @@ class Format:
 
     help: str
     keys: Callable[[Shard], list[str]]
-    write: Callable[[Storage, Shard, Media], None]
-    finish: Callable[[Storage, Sequence[Shard]], None]
+    write: Callable[[Storage, Shard, Rows, Media], None]
+    finish: Callable[[Storage, Sequence[Shard], Lost], None]
 
 
 def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +59,10 @@ def _tar_keys(shard: Shard) -> list[str]:
     return [f"{shard.split}-{shard.number:05d}.tar"]
 
 
-def _write_tar(storage: Storage, shard: Shard, media: Media) -> None:
+def _write_tar(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for row in shard.rows:
+        for row in rows:
             name = row["sample_id"]
             text = json.dumps(_without_media(row), sort_keys=True).encode()
             for suffix, data in (
@@ -68,8 +76,8 @@ def _write_tar(storage: Storage, shard: Shard, media: Media) -> None:
     storage.put_bytes(_tar_keys(shard)[0], out.getvalue())
 
 
-def _finish_tar(storage: Storage, shards: Sequence[Shard]) -> None:
-    sizes = {_tar_keys(shard)[0]: len(shard.rows) for shard in shards}
+def _finish_tar(storage: Storage, shards: Sequence[Shard], lost: Lost) -> None:
+    sizes = {_tar_keys(shard)[0]: _clips(shard, lost) for shard in shards}
     storage.put_bytes("shards.json", (json.dumps(sizes, indent=1) + "\n").encode())
 
 
@@ -77,18 +85,18 @@ def _parquet_keys(shard: Shard) -> list[str]:
     return [f"data/{shard.split}-{shard.number:05d}-of-{shard.of:05d}.parquet"]
 
 
-def _write_parquet(storage: Storage, shard: Shard, media: Media) -> None:
-    rows = [
+def _write_parquet(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
+    whole = [
         dict(row) | {"video": {"bytes": media[row["sample_id"]], "path": f"{row['sample_id']}.mp4"}}
-        for row in shard.rows
+        for row in rows
     ]
     out = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(whole, schema=SCHEMA)
     pq.write_table(table, out, row_group_size=ROW_GROUP_CLIPS, compression="zstd")
     storage.put_bytes(_parquet_keys(shard)[0], out.getvalue())
 
 
-def _finish_parquet(storage: Storage, shards: Sequence[Shard]) -> None:
+def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> None:
     import yaml
 
     splits = list(dict.fromkeys(shard.split for shard in shards))
@@ -99,7 +107,7 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard]) -> None:
         "configs": [{"config_name": "default", "data_files": files}],
     }
     counts = {
-        name: sum(len(shard.rows) for shard in shards if shard.split == name) for name in splits
+        name: sum(_clips(shard, lost) for shard in shards if shard.split == name) for name in splits
     }
     text = "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n# Synthetic clips\n\n"
     text += "".join(f"- `{name}`: {count:,} clips\n" for name, count in counts.items())
@@ -108,32 +116,51 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard]) -> None:
 
 
 def _folder_keys(shard: Shard) -> list[str]:
-    return [f"{shard.split}/videos/{row['sample_id']}.mp4" for row in shard.rows]
+    return [_video_key(shard, sample_id) for sample_id in shard.ids]
 
 
-def _write_folder(storage: Storage, shard: Shard, media: Media) -> None:
-    for key, row in zip(_folder_keys(shard), shard.rows, strict=True):
-        storage.put_bytes(key, media[row["sample_id"]])
+def _video_key(shard: Shard, sample_id: str) -> str:
+    return f"{shard.split}/videos/{sample_id}.mp4"
 
 
-def _finish_folder(storage: Storage, shards: Sequence[Shard]) -> None:
-    splits: dict[str, list[dict[str, Any]]] = {}
+def _write_folder(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
+    for row in rows:
+        storage.put_bytes(_video_key(shard, row["sample_id"]), media[row["sample_id"]])
+
+
+def _finish_folder(storage: Storage, shards: Sequence[Shard], lost: Lost) -> None:
+    for name in dict.fromkeys(shard.split for shard in shards):
+        with tempfile.TemporaryDirectory(prefix="export-") as folder:
+            path = Path(folder) / "videos2caption.json"
+            with path.open("w", encoding="utf-8") as out:
+                _captions(out, [shard for shard in shards if shard.split == name], lost)
+            storage.put_file(f"{name}/videos2caption.json", path)
+
+
+def _captions(out: TextIO, shards: Sequence[Shard], lost: Lost) -> None:
+    """Write FastVideo's list of clips as one JSON array, shard by shard."""
+    between = "[\n"
     for shard in shards:
-        for row in shard.rows:
-            splits.setdefault(shard.split, []).append(
-                {
-                    "path": f"{row['sample_id']}.mp4",
-                    "resolution": {"width": row["width"], "height": row["height"]},
-                    "size": row["media_bytes"],
-                    "fps": float(row["fps"]),
-                    "duration": row["duration_s"],
-                    "num_frames": row["num_frames"],
-                    "cap": [row["caption"]],
-                }
-            )
-    for name, entries in splits.items():
-        text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
-        storage.put_bytes(f"{name}/videos2caption.json", text.encode())
+        for row in shard.rows():
+            if row["sample_id"] in lost:
+                continue
+            entry = {
+                "path": f"{row['sample_id']}.mp4",
+                "resolution": {"width": row["width"], "height": row["height"]},
+                "size": row["media_bytes"],
+                "fps": float(row["fps"]),
+                "duration": row["duration_s"],
+                "num_frames": row["num_frames"],
+                "cap": [row["caption"]],
+            }
+            out.write(between + json.dumps(entry, ensure_ascii=False))
+            between = ",\n"
+    out.write("[]\n" if between == "[\n" else "\n]\n")
+
+
+def _clips(shard: Shard, lost: Lost) -> int:
+    """Number of the clips of a shard that are there."""
+    return shard.clips - sum(sample_id in lost for sample_id in shard.ids) if lost else shard.clips
 
 
 FORMATS: Mapping[str, Format] = {

@@ -1,25 +1,20 @@
 """Selects the clips of an export, with their order, split and shard, from rows and flags alone.
 
 Reads the Parquet parts and never media. Of several rows with one id the one that counts is used.
+Clips of one prompt are in one split, whatever their seeds and settings are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import conform, part_files
-from pipeline.dataset.schema import SCHEMA
-from pipeline.errors import StorageError, UserError
+from pipeline.errors import UserError
+from pipeline.export.spool import Spool
 from pipeline.requests.sample_request import digest
 from pipeline.storage.storage import Storage
 
@@ -32,31 +27,57 @@ class Shard:
         split: Name of the split.
         number: Number of the shard within the split, from 0.
         of: Number of shards of the split.
-        rows: Output rows in the order of their ids.
+        start: Place of its first row among the chosen ones.
+        clips: Number of its rows.
+        spool: Holds the rows.
     """
 
     split: str
     number: int
     of: int
-    rows: tuple[Mapping[str, Any], ...]
+    start: int
+    clips: int
+    spool: Spool = field(repr=False, compare=False)
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids in order."""
+        return self.spool.ids(self.start, self.clips)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Read the output rows, in the order of their ids."""
+        return self.spool.rows(self.start, self.clips)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The content of an export.
+    """The content of an export; a context manager, which deletes its temporary files.
 
     Attributes:
         shards: The shards in order.
         fingerprint: Digest of ids, hashes, splits and shards; equal for equal selections.
+        spool: Holds the rows.
     """
 
     shards: tuple[Shard, ...]
     fingerprint: str
+    spool: Spool = field(repr=False, compare=False)
 
     @property
     def clips(self) -> int:
         """Number of clips."""
-        return sum(len(shard.rows) for shard in self.shards)
+        return sum(shard.clips for shard in self.shards)
+
+    def __enter__(self) -> Selection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.spool.close()
 
 
 def parse_splits(text: str) -> dict[str, float]:
@@ -79,9 +100,12 @@ def parse_splits(text: str) -> dict[str, float]:
     return {name: weight / total for name, weight in splits.items()}
 
 
-def split_of(sample_id: str, splits: Mapping[str, float]) -> str:
-    """Return the split of a clip. It depends on the id alone, so it stays as a dataset grows."""
-    drawn = int.from_bytes(digest(["split", sample_id])[:8], "big") / 2**64
+def split_of(prompt: str, splits: Mapping[str, float]) -> str:
+    """Return the split of the clips of a prompt.
+
+    It depends on the prompt alone, so no prompt is in two splits, and it stays as a dataset grows.
+    """
+    drawn = int.from_bytes(digest(["split", prompt])[:8], "big") / 2**64
     for name, share in splits.items():
         drawn -= share
         if drawn < 0:
@@ -102,7 +126,7 @@ def select(
     Args:
         storage: The output prefix.
         where: An SQL condition (DuckDB) over the columns of output rows; "" selects all.
-        splits: Share of the clips by name of the split.
+        splits: Share of the prompts by name of the split.
         shard_rows: Largest number of clips per shard.
         controls: Include controls.
 
@@ -110,62 +134,36 @@ def select(
         UserError: The condition is invalid, or no clip is left.
         StorageError: The prefix cannot be read.
     """
-    chosen = _filter(_rows(storage), where, controls)
-    if not chosen:
-        raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
-    by_split: dict[str, list[Mapping[str, Any]]] = {name: [] for name in splits}
-    for row in chosen:
-        by_split[split_of(row["sample_id"], splits)].append(row)
-    shards = tuple(
-        Shard(name, number, -(-len(rows) // shard_rows), batch)
-        for name, rows in by_split.items()
-        for number, batch in enumerate(_batches(rows, shard_rows))
-    )
-    fingerprint = hashlib.sha256()
+    names = list(splits)
+    spool = Spool(storage.uri)
+    try:
+        spool.check(where)
+        spool.fill(storage, lambda caption: names.index(split_of(caption, splits)))
+        usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
+        if not spool.choose(usual, where):
+            raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
+        return _sharded(spool, names, shard_rows)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def _sharded(spool: Spool, names: list[str], shard_rows: int) -> Selection:
+    counts = {
+        number: sum(1 for _ in rows)
+        for number, rows in itertools.groupby(spool.heads(), key=lambda head: head[0])
+    }
+    shards, start = [], 0
+    for number, name in enumerate(names):
+        count = counts.get(number, 0)
+        of = -(-count // shard_rows)
+        for place in range(of):
+            size = min(shard_rows, count - place * shard_rows)
+            shards.append(Shard(name, place, of, start, size, spool))
+            start += size
+    fingerprint, heads = hashlib.sha256(), spool.heads()
     for shard in shards:
         fingerprint.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
-        for row in shard.rows:
-            fingerprint.update(f"{row['sample_id']} {row['media_sha256']}\n".encode())
-    return Selection(shards, fingerprint.hexdigest())
-
-
-def _rows(storage: Storage) -> pa.Table:
-    entries = part_files(storage)
-    if not entries:
-        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
-    tables = []
-    for entry in entries:
-        try:
-            tables.append(conform(pq.read_table(BytesIO(storage.read_bytes(entry.key)))))
-        except pa.ArrowException as error:
-            text = str(error).splitlines()[0]
-            raise StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}") from error
-    return resolve(pa.concat_tables(tables))
-
-
-def _filter(rows: pa.Table, where: str, controls: bool) -> list[Mapping[str, Any]]:
-    usual = "status = 'ok'" + ("" if controls else " and control_of = ''")
-    source = "case when json_valid(source) then source::json end"  # so that source->>'name' works
-    clips = f"select * replace ({source} as source) from clips where {usual}"  # noqa: S608
-    with duckdb.connect() as database:
-        database.execute("set threads = 2")
-        database.register("clips", rows)
-        # From here on the condition cannot read or write files.
-        database.execute("set enable_external_access = false; set lock_configuration = true")
-        try:
-            query: Any = database.sql(
-                f"select * replace (coalesce(source::varchar, '') as source) from ({clips}) "  # noqa: S608
-                f"where ({where or 'true'})"
-            )
-            found: pa.Table = query.to_arrow_table()
-        except duckdb.Error as error:
-            text = str(error).split("\n")[0]
-            raise UserError(f"--where {where}: {text}") from None
-    return sorted(found.cast(SCHEMA).to_pylist(), key=lambda row: str(row["sample_id"]))
-
-
-def _batches(
-    rows: Sequence[Mapping[str, Any]], size: int
-) -> Iterator[tuple[Mapping[str, Any], ...]]:
-    for start in range(0, len(rows), size):
-        yield tuple(itertools.islice(rows, start, start + size))
+        for _, sample_id, sha256 in itertools.islice(heads, shard.clips):
+            fingerprint.update(f"{sample_id} {sha256}\n".encode())
+    return Selection(tuple(shards), fingerprint.hexdigest(), spool)

@@ -8,10 +8,8 @@ Knows nothing of money or of the meaning of the numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -20,18 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset.committed import (
-    READ_THREADS,
-    WHOLE_FILE_BYTES,
-    resolve,
-)
-from pipeline.dataset.parts import part_files
+from pipeline.dataset.committed import resolve
+from pipeline.dataset.parts import part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage, StoredFile
 
 MESSAGE_CHARS = 300
 """Characters of a failed row's error message that are kept while the report is made."""
+
+BATCH_ROWS = 50_000
+"""Rows of small parts that are brought into shape together."""
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -195,9 +192,8 @@ def read_rows(storage: Storage) -> Rows:
         StorageError: The prefix cannot be read, or a part is damaged or not ours.
     """
     entries = part_files(storage)
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        tables = list(pool.map(functools.partial(_read, storage), range(len(entries)), entries))
-    table = pa.concat_tables(tables) if tables else _flat(SCHEMA.empty_table(), 0)
+    tables = list(_tables(storage, entries))
+    table = pa.concat_tables(tables or [_flat_parts(storage, [], [SCHEMA.empty_table()], 0)])
     table = table.unify_dictionaries().combine_chunks()
     try:
         order = table.select(["sample_id"]).append_column("status", table["status"].cast("string"))
@@ -210,15 +206,43 @@ def read_rows(storage: Storage) -> Rows:
     return Rows(table, tuple(entry.key for entry in entries), counts, storage)
 
 
-def _read(storage: Storage, number: int, entry: StoredFile) -> pa.Table:
-    small = entry.size <= WHOLE_FILE_BYTES
+def _tables(storage: Storage, entries: Sequence[StoredFile]) -> Iterator[pa.Table]:
+    """Yield the flat rows of several parts at a time: a table per part costs more than its rows."""
+
+    def read(file: Any, entry: StoredFile) -> pa.Table:
+        try:
+            return _columns(file)
+        except (pa.ArrowException, KeyError) as error:
+            raise _foreign(storage, entry, error) from error
+
+    some: list[pa.Table] = []
+    first = rows = 0
+    for number, table in enumerate(read_parts(storage, entries, read)):
+        if some and (rows >= BATCH_ROWS or not table.schema.equals(some[0].schema)):
+            yield _flat_parts(storage, entries, some, first)
+            some, first, rows = [], number, 0
+        some.append(table)
+        rows += table.num_rows
+    if some:
+        yield _flat_parts(storage, entries, some, first)
+
+
+def _flat_parts(
+    storage: Storage, entries: Sequence[StoredFile], tables: Sequence[pa.Table], first: int
+) -> pa.Table:
+    sizes = [table.num_rows for table in tables]
     try:
-        file = BytesIO(storage.read_bytes(entry.key)) if small else storage.open(entry.key)
-        with file:
-            return _flat(_columns(file), number)
+        flat = _flat(pa.concat_tables(tables))
     except (pa.ArrowException, KeyError) as error:
-        text = str(error).splitlines()[0]
-        raise StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}") from error
+        raise _foreign(storage, entries[first], error) from error
+    parts = np.repeat(np.arange(first, first + len(sizes), dtype=np.int32), sizes)
+    at = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
+    return flat.append_column("part", pa.array(parts)).append_column("at", pa.array(at))
+
+
+def _foreign(storage: Storage, entry: StoredFile, error: Exception) -> StorageError:
+    text = str(error).splitlines()[0]
+    return StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}")
 
 
 def _columns(file: Any) -> pa.Table:
@@ -233,10 +257,10 @@ def _columns(file: Any) -> pa.Table:
         for child in children
     ]
     wanted += [name for name in ("caption", "error_message") if name in there]
-    return parquet.read(columns=wanted)
+    return parquet.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
 
 
-def _flat(table: pa.Table, part: int) -> pa.Table:
+def _flat(table: pa.Table) -> pa.Table:
     columns: dict[str, Any] = {}
     for name in _PLAIN:
         kind = SCHEMA.field(name).type
@@ -255,8 +279,6 @@ def _flat(table: pa.Table, part: int) -> pa.Table:
     columns["error_message"] = pc.utf8_slice_codeunits(table["error_message"], 0, MESSAGE_CHARS)
     for name in _REPEATED:
         columns[name] = columns[name].cast(pa.string()).dictionary_encode()
-    columns["part"] = pa.array(np.full(table.num_rows, part, np.int32))
-    columns["at"] = pa.array(np.arange(table.num_rows, dtype=np.int32))
     return pa.table(columns)
 
 

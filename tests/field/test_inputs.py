@@ -172,16 +172,20 @@ def test_a_rejected_row_keeps_its_source(tmp_path: Path) -> None:
     assert [row.source for row in intake.rejected] == ['{"id":"7"}']
 
 
-def test_the_source_can_be_selected_by() -> None:
-    from pipeline.dataset.schema import rejected_row, to_table
-    from pipeline.export.select import _filter
+def test_the_source_can_be_selected_by(tmp_path: Path) -> None:
+    from pipeline.dataset.schema import rejected_row
+    from pipeline.export.select import select
+    from tests.pipeline.report.made import write as write_rows
 
     rows = [
         rejected_row(f"{n:020}", "c", "f:1", "demo", "r", "", source) | {"status": "ok"}
         for n, source in enumerate(['{"category":"x","n":"12"}', '{"category":"y"}', "", "odd"])
     ]
-    found = _filter(to_table(rows), "source->>'category' = 'x' and (source->>'n')::int > 5", False)
-    assert [row["source"] for row in found] == ['{"category":"x","n":"12"}']
+    where = "source->>'category' = 'x' and (source->>'n')::int > 5"
+    storage = write_rows(tmp_path, rows)
+    with select(storage, where=where, splits={"train": 1.0}, shard_rows=5) as found:
+        (shard,) = found.shards
+        assert [row["source"] for row in shard.rows()] == ['{"category":"x","n":"12"}']
 
 
 def test_lone_quotes_of_a_tsv_are_text(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_ids_that_end_in_zero_bytes_stay_apart(storage: Storage) -> None:
 def test_large_parts_are_read_by_ranges(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     put(storage, "a", [(sample_id(i), "ok") for i in range(100)])
     whole = committed(storage)
-    monkeypatch.setattr("pipeline.dataset.committed.WHOLE_FILE_BYTES", 0)
+    monkeypatch.setattr("pipeline.dataset.parts.WHOLE_FILE_BYTES", 0)
     monkeypatch.setattr(Storage, "read_bytes", lambda *_: pytest.fail("read a large part whole"))
     ranges = committed(storage)
     assert ranges.ids.high.tolist() == whole.ids.high.tolist()

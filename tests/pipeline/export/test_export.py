@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import json
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.benchmarks.prefixes.synthetic_rows import synthetic_parts
 from jobs.export import main
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import (
@@ -27,7 +30,7 @@ from pipeline.dataset.schema import (
     make_row,
     to_table,
 )
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import parse_splits, select, split_of
@@ -37,6 +40,7 @@ from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.hostile import PROMPTS
+from tests.pipeline.report.made import write
 
 SAMPLE = SampleRequest(
     "p", "", "demo", "r", "S/3", 4, 4.0, 16, 16, 3, 8, 32, 0, CacheIdentity("planned", "{}", "h")
@@ -158,30 +162,63 @@ def test_exports_are_the_same_bytes_and_go_on_where_they_stopped(
 ) -> None:
     source, one, two = Storage(str(prefix)), tmp_path / "one", tmp_path / "two"
     chosen = select(source, splits=parse_splits("train=3,val=1"), shard_rows=2)
-    assert export(source, Storage(str(one)), chosen, name) == len(chosen.shards)
+    assert export(source, Storage(str(one)), chosen, name).written == len(chosen.shards)
     export(source, Storage(str(two)), chosen, name)
     assert files(one) == files(two)
-    assert export(source, Storage(str(one)), chosen, name) == 0
+    assert export(source, Storage(str(one)), chosen, name).written == 0
     lost = FORMATS[name].keys(chosen.shards[1])[0]
     (one / lost).unlink()
-    assert export(source, Storage(str(one)), chosen, name) == 1
+    assert export(source, Storage(str(one)), chosen, name).written == 1
     assert files(one) == files(two)
     other = select(source, where="caption like '%emoji%'", splits={"train": 1.0}, shard_rows=2)
     with pytest.raises(UserError, match="holds another export"):
         export(source, Storage(str(one)), other, name)
 
 
-def test_a_clip_with_other_bytes_is_refused(
-    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_damaged_clips_are_left_out_named_and_taken_in_when_whole(
+    prefix: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
-    copy = tmp_path / "copy"
+    copy, to = tmp_path / "copy", tmp_path / "to"
     shutil.copytree(prefix, copy)
-    victim = sorted(copy.glob("media/*/*.mp4"))[0]
-    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
-    assert main(["--output", str(copy), "--to", str(tmp_path / "to"), "--with-controls"]) == 2
-    assert "is not the clip of its row" in capsys.readouterr().err
+    kept = sorted(path for path in copy.glob("media/*/*.mp4") if path.stem in truth(prefix))
+    changed, torn, lost = kept[0], kept[3], kept[7]
+    whole = {path: path.read_bytes() for path in (changed, torn, lost)}
+    changed.write_bytes(whole[changed][:-1] + b"x")
+    torn.write_bytes(whole[torn][:-10])
+    lost.unlink()
+    flags = ["--output", str(copy), "--to", str(to), "--shard-rows", "4", "--format", name]
+    for _ in range(2):  # the same command again says the same
+        assert main(flags) == 1
+        said = capsys.readouterr()
+        assert "7 clips in 3 shards" in said.out
+        assert "error: 3 clips are missing or damaged" in said.err
+        assert f"{changed.stem}: media/{changed.parent.name}/{changed.name} has another" in said.err
+        assert "bytes instead of" in said.err
+        assert f"{lost.name} is missing" in said.err
+    assert set(json.loads((to / "damaged.json").read_text())) == {p.stem for p in whole}
+    text = b"".join(files(to).values())
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert main(flags) == 0
+    assert not (to / "damaged.json").exists()
+    assert main(["--output", str(prefix), "--to", str(tmp_path / "sound"), *flags[4:]]) == 0
+    assert files(to) == files(tmp_path / "sound") != text
+
+
+def test_a_store_that_cannot_be_read_is_no_damaged_clip(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Storage(str(prefix))
+    chosen = select(source, splits={"a": 1.0}, shard_rows=5)
+
+    def refuse(*args: object) -> bytes:
+        raise StorageError("access denied") from PermissionError()
+
+    monkeypatch.setattr(Storage, "read_bytes", refuse)
+    with pytest.raises(StorageError, match="denied"):
+        export(source, Storage(str(tmp_path / "to")), chosen, "webdataset")
+    assert not (tmp_path / "to/damaged.json").exists()
 
 
 def test_conditions(prefix: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,16 +243,92 @@ def test_conditions(prefix: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(0, 10**9), min_size=200, max_size=200, unique=True))
-def test_splits_depend_on_ids_alone_and_keep_their_shares(numbers: list[int]) -> None:
+@given(st.lists(st.text(max_size=30), min_size=200, max_size=200, unique=True))
+def test_splits_depend_on_prompts_alone_and_keep_their_shares(prompts: list[str]) -> None:
     splits = parse_splits("train=8,val=1,test=1")
-    ids = [hashlib.sha256(str(n).encode()).hexdigest()[:20] for n in numbers]
-    first = [split_of(name, splits) for name in ids]
-    assert first == [split_of(name, splits) for name in ids]
+    first = [split_of(prompt, splits) for prompt in prompts]
+    assert first == [split_of(prompt, splits) for prompt in reversed(prompts)][::-1]
     assert first.count("train") == pytest.approx(160, abs=40)
+
+
+def test_no_prompt_is_in_two_splits(tmp_path: Path) -> None:
+    """Three prompts, each with twelve seeds, two settings and a control of each clip."""
+    rows = []
+    for prompt in ("a red ball", "a blue square", "a green star"):
+        for seed in range(12):
+            for cache in (SAMPLE.cache, CacheIdentity("planned", '{"budget":0.26}', "h")):
+                request = dataclasses.replace(SAMPLE, prompt=prompt, seed=seed, cache=cache)
+                rows += [
+                    make_row(each, Provenance("r"), SampleOutcome("ok"))
+                    for each in (request, control_for(request))
+                ]
+    storage = write(tmp_path, rows[::2], rows[1::2])
+    splits = parse_splits("train=1,val=1")
+    homes: dict[str, set[str]] = {}
+    with select(storage, splits=splits, shard_rows=7, controls=True) as chosen:
+        assert chosen.clips == 3 * 12 * 2 * 2
+        for shard in chosen.shards:
+            assert [row["sample_id"] for row in shard.rows()] == sorted(shard.ids)
+            for row in shard.rows():
+                homes.setdefault(row["caption"], set()).add(shard.split)
+    assert homes == {prompt: {split_of(prompt, splits)} for prompt in homes}
+    assert len(set.union(*homes.values())) == 2
 
 
 @pytest.mark.parametrize("text", ["", "a=0", "a=x", "a=1,a=1", "a b=1", "a=-1"])
 def test_splits_in_another_form_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"train=0\.9,val=0\.1"):
         parse_splits(text)
+
+
+def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    for number, table in enumerate(synthetic_parts(20_000, 200)):
+        pq.write_table(table, tmp_path / f"data/part-x-{number:05d}.parquet")
+    read: list[str] = []
+    listed: list[str] = []
+    monkeypatch.setattr(
+        Storage,
+        "read_bytes",
+        lambda self, key, real=Storage.read_bytes: read.append(key) or real(self, key),
+    )
+    monkeypatch.setattr(
+        Storage,
+        "list",
+        lambda self, prefix="", real=Storage.list: listed.append(prefix) or real(self, prefix),
+    )
+    gc.collect()
+    before = len(gc.get_objects())
+    with select(Storage(str(tmp_path)), splits={"a": 1.0}, shard_rows=500) as chosen:
+        gc.collect()
+        # 20,000 rows; as dictionaries they were some 100,000 objects.
+        assert len(gc.get_objects()) - before < 2_000
+        assert chosen.clips > 18_000
+        assert len(read) == len(set(read)) == 100
+        assert len(listed) == 1
+        rows = [row for shard in chosen.shards[:3] for row in shard.rows()]
+        assert [row["sample_id"] for row in rows] == [i for s in chosen.shards[:3] for i in s.ids]
+        assert len(read) == 100
+
+
+def test_a_selection_of_many_batches_is_complete_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.export.spool.BATCH_ROWS", 2_000)
+    (tmp_path / "data").mkdir()
+    tables = list(synthetic_parts(30_000, 3_000))
+    for number, table in enumerate(tables):
+        pq.write_table(table, tmp_path / f"data/part-x-{number:05d}.parquet")
+    with select(Storage(str(tmp_path)), splits={"a": 1.0}, shard_rows=1_000) as chosen:
+        found = [sample_id for shard in chosen.shards for sample_id in shard.ids]
+    wanted = {
+        sample_id
+        for table in tables
+        for sample_id, status, control in zip(
+            *(table[n].to_pylist() for n in ("sample_id", "status", "control_of")), strict=True
+        )
+        if status == "ok" and not control
+    }
+    assert found == sorted(wanted)

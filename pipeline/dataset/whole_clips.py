@@ -1,0 +1,51 @@
+"""Reads the clip of a row and checks it: it is there, and each byte is as the row says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.storage.storage import Storage
+
+_GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class DamagedClipError(Exception):
+    """The media of an ok row is missing, or it is not the clip of that row."""
+
+
+def clip_path(row: Mapping[str, Any]) -> str:
+    """Path of a row's clip inside its prefix; "" if the row names none."""
+    return (row["video"] or {}).get("path") or ""
+
+
+def read_clip(storage: Storage, row: Mapping[str, Any]) -> bytes:
+    """Return the mp4 of an ok row.
+
+    Args:
+        storage: The output prefix.
+        row: Its `video`, `media_bytes` and `media_sha256` at least.
+
+    Raises:
+        DamagedClipError: What is wrong with the clip.
+        StorageError: The store cannot be read; nothing is known of the clip.
+    """
+    path = clip_path(row)
+    if not path:
+        raise DamagedClipError("its row names no clip")
+    try:
+        data = storage.read_bytes(path)
+    except StorageError as error:
+        if error.__cause__ is None:
+            raise DamagedClipError("its row names a file outside of the prefix") from error
+        if isinstance(error.__cause__, _GONE):
+            raise DamagedClipError(f"{path} is missing") from error
+        raise
+    if len(data) != row["media_bytes"]:
+        size = f"{len(data):,} bytes instead of {row['media_bytes'] or 0:,}"
+        raise DamagedClipError(f"{path} has {size}")
+    if hashlib.sha256(data).hexdigest() != row["media_sha256"]:
+        raise DamagedClipError(f"{path} has another SHA-256 than its row says")
+    return data

@@ -1,0 +1,190 @@
+"""The rows of an export on the local disk, ordered, so that none of them waits in memory.
+
+Every part is read once. DuckDB applies the condition, sorts with a bounded amount of memory, and
+gives the rows of one shard after the other back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.committed import resolve
+from pipeline.dataset.parts import conform, part_files, read_parts
+from pipeline.dataset.schema import SCHEMA
+from pipeline.errors import StorageError, UserError
+from pipeline.storage.storage import Storage, StoredFile
+
+MEMORY = "512MB"
+"""What DuckDB may hold; the rest is on disk."""
+BATCH_ROWS = 20_000
+"""Rows that are inserted at once."""
+SPLIT, PLACE = "_split", "_place"
+"""Columns beside those of the schema: number of the split, and place among all rows."""
+
+
+_SOURCE = "case when json_valid(source) then source::json end"
+"""So that `source->>'name'` works in a condition."""
+
+
+class Spool:
+    """Rows of a prefix; first all, then those that are chosen, ordered by split and id."""
+
+    def __init__(self, uri: str) -> None:
+        """Open an empty spool for the rows of a prefix, which `uri` names in messages."""
+        self._uri = uri
+        self._folder = tempfile.TemporaryDirectory(prefix="export-")
+        at = Path(self._folder.name)
+        settings: dict[str, Any] = {"threads": 2, "memory_limit": MEMORY}
+        self._database = duckdb.connect(
+            str(at / "rows.db"), config={**settings, "temp_directory": str(at / "spill")}
+        )
+        extra = [pa.field(SPLIT, pa.int32()), pa.field(PLACE, pa.int64())]
+        self._schema = pa.schema([*SCHEMA, *extra])
+        self._insert(self._schema.empty_table(), "create table clips as")
+        # From here on the condition cannot read or write files.
+        self._database.execute("set enable_external_access = false; set lock_configuration = true")
+        self._heads: list[pa.Table] = []
+        self._rows = 0
+
+    def close(self) -> None:
+        """Delete the files."""
+        self._database.close()
+        self._folder.cleanup()
+
+    def check(self, where: str) -> None:
+        """Refuse a condition that is no SQL condition over the columns of a row.
+
+        Raises:
+            UserError: What is wrong with it.
+        """
+        self._sql(
+            f"select 1 from (select * replace ({_SOURCE} as source) from clips) "  # noqa: S608
+            f"where ({where or 'true'})",
+            where,
+        )
+
+    def fill(self, storage: Storage, split_of: Callable[[str], int]) -> None:
+        """Take in every row of a prefix.
+
+        Args:
+            storage: The output prefix.
+            split_of: Called with a caption; returns the number of its split.
+
+        Raises:
+            UserError: The prefix holds no parts.
+            StorageError: A part cannot be read or is not ours.
+        """
+        files = part_files(storage)
+        if not files:
+            raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+        waiting: list[pa.Table] = []
+        count = 0
+        for table in read_parts(storage, files, self._read):
+            if waiting and not table.schema.equals(waiting[0].schema):
+                self._take(waiting, split_of)
+                waiting, count = [], 0
+            waiting.append(table)
+            count += table.num_rows
+            if count >= BATCH_ROWS:
+                self._take(waiting, split_of)
+                waiting, count = [], 0
+        self._take(waiting, split_of)
+
+    def choose(self, usual: str, where: str) -> int:
+        """Keep the rows that count and meet both conditions, in order; return their number.
+
+        Raises:
+            UserError: The condition `where` is invalid.
+            StorageError: A row has no id or no status.
+        """
+        try:
+            winners = resolve(pa.concat_tables(self._heads)).select([PLACE])
+        except ValueError as error:
+            raise StorageError(f"{self._uri}/data: {error}") from error
+        self._heads = []
+        self._database.register("winners", winners)
+        self._sql(
+            "create table chosen as select * replace (coalesce(source::varchar, '') as source) "  # noqa: S608
+            f"from (select * replace ({_SOURCE} as source) from clips where {usual} and {PLACE} "
+            f"in (select {PLACE} from winners)) where ({where or 'true'}) "
+            f"order by {SPLIT}, sample_id",
+            where,
+        )
+        self._database.execute("drop table clips")
+        (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
+        return int(count)
+
+    def heads(self) -> Iterator[tuple[int, str, str]]:
+        """Yield split, id and SHA-256 of the chosen rows in order."""
+        columns = f"{SPLIT}, sample_id, media_sha256"
+        cursor = self._database.execute(f"select {columns} from chosen order by rowid")  # noqa: S608
+        while some := cursor.fetchmany(BATCH_ROWS):
+            yield from some
+
+    def ids(self, start: int, count: int) -> list[str]:
+        """Ids of a range of the chosen rows."""
+        query = "select sample_id from chosen where rowid >= ? and rowid < ? order by rowid"
+        return [row[0] for row in self._database.execute(query, [start, start + count]).fetchall()]
+
+    def rows(self, start: int, count: int) -> list[dict[str, Any]]:
+        """A range of the chosen rows, as plain values."""
+        query: Any = self._database.sql(
+            f"select * exclude ({SPLIT}, {PLACE}) from chosen where rowid >= ? and rowid < ? "  # noqa: S608
+            "order by rowid",
+            params=[start, start + count],
+        )
+        found: pa.Table = query.to_arrow_table()
+        return list(found.cast(SCHEMA).to_pylist())
+
+    def _read(self, file: Any, part: StoredFile) -> pa.Table:
+        try:
+            parquet = pq.ParquetFile(file)
+            # Of `video` only the path: a part may carry its media inline.
+            names = ["video.path" if n == "video" else n for n in parquet.schema_arrow.names]
+            table = parquet.read(columns=names, use_threads=False)
+            return table.select([name for name in table.column_names if name in SCHEMA.names])
+        except (pa.ArrowException, KeyError) as error:
+            text = str(error).splitlines()[0]
+            raise StorageError(f"{self._uri}/{part.key} is no part of ours: {text}") from error
+
+    def _take(self, tables: Sequence[pa.Table], split_of: Callable[[str], int]) -> None:
+        if not tables:
+            return
+        try:
+            table = conform(pa.concat_tables(tables).replace_schema_metadata(None))
+        except (pa.ArrowException, ValueError) as error:
+            text = str(error).splitlines()[0]
+            raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
+        captions = table["caption"].combine_chunks().dictionary_encode()
+        if isinstance(captions, pa.ChunkedArray):
+            captions = captions.combine_chunks()
+        numbers = [split_of(caption) for caption in captions.dictionary.to_pylist()]
+        splits = pa.array(numbers, pa.int32()).take(captions.indices)
+        places = pa.array(np.arange(self._rows, self._rows + table.num_rows))
+        self._rows += table.num_rows
+        self._heads.append(table.select(["sample_id", "status"]).append_column(PLACE, places))
+        table = table.append_column(SPLIT, splits).append_column(PLACE, places)
+        self._insert(table.cast(self._schema), "insert into clips")
+
+    def _insert(self, table: pa.Table, into: str) -> None:
+        self._database.register("batch", table)
+        self._database.execute(f"{into} select * from batch")  # noqa: S608
+        self._database.unregister("batch")
+
+    def _sql(self, query: str, where: str) -> None:
+        try:
+            self._database.execute(query)
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            text = str(error).split("\n")[0]
+            raise StorageError(f"cannot sort rows in {self._folder.name}: {text}") from None
+        except duckdb.Error as error:
+            text = str(error).split("\n")[0]
+            raise UserError(f"--where {where}: {text}") from None
