@@ -73,7 +73,6 @@ def test_models_are_loaded_from_safetensors_only() -> None:
     loads = [
         (path, call)
         for path in SOURCES
-        if "demo" not in path.parts
         for name, call in calls(path)
         if name.endswith(".from_pretrained")
     ]

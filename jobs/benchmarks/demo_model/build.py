@@ -68,6 +68,6 @@ def load_pipeline(folder: Path) -> WanPipeline:
     Raises:
         OSError: The folder holds no pipeline.
     """
-    pipeline = WanPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
