@@ -34,7 +34,7 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         vae = train_vae(config, folder / "vae.pt", console)
     else:
         vae = AutoencoderKLWan.from_pretrained(
-            config.autoencoder, subfolder="vae", torch_dtype=torch.float32
+            config.autoencoder, subfolder="vae", torch_dtype=torch.float32, use_safetensors=True
         )
         use_lean_norms(vae)
     latents = encode_training_clips(
