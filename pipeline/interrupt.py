@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Never
 
@@ -12,15 +12,34 @@ STOPPED = (KeyboardInterrupt, SystemExit)
 """What a signal raises: `KeyboardInterrupt`, or `SystemExit` by Ray's handler during `ray.init`."""
 
 
+_first: list[Callable[[], None]] = []
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> Never:
+        for act in tuple(_first):
+            act()
         raise KeyboardInterrupt
 
     with _handled({signal.SIGTERM: stop, signal.SIGINT: stop}):
         yield
+
+
+@contextmanager
+def stopping_first(act: Callable[[], None]) -> Iterator[None]:
+    """Do something as soon as a signal comes within the block, before anything is stopped.
+
+    The block may only wait: the act begins in the middle of it, so it must not hold a lock that the
+    act needs.
+    """
+    _first.append(act)
+    try:
+        yield
+    finally:
+        _first.remove(act)
 
 
 @contextmanager

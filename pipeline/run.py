@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
@@ -25,7 +25,8 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.engine.protocol import EngineFactory
-from pipeline.interrupt import STOPPED, interruptible, uninterrupted
+from pipeline.errors import StorageError
+from pipeline.interrupt import STOPPED, interruptible, stopping_first, uninterrupted
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prometheus import count_store_retry
@@ -167,8 +168,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                 cluster_run = ClusterRun(
                     config, resolved, factory, storage, result.run_id, tables, counts.pending
                 )
-                with closing(execute(cluster_run, result.totals, console)) as made:
-                    for table in made:
+                commit = _Commit(parts, manifest, storage, result.totals)
+                with closing(execute(cluster_run, result.totals, console)) as made, commit.first():
+                    for table in commit.while_waiting(made):
                         parts.add(table)
                         result.totals.add(table)
                         report_writer.add(table)
@@ -191,6 +193,42 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not result.interrupted:
         report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
     return result
+
+
+@dataclass(slots=True)
+class _Commit:
+    """Writes the rows that there are when a signal comes, before the cluster is stopped.
+
+    That can take half a minute, and a node may be taken away in that time.
+    """
+
+    parts: PartWriter
+    manifest: Manifest
+    storage: Storage
+    totals: RunTotals
+
+    def while_waiting(self, made: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The same tables; a signal that comes while the next one is awaited commits at once."""
+        while True:
+            with stopping_first(self._now):
+                table = next(made, None)
+            if table is None:
+                return
+            yield table
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Commit if the block is stopped."""
+        try:
+            yield
+        except STOPPED:
+            self._now()
+            raise
+
+    def _now(self) -> None:
+        with uninterrupted(), suppress(StorageError):  # `_run` writes again in the end, and says so
+            self.parts.flush()
+            self.manifest.end(self.storage, "interrupted", asdict(self.totals))
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+"""A signal commits what is finished before anything is stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from pipeline import run as run_module
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.schema import Provenance, SampleOutcome, make_row, to_table
+from pipeline.interrupt import interruptible, stopping_first
+from tests.pipeline.attempts.runners import requests
+
+
+def send() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def table() -> pa.Table:
+    failed = SampleOutcome("failed", "ValueError", "no")
+    return to_table([make_row(requests("a")[0], Provenance("r"), failed)])
+
+
+@pytest.mark.parametrize("when", ["waiting", "adding"])
+def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    output = tmp_path / "out"
+    seen: dict[str, Any] = {}
+
+    def execute(*_: Any) -> Iterator[pa.Table]:
+        try:
+            yield table()
+            if when == "waiting":
+                send()
+            yield table()
+        finally:  # Ray Data stops here, which takes long; the node may be gone before its end
+            seen["parts"] = len(list(output.glob("data/part-*.parquet")))
+            (manifest,) = output.glob("runs/*.json")
+            seen["state"] = json.loads(manifest.read_text())["state"]
+
+    add = PartWriter.add
+
+    def add_and_stop(self: PartWriter, rows: pa.Table) -> None:
+        add(self, rows)
+        if rows.num_rows and when == "adding":
+            send()
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    monkeypatch.setattr(PartWriter, "add", add_and_stop)
+    (tmp_path / "p.txt").write_text("a\nb\n")
+    config = RunConfig.model_validate(
+        {
+            "prompts": str(tmp_path / "p.txt"),
+            "output": str(output),
+            "cache": {"policy": "none"},
+            "part_rows": 1000,
+            "part_seconds": 3600.0,
+        }
+    )
+    result = run_module.run(config, console=Console(file=io.StringIO()))
+    assert result.interrupted
+    assert seen == {"parts": 1, "state": "interrupted"}
+    assert len(list(output.glob("data/part-*.parquet"))) == 1
+
+
+def test_what_comes_first_does_so_within_its_block_only() -> None:
+    done: list[str] = []
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt), stopping_first(lambda: done.append("first")):
+            send()
+        assert done == ["first"]
+        with pytest.raises(KeyboardInterrupt):
+            send()
+    assert done == ["first"]
