@@ -20,7 +20,7 @@ from pipeline.cluster.group_actor import REQUEST_COLUMN
 from pipeline.cluster.ray_compat import submission_id
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
-from pipeline.dataset.manifest import Manifest, State, latest_runs, new_run_id
+from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
@@ -116,7 +116,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
 
     # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
     finished = committed(storage, retry_failed=config.retry_failed)
-    earlier_runs = latest_runs(storage)
+    earlier_runs = all_runs(storage)
     say_other_runs(console, earlier_runs)
     recovery = recover(storage, finished, earlier_runs)
     say_recovery(console, recovery)
@@ -145,11 +145,11 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         return result
 
     # 4. Announce this run in the prefix.
-    manifest = Manifest(result.run_id, config.to_dict(), asdict(counts))
+    manifest = Manifest(result.run_id, config.to_dict(), asdict(counts), searched=recovery.searched)
     manifest.write(storage)
     # Look again: of two runs that begin at the same time, the later one sees the other.
     known = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}
-    say_other_runs(console, latest_runs(storage, known))
+    say_other_runs(console, all_runs(storage, known))
 
     # 5. Make the samples and write their rows, until all are done or a signal comes.
     parts = PartWriter(

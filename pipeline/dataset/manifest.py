@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import logging
 import math
@@ -12,9 +13,10 @@ import secrets
 import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pipeline.dataset.versions import versions
 from pipeline.errors import StorageError
@@ -26,8 +28,8 @@ State = Literal["running", "done", "interrupted", "error"]
 SIGN_EVERY_S = 60.0
 """Seconds between two signs of life of a run."""
 
-LATEST = 8
-"""Runs that `latest_runs` reads; older ones have ended."""
+THREADS = 16
+"""Manifests that are read at once."""
 
 _logger = logging.getLogger(__name__)
 _MANIFEST = re.compile(r"runs/\d{8}T\d{6}Z[^/]*(?<!\.attempts)\.json")
@@ -58,6 +60,13 @@ def new_run_id(storage: Storage, job: str = "") -> str:
     return run_id
 
 
+class Search(TypedDict):
+    """What a run notes of an earlier run for whose clips it searched."""
+
+    seen_at: str
+    over: bool
+
+
 @dataclass(slots=True)
 class Manifest:
     """What ran, on what, and how it ended.
@@ -75,6 +84,8 @@ class Manifest:
         seen_at: ISO time, UTC, of the latest sign of life.
         where: Host and process of the driver.
         ended_at: ISO time, UTC; "" while running.
+        searched: Runs that had not ended well when this run began, and for whose clips it searched:
+            when each had given its latest sign of life, and whether it was over by then.
         versions: Library versions of the driver.
     """
 
@@ -88,6 +99,7 @@ class Manifest:
     seen_at: str = field(default_factory=lambda: _now())
     where: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}")
     ended_at: str = ""
+    searched: Mapping[str, Search] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def write(self, storage: Storage) -> None:
@@ -137,20 +149,42 @@ class RunStatus:
         state: As in the manifest.
         age_s: Seconds since its end or its latest sign of life; infinite if unknown.
         where: Host and process of its driver.
-        began_s: Seconds since it began; infinite if unknown.
+        seen_at: Time of its latest sign of life, as its own clock says.
+        span_s: Seconds from its beginning to that sign, by its own clock.
+        searched: See `Manifest`.
     """
 
     run_id: str
     state: str
     age_s: float
     where: str
-    began_s: float = math.inf
+    seen_at: str = ""
+    span_s: float = 0.0
+    searched: Mapping[str, Search] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
         """Whether it may be running now."""
         recent = self.state == "running" and self.age_s < 3 * SIGN_EVERY_S
         return recent and not _is_gone(self.where)
+
+    def is_over(self, runs: Collection[RunStatus]) -> bool:
+        """Whether it surely makes nothing any more; decided without comparing two clocks.
+
+        Args:
+            runs: All runs of the prefix. If one of them found this run and lived for some time,
+                and this run has given no sign of life since, this run has been killed.
+        """
+        return (
+            self.state != "running"
+            or _is_gone(self.where)
+            or any(
+                run.span_s >= 3 * SIGN_EVERY_S
+                and (found := run.searched.get(self.run_id)) is not None
+                and found["seen_at"] == self.seen_at
+                for run in runs
+            )
+        )
 
 
 def _is_gone(where: str) -> bool:
@@ -167,30 +201,36 @@ def _is_gone(where: str) -> bool:
     return False
 
 
-def latest_runs(
-    storage: Storage, known: Collection[str] = (), count: int = LATEST
-) -> list[RunStatus]:
-    """The status of the latest runs into a prefix, newest first.
+def all_runs(storage: Storage, known: Collection[str] = ()) -> list[RunStatus]:
+    """The status of the runs into a prefix, newest first as far as their clocks agree.
 
     Args:
         storage: The output prefix.
         known: Ids of runs to leave out.
-        count: Most runs that are considered.
 
     Raises:
         StorageError: The prefix cannot be read, or a manifest is damaged.
     """
     keys = [entry.key for entry in storage.list("runs/") if _MANIFEST.fullmatch(entry.key)]
-    latest = sorted(keys, reverse=True)[:count]
-    return [_status(storage, key) for key in latest if _run_id(key) not in known]
+    wanted = [key for key in sorted(keys, reverse=True) if _run_id(key) not in known]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(functools.partial(_status, storage), wanted))
 
 
 def _status(storage: Storage, key: str) -> RunStatus:
     try:
         found = json.loads(storage.read_bytes(key))
-        latest = _age_s(found.get("ended_at") or found.get("seen_at"))
-        began = _age_s(found.get("started_at"))
-        return RunStatus(_run_id(key), found["state"], latest, found.get("where", ""), began)
+        seen_at = found.get("ended_at") or found.get("seen_at") or ""
+        age_s, began_s = _age_s(seen_at), _age_s(found.get("started_at"))
+        return RunStatus(
+            _run_id(key),
+            found["state"],
+            max(0.0, age_s),  # the clocks of two machines differ
+            found.get("where", ""),
+            seen_at,
+            began_s - age_s if math.isfinite(began_s - age_s) else 0.0,
+            found.get("searched", {}),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
 
@@ -204,7 +244,7 @@ def _age_s(time: str | None) -> float:
     if not time:
         return math.inf
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(time)
-    return max(0.0, age.total_seconds())  # the clocks of two machines differ
+    return age.total_seconds()
 
 
 def _now() -> str:

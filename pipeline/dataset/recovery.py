@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import Committed, Ids
-from pipeline.dataset.manifest import RunStatus
+from pipeline.dataset.manifest import RunStatus, Search
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.storage.storage import Storage
 
@@ -42,12 +42,14 @@ class Recovery:
         rows: Rows of the clips that had lost theirs, in `SCHEMA`.
         damaged: Clips without a row that cannot be trusted; their samples are made again.
         goes_on: The run is alive and may write the same rows; one row of each id counts.
+        searched: What to note of all runs that may have left clips.
     """
 
     after: str = ""
     rows: pa.Table = field(default_factory=lambda: to_table([]))
     damaged: int = 0
     goes_on: bool = False
+    searched: Mapping[str, Search] = field(default_factory=dict)
 
     @property
     def ids(self) -> Ids:
@@ -61,17 +63,15 @@ def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -
     Args:
         storage: The output prefix.
         committed: Its finished samples.
-        runs: The latest runs, newest first. Every run begins with a recovery, so clips can only be
-            left by a run that did not end as `done` and still lived when all later ones began.
+        runs: All runs, newest first. Clips can be left by a run that did not end as `done`, until
+            a later one has noted that it searched when that run was over. Times are not compared:
+            the clocks of two machines differ.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
-    left = [
-        run
-        for place, run in enumerate(runs)
-        if run.state != "done" and all(later.began_s > run.age_s for later in runs[:place])
-    ]
+    settled = {run_id for run in runs for run_id, found in run.searched.items() if found["over"]}
+    left = [run for run in runs if run.state != "done" and run.run_id not in settled]
     if not left:
         return Recovery()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -79,7 +79,9 @@ def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -
         lost = {sample_id: keys for shard in shards for sample_id, keys in shard.items()}
         found = list(pool.map(lambda of_one: _first_row(storage, *of_one), lost.items()))
     rows = [row for row in found if row is not None]
-    return Recovery(left[0].run_id, to_table(rows), len(lost) - len(rows), left[0].alive)
+    searched = {run.run_id: Search(seen_at=run.seen_at, over=run.is_over(runs)) for run in left}
+    damaged = len(lost) - len(rows)
+    return Recovery(left[0].run_id, to_table(rows), damaged, left[0].alive, searched)
 
 
 def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:

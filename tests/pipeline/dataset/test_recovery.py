@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import functools
 import io
 import json
 import os
@@ -20,8 +22,9 @@ from pipeline.dataset.committed import Ids, committed
 from pipeline.dataset.manifest import (
     Manifest,
     RunStatus,
+    Search,
     State,
-    latest_runs,
+    all_runs,
 )
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover, stored_row
@@ -66,7 +69,7 @@ def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage
     rows = made(storage, 8)
     commit(storage, rows[:5])
     run_ended(storage, DEAD, "running")
-    found = recover(storage, committed(storage), latest_runs(storage))
+    found = recover(storage, committed(storage), all_runs(storage))
     expected = sorted(rows[5:], key=lambda row: str(row["sample_id"]))
     expected = [row | {"encode_s": None, "upload_s": None} for row in expected]
     names = [name for name in found.rows.column_names if name not in ("encode_s", "upload_s")]
@@ -76,14 +79,14 @@ def test_exactly_the_rows_that_were_lost_come_back_as_they_were(storage: Storage
     assert len(before.ids) == 8
     ids = Ids.from_bytes(bytes.fromhex("".join(str(row["sample_id"]) for row in rows)))
     assert before.contains(ids).all()
-    assert recover(storage, before, latest_runs(storage)).rows.num_rows == 0
+    assert recover(storage, before, all_runs(storage)).rows.num_rows == 0
 
 
 @pytest.mark.parametrize("state", ["interrupted", "error"])
 def test_every_run_that_did_not_end_as_done_is_looked_after(storage: Storage, state: State) -> None:
     made(storage, 1)
     run_ended(storage, DEAD, state)
-    assert recover(storage, committed(storage), latest_runs(storage)).rows.num_rows == 1
+    assert recover(storage, committed(storage), all_runs(storage)).rows.num_rows == 1
 
 
 def test_nothing_is_listed_after_a_run_that_ended_well(
@@ -91,8 +94,12 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
 ) -> None:
     assert recover(storage, committed(storage), []).after == ""
     made(storage, 1)
-    run_ended(storage, DEAD, "running")
-    run_ended(storage, "20260102T000000Z-00000b", "done")
+    run_ended(storage, DEAD, "error")
+    searched = recover(storage, committed(storage), all_runs(storage)).searched
+    assert searched == {DEAD: {"seen_at": all_runs(storage)[0].seen_at, "over": True}}
+    later = Manifest("20260102T000000Z-00000b", {}, {}, searched=searched)
+    later.write(storage)
+    later.end(storage, "done", {})
     storage.put_bytes("runs/notes.json", b"not ours")
     storage.put_bytes("runs/99999999.attempts.json", b"{}")
     listed: list[str] = []
@@ -100,35 +107,64 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
     monkeypatch.setattr(
         Storage, "list", lambda self, prefix="": listed.append(prefix) or list_files(self, prefix)
     )
-    assert recover(storage, committed(storage), latest_runs(storage)).after == ""
+    assert recover(storage, committed(storage), all_runs(storage)).after == ""
     assert listed == ["data/part-", "runs/"]
 
 
 def test_a_run_that_outlived_the_beginning_of_a_later_one_is_looked_after(
     storage: Storage,
 ) -> None:
-    """The later run looked for clips before the earlier one had left them."""
+    """The later run may have looked for clips before the earlier one had left them."""
     made(storage, 1)
     before = committed(storage)
 
-    def after(*runs: tuple[State, float, float]) -> str:
-        signs = [RunStatus(f"r{n}", run[0], run[1], "h/1", run[2]) for n, run in enumerate(runs)]
-        return recover(storage, before, signs).after
+    def after(*runs: RunStatus) -> str:
+        return recover(storage, before, runs).after
 
-    later: tuple[State, float, float] = ("done", 100, 300)
-    assert after(later, ("running", 200, 500)) == "r1"
-    assert after(later, ("interrupted", 200, 500)) == "r1"
-    assert after(later, ("running", 400, 500)) == ""
-    assert after(later, ("done", 200, 500)) == ""
-    assert after(later, ("interrupted", 290, 350), ("done", 10, 600)) == "r1"
-    assert after(("running", 10, 20), later, ("running", 200, 500)) == "r0"
+    def note(over: bool, seen_at: str = "12:00") -> dict[str, Search]:
+        return {"early": Search(seen_at=seen_at, over=over)}
+
+    early = RunStatus("early", "running", 200, "elsewhere/1", "12:00", 300)
+    done = functools.partial(RunStatus, "later", "done", 100, "h/1", "13:00")
+    assert after(done(200, note(over=False)), early) == "early"
+    assert after(done(200, note(over=True)), early) == ""
+    assert after(done(200), dataclasses.replace(early, state="done")) == ""
+    # A later run lived for minutes after it had found this one, which gave no sign of life since.
+    assert early.is_over([done(200, note(over=False))])
+    assert not early.is_over([done(20, note(over=False))])
+    assert not early.is_over([done(200, note(over=False, seen_at="11:59"))])
+    assert not early.is_over([done(200)])
+    assert dataclasses.replace(early, state="interrupted").is_over([])
+    here = dataclasses.replace(early, where=f"{socket.gethostname()}/{os.getpid()}")
+    assert not here.is_over([])
+
+
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.mark.parametrize("fast", ["the done run", "the killed run", "neither", "nine done runs"])
+def test_no_clock_hides_clips(storage: Storage, fast: str) -> None:
+    made(storage, 3)
+    now = datetime.datetime.now(datetime.UTC)
+    killed = now - HOUR + (2 * HOUR if fast == "the killed run" else 0 * HOUR)
+    done = now - 2 * HOUR + (3 * HOUR if fast in ("the done run", "nine done runs") else 0 * HOUR)
+    for number, (began, state) in enumerate(
+        [(killed, "running"), *[(done, "done")] * (9 if fast.startswith("nine") else 1)]
+    ):
+        manifest = Manifest(f"{began:%Y%m%dT%H%M%SZ}-00000{number}", {}, {}, state=state)  # type: ignore[arg-type]
+        manifest.where = "elsewhere/1"
+        manifest.started_at = began.isoformat()
+        manifest.seen_at = (began + HOUR / 6).isoformat()
+        manifest.ended_at = manifest.seen_at if state == "done" else ""
+        manifest.write(storage)
+    assert recover(storage, committed(storage), all_runs(storage)).rows.num_rows == 3
 
 
 def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
     made(storage, 1)
     run_ended(storage, DEAD, "running")
     text = io.StringIO()
-    found = recover(storage, committed(storage), latest_runs(storage))
+    found = recover(storage, committed(storage), all_runs(storage))
     say_recovery(Console(file=text, width=200), found)
     assert text.getvalue() == (
         f"Run {DEAD} has not ended yet: 1 of its clips had no row yet and are taken over\n"
@@ -138,7 +174,7 @@ def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
 def test_runs_that_are_known_are_not_asked_again(storage: Storage) -> None:
     for run_id in (DEAD, "20260102T000000Z-00000b", "20260103T000000Z-00000c"):
         run_ended(storage, run_id, "running")
-    (new,) = latest_runs(storage, {DEAD, "20260103T000000Z-00000c"})
+    (new,) = all_runs(storage, {DEAD, "20260103T000000Z-00000c"})
     assert new.run_id == "20260102T000000Z-00000b"
 
 
@@ -151,7 +187,7 @@ def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> Non
     storage.put_bytes(keys[1], data)  # whole, but of another sample
     storage.put_bytes(keys[2], b"")
     storage.put_bytes("media/ab/notes.txt", b"no clip")
-    found = recover(storage, committed(storage), latest_runs(storage))
+    found = recover(storage, committed(storage), all_runs(storage))
     assert found.rows["sample_id"].to_pylist() == [rows[3]["sample_id"]]
     assert found.damaged == 3
     text = io.StringIO()
@@ -189,7 +225,7 @@ def test_a_run_that_gave_a_sign_lately_is_named(
         while not storage.exists(f"runs/{DEAD}.json"):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    (sign,) = latest_runs(storage)
+    (sign,) = all_runs(storage)
     assert sign.alive
     assert sign.where == f"{socket.gethostname()}/{os.getpid()}"
     text = io.StringIO()
@@ -199,7 +235,7 @@ def test_a_run_that_gave_a_sign_lately_is_named(
     long_ago = json.loads(storage.read_bytes(f"runs/{DEAD}.json"))
     long_ago["seen_at"] = "2026-01-01T00:00:00+00:00"
     storage.put_bytes(f"runs/{DEAD}.json", json.dumps(long_ago).encode())
-    assert not latest_runs(storage)[0].alive
+    assert not all_runs(storage)[0].alive
     with monkeypatch.context() as mac:  # which has no /proc
         mac.setattr(Path, "exists", lambda path: False)
         assert sign.alive
@@ -209,10 +245,10 @@ def test_a_run_that_gave_a_sign_lately_is_named(
     assert not gone.alive
     assert dataclasses.replace(gone, where=f"elsewhere/{ended.pid}").alive
     manifest.end(storage, "done", {})
-    assert not latest_runs(storage)[0].alive
+    assert not all_runs(storage)[0].alive
 
 
 def test_a_damaged_manifest_is_named(storage: Storage) -> None:
     storage.put_bytes(f"runs/{DEAD}.json", b"{")
     with pytest.raises(StorageError, match=f"runs/{DEAD}.json is damaged"):
-        recover(storage, committed(storage), latest_runs(storage))
+        recover(storage, committed(storage), all_runs(storage))
