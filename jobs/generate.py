@@ -1,18 +1,22 @@
 """Make a clip dataset: `python jobs/generate.py --config jobs/configs/demo.yaml`.
 
-Exit codes: 0 done; 1 more samples failed than allowed; 2 bad configuration or input; 130
-interrupted: what is made is kept, and the same command resumes.
+Exit codes: 0 done; 1 more samples failed, or more rows were rejected, than allowed; 2 bad
+configuration or input; 130 interrupted: what is made is kept, and the same command resumes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.config.run_config import load_config
+from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import guard_output
+
+if TYPE_CHECKING:
+    from pipeline.run import RunResult
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -30,11 +34,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:  # before the first clip or after the last one
         return EXIT_INTERRUPTED
-    if config.dry_run:
-        return 0
     if result.interrupted:
         return EXIT_INTERRUPTED
-    return 0 if result.failed_fraction <= config.max_failed_fraction else EXIT_FAILED
+    problems = _too_many(config, result)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return EXIT_FAILED if problems else 0
+
+
+def _too_many(config: RunConfig, result: RunResult) -> list[str]:
+    """Say of what there is more than allowed."""
+    found = []
+    if result.rejected_fraction > config.max_rejected_fraction:
+        found.append(
+            f"{result.rejected} of {result.read} input rows were rejected, more than "
+            f"--max-rejected-fraction {config.max_rejected_fraction:g} allows; the output rows "
+            "say why"
+        )
+    if not config.dry_run and result.failed_fraction > config.max_failed_fraction:
+        found.append(
+            f"{result.failed_fraction:.1%} of the samples failed, more than --max-failed-fraction "
+            f"{config.max_failed_fraction:g} allows; the output rows say why, and --retry-failed "
+            "tries them again"
+        )
+    return found
 
 
 if __name__ == "__main__":

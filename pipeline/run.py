@@ -62,6 +62,8 @@ class RunResult:
         run_id: Names its manifest, `runs/{run_id}.json`.
         done_before: Samples of this input that earlier runs had finished.
         failed_before: Those of them that ended as failed rows.
+        read: Input rows.
+        rejected: Those that cannot become samples, also those that earlier runs recorded.
         interrupted: Stopped by SIGINT or SIGTERM; the same command goes on.
         totals: Sums over the rows of this run.
     """
@@ -69,6 +71,8 @@ class RunResult:
     run_id: str
     done_before: int = 0
     failed_before: int = 0
+    read: int = 0
+    rejected: int = 0
     interrupted: bool = False
     totals: RunTotals = field(default_factory=RunTotals)
 
@@ -77,6 +81,11 @@ class RunResult:
         """Failed over all finished samples of this input, those of earlier runs included."""
         finished = self.done_before + self.totals.made
         return (self.failed_before + self.totals.failed) / finished if finished else 0.0
+
+    @property
+    def rejected_fraction(self) -> float:
+        """Rejected rows over all rows of this input."""
+        return self.rejected / self.read if self.read else 0.0
 
 
 def run(
@@ -135,8 +144,14 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     with _frozen_objects():
         tables = list(_request_tables(intake))
     counts = intake.counts
-    result = RunResult(new_run_id(storage, submission_id()), counts.done, counts.done_failed)
-    say_input(console, config, resolved, counts, intake.steps)
+    result = RunResult(
+        new_run_id(storage, submission_id()),
+        counts.done,
+        counts.done_failed,
+        counts.read,
+        counts.rejected,
+    )
+    say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, rows.notes)
     if config.dry_run:
         say_dry_run(console, config, storage, counts.pending)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pipeline.engine.caching import cached
+from pipeline.engine.noise import generator
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
@@ -138,7 +139,7 @@ def _frames(spec: ModelSpec, pipe: Any, request: SampleRequest) -> torch.Tensor:
     frames: torch.Tensor = pipe(
         **text_arguments(spec, [request]),
         **sampling_arguments(spec, request),
-        generator=[torch.Generator().manual_seed(request.seed)],
+        generator=[generator(request.seed)],
         output_type="pt",
     ).frames
     return frames.detach().float().cpu()

@@ -75,6 +75,9 @@ class RunConfig(ConfigPart):
     max_failed_fraction: float = Field(
         default=0.1, ge=0, le=1, description="a larger share of failed samples gives exit code 1"
     )
+    max_rejected_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="a larger share of rejected rows gives exit code 1"
+    )
     retry_failed: bool = Field(
         default=False, description="try samples again that failed in earlier runs"
     )
@@ -108,7 +111,8 @@ SHOWN = {
     *("config", "prompts", "output", "model", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "replicas", "batch_rows", "device"),
-    *("max_failed_fraction", "retry_failed", "dry_run", "gpu_price_per_hour", "report"),
+    *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "dry_run"),
+    *("gpu_price_per_hour", "report"),
     *("sampling.num_inference_steps", "sampling.guidance_scale", "sampling.negative_prompt"),
     *("sampling.width", "sampling.height", "sampling.num_frames", "sampling.fps"),
     *("sampling.seed", "sampling.sampler"),

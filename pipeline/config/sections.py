@@ -81,7 +81,7 @@ class SamplingConfig(ConfigPart):
     fps: int | None = _row_number("fps", "frames per second")
     negative_prompt: str | None = Field(default=None, description="what the clips should not show")
     seed: int | None = Field(
-        default=None, ge=0, le=MAX_SEED, description="base seed; unset: derived from each prompt"
+        default=None, ge=0, le=MAX_SEED, description="seed of every row; unset: from each prompt"
     )
     sampler: str | None = Field(default=None, min_length=1, description="diffusers scheduler class")
     flow_shift: float | None = Field(

@@ -50,12 +50,7 @@ WORKER_TYPE = pa.struct(
 """The process that held the group (`pipeline.process.Worker`)."""
 
 TIMES_TYPE = pa.struct(
-    [
-        ("text_s", pa.float64()),
-        ("denoise_s", pa.float64()),
-        ("decode_s", pa.float64()),
-        ("wasted_s", pa.float64()),
-    ]
+    [(name, pa.float64()) for name in ("text_s", "denoise_s", "decode_s", "wasted_s")]
 )
 """Engine seconds of a sample, as its share of a batch. The first three add up to `wall_s`.
 `wasted_s` is the time of earlier attempts: those that raised, and those that a process could still
@@ -124,6 +119,7 @@ SCHEMA = pa.schema(
         ("parallel", PARALLEL_TYPE),
         ("image_sha256", pa.string()),
         ("source", pa.string()),
+        ("seed_u64", pa.uint64()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -211,7 +207,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "source_key": shown(request.source_key),
         "model": request.model,
         "model_revision": request.model_revision,
-        "seed": request.seed,
+        "seed": request.seed if request.seed < 2**63 else None,
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
         "width": request.width,
@@ -244,6 +240,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "parallel": dict(provenance.parallel),
         "image_sha256": request.image,
         "source": request.source,
+        "seed_u64": request.seed,
     }
 
 

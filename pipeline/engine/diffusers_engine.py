@@ -22,6 +22,7 @@ import torch
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.first_frame import image_arguments
+from pipeline.engine.noise import generator
 from pipeline.engine.protocol import Clip, batch_key
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.adapters import Adapter
@@ -155,7 +156,7 @@ class DiffusersEngine:
                 **sampling_arguments(self._model.spec, first),
                 **image_arguments(first),
                 **self._role.callback(),
-                generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+                generator=[generator(request.seed) for request in requests],
                 output_type="pt" if self._role.decodes else "latent",
             ).frames
             stats = handle.stats()

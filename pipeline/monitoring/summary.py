@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 
 import pyarrow as pa
@@ -24,11 +24,15 @@ from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
+from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
+
+TOP_CAUSES = 5
+"""Reasons of rejected rows that are printed, the most frequent ones."""
 
 
 def say_input(
@@ -37,6 +41,7 @@ def say_input(
     resolved: ResolvedModel,
     counts: InputCounts,
     steps: Mapping[int, int],
+    reasons: Reasons | None = None,
 ) -> None:
     """Print what the input holds and what is left to make.
 
@@ -46,6 +51,7 @@ def say_input(
         resolved: The model.
         counts: What became of the input.
         steps: Clips to make by their number of sampler steps.
+        reasons: Why rows are rejected.
     """
     say(
         console,
@@ -65,6 +71,8 @@ def say_input(
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
     console.print(" · ".join(parts), highlight=False)
+    for line in _remarks(counts, reasons or Reasons()):
+        say(console, line)
     if config.cache.policy == "planned":
         for number, clips in sorted(steps.items()):
             console.print(_plan(config.cache, number, clips), highlight=False)
@@ -93,6 +101,23 @@ def say_storage(console: Console, storage: Storage) -> None:
             "one only where none is. Clips get names of their own there, media/ab/ID-WRITER.mp4, "
             "so that every row stays true; two runs at once can store a clip twice.",
         )
+
+
+def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
+    """What was left out of the input, read otherwise than written, or rejected, and why."""
+    if counts.markers:
+        yield f"{counts.markers} cells that say nan, None, null or the like were read as empty"
+    if counts.unread_negatives:
+        yield (
+            f"{counts.unread_negatives} negative prompts are left out: guidance is off in their "
+            "rows, so nothing would read them"
+        )
+    causes = reasons.top(TOP_CAUSES)
+    for cause in causes:
+        yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {cause.place})"
+    others = reasons.rows - sum(cause.rows for cause in causes)
+    if others:
+        yield f"  {others} rejected for other reasons, which stand in their rows"
 
 
 def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: int) -> None:

@@ -52,7 +52,7 @@ def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
             yield problem_row(key, raw.encode("utf-8", "surrogateescape").rstrip(), problem)
             continue
         values = dict(zip(header, map(_cell, header, cells), strict=True))
-        yield source_row(key, values, column, wanted)
+        yield source_row(key, values, column, wanted, may_mark=True)
     if records.backslashed:
         file.notes.add("rows whose quotes are escaped by backslashes", count=records.backslashed)
 

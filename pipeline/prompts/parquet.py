@@ -47,7 +47,9 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
                     row += 1
                     key = f"{file.name}:{row}"
                     if cells:
-                        yield source_row(key, {**file.partitions, **cells}, column, wanted)
+                        yield source_row(
+                            key, {**file.partitions, **cells}, column, wanted, may_mark=True
+                        )
                     else:
                         yield SourceRow(key, {}, "holds text that is not valid UTF-8")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:

@@ -34,12 +34,14 @@ class SourceRow:
             a row with a problem: what could be read of it.
         problem: Why the row cannot be read, "" if it can.
         other: Its other columns, as the file holds them; kept as `source` of the output row.
+        may_mark: Whether writers of its format put words or NaN where a value is missing.
     """
 
     key: str
     values: dict[str, Any] = field(hash=False)
     problem: str = ""
     other: dict[str, Any] = field(default_factory=dict, hash=False)
+    may_mark: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,14 @@ def find_prompt_column(uri: str, wanted: str, names: Iterable[str]) -> str:
     return found
 
 
-def source_row(key: str, values: dict[str, Any], column: str, wanted: WantedColumns) -> SourceRow:
+def source_row(
+    key: str,
+    values: dict[str, Any],
+    column: str,
+    wanted: WantedColumns,
+    *,
+    may_mark: bool = False,
+) -> SourceRow:
     """Divide the values of a row into the prompt, the known columns and the other ones."""
     known: dict[str, Any] = {PROMPT_COLUMN: values[column]}
     other: dict[str, Any] = {}
@@ -152,7 +161,7 @@ def source_row(key: str, values: dict[str, Any], column: str, wanted: WantedColu
         if name == column or not wanted.includes(name):
             continue
         (known if name in KNOWN_COLUMNS else other)[name] = value
-    return SourceRow(key, known, other=other)
+    return SourceRow(key, known, other=other, may_mark=may_mark)
 
 
 def extension(name: str) -> str:

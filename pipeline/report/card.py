@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.dataset.schema import SCHEMA
 from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
@@ -29,6 +30,7 @@ MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep th
 
 _COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
+    "seed_u64",
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
     *("media_bytes", "media_sha256", "source"),
 )
@@ -68,8 +70,11 @@ def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
         with storage.open(key) as file:
             table = pq.ParquetFile(file).read(columns=[*_COLUMNS, "video.path"])
         table = table.take(pa.array(mine))
-        if "source" not in table.column_names:  # a part of an older version
-            table = table.append_column("source", pa.nulls(len(table), pa.string()))
+        for name in set(_COLUMNS) - set(table.column_names):  # a part of an earlier version
+            table = table.append_column(
+                SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
+            )
+        table = table.select([*_COLUMNS, "video"])
         path = pc.struct_field(table["video"], "path")
         tables.append(table.drop(["video"]).add_column(0, "file_name", path))
     if not tables:

@@ -176,7 +176,7 @@ def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
                 caption=row["caption"],
                 path=_path(row),
                 model=row["model"],
-                seed=row["seed"],
+                seed=row["seed"] if row.get("seed_u64") is None else row["seed_u64"],
                 policy=row["cache"]["policy"],
                 nfe=row["cache"]["nfe"],
                 steps=row["num_inference_steps"],

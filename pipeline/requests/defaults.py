@@ -7,6 +7,7 @@ mistake in them is reported here, once, in one line. Loads neither torch nor dif
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,13 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
             layout.cfg,
             template.guidance_scale,
         )
+    off = template.guidance_scale <= 1.0 and not model.spec.family.distilled_guidance
+    if off and config.sampling.negative_prompt:
+        logger.warning(
+            "--sampling.negative-prompt is not read where guidance is off "
+            "(--sampling.guidance-scale %g): only rows that turn it on have it",
+            template.guidance_scale,
+        )
     if config.control_fraction and template.cache.policy == "none":
         raise UserError(
             f"--control-fraction {config.control_fraction:g} makes uncached twins of cached clips, "
@@ -72,7 +80,21 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
         spec.frame_stride,
         spec.takes_image,
         spec.min_frames,
+        spec.family.distilled_guidance,
+        functools.partial(_gate_problem, config.cache),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _gate_problem(cache: CacheConfig, steps: int) -> str:
+    """Say why no gate can be had with a number of steps; "" if it can, or none is asked for."""
+    if cache.policy != "planned" or not cache.gate or cache.planned_nfe(steps)[0] >= steps:
+        return ""
+    try:
+        cache.check_gate(steps)
+    except ValueError as error:
+        return f"num_inference_steps {steps}: {error}"
+    return ""
 
 
 def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:

@@ -7,7 +7,7 @@ It knows neither file formats (`pipeline.prompts`) nor what is already made
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.errors import RowRejectedError
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.row_values import MAX_PROMPT_CHARS, integer, number, text
 from pipeline.requests.sample_request import SampleRequest, digest
-from pipeline.requests.seeds import derived_seed, given_seed
+from pipeline.requests.seeds import copy_seed, first_seed
 
 MAX_PIXELS_PER_CLIP = 4096 * 4096 * 64
 MAX_GUIDANCE = 100.0
@@ -38,11 +38,14 @@ class RequestDefaults:
 
     Attributes:
         template: A request whose prompt, seed and source_key are placeholders.
-        seed: Base seed; with None, each seed is derived from the rest of its request.
+        seed: Base seed; with None, each seed follows from the prompt and the image.
         size_multiple: Width and height must be multiples of this (VAE stride x patch), pixels.
         frame_stride: num_frames must be 1 + k x frame_stride (temporal VAE stride).
         takes_image: Whether every clip starts from an image; if not, a row's image is ignored.
         min_frames: Shortest clip of the model, frames.
+        distilled_guidance: Whether the guidance scale is an input of the network, which then reads
+            no negative prompt.
+        steps_problem: Says why the cache cannot serve a number of steps; "" if it can.
     """
 
     template: SampleRequest
@@ -51,6 +54,18 @@ class RequestDefaults:
     frame_stride: int
     takes_image: bool = False
     min_frames: int = 1
+    distilled_guidance: bool = False
+    steps_problem: Callable[[int], str] = lambda steps: ""
+
+    def settled(self, request: SampleRequest) -> SampleRequest:
+        """Return the request without what its model does not read.
+
+        Guidance that is off has the scale 1, and no negative prompt: only the unconditional branch
+        would read it. So requests for one clip have one id.
+        """
+        if self.distilled_guidance or request.guidance_scale > 1.0:
+            return request
+        return dataclasses.replace(request, guidance_scale=1.0, negative_prompt="")
 
 
 def build_request(
@@ -72,11 +87,11 @@ def build_request(
         RowRejectedError: The row is not valid; the text names the field and what would be right.
     """
     fields = checked_fields(row, defaults)
-    request = dataclasses.replace(defaults.template, source_key=source_key, seed=0, **fields)
-    seed = given_seed(row.get("seed"), defaults.seed, copy)
-    if seed is None:
-        seed = derived_seed(digest([request.identity(), copy]))
-    return dataclasses.replace(request, seed=seed)
+    first = first_seed(row.get("seed"), defaults.seed, fields["prompt"], fields.get("image", ""))
+    seed = copy_seed(first, copy)
+    return defaults.settled(
+        dataclasses.replace(defaults.template, source_key=source_key, seed=seed, **fields)
+    )
 
 
 def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[st
     size = base.width, base.height, base.num_frames
     for name in row.keys() & OVERRIDES:
         if row[name] is not None:
-            fields |= _overrides(row, base)
+            fields |= _overrides(row, defaults)
             size = fields["width"], fields["height"], fields["num_frames"]
             break
     if defaults.takes_image:
@@ -104,13 +119,20 @@ def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[st
     problem = size_problem(
         *size, defaults.size_multiple, defaults.frame_stride, defaults.min_frames
     )
+    problem = problem or defaults.steps_problem(
+        fields.get("num_inference_steps", base.num_inference_steps)
+    )
     if problem:
         raise RowRejectedError(problem)
     return fields
 
 
-def _overrides(row: Mapping[str, Any], base: SampleRequest) -> dict[str, Any]:
-    negative = row.get("negative_prompt")
+def _overrides(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:
+    base, negative = defaults.template, row.get("negative_prompt")
+    if negative and defaults.distilled_guidance:
+        raise RowRejectedError(
+            f"negative_prompt: {base.model} reads none (its guidance is distilled): leave it empty"
+        )
     fields: dict[str, Any] = {
         "negative_prompt": base.negative_prompt
         if negative is None
@@ -156,7 +178,14 @@ def size_problem(
     return ""
 
 
-def rejected_id(row: Mapping[str, Any], source_key: str) -> str:
-    """Return the id of a row that cannot become a request, from its place and its content."""
+def rejected_id(row: Mapping[str, Any], repeat: int = 0) -> str:
+    """Return the id of a row that cannot become a request.
+
+    Its place is not part of it, so a row that moves in its file is not recorded again.
+
+    Args:
+        row: What could be read of it.
+        repeat: How many rows before it have the same content.
+    """
     shown = {str(key): repr(value)[:MAX_PROMPT_CHARS] for key, value in row.items()}
-    return digest({"rejected": shown, "source_key": source_key}).hex()
+    return digest({"rejected": shown} | ({"repeat": repeat} if repeat else {})).hex()

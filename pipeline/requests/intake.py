@@ -22,6 +22,8 @@ from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
 from pipeline.requests.lazy_request import LazyRequest, LazyRequests
+from pipeline.requests.markers import without_markers
+from pipeline.requests.reasons import Reasons
 from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
 
@@ -47,6 +49,8 @@ class InputCounts:
         done_failed: Those of `done` that ended as failed rows.
         pending: Samples to make, also controls.
         controls: Those of `pending` that are controls.
+        unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
+        markers: Cells such as `nan` that were read as empty.
     """
 
     read: int = 0
@@ -56,6 +60,8 @@ class InputCounts:
     done_failed: int = 0
     pending: int = 0
     controls: int = 0
+    unread_negatives: int = 0
+    markers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class RejectedRow:
     """An input row that cannot become a sample, with what its output row needs.
 
     Attributes:
-        sample_id: Made from its place and content, so that a resumed run recognises it.
+        sample_id: Made from its content, so that a resumed run recognises it wherever it stands.
         caption: What could be read of its prompt; valid Unicode.
         source_key: Its place, `file:row`.
         message: The reason, in one line.
@@ -97,6 +103,7 @@ class Intake:
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
         steps: Number of pending requests by their sampler steps.
+        reasons: Why rows are rejected, earlier recorded ones included.
     """
 
     rows: Iterable[SourceRow]
@@ -110,15 +117,22 @@ class Intake:
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
+    reasons: Reasons = field(default_factory=Reasons, init=False)
+    _repeats: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
         requests = LazyRequests(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
         size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
-        image = self.defaults.takes_image
-        while chunk := [self.columns.apply(row, image) for row in itertools.islice(rows, size)]:
+        while chunk := [self._read(row) for row in itertools.islice(rows, size)]:
             yield from self._pending(self._lazy_requests(chunk, requests))
+
+    def _read(self, row: SourceRow) -> SourceRow:
+        """Return the row with only what may set something."""
+        row, markers = without_markers(row)
+        self.counts.markers += markers
+        return self.columns.apply(row, self.defaults.takes_image)
 
     def _lazy_requests(
         self, rows: Sequence[SourceRow], requests: LazyRequests
@@ -135,6 +149,8 @@ class Intake:
             except RowRejectedError as error:
                 self._reject(row, str(error))
                 continue
+            if values.get("negative_prompt") and not made[0].template.base.negative_prompt:
+                self.counts.unread_negatives += 1
             found.extend((row, request) for request in made)
         return found
 
@@ -191,14 +207,13 @@ class Intake:
         values = row.values
         if not self.defaults.takes_image:  # this model ignores the image
             values = {name: value for name, value in values.items() if name != "image"}
-        sample_id = rejected_id(values, row.key)
-        binary = bytes.fromhex(sample_id)
-        if binary in self._seen:
-            self.counts.duplicates += 1
-            return
-        self._seen.add(binary)
+        content = rejected_id(values)
+        repeat = self._repeats[content]
+        self._repeats[content] += 1
+        sample_id = rejected_id(values, repeat) if repeat else content
         self.counts.rejected += 1
-        if binary in self.committed:
+        self.reasons.add(message, row.key)
+        if bytes.fromhex(sample_id) in self.committed:
             return
         prompt = row.values.get(PROMPT_COLUMN)
         caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.requests.from_row import RequestDefaults, checked_fields
 from pipeline.requests.sample_request import ID_BYTES, SampleRequest
-from pipeline.requests.seeds import derived_seed, given_seed
+from pipeline.requests.seeds import copy_seed, first_seed
 
 MAX_TEMPLATES = 1000
 """Templates that are kept; rows that all differ in size or negative prompt need one each."""
@@ -85,7 +85,7 @@ class LazyRequests:
     def __init__(self, defaults: RequestDefaults) -> None:
         """Prepare for rows that inherit `defaults`."""
         self._defaults = defaults
-        self._default_template = RequestTemplate.of(defaults.template)
+        self._default_template = RequestTemplate.of(defaults.settled(defaults.template))
         self._templates: dict[tuple[str, ...], RequestTemplate] = {}
 
     def of_row(self, row: Mapping[str, Any], copies: int) -> list[LazyRequest]:
@@ -99,11 +99,10 @@ class LazyRequests:
         template = self._template(fields) if fields else self._default_template
         text = encode_basestring_ascii(prompt)
         before = f"{template.head}{text}{template.middle}"
+        first = first_seed(row.get("seed"), self._defaults.seed, prompt, fields.get("image", ""))
         requests = []
         for copy in range(copies):
-            seed = given_seed(row.get("seed"), self._defaults.seed, copy)
-            if seed is None:
-                seed = derived_seed(_digest(f"[{before}0{template.tail},{copy}]"))
+            seed = copy_seed(first, copy)
             sample_id = _digest(f"{before}{seed}{template.tail}")
             requests.append(LazyRequest(sample_id, template, prompt, seed))
         return requests
@@ -114,7 +113,8 @@ class LazyRequests:
         if found is None:
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
-            found = RequestTemplate.of(dataclasses.replace(self._defaults.template, **fields))
+            request = dataclasses.replace(self._defaults.template, **fields)
+            found = RequestTemplate.of(self._defaults.settled(request))
             self._templates[key] = found
         return found
 

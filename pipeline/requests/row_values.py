@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import RowRejectedError
@@ -41,9 +42,11 @@ def number(value: Any, name: str, default: float, low: float, high: float) -> fl
     """
     if value is None:
         return float(default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise RowRejectedError(f"{name} is {_kind(value)}, not a number")
-    found = float(value) if abs(value) <= 2**63 else math.inf
+    if isinstance(value, Decimal) and value.is_nan():
+        raise RowRejectedError(f"{name} is {value}, not a number")
+    found = float(value) if -(2**63) <= value <= 2**63 else math.inf
     if not low <= found <= high:
         raise RowRejectedError(f"{name} is {value}, outside {low:g} to {high:g}")
     return found
@@ -57,8 +60,12 @@ def integer(value: Any, name: str, default: int, low: int, high: int) -> int:
     """
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise RowRejectedError(f"{name} is {_kind(value)}, not a whole number")
+    if isinstance(value, Decimal) and not (
+        value.is_finite() and value == value.to_integral_value()
+    ):
+        raise RowRejectedError(f"{name} is {value}, not a whole number")
     if isinstance(value, float) and not value.is_integer():
         # Readers give integer columns with gaps as floats: 3.0 is 3, and 3.5 is a mistake.
         raise RowRejectedError(f"{name} is {value}, not a whole number")

@@ -1,43 +1,58 @@
-"""The seed of a clip: its row's, else the run's, else one derived from the rest of the request.
+"""The seed of a clip: its row's, else the run's, else one that follows from its content.
 
-Clips of one row differ in their seeds. A given seed counts up from copy to copy; a derived seed
-depends on the number of the copy, so equal requests have equal seeds in every run.
+Content is the prompt and the first image, and nothing else. So one prompt has one seed in every
+run, whatever the model, the cache, the sampler or the size is: the clips of two runs show the same
+noise and can be compared. Copies of a row have seeds of their own: copy 0 has the row's, and the
+others are drawn by a hash of that seed and the copy's number, so they do not meet the seed that the
+next row counts up to.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pipeline.errors import RowRejectedError
 from pipeline.requests.row_values import integer
+from pipeline.requests.sample_request import digest
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**64 - 1
+MAX_FLOAT_SEED = 2**53
+"""From here on a float does not hold every whole number."""
 
 
-def given_seed(row_seed: Any, run_seed: int | None, copy: int) -> int | None:
-    """Return the seed that a row or the run gives to a clip.
+def first_seed(row_seed: Any, run_seed: int | None, prompt: str, image: str = "") -> int:
+    """Return the seed of a row's first clip.
 
     Args:
         row_seed: Value of the row, None if it gives none.
         run_seed: `sampling.seed`, None if it is unset.
-        copy: Number of the clip among those of its row, from 0.
-
-    Returns:
-        The given seed plus `copy`, or None where the seed is derived.
+        prompt: Of the row.
+        image: SHA-256 of the image that the clip starts from, "" without one.
 
     Raises:
         RowRejectedError: The row's value is not a seed.
     """
-    first = run_seed if row_seed is None else row_seed
-    return None if first is None else integer(first, "seed", 0, 0, MAX_SEED - copy) + copy
+    given = run_seed if row_seed is None else row_seed
+    if given is None:
+        return _drawn(["seed", prompt, image] if image else ["seed", prompt])
+    if isinstance(given, float) and abs(given) >= MAX_FLOAT_SEED:
+        raise RowRejectedError(
+            f"seed is {given}, a decimal number that large has lost its last digits: store seeds "
+            "as whole numbers (in pandas Int64 or UInt64)"
+        )
+    return integer(given, "seed", 0, 0, MAX_SEED)
 
 
-def derived_seed(digest: bytes) -> int:
-    """Return the seed of a clip whose row and run give none.
+def copy_seed(first: int, copy: int) -> int:
+    """Return the seed of a row's clip.
 
     Args:
-        digest: Of the canonical JSON of `[identity, copy]`, with seed 0 in the identity.
-
-    Returns:
-        48 bits: every reader of the output row can hold them exactly, also JavaScript.
+        first: Seed of the row's first clip.
+        copy: Number of the clip among those of its row, from 0.
     """
-    return int.from_bytes(digest[:6], "big")
+    return first if copy == 0 else _drawn(["copy", first, copy])
+
+
+def _drawn(content: list[Any]) -> int:
+    """48 bits of a hash: every reader of the output row can hold them exactly, also JavaScript."""
+    return int.from_bytes(digest(content)[:6], "big")

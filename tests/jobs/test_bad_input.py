@@ -84,7 +84,7 @@ JSONL = [
     ('{"prompt": "a", "width": true}', "a bool"),
     ('{"prompt": "a", "width": [64]}', "a list"),
     ('{"prompt": "a", "seed": -1}', "seed is -1"),
-    ('{"prompt": "a", "seed": 9223372036854775808}', "outside"),
+    ('{"prompt": "a", "seed": 18446744073709551616}', "outside"),
     ('{"prompt": "a", "guidance_scale": "high"}', "not a number"),
     ('{"prompt": "a", "negative_prompt": 5}', "negative_prompt is a int"),
     ('{"prompt": {"text": "a"}}', "a dict"),

@@ -16,6 +16,7 @@ from pipeline.calibration.measure import measure_profile
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.device import pick_device
 from pipeline.engine.diffusers_engine import to_uint8
+from pipeline.engine.noise import generator
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.load import load_pipeline
 from pipeline.models.resolve import resolve_model
@@ -110,7 +111,7 @@ class Bench:
         made: torch.Tensor = self.pipe(
             **text_arguments(spec, batch),
             **sampling_arguments(spec, first),
-            generator=[torch.Generator().manual_seed(request.seed) for request in batch],
+            generator=[generator(request.seed) for request in batch],
             output_type=output_type,
         ).frames
         return made

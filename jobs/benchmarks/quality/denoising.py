@@ -18,6 +18,7 @@ from jobs.benchmarks.sampling.denoising_loop import (
     LoopRun,
     make_loop,
 )
+from pipeline.engine.noise import generator
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.families.wan import WAN
 from pipeline.models.samplers import make_scheduler
@@ -95,7 +96,7 @@ class ClipBatch:
                     **one.embeddings,
                     num_inference_steps=1,
                     latents=latent[None],
-                    generator=[torch.Generator().manual_seed(one.seeds[0])],
+                    generator=[generator(one.seeds[0])],
                     output_type="pt",
                 ).frames
                 frames.append(made[0].float())

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pipeline.engine.caching import cache_struct, cached
+from pipeline.engine.noise import generator
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
@@ -114,7 +115,7 @@ class DenoisingLoop:
                 **self.settings,
                 **self.embeddings,
                 num_inference_steps=self.steps,
-                generator=[torch.Generator().manual_seed(seed) for seed in self.seeds],
+                generator=[generator(seed) for seed in self.seeds],
                 output_type="latent",
             ).frames
             seconds = now(self.device) - began

@@ -23,7 +23,8 @@ COLUMNS = (
     "num_inference_steps,guidance_scale,width,height,num_frames,fps,duration_s,status,error_type,"
     "error_message,attempts,run_id,created_at,wall_s,gpu_s,device_name,group_size,batch_rows,"
     "encode_s,upload_s,peak_memory_bytes,media_bytes,media_sha256,cache,control_of,versions,"
-    "quality,worker,times,parallel,image_sha256,source"
+    "quality,worker,times,parallel,image_sha256,source,"
+    "seed_u64"
 )
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -70,11 +72,63 @@ def test_a_size_is_fine_exactly_if_the_vae_divides_it(width: int, height: int, f
     assert (problem == "") == fine
 
 
-def test_rejected_rows_are_told_apart_by_place_and_content() -> None:
+def test_rejected_rows_are_told_apart_by_content_and_repeat() -> None:
     ids = {
-        rejected_id({"prompt": ""}, "f:1"),
-        rejected_id({"prompt": ""}, "f:2"),
-        rejected_id({"prompt": None}, "f:1"),
+        rejected_id({"prompt": ""}),
+        rejected_id({"prompt": ""}, 1),
+        rejected_id({"prompt": None}),
     }
     assert len(ids) == 3
-    assert rejected_id({"prompt": ""}, "f:1") in ids
+    assert rejected_id({"prompt": ""}, 0) in ids
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, 0.5, 1.0, 1])
+@pytest.mark.parametrize("negative", [None, "", "blurry"])
+def test_guidance_that_is_off_is_one_clip_whatever_it_is_called(
+    scale: float, negative: str | None
+) -> None:
+    made = build(guidance_scale=scale, negative_prompt=negative, seed=1)
+    assert made.sample_id == build(guidance_scale=1.0, seed=1).sample_id
+    assert (made.guidance_scale, made.negative_prompt) == (1.0, "")
+    assert build(guidance_scale=1.01, seed=1).negative_prompt == "blurry"
+
+
+def test_a_row_that_turns_guidance_on_has_the_run_s_negative_prompt() -> None:
+    off = dataclasses.replace(DEFAULTS, template=dataclasses.replace(TEMPLATE, guidance_scale=1.0))
+    assert build_request({"prompt": "p"}, off, "f:1").negative_prompt == ""
+    on = build_request({"prompt": "p", "guidance_scale": 4}, off, "f:1")
+    assert (on.negative_prompt, on.guidance_scale) == ("blurry", 4.0)
+
+
+def test_distilled_guidance_keeps_its_scale_and_takes_no_negative_prompt() -> None:
+    plain = dataclasses.replace(TEMPLATE, negative_prompt="")
+    distilled = dataclasses.replace(DEFAULTS, template=plain, distilled_guidance=True)
+    made = {
+        build_request({"prompt": "p", "guidance_scale": g, "seed": 1}, distilled, "f:1").sample_id
+        for g in (0, 0.5, 1, 6)
+    }
+    assert len(made) == 4
+    with pytest.raises(RowRejectedError, match="negative_prompt: demo reads none"):
+        build_request({"prompt": "p", "negative_prompt": "dull"}, distilled, "f:1")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"guidance_scale": Decimal("5.5")}, ("guidance_scale", 5.5)),
+        ({"width": Decimal("32.0")}, ("width", 32)),
+        ({"seed": Decimal(2**64 - 1)}, ("seed", 2**64 - 1)),
+    ],
+)
+def test_decimals_are_numbers(row: dict[str, Any], expected: tuple[str, Any]) -> None:
+    name, value = expected
+    found = getattr(build(**row), name)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("value", ["3.5", "NaN", "Infinity", "-1", "1e30"])
+def test_decimals_that_are_no_such_number_are_rejected(value: str) -> None:
+    for name in ("num_frames", "seed", "guidance_scale"):
+        if (name, value) != ("guidance_scale", "3.5"):
+            with pytest.raises(RowRejectedError, match=f"{name} is"):
+                build(**{name: Decimal(value)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.requests.seeds import copy_seed
 
 DEFAULTS = RequestDefaults(
     template=SampleRequest(
@@ -74,7 +76,7 @@ def test_copies_have_their_own_seeds() -> None:
     found = list(intake)
     assert [r.prompt for r in found] == ["a"] * 3 + ["b"] * 3
     assert len({r.sample_id for r in found}) == 6
-    assert [r.seed for r in found[3:]] == [7, 8, 9]
+    assert [r.seed for r in found[3:]] == [7, copy_seed(7, 1), copy_seed(7, 2)]
 
 
 def test_steps_of_the_pending_clips_are_counted() -> None:
@@ -127,7 +129,7 @@ def test_rejected_rows_are_set_aside_once() -> None:
     )
     intake = Intake([*source, source[0]], DEFAULTS, Committed(), samples_per_prompt=2)
     assert list(intake) == []
-    assert intake.counts == InputCounts(read=7, rejected=6, duplicates=1)
+    assert intake.counts == InputCounts(read=7, rejected=7)
     assert [(r.caption, r.source_key) for r in intake.rejected] == [
         ("a", "p.csv:1"),
         ("raw", "p.csv:2"),
@@ -135,10 +137,15 @@ def test_rejected_rows_are_set_aside_once() -> None:
         ("lone ?", "p.csv:4"),
         ("5", "p.csv:5"),
         ("", "p.csv:6"),
+        ("a", "p.csv:1"),
     ]
     assert intake.rejected[0].message == "width 65 is not a multiple of 16: use 64 or 80"
     assert intake.rejected[1].message == "the line is not valid JSON"
-    assert [r.sample_id for r in intake.rejected] == [rejected_id(r.values, r.key) for r in source]
+    ids = [r.sample_id for r in intake.rejected]
+    assert ids == [*(rejected_id(r.values) for r in source), rejected_id(source[0].values, 1)]
+    assert intake.reasons.rows == 7
+    top = intake.reasons.top(1)[0]
+    assert (top.rows, top.place) == (2, "p.csv:1")
     table = to_table(
         [
             rejected_row(r.sample_id, r.caption, r.source_key, "demo", "run", r.message)
@@ -156,6 +163,19 @@ def test_rejected_rows_of_earlier_runs_are_not_recorded_again() -> None:
     assert list(again) == []
     assert again.rejected == []
     assert again.counts == InputCounts(read=2, rejected=2)
+
+
+def test_a_rejected_row_that_moves_in_its_file_is_the_same_row() -> None:
+    source = rows({"prompt": ""}, {"prompt": "", "seed": 1}, {"prompt": ""})
+    first = Intake(source, DEFAULTS, Committed())
+    assert list(first) == []
+    known = {r.sample_id for r in first.rejected}
+    assert len(known) == 3
+    moved = rows({"prompt": "new"}, *(row.values for row in reversed(source)))
+    again = Intake(moved, DEFAULTS, holding(*known))
+    assert len(list(again)) == 1
+    assert again.rejected == []
+    assert again.counts == InputCounts(read=4, pending=1, rejected=3)
 
 
 ROW = st.fixed_dictionaries(
@@ -182,6 +202,7 @@ def test_against_a_naive_oracle(
     expected = InputCounts()
     pending: list[str] = []
     bad: list[str] = []
+    repeats: Counter[str] = Counter()
     # What is committed: every `share`-th distinct id of the whole input.
     for row in source[: limit or len(source)]:
         try:
@@ -192,7 +213,10 @@ def test_against_a_naive_oracle(
             ]
             everything += [f"+{i}" for i in made]
         except RowRejectedError:
-            everything.append(f"-{rejected_id(row.values, row.key)}")
+            base = rejected_id(row.values)
+            repeat = repeats[base]
+            repeats[base] += 1
+            everything.append(f"-{rejected_id(row.values, repeat)}")
     done = {i[1:] for i in list(dict.fromkeys(everything))[::share]}
     expected.read = min(len(source), limit or len(source))
     seen: set[str] = set()

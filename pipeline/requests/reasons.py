@@ -1,0 +1,51 @@
+"""Counts why rows are rejected, so that a console can name the most frequent causes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+MAX_CAUSES = 1000
+"""Causes that are kept apart; rows with a further one are counted as others."""
+
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*://\S*|\d[\d.,]*")
+"""What differs between two messages of one cause: quoted values, addresses and numbers."""
+
+
+@dataclass(slots=True)
+class RejectionCause:
+    """Rows that are rejected for one cause.
+
+    Attributes:
+        rows: How many.
+        message: Of the first of them.
+        place: Of the first of them, `file:row`.
+    """
+
+    rows: int
+    message: str
+    place: str
+
+
+@dataclass(slots=True)
+class Reasons:
+    """The causes so far, by their messages without what is particular to a row."""
+
+    causes: dict[str, RejectionCause] = field(default_factory=dict)
+
+    def add(self, message: str, place: str) -> None:
+        """Count a rejected row."""
+        kind = _PARTICULAR.sub("…", message)
+        if kind not in self.causes and len(self.causes) >= MAX_CAUSES:
+            kind, message = "", "other reasons"
+        cause = self.causes.setdefault(kind, RejectionCause(0, message, place))
+        cause.rows += 1
+
+    def top(self, count: int) -> list[RejectionCause]:
+        """Return the most frequent causes, the first of the input first among equal ones."""
+        return sorted(self.causes.values(), key=lambda cause: -cause.rows)[:count]
+
+    @property
+    def rows(self) -> int:
+        """All rejected rows."""
+        return sum(cause.rows for cause in self.causes.values())
