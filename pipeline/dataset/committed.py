@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from pipeline.dataset.parts import part_files, read_parts
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import ID_BYTES
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 
 STATUSES = ("ok", "failed", "rejected")
 PENDING, DONE, FAILED = 0, 1, 2

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import SCHEMA
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 
 READ_THREADS = 16
 WHOLE_FILE_BYTES = 8 << 20

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from pipeline.prompts.pixels import upright_rgb
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import locate
 
@@ -29,7 +30,7 @@ def first_frame(request: SampleRequest) -> Image.Image:
     if hashlib.sha256(data).hexdigest() != request.image:
         raise ValueError(f"{request.image_at} was replaced since the run began")
     with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = upright_rgb(image)
     size = request.width, request.height
     return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
 

@@ -31,7 +31,7 @@ def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
     """Read rows under a header, separated by commas, or by tabs in a .tsv file."""
     # Bytes that are not UTF-8 become lone surrogates: they spoil their own row only.
     decoded = (line.decode("utf-8", "surrogateescape") for _, line in lines(file, ends=True))
-    records = Records(decoded, tab=extension(file.key) == ".tsv")
+    records = Records(decoded, tab=extension(file.name) == ".tsv")
     header: list[str] = []
     column, row = "", 0
     for cells, raw, problem in records:

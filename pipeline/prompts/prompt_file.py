@@ -35,6 +35,7 @@ class SourceRow:
         problem: Why the row cannot be read, "" if it can.
         other: Its other columns, as the file holds them; kept as `source` of the output row.
         may_mark: Whether writers of its format put words or NaN where a value is missing.
+        folder: URI of its file's folder, if it has an image: relative paths start there.
     """
 
     key: str
@@ -42,6 +43,7 @@ class SourceRow:
     problem: str = ""
     other: dict[str, Any] = field(default_factory=dict, hash=False)
     may_mark: bool = field(default=False, compare=False)
+    folder: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,11 @@ class SourceFile:
     uri: str
     notes: ReadNotes = field(default_factory=ReadNotes, compare=False)
     partitions: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def folder(self) -> str:
+        """URI of its folder."""
+        return f"{self.storage.uri}/{self.key}".rpartition("/")[0]
 
     def open(self) -> BinaryIO:
         """Open it for reading."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 
 from pipeline.errors import UserError
 from pipeline.prompts.csv_tsv import read_csv
@@ -81,18 +82,30 @@ def read_source(
 
 
 def _rows(uri: str, wanted: WantedColumns, notes: ReadNotes) -> Iterator[SourceRow]:
+    for file, read in _files(uri, notes):
+        for row in read(file, wanted):
+            yield replace(row, folder=file.folder) if "image" in row.values else row
+
+
+def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
+    web = uri.startswith(("http://", "https://"))
     storage, name = locate(uri)
-    kind = extension(name)
+    path = name.partition("?")[0] if web else name
+    kind = extension(path)
     if storage.exists(name):
         if kind not in READERS:
             raise UserError(f"{uri}: unknown kind of file; use one of {', '.join(READERS)}")
-        yield from READERS[kind](SourceFile(storage, name, name, uri, notes), wanted)
+        yield SourceFile(storage, name, path, uri, notes), READERS[kind]
         return
+    if web:
+        raise UserError(f"{uri}: not found; a web server cannot be listed, so name a file")
     for file in parquet_files(uri, notes):
-        yield from read_parquet(file, wanted)
+        yield file, read_parquet
 
 
-READERS: Mapping[str, Callable[[SourceFile, WantedColumns], Iterator[SourceRow]]] = {
+Reader = Callable[[SourceFile, WantedColumns], Iterator[SourceRow]]
+
+READERS: Mapping[str, Reader] = {
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,

@@ -22,7 +22,8 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 
 MESSAGE_CHARS = 300
 """Characters of a failed row's error message that are kept while the report is made."""

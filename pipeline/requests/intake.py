@@ -165,7 +165,7 @@ class Intake:
             if self.images is None or not self.defaults.takes_image:
                 return row.values
             try:
-                return self.images.resolve(row.values)
+                return self.images.resolve(row.values, row.folder)
             except RowRejectedError as error:
                 return error
 

@@ -113,7 +113,7 @@ def is_transient(error: BaseException) -> bool:
             code, status = response
             return (
                 code in _TRANSIENT_CODES
-                or status == 429
+                or status in (408, 429)
                 or (status >= 500 and code not in _CODES and status not in (501, 507))
             )
         if _names(cause) & _TRANSIENT_NAMES or isinstance(cause, ConnectionError):
@@ -185,7 +185,9 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _response(error: BaseException) -> tuple[str, int] | None:
-    """Code and HTTP status of an error that carries an S3 response, else None."""
+    """Code and HTTP status of an error that carries a response, else None."""
+    if "ClientResponseError" in _names(error):  # of aiohttp, for web servers
+        return "", int(getattr(error, "status", 0))
     response = getattr(error, "response", None)
     if not isinstance(response, dict) or "Error" not in response:
         return None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -34,6 +35,9 @@ _S3_OPTIONS: Mapping[str, Any] = {
 }
 
 
+_COPY_BYTES = 1 << 20
+
+
 def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
     """Open the fsspec file system of a URI; this sends no request.
 
@@ -50,6 +54,10 @@ def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
     if not protocol:
         return LocalFiles(**arguments)
     try:
+        if protocol in ("http", "https"):
+            from pipeline.storage.http_files import HttpFiles  # loads aiohttp
+
+            return HttpFiles(**arguments)
         fs = fsspec.filesystem(protocol, **arguments)
     except (ValueError, ImportError) as error:
         raise StorageError(f"{redact(uri)}: {one_line(error)}") from error
@@ -99,6 +107,27 @@ def put_if_absent(fs: Any, local_path: str, path: str) -> bool:
             return False
         fs.put_file(local_path, path)
     return True
+
+
+def fetch(fs: Any, path: str, out: BinaryIO, limit: int | None = None) -> bool:
+    """Write a whole file to `out` from its beginning; stop after more than `limit` bytes.
+
+    Returns:
+        Whether it is no longer than `limit`.
+    """
+    most = sys.maxsize if limit is None else limit
+    if hasattr(fs, "fetch"):
+        return bool(fs.fetch(path, out, limit))
+    out.seek(0)
+    out.truncate()
+    if not isinstance(fs, LocalFiles):
+        fits = int(fs.info(path)["size"] or 0) <= most
+        out.write(fs.cat_file(path) if fits else b"")
+        return fits
+    with Path(path).open("rb") as file:
+        while out.tell() <= most and (chunk := file.read(_COPY_BYTES)):
+            out.write(chunk)
+    return out.tell() <= most
 
 
 class RangeReader(io.RawIOBase):

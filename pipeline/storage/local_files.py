@@ -16,8 +16,7 @@ from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
-TEMP_PREFIX = ".tmp-"
-"""Names of unfinished writes begin with this."""
+from pipeline.storage.keys import TEMP_PREFIX
 
 _COPY_BYTES = 1 << 20
 

@@ -9,16 +9,18 @@ conditional creates one wins, unless the store ignores or refuses the condition:
 finds that out, and writers then use names of their own.
 
 One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
-upload). Only this module retries; `pipeline.storage.file_system` turns off the retries below.
-Messages never contain credentials.
+upload). Only `pipeline.storage.retries` retries; `pipeline.storage.file_system` turns off the
+retries below. Messages never contain credentials.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,20 +28,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import tenacity
-
 from pipeline.errors import StorageError
 from pipeline.redaction import redact
-from pipeline.storage.faults import explain, is_transient, service_code
+from pipeline.storage.faults import service_code
 from pipeline.storage.file_system import (
     RangeReader,
+    fetch,
     keeps_existing,
     open_file_system,
     put_if_absent,
     split_uri,
 )
-from pipeline.storage.local_files import TEMP_PREFIX, LocalFiles
+from pipeline.storage.keys import TEMP_PREFIX, StoredFile, check_key, is_temp
+from pipeline.storage.local_files import LocalFiles
 from pipeline.storage.places import check_kept, host_note
+from pipeline.storage.retries import attempt
 
 T = TypeVar("T")
 
@@ -47,18 +50,11 @@ RETRY_S = 60.0
 """Seconds for which one operation is retried on transient errors."""
 PROBE_RETRY_S = 5.0
 """The same for `check_writable`: a mistyped endpoint should be reported soon."""
-BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
 READ_BLOCK_BYTES = 1 << 20
+UNKNOWN = -1
+"""The size of a file whose server does not say it."""
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StoredFile:
-    """One listed file: its key relative to the storage, and its size in bytes."""
-
-    key: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ class Storage:
         Raises:
             StorageError: The file cannot be written.
         """
-        _check_key(key)
+        check_key(key)
         self._attempt("write", key, lambda path: self._fs.pipe_file(path, data))
 
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
@@ -112,7 +108,7 @@ class Storage:
             StorageError: The file cannot be written.
             FileNotFoundError: There is no file `local_path`.
         """
-        _check_key(key)
+        check_key(key)
         Path(local_path).stat()
         self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
 
@@ -127,7 +123,7 @@ class Storage:
             StorageError: The file cannot be written.
             FileNotFoundError: There is no file `local_path`.
         """
-        _check_key(key)
+        check_key(key)
         Path(local_path).stat()
 
         local = os.fspath(local_path)
@@ -137,13 +133,27 @@ class Storage:
         """Return a whole file.
 
         Raises:
-            StorageError: The file is missing or cannot be read, or the key leads out of the prefix.
+            StorageError: The file is missing or cannot be read.
         """
-        self._check_inside(key)
         return self._attempt("read", key, lambda path: self._fs.cat_file(path))
+
+    def read_at_most(self, key: str, limit: int) -> bytes | None:
+        """Return a whole file, None if it is longer than `limit` bytes; reads no more than needed.
+
+        Raises:
+            StorageError: The file is missing or cannot be read.
+        """
+
+        def read(path: str) -> bytes | None:
+            out = io.BytesIO()
+            return out.getvalue() if fetch(self._fs, path, out, limit) else None
+
+        return self._attempt("read", key, read)
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for seekable binary reading; reads of a remote file are range requests.
+
+        A server that gives no ranges is read once, into a temporary file.
 
         Raises:
             StorageError: The file is missing or cannot be read, now or in a later read; or the key
@@ -152,7 +162,12 @@ class Storage:
         self._check_inside(key)
         if isinstance(self._fs, LocalFiles):
             return self._attempt("read", key, lambda path: Path(path).open("rb"))
-        size: int = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
+        size: int | None = self._attempt("read", key, lambda path: self._fs.info(path)["size"])
+        if size is None:  # a web server without ranges: a copy on this machine is read
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+            self._attempt("read", key, lambda path: fetch(self._fs, path, copy))
+            copy.seek(0)
+            return copy
         reader = RangeReader(size, lambda start, end: self._read_range(key, start, end))
         return io.BufferedReader(reader, READ_BLOCK_BYTES)
 
@@ -173,7 +188,7 @@ class Storage:
                 for path, info in found.items()
                 if info["type"] == "file" and path.startswith(f"{top}/") and path[-1] != "/"
             )
-            return sorted(e for e in entries if e.key.startswith(prefix) and not _is_temp(e.key))
+            return sorted(e for e in entries if e.key.startswith(prefix) and not is_temp(e.key))
 
         return self._attempt("list", prefix.rpartition("/")[0], find)
 
@@ -183,14 +198,25 @@ class Storage:
         Raises:
             StorageError: The store cannot be asked.
         """
+        return self.size(key) is not None
 
-        def look(path: str) -> bool:
+    def size(self, key: str) -> int | None:
+        """Bytes of a file (not a folder), `UNKNOWN` if the server does not say; None without one.
+
+        Raises:
+            StorageError: The store cannot be asked.
+        """
+
+        def look(path: str) -> int | None:
             try:
-                return bool(self._fs.info(path)["type"] == "file")
+                found = self._fs.info(path)
             except (FileNotFoundError, NotADirectoryError) as error:
                 if service_code(error) == "NoSuchBucket":
                     raise
-                return False
+                return None
+            if found["type"] != "file":
+                return None
+            return UNKNOWN if found["size"] is None else int(found["size"])
 
         return self._attempt("look at", key, look)
 
@@ -250,30 +276,8 @@ class Storage:
         """Call with the full path of `key`; retry transient errors, explain the others."""
         where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri) + host_note(self.uri)
         path = f"{self._root}/{key}" if key else self._root
-
-        def should_retry(error: BaseException) -> bool:
-            if is_transient(error):
-                _logger.warning("cannot %s %s yet: %s", verb, where, explain(error))
-                if self.on_retry is not None:
-                    self.on_retry(verb)
-                return True
-            return False
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(should_retry),
-            wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
-            stop=tenacity.stop_before_delay(self.retry_s),
-            reraise=True,
-        )
-        try:
-            return retrying(call, path)
-        except Exception as error:
-            problem = explain(error)
-            if not problem:
-                raise
-            tries = retrying.statistics["attempt_number"]
-            again = f" (tried {tries} times)" if tries > 1 else ""
-            raise StorageError(f"cannot {verb} {where}: {problem}{again}") from error
+        told = None if self.on_retry is None else functools.partial(self.on_retry, verb)
+        return attempt(f"{verb} {where}", lambda: call(path), self.retry_s, told)
 
 
 def locate(uri: str) -> tuple[Storage, str]:
@@ -285,12 +289,3 @@ def locate(uri: str) -> tuple[Storage, str]:
     protocol, path = split_uri(uri)
     folder, _, name = path.rpartition("/")
     return Storage(f"{protocol}://{folder}" if protocol else folder or "/"), name
-
-
-def _is_temp(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(TEMP_PREFIX)
-
-
-def _check_key(key: str) -> None:
-    if any(part in ("", ".", "..") for part in key.split("/")) or _is_temp(key) or "\x00" in key:
-        raise ValueError(f"{key!r} is not a key: no empty, dot or temporary segments, no NUL")

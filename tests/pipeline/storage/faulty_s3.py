@@ -96,7 +96,7 @@ def emptied(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     use_keys(monkeypatch, "testing", SECRET)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr("pipeline.storage.storage.BACKOFF_S", 0.001)
+    monkeypatch.setattr("pipeline.storage.retries.BACKOFF_S", 0.001)
     server.control("reset")
     server.client("s3").create_bucket(Bucket="clips")
     server.requests.clear()

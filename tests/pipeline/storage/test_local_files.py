@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.local_files import TEMP_PREFIX
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import TEMP_PREFIX, StoredFile
+from pipeline.storage.storage import Storage
 from tests.pipeline.storage.faulty_s3 import failure
 
 
@@ -64,7 +64,7 @@ def test_transient_local_fault_is_retried(tmp_path: Path, monkeypatch: pytest.Mo
         real(handle)
 
     monkeypatch.setattr("os.fsync", fsync)
-    monkeypatch.setattr("pipeline.storage.storage.BACKOFF_S", 0.001)
+    monkeypatch.setattr("pipeline.storage.retries.BACKOFF_S", 0.001)
     storage = Storage(str(tmp_path))
     storage.put_bytes("a", b"1")
     assert storage.list() == [StoredFile("a", 1)]

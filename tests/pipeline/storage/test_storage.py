@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.storage.local_files import TEMP_PREFIX
-from pipeline.storage.storage import Storage, StoredFile, locate
+from pipeline.storage.keys import TEMP_PREFIX, StoredFile
+from pipeline.storage.storage import Storage, locate
 from tests.pipeline.storage.faulty_s3 import failure
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 from tests.pipeline.storage.faulty_s3 import (
     SECRET,
     FaultyS3,
