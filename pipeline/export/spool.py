@@ -20,7 +20,8 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 
 MEMORY = "512MB"
 """What DuckDB may hold; the rest is on disk."""
