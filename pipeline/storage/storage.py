@@ -135,6 +135,7 @@ class Storage:
         Raises:
             StorageError: The file is missing or cannot be read.
         """
+        self._check_inside(key)
         return self._attempt("read", key, lambda path: self._fs.cat_file(path))
 
     def read_at_most(self, key: str, limit: int) -> bytes | None:
@@ -148,6 +149,7 @@ class Storage:
             out = io.BytesIO()
             return out.getvalue() if fetch(self._fs, path, out, limit) else None
 
+        self._check_inside(key)
         return self._attempt("read", key, read)
 
     def open(self, key: str) -> BinaryIO:
