@@ -133,7 +133,7 @@ class Storage:
         """Return a whole file.
 
         Raises:
-            StorageError: The file is missing or cannot be read.
+            StorageError: The file is missing or cannot be read, or the key leads out of the prefix.
         """
         self._check_inside(key)
         return self._attempt("read", key, lambda path: self._fs.cat_file(path))
@@ -142,7 +142,7 @@ class Storage:
         """Return a whole file, None if it is longer than `limit` bytes; reads no more than needed.
 
         Raises:
-            StorageError: The file is missing or cannot be read.
+            StorageError: The file is missing or cannot be read, or the key leads out of the prefix.
         """
 
         def read(path: str) -> bytes | None:
