@@ -24,6 +24,7 @@ from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import StorageError
 from pipeline.interrupt import STOPPED, interruptible, stopping_first, uninterrupted
@@ -38,6 +39,7 @@ from pipeline.monitoring.summary import (
     say_recovery,
     say_result,
     say_storage,
+    say_verified,
 )
 from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.images import Images
@@ -124,7 +126,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         say_storage(console, storage)
 
     # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
-    finished = committed(storage, retry_failed=config.retry_failed)
+    verified = verify(storage, repair=not config.dry_run) if config.verify else Verified()
+    finished = committed(storage, retry_failed=config.retry_failed).without(verified.ids)
+    finished = finished.including(verified.rebuilt)
     earlier_runs = all_runs(storage)
     say_other_runs(console, earlier_runs)
     recovery = recover(storage, finished, earlier_runs)
@@ -153,10 +157,12 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     )
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, rows.notes)
+    if config.verify:
+        say_verified(console, verified, intake.knows)
     if config.dry_run:
         say_dry_run(console, config, storage, counts.pending)
         return result
-    if not (tables or intake.rejected or recovery.rows.num_rows):
+    if not (tables or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
         return result
 
     # 4. Announce this run in the prefix.
@@ -175,6 +181,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     problem = ""
     try:
         with manifest.alive(storage):
+            parts.add(verified.rows)
             parts.add(recovery.rows)
             rejected = _rejected_table(intake, resolved, result.run_id)
             parts.add(rejected)

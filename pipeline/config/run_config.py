@@ -78,6 +78,9 @@ class RunConfig(ConfigPart):
     max_rejected_fraction: float = Field(
         default=0.5, ge=0, le=1, description="a larger share of rejected rows gives exit code 1"
     )
+    verify: bool = Field(
+        default=False, description="read every clip; make missing and damaged ones again"
+    )
     retry_failed: bool = Field(
         default=False, description="try samples again that failed in earlier runs"
     )
@@ -111,7 +114,7 @@ SHOWN = {
     *("config", "prompts", "output", "model", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "replicas", "batch_rows", "device"),
-    *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "dry_run"),
+    *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),
     *("sampling.num_inference_steps", "sampling.guidance_scale", "sampling.negative_prompt"),
     *("sampling.width", "sampling.height", "sampling.num_frames", "sampling.fps"),

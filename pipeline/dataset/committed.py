@@ -4,7 +4,7 @@ The rule, stated once: of several rows with one id, a row with status `ok` beats
 among equals the first wins, in the order of part names and then of rows. An id has several rows
 after `--retry-failed` has made a sample that had failed, or when two runs write into one prefix.
 
-Reads two columns of the parts and nothing else; never writes.
+Reads three columns of the parts and nothing else; never writes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
 STATUSES = ("ok", "failed", "rejected")
+CLIP_DAMAGED = "ClipDamaged"
+"""Error type of a failed row whose clip was made and then lost; its sample is pending again."""
+_FAILED_CODE, _LOST = STATUSES.index("failed"), len(STATUSES)
 PENDING, DONE, FAILED = 0, 1, 2
 """The values of `Committed.states`."""
 
@@ -106,6 +109,12 @@ class Committed:
         """The state of each of many samples: `PENDING`, `DONE` (ok or rejected) or `FAILED`."""
         return self.ids.find(sample_ids).astype(np.uint8) + self.failed.find(sample_ids)
 
+    def without(self, ids: Ids) -> Committed:
+        """A copy in which some samples are not finished; their ids must be sorted."""
+        return Committed(
+            self.ids.take(~ids.find(self.ids)), self.failed.take(~ids.find(self.failed))
+        )
+
     def including(self, ok: Ids) -> Committed:
         """A copy with further samples that are finished as ok rows."""
         high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
@@ -131,6 +140,7 @@ def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
     ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p, _ in parts), strict=True)))
     status = np.concatenate([codes for _, codes in parts])
     kept = _winners(ids, status)
+    kept = kept[status[kept] != _LOST]
     ids, status = ids.take(kept), status[kept]
     failed = status == STATUSES.index("failed")
     if retry_failed:
@@ -171,8 +181,12 @@ def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
 def _read_part(storage: Storage, file: Any, part: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
     try:
         # `pq.read_table` takes four times as long for a small part.
-        table = pq.ParquetFile(file).read(["sample_id", "status"], use_threads=False)
-        return Ids.from_hex(table["sample_id"]), _codes(table["status"])
+        table = pq.ParquetFile(file).read(["sample_id", "status", "error_type"], use_threads=False)
+        codes = _codes(table["status"])
+        if "error_type" in table.column_names:
+            lost = pc.equal(table["error_type"], CLIP_DAMAGED).fill_null(False)
+            codes = np.where(lost.to_numpy() & (codes == _FAILED_CODE), _LOST, codes)
+        return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8)
     except (pa.ArrowException, KeyError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise StorageError(

@@ -134,6 +134,10 @@ class Intake:
         self.counts.markers += markers
         return self.columns.apply(row, self.defaults.takes_image)
 
+    def knows(self, sample_id: str) -> bool:
+        """Whether the input that was read so far holds a sample or its control."""
+        return bytes.fromhex(sample_id) in self._seen
+
     def _lazy_requests(
         self, rows: Sequence[SourceRow], requests: LazyRequests
     ) -> list[tuple[SourceRow, LazyRequest]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import threading
@@ -257,3 +258,35 @@ def test_a_fault_of_the_settings_inside_a_worker_is_one_line_and_the_run_says_er
     (manifest,) = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*Z-*.json")]
     assert manifest["state"] == "error"
     assert message in manifest["error"]
+
+
+@pytest.mark.slow
+def test_clips_lost_after_their_rows_are_made_again_by_the_same_command(
+    local_ray: None, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    settings = {
+        "prompts": write_prompts(tmp_path / "p.txt", ("one", "two", "three")),
+        "output": str(out),
+    }
+    quiet_run(**settings)
+    rows = {row["caption"]: row for row in rows_of(out)}
+    lost, torn = (out / rows[name]["video"]["path"] for name in ("one", "two"))
+    lost.unlink()
+    torn.write_bytes(torn.read_bytes()[:-10])
+    _, text = quiet_run(**settings, verify=True, dry_run=True)
+    assert "Verified 3 clips: 2 are missing or damaged" in text
+    assert "3 rows · 2 clips to make · 1 done before" in text
+    assert not lost.exists()
+    result, _ = quiet_run(**settings, verify=True)
+    assert result.totals.clips == 2
+    final = [row for row in rows_of(out) if row["status"] == "ok"]
+    assert sorted(row["caption"] for row in final) == ["one", "three", "two"]
+    for row in final:
+        data = (out / row["video"]["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["media_sha256"]
+    again, text = quiet_run(**settings, verify=True)
+    assert "all 3 clips are there and whole" in text
+    assert again.totals.made == 0
+    _, text = quiet_run(**settings)
+    assert "3 done before" in text
