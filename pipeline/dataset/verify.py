@@ -23,7 +23,8 @@ from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import to_table
 from pipeline.dataset.whole_clips import DamagedClipError, read_clip
 from pipeline.errors import StorageError
-from pipeline.storage.storage import Storage, StoredFile
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
 
 THREADS = 16
 _NEEDED = ["sample_id", "status", "video", "media_bytes", "media_sha256"]
