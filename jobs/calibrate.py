@@ -10,29 +10,37 @@ At the end the job makes a few further clips at several budgets, prints how clos
 same clips without a cache, and recommends a budget.
 
 Finished clips are kept in `OUTPUT.partial` until the profile is written, so that the same command
-resumes an interrupted measurement. Exit codes: 0 done; 2 bad arguments, input or model.
+resumes an interrupted measurement. Exit codes: 0 done; 2 bad arguments, input or model; 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
+from pipeline.interrupt import interruptible
+from pipeline.prompts.reader import read_source
 from pipeline.redaction import guard_output
 from pipeline.storage.storage import locate
 
-EXIT_USAGE = 2
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure one profile and return the job's exit code."""
     try:
         options, rest = _parser().parse_known_args(argv)
-        _calibrate(options, _run_config(options, rest))
+        with interruptible():
+            _calibrate(options, _run_config(options, rest))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with the finished clips", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -45,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="All --sampling.* flags of jobs/generate.py can be given too.",
         allow_abbrev=False,
     )
-    parser.add_argument("--prompts", required=True, help="text file, one caption a line; any URI")
+    parser.add_argument(
+        "--prompts", required=True, help="captions: text, CSV, TSV, JSONL or Parquet"
+    )
+    parser.add_argument("--prompt-column", default="prompt", help="column of the caption")
     parser.add_argument("--output", required=True, help="where the profile goes; any URI")
     parser.add_argument("--model", default="demo", help="name in the model registry")
     parser.add_argument("--model-path", default="", help="local folder or s3:// mirror of weights")
@@ -55,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="URI",
-        help="videos to measure on, files or folders; line i of --prompts is the caption of clip i",
+        help="videos to measure on, files or folders; row i of --prompts is the caption of clip i",
     )
     parser.add_argument(
         "--gain-clips",
@@ -81,7 +92,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
     for word in rest:
         if word.startswith("--") and not word.startswith("--sampling."):
             raise UserError(f"{word} is not a flag of jobs/calibrate.py; see --help")
-    names = ("prompts", "output", "model", "model_path", "device", "dtype")
+    names = ("prompts", "prompt_column", "output", "model", "model_path", "device", "dtype")
     flags = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in names]
     return load_config([*flags, "--cache.policy=none", *rest])
 
@@ -92,12 +103,12 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     from pipeline.calibration.given_clips import read_clips
     from pipeline.calibration.measure import StoredJournal, measure_profile, profile_table
     from pipeline.engine.device import pick_device
+    from pipeline.models.hub_cache import check_available
     from pipeline.models.load import load_pipeline
     from pipeline.models.resolve import resolve_model
     from pipeline.requests.defaults import request_defaults
 
     storage, name = locate(config.output)
-    prompts = _captions(config.prompts)
     if options.clips < 1:
         raise UserError(f"--clips is {options.clips}; it should be at least 1")
     for flag, count in (
@@ -106,6 +117,7 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
     ):
         if count < 0:
             raise UserError(f"{flag} is {count}; it should be 0 or more")
+    prompts = _captions(config, options.clips + options.curve_clips)
     storage.check_writable()  # now and not after the sampling
     model = resolve_model(config.model, config.model_path)
     if model.spec.takes_image:
@@ -113,6 +125,7 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
             f"--model {model.spec.name} starts from an image, and calibration samples from texts "
             "alone: measure it with sencache.calibrate"
         )
+    check_available(model)
     template = request_defaults(config, model).template
     videos = None
     if options.clips_from:
@@ -149,12 +162,13 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> None:
         print(curve_text(points))
 
 
-def _captions(uri: str) -> list[str]:
-    storage, name = locate(uri)
-    captions = [line.strip() for line in storage.read_bytes(name).decode().splitlines()]
-    captions = [caption for caption in captions if caption]
-    if not captions:
-        raise UserError(f"{uri} holds no captions: one a line is needed")
+def _captions(config: RunConfig, count: int) -> list[str]:
+    captions = []
+    for row in itertools.islice(read_source(config.prompts, config.prompt_column), count):
+        caption = row.values.get("prompt")
+        if row.problem or not isinstance(caption, str) or not caption.strip():
+            raise UserError(f"{config.prompts}: {row.key} {row.problem or 'holds no caption'}")
+        captions.append(caption.strip())
     return captions
 
 

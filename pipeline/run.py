@@ -28,6 +28,7 @@ from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import StorageError
 from pipeline.interrupt import STOPPED, interruptible, stopping_first, uninterrupted
+from pipeline.models.hub_cache import check_available
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prometheus import count_store_retry
@@ -122,6 +123,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     defaults = request_defaults(config, resolved)
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
+        if factory is None:
+            check_available(resolved)
         storage = storage.check_writable()
         say_storage(console, storage)
 

@@ -20,6 +20,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a name is a list or a mapping; write `name: value`",
+                    problem_mark=key.start_mark,
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key.value} is given twice", problem_mark=key.start_mark
@@ -47,13 +52,18 @@ def read_yaml(path: str, sections: Collection[str]) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = str(error).splitlines()[0]
+    except RecursionError:
+        raise UserError(f"{path}: not a YAML file of settings: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # The loader's own conversions raise them, e.g. for the date 2026-99-99.
+        text = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a YAML text file: {text}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: should hold settings as `name: value`, one a line")
+    if odd := [name for name in loaded if not isinstance(name, str)]:
+        raise UserError(f"{path}: {odd[0]!r} is not the name of a setting")
     # A section whose lines are all commented out reads as null and sets nothing.
     return {k: {} if v is None and k in sections else v for k, v in loaded.items()}
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.calibrate import main
+from jobs.calibrate import _captions, main
+from pipeline.config.run_config import load_config
 from pipeline.dataset.mp4 import encode
 from sencache import SensitivityProfile
 
@@ -141,3 +142,52 @@ def test_an_empty_caption_file_is_refused(
     (tmp_path / "captions.txt").write_text("\n\n")
     argv = ["--prompts", str(tmp_path / "captions.txt"), "--output", str(tmp_path / "p.json")]
     assert "holds no captions" in error_of(argv, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", 'id,prompt\n1,"a ball, red"\n2,a square\n'),
+        ("p.jsonl", '{"prompt": "a ball, red"}\n{"caption": "x", "prompt": "a square"}\n'),
+        ("p.txt", "a ball, red\na square\n"),
+    ],
+)
+def test_captions_come_from_every_kind_of_prompt_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    config = load_config([f"--prompts={tmp_path / name}", "--output=x"])
+    assert _captions(config, 8) == ["a ball, red", "a square"]
+    assert _captions(config, 1) == ["a ball, red"]
+
+
+def test_a_bad_caption_is_one_line(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.csv").write_text('prompt,n\na,1\n"open,2\n')
+    argv = [*arguments[1:], f"--prompts={tmp_path / 'p.csv'}"]
+    assert "p.csv:2 the row is not valid CSV" in error_of(argv, capsys)
+
+
+def test_an_interrupted_calibration_says_so(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.calibrate._calibrate", stop)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "interrupted; the same command goes on with the finished clips"
+    ]
+
+
+def test_weights_that_cannot_be_had_are_one_line(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    line = error_of([*arguments[:3], "--model=wan2.1-t2v-1.3b"], capsys)
+    assert "the weights of wan2.1-t2v-1.3b (" in line
+    assert "are not cached here and HF_HUB_OFFLINE is set: download them" in line

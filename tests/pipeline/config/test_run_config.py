@@ -372,3 +372,26 @@ def test_every_setting_has_its_flag(path: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
         load(flag(path), "1", "--no-such-flag")
     assert "--no-such-flag" in str(caught.value)  # and not the flag of the setting
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("? [a, b]\n: c\n", "line 1: not valid YAML: a name is a list or a mapping"),
+        ("cache:\n  ? {a: b}\n  : c\n", "line 2: not valid YAML: a name is a list or a mapping"),
+        ("1: c\n", "1 is not the name of a setting"),
+        ("null: c\n", "None is not the name of a setting"),
+        ("limit: 2026-99-99\n", "not a YAML text file: month must be in 1..12"),
+        ("limit: !!int ''\n", "not a YAML text file"),
+        ("limit: !!python/object:os.system x\n", "not valid YAML"),
+        ("limit: " + "[" * 5000 + "\n", "nested too deeply"),
+        ("<<: 3\n", "not valid YAML"),
+    ],
+)
+def test_odd_yaml_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config([f"--config={file}"])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
