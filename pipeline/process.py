@@ -1,4 +1,4 @@
-"""The process of a group: who it is in output rows, the deadline of its calls, and how it ends.
+"""What concerns a whole process: who it is in output rows, the deadline of its calls, how it ends.
 
 Loading and idle time can be added up from the `worker` struct of the rows alone.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import math
 import os
@@ -176,3 +177,18 @@ def oom_kills() -> int:
             if name == "oom_kill":
                 return int(count)
     return 0
+
+
+@contextmanager
+def frozen_objects() -> Iterator[None]:
+    """Exempt all objects so far from garbage collection, which would visit them again and again.
+
+    Collects garbage first: a failed run leaves handles of actors, which would hold their devices
+    for as long as they are frozen.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

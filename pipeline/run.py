@@ -7,8 +7,7 @@ holds everything that must survive a crash.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
@@ -29,6 +28,7 @@ from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import StorageError
 from pipeline.interrupt import STOPPED, interruptible, stopping_first, uninterrupted
 from pipeline.models.hub_cache import check_available
+from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prometheus import count_store_retry
@@ -36,6 +36,7 @@ from pipeline.monitoring.summary import (
     say_columns,
     say_dry_run,
     say_input,
+    say_lines,
     say_other_runs,
     say_recovery,
     say_result,
@@ -43,6 +44,7 @@ from pipeline.monitoring.summary import (
     say_verified,
 )
 from pipeline.monitoring.totals import RunTotals
+from pipeline.process import frozen_objects
 from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
@@ -50,6 +52,8 @@ from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
+from pipeline.requests.long_prompts import LongPrompts
+from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 
@@ -148,8 +152,9 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         Images(storage, store=not config.dry_run),
         ColumnUse.of(config),
     )
-    with _frozen_objects():
-        tables = list(_request_tables(intake))
+    long_prompts = LongPrompts(local_tokenizer(resolved))
+    with frozen_objects():
+        tables = list(_request_tables(long_prompts.watch(intake)))
     counts = intake.counts
     result = RunResult(
         new_run_id(storage, submission_id()),
@@ -160,6 +165,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     )
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, rows.notes)
+    say_lines(console, long_prompts.lines())
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:
@@ -256,24 +262,9 @@ class _Commit:
             self.manifest.end(self.storage, "interrupted", asdict(self.totals))
 
 
-@contextmanager
-def _frozen_objects() -> Iterator[None]:
-    """Exempt all objects so far from garbage collection, which would visit them again and again.
-
-    Collects garbage first: a failed run leaves handles of actors, which would hold their devices
-    for as long as they are frozen.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def _request_tables(intake: Intake) -> Iterator[pa.Table]:
+def _request_tables(requests: Iterable[SampleRequest]) -> Iterator[pa.Table]:
     block: list[str] = []
-    for unit in units(intake):
+    for unit in units(requests):
         block.append(pack(unit))
         if len(block) == BLOCK_ROWS:
             yield pa.table({REQUEST_COLUMN: block})

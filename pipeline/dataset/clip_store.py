@@ -84,7 +84,11 @@ class ClipStore:
         self._threads.shutdown()
 
     def _store(self, request: SampleRequest, clip: Clip, provenance: Provenance) -> Row:
-        row = make_row(request, provenance, SampleOutcome("ok", cache=clip.cache))
+        row = make_row(
+            request,
+            provenance,
+            SampleOutcome("ok", cache=clip.cache, prompt_tokens=clip.prompt_tokens),
+        )
         row["quality"] = self._pairs.quality(request, clip.frames)
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])

@@ -120,6 +120,8 @@ SCHEMA = pa.schema(
         ("image_sha256", pa.string()),
         ("source", pa.string()),
         ("seed_u64", pa.uint64()),
+        ("prompt_tokens", pa.int32()),
+        ("prompt_truncated", pa.bool_()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -176,6 +178,7 @@ class SampleOutcome:
     error_type: str = ""
     error_message: str = ""
     cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
+    prompt_tokens: int | None = None
 
 
 def media_key(sample_id: str, writer: str = "") -> str:
@@ -197,7 +200,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
 
     An mp4 carries the same dictionary, as JSON, in its container metadata.
     """
-    ok = outcome.status == "ok"
+    ok, tokens = outcome.status == "ok", outcome.prompt_tokens
     sample_id = request.sample_id
     return {
         "sample_id": sample_id,
@@ -241,6 +244,8 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "image_sha256": request.image,
         "source": request.source,
         "seed_u64": request.seed,
+        "prompt_tokens": tokens,
+        "prompt_truncated": None if tokens is None else tokens > request.max_sequence_length,
     }
 
 
@@ -270,6 +275,7 @@ def rejected_row(
         "versions": versions(),
         "parallel": ALONE.to_row(),
         "source": source,
+        "prompt_tokens": None,
     }
 
 

@@ -29,6 +29,7 @@ from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
+from pipeline.models.prompt_length import token_counts
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import embedded_arguments
@@ -141,10 +142,12 @@ class DiffusersEngine:
             torch.cuda.reset_peak_memory_stats(device)
         agreement = self._role.agreement
         before = agreement.disagreements if agreement else 0
+        tokens: Sequence[int | None]
         if first.texts:
-            texts = embedded_arguments(requests, device)
+            texts, tokens = embedded_arguments(requests, device)
         else:
             texts = text_arguments(self._model.spec, requests)
+            tokens = token_counts(self._pipe, texts["prompt"])
         cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
         with (
             stopwatch(self._pipe) as laps,
@@ -173,8 +176,9 @@ class DiffusersEngine:
                 laps.text_s,
                 laps.decode_s,
                 parallel,
+                prompt_tokens,
             )
-            for clip, sample in zip(frames, stats, strict=True)
+            for clip, sample, prompt_tokens in zip(frames, stats, tokens, strict=True)
         ]
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ class Clip:
         text_s: Seconds of the engine call spent on text encoding, 0 if not measured.
         decode_s: Seconds of the engine call spent on decoding latents to frames.
         parallel: The `parallel` struct of the output row: how ranks shared the model.
+        prompt_tokens: Tokens of the prompt before any were cut off; None if not counted.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -34,6 +35,7 @@ class Clip:
     text_s: float = 0.0
     decode_s: float = 0.0
     parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
+    prompt_tokens: int | None = None
 
 
 class EngineDiedError(Exception):

@@ -16,10 +16,13 @@ from safetensors.torch import load, save
 
 from pipeline.models.call import text_arguments
 from pipeline.models.load import load_pipeline
+from pipeline.models.prompt_length import token_counts
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 
 _TENSORS, _ERROR = b"T", b"E"
+_COUNT = "prompt_tokens"
+"""Name under which the number of a prompt's tokens travels with its tensors."""
 
 
 class TextError(RuntimeError):
@@ -51,6 +54,8 @@ def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) 
         for name, tensor in zip(spec.family.text_embeddings, given, strict=True)
         if tensor is not None
     }
+    counts = token_counts(pipe, arguments["prompt"])
+    tensors[_COUNT] = torch.tensor([-1 if count is None else count for count in counts])
     return [
         _TENSORS + save({name: tensor[row].contiguous() for name, tensor in tensors.items()})
         for row in range(len(requests))
@@ -82,8 +87,10 @@ def failed_text(error: Exception) -> bytes:
     return _ERROR + f"{type(error).__name__}: {error}".encode()
 
 
-def embedded_arguments(requests: Sequence[SampleRequest], device: torch.device) -> dict[str, Any]:
-    """The encoded texts of a batch as arguments of a pipeline's call.
+def embedded_arguments(
+    requests: Sequence[SampleRequest], device: torch.device
+) -> tuple[dict[str, Any], list[int | None]]:
+    """The encoded texts of a batch as arguments of a pipeline's call, and their tokens.
 
     Raises:
         TextError: One of them could not be encoded.
@@ -93,4 +100,6 @@ def embedded_arguments(requests: Sequence[SampleRequest], device: torch.device) 
         if request.texts.startswith(_ERROR):
             raise TextError(request.texts[1:].decode())
         rows.append(load(request.texts[1:]))
-    return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+    counts = [int(row.pop(_COUNT)) for row in rows]
+    arguments = {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+    return arguments, [None if count < 0 else count for count in counts]

@@ -95,6 +95,12 @@ def say_columns(console: Console, columns: ColumnUse, notes: ReadNotes) -> None:
         say(console, line)
 
 
+def say_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print remarks, one line each."""
+    for line in lines:
+        say(console, line)
+
+
 def say_storage(console: Console, storage: Storage) -> None:
     """Say it where the output cannot hold one name against two writers."""
     if not storage.conditional:
@@ -273,6 +279,9 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             price = config.gpu_price_per_hour / 3600
             each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
+    if totals.truncated:
+        text = f"{totals.truncated} clips: the end of their prompt was not read (prompt_truncated)"
+        table.add_row("cut off", text)
     table.add_row("output", text_of(config.output))
     console.print(table, highlight=False)
     if interrupted:

@@ -26,6 +26,7 @@ class RunTotals:
         wasted_gpu_s: Device-seconds of failed attempts, as far as measured.
         controls_failed: Controls that used up their attempts.
         control_gpu_s: Device-seconds of the controls.
+        truncated: Clips whose prompt has an end that the model did not read.
     """
 
     ok: int = 0
@@ -40,6 +41,7 @@ class RunTotals:
     wasted_gpu_s: float = 0.0
     controls_failed: int = 0
     control_gpu_s: float = 0.0
+    truncated: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Add a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
@@ -59,6 +61,7 @@ class RunTotals:
         self.gpu_s += _sum(made["gpu_s"])
         self.control_gpu_s += _sum(controls["gpu_s"])
         self.video_s += _sum(clips["duration_s"])
+        self.truncated += int(_sum(clips["prompt_truncated"]))
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
         self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))

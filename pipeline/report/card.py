@@ -30,7 +30,7 @@ MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep th
 
 _COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
-    "seed_u64",
+    *("seed_u64", "prompt_tokens", "prompt_truncated"),
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
     *("media_bytes", "media_sha256", "source"),
 )

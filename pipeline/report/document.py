@@ -67,6 +67,9 @@ class Totals(ReportPart):
     media_bytes: int
     steps: int = Field(description="sampler steps of the dataset's clips")
     nfe: int = Field(description="network evaluations of the dataset's clips, in steps")
+    truncated: int = Field(
+        default=0, description="clips whose prompt has an end that the model did not read"
+    )
 
 
 class Spent(ReportPart):

@@ -164,6 +164,7 @@ def _totals(rows: Rows, roles: RowRoles) -> Totals:
         media_bytes=int(rows.known("media_bytes")[clips].sum()),
         steps=nfe + int(rows.known("reused")[clips].sum()),
         nfe=nfe,
+        truncated=int(rows.known("prompt_truncated")[clips].sum()),
     )
 
 

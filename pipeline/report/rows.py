@@ -37,7 +37,7 @@ Mask = npt.NDArray[np.bool_]
 _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
-    *("num_inference_steps", "duration_s", "media_bytes", "model"),
+    *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
 )
 _NESTED = {
     "cache": ("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
@@ -128,7 +128,7 @@ class Rows:
     def _column(self, name: str) -> Floats:
         if name not in self._cache:
             column = self.table[name]
-            if pa.types.is_timestamp(column.type):
+            if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
                 column = column.cast(pa.int64())
             values = column.cast(pa.float64()).to_numpy()
             self._cache[name] = np.asarray(values, np.float64)

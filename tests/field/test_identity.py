@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from jobs import generate
 from pipeline.config.run_config import load_config
 from pipeline.dataset.committed import Committed
+from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.reader import read_source
 from pipeline.requests.defaults import request_defaults
@@ -150,3 +152,24 @@ def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
         assert "3 of 3 input rows were rejected" in shown.err
     assert dry or [row["status"] for row in rows_of(tmp_path)] == ["rejected"] * 3
     assert generate.main([*flags, "--dry-run", "--max-rejected-fraction=1"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["inline", "separate"])
+def test_a_prompt_that_is_cut_off_is_marked_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    rows = made(tmp_path, "long.jsonl", f"--stages.text={stage}")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 prompts are longer than the 32 tokens that the model reads" in said
+    assert "(first: long.jsonl:2)" in said
+    assert "1 prompts differ from another one only in what the model does not read" in said
+    assert "2 clips: the end of their prompt was not read" in said
+    tokenizer = local_tokenizer(resolve_model("demo"))
+    assert tokenizer is not None
+    assert [row["prompt_tokens"] for row in rows] == [
+        len(tokenizer.tokens(row["caption"], 1) or []) for row in rows
+    ]
+    assert [row["prompt_truncated"] for row in rows] == [False, True, True]
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["totals"]["truncated"] == 2

@@ -1,0 +1,68 @@
+"""Counts the prompts of an input that are longer than what their model reads of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.models.prompt_length import LocalTokenizer
+from pipeline.requests.sample_request import SampleRequest
+
+
+@dataclass(slots=True)
+class LongPrompts:
+    """Watches the requests of a run pass.
+
+    Attributes:
+        tokenizer: Of the model; None if it is not on this machine, and then nothing is counted.
+        cut: Prompts of which the model does not read the end.
+        alike: Those of them that a model reads as it reads another prompt of the input.
+        place: Of the first of them, `file:row`.
+        limit: Tokens that were read of the latest one.
+    """
+
+    tokenizer: LocalTokenizer | None
+    cut: int = 0
+    alike: int = 0
+    place: str = ""
+    limit: int = 0
+    _prompts: set[bytes] = field(default_factory=set, repr=False)
+    _read: set[bytes] = field(default_factory=set, repr=False)
+
+    def watch(self, requests: Iterable[SampleRequest]) -> Iterator[SampleRequest]:
+        """Yield the requests and count their prompts, each prompt once."""
+        for request in requests:
+            if self.tokenizer is not None and not request.control_of:
+                self._count(self.tokenizer, request)
+            yield request
+
+    def _count(self, tokenizer: LocalTokenizer, request: SampleRequest) -> None:
+        limit = request.max_sequence_length
+        tokens = tokenizer.tokens(request.prompt, limit)
+        if tokens is None or len(tokens) < limit:
+            return
+        whole = hashlib.sha256(request.prompt.encode()).digest()
+        if whole in self._prompts:
+            return
+        self._prompts.add(whole)
+        # The last token that is read ends the text, so it is the same in all of them.
+        read = hashlib.sha256(repr(tokens[: limit - 1]).encode()).digest()
+        self.alike += read in self._read
+        self._read.add(read)
+        if len(tokens) > limit:
+            self.cut += 1
+            self.place = self.place or request.source_key
+            self.limit = limit
+
+    def lines(self) -> Iterator[str]:
+        """Say what is cut off, if anything is."""
+        if self.cut:
+            yield (
+                f"{self.cut} prompts are longer than the {self.limit} tokens that the model reads "
+                f"(first: {self.place}): their end has no effect; their rows say prompt_truncated"
+            )
+        if self.alike:
+            yield (
+                f"{self.alike} prompts differ from another one only in what the model does not read"
+            )
