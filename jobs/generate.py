@@ -1,7 +1,8 @@
 """Make a clip dataset: `python jobs/generate.py --config jobs/configs/demo.yaml`.
 
 Exit codes: 0 done; 1 more samples failed, or more rows were rejected, than allowed; 2 bad
-configuration or input; 130 interrupted: what is made is kept, and the same command resumes.
+configuration or input; 3 the Ray cluster went away; 130 interrupted. With 3 and 130 what is made is
+kept, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import guard_output
+from pipeline.supervisor import supervised
 
 if TYPE_CHECKING:
     from pipeline.run import RunResult
@@ -62,4 +64,4 @@ def _too_many(config: RunConfig, result: RunResult) -> list[str]:
 
 if __name__ == "__main__":
     guard_output()
-    sys.exit(main())
+    sys.exit(supervised(main))

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Never
 
 STOPPED = (KeyboardInterrupt, SystemExit)
 """What a signal raises: `KeyboardInterrupt`, or `SystemExit` by Ray's handler during `ray.init`."""
 
 
+TWICE_S = 2.0
+"""A signal within so many seconds of another one is the same one."""
+
+_twice = False
+_stopped_at = -math.inf
 _first: list[Callable[[], None]] = []
+
+
+def expect_signals_twice() -> None:
+    """Take two signals in short succession for one.
+
+    What a terminal or `kill` sends to a process group also comes by way of the driver's supervisor.
+    """
+    global _twice
+    _twice = True
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
 
-    def stop(number: int, frame: object) -> Never:
+    def stop(number: int, frame: object) -> None:
+        global _stopped_at
+        before, _stopped_at = _stopped_at, time.monotonic()
+        if _twice and _stopped_at - before < TWICE_S:
+            return
         for act in tuple(_first):
             act()
         raise KeyboardInterrupt

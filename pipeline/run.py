@@ -8,7 +8,7 @@ holds everything that must survive a crash.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from rich.console import Console
 from pipeline.cluster.execution import ClusterRun, execute
 from pipeline.cluster.group_actor import REQUEST_COLUMN
 from pipeline.cluster.ray_compat import submission_id
+from pipeline.commit_first import CommitFirst
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
 from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
@@ -25,8 +26,7 @@ from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
-from pipeline.errors import StorageError
-from pipeline.interrupt import STOPPED, interruptible, stopping_first, uninterrupted
+from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
 from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.resolve import resolve_model
@@ -56,6 +56,7 @@ from pipeline.requests.long_prompts import LongPrompts
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
+from pipeline.supervisor import announce
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
@@ -177,6 +178,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     # 4. Announce this run in the prefix.
     manifest = Manifest(result.run_id, config.to_dict(), asdict(counts), searched=recovery.searched)
     manifest.write(storage)
+    announce(config.output, result.run_id)
     # Look again: of two runs that begin at the same time, the later one sees the other.
     known = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}
     say_other_runs(console, all_runs(storage, known))
@@ -199,7 +201,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                 cluster_run = ClusterRun(
                     config, resolved, factory, storage, result.run_id, tables, counts.pending
                 )
-                commit = _Commit(parts, manifest, storage, result.totals)
+                commit = CommitFirst(parts, manifest, storage, result.totals)
                 with closing(execute(cluster_run, result.totals, console)) as made, commit.first():
                     for table in commit.while_waiting(made):
                         parts.add(table)
@@ -224,42 +226,6 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not result.interrupted:
         report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
     return result
-
-
-@dataclass(slots=True)
-class _Commit:
-    """Writes the rows that there are when a signal comes, before the cluster is stopped.
-
-    That can take half a minute, and a node may be taken away in that time.
-    """
-
-    parts: PartWriter
-    manifest: Manifest
-    storage: Storage
-    totals: RunTotals
-
-    def while_waiting(self, made: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        """The same tables; a signal that comes while the next one is awaited commits at once."""
-        while True:
-            with stopping_first(self._now):
-                table = next(made, None)
-            if table is None:
-                return
-            yield table
-
-    @contextmanager
-    def first(self) -> Iterator[None]:
-        """Commit if the block is stopped."""
-        try:
-            yield
-        except STOPPED:
-            self._now()
-            raise
-
-    def _now(self) -> None:
-        with uninterrupted(), suppress(StorageError):  # `_run` writes again in the end, and says so
-            self.parts.flush()
-            self.manifest.end(self.storage, "interrupted", asdict(self.totals))
 
 
 def _request_tables(requests: Iterable[SampleRequest]) -> Iterator[pa.Table]:

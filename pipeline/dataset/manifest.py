@@ -140,6 +140,19 @@ class Manifest:
         self.write(storage)
 
 
+def end_for(storage: Storage, run_id: str, error: str) -> None:
+    """Record the end of a run whose driver could not; nothing if it has ended.
+
+    Raises:
+        StorageError: The manifest cannot be read or written.
+    """
+    key = f"runs/{run_id}.json"
+    found = json.loads(storage.read_bytes(key))
+    if found["state"] == "running":
+        found |= {"state": "error", "error": error, "ended_at": _now()}
+        storage.put_bytes(key, (json.dumps(found, indent=2, sort_keys=True) + "\n").encode())
+
+
 @dataclass(frozen=True, slots=True)
 class RunStatus:
     """Whether a run is alive, as its manifest tells.

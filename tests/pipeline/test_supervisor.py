@@ -1,0 +1,111 @@
+"""What the process above a driver says and does when the driver cannot."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.dataset.manifest import Manifest
+from pipeline.storage.storage import Storage
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from pipeline.interrupt import interruptible
+from pipeline.supervisor import announce, supervised
+
+def main():
+    announce({output!r}, "r1")
+    left = subprocess.Popen(["sleep", "3600"], start_new_session=True)  # as Ray's own processes
+    print(left.pid, flush=True)
+    {act}
+    return 0
+
+sys.exit(supervised(main))
+"""
+
+WAIT = """
+    try:
+        with interruptible():
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return 130
+"""
+
+
+def start(output: Path, act: str) -> subprocess.Popen[str]:
+    Manifest("r1", {}, {}).write(Storage(str(output)))
+    program = PROGRAM.format(output=str(output), act=act.strip())
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def state(output: Path) -> tuple[str, str]:
+    manifest = json.loads((output / "runs" / "r1.json").read_text())
+    return manifest["state"], manifest["error"]
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "says"),
+    [
+        ("os._exit(1)", 3, "the Ray cluster, or the part of it on this node"),  # as Ray does
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "the driver was killed by SIGKILL"),
+    ],
+)
+def test_a_driver_that_is_ended_from_below_leaves_a_code_a_sentence_and_nothing_else(
+    tmp_path: Path, act: str, code: int, says: str
+) -> None:
+    job = start(tmp_path, act)
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == code
+    assert says in errors
+    assert "the same command goes on" in errors
+    assert state(tmp_path)[0] == "error"
+    assert says in state(tmp_path)[1]
+    assert not Path(f"/proc/{int(said)}").exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "says"),
+    [("return 0", 0, ""), ("return 1", 1, ""), ("raise ValueError(7)", 1, "ValueError: 7\n")],
+)
+def test_a_driver_that_ends_by_itself_has_said_what_is_to_say(
+    tmp_path: Path, act: str, code: int, says: str
+) -> None:
+    job = start(tmp_path, act)
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == code
+    assert errors.endswith(says) if says else not errors
+    assert state(tmp_path) == ("running", "")  # the driver's to change
+    assert not Path(f"/proc/{int(said)}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_reach_the_driver(tmp_path: Path, number: signal.Signals) -> None:
+    job = start(tmp_path, WAIT)
+    assert job.stdout is not None
+    assert int(job.stdout.readline())
+    time.sleep(1.0)  # until the driver listens
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=300)
+    assert (job.returncode, errors) == (130, "")
+
+
+def test_the_driver_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
+    job = start(tmp_path, "print(os.getpid(), flush=True); time.sleep(3600)")
+    assert job.stdout is not None
+    left, driver = (int(job.stdout.readline()) for _ in range(2))
+    job.kill()
+    job.wait()
+    until = time.monotonic() + 300
+    while Path(f"/proc/{driver}/exe").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    subprocess.run(["kill", str(left)], check=False)
+    job.communicate()
