@@ -40,6 +40,7 @@ from pipeline.monitoring.summary import (
     say_other_runs,
     say_recovery,
     say_result,
+    say_settings,
     say_storage,
     say_verified,
 )
@@ -53,6 +54,7 @@ from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.long_prompts import LongPrompts
+from pipeline.requests.run_settings import settings_text
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
@@ -167,6 +169,7 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, rows.notes)
     say_lines(console, long_prompts.lines())
+    say_settings(console, finished.settings, settings_text(defaults.template))
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:

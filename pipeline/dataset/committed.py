@@ -4,11 +4,12 @@ The rule, stated once: of several rows with one id, a row with status `ok` beats
 among equals the first wins, in the order of part names and then of rows. An id has several rows
 after `--retry-failed` has made a sample that had failed, or when two runs write into one prefix.
 
-Reads three columns of the parts and nothing else; never writes.
+Reads four columns of the parts and nothing else; never writes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.parts import part_files, read_parts
 from pipeline.errors import StorageError
+from pipeline.requests.run_settings import CONTROL
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
@@ -92,10 +94,13 @@ class Committed:
     Attributes:
         ids: Sorted and unique, without the failed samples if these are to be made again.
         failed: Sorted ids of the samples among `ids` that ended as failed rows.
+        settings: Number of the dataset's ok clips by the `settings` of their rows; "" where an
+            older version did not record them.
     """
 
     ids: Ids = field(default_factory=Ids)
     failed: Ids = field(default_factory=Ids)
+    settings: Mapping[str, int] = field(default_factory=dict)
 
     def __contains__(self, sample_id: bytes) -> bool:
         """Whether the sample of a binary id is finished."""
@@ -112,14 +117,16 @@ class Committed:
     def without(self, ids: Ids) -> Committed:
         """A copy in which some samples are not finished; their ids must be sorted."""
         return Committed(
-            self.ids.take(~ids.find(self.ids)), self.failed.take(~ids.find(self.failed))
+            self.ids.take(~ids.find(self.ids)),
+            self.failed.take(~ids.find(self.failed)),
+            self.settings,
         )
 
     def including(self, ok: Ids) -> Committed:
         """A copy with further samples that are finished as ok rows."""
         high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
         order = np.lexsort((low, high))
-        return Committed(Ids(high, low).take(order), self.failed)
+        return Committed(Ids(high, low).take(order), self.failed, self.settings)
 
 
 def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
@@ -137,15 +144,20 @@ def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
     if not files:
         return Committed()
     parts = list(read_parts(storage, files, lambda file, part: _read_part(storage, file, part)))
-    ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p, _ in parts), strict=True)))
-    status = np.concatenate([codes for _, codes in parts])
+    read = [part_ids for part_ids, _, _ in parts]
+    ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p in read), strict=True)))
+    status = np.concatenate([codes for _, codes, _ in parts])
+    settings, names = _numbered([texts for _, _, texts in parts])
     kept = _winners(ids, status)
     kept = kept[status[kept] != _LOST]
+    ok = settings[kept[status[kept] == STATUSES.index("ok")]]
+    counts = dict(zip(names, np.bincount(ok, minlength=len(names)).tolist(), strict=True))
+    of_clips = {n: count for n, count in counts.items() if count and not n.startswith(CONTROL)}
     ids, status = ids.take(kept), status[kept]
     failed = status == STATUSES.index("failed")
     if retry_failed:
-        return Committed(ids.take(~failed))
-    return Committed(ids, ids.take(failed))
+        return Committed(ids.take(~failed), settings=of_clips)
+    return Committed(ids, ids.take(failed), of_clips)
 
 
 def resolve(table: pa.Table) -> pa.Table:
@@ -178,15 +190,33 @@ def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     return order[first]
 
 
-def _read_part(storage: Storage, file: Any, part: StoredFile) -> tuple[Ids, npt.NDArray[np.uint8]]:
+def _numbered(texts: Sequence[Any]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """One column of numbers for the repeated texts of all parts, and the texts."""
+    names: dict[str, int] = {}
+    found = []
+    for column in texts:
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            own = [names.setdefault(name, len(names)) for name in chunk.dictionary.to_pylist()]
+            found.append(np.array(own, np.int64)[chunk.indices.to_numpy(zero_copy_only=False)])
+    return np.concatenate(found), list(names)
+
+
+def _read_part(
+    storage: Storage, file: Any, part: StoredFile
+) -> tuple[Ids, npt.NDArray[np.uint8], Any]:
     try:
         # `pq.read_table` takes four times as long for a small part.
-        table = pq.ParquetFile(file).read(["sample_id", "status", "error_type"], use_threads=False)
+        table = pq.ParquetFile(file).read(
+            ["sample_id", "status", "error_type", "settings"], use_threads=False
+        )
         codes = _codes(table["status"])
         if "error_type" in table.column_names:
             lost = pc.equal(table["error_type"], CLIP_DAMAGED).fill_null(False)
             codes = np.where(lost.to_numpy() & (codes == _FAILED_CODE), _LOST, codes)
-        return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8)
+        known = "settings" in table.column_names
+        settings = table["settings"] if known else pa.array([""] * table.num_rows)
+        settings = settings.fill_null("").dictionary_encode()
+        return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8), settings
     except (pa.ArrowException, KeyError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise StorageError(

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.dataset.versions import VERSIONED, versions
 from pipeline.parallel.layout import ALONE
 from pipeline.redaction import shown
+from pipeline.requests.run_settings import settings_text
 from pipeline.requests.sample_request import SampleRequest
 
 Status = Literal["ok", "failed", "rejected"]
@@ -122,6 +123,7 @@ SCHEMA = pa.schema(
         ("seed_u64", pa.uint64()),
         ("prompt_tokens", pa.int32()),
         ("prompt_truncated", pa.bool_()),
+        ("settings", pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -246,6 +248,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "seed_u64": request.seed,
         "prompt_tokens": tokens,
         "prompt_truncated": None if tokens is None else tokens > request.max_sequence_length,
+        "settings": shown(settings_text(request)),
     }
 
 

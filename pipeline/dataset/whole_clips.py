@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
 
+THREADS = 16
+LIST_AT_ONCE = 10_000
+"""Clips up to which one listing asks for all of them."""
 _GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -49,3 +56,31 @@ def read_clip(storage: Storage, row: Mapping[str, Any]) -> bytes:
     if hashlib.sha256(data).hexdigest() != row["media_sha256"]:
         raise DamagedClipError(f"{path} has another SHA-256 than its row says")
     return data
+
+
+def missing_media(storage: Storage, paths: Any, sizes: Any) -> list[str]:
+    """Return the paths of clips that are not stored, or not with their size; reads no clip.
+
+    Args:
+        storage: The output prefix.
+        paths: Column of paths inside the prefix; null is missing.
+        sizes: Column of their bytes, in the same order.
+
+    Raises:
+        StorageError: The prefix cannot be listed.
+    """
+    if not len(paths):
+        return []
+    top = "media/"
+    if len(paths) < LIST_AT_ONCE:
+        listed = storage.list(top)
+    else:
+        with ThreadPoolExecutor(THREADS) as pool:
+            folders = pool.map(storage.list, [f"{top}{n:02x}/" for n in range(256)])
+            listed = [entry for folder in folders for entry in folder]
+    there = pa.array([entry.key for entry in listed], pa.string())
+    stored = pa.array([entry.size for entry in listed], pa.int64())
+    del listed
+    at = pc.index_in(paths, value_set=there)
+    same = pc.equal(stored.take(at.combine_chunks()), sizes.combine_chunks()).fill_null(False)
+    return [path or "a row without a path" for path in paths.filter(pc.invert(same)).to_pylist()]

@@ -29,6 +29,7 @@ from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
+UNKNOWN = "settings that an older version did not record"
 DAMAGED_SHOWN = 20
 """Damaged clips that are named."""
 LATEST_PARTS = 20
@@ -204,6 +205,19 @@ def say_recovery(console: Console, found: Recovery) -> None:
     if found.damaged:
         text += f"; {found.damaged} more are damaged and will be made again"
     say(console, text)
+
+
+def say_settings(console: Console, found: Mapping[str, int], own: str) -> None:
+    """Say which clips of other settings than this run's a prefix holds."""
+    others = {text: clips for text, clips in found.items() if text != own}
+    if others:
+        kinds = "; ".join(f"{clips} of {text or UNKNOWN}" for text, clips in others.items())
+        say(
+            console,
+            text_of("This prefix holds clips of other settings:", "bold"),
+            f" {kinds}. They stay, and load as one dataset with those of this run ({own}): tell "
+            "them apart by the column `settings`, or choose another --output.",
+        )
 
 
 def say_verified(

@@ -11,17 +11,20 @@ import io
 import re
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.dataset.parts import read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report
 from pipeline.report.rows import Rows
+from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
 CARD_KEY = "README.md"
@@ -32,7 +35,7 @@ _COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
     *("seed_u64", "prompt_tokens", "prompt_truncated"),
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
-    *("media_bytes", "media_sha256", "source"),
+    *("media_bytes", "media_sha256", "source", "settings"),
 )
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
@@ -61,15 +64,17 @@ def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None
 def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
     """Return the clips of the dataset ordered by id; the first column is `file_name`."""
     tables = []
-    parts = rows.table["part"].to_numpy()
-    at = rows.table["at"].to_numpy()
-    for number, key in enumerate(rows.keys):
-        mine = at[clips & (parts == number)]
-        if not len(mine):
-            continue
-        with storage.open(key) as file:
-            table = pq.ParquetFile(file).read(columns=[*_COLUMNS, "video.path"])
-        table = table.take(pa.array(mine))
+    parts = rows.table["part"].to_numpy()[clips]
+    at = rows.table["at"].to_numpy()[clips]
+    ends = np.searchsorted(parts, np.arange(len(rows.files) + 1))  # rows are in order of parts
+    there = [number for number in range(len(rows.files)) if ends[number] < ends[number + 1]]
+
+    def read(file: Any, _: StoredFile) -> pa.Table:
+        return pq.ParquetFile(file).read([*_COLUMNS, "video.path"], use_threads=False)
+
+    files = [rows.files[number] for number in there]
+    for number, table in zip(there, read_parts(storage, files, read), strict=True):
+        table = table.take(pa.array(at[ends[number] : ends[number + 1]]))
         for name in set(_COLUMNS) - set(table.column_names):  # a part of an earlier version
             table = table.append_column(
                 SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
@@ -133,6 +138,8 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         f"| left out | {text.count(totals.failed)} failed, {text.count(totals.rejected)} "
         f"rejected prompts, {text.count(totals.controls)} controls |",
     ]
+    if len(report.settings) > 1:
+        lines.append(f"| mixed settings | {plain(text.mixed(report.settings))} |")
     if head.reuse_ratio is not None:
         lines.append(
             f"| caching | {text.percent(head.reuse_ratio)} of sampler steps reused, "

@@ -25,9 +25,7 @@ class ReportPart(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _redact(cls, value: Any) -> Any:
-        if isinstance(value, str) or (isinstance(value, list) and value and type(value[0]) is str):
-            return redacted(value)
-        return value
+        return redacted(value) if isinstance(value, str | list) else value
 
 
 class Estimate(ReportPart):
@@ -201,6 +199,20 @@ class Cause(ReportPart):
     example_message: str
 
 
+class ClipSettings(ReportPart, title="Settings"):
+    """Clips of the dataset that share their settings."""
+
+    __qualname__ = "Settings"
+
+    settings: str = Field(description="column of the rows; empty if not recorded")
+    model: str
+    policy: str
+    steps: int
+    guidance_scale: float
+    clips: int
+    nfe_mean: float
+
+
 class ReportProjection(ReportPart, title="Projection"):
     """What is still to come, at the rate so far."""
 
@@ -287,3 +299,4 @@ class Report(ReportPart):
     gallery: list[ClipEntry]
     worst: list[ClipEntry]
     prices: list[PriceUsed]
+    settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")

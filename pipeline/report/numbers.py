@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from pipeline.dataset.whole_clips import missing_media
 from pipeline.errors import StorageError
-from pipeline.report import tables
+from pipeline.report import tables, text
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
 from pipeline.report.document import (
@@ -26,6 +28,9 @@ from pipeline.report.pricing.prices import Prices
 from pipeline.report.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
+
+LOST_SHOWN = 5
+"""Missing clips that a report names."""
 
 
 def measure(
@@ -62,6 +67,10 @@ def measure(
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
     notes = _notes(rows, accounts, pairs)
+    kinds_of_clips = tables.settings(rows, roles.clips)
+    if len(kinds_of_clips) > 1:
+        notes.insert(0, text.mixed(kinds_of_clips))
+    notes += _lost(storage, rows, roles)
     apart = (m.get("config", {}).get("stages", {}).get("text") for m in manifests.values())
     if "separate" in apart:
         notes.append(
@@ -108,6 +117,7 @@ def measure(
         gallery=gallery(rows, roles, pairs),
         worst=worst(rows, pairs),
         prices=accounts.used,
+        settings=kinds_of_clips,
     )
 
 
@@ -145,6 +155,19 @@ def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[RunEntry]:
             )
         )
     return found
+
+
+def _lost(storage: Storage, rows: Rows, roles: RowRoles) -> list[str]:
+    """Say how many clips are not stored as their rows say, by listing alone."""
+    ok = pa.array(np.flatnonzero(roles.clips | roles.controls), pa.int64())
+    lost = missing_media(storage, rows.table["path"].take(ok), rows.table["media_bytes"].take(ok))
+    if not lost:
+        return []
+    names = ", ".join(lost[:LOST_SHOWN]) + (", …" if len(lost) > LOST_SHOWN else "")
+    return [
+        f"{len(lost)} clips of ok rows are missing or have another size than their rows say: "
+        f"{names}. The command that made them makes them again with --verify."
+    ]
 
 
 def _totals(rows: Rows, roles: RowRoles) -> Totals:

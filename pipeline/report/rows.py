@@ -38,15 +38,17 @@ _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
     *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
+    *("settings", "guidance_scale"),
 )
 _NESTED = {
     "cache": ("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
     "quality": ("psnr_db", "ssim", "lpips"),
     "worker": ("id", "node", "labels", "load_s", "up_s"),
+    "video": ("path",),
     "times": ("text_s", "denoise_s", "decode_s", "wasted_s"),
 }
 _REPEATED = (
-    *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions"),
+    *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions", "settings"),
     *("worker_id", "node", "labels"),
 )
 _RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
@@ -59,13 +61,13 @@ class Rows:
     Attributes:
         table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` are the part
             of a row and its position there; `caption_chars` is the length of its caption.
-        keys: Names of the parts, indexed by `part`.
+        files: The parts, indexed by `part`.
         counts: Which rows count: one per id, by the rule of `pipeline.dataset.committed`.
         storage: The prefix, from which `whole` reads.
     """
 
     table: pa.Table
-    keys: tuple[str, ...]
+    files: tuple[StoredFile, ...]
     counts: Mask
     storage: Storage
 
@@ -106,7 +108,7 @@ class Rows:
         for position, part, row in zip(positions, parts, at, strict=True):
             wanted.setdefault(part, []).append((position, row))
         for part, places in wanted.items():
-            with self.storage.open(self.keys[part]) as opened:
+            with self.storage.open(self.files[part].key) as opened:
                 file = pq.ParquetFile(opened)
                 there = file.schema_arrow.names
                 # Of `video` only the path: a part may carry its media inline.
@@ -204,7 +206,7 @@ def read_rows(storage: Storage) -> Rows:
         raise StorageError(f"{storage.uri}/data: {error}") from error
     counts = np.zeros(table.num_rows, np.bool_)
     counts[winners] = True
-    return Rows(table, tuple(entry.key for entry in entries), counts, storage)
+    return Rows(table, tuple(entries), counts, storage)
 
 
 def _tables(storage: Storage, entries: Sequence[StoredFile]) -> Iterator[pa.Table]:

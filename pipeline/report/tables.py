@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.report.accounts import HOUR, Accounts
-from pipeline.report.document import Bar, Bucket, Cause, Decisions, Lap, Node, ScatterPoint, Slice
+from pipeline.report.document import (
+    Bar,
+    Bucket,
+    Cause,
+    ClipSettings,
+    Decisions,
+    Lap,
+    Node,
+    ScatterPoint,
+    Slice,
+)
 from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
 
 Places = npt.NDArray[np.int64]
@@ -192,6 +202,31 @@ def _slices(
             )
         )
     return found
+
+
+def settings(rows: Rows, clips: Mask) -> list[ClipSettings]:
+    """Count the clips of each combination of settings, the most frequent first."""
+    columns = [rows.codes(name) for name in ("settings", "model", "policy")]
+    scales, scale = np.unique(rows.known("guidance_scale")[clips], return_inverse=True)
+    steps = rows.known("num_inference_steps")[clips].astype(np.int64)
+    combined, which = kinds(*(codes[clips] for codes, _ in columns), steps, scale)
+    nfe = np.bincount(which, rows.known("nfe")[clips], minlength=len(combined))
+    counts = np.bincount(which, minlength=len(combined))
+    found = []
+    for kind, count, evaluations in zip(combined, counts, nfe, strict=True):
+        texts = [values[code] for code, (_, values) in zip(kind, columns, strict=False)]
+        found.append(
+            ClipSettings(
+                settings=texts[0],
+                model=texts[1],
+                policy=texts[2],
+                steps=int(kind[3]),
+                guidance_scale=float(scales[kind[4]]),
+                clips=int(count),
+                nfe_mean=float(evaluations / count),
+            )
+        )
+    return sorted(found, key=lambda each: (-each.clips, each.settings, each.steps))
 
 
 def causes(rows: Rows, roles: RowRoles) -> list[Cause]:

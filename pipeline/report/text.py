@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
-from pipeline.report.document import Estimate, Report
+from pipeline.report.document import ClipSettings, Estimate, Report
 
 NONE = "–"
 
@@ -49,6 +51,21 @@ def size(value: float) -> str:
     raise AssertionError("unreachable")
 
 
+def mixed(kinds: Sequence[ClipSettings]) -> str:
+    """Say that a dataset holds clips of several settings, and how many of each."""
+    each = "; ".join(
+        f"{count(kind.clips)} of {kind.settings or kind.model + ' ' + kind.policy}, {kind.steps} "
+        f"steps, guidance {kind.guidance_scale:g}, {kind.nfe_mean:.1f} NFE"
+        for kind in kinds[:MOST_SETTINGS]
+    )
+    more = f"; and {len(kinds) - MOST_SETTINGS} more kinds" if len(kinds) > MOST_SETTINGS else ""
+    return (
+        f"The clips were made with {len(kinds)} different settings: {each}{more}. They load as one "
+        "dataset; the column `settings` of rows and index tells them apart."
+    )
+
+
+MOST_SETTINGS = 8
 SHOWN = 4
 """Kinds of clips and of failures that are printed; the page shows all."""
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import io
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 from jobs.report import main as report
 from pipeline.dataset import mp4
-from tests.pipeline.report.made import row, write
+from pipeline.dataset.committed import committed
+from pipeline.dataset.schema import Provenance, SampleOutcome, make_row
+from pipeline.monitoring.summary import say_settings
+from pipeline.requests.controls import control_for
+from pipeline.requests.run_settings import settings_text
+from pipeline.requests.sample_request import CacheIdentity
+from pipeline.storage.storage import Storage
+from tests.pipeline.report.made import SAMPLE, row, write
+
+BUDGET = '{"budget": 0.34}'
 
 EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -71,3 +86,86 @@ def test_a_prefix_with_signs_of_markup_and_patterns_in_its_name(
     write(tmp_path / name, [row(0)])
     assert report(["--output", str(tmp_path / name)]) == 0
     assert f"{name}/report/index.html" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """24 clips of one cache budget, 16 of another, and a control, in parts of 5 rows."""
+    rows = []
+    for budget, count in ((0.34, 24), (0.26, 16)):
+        cache = CacheIdentity("planned", json.dumps({"budget": budget}), "h")
+        for number in range(count):
+            request = dataclasses.replace(SAMPLE, prompt=f"clip {number}", cache=cache)
+            rows.append(make_row(request, Provenance("r"), SampleOutcome("ok")))
+    rows.append(make_row(control_for(request), Provenance("r"), SampleOutcome("ok")))
+    write(tmp_path, *[rows[n : n + 5] for n in range(0, len(rows), 5)])
+    return tmp_path
+
+
+def test_clips_of_two_settings_are_said_and_told_apart(
+    mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = settings_text(dataclasses.replace(SAMPLE, cache=CacheIdentity("planned", BUDGET, "h")))
+    found = committed(Storage(str(mixed)))
+    assert sorted(found.settings.values()) == [16, 24]
+    assert found.settings[first] == 24
+    text = io.StringIO()
+    say_settings(Console(file=text, width=1000), found.settings, first)
+    assert "holds clips of other settings: 16 of demo planned budget=0.26" in text.getvalue()
+    assert report(["--output", str(mixed)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "made with 2 different settings: 24 of demo planned budget=0.34" in out
+    numbers = json.loads((mixed / "report/report.json").read_text())
+    assert [each["clips"] for each in numbers["settings"]] == [24, 16]
+    assert "| mixed settings |" in (mixed / "README.md").read_text()
+    assert "2 different settings" in (mixed / "report/index.html").read_text()
+    index = pq.read_table(mixed / "metadata.parquet")
+    assert Counter(index["settings"].to_pylist())[first] == 24
+    assert len(index) == 40
+    assert index["sample_id"].to_pylist() == sorted(index["sample_id"].to_pylist())
+
+
+def test_clips_of_one_settings_say_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [row(0), row(0, control=True), row(1)])
+    found = committed(Storage(str(tmp_path)))
+    assert found.settings == {settings_text(SAMPLE): 2}
+    text = io.StringIO()
+    say_settings(Console(file=text), found.settings, settings_text(SAMPLE))
+    assert text.getvalue() == ""
+    assert report(["--output", str(tmp_path)]) == 0
+    assert "mixed settings" not in (tmp_path / "README.md").read_text()
+
+
+def test_what_a_row_cannot_set_is_its_settings() -> None:
+    same = dataclasses.replace(SAMPLE, prompt="x", seed=7, width=32, num_inference_steps=9)
+    assert settings_text(same) == settings_text(SAMPLE)
+    for change in (
+        {"model_revision": "s"},
+        {"sampler": "S/5"},
+        {"cache": CacheIdentity("planned", "{}", "i")},
+        {"adapters": ("a@1",)},
+        {"dtype": "float16"},
+        {"decoding": "tiled"},
+    ):
+        assert settings_text(dataclasses.replace(SAMPLE, **change)) != settings_text(SAMPLE)
+
+
+def test_a_report_counts_clips_that_are_gone_without_reading_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for number in range(4):
+        made = row(number) | {"media_bytes": 5}
+        path = tmp_path / made["video"]["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+        rows.append(made)
+    write(tmp_path, rows)
+    assert report(["--output", str(tmp_path)]) == 0
+    assert "--verify" not in capsys.readouterr().out
+    (tmp_path / rows[1]["video"]["path"]).unlink()
+    (tmp_path / rows[2]["video"]["path"]).write_bytes(b"123")
+    assert report(["--output", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "2 clips of ok rows are missing or have another size" in out
+    assert "--verify" in out

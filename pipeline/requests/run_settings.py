@@ -1,0 +1,33 @@
+"""What decides the pixels of a clip and no input row can set, as a short text: `settings` of a row.
+
+Clips of one run share it; clips of other settings in the same prefix are told apart by it. What a
+row may set (prompt, seed, size, frames, steps, guidance) has columns of its own.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.requests.sample_request import SampleRequest, digest
+
+CONTROL = "control, "
+"""Begins the text of a control, which is no clip of the dataset."""
+
+
+def settings_text(request: SampleRequest) -> str:
+    """Return the settings of a request: readable, and equal only for equal settings.
+
+    For example `demo planned budget=0.34 FlowMatchEulerDiscreteScheduler/3.0 #1a2b3c4d`.
+    """
+    cache = request.cache
+    decided = [
+        *(request.model, request.model_revision, request.sampler, request.max_sequence_length),
+        *(cache.policy, cache.params, cache.profile),
+        *([*request.adapters], request.dtype, request.decoding),
+    ]
+    params = json.loads(cache.params)
+    shown = [request.model, cache.policy]
+    shown += [f"{name}={params[name]}" for name in ("budget", "epsilon", "gate") if name in params]
+    shown += [request.sampler, *request.adapters, request.dtype, request.decoding]
+    text = " ".join(part for part in shown if part)
+    return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
