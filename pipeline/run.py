@@ -31,6 +31,7 @@ from pipeline.models.hub_cache import check_available
 from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
+from pipeline.monitoring.prefix_lines import say_settings, say_verified
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.summary import (
     say_columns,
@@ -40,9 +41,7 @@ from pipeline.monitoring.summary import (
     say_other_runs,
     say_recovery,
     say_result,
-    say_settings,
     say_storage,
-    say_verified,
 )
 from pipeline.monitoring.totals import RunTotals
 from pipeline.process import frozen_objects

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 
 import pyarrow as pa
@@ -16,7 +16,6 @@ from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.dataset.recovery import Recovery
-from pipeline.dataset.verify import Verified
 from pipeline.errors import StorageError, UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
@@ -29,9 +28,6 @@ from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
-UNKNOWN = "settings that an older version did not record"
-DAMAGED_SHOWN = 20
-"""Damaged clips that are named."""
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
 
@@ -205,42 +201,6 @@ def say_recovery(console: Console, found: Recovery) -> None:
     if found.damaged:
         text += f"; {found.damaged} more are damaged and will be made again"
     say(console, text)
-
-
-def say_settings(console: Console, found: Mapping[str, int], own: str) -> None:
-    """Say which clips of other settings than this run's a prefix holds."""
-    others = {text: clips for text, clips in found.items() if text != own}
-    if others:
-        kinds = "; ".join(f"{clips} of {text or UNKNOWN}" for text, clips in others.items())
-        say(
-            console,
-            text_of("This prefix holds clips of other settings:", "bold"),
-            f" {kinds}. They stay, and load as one dataset with those of this run ({own}): tell "
-            "them apart by the column `settings`, or choose another --output.",
-        )
-
-
-def say_verified(
-    console: Console, found: Verified, is_of_this_input: Callable[[str], bool]
-) -> None:
-    """Print what a check of all clips found, and which clips this run cannot make again."""
-    if not found.damaged:
-        say(console, f"Verified: all {found.checked} clips are there and whole.")
-        return
-    text = f"Verified {found.checked} clips: {len(found.damaged)} are missing or damaged"
-    if rebuilt := found.rows.num_rows:
-        text += f", {rebuilt} of them have another whole clip, which is taken"
-    say(console, text_of(text, "bold red"), "; the others are made again.")
-    for sample_id, problem in sorted(found.damaged.items())[:DAMAGED_SHOWN]:
-        say(console, f"  {sample_id}: {problem}")
-    taken = set(found.rows["sample_id"].to_pylist())
-    others = [i for i in found.damaged if i not in taken and not is_of_this_input(i)]
-    if others:
-        say(
-            console,
-            f"{len(others)} of them are of no row of this input with these settings, so this run "
-            "does not make them: run the commands that made them again.",
-        )
 
 
 def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:

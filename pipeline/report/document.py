@@ -199,10 +199,8 @@ class Cause(ReportPart):
     example_message: str
 
 
-class ClipSettings(ReportPart, title="Settings"):
+class ClipSettings(ReportPart):
     """Clips of the dataset that share their settings."""
-
-    __qualname__ = "Settings"
 
     settings: str = Field(description="column of the rows; empty if not recorded")
     model: str

@@ -20,7 +20,7 @@ from jobs.report import main as report
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import committed
 from pipeline.dataset.schema import Provenance, SampleOutcome, make_row
-from pipeline.monitoring.summary import say_settings
+from pipeline.monitoring.prefix_lines import say_settings
 from pipeline.requests.controls import control_for
 from pipeline.requests.run_settings import settings_text
 from pipeline.requests.sample_request import CacheIdentity
