@@ -25,6 +25,7 @@ from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import RankContext
 from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import SampleRequest
+from tests.chaos.faults import Faults
 
 RANKS = 2
 
@@ -34,6 +35,7 @@ class Draw:
     """A rank's work: wait, then a grey level per request."""
 
     delay_s: float
+    faults: Faults
 
     def __call__(self, context: RankContext) -> Any:
         """Load at once."""
@@ -41,6 +43,7 @@ class Draw:
         def work(requests: Sequence[SampleRequest]) -> list[int]:
             time.sleep(self.delay_s)
             context.mark("drawn")
+            self.faults.check_answer(context)
             return [request.seed % 200 for request in requests]
 
         return work
@@ -55,11 +58,15 @@ class ChaosEngine:
     def __init__(self, log: str, delay_s: float, broken: str, ranks: bool) -> None:
         self._log, self._broken = Path(log), Path(broken)
         self._node = ray.get_runtime_context().get_node_id()
-        self._alone = Draw(delay_s)(RankContext(0, 1))
-        self._group = RankGroup(Draw(delay_s), GroupSpec(RANKS)) if ranks else None
+        self._faults = Faults(faults_of(broken))
+        self._faults.check_load(self._node)
+        draw = Draw(delay_s, self._faults)
+        self._alone = draw(RankContext(0, 1))
+        self._group = RankGroup(draw, GroupSpec(RANKS)) if ranks else None
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """See `Engine`."""
+        self._faults.check_call()
         self._note("begin", requests)
         if self._broken.exists() and self._broken.read_text() == self._node:
             self._note("killed", requests)
@@ -77,6 +84,7 @@ class ChaosEngine:
 
     def close(self) -> None:
         """End the ranks."""
+        self._faults.check_close()
         if self._group:
             self._group.close()
 
@@ -85,6 +93,11 @@ class ChaosEngine:
         line = {"event": event, "ids": ids, "at": time.time(), "pid": os.getpid()}
         with self._log.open("a") as log:  # one write in append mode: lines do not mix
             log.write(json.dumps(line) + "\n")
+
+
+def faults_of(broken: str) -> str:
+    """The file of planted faults, beside the one that names a broken node."""
+    return broken + ".fault"
 
 
 def chaos_engine(log: str, delay_s: float, broken: str, *, ranks: bool) -> EngineFactory:

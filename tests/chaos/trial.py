@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 
 from tests.chaos.cluster import Cluster, group_processes, wait_until
+from tests.chaos.engine import faults_of
+from tests.chaos.faults import ANSWER, CLOSE, FAST, LOAD, Faults
 from tests.chaos.results import LocalResult, Result, StoredResult, small_disk
 from tests.chaos.store import BUCKET, Store
 from tests.chaos.verify import Kill, Verdict, judge, read_log, recovery_s
@@ -73,9 +75,10 @@ class Scene:
     def __init__(self, cluster: Cluster, store: Store, folder: Path, seed: int, kind: str) -> None:
         self.cluster, self.store, self.folder = cluster, store, folder
         self.random = random.Random(seed)
-        self.ranks = kind == "rank" or self.random.random() < WITH_RANKS
+        self.ranks = kind in ("rank", ANSWER) or self.random.random() < WITH_RANKS
         self.log = folder / "attempts.jsonl"
         self.broken = folder / "broken-node"
+        self.faults = Faults(faults_of(str(self.broken)))
         self.said = folder / "driver.log"
         self.output = f"s3://{BUCKET}/trial-{seed}"
         self.result: Result = StoredResult(store, f"trial-{seed}")
@@ -230,6 +233,29 @@ def break_node(scene: Scene) -> None:
 
 NO_CONDITIONS = "no conditional puts"
 
+
+def plant(kind: str) -> Callable[[Scene], None]:
+    """Give one process a fault of its own, to the end of the run."""
+
+    def kill(scene: Scene) -> None:
+        scene.faults.plant(kind)
+        scene.join(RUN_S)
+        scene.faults.clear()
+
+    return kill
+
+
+def forbid_loads(scene: Scene) -> None:
+    """Kill a process on a node that can load nothing from now on; another takes its place."""
+    index = scene.random.randrange(2)
+    scene.faults.plant(LOAD, scene.cluster.node_id(index))
+    kill_actor(scene)
+    scene.join(scene.random.choice([scene.random.uniform(5, 30), RUN_S]))
+    scene.cluster.kill_worker(index, gently=False)
+    scene.cluster.replace_worker(index)
+    scene.faults.clear()
+
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "rank": kill_rank,
     "actor": kill_actor,
@@ -243,9 +269,13 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     "disk full": fill_disk,
     "flaky store": spoil_requests,
     "broken node": break_node,
+    ANSWER: plant(ANSWER),
+    FAST: plant(FAST),
+    CLOSE: plant(CLOSE),
+    LOAD: forbid_loads,
     NO_CONDITIONS: kill_driver,  # whose workers may be storing while the next run begins
 }
-NEEDS_GROUPS = ("rank", "actor")
+NEEDS_GROUPS = ("rank", "actor", ANSWER)
 """There is nothing to kill before the groups are up."""
 
 
