@@ -20,7 +20,7 @@ from tests.pipeline.attempts.runners import PATIENCE_S, FakeEngine, requests, ru
 from tests.pipeline.storage.faulty_s3 import FaultyS3
 
 CLIPS = 4
-DIED = RunStatus("died", "running", age_s=3600.0, where="gone/1", began_s=7200.0)
+DIED = RunStatus("died", "running", age_s=3600.0, where="gone/1", span_s=7200.0)
 
 
 class SimultaneousStorage(Storage):
