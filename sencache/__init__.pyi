@@ -1,4 +1,3 @@
-from .apply import SenCacheHandle as SenCacheHandle
 from .apply import apply_sencache as apply_sencache
 from .apply import remove_sencache as remove_sencache
 from .calibration.calibrate import calibrate as calibrate
@@ -10,6 +9,7 @@ from .families.base import Family as Family
 from .families.registry import UnknownTransformerError as UnknownTransformerError
 from .families.registry import family_of as family_of
 from .families.registry import register_family as register_family
+from .handle import SenCacheHandle as SenCacheHandle
 from .hook.agreement import RankAgreement as RankAgreement
 from .pipelines import networks_of as networks_of
 from .presets import PRESETS as PRESETS

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +13,20 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.families.base import Family
-from sencache.families.registry import OFFICIAL_SETTINGS, family_of
+from sencache.families.registry import OFFICIAL_SETTINGS, UnknownTransformerError, family_of
+from sencache.handle import AnyHook, SenCacheHandle
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach, is_offloaded
+from sencache.hook.counting import CountingHook
 from sencache.hook.hook import SenCacheHook
 from sencache.hook.sampler_position import SamplerPosition
-from sencache.pipelines import boundary_of, guidance_of, networks_of
+from sencache.pipelines import (
+    boundary_of,
+    counted_networks_of,
+    guidance_of,
+    networks_of,
+    scheduler_of,
+)
 from sencache.policies.base import Policy
 from sencache.policies.branch_rules import AnyProfile
 from sencache.policies.gated import drift_gate
@@ -30,57 +38,31 @@ from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.base import Reuse
 from sencache.reuse.block_stack import BlockStack
 from sencache.reuse.forecast import ForecastReuse
-from sencache.reuse.output import NoReuse, OutputReuse
+from sencache.reuse.output import OutputReuse
 from sencache.reuse.residual import ResidualReuse
 from sencache.schedules.drift import OutputDrift
-from sencache.stats import RunLog, SampleStats
+from sencache.settings import config_of, name_of, profile_of
+from sencache.stats import RunLog
 
 HOOK_NAME = "sencache"
 POLICY_HOOK_NAME = "sencache_policy"
+
+Name = str | os.PathLike[str]
 
 PolicyMaker = Callable[[str, torch.nn.Module, Family, SamplerPosition], tuple[Policy, Reuse]]
 """Makes the policy and the reuse of one network from its name in the pipeline, the network itself,
 its family and the pipeline's sampler."""
 
 
-@dataclass(frozen=True)
-class SenCacheHandle:
-    """The cache of the networks of one pipeline.
-
-    Attributes:
-        config: Its settings.
-        profile: The profile it decides with, if any.
-        hooks: The networks and their hooks, in the pipeline's order.
-    """
-
-    config: SenCacheConfig
-    profile: AnyProfile | None
-    hooks: tuple[tuple[torch.nn.Module, SenCacheHook], ...]
-    _log: RunLog
-
-    def stats(self) -> list[SampleStats]:
-        """What happened in the current or last pipeline call, per sample in batch order.
-
-        Joins all networks that took part. Stays until the next call begins, also after an error;
-        empty before the first call. Costs one transfer from the device.
-        """
-        return self._log.samples()
-
-    def reset(self) -> None:
-        """Drop all kept outputs, as diffusers does at the end of a pipeline call."""
-        for network, hook in self.hooks:
-            hook.reset_state(network)
-
-
 def apply_sencache(
     target: Any,
-    config: SenCacheConfig,
-    profile: AnyProfile | None = None,
+    config: SenCacheConfig | Name,
+    profile: AnyProfile | Name | None = None,
     *,
     family: Family | None = None,
-    model: str | None = None,
-    revision: str | None = None,
-    sampler: str | None = None,
+    model: Name | None = None,
+    revision: Name | None = None,
+    sampler: Name | None = None,
     shift: float | None = None,
     agreement: Agreement | None = None,
 ) -> SenCacheHandle:
@@ -91,8 +73,10 @@ def apply_sencache(
             the number of steps, the step of a call, and whether the profile fits; and both networks
             of Wan 2.2 are cached at once. Turn on context parallelism first, so that the cache
             sees whole latents; offloading by accelerate may come before or after.
-        config: Policy and parameters.
-        profile: Sensitivities of this very model; required if any step may be reused.
+        config: Policy and parameters, or the name of a quality (:data:`~sencache.QUALITY`) or
+            preset (:data:`~sencache.PRESETS`). Without reuse, networks of every class will do.
+        profile: Sensitivities of this very model, or the path of their file; required if any step
+            may be reused.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
         model: Id of the model, to be compared with the profile's; None is not compared.
         revision: Revision of its weights, likewise.
@@ -105,86 +89,107 @@ def apply_sencache(
         A handle for statistics and reset.
 
     Raises:
-        ValueError: A cache is already applied, the class is unknown, or the profile is missing,
-            of the other kind than the policy's, or belongs to another model, revision, family or
-            architecture.
+        ValueError: A cache is already applied, the class or the name of the settings is unknown,
+            or the profile is missing, of the other kind than the policy's, or belongs to another
+            model, revision, family or architecture.
+        TypeError: The settings or the profile are of another type.
 
     Warns:
         ProfileWarning: The profile was measured with another sampler, shift or dtype; or, at the
             first call, with another number of steps or without the guidance branch that runs.
     """
-    networks = networks_of(target)
+    config = config_of(config)
+    networks = networks_of(target) if config.may_reuse else counted_networks_of(target)
     for network in networks.values():
         _refuse_second_cache(network)
-    if config.may_reuse and profile is None:
-        raise ValueError(missing_profile(config))
-    families = {name: family or family_of(network) for name, network in networks.items()}
-    scheduler = None if isinstance(target, torch.nn.Module) else target.scheduler
+    scheduler = scheduler_of(target)
+    families = _families(networks, config, family)
+    profile, origin = profile_of(profile, config, scheduler)
     for name, network in networks.items():
+        own = families[name]
+        if own is None:
+            continue  # nothing is reused
         if isinstance(profile, SensitivityProfile):
             if config.policy == "official":
                 raise ProfileError(missing_profile(config))
             profile.check(
-                model=model,
-                revision=revision,
-                family=families[name].name,
+                model=name_of(model),
+                revision=name_of(revision),
+                family=own.name,
                 architecture=architecture_of(network),
                 scheduler=scheduler,
                 dtype=getattr(network, "dtype", None),
-                sampler=sampler,
+                sampler=name_of(sampler),
                 shift=shift,
             )
         elif isinstance(profile, OfficialProfile):
-            _check_official(profile, config, families[name])
+            _check_official(profile, config, own)
     # Looks the scheduler up at every call, because callers may replace it.
     boundary = None if scheduler is None else boundary_of(target)
     position = SamplerPosition(None if scheduler is None else lambda: target.scheduler, boundary)
-    log = RunLog()
-    stacks = {}
-    if config.may_reuse and config.reuse_object == "residual":
-        stacks = {
-            name: BlockStack(network, families[name], _residual_end(config, families[name]))
-            for name, network in networks.items()
-        }
-    hooks = []
+    log, guidance = RunLog(), functools.partial(guidance_of, target, config.guidance)
+    profile_hash = profile.hash if profile else ""
+    stacks: list[BlockStack] = []
+    hooks: list[tuple[torch.nn.Module, AnyHook]] = []
     for name, network in networks.items():
-        stack = stacks.get(name)
-        reuse: Reuse = OutputReuse() if config.may_reuse else NoReuse()
-        if stack is not None:
-            reuse = ResidualReuse(stack)
-        policy: Policy
-        if config.policy == "planned" and config.may_reuse:
-            drift, unit = _planned_by(profile, scheduler)
-            if config.gate and boundary is not None:
-                raise ValueError(
-                    "SenCacheConfig.gate is for pipelines with one network; this one has two"
-                )
-            policy = PlannedPolicy(
-                drift_planner(config, drift), position, unit, drift_gate(config, drift), agreement
-            )
-            reuse = ForecastReuse(config.order)
-        else:
-            policy = SensitivityPolicy(config, profile, position, agreement)
-        hook = SenCacheHook(
-            config,
-            profile.hash if profile else "",
-            families[name],
-            policy,
-            reuse,
-            position,
-            log,
-            functools.partial(guidance_of, target, config.guidance),
-        )
+        own = families[name]
+        if not config.may_reuse or own is None:
+            counting = CountingHook(own, config.policy, profile_hash, position, log, guidance)
+            hooks.append((network, counting))
+            continue
+        policy, reuse, stack = _policy_of(network, own, config, profile, position, agreement)
+        stacks += [stack] if stack is not None else []
+        hook = SenCacheHook(config, profile_hash, own, policy, reuse, position, log, guidance)
         hooks.append((network, hook))
     # All checks come before the first hook, so an error leaves no trace.
-    for stack in stacks.values():
+    for stack in stacks:
         stack.attach()
-    for network, hook in hooks:
-        attach(network, hook, HOOK_NAME)
+    for network, each in hooks:
+        attach(network, each, HOOK_NAME)
         # diffusers' enable_cache accepts its own configs only. It would set this private marker,
         # which makes is_cache_enabled true, so that a second cache is refused instead of stacked.
         network.__dict__["_cache_config"] = config
-    return SenCacheHandle(config, profile, tuple(hooks), log)
+    return SenCacheHandle(config, profile, tuple(hooks), log, origin)
+
+
+def _families(
+    networks: Mapping[str, torch.nn.Module], config: SenCacheConfig, given: Family | None
+) -> dict[str, Family | None]:
+    """The family of each network; None where it is unknown and not needed."""
+    families: dict[str, Family | None] = {}
+    for name, network in networks.items():
+        try:
+            families[name] = given or family_of(network)
+        except UnknownTransformerError:
+            if config.may_reuse:
+                raise
+            families[name] = None
+    return families
+
+
+def _policy_of(
+    network: torch.nn.Module,
+    family: Family,
+    config: SenCacheConfig,
+    profile: AnyProfile | None,
+    position: SamplerPosition,
+    agreement: Agreement | None,
+) -> tuple[Policy, Reuse, BlockStack | None]:
+    """Policy and reuse of a network, and its blocks where these have to be hooked."""
+    if config.policy == "planned":
+        drift, unit = _planned_by(profile, position)
+        if config.gate and position.boundary is not None:
+            raise ValueError(
+                "SenCacheConfig.gate is for pipelines with one network; this one has two"
+            )
+        gate = drift_gate(config, drift)
+        planned = PlannedPolicy(drift_planner(config, drift), position, unit, gate, agreement)
+        return planned, ForecastReuse(config.order), None
+    policy = SensitivityPolicy(config, profile, position, agreement)
+    if config.reuse_object == "residual":
+        stack = BlockStack(network, family, _residual_end(config, family))
+        return policy, ResidualReuse(stack), stack
+    return policy, OutputReuse(), None
 
 
 @contextmanager
@@ -232,7 +237,7 @@ def remove_sencache(target: Any) -> None:
         RuntimeError: A diffusers hook was registered after this one, and it replaces the forward
             or the transformer is offloaded. diffusers 0.42 would remove it together with this one.
     """
-    for network in networks_of(target).values():
+    for network in counted_networks_of(target).values():
         registry = HookRegistry.check_if_exists_or_initialize(network)
         hook = registry.get_hook(HOOK_NAME)
         if hook is None:
@@ -243,7 +248,7 @@ def remove_sencache(target: Any) -> None:
         ):
             raise RuntimeError(f"remove the hooks registered after SenCache first: {later}")
         detach(network, HOOK_NAME)
-        hook.reuse.release()
+        hook.release()
         network.__dict__.pop("_cache_config", None)
 
 
@@ -256,9 +261,9 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
         )
 
 
-def _planned_by(profile: AnyProfile | None, scheduler: Any) -> tuple[OutputDrift, int]:
+def _planned_by(profile: AnyProfile | None, position: SamplerPosition) -> tuple[OutputDrift, int]:
     """What cache schedules need: the model's drift, and the unit of its time."""
-    if scheduler is None:
+    if not position.known:
         raise ValueError(
             'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
             "its transformer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -43,6 +43,8 @@ class SampleStats:
         actual_error: Mean of `actual` over the refreshes that have one; None without.
         max_score: Largest S that was reused; 0 if nothing was.
         refreshes: Predicted and actual change at every computed step after the first.
+        promised_error: Rms error of the final latents that the run's cache schedule predicts; None
+            without a cache schedule.
     """
 
     policy: str
@@ -55,10 +57,25 @@ class SampleStats:
     actual_error: float | None
     max_score: float
     refreshes: tuple[Refresh, ...] = ()
+    promised_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
+
+
+class Recorder(Protocol):
+    """Statistics of one network's run.
+
+    Attributes:
+        rows: Samples in the batch.
+    """
+
+    rows: int
+
+    def samples(self) -> list[SampleStats]:
+        """The statistics so far, one per sample."""
+        ...
 
 
 class StatsRecorder:
@@ -74,6 +91,11 @@ class StatsRecorder:
         self._evaluations = [0] * rows
         # Per step that had an earlier output: S and rms(f_new - f_r), shape [2, rows].
         self._measured: dict[int, torch.Tensor] = {}
+        self._promised: float | None = None
+
+    def promise(self, error: float) -> None:
+        """Note the rms error of the final latents that the run's cache schedule predicts."""
+        self._promised = error
 
     def count(self, ran: Sequence[bool]) -> None:
         """Note which rows of a call went through the network, one block of rows per branch."""
@@ -129,6 +151,7 @@ class StatsRecorder:
             actual_error=_mean([refresh.actual for refresh in refreshes]),
             max_score=max(reused, default=0.0),
             refreshes=refreshes,
+            promised_error=self._promised,
         )
 
 
@@ -141,11 +164,11 @@ class RunLog:
     """
 
     def __init__(self) -> None:
-        self._recorders: dict[int, StatsRecorder] = {}
+        self._recorders: dict[int, Recorder] = {}
         self._ended = False
         self._run: object | None = None
 
-    def begin(self, network: int, recorder: StatsRecorder, run: object | None = None) -> None:
+    def begin(self, network: int, recorder: Recorder, run: object | None = None) -> None:
         """Add the recorder of a network that starts a trajectory; `run` differs from run to run."""
         rows = {recorder.rows} | {known.rows for known in self._recorders.values()}
         other = run is not self._run or network in self._recorders or len(rows) > 1
@@ -181,6 +204,9 @@ def join_stats(parts: Sequence[SampleStats]) -> SampleStats:
         actual_error=_mean([refresh.actual for refresh in refreshes]),
         max_score=max(part.max_score for part in parts),
         refreshes=tuple(refreshes),
+        promised_error=next(
+            (part.promised_error for part in parts if part.promised_error is not None), None
+        ),
     )
 
 

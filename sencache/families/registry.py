@@ -86,7 +86,8 @@ def family_of(transformer: torch.nn.Module) -> Family:
         if base.__name__ in known:
             return known[base.__name__]
     raise UnknownTransformerError(
-        f"SenCache does not know the transformer class {cls.__name__}; known: {', '.join(known)}. "
+        f"SenCache does not know the transformer class {cls.__name__}, so it reuses none of its "
+        f'outputs; policy="none" works without. Known: {", ".join(known)}. '
         "Declare its forward first: which arguments hold one item per row, and which branches of "
         "guidance its pipeline computes under which cache_context, for example "
         f'sencache.register_family(Family(name="mine", classes=("{cls.__name__}",), '

@@ -7,9 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
+
+
+class RefusesCopy:
+    """A hook that cannot be copied, and so neither can the module that it is on.
+
+    diffusers binds a hook to the module it was registered on. A copy of the module would run the
+    original's weights.
+    """
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> NoReturn:
+        """Refuse to copy.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            "a network with a cache cannot be copied: take the cache off with remove_sencache, "
+            "copy, and apply it to each"
+        )
 
 
 def attach(transformer: torch.nn.Module, hook: ModelHook, name: str) -> None:

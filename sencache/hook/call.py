@@ -33,6 +33,13 @@ class Call:
         """Rows of the batch, all branches of this call together."""
         return self.latents.shape[0]
 
+    def condition(self) -> torch.Tensor | None:
+        """The channels of the latents that hold a condition, a view; None where none do."""
+        given, dim = self.arguments[self.family.latents].detach(), self.family.channel_dim
+        moving = self.latents.shape[dim]
+        held: int = given.shape[dim] - moving
+        return given.narrow(dim, moving, held) if held else None
+
     def tau(self, num_train_timesteps: int) -> torch.Tensor:
         """Time of each row in [0, 1], 1 at the noise, float32, shape [rows].
 

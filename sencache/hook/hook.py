@@ -16,10 +16,11 @@ from diffusers.hooks.hooks import BaseState, ModelHook, StateManager
 
 from sencache.config import SenCacheConfig
 from sencache.families.base import Family
+from sencache.hook.attachment import RefusesCopy
 from sencache.hook.call import Call, CallReader, is_paired
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.hook.trajectory import CallPosition, Trajectory
-from sencache.policies.base import Policy, Restart, unnamed_branches
+from sencache.policies.base import Decision, Policy, Restart, unnamed_branches
 from sencache.reuse.base import NetworkCall, Reuse, RowSelection
 from sencache.stats import RunLog, StatsRecorder
 
@@ -31,24 +32,24 @@ class UnnamedCall:
     Attributes:
         run: See :class:`CallPosition`.
         step: See :class:`CallPosition`.
-        latents: A copy; None where a repetition would have shown earlier in the run.
+        latents: A copy.
         tau: Time of each row.
     """
 
     run: object
     step: int | None
-    latents: torch.Tensor | None
+    latents: torch.Tensor
     tau: torch.Tensor
 
 
-class SenCacheHook(ModelHook):
+class SenCacheHook(RefusesCopy, ModelHook):
     """Wraps one transformer and keeps the current trajectory.
 
     A trajectory begins with the first call after a reset and ends when diffusers resets stateful
     hooks at the end of a pipeline's call, or when a call raises. A run that is aborted between two
     calls resets nothing. The next run then shows by its step, its number of steps or its shape or,
-    where no step is published, by a tau that rises. Without reuse the hook does not read tau in
-    named contexts, to save the synchronisation: only the statistics continue then.
+    where no step is published, by a tau that rises. Runs without reuse have a hook of their own
+    (:class:`~sencache.hook.counting.CountingHook`).
 
     Attributes:
         reuse: What answers the calls of which not every row computes.
@@ -99,19 +100,24 @@ class SenCacheHook(ModelHook):
         position = self._position(call)
         self._policy.prepare(call, position)
         trajectory = self._enter(call, position)
+        trajectory.observe(call, position)
         decision = self._policy.decide(call, position, trajectory)
         if isinstance(decision, Restart):
             position = self._position(call, afresh=True)
             trajectory = self._begin(call, position, decision.missed)
-            decision = self._policy.decide(call, position, trajectory)
-            if isinstance(decision, Restart):
-                raise RuntimeError("a run that has just begun was taken for another one")
+            trajectory.observe(call, position)
+            decision = self._decided(call, position, trajectory)
+        if not all(decision.computed) and trajectory.conditions[position.context].differed():
+            trajectory.kept.pop(position.context, None)
+            decision = self._decided(call, position, trajectory)
+        if trajectory.schedule is not None:
+            trajectory.stats.promise(trajectory.schedule.error)
         before = trajectory.kept.get(position.context)
         selection = RowSelection(
             trajectory.step,
             decision.computed,
             # Measuring reads the whole output once more, so only deciding branches are measured.
-            measured=bool(decision.scores) and self._config.may_reuse,
+            measured=bool(decision.scores),
             groups=decision.groups,
         )
         network_call = NetworkCall(self.fn_ref.original_forward, call, args, kwargs)
@@ -126,6 +132,17 @@ class SenCacheHook(ModelHook):
                 decision.computed[rows], score, None if change is None else change[rows]
             )
         return answer
+
+    def _decided(self, call: Call, position: CallPosition, trajectory: Trajectory) -> Decision:
+        """A decision about a call that is known to belong to the trajectory."""
+        decision = self._policy.decide(call, position, trajectory)
+        if isinstance(decision, Restart):
+            raise RuntimeError("a run that has just begun was taken for another one")
+        return decision
+
+    def release(self) -> None:
+        """Remove from the network what the reuse put on it."""
+        self.reuse.release()
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the trajectory's tensors; its statistics stay until the next one begins."""
@@ -170,14 +187,11 @@ class SenCacheHook(ModelHook):
             before is not None
             and not first
             and before.step == step
-            and before.latents is not None
             and torch.equal(before.tau, tau)
             and torch.equal(before.latents, call.latents)
         ):
             raise ValueError(unnamed_branches())
-        # Where nothing is reused, the first two calls of a run show how it calls.
-        latents = call.latents.clone() if first or self._config.may_reuse else None
-        self._unnamed = UnnamedCall(run, step, latents, tau)
+        self._unnamed = UnnamedCall(run, step, call.latents.clone(), tau)
 
     def _seems_guided(self, call: Call, context: str, branches: int, afresh: bool) -> bool:
         """Whether a call seems to hold all branches: without guidance only cond is there."""
@@ -220,7 +234,7 @@ class SenCacheHook(ModelHook):
 
     def _first_step(self, call: Call, position: CallPosition) -> int:
         """Step at which a run begins whose pipeline does not tell; may wait for the device."""
-        if position.run is None or not self._config.may_reuse:
+        if position.run is None:
             return 0
         unit = self._policy.num_train_timesteps
         return int(self._sampler.step_of(call.tau(unit)[:1], call, unit).item())

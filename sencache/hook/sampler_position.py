@@ -18,7 +18,11 @@ TOP_OF_SCHEDULE = 0.998
 
 
 class SamplerPosition:
-    """The timesteps of the run at hand, as the network is called with them."""
+    """The timesteps of the run at hand, as the network is called with them.
+
+    Attributes:
+        boundary: tau below which the pipeline's second network takes over, if it has one.
+    """
 
     def __init__(
         self, scheduler: Callable[[], Any] | None = None, boundary: float | None = None
@@ -30,7 +34,7 @@ class SamplerPosition:
                 if only the transformer is known.
             boundary: tau below which the pipeline's second network takes over, if it has one.
         """
-        self._scheduler, self._boundary = scheduler, boundary
+        self._scheduler, self.boundary = scheduler, boundary
         self._read: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
@@ -46,6 +50,11 @@ class SamplerPosition:
     def run(self) -> object | None:
         """An object that differs from run to run; None if no scheduler is known."""
         return self._timesteps()
+
+    @staticmethod
+    def length(run: object | None) -> int | None:
+        """Network calls of a run that :meth:`run` named; None if unknown."""
+        return len(run) if isinstance(run, torch.Tensor) else None
 
     def step(self) -> int | None:
         """Index of the current step, as the scheduler counts; None if it does not count.
@@ -82,9 +91,9 @@ class SamplerPosition:
 
     def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
         """Steps at which the second network takes over; none or one."""
-        if self._boundary is None:
+        if self.boundary is None:
             return ()
-        below = [step for step, tau in enumerate(times) if tau < self._boundary]
+        below = [step for step, tau in enumerate(times) if tau < self.boundary]
         return tuple(below[:1]) if below and below[0] > 0 else ()
 
     def starts_at_top(self, start: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sencache.hook.call import Call
+from sencache.hook.conditions import Conditions
 from sencache.policies.gated import Gate, ScheduledRows
 from sencache.policies.sensitivity_rule import RowMemory, Verdict
 from sencache.profiles.metadata import Branch
@@ -45,6 +46,7 @@ class BranchState:
         latents: Latents of each row at its last computed step.
         memory: What else the rule remembers of that step.
         start_tau: Time of the trajectory's first step, shape [samples].
+        begun: Step at which the state began: the first, or one at which the conditions changed.
         seen: Latents of the latest call, kept only where calls have no context: a second call
             with the same latents would be another branch of guidance.
     """
@@ -52,6 +54,7 @@ class BranchState:
     latents: torch.Tensor
     memory: RowMemory
     start_tau: torch.Tensor
+    begun: int = 0
     seen: torch.Tensor | None = None
 
 
@@ -67,6 +70,7 @@ class Trajectory:
         step: Index of the current step.
         done: Contexts that were called at the current step; None is a call without one.
         kept: What each context reuses, every row from its own last computed step.
+        conditions: What each context's calls were conditioned on.
         branch_states: State of the deciding branches.
         decided: Branches that decided at the current step already: their verdict, and on the host
             per sample whether it computes.
@@ -90,6 +94,7 @@ class Trajectory:
     step: int
     done: set[str | None] = field(default_factory=set)
     kept: dict[str | None, KeptOutput] = field(default_factory=dict)
+    conditions: dict[str | None, Conditions] = field(default_factory=dict)
     branch_states: dict[Branch, BranchState] = field(default_factory=dict)
     decided: dict[Branch, tuple[Verdict, list[bool]]] = field(default_factory=dict)
     branches: dict[str | None, tuple[Branch, ...]] = field(default_factory=dict)
@@ -143,6 +148,14 @@ class Trajectory:
         """
         first = position.branches.index(branch) * self.samples if branch in position.branches else 0
         return slice(first, first + self.samples)
+
+    def observe(self, call: Call, position: CallPosition) -> None:
+        """Forget what a context kept if its call has other conditions or branches than before."""
+        context = position.context
+        conditions = self.conditions.setdefault(context, Conditions())
+        changed = conditions.observe(call)
+        if changed or self.branches.get(context, position.branches) != position.branches:
+            self.kept.pop(context, None)
 
     def note(self, position: CallPosition, kept: KeptOutput, computed: list[bool]) -> None:
         """Keep the output of a call at the current step, and which rows the network computed."""

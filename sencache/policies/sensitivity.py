@@ -84,7 +84,12 @@ class SensitivityPolicy:
             return Decision(_follow(position, trajectory))
 
         if not all(branch in trajectory.decided for branch in mine):
-            deciding = [branch for branch in self._rules if branch in trajectory.branch_states]
+            deciding = [
+                branch
+                for branch in self._rules
+                if branch in trajectory.branch_states
+                and trajectory.branch_states[branch].begun < trajectory.step
+            ]
             verdicts, facts = self._verdicts(call, position, trajectory, deciding, threshold)
             if position.step is not None and threshold <= 0.0:
                 return Decision.by(everything, verdicts)  # known without a transfer
@@ -115,7 +120,10 @@ class SensitivityPolicy:
             rows, rule = trajectory.rows_of(branch, position), self._rules[branch]
             latents, verdict = call.latents[rows], decision.verdicts.get(branch)
             if verdict is None:
-                state = BranchState(latents.clone(), rule.begin(tau[rows]), tau[rows])
+                before = trajectory.branch_states.get(branch)
+                start = tau[rows] if before is None else before.start_tau
+                memory = rule.begin(tau[rows])
+                state = BranchState(latents.clone(), memory, start, trajectory.step)
                 trajectory.branch_states[branch] = state
             else:
                 state = trajectory.branch_states[branch]

@@ -205,7 +205,7 @@ class BlockStack:
             self._root._diffusers_hook.invalidate_child_registries_cache()
 
 
-class _BlockHook(ModelHook):
+class _BlockHook(attachment.RefusesCopy, ModelHook):
     """Calls a :data:`Wrapper` instead of a forward."""
 
     def __init__(self, wrapper: Wrapper) -> None:

@@ -4,31 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from sencache.hook.call import row_index
 from sencache.reuse.base import KeptOutput, NetworkCall, RowSelection, measured_change
-
-
-class NoReuse:
-    """Runs the network and keeps nothing, for runs whose steps are only counted."""
-
-    _NOTHING = KeptOutput(torch.empty(0))
-
-    def evaluate(
-        self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
-    ) -> tuple[Any, KeptOutput]:
-        """Run the network.
-
-        Raises:
-            RuntimeError: Not every row computes.
-        """
-        if not all(selection.computed):
-            raise RuntimeError("a step was to be reused of which nothing is kept")
-        return network_call.whole(), self._NOTHING
-
-    def release(self) -> None:
-        """Nothing to remove."""
 
 
 class OutputReuse:

@@ -41,7 +41,8 @@ def test_an_unknown_class_is_told_with_the_known_ones_and_what_to_declare() -> N
     with pytest.raises(UnknownTransformerError) as told:
         family_of(LinearTransformer(1, 1))
     message = str(told.value)
-    assert "class LinearTransformer; known: WanTransformer3DModel, " in message
+    assert "class LinearTransformer, so it reuses none of its outputs" in message
+    assert "Known: WanTransformer3DModel, " in message
     assert all(name in message for family in FAMILIES for name in family.classes)
     # The example can be pasted as it stands.
     example = message[message.index('Family(name="mine"') : -1]

@@ -151,17 +151,6 @@ def test_steps_without_contexts_do_not_wait_for_the_device(
     assert len(handle.stats()[0].decisions) == 8
 
 
-def test_two_calls_a_step_without_contexts_are_refused_without_a_cache_too() -> None:
-    pipe = tiny_pipe()
-    apply_sencache(pipe, SenCacheConfig(policy="none"))
-    latents, text = torch.randn(1, 4, 2, 4, 4), embeddings([1])
-    pipe.scheduler.set_timesteps(8)
-    timestep = pipe.scheduler.timesteps[:1]
-    pipe.transformer(latents, timestep, text)
-    with pytest.raises(ValueError, match=unnamed_branches()[:40]):
-        pipe.transformer(latents, timestep, 0 * text)
-
-
 def test_a_run_that_begins_again_is_no_second_call_of_a_step() -> None:
     """Same timesteps, no step told: only the time that rises shows the new run."""
     pipe = tiny_pipe()

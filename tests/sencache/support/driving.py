@@ -39,16 +39,17 @@ def drive(
 ) -> list[dict[str, torch.Tensor]]:
     """Call the network as a pipeline does; the outputs per step and context."""
     outputs = []
+    rows = {name: len(speeds) * (2 if name == "cond_uncond" else 1) for name in contexts}
+    conditions = {name: torch.full((count,), text) for name, count in rows.items()}
     for step in range(steps):
         where = {"step_index": step, "num_inference_steps": len(TAUS)} if publish else {}
         x, t = latents(speeds, step), torch.full((len(speeds),), 1000 * TAUS[step])
         outputs.append({})
         for name in contexts:
             copies = 2 if name == "cond_uncond" else 1
-            condition = torch.full((copies * len(speeds),), text)
             with transformer.cache_context(name, **where):
                 outputs[-1][name] = transformer(
-                    x.repeat(copies, 1, 1, 1), t.repeat(copies), condition, return_dict=False
+                    x.repeat(copies, 1, 1, 1), t.repeat(copies), conditions[name], return_dict=False
                 )[0]
     return outputs
 
