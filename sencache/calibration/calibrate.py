@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,7 +44,7 @@ def calibrate(
     pipe: Any,
     prompts: Sequence[str],
     *,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     revision: str = "",
     seeds: Sequence[int] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
@@ -91,8 +92,8 @@ def calibrate(
 
     Raises:
         ValueError: No prompts or seeds, prompts are one string, a cache is applied, the class is
-            unknown, clips do not fit the run, or the pipeline calls both branches of guidance
-            without cache contexts.
+            unknown, `call_kwargs` has an argument that calibration sets, clips do not fit the
+            run, or the pipeline calls both branches of guidance without cache contexts.
         ProfileError: Fewer than three steps were sampled, a value is not finite, or the journal
             belongs to another calibration.
 
@@ -105,10 +106,12 @@ def calibrate(
         clips = encode_clips(pipe, clips, networks[0].family)
     seeds = range(DEFAULT_CLIPS if clips is None else len(clips)) if seeds is None else seeds
     options = dict(call_kwargs or {})
+    _check_options(options)
     _check(prompts, seeds, batch_size, clips)
     if not 0 <= gain_clips <= len(seeds):
         raise ValueError(f"gain_clips is {gain_clips}; it must be 0 to {len(seeds)}, the clips")
-    facts = run_facts(pipe, networks, options, model, revision, clips)
+    name = None if model is None else os.fspath(model)
+    facts = run_facts(pipe, networks, options, name, revision, clips)
     finished = CalibrationProgress(
         journal, fingerprint(facts, networks, pipe, options, prompts, seeds, batch_size, clips)
     )
@@ -148,6 +151,17 @@ def calibrate(
         versions={"torch": torch.__version__, "diffusers": diffusers.__version__},
     )
     return SensitivityProfile(metadata, mean_points(batches), drift)
+
+
+GIVEN_BY_CALIBRATION = {"prompt": "prompts", "generator": "seeds", "output_type": None}
+"""Arguments of the pipeline's call that calibration gives, and its own argument for each."""
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name in GIVEN_BY_CALIBRATION.keys() & options.keys():
+        instead = GIVEN_BY_CALIBRATION[name]
+        hint = f"pass {instead} to calibrate instead" if instead else "leave it out"
+        raise ValueError(f"call_kwargs has {name!r}, which calibration sets itself; {hint}")
 
 
 def _check(

@@ -15,7 +15,7 @@ import torch
 from sencache.calibration.clips import ClipLatents
 from sencache.families.base import Family
 from sencache.families.registry import family_of
-from sencache.pipelines import NETWORKS
+from sencache.pipelines import networks_of
 from sencache.profiles.metadata import architecture_of, dtype_name, sampler_facts
 
 
@@ -50,7 +50,7 @@ def measured_networks(
             families.
     """
     if components is None:
-        components = [name for name in NETWORKS if getattr(pipe, name, None) is not None]
+        components = list(networks_of(pipe))
     networks = []
     for name in components:
         module = getattr(pipe, name, None)

@@ -38,7 +38,7 @@ class ProfileWarning(UserWarning):
     """A profile was measured under other settings; thresholds may not mean what they did."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SensitivityProfile:
     """Measured a_x(tau) and a_t(tau) per guidance branch, with their provenance.
 
@@ -62,6 +62,14 @@ class SensitivityProfile:
             raise ProfileError("profile has no branch 'cond'; every calibration measures it")
         for branch, points in self.branches.items():
             check_points(branch, points)
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{branch} {len(each)}" for branch, each in self.branches.items())
+        drift = "no drift" if self.drift is None else f"drift of {self.drift.steps} steps"
+        return (
+            f"<SensitivityProfile {self.hash} of {self.metadata.model or 'an unnamed model'} "
+            f"({self.metadata.family}): {points} points, {drift}>"
+        )
 
     @property
     def hash(self) -> str:

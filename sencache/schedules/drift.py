@@ -26,7 +26,7 @@ from sencache.profiles.metadata import ProfileError
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OutputDrift:
     """Mean square distances between the outputs of the steps of a run.
 
@@ -59,6 +59,9 @@ class OutputDrift:
                 )
         if len(self.distances) != steps:
             raise ProfileError(f"drift.distances must have {steps} rows, one per step")
+
+    def __repr__(self) -> str:
+        return f"<OutputDrift of {self.steps} steps, tau {self.tau[0]:g} to {self.tau[-1]:g}>"
 
     @property
     def steps(self) -> int:

@@ -59,7 +59,6 @@ def test_no_refresh_means_no_error_to_tell() -> None:
         "predicted_error": None,
         "actual_error": None,
         "max_score": 0.0,
-        "promised_error": None,
         "refreshes": (),
         "promised_error": None,
     }
