@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests start hundreds of processes; without byte code each one compiles the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast lint format chaos chaos-quick bench lock clean
 
 demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model

@@ -71,7 +71,9 @@ def _walk(node: ast.AST, *, lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
         yield from _walk(child, lazy=inside)
 
 
-def _sources() -> dict[str, Source]:
+@functools.cache
+def sources() -> dict[str, Source]:
+    """Every module of the product by its name."""
     found = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -82,13 +84,14 @@ def _sources() -> dict[str, Source]:
     return found
 
 
-SOURCES = _sources()
-IMPORTS = [each for source in SOURCES.values() for each in source.imports()]
+@functools.cache
+def all_imports() -> list[Import]:
+    return [each for source in sources().values() for each in source.imports()]
 
 
 def module_of(target: str) -> str | None:
     """The module of ours that an imported name comes from."""
-    while target and target not in SOURCES:
+    while target and target not in sources():
         target = target.rpartition(".")[0]
     return target or None
 
@@ -101,19 +104,19 @@ def offenders(by: Sequence[str], of: Sequence[str], but: Sequence[str] = ()) -> 
     """Imports `of` some packages `by` some others, but for some modules."""
     return [
         f"{each.module} imports {each.target}"
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.module, *by) and within(each.target, *of) and each.module not in but
     ]
 
 
 def test_the_sources_are_found() -> None:
-    assert {"sencache", "pipeline.run", LAUNCHER, PROCESS} <= SOURCES.keys()
-    assert Import("pipeline.run", "__future__.annotations", lazy=False) in IMPORTS
+    assert {"sencache", "pipeline.run", LAUNCHER, PROCESS} <= sources().keys()
+    assert Import("pipeline.run", "__future__.annotations", lazy=False) in all_imports()
 
 
 def test_every_class_name_is_used_once() -> None:
     places = defaultdict(list)
-    for source in SOURCES.values():
+    for source in sources().values():
         for node in ast.walk(source.tree):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{source.name}:{node.lineno}")
@@ -121,20 +124,20 @@ def test_every_class_name_is_used_once() -> None:
 
 
 def test_no_folder_has_too_many_modules() -> None:
-    count = Counter(source.path.parent for source in SOURCES.values() if not source.is_package)
+    count = Counter(source.path.parent for source in sources().values() if not source.is_package)
     large = {str(folder): n for folder, n in count.items() if n > MOST_MODULES}
     assert large == {}
 
 
 def test_no_module_is_too_long() -> None:
-    lines = {name: len(each.path.read_text().splitlines()) for name, each in SOURCES.items()}
+    lines = {name: len(each.path.read_text().splitlines()) for name, each in sources().items()}
     assert {name: n for name, n in lines.items() if n > MOST_LINES} == {}
 
 
 def test_every_package_says_what_it_is() -> None:
-    packages = [each for each in SOURCES.values() if each.is_package]
+    packages = [each for each in sources().values() if each.is_package]
     assert [each.name for each in packages if not ast.get_docstring(each.tree)] == []
-    folders = {source.path.parent for source in SOURCES.values()}
+    folders = {source.path.parent for source in sources().values()}
     assert folders == {each.path.parent for each in packages}
 
 
@@ -142,7 +145,7 @@ def test_every_package_says_what_it_is() -> None:
 def test_no_import_leads_in_a_circle(lazy: bool) -> None:
     """Imports for type checkers count; those inside functions are looked at on their own too."""
     graph: dict[str, set[str]] = defaultdict(set)
-    for each in IMPORTS:
+    for each in all_imports():
         target = module_of(each.target)
         if target and target != each.module and (lazy or not each.lazy):
             graph[each.module].add(target)
@@ -167,16 +170,16 @@ def test_the_product_does_not_know_the_benchmarks() -> None:
 
 def public_modules() -> list[str]:
     """`sencache`, and the modules that its docstring names as public."""
-    words = (ast.get_docstring(SOURCES["sencache"].tree) or "").replace("`", " ").split()
+    words = (ast.get_docstring(sources()["sencache"].tree) or "").replace("`", " ").split()
     named = {word.rstrip(".,:;()") for word in words}
-    return ["sencache", *sorted(named & {s for s in SOURCES if s.startswith("sencache.")})]
+    return ["sencache", *sorted(named & {s for s in sources() if s.startswith("sencache.")})]
 
 
 def test_the_pipeline_uses_only_what_sencache_makes_public() -> None:
     public = public_modules()
     used = [
         each
-        for each in IMPORTS
+        for each in all_imports()
         if within(each.module, "pipeline", "jobs")
         and not within(each.module, "jobs.benchmarks")
         and within(each.target, "sencache")
@@ -196,7 +199,7 @@ def test_private_ray_stands_in_one_module() -> None:
 def test_a_process_ends_at_once_in_one_module() -> None:
     ends = {
         f"{source.name}:{node.lineno}"
-        for source in SOURCES.values()
+        for source in sources().values()
         if source.name != PROCESS
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Attribute) and node.attr == "_exit"
@@ -214,7 +217,7 @@ def test_the_tests_mirror_the_tree() -> None:
     folder."""
     astray = []
     homes: dict[str, set[Path]] = defaultdict(set)
-    for source in SOURCES.values():
+    for source in sources().values():
         homes[source.path.stem].add(source.path.parent.relative_to(ROOT))
     for path in sorted(TESTS.rglob("*.py")):
         folder = path.parent.relative_to(TESTS)
