@@ -12,11 +12,12 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
 
+# One process more than there are cores: the end-to-end tests wait for other processes most of the time.
 test: $(STAMP)  ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not gpu" -n $$(($$(nproc) + 1)) --dist loadfile
 
-test-fast: $(STAMP)  ## without the end-to-end tests and others of over 5 s of CPU time
-	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile
+test-fast: $(STAMP)  ## without the end-to-end tests and others of over a second
+	$(BIN)/python -m pytest -m "not gpu and not slow" -n $$(nproc) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -26,6 +26,9 @@ EXIT_CLUSTER_LOST = 3
 GRACE_S = 3.0
 """What the driver has left may live so long; then it is killed."""
 
+KILLED_S = 3.0
+"""What was killed may take so long until it is gone."""
+
 _PDEATHSIG, _SUBREAPER = 1, 36  # from linux/prctl.h
 _END = b"end\n"
 
@@ -113,7 +116,7 @@ def _end_what_is_left() -> None:
     until = time.monotonic() + GRACE_S
     while list(_reaped_and_left()) and time.monotonic() < until:
         time.sleep(0.05)
-    until = time.monotonic() + GRACE_S
+    until = time.monotonic() + KILLED_S
     while (left := list(_reaped_and_left())) and time.monotonic() < until:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -38,19 +38,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not asked for are gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that hold the slow tests, or one process would be left alone with them.
+    """Begin with the files that take longest, or one process would be left alone with one of them.
 
-    pytest-xdist would end with them, as those of fewest tests, but for `--no-loadscope-reorder`.
+    These are the end-to-end tests, then the files of most slow tests, then those of most tests.
+    pytest-xdist would end with the first, which are few, but for `--no-loadscope-reorder`.
     """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    number = Counter(item.path for item in items)
 
+    def rank(item: pytest.Item) -> tuple[bool, int, int]:
+        whole = bool({"e2e", "chaos"} & set(item.path.parts))
+        return not (whole and slow[item.path]), -slow[item.path], -number[item.path]
 
-def pytest_collection_finish() -> None:
-    """Take what the imports left out of garbage collection, which would go through it each time."""
-    gc.collect()
-    gc.freeze()
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,17 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen_imports() -> None:
+    """Take what imports left out of garbage collection, which would go through it each time.
+
+    Once a session suffices, but a run that a test makes lets everything back in at its end.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,13 @@ from tests.golden.making import make
 from tests.golden.record import SECTIONS, differences, read
 
 ANEW = "deliberate? record it anew: python -m tests.golden --write --only"
+SLOW = {"samples", "ids", "messages"}
 
 
 @pytest.mark.timeout(0)  # a loaded machine is no change
 @pytest.mark.parametrize(
     "section",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name == "samples" else name
-        for name in SECTIONS
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SECTIONS],
 )
 def test_nothing_changed(section: str, tmp_path: Path) -> None:
     found = differences(section, make(section, tmp_path))

@@ -187,6 +187,7 @@ def test_files_of_a_folder_may_have_other_schemas(tmp_path: Path) -> None:
     assert rejected == ["seed is a str ('two'), not a whole number"]
 
 
+@pytest.mark.slow
 def test_a_bomb_of_rows_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.parquet"
     bomb = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int32()), ["one and the same"])

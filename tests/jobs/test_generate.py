@@ -184,6 +184,7 @@ def loaded_by(*runs: list[str]) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
+@pytest.mark.slow
 def test_a_dry_run_does_not_wait_for_torch(folder: Path) -> None:
     where = ["--prompts", str(folder / "p.txt"), "--output", str(folder / "out"), "--dry-run"]
     loaded = loaded_by(

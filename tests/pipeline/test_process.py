@@ -21,7 +21,9 @@ def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
 
 END = """
 import ctypes, threading, time
+from pipeline import process
 from pipeline.process import end_after
+process.GRACE_S = 0.5
 
 def raises():
     raise RuntimeError("CUDA error: an illegal memory access was encountered")

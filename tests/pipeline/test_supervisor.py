@@ -16,8 +16,11 @@ from pipeline.storage.storage import Storage
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
+from pipeline import supervisor
 from pipeline.interrupt import interruptible
 from pipeline.supervisor import announce, supervised
+
+supervisor.GRACE_S = 0.1
 
 def main():
     announce({output!r}, "r1")
@@ -32,6 +35,7 @@ sys.exit(supervised(main))
 WAIT = """
     try:
         with interruptible():
+            print("listens", flush=True)
             time.sleep(3600)
     except KeyboardInterrupt:
         return 130
@@ -91,7 +95,7 @@ def test_signals_reach_the_driver(tmp_path: Path, number: signal.Signals) -> Non
     job = start(tmp_path, WAIT)
     assert job.stdout is not None
     assert int(job.stdout.readline())
-    time.sleep(1.0)  # until the driver listens
+    assert job.stdout.readline() == "listens\n"
     job.send_signal(number)
     _, errors = job.communicate(timeout=300)
     assert (job.returncode, errors) == (130, "")

@@ -21,19 +21,20 @@ from tests.sencache.support.tiny_pipelines import (
     STEPS,
     TinyPipeline,
     fitting_profile,
+    tiny_param,
 )
 
 SEEDS = [0, 1, 2, 3]
 GUIDED = [tiny for tiny in PIPELINES if tiny.guidance != "none"]
 GUIDANCE = pytest.mark.parametrize(
     ("tiny", "guidance"),
-    [
-        pytest.param(tiny, guidance, id=f"{tiny.name}-{'guided' if guidance else 'unguided'}")
-        for tiny in PIPELINES
-        for guidance in (True, False)
-        if guidance or tiny.guidance != "none"
+    [tiny_param(tiny, True, name=f"{tiny.name}-guided") for tiny in PIPELINES]
+    + [
+        tiny_param(tiny, False, name=f"{tiny.name}-unguided", quick=tiny.name == "wan")
+        for tiny in GUIDED
     ],
 )
+EVERY_ONE = pytest.mark.parametrize("tiny", PIPELINES, ids=[tiny.name for tiny in PIPELINES])
 
 
 @functools.cache
@@ -41,7 +42,7 @@ def made(tiny_name: str) -> Any:
     return next(tiny for tiny in PIPELINES if tiny.name == tiny_name).make()
 
 
-@pytest.fixture(params=PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+@pytest.fixture(params=[tiny_param(tiny) for tiny in PIPELINES])
 def tiny(request: pytest.FixtureRequest) -> TinyPipeline:
     return request.param
 
@@ -136,10 +137,20 @@ def test_the_pipelines_are_alive(tiny: TinyPipeline, pipe: Any, guidance: bool) 
         assert error(network(**moved)[0], network(**call)[0]) > 0.02
 
 
-@GUIDANCE
-def test_without_reuse_the_clip_is_bit_identical(
-    tiny: TinyPipeline, pipe: Any, guidance: bool
+@EVERY_ONE
+def test_without_reuse_the_clip_is_bit_identical(tiny: TinyPipeline, pipe: Any) -> None:
+    check_without_reuse(tiny, pipe, guidance=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tiny", GUIDED, ids=[tiny.name for tiny in GUIDED])
+def test_without_reuse_and_guidance_the_clip_is_bit_identical(
+    tiny: TinyPipeline, pipe: Any
 ) -> None:
+    check_without_reuse(tiny, pipe, guidance=False)
+
+
+def check_without_reuse(tiny: TinyPipeline, pipe: Any, guidance: bool) -> None:
     wanted = tiny.run(pipe, [0, 1, 2], guidance=guidance)
     for options in ({"epsilon": 0.0}, {"epsilon": 0.0, "reuse": "residual"}, {"policy": "none"}):
         handle = apply(pipe, **options)
@@ -337,7 +348,7 @@ def test_every_branch_reuses_its_own_output(tiny: TinyPipeline, pipe: Any, guida
     assert error(cached, plain) > 1e-3
 
 
-@pytest.mark.parametrize("tiny", GUIDED, ids=[tiny.name for tiny in GUIDED])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in GUIDED])
 @pytest.mark.parametrize("easy", ["cond", "uncond"])
 def test_every_branch_is_judged_by_its_own_curve(tiny: TinyPipeline, pipe: Any, easy: Any) -> None:
     """One branch of the profile allows reuse and the other never does."""
@@ -368,6 +379,7 @@ def test_every_branch_is_judged_by_its_own_curve(tiny: TinyPipeline, pipe: Any, 
             assert error(got, tiny.run(pipe, [0, 1])) <= 1e-5
 
 
+@EVERY_ONE
 def test_selected_rows_are_those_of_the_whole_batch(tiny: TinyPipeline, pipe: Any) -> None:
     """With every row's own time, image and guidance, which the pipelines do not always allow."""
     network = networks(tiny, pipe)[0]

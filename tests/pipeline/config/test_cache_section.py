@@ -113,7 +113,7 @@ def test_a_policy_alone_keeps_what_it_reads_of_the_lower_source() -> None:
     assert without_overridden(below, {"max_reuse": 5}) == below
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("budget", [0.01, 0.1, 0.34, 0.5, 1.0])
 def test_the_nfe_told_beforehand_is_the_plan_s(budget: float, steps: int) -> None:
     demo = MODELS["demo"]

@@ -281,6 +281,7 @@ def test_splits_in_another_form_are_refused(text: str) -> None:
         parse_splits(text)
 
 
+@pytest.mark.slow
 def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def frames(
     return clip.frames
 
 
+@pytest.mark.slow
 def test_an_adapter_changes_the_clip_by_its_weight(
     lora: Path, tiny_resolved: Resolve, request_for: MakeRequest
 ) -> None:

@@ -105,6 +105,7 @@ def test_counters_end_at_the_tally_however_often_they_are_told(growth: list[RunT
     assert values["sencache_samples_left"][()] == 100 - totals.ok - totals.failed
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -157,7 +157,13 @@ def test_clips_from_images_do_not_share_a_call(images: Images) -> None:
     assert batch_key(BASE) == batch_key(dataclasses.replace(BASE, prompt="q"))
 
 
-@pytest.mark.parametrize("name", FROM_IMAGE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "ltx-video-i2v" else pytest.param(name, marks=pytest.mark.slow)
+        for name in FROM_IMAGE
+    ],
+)
 def test_the_image_reaches_the_pixels(
     name: str,
     images: Images,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.ranks import failures
 from pipeline.ranks.failures import (
     GroupBrokenError,
     GroupError,
@@ -67,6 +68,7 @@ def test_every_rank_gets_the_request_and_rank_0_answers(start: Start) -> None:
     assert len(set(group.processes)) == 3
 
 
+@pytest.mark.slow
 def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Start) -> None:
     with socket.socket() as taken:  # torch's own default
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -82,15 +84,37 @@ def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Sta
     [
         ((1, "kill"), RankDiedError, "rank 1 was killed by SIGKILL"),
         ((1, "exit"), RankDiedError, "exit code 7; its last output:\nabout to leave"),
-        ((1, "raise"), RankRaisedError, "rank 1 was told to"),
         ((1, "torn"), RankDiedError, "rank 1 was killed by SIGKILL"),
         ((0, "torn"), RankDiedError, "rank 0 was killed by SIGKILL"),
-        ((1, "unreadable"), GroupBrokenError, "a message of rank 1 cannot be read: ValueError"),
     ],
 )
 def test_a_lost_rank_ends_the_group_and_is_named(
     start: Start, order: Any, error: type[Exception], says: str
 ) -> None:
+    check_lost(start, order, error, says)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the owner wait only briefly for more from ranks that have nothing more to say."""
+    monkeypatch.setattr(failures, "SETTLE_S", 0.1)
+    monkeypatch.setattr(failures, "END_S", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "says"),
+    [
+        ((1, "raise"), RankRaisedError, "rank 1 was told to"),
+        ((1, "unreadable"), GroupBrokenError, "a message of rank 1 cannot be read: ValueError"),
+    ],
+)
+def test_a_rank_that_fails_but_lives_ends_the_group_and_is_named(
+    start: Start, impatient: None, order: Any, error: type[Exception], says: str
+) -> None:
+    check_lost(start, order, error, says)
+
+
+def check_lost(start: Start, order: Any, error: type[Exception], says: str) -> None:
     group = start()
     pids = group.processes
     with pytest.raises(error) as caught:
@@ -102,7 +126,7 @@ def test_a_lost_rank_ends_the_group_and_is_named(
         group.ask("hello")
 
 
-def test_a_traceback_shows_the_line_that_raised(start: Start) -> None:
+def test_a_traceback_shows_the_line_that_raised(start: Start, impatient: None) -> None:
     with pytest.raises(RankRaisedError) as caught:
         start().ask((1, "raise"))
     assert "group_workers.py" in str(caught.value)
@@ -117,6 +141,7 @@ def test_a_request_that_all_ranks_refuse_alike_leaves_the_group_alive(start: Sta
     assert group.ask("hello") == "hello from 0 of 2"
 
 
+@pytest.mark.slow
 def test_a_silent_rank_is_found_by_the_pace_that_was_learnt(start: Start) -> None:
     group = start(timeout=AdaptiveTimeout(first_s=3600.0, factor=3.0, floor_s=3.0))
     group.ask("hello")
@@ -127,7 +152,7 @@ def test_a_silent_rank_is_found_by_the_pace_that_was_learnt(start: Start) -> Non
     assert not group.alive
 
 
-def test_a_rank_that_cannot_load_is_told_and_nothing_is_left(start: Start) -> None:
+def test_a_rank_that_cannot_load_is_told_and_nothing_is_left(start: Start, impatient: None) -> None:
     with pytest.raises(RankRaisedError, match="no such weights") as caught:
         start(group_workers.rank_one_cannot_load)
     assert not caught.value.alive
@@ -167,7 +192,7 @@ time.sleep(3600)
 """
 
 
-@pytest.mark.parametrize("state", ["idle", "asking"])
+@pytest.mark.parametrize("state", ["idle", pytest.param("asking", marks=pytest.mark.slow)])
 def test_no_rank_outlives_a_killed_parent(state: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True
@@ -187,6 +212,7 @@ def held() -> tuple[int, set[Path]]:
     return len(list(Path("/proc/self/fd").iterdir())), set(Path("/dev/shm").iterdir())
 
 
+@pytest.mark.slow
 def test_twenty_restarts_leak_nothing() -> None:
     RankGroup(group_workers.obedient, GroupSpec(2)).close()  # what is opened once stays open
     files, shared = held()

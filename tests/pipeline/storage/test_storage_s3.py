@@ -87,6 +87,7 @@ def test_one_request_per_operation(s3: FaultyS3, tmp_path: Path) -> None:
         assert s3.requests == methods
 
 
+@pytest.mark.slow
 def test_multipart_upload_of_a_large_file(s3: FaultyS3, tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     with source.open("wb") as file:
@@ -116,6 +117,7 @@ def test_transient_faults_pass(s3: FaultyS3, fault: int) -> None:
     assert s3.requests == ["PUT"] * 3 + ["GET"] * 4 + ["HEAD"] + ["GET"] * 2 + ["DELETE"] * 2
 
 
+@pytest.mark.slow
 def test_the_retry_budget_is_bounded(s3: FaultyS3) -> None:
     storage = Storage("s3://clips/run", retry_s=2)
     storage.put_bytes("warm", b"")

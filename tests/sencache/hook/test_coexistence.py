@@ -85,7 +85,7 @@ def test_a_cache_reuses_under_a_lora(reuse: Any) -> None:
 
 @REUSES
 @pytest.mark.parametrize("cache_first", [True, False], ids=["cache first", "compiled first"])
-@pytest.mark.parametrize("name", ["wan", "hunyuan"])
+@pytest.mark.parametrize("name", ["wan", pytest.param("hunyuan", marks=pytest.mark.slow)])
 def test_compiled_blocks_compute_as_ever(name: str, cache_first: bool, reuse: Any) -> None:
     tiny = named(name)
     config = SenCacheConfig(epsilon=1e9, max_reuse=1, strict_fraction=0.0, reuse=reuse)

@@ -241,16 +241,23 @@ def differential(kind: str, examples: int, check: Callable[[Case, str], None]) -
 both_kinds = pytest.mark.parametrize("kind", ["paper", "official"])
 
 
+def examples(few: int, many: int) -> pytest.MarkDecorator:
+    """Run a test on few examples, and in the slow part on many."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
 @both_kinds
-def test_the_policy_decides_as_the_oracle(kind: str) -> None:
+@examples(100, 1000)
+def test_the_policy_decides_as_the_oracle(kind: str, examples: int) -> None:
     def check(case: Case, _calls: str) -> None:
         assert through_policy(case) == [outcome.decisions for outcome in case.wanted]
 
-    differential(kind, 1000, check)
+    differential(kind, examples, check)
 
 
 @both_kinds
-def test_the_applied_cache_decides_and_answers_as_the_oracle(kind: str) -> None:
+@examples(50, 500)
+def test_the_applied_cache_decides_and_answers_as_the_oracle(kind: str, examples: int) -> None:
     def check(case: Case, calls: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the profiles are of other runs
@@ -259,7 +266,7 @@ def test_the_applied_cache_decides_and_answers_as_the_oracle(kind: str) -> None:
         for output, expected in zip(outputs, expected_outputs(case), strict=True):
             torch.testing.assert_close(output, expected)
 
-    differential(kind, 500, check)
+    differential(kind, examples, check)
 
 
 @both_kinds

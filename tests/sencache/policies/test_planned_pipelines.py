@@ -32,6 +32,7 @@ from tests.sencache.support.tiny_pipelines import (
     STEPS,
     TinyPipeline,
     fitting_profile,
+    tiny_param,
 )
 from tests.sencache.support.toys import (
     embeddings,
@@ -48,7 +49,7 @@ def made(name: str) -> Any:
     return next(tiny for tiny in PIPELINES if tiny.name == name).make()
 
 
-@pytest.fixture(params=PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+@pytest.fixture(params=[tiny_param(tiny) for tiny in PIPELINES])
 def tiny(request: pytest.FixtureRequest) -> TinyPipeline:
     return request.param
 

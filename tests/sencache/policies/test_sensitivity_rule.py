@@ -127,6 +127,7 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
     return decisions, scores
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(cases())
 def test_policy_equals_the_formula(case: Case) -> None:

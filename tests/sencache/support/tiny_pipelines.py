@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pytest
 import torch
 from diffusers import LTXImageToVideoPipeline, LTXPipeline
 
@@ -201,3 +202,19 @@ PIPELINES: tuple[TinyPipeline, ...] = (
     ),
     TinyPipeline("mochi", make_mochi, "one call", masks=True, num_frames=7),
 )
+
+QUICK = {"wan", "wan-experts", "cogvideox", "ltx", "hunyuan-cfg", "mochi"}
+"""One pipeline of every network, and one of two; the variants of their inputs are slow tests."""
+
+
+def tiny_param(tiny: TinyPipeline, *values: Any, name: str = "", quick: bool = True) -> Any:
+    """A pipeline as a parameter of a test, which is slow but for the `QUICK` ones.
+
+    Args:
+        tiny: The pipeline.
+        values: Parameters beside it.
+        name: The id, if it is not that of the pipeline.
+        quick: False if it is slow with these values whatever the pipeline.
+    """
+    slow = () if quick and tiny.name in QUICK else (pytest.mark.slow,)
+    return pytest.param(tiny, *values, id=name or tiny.name, marks=slow)

@@ -27,6 +27,7 @@ from tests.sencache.support.tiny_pipelines import TinyPipeline
 from tests.sencache.support.toys import LinearPipe, LinearTransformer, euler
 
 METHODS = ("teacache", "magcache", "easycache")
+QUICK = ("wan", "cogvideox")  # one of either way of guidance
 FAMILIES = ("wan", "wan-experts", "cogvideox", "ltx", "hunyuan", "mochi")
 
 
@@ -46,7 +47,10 @@ def made(method: str, family: str) -> tuple[Any, Any, Any]:
     return kind.fitted(pipe, lambda: calibrate(pipe, tiny)), pipe, tiny
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_knob_goes_from_the_uncached_run_down(method: str, family: str) -> None:
     baseline, pipe, tiny = made(method, family)

@@ -73,6 +73,7 @@ def test_latents_are_normalised_to_unit_spread(pipeline: WanPipeline) -> None:
     assert normalised.std() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_reconstructions_keep_every_attribute(pipeline: WanPipeline) -> None:
     rows = held_out_rows(24, seed=2)
     clips = render(rows, torch.Generator().manual_seed(2))

@@ -55,6 +55,7 @@ def test_arms_are_compared_with_both_references(
     assert psnr == pytest.approx(steps["per_clip"]["converged"]["psnr"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_other_sampler_is_judged_by_the_converged_run_alone(tmp_path: Path) -> None:
     result = measured("--sampler unipc --arms fewer-steps-best --split held-out", tmp_path)
     (arm,) = result["samplers"]["UniPCMultistepScheduler/3.0"]["arms"]
@@ -102,6 +103,7 @@ def test_bad_input_is_one_line(
     assert expected in error
 
 
+@pytest.mark.slow
 def test_a_given_profile_serves_other_steps_and_another_shift(tmp_path: Path) -> None:
     shipped = Path("pipeline/models/demo/profile.json").resolve()
     arguments = f"--sampler euler --arms planned --shift 5 --profile {shipped}"

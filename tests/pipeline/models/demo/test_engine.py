@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.diffusers_engine import load_engine
@@ -13,6 +14,7 @@ from pipeline.requests.from_row import build_request
 PROMPTS = ("a red circle moving right slowly on a black background", "The Eiffel tower 🎬, 8k")
 
 
+@pytest.mark.slow
 def test_a_clip_of_the_demo_does_not_depend_on_its_batch() -> None:
     config = RunConfig.model_validate(
         {
