@@ -29,6 +29,8 @@ COMMANDS = {
     "flat": "jobs.benchmarks.throughput.flat",
     "metadata": "jobs.benchmarks.prefixes.metadata",
     "pipeline": "jobs.benchmarks.throughput.pipeline",
+    "prior": "jobs.benchmarks.profiles.prior",
+    "promise": "jobs.benchmarks.profiles.promise",
     "quality": "jobs.benchmarks.quality",
     "report": "jobs.benchmarks.prefixes.report_rows",
     "simulate": "jobs.benchmarks.fleet.simulate",

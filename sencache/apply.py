@@ -29,10 +29,11 @@ from sencache.pipelines import (
 )
 from sencache.policies.base import Policy
 from sencache.policies.branch_rules import AnyProfile
-from sencache.policies.gated import drift_gate
-from sencache.policies.planned import PlannedPolicy, drift_planner
+from sencache.policies.gated import profile_gate
+from sencache.policies.planned import PlannedPolicy, profile_planner
 from sencache.policies.sensitivity import SensitivityPolicy
 from sencache.profiles.metadata import ProfileError, architecture_of
+from sencache.profiles.noise_levels import for_sampler
 from sencache.profiles.official import OfficialProfile
 from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.base import Reuse
@@ -40,7 +41,6 @@ from sencache.reuse.block_stack import BlockStack
 from sencache.reuse.forecast import ForecastReuse
 from sencache.reuse.output import OutputReuse
 from sencache.reuse.residual import ResidualReuse
-from sencache.schedules.drift import OutputDrift
 from sencache.settings import config_of, name_of, profile_of
 from sencache.stats import RunLog
 
@@ -129,6 +129,7 @@ def apply_sencache(
     position = SamplerPosition(None if scheduler is None else lambda: target.scheduler, boundary)
     log, guidance = RunLog(), functools.partial(guidance_of, target, config.guidance)
     profile_hash = profile.hash if profile else ""
+    used = for_sampler(profile, scheduler) if isinstance(profile, SensitivityProfile) else profile
     stacks: list[BlockStack] = []
     hooks: list[tuple[torch.nn.Module, AnyHook]] = []
     for name, network in networks.items():
@@ -137,7 +138,7 @@ def apply_sencache(
             counting = CountingHook(own, config.policy, profile_hash, position, log, guidance)
             hooks.append((network, counting))
             continue
-        policy, reuse, stack = _policy_of(network, own, config, profile, position, agreement)
+        policy, reuse, stack = _policy_of(network, own, config, used, position, agreement)
         stacks += [stack] if stack is not None else []
         hook = SenCacheHook(config, profile_hash, own, policy, reuse, position, log, guidance)
         hooks.append((network, hook))
@@ -177,13 +178,14 @@ def _policy_of(
 ) -> tuple[Policy, Reuse, BlockStack | None]:
     """Policy and reuse of a network, and its blocks where these have to be hooked."""
     if config.policy == "planned":
-        drift, unit = _planned_by(profile, position)
+        measured, unit = _planned_by(profile, position)
         if config.gate and position.boundary is not None:
             raise ValueError(
                 "SenCacheConfig.gate is for pipelines with one network; this one has two"
             )
-        gate = drift_gate(config, drift)
-        planned = PlannedPolicy(drift_planner(config, drift), position, unit, gate, agreement)
+        gate = profile_gate(config, measured)
+        planner = profile_planner(config, measured)
+        planned = PlannedPolicy(planner, position, unit, gate, agreement)
         return planned, ForecastReuse(config.order), None
     policy = SensitivityPolicy(config, profile, position, agreement)
     if config.reuse_object == "residual":
@@ -261,8 +263,10 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
         )
 
 
-def _planned_by(profile: AnyProfile | None, position: SamplerPosition) -> tuple[OutputDrift, int]:
-    """What cache schedules need: the model's drift, and the unit of its time."""
+def _planned_by(
+    profile: AnyProfile | None, position: SamplerPosition
+) -> tuple[SensitivityProfile, int]:
+    """What cache schedules need: a profile with a drift, and the unit of its time."""
     if not position.known:
         raise ValueError(
             'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
@@ -273,7 +277,7 @@ def _planned_by(profile: AnyProfile | None, position: SamplerPosition) -> tuple[
             'policy="planned" needs a profile with the drift of the output, which this one was '
             "measured without; measure it anew with sencache.calibrate"
         )
-    return profile.drift, profile.metadata.num_train_timesteps
+    return profile, profile.metadata.num_train_timesteps
 
 
 def _residual_end(config: SenCacheConfig, family: Family) -> str | None:

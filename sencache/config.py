@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sencache.schedules.budget import PLANNER_VERSION
+
 if TYPE_CHECKING:
     from sencache.profiles.official import OfficialProfile
     from sencache.profiles.profile import SensitivityProfile
@@ -16,6 +18,8 @@ PolicyName = Literal["none", "paper", "official", "planned"]
 ReuseObject = Literal["output", "residual"]
 UncondVerdict = Literal["follow", "own"]
 
+DEFAULT_MAX_ERROR = 0.01
+"""``max_error`` of planned runs that set neither it nor a budget; quality ``balanced``."""
 
 _COMPARE = {"ge": operator.ge, "gt": operator.gt, "le": operator.le}
 
@@ -47,10 +51,10 @@ class SenCacheConfig:
     Attributes:
         policy: ``"paper"`` for the rule above; ``"official"`` for the decisions of the authors'
             public code, which takes an :class:`~sencache.OfficialProfile` and differs from the
-            paper (:mod:`sencache.policies.official` lists how); ``"planned"`` computes exactly
-            ``budget`` of the steps, planned for the whole run, and forecasts the others
-            (:mod:`sencache.schedules.planner`); ``"none"`` computes every step and only keeps
-            statistics, for uncached control runs.
+            paper (:mod:`sencache.policies.official` lists how); ``"planned"`` plans the whole run
+            (:mod:`sencache.schedules.planner`): it computes as few steps as ``max_error`` allows,
+            or exactly ``budget`` of the steps, and forecasts the others; ``"none"`` computes every
+            step and only keeps statistics, for uncached control runs.
         epsilon: Largest predicted rms change that is reused, in units of the network's output.
             0 computes every step; the clip is then bit-identical to one made without the cache.
         max_reuse: The paper's ``n``: most reuses in a row.
@@ -59,8 +63,14 @@ class SenCacheConfig:
             ``"official"``, whose code uses it as it is).
         strict_fraction: Share of the steps, from the first, that are under ``strict_epsilon``;
             rounded to whole steps, a half to the even number.
+        max_error: Under ``"planned"``, the largest error of the final latents that the profile may
+            predict: their rms error divided by their rms. The plan computes the fewest steps that
+            keep it, all steps if no plan does, and all steps of a run of
+            :data:`~sencache.schedules.budget.FEW_STEPS` or fewer. 0 computes every step. None is
+            :data:`DEFAULT_MAX_ERROR` if there is no budget either.
         budget: Under ``"planned"``, the share of the steps to compute, in (0, 1]; rounded to whole
-            steps, at least 2. So NFE, cost and latency are known before the run.
+            steps, at least 2. Replaces ``max_error``; only one of them can be set. With either,
+            NFE, cost and latency are known before the run.
         order: Under ``"planned"``, order of the forecast: 0 holds the last output, 1 is linear
             (one more output to keep), 2 quadratic.
         repair: Under ``"planned"``, whether a computed step undoes the errors of the forecasts
@@ -69,7 +79,7 @@ class SenCacheConfig:
             computes one less, so the mean NFE is the budget where one row in ``gate + 1`` is
             hard. Hard rows are found at the end of the steps that all rows share
             (:mod:`sencache.policies.gated`), by one transfer from the device. 0: all rows follow
-            the same cache schedule.
+            the same cache schedule. Needs a budget.
         gate_ratio: A row is hard if its forecast error is more than this multiple of the error that
             the profile expects. `benchmark.py quality` finds the ratio for a budget on calibration
             clips, as the arm ``planned-gated``.
@@ -112,7 +122,12 @@ class SenCacheConfig:
     strict_fraction: float = field(
         default=0.2, metadata=_finite("a number from 0 to 1", ge=0, le=1)
     )
-    budget: float = field(default=0.34, metadata=_finite("a number above 0, up to 1", gt=0, le=1))
+    max_error: float | None = field(
+        default=None, metadata=_finite("a finite number >= 0, or None", ge=0)
+    )
+    budget: float | None = field(
+        default=None, metadata=_finite("a number above 0, up to 1, or None", gt=0, le=1)
+    )
     order: int = field(default=1, metadata=_whole(0, "0 holds, 1 is linear"))
     repair: bool = True
     gate: int = field(default=0, metadata=_whole(0, "0 lets all rows follow the same plan"))
@@ -133,8 +148,19 @@ class SenCacheConfig:
         _require_choice("guidance", self.guidance, (None, False, True))
         _require_choice("repair", self.repair, (False, True))
         for each in fields(self):
-            if each.metadata:
-                _require_number(each.name, getattr(self, each.name), each.metadata)
+            value = getattr(self, each.name)
+            if each.metadata and not (value is None and each.default is None):
+                _require_number(each.name, value, each.metadata)
+        if self.budget is not None and self.max_error is not None:
+            raise ValueError(
+                f"SenCacheConfig.budget is {self.budget} and max_error is {self.max_error}; a plan "
+                "has an exact budget or keeps an error: set one of them"
+            )
+        if self.policy == "planned" and self.gate and self.budget is None:
+            raise ValueError(
+                f"SenCacheConfig.gate is {self.gate} but there is no budget; a gate shares an "
+                "exact budget among rows: set budget too"
+            )
         if self.policy == "planned" and self.reuse == "residual":
             raise ValueError(
                 "SenCacheConfig.reuse is 'residual' under policy='planned'; plans forecast the "
@@ -160,8 +186,15 @@ class SenCacheConfig:
     def may_reuse(self) -> bool:
         """Whether any step can be reused under these settings."""
         if self.policy == "planned":
-            return self.budget < 1.0
+            return self.budget < 1.0 if self.budget is not None else self.error_limit > 0.0
         return self.policy != "none" and self.epsilon > 0.0
+
+    @property
+    def error_limit(self) -> float:
+        """:attr:`max_error` with its default filled in; infinite where a budget decides."""
+        if self.budget is not None:
+            return math.inf
+        return DEFAULT_MAX_ERROR if self.max_error is None else float(self.max_error)
 
     @property
     def reuse_object(self) -> ReuseObject:
@@ -191,11 +224,17 @@ class SenCacheConfig:
         if profile is None:
             raise ValueError(missing_profile(self))
         if self.policy == "planned":
+            size = (
+                {"max_error": self.error_limit}
+                if self.budget is None
+                else {"budget": float(self.budget)}
+            )
             planned = {
                 "policy": self.policy,
-                "budget": float(self.budget),
+                **size,
                 "order": self.order,
                 "repair": self.repair,
+                "planner": PLANNER_VERSION,
                 "profile": profile.hash,
             }
             gate = {"gate": self.gate, "gate_ratio": float(self.gate_ratio)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sencache.config import SenCacheConfig
+from sencache.config import DEFAULT_MAX_ERROR, SenCacheConfig
 from sencache.families.base import OfficialSettings
 from sencache.families.registry import FAMILIES
 
@@ -39,9 +39,9 @@ def _official(settings: OfficialSettings) -> SenCacheConfig:
 
 QUALITY: Mapping[str, SenCacheConfig] = {
     "lossless": SenCacheConfig(policy="none"),
-    "high": SenCacheConfig(policy="planned", budget=0.5),
-    "balanced": SenCacheConfig(policy="planned", budget=0.34),
-    "fast": SenCacheConfig(policy="planned", budget=0.26),
+    "high": SenCacheConfig(policy="planned", max_error=0.0035),
+    "balanced": SenCacheConfig(policy="planned", max_error=DEFAULT_MAX_ERROR),
+    "fast": SenCacheConfig(policy="planned", max_error=0.02),
 }
 """How much quality to give up for speed, from the measurements in BENCHMARKS.md.
 

@@ -15,14 +15,20 @@ from pydantic_core import PydanticCustomError
 
 import sencache
 from pipeline.config.sections import ConfigPart
-from sencache.config import SenCacheConfig, UncondVerdict
-from sencache.schedules.budget import check_room, computed_steps, least_computed
+from sencache.config import DEFAULT_MAX_ERROR, SenCacheConfig, UncondVerdict
+from sencache.schedules.budget import FEW_STEPS, check_room, computed_steps, least_computed
 
 CONFLICT = "settings_conflict"
 """Type of a validation error about several settings; its `ctx` holds their `names` and `why`."""
 
-POLICY_OF = {"budget": "planned", "epsilon": "paper"}
+POLICY_OF = {"budget": "planned", "max_error": "planned", "epsilon": "paper"}
 """The policy that reads a setting. The setting alone selects that policy."""
+
+DEFAULT_OF = {
+    "planned": {"max_error": DEFAULT_MAX_ERROR},
+    "paper": {"epsilon": SenCacheConfig.epsilon},
+}
+"""What a policy reads where none of its settings is given."""
 
 
 def _setting(name: str, description: str, **narrower: Any) -> Any:
@@ -42,15 +48,19 @@ class CacheConfig(ConfigPart):
     """Which sampler steps are computed: set a quality, a budget or an epsilon, not two of them."""
 
     quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
-        default="", description="the one knob: sets policy and budget"
+        default="", description="the one knob: sets policy and error"
     )
     policy: Literal["none", "paper", "planned"] = _setting(
-        "policy", "none: no cache; paper: threshold; planned: budget"
+        "policy", "none: no cache; paper: threshold; planned: error or budget"
     )
     budget: float | None = _setting(
         "budget",
-        f"planned: share of the steps that are computed (default {SenCacheConfig.budget})",
-        default=None,
+        "planned: share of the steps that are computed, in place of an error",
+    )
+    max_error: float | None = _setting(
+        "max_error",
+        "planned: largest predicted relative error of the final latents "
+        f"(default {DEFAULT_MAX_ERROR})",
     )
     order: int = _setting("order", "planned: order of forecasts; 0 holds the last output", le=3)
     repair: bool = _setting("repair", "make up for forecasts at the computed steps of a plan")
@@ -89,14 +99,18 @@ class CacheConfig(ConfigPart):
     def planned_nfe(self, steps: int) -> tuple[int, int]:
         """Return the fewest and the most steps that a planned run of so many steps computes.
 
-        The two differ only for very small budgets, where no plan computes so few steps. The least
-        number then depends on whether and where the pipeline changes networks.
+        With a budget the two differ only where it is very small and no plan computes so few steps.
+        The least number then depends on whether and where the pipeline changes networks. With a
+        largest error, the profile and the sampler decide.
         """
         if steps < 3:  # nothing to plan
             return steps, steps
-        computed = computed_steps(self.to_sencache().budget, steps)
         cuts = ((), *((cut,) for cut in range(1, steps - 1)))
         least = [least_computed(steps, each) for each in cuts]
+        budget = self.to_sencache().budget
+        if budget is None:
+            return (steps if steps <= FEW_STEPS else least[0]), steps
+        computed = computed_steps(budget, steps)
         return max(computed, least[0]), max(computed, *least)
 
     def check_gate(self, steps: int) -> None:
@@ -106,8 +120,15 @@ class CacheConfig(ConfigPart):
             ValueError: It does not; the message says which numbers would do.
         """
         budget = self.to_sencache().budget
-        if self.gate and budget < 1.0:
+        if self.gate and budget is not None and budget < 1.0:
             check_room(self.gate, computed_steps(budget, steps), steps)
+
+
+_EITHER = {
+    frozenset({"budget", "epsilon"}): "a run has an exact budget or a threshold",
+    frozenset({"max_error", "epsilon"}): "a run has a largest error or a threshold",
+    frozenset({"budget", "max_error"}): "a run has an exact budget or a largest error",
+}
 
 
 def settle(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +148,13 @@ def settle(given: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("policy", *POLICY_OF):
             if _is_given(settled, name):
                 _refuse(
-                    ["quality", name], "cannot both be given: a quality is a policy and its budget"
+                    ["quality", name], "cannot both be given: a quality is a policy and its error"
                 )
-        return settled | _meaning(quality)
-    if all(_is_given(settled, name) for name in POLICY_OF):
-        _refuse(list(POLICY_OF), "cannot both be given: a run has an exact budget or a threshold")
-    selected = [policy for name, policy in POLICY_OF.items() if _is_given(settled, name)]
+        settled |= _meaning(quality)
+    chosen = [name for name in POLICY_OF if _is_given(settled, name)]
+    if len(chosen) > 1:
+        _refuse(chosen[:2], f"cannot both be given: {_EITHER[frozenset(chosen[:2])]}")
+    selected = [POLICY_OF[name] for name in chosen]
     policy = settled.setdefault("policy", selected[0] if selected else SenCacheConfig.policy)
     if policy == "official":
         _refuse(
@@ -144,8 +166,9 @@ def settle(given: Mapping[str, Any]) -> dict[str, Any]:
         # Policy none goes with everything: it is how a cached run is made without its cache.
         if _is_given(settled, name) and policy in POLICY_OF.values() and policy != reader:
             _refuse(["policy", name], f"do not go together: only policy {reader} reads {name}")
-        if policy == reader and not _is_given(settled, name):
-            settled[name] = getattr(SenCacheConfig, name)
+    settled |= {} if chosen else DEFAULT_OF.get(policy, {})
+    if settled.get("gate") and policy == "planned" and not _is_given(settled, "budget"):
+        _refuse(["gate"], "needs cache.budget: it shares an exact budget among the clips")
     return settled
 
 
@@ -156,10 +179,10 @@ def without_overridden(below: Mapping[str, Any], above: Mapping[str, Any]) -> di
     contradict it in the file is then overridden and not a mistake.
     """
     overridden: set[str] = set()
-    if _is_given(above, "quality") or _is_given(above, "budget"):
-        overridden = {"quality", "policy", "budget", "epsilon"}
+    if any(_is_given(above, name) for name in ("quality", "budget", "max_error")):
+        overridden = {"quality", "policy", *POLICY_OF}
     elif _is_given(above, "epsilon"):
-        overridden = {"quality", "budget"}
+        overridden = {"quality", "budget", "max_error"}
         overridden |= {"policy"} if below.get("policy") == "planned" else set()
     elif _is_given(above, "policy"):
         overridden = {"quality"}
@@ -168,12 +191,12 @@ def without_overridden(below: Mapping[str, Any], above: Mapping[str, Any]) -> di
 
 
 def _meaning(quality: str) -> dict[str, Any]:
-    """Policy and budget of a quality; nothing for an unknown one, which its field refuses."""
+    """Policy and error of a quality; nothing for an unknown one, which its field refuses."""
     meant = sencache.QUALITY.get(quality)  # loads numpy, which a run without a quality may not need
     if meant is None:
         return {}
     policy = {"quality": "", "policy": meant.policy}
-    return policy | ({"budget": meant.budget} if meant.policy == "planned" else {})
+    return policy | ({"max_error": meant.max_error} if meant.policy == "planned" else {})
 
 
 def _is_given(settings: Mapping[str, Any], name: str) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sencache.config import SenCacheConfig
+from sencache.schedules.budget import PLANNER_VERSION
 
 if TYPE_CHECKING:
     from sencache import SensitivityProfile
@@ -56,9 +57,15 @@ class CacheIdentity:
         """Return library settings with this identity, for a run with these sampling settings.
 
         Raises:
-            ValueError: This version does not know the policy or one of the parameters.
+            ValueError: This version does not know the policy or one of the parameters, or plans
+                otherwise.
         """
         fields = {**json.loads(self.params), "policy": self.policy}
+        planner = fields.pop("planner", PLANNER_VERSION)
+        if planner != PLANNER_VERSION:
+            raise ValueError(
+                f"the clip was planned by planner {planner}; this version has {PLANNER_VERSION}"
+            )
         if "row_buckets" in fields:
             fields["row_buckets"] = tuple(fields["row_buckets"])
         fields["num_inference_steps"] = num_inference_steps

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sencache.hook.call import Call
-from sencache.schedules.sampler_moves import step_moves
+from sencache.schedules.sampler_moves import second_network_steps, step_moves
 
 # Schedules start at 1, or at 0.999 where timesteps are counted from 0.
 TOP_OF_SCHEDULE = 0.998
@@ -91,10 +91,7 @@ class SamplerPosition:
 
     def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
         """Steps at which the second network takes over; none or one."""
-        if self.boundary is None:
-            return ()
-        below = [step for step, tau in enumerate(times) if tau < self.boundary]
-        return tuple(below[:1]) if below and below[0] > 0 else ()
+        return second_network_steps(times, self.boundary)
 
     def starts_at_top(self, start: torch.Tensor, call: Call, num_train: int) -> torch.Tensor:
         """Whether a run whose first step had tau `start`, shape [rows], has all steps."""

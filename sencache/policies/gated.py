@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from sencache.config import SenCacheConfig
 from sencache.schedules.budget import SHARED, check_room
-from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import CacheSchedule, planned_schedule
+from sencache.schedules.planner import CacheSchedule, make_schedule
 
 if TYPE_CHECKING:
+    from sencache.profiles.profile import SensitivityProfile
     from sencache.stats import SampleStats
 
 
@@ -78,23 +78,24 @@ GateMaker = Callable[[CacheSchedule, tuple[float, ...], tuple[float, ...]], Gate
 """Makes the gate of a run from its cache schedule, its steps' times and the sampler's moves."""
 
 
-def drift_gate(config: SenCacheConfig, drift: OutputDrift) -> GateMaker:
-    """A maker of gates by the settings, from the drift of the model."""
+def profile_gate(config: SenCacheConfig, profile: SensitivityProfile) -> GateMaker:
+    """A maker of gates by the settings, from the profile of the model."""
 
     def make(
         schedule: CacheSchedule, times: tuple[float, ...], moves: tuple[float, ...]
     ) -> Gate | None:
         computed = len(schedule.computed)
-        if not config.gate or computed == schedule.steps:
+        if not config.gate or computed == schedule.steps or profile.drift is None:
             return None
+        drift = profile.drift.at(times)
         check_room(config.gate, computed, schedule.steps)
         shared = schedule.computed[:SHARED]
         if shared[-1] not in schedule.checks:
             raise ValueError("the gate needs forecasts before it; this plan makes none so early")
 
         def other(count: int) -> CacheSchedule:
-            return planned_schedule(
-                drift.at(times),
+            return make_schedule(
+                drift,
                 moves,
                 count,
                 order=config.order,

@@ -6,6 +6,7 @@ scheduler counts steps, and once per run at a gate (:mod:`sencache.policies.gate
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -19,33 +20,32 @@ from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Decision, Restart
 from sencache.policies.gated import GateMaker, ScheduledRows
 from sencache.profiles.metadata import Branch
+from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.base import KeptOutput, RowGroup
-from sencache.schedules.budget import computed_steps, least_computed
-from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import CacheSchedule, planned_schedule
+from sencache.schedules.levels import plan_for
+from sencache.schedules.planner import CacheSchedule
 
 Planner = Callable[[tuple[float, ...], tuple[float, ...], tuple[int, ...]], CacheSchedule]
 """Makes a cache schedule from the times of a run's steps, the sampler's moves, and the steps at
 which another network takes over."""
 
 
-def drift_planner(config: SenCacheConfig, drift: OutputDrift) -> Planner:
-    """A planner by the settings, from the drift of the model."""
+def profile_planner(config: SenCacheConfig, profile: SensitivityProfile) -> Planner:
+    """A planner by the settings, from the profile of the model.
+
+    The planner compares each new number of steps with the profile's, which warns if they are far
+    apart.
+    """
+
+    @functools.cache
+    def compare(steps: int) -> None:
+        profile.check(num_inference_steps=steps)
 
     def plan(
         times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
     ) -> CacheSchedule:
-        steps = len(times)
-        if steps < 3:  # all are computed
-            return CacheSchedule(steps, tuple(range(steps)), {}, 0.0)
-        return planned_schedule(
-            drift.at(times),
-            moves,
-            max(computed_steps(config.budget, steps), least_computed(steps, cuts)),
-            order=config.order,
-            repair=config.repair,
-            cuts=cuts,
-        )
+        compare(len(times))
+        return plan_for(config, profile, times, moves, cuts)
 
     return plan
 

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
 
 Branch = Literal["cond", "uncond"]
+TimeAxis = Literal["tau", "sigma"]
 
 
 class ProfileError(ValueError):
@@ -61,7 +62,14 @@ class ProfileMetadata:
         architecture: :func:`architecture_of` the networks, joined by "+" where a pipeline's
             networks differ; "" in files of versions that did not store it.
         inputs: "sampled" if the network saw the latents of sampling runs, "clips" if it saw given
-            clips with noise.
+            clips with noise; "run" if the first clips of a run were measured as they were made;
+            "prior" if it was measured on other models than it is meant for.
+        time: What ``tau`` means in the profile's points and drift. "tau": as above. "sigma": the
+            noise level sigma / (alpha + sigma), which is tau in flow matching and does not depend
+            on how another sampler counts time (:mod:`sencache.profiles.noise_levels`).
+        prediction: What the networks predict, "flow", "v" or "epsilon"; "" where it is not known.
+        latents_rms: rms of the final latents of the clips; None where it was not measured.
+        basis: What a prior or a run's own profile rests on: models, clips, spreads.
     """
 
     model: str
@@ -81,6 +89,10 @@ class ProfileMetadata:
     versions: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
     inputs: str = "sampled"
+    time: TimeAxis = "tau"
+    prediction: str = ""
+    latents_rms: float | None = None
+    basis: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unit = self.num_train_timesteps
@@ -88,6 +100,19 @@ class ProfileMetadata:
             raise ProfileError(
                 f"metadata.num_train_timesteps is {unit!r}; it must be a whole number >= 1"
             )
+        if self.time not in get_args(TimeAxis):
+            raise ProfileError(f"metadata.time is {self.time!r}; it must be 'tau' or 'sigma'")
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether it was measured on other models than it is meant for."""
+        return self.inputs == "prior"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values; fields of later versions are left out while they are not set."""
+        values = asdict(self)
+        later: dict[str, Any] = {"time": "tau", "prediction": "", "latents_rms": None, "basis": {}}
+        return {name: v for name, v in values.items() if name not in later or v != later[name]}
 
 
 def architecture_of(transformer: torch.nn.Module) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sencache.profiles.distance import differences, warning_text
 from sencache.profiles.metadata import (
     Branch,
     ProfileError,
@@ -47,6 +49,9 @@ class SensitivityProfile:
         branches: Points per branch, tau falling as it does while sampling; at least two each.
         drift: How far the output drifts over a run, which cache schedules need; None in a profile
             that was measured without it.
+        error_scale: Relative error of the final latents, divided by the error that the drift
+            predicts for a schedule (:attr:`sencache.schedules.planner.CacheSchedule.error`): 1 over
+            the latents' rms, corrected by what was measured on cached runs.
 
     Raises:
         ProfileError: A branch has too few points, tau does not fall, or a value is no
@@ -56,8 +61,11 @@ class SensitivityProfile:
     metadata: ProfileMetadata
     branches: Mapping[Branch, tuple[SensitivityPoint, ...]]
     drift: OutputDrift | None = None
+    error_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.error_scale) and self.error_scale > 0):
+            raise ProfileError(f"error_scale is {self.error_scale}; it must be a number above 0")
         if "cond" not in self.branches:
             raise ProfileError("profile has no branch 'cond'; every calibration measures it")
         for branch, points in self.branches.items():
@@ -87,6 +95,11 @@ class SensitivityProfile:
         }
         if self.drift is not None:
             decisive["drift"] = asdict(self.drift)
+        if self.error_scale != 1.0:
+            decisive["error_scale"] = self.error_scale
+        if self.metadata.time != "tau":
+            decisive["time"] = self.metadata.time
+            decisive["prediction"] = self.metadata.prediction
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -130,8 +143,13 @@ class SensitivityProfile:
         shift: float | None = None,
         num_inference_steps: int | None = None,
         architecture: str | None = None,
+        guided: bool | None = None,
+        size: tuple[int, int, int] | None = None,
+        adapters: Sequence[str] = (),
     ) -> None:
         """Compare the profile with the run that uses it; None is not compared.
+
+        A prior is meant for every model and every run, so nothing is compared with it.
 
         Args:
             model: Id of the model that runs.
@@ -144,21 +162,28 @@ class SensitivityProfile:
             num_inference_steps: Steps of the run.
             architecture: :func:`sencache.profiles.metadata.architecture_of` the network. Not
                 compared where the profile does not say its own.
+            guided: Whether the run has classifier-free guidance.
+            size: Width, height and frames of its clips.
+            adapters: Names of its adapters, which no profile was measured with.
 
         Raises:
             ProfileError: Another model, revision, family, architecture or unit of time: the
                 values do not describe this network.
 
         Warns:
-            ProfileWarning: Another sampler, shift, number of steps or dtype: the values describe
-                this network, but along other trajectories.
+            ProfileWarning: Once, for all of these: another sampler, shift or dtype, guidance
+                switched on or off, adapters, less than half or more than twice the steps, clips of
+                more than four times or less than a quarter of the size
+                (:mod:`sencache.profiles.distance`). The values describe this network, but along
+                other trajectories.
         """
+        if self.metadata.is_prior:
+            return
         refused: dict[str, Any] = {"model": model, "revision": revision, "family": family}
         warned: dict[str, Any] = {
             "dtype": None if dtype is None else dtype_name(dtype),
             "sampler": sampler,
             "shift": shift,
-            "num_inference_steps": num_inference_steps,
         }
         if scheduler is not None:
             facts = sampler_facts(scheduler)
@@ -166,29 +191,33 @@ class SensitivityProfile:
             warned |= facts
         if architecture not in self.metadata.architecture.split("+"):
             refused["architecture"] = architecture if self.metadata.architecture else None
-        for name, mine, theirs in self._differences(refused):
-            raise ProfileError(
-                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
-                "calibrate for this model, or pass the profile that belongs to it"
-            )
-        for name, mine, theirs in self._differences(warned):
-            warnings.warn(
-                f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
-                "the same epsilon may reuse another number of steps",
-                ProfileWarning,
-                stacklevel=2,
-            )
-
-    def _differences(self, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-        return [
-            (name, getattr(self.metadata, name), value)
-            for name, value in wanted.items()
-            if value is not None and getattr(self.metadata, name) != value
-        ]
+        for name, theirs in refused.items():
+            mine = getattr(self.metadata, name)
+            if theirs is not None and mine != theirs:
+                raise ProfileError(
+                    f"profile was measured with {name} {mine!r} but the run has {theirs!r}; "
+                    "calibrate for this model, or pass the profile that belongs to it"
+                )
+        found = differences(
+            self.metadata,
+            warned,
+            guided=guided,
+            size=size,
+            num_inference_steps=num_inference_steps,
+            adapters=adapters,
+        )
+        if found:
+            warnings.warn(warning_text(found), ProfileWarning, stacklevel=2)
 
     def to_json(self) -> str:
         """The file's text: metadata, then one point per line, so that a diff is readable."""
-        head = {"format": FORMAT, "hash": self.hash, "metadata": asdict(self.metadata)}
+        head: dict[str, Any] = {
+            "format": FORMAT,
+            "hash": self.hash,
+            "metadata": self.metadata.to_dict(),
+        }
+        if self.error_scale != 1.0:
+            head["error_scale"] = self.error_scale
         tables = ",\n".join(
             f"    {json.dumps(branch)}: [\n"
             + ",\n".join(f"      {json.dumps(asdict(point))}" for point in points)
@@ -226,6 +255,7 @@ class SensitivityProfile:
                     for branch, points in data["branches"].items()
                 },
                 OutputDrift.from_dict(data["drift"]) if "drift" in data else None,
+                float(data.get("error_scale", 1.0)),
             )
         except (KeyError, TypeError, AttributeError, ProfileError) as error:
             raise ProfileError(f"{origin} is not a usable profile: {error}") from error

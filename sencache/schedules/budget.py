@@ -8,8 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+PLANNER_VERSION = 2
+"""Part of the sample id of planned clips. Raise it with every change of the planner, the forecasts
+or their constants that changes a plan; a test holds plans against it."""
 MAX_GAP = 12
 """Most steps that are forecast in a row."""
+FEW_STEPS = 8
+"""A run of so many steps or fewer is computed as a whole unless a budget is set: each of its steps
+moves the latents so far that no forecast is safe."""
 SHARED = 5
 """Computed steps that all rows of a run with a gate share; the gate is at the last of them.
 

@@ -16,19 +16,18 @@ over triples of steps: DPCache (all 2025-26).
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sencache.schedules.budget import MAX_GAP
-from sencache.schedules.drift import Array, OutputDrift
-from sencache.schedules.weights import Forecast, best_weights, combined_error
+from sencache.schedules.drift import OutputDrift
+from sencache.schedules.gaps import Gaps
+from sencache.schedules.weights import Forecast
 
-SHOWN = 0.2
-"""Share of a forecast's error that stays after a repair, because the network saw wrong latents."""
-MAX_REPAIR = 24.0
-"""Largest repair, in moves of the step whose output it is added to."""
+_Anchors = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,51 +86,40 @@ def make_schedule(
     Raises:
         ValueError: Too few or too many steps to compute, or an order below 0.
     """
-    gaps = _Gaps(drift, moves, order, repair)
-    steps, last = drift.steps, drift.steps - 1
-    must = sorted({*cuts, last})
-    if not 1 + len(must) <= computed <= steps:
-        raise ValueError(
-            f"cannot compute {computed} of {steps} steps; {1 + len(must)} to {steps} can be"
-        )
-    # Per number of computed steps: the last anchors, rising, with the least error that leads to
-    # them and the anchors before.
-    layers: list[dict[tuple[int, ...], tuple[float, tuple[int, ...] | None]]] = [
-        {(0,): (0.0, None)}
-    ]
-    for count in range(1, computed):
-        left = computed - count - 1  # still to place after this one
-        layer: dict[tuple[int, ...], tuple[float, tuple[int, ...] | None]] = {}
-        for anchors, (spent, _) in layers[-1].items():
-            if anchors[-1] == last:
-                continue
-            bound = next(step for step in must if step > anchors[-1])
-            for step in range(anchors[-1] + 1, min(anchors[-1] + MAX_GAP + 1, bound) + 1):
-                if not left <= last - step <= left * (MAX_GAP + 1):
-                    continue
-                if count < len(prefix) and step != prefix[count]:
-                    continue
-                total = spent + gaps.cost(anchors, step, whole=step not in cuts)
-                after = (step,) if step in cuts else (*anchors, step)[-(order + 1) :]
-                if after not in layer or total < layer[after][0]:
-                    layer[after] = (total, anchors)
-        layers.append(layer)
-    ends = [state for state in layers[-1] if state[-1] == last]
-    if not ends:
-        raise ValueError(
-            f"cannot compute {computed} of {steps} steps with at most {MAX_GAP} forecast in a row"
-        )
-    state: tuple[int, ...] | None = min(ends, key=lambda each: layers[-1][each][0])
-    path: list[int] = []
-    for layer in reversed(layers):
-        if state is not None:
-            path.append(state[-1])
-            state = layer[state][1]
-    return schedule_of(drift, moves, tuple(reversed(path)), order=order, repair=repair, cuts=cuts)
+    search = _search(
+        drift, tuple(moves), order=order, repair=repair, cuts=tuple(cuts), prefix=tuple(prefix)
+    )
+    return search.schedule(computed)
 
 
-planned_schedule = functools.lru_cache(maxsize=64)(make_schedule)
-"""`make_schedule` with a cache of results: it takes seconds for a long run."""
+def fewest_steps(
+    drift: OutputDrift,
+    moves: Sequence[float],
+    allowed: float,
+    *,
+    order: int = 1,
+    repair: bool = True,
+    cuts: Sequence[int] = (),
+) -> CacheSchedule:
+    """The best schedule of the fewest computed steps whose predicted error is small enough.
+
+    A larger number is not looked at once one is found. If no number will do, all steps are
+    computed.
+
+    Args:
+        drift: Of the run, at the times of its steps.
+        moves: Of the sampler, shape [T].
+        allowed: Largest :attr:`CacheSchedule.error`, in units of the latents.
+        order: As for :func:`make_schedule`.
+        repair: As for :func:`make_schedule`.
+        cuts: As for :func:`make_schedule`.
+    """
+    search = _search(drift, tuple(moves), order=order, repair=repair, cuts=tuple(cuts), prefix=())
+    for computed in range(search.least, drift.steps):
+        error = search.error(computed)
+        if error is not None and error <= allowed:
+            return search.schedule(computed)
+    return search.schedule(drift.steps)
 
 
 def schedule_of(
@@ -158,7 +146,7 @@ def schedule_of(
     """
     if not computed or computed[0] != 0:
         raise ValueError(f"a plan computes step 0 first; these do not: {tuple(computed)}")
-    gaps = _Gaps(drift, moves, order, repair)
+    gaps = Gaps(drift, moves, order, repair)
     forecasts: dict[int, Forecast] = {}
     checks: dict[int, tuple[Forecast, float]] = {}
     total = 0.0
@@ -176,77 +164,94 @@ def schedule_of(
     return CacheSchedule(drift.steps, tuple(computed), forecasts, float(np.sqrt(total)), checks)
 
 
-class _Gaps:
-    """Errors and forecasts of the gaps of a run, each computed once."""
+class _Search:
+    """The dynamic programme of one run: the best schedules of 1, 2, 3, ... computed steps.
+
+    A schedule of one more step is found from those of one less, so all budgets of a run together
+    cost no more than the largest.
+    """
 
     def __init__(
         self,
         drift: OutputDrift,
-        moves: Sequence[float],
+        moves: tuple[float, ...],
         order: int,
         repair: bool,
+        cuts: tuple[int, ...],
+        prefix: tuple[int, ...],
     ) -> None:
-        if order < 0:
-            raise ValueError(f"order is {order}; it must be 0 (hold) or more")
-        self._distances, self._repair = drift.matrix(), repair
-        self._moves, self._gain = np.array(moves), np.array(drift.gain)
-        self._costs: dict[tuple[tuple[int, ...], int, bool], float] = {}
-        self._weights: dict[tuple[int, ...], Array] = {}
+        self._gaps = Gaps(drift, moves, order, repair)
+        self._drift, self._moves, self._order, self._repair = drift, moves, order, repair
+        self._cuts, self._prefix, self._last = cuts, prefix, drift.steps - 1
+        self._must = sorted({*cuts, self._last})
+        self.least = 1 + len(self._must)
+        # Per number of computed steps: the last anchors, rising, with the least error that leads
+        # to them and the anchors before.
+        self._layers: list[dict[_Anchors, tuple[float, _Anchors | None]]] = [{(0,): (0.0, None)}]
+        self._lock = threading.Lock()  # searches are shared by all callers of the process
 
-    def forecasts(self, anchors: tuple[int, ...], end: int) -> dict[int, Forecast]:
-        """How each step between the last anchor and `end` is forecast."""
-        steps = range(anchors[-1] + 1, end)
-        return {
-            step: Forecast(anchors, tuple(weights))
-            for step, weights in zip(steps, self._all(anchors, steps).tolist(), strict=True)
-        }
+    def error(self, computed: int) -> float | None:
+        """Predicted error of the best schedule; None if there is none of so many steps."""
+        end = self._end(computed)
+        return None if end is None else float(np.sqrt(self._layers[computed - 1][end][0]))
 
-    def check(self, anchors: tuple[int, ...], end: int) -> tuple[Forecast, float]:
-        """The forecast of the step that ends a gap, and the expected rms error of it."""
-        weights = self._all(anchors, range(end, end + 1))
-        error = combined_error(self._distances, [end], anchors, weights, np.ones(1))
-        return Forecast(anchors, tuple(weights[0].tolist())), error
+    def schedule(self, computed: int) -> CacheSchedule:
+        """The best schedule of an exact number of computed steps.
 
-    def repaired(self, anchors: tuple[int, ...], end: int) -> Forecast | None:
-        """The output at `end` with the repair of the gap before it; None: without a repair."""
-        steps = range(anchors[-1] + 1, end)
-        if not self._repair or not steps or not self._can_repair(steps, end):
-            return None
-        moves = self._moves[list(steps)][:, None]
-        known = (moves * self._all((*anchors, end), steps)).sum(0)
-        given = (moves * self._all(anchors, steps)).sum(0)
-        weights = (known - np.append(given, 0.0)) / self._moves[end]
-        weights[-1] += 1.0
-        return Forecast((*anchors, end), tuple(weights.tolist()))
-
-    def cost(self, anchors: tuple[int, ...], end: int, *, whole: bool) -> float:
-        """Square of the error that the steps between the last anchor and `end` leave.
-
-        Args:
-            anchors: Computed steps before the gap.
-            end: Step that ends it.
-            whole: Whether the same network computes `end`, so that a repair is possible.
+        Raises:
+            ValueError: There is none of so many steps.
         """
-        steps = range(anchors[-1] + 1, end)
-        if not steps:
-            return 0.0
-        key = (anchors, end, whole)
-        if key not in self._costs:
-            error = self._error(anchors, steps)
-            if whole and self._repair and self._can_repair(steps, end):
-                error = float(np.hypot(self._error((*anchors, end), steps), SHOWN * error))
-            self._costs[key] = error**2.0
-        return self._costs[key]
+        steps = self._drift.steps
+        if not self.least <= computed <= steps:
+            raise ValueError(
+                f"cannot compute {computed} of {steps} steps; {self.least} to {steps} can be"
+            )
+        state = self._end(computed)
+        if state is None:
+            raise ValueError(
+                f"cannot compute {computed} of {steps} steps with at most {MAX_GAP} forecast in a "
+                "row"
+            )
+        path: list[int] = []
+        for layer in reversed(self._layers[:computed]):
+            if state is not None:
+                path.append(state[-1])
+                state = layer[state][1]
+        return schedule_of(
+            self._drift,
+            self._moves,
+            tuple(reversed(path)),
+            order=self._order,
+            repair=self._repair,
+            cuts=self._cuts,
+        )
 
-    def _error(self, anchors: tuple[int, ...], steps: range) -> float:
-        moves = (self._moves * self._gain)[list(steps)]
-        return combined_error(self._distances, steps, anchors, self._all(anchors, steps), moves)
+    def _end(self, computed: int) -> _Anchors | None:
+        """The best state that ends a run of so many computed steps."""
+        with self._lock:
+            while len(self._layers) < computed:
+                self._layers.append(self._next_layer())
+        layer = self._layers[computed - 1]
+        ends = [state for state in layer if state[-1] == self._last]
+        return min(ends, key=lambda each: layer[each][0], default=None)
 
-    def _can_repair(self, steps: range, end: int) -> bool:
-        return bool(abs(self._moves[list(steps)]).sum() <= MAX_REPAIR * abs(self._moves[end]))
+    def _next_layer(self) -> dict[_Anchors, tuple[float, _Anchors | None]]:
+        count, kept = len(self._layers), self._order + 1
+        layer: dict[_Anchors, tuple[float, _Anchors | None]] = {}
+        for anchors, (spent, _) in self._layers[-1].items():
+            if anchors[-1] == self._last:
+                continue
+            bound = next(step for step in self._must if step > anchors[-1])
+            for step in range(anchors[-1] + 1, min(anchors[-1] + MAX_GAP + 1, bound) + 1):
+                if count < len(self._prefix) and step != self._prefix[count]:
+                    continue
+                cut = step in self._cuts
+                total = spent + self._gaps.cost(anchors, step, whole=not cut)
+                after = (step,) if cut else (*anchors, step)[-kept:]
+                if after not in layer or total < layer[after][0]:
+                    layer[after] = (total, anchors)
+        return layer
 
-    def _all(self, anchors: tuple[int, ...], steps: range) -> Array:
-        """Weights of the anchors for each step, shape [steps, anchors]."""
-        if anchors not in self._weights:
-            self._weights[anchors] = best_weights(self._distances, anchors)
-        return self._weights[anchors][steps.start : steps.stop]
+
+_search = functools.lru_cache(maxsize=16)(_Search)
+"""Searches so far: planning a long run takes seconds."""

@@ -49,6 +49,30 @@ def step_moves(scheduler: Any, timesteps: Sequence[float] | None = None) -> tupl
     return _known[key]
 
 
+def step_times(scheduler: Any, *, time_rises: bool = False) -> tuple[float, ...]:
+    """Tau of every step of a diffusers scheduler whose timesteps are set, falling, shape [T].
+
+    Args:
+        scheduler: The scheduler.
+        time_rises: Whether the network is called with 1 - tau.
+    """
+    taus = scheduler.timesteps.cpu().double() / int(scheduler.config["num_train_timesteps"])
+    return tuple((1 - taus if time_rises else taus).tolist())
+
+
+def second_network_steps(times: Sequence[float], boundary: float | None) -> tuple[int, ...]:
+    """Steps at which a pipeline's second network takes over; none or one.
+
+    Args:
+        times: Tau of every step, falling.
+        boundary: tau below which it does; None without a second network.
+    """
+    if boundary is None:
+        return ()
+    below = [step for step, tau in enumerate(times) if tau < boundary]
+    return tuple(below[:1]) if below and below[0] > 0 else ()
+
+
 def _response(scheduler: Any) -> tuple[float, ...]:
     """The response of a scheduler, which this function may change."""
     for name, value in list(vars(scheduler).items()):

@@ -15,7 +15,10 @@ CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     config = load_config(["--config", str(path)])
-    assert (config.cache.policy, config.cache.budget) == ("planned", QUALITY["balanced"].budget)
+    assert (config.cache.policy, config.cache.max_error) == (
+        "planned",
+        QUALITY["balanced"].max_error,
+    )
     if config.model != "demo":
         assert resolve_model(config.model).location
 

@@ -73,7 +73,7 @@ def _planned(**settings: Any) -> Maker:
 
 def _gated(setup: BaselineSetup) -> list[Baseline]:
     """Plans with a gate: a third of the clips get two more evaluations, the others one less."""
-    config = SenCacheConfig(policy="planned", gate=GATE)
+    config = SenCacheConfig(policy="planned", budget=0.34, gate=GATE)
     return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
 
 

@@ -12,12 +12,13 @@ from pydantic_core import PydanticCustomError
 from pipeline.config.cache_section import CONFLICT, CacheConfig, settle, without_overridden
 from pipeline.models.registry import MODELS, shipped_folder
 from sencache import QUALITY, SenCacheConfig, SensitivityProfile
-from sencache.policies.planned import drift_planner
+from sencache.config import DEFAULT_MAX_ERROR
+from sencache.policies.planned import profile_planner
 
 
 def test_the_qualities_are_the_library_s() -> None:
     assert {*get_args(CacheConfig.model_fields["quality"].annotation)} == {"", *QUALITY}
-    assert QUALITY["balanced"].budget == SenCacheConfig().budget
+    assert QUALITY["balanced"].max_error == SenCacheConfig(policy="planned").error_limit
 
 
 @pytest.mark.parametrize("name", QUALITY)
@@ -27,24 +28,30 @@ def test_a_quality_is_what_the_library_means_by_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_settings", "policy", "budget", "epsilon"),
+    ("given_settings", "policy", "budget", "max_error", "epsilon"),
     [
-        ({}, "paper", None, 0.1),
-        ({"quality": ""}, "paper", None, 0.1),
-        ({"budget": 0.4}, "planned", 0.4, None),
-        ({"budget": None, "epsilon": 0.2}, "paper", None, 0.2),
-        ({"policy": "planned"}, "planned", 0.34, None),
-        ({"policy": "none"}, "none", None, None),
-        ({"policy": "none", "budget": 0.4}, "none", 0.4, None),
-        ({"quality": "lossless"}, "none", None, None),
-        ({"quality": "high", "order": 0}, "planned", 0.5, None),
+        ({}, "paper", None, None, 0.1),
+        ({"quality": ""}, "paper", None, None, 0.1),
+        ({"budget": 0.4}, "planned", 0.4, None, None),
+        ({"max_error": 0.01}, "planned", None, 0.01, None),
+        ({"budget": None, "epsilon": 0.2}, "paper", None, None, 0.2),
+        ({"policy": "planned"}, "planned", None, DEFAULT_MAX_ERROR, None),
+        ({"policy": "none"}, "none", None, None, None),
+        ({"policy": "none", "budget": 0.4}, "none", 0.4, None, None),
+        ({"quality": "lossless"}, "none", None, None, None),
+        ({"quality": "high", "order": 0}, "planned", None, QUALITY["high"].max_error, None),
     ],
 )
 def test_what_is_given_chooses_the_policy(
-    given_settings: dict[str, Any], policy: str, budget: float | None, epsilon: float | None
+    given_settings: dict[str, Any],
+    policy: str,
+    budget: float | None,
+    max_error: float | None,
+    epsilon: float | None,
 ) -> None:
     config = CacheConfig.model_validate(given_settings)
-    assert (config.policy, config.budget, config.epsilon) == (policy, budget, epsilon)
+    assert (config.policy, config.epsilon) == (policy, epsilon)
+    assert (config.budget, config.max_error) == (budget, max_error)
     assert config.order == given_settings.get("order", 1)
 
 
@@ -55,6 +62,11 @@ def test_what_is_given_chooses_the_policy(
         ({"quality": "fast", "budget": 0.3}, ["quality", "budget"]),
         ({"quality": "lossless", "epsilon": 0.3}, ["quality", "epsilon"]),
         ({"budget": 0.3, "epsilon": 0.3}, ["budget", "epsilon"]),
+        ({"budget": 0.3, "max_error": 0.3}, ["budget", "max_error"]),
+        ({"max_error": 0.3, "epsilon": 0.3}, ["max_error", "epsilon"]),
+        ({"quality": "fast", "max_error": 0.3}, ["quality", "max_error"]),
+        ({"policy": "paper", "max_error": 0.3}, ["policy", "max_error"]),
+        ({"quality": "fast", "gate": 2}, ["gate"]),
         ({"policy": "none", "budget": 0.3, "epsilon": 0.3}, ["budget", "epsilon"]),
         ({"policy": "planned", "epsilon": 0.3}, ["policy", "epsilon"]),
         ({"policy": "paper", "budget": 0.3}, ["policy", "budget"]),
@@ -74,6 +86,7 @@ SETTINGS = st.fixed_dictionaries(
         "quality": st.sampled_from(["", *QUALITY]),
         "policy": st.sampled_from(["none", "paper", "planned"]),
         "budget": st.none() | st.sampled_from([0.2, 1.0]),
+        "max_error": st.none() | st.sampled_from([0.0, 0.03]),
         "epsilon": st.none() | st.sampled_from([0.0, 0.3]),
         "order": st.integers(0, 2),
     },
@@ -118,8 +131,7 @@ def test_a_policy_alone_keeps_what_it_reads_of_the_lower_source() -> None:
 def test_the_nfe_told_beforehand_is_the_plan_s(budget: float, steps: int) -> None:
     demo = MODELS["demo"]
     profile = SensitivityProfile.load(shipped_folder(demo) / demo.profile)
-    assert profile.drift is not None
-    planner = drift_planner(SenCacheConfig(policy="planned", budget=budget), profile.drift)
+    planner = profile_planner(SenCacheConfig(policy="planned", budget=budget), profile)
     times = tuple(1 - step / steps for step in range(steps))
     least, most = CacheConfig.model_validate({"budget": budget}).planned_nfe(steps)
     assert len(planner(times, (1 / steps,) * steps, ()).computed) == least

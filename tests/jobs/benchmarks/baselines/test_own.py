@@ -86,7 +86,7 @@ def test_a_gate_is_fitted_to_the_budget_on_calibration_clips() -> None:
             tiny.run(pipe, seeds, STEPS)
             after()
 
-    config = SenCacheConfig(policy="planned", gate=2)
+    config = SenCacheConfig(policy="planned", budget=0.34, gate=2)
     baseline = Gated(profile, pipe, calibrate, config).budgeted(10, STEPS)
     assert trace(pipe) == before
     nfe = []

@@ -1,0 +1,112 @@
+"""Plans by the error they may have: the fewest steps that keep it, and never more than all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.models.registry import MODELS, shipped_folder
+from sencache import QUALITY, ProfileError, SenCacheConfig, SensitivityProfile
+from sencache.schedules.budget import FEW_STEPS, PLANNER_VERSION, least_computed
+from sencache.schedules.levels import plan_for, plan_of_run, promised_error
+from tests.sencache.support.toys import euler, make_profile, unipc
+
+DEMO = SensitivityProfile.load(shipped_folder(MODELS["demo"]) / MODELS["demo"].profile)
+
+
+def run_of(scheduler: Any, steps: int) -> Any:
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@pytest.mark.parametrize(("quality", "nfe"), [("high", 25), ("balanced", 17), ("fast", 13)])
+def test_qualities_of_the_embedded_model_are_the_shares_they_were(quality: str, nfe: int) -> None:
+    plan = plan_of_run(QUALITY[quality], DEMO, run_of(euler(), 50))
+    assert len(plan.computed) == nfe
+    assert promised_error(plan, DEMO) <= QUALITY[quality].error_limit
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(FEW_STEPS + 1, 24), st.floats(1e-4, 0.3), st.sampled_from([(), (4,)]))
+def test_a_plan_is_the_smallest_that_keeps_the_error(
+    steps: int, limit: float, cuts: tuple[int, ...]
+) -> None:
+    times = [1 - 0.9 * step / steps for step in range(steps)]
+    moves = [1 / steps] * steps
+    config = SenCacheConfig(policy="planned", max_error=limit)
+    plan = plan_for(config, DEMO, times, moves, cuts)
+    nfe = len(plan.computed)
+    assert promised_error(plan, DEMO) <= limit
+    if nfe > least_computed(steps, cuts):
+        smaller = SenCacheConfig(policy="planned", budget=(nfe - 1) / steps)
+        assert promised_error(plan_for(smaller, DEMO, times, moves, cuts), DEMO) > limit
+
+
+def test_what_no_plan_keeps_computes_every_step() -> None:
+    config = SenCacheConfig(policy="planned", max_error=1e-12)
+    plan = plan_of_run(config, DEMO, run_of(euler(), 20))
+    assert plan.computed == tuple(range(20))
+    assert promised_error(plan, DEMO) == 0.0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, FEW_STEPS, FEW_STEPS + 1])
+def test_few_steps_are_all_computed_unless_a_budget_is_set(steps: int) -> None:
+    times, moves = [1 - step / (steps + 1) for step in range(steps)], [1 / steps] * steps
+    by_error = plan_for(SenCacheConfig(policy="planned", max_error=10.0), DEMO, times, moves)
+    assert (len(by_error.computed) == steps) == (steps <= FEW_STEPS)
+    by_budget = plan_for(SenCacheConfig(policy="planned", budget=0.5), DEMO, times, moves)
+    assert (len(by_budget.computed) == steps) == (steps < 3)
+
+
+def test_a_larger_error_scale_asks_for_more_steps() -> None:
+    scheduler = run_of(euler(), 30)
+    rough = dataclasses.replace(DEMO, error_scale=4 * DEMO.error_scale)
+    plans = [plan_of_run(QUALITY["fast"], each, scheduler) for each in (DEMO, rough)]
+    assert len(plans[0].computed) < len(plans[1].computed)
+
+
+def test_a_plan_needs_a_drift() -> None:
+    with pytest.raises(ProfileError, match="drift"):
+        plan_for(SenCacheConfig(policy="planned"), make_profile(), [0.9, 0.5, 0.1], [0.3] * 3)
+
+
+def plans() -> dict[str, Any]:
+    """Plans of the embedded model, rounded as far as machines agree."""
+    made = {}
+    for scheduler in (euler(), unipc()):
+        for steps in (20, 50):
+            for settings_of_plan in (
+                QUALITY["high"],
+                QUALITY["fast"],
+                SenCacheConfig(policy="planned", budget=0.34),
+                SenCacheConfig(policy="planned", budget=0.34, order=0, repair=False),
+                SenCacheConfig(policy="planned", budget=0.5, order=2),
+            ):
+                plan = plan_of_run(settings_of_plan, DEMO, run_of(scheduler, steps))
+                made[f"{type(scheduler).__name__} {steps} {settings_of_plan}"] = [
+                    plan.computed,
+                    {
+                        step: [each.anchors, [f"{weight:.4f}" for weight in each.weights]]
+                        for step, each in plan.forecasts.items()
+                    },
+                ]
+    return made
+
+
+GOLDEN = {2: "c372f0fa3d080dae"}
+"""Hash of the plans by planner version."""
+
+
+def test_plans_change_only_with_the_planner_version() -> None:
+    text = json.dumps(plans(), sort_keys=True)
+    found = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert found == GOLDEN[PLANNER_VERSION], (
+        "plans differ from those of this PLANNER_VERSION: clips would change under their old ids; "
+        f"raise it and record {found!r} here"
+    )
