@@ -109,23 +109,26 @@ def test_stored_settings_are_a_config_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("above", "policy", "budget", "epsilon"),
+    ("above", "policy", "reads"),
     [
-        ([], "planned", 0.34, None),
-        (["--cache.policy", "none"], "none", None, None),
-        (["--cache.quality", "fast"], "planned", 0.26, None),
-        (["--cache.budget", "0.4"], "planned", 0.4, None),
-        (["--cache.epsilon", "0.2"], "paper", None, 0.2),
-        (["--cache.order", "0"], "planned", 0.34, None),
+        ([], "planned", {"max_error": 0.01}),
+        (["--cache.policy", "none"], "none", {}),
+        (["--cache.quality", "fast"], "planned", {"max_error": 0.02}),
+        (["--cache.budget", "0.4"], "planned", {"budget": 0.4}),
+        (["--cache.max-error", "0.1"], "planned", {"max_error": 0.1}),
+        (["--cache.epsilon", "0.2"], "paper", {"epsilon": 0.2}),
+        (["--cache.order", "0"], "planned", {"max_error": 0.01}),
     ],
 )
 def test_flags_go_before_the_quality_of_a_file(
-    tmp_path: Path, above: list[str], policy: str, budget: float | None, epsilon: float | None
+    tmp_path: Path, above: list[str], policy: str, reads: dict[str, float]
 ) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("cache: {quality: balanced}\n")
     cache = load("--config", str(path), *above).cache
-    assert (cache.policy, cache.budget, cache.epsilon) == (policy, budget, epsilon)
+    assert cache.policy == policy
+    unset = dict.fromkeys(("budget", "max_error", "epsilon"))
+    assert {name: getattr(cache, name) for name in unset} == {**unset, **reads}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         (
             [*NEEDED, "--cache.quality", "high", "--cache.budget", "0.4"],
             "--cache.quality and --cache.budget cannot both be given: a quality is a policy and "
-            "its budget",
+            "its error",
         ),
         (
             [*NEEDED, "--cache.budget", "0.4", "--cache.epsilon", "0.1"],
@@ -275,7 +278,7 @@ def test_mistakes_on_the_command_line(argv: list[str], line: str) -> None:
         ("dry_run: maybe\n", "FILE: dry_run should be true or false, not 'maybe'"),
         (
             "cache: none\n",
-            "FILE: cache should hold settings below it (quality, policy, budget, order, "
+            "FILE: cache should hold settings below it (quality, policy, budget, max_error, order, "
             "repair, gate, gate_ratio, epsilon, max_reuse, strict_epsilon, strict_fraction, "
             "correct, uncond_verdict, profile), not 'none'",
         ),

@@ -18,6 +18,7 @@ from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import CacheIdentity
 from sencache import SensitivityProfile
+from sencache.schedules.budget import PLANNER_VERSION
 from tests.model_fixtures import changed
 
 WAN = "wan2.1-t2v-1.3b"
@@ -206,6 +207,9 @@ PAPER = (
 )
 
 
+PLANNED = f'"order":1,"planner":{PLANNER_VERSION},"repair":true}}'
+
+
 @pytest.mark.parametrize(
     ("cache", "policy", "params"),
     [
@@ -215,8 +219,8 @@ PAPER = (
         ({}, "paper", "{" + PAPER),
         ({"policy": "paper"}, "paper", "{" + PAPER),
         ({"correct": True}, "paper", '{"correct":true,' + PAPER),
-        ({"policy": "planned"}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
-        ({"budget": 0.34, "gate": 0}, "planned", '{"budget":0.34,"order":1,"repair":true}'),
+        ({"policy": "planned"}, "planned", '{"max_error":0.01,' + PLANNED),
+        ({"budget": 0.34, "gate": 0}, "planned", '{"budget":0.34,' + PLANNED),
     ],
 )
 def test_settings_keep_the_identity_that_stored_samples_have(
