@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests start hundreds of processes; without byte code each one compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint format chaos chaos-quick bench lock clean
+.PHONY: demo test test-fast lint format chaos chaos-quick mutants mutants-quick bench lock clean
 
 demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
@@ -33,6 +33,12 @@ chaos: $(STAMP)  ## kill something at a random moment, 60 times, and check what 
 
 chaos-quick: $(STAMP)  ## the same for five minutes
 	$(BIN)/python -m tests.chaos --seconds 270
+
+mutants: $(STAMP)  ## make small faults in the code of money, attempts, ids and plans; do tests notice? an hour
+	$(BIN)/python -m tests.mutants
+
+mutants-quick: $(STAMP)  ## the same with 40 faults of each module
+	$(BIN)/python -m tests.mutants --sample
 
 bench: $(STAMP)  ## every benchmark, one after another; minutes each
 	$(BIN)/python jobs/benchmark.py cache

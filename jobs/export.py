@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.redaction import guard_output
+from pipeline.wording import are, counted
 
 EXIT_DAMAGED = 1
 NAMED = 20
@@ -71,14 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     say(
         console,
-        f"{chosen.clips - len(done.damaged):,} clips in {len(chosen.shards):,} shards at "
+        f"{counted(chosen.clips - len(done.damaged), 'clip', grouped=True)} in "
+        f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
         f"{target.uri}, {done.written:,} of them written now",
     )
     for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
         print(f"damaged: {sample_id}: {problem}", file=sys.stderr)
     if done.damaged:
         print(
-            f"error: {len(done.damaged):,} clips are missing or damaged and were left out "
+            f"error: {counted(len(done.damaged), 'clip', grouped=True)} {are(len(done.damaged))} "
+            "missing or damaged and left out of the export "
             f"({target.uri}/{DAMAGED_KEY} names them); the command that made them makes them "
             "again with --verify",
             file=sys.stderr,

@@ -208,7 +208,17 @@ def test_a_process_ends_at_once_in_one_module() -> None:
 
 
 TESTS = ROOT / "tests"
-TESTS_OF_THEIR_OWN = {"e2e", "chaos", "gpu", "golden", "infra", "docs", "field", "support"}
+TESTS_OF_THEIR_OWN = {
+    "e2e",
+    "chaos",
+    "gpu",
+    "golden",
+    "infra",
+    "docs",
+    "field",
+    "support",
+    "mutants",
+}
 """Folders of tests that are about no one package."""
 
 

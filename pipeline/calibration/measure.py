@@ -17,6 +17,7 @@ from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
 from sencache import Journal, SensitivityProfile, calibrate, networks_of
 
 
@@ -134,7 +135,7 @@ def profile_table(profile: SensitivityProfile) -> str:
         for point in points
     ]
     lines.append(
-        f"{facts.num_clips} {'given' if facts.inputs == 'clips' else 'sampled'} clips, "
+        f"{counted(facts.num_clips, 'given clip' if facts.inputs == 'clips' else 'sampled clip')}, "
         f"{facts.network_evaluations} network evaluations, profile {profile.hash}"
     )
     return "\n".join(lines)

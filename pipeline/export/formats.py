@@ -18,6 +18,7 @@ from pipeline.dataset.mp4 import row_json
 from pipeline.dataset.schema import SCHEMA
 from pipeline.export.select import Shard
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
 
 ROW_GROUP_CLIPS = 100
 """Clips per row group, with their bytes: readers fetch whole groups."""
@@ -110,7 +111,9 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
         name: sum(_clips(shard, lost) for shard in shards if shard.split == name) for name in splits
     }
     text = "---\n" + yaml.safe_dump(front, sort_keys=False) + "---\n# Synthetic clips\n\n"
-    text += "".join(f"- `{name}`: {count:,} clips\n" for name, count in counts.items())
+    text += "".join(
+        f"- `{name}`: {counted(count, 'clip', grouped=True)}\n" for name, count in counts.items()
+    )
     text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost.\n"
     storage.put_bytes("README.md", text.encode())
 

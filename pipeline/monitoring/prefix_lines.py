@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipeline.dataset.verify import Verified
 from pipeline.monitoring.console import say, text_of
+from pipeline.wording import counted
 
 UNKNOWN = "settings that an older version did not record"
 DAMAGED_SHOWN = 20
@@ -32,11 +33,11 @@ def say_verified(
 ) -> None:
     """Print what a check of all clips found, and which clips this run cannot make again."""
     if not found.damaged:
-        say(console, f"Verified: all {found.checked} clips are there and whole.")
+        say(console, f"Verified: {counted(found.checked, 'clip')}, none missing or damaged.")
         return
-    text = f"Verified {found.checked} clips: {len(found.damaged)} are missing or damaged"
+    text = f"Verified: {counted(found.checked, 'clip')}, {len(found.damaged)} missing or damaged"
     if rebuilt := found.rows.num_rows:
-        text += f", {rebuilt} of them have another whole clip, which is taken"
+        text += f", {rebuilt} of them replaced by another whole clip"
     say(console, text_of(text, "bold red"), "; the others are made again.")
     for sample_id, problem in sorted(found.damaged.items())[:DAMAGED_SHOWN]:
         say(console, f"  {sample_id}: {problem}")

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.totals import RunTotals
+from pipeline.wording import counted
 
 LOG_EVERY_S = 10.0
 QUIET_S = 60.0
@@ -131,7 +132,9 @@ class RunProgress:
         if self._console.is_terminal:
             self._live.start()
         else:
-            self._console.print(f"loading the model, then {self._total} clips", highlight=False)
+            self._console.print(
+                f"loading the model, then {counted(self._total, 'clip')}", highlight=False
+            )
         return self
 
     def __exit__(
@@ -243,8 +246,9 @@ class RunProgress:
         now = self._clock()
         latest = sorted(self._groups.items(), key=lambda item: item[1].last)[:GROUPS_SHOWN]
         for name, group in latest:
-            state = f"{group.rows} rows, {group.state(now)}, last {duration(now - group.last)} ago"
-            screen.add_row(text_of(f"  {group.node} {name}: {state}", "dim"))
+            state = f"{group.state(now)}, last {duration(now - group.last)} ago"
+            rows = counted(group.rows, "row")
+            screen.add_row(text_of(f"  {group.node} {name}: {rows}, {state}", "dim"))
         if len(self._groups) > GROUPS_SHOWN:
             screen.add_row(f"  and {len(self._groups) - GROUPS_SHOWN} more groups", style="dim")
         return screen

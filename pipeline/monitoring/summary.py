@@ -27,6 +27,7 @@ from pipeline.requests.intake import InputCounts
 from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
+from pipeline.wording import are, counted
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
@@ -61,13 +62,17 @@ def say_input(
         f"{host_note(config.output)} with {resolved.spec.name} ({resolved.revision[:16]}), "
         f"cache {config.cache.policy}",
     )
-    parts = [f"{counts.read} rows", f"{counts.pending} clips to make", f"{counts.done} done before"]
+    parts = [
+        counted(counts.read, "row"),
+        f"{counted(counts.pending, 'clip')} to make",
+        f"{counts.done} done before",
+    ]
     if counts.done_failed:
         parts[2] += f", {counts.done_failed} of them failed (--retry-failed tries them again)"
     if counts.controls:
-        parts[1] += f", {counts.controls} of them uncached controls"
+        parts[1] += f", {counted(counts.controls, 'uncached control')} among them"
     if counts.duplicates:
-        parts.append(f"{counts.duplicates} duplicates (equal requests are made once)")
+        parts.append(f"{counted(counts.duplicates, 'duplicate')} (equal requests are made once)")
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
     console.print(" · ".join(parts), highlight=False)
@@ -112,12 +117,11 @@ def say_storage(console: Console, storage: Storage) -> None:
 def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
     """What was left out of the input, read otherwise than written, or rejected, and why."""
     if counts.markers:
-        yield f"{counts.markers} cells that say nan, None, null or the like were read as empty"
+        cells = counted(counts.markers, "cell")
+        yield f"Read as empty: {cells} with nan, None, null or the like"
     if counts.unread_negatives:
-        yield (
-            f"{counts.unread_negatives} negative prompts are left out: guidance is off in their "
-            "rows, so nothing would read them"
-        )
+        prompts = counted(counts.unread_negatives, "negative prompt")
+        yield f"Left out: {prompts}, because nothing reads one where guidance is off"
     causes = reasons.top(TOP_CAUSES)
     for cause in causes:
         yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {cause.place})"
@@ -140,7 +144,7 @@ def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: in
 
 def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) -> str:
     if not earlier_s:
-        return "Cost of what is left: unknown, for no clip of this prefix has been made yet"
+        return "Cost of what is left: unknown until this prefix holds its first clip"
     clip_s = sum(earlier_s) / len(earlier_s)
     money = ""
     if price_per_hour is not None:
@@ -172,10 +176,10 @@ def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
         return (
             f"planned: {least + gate} of {steps} steps computed (NFE) for a hard clip and "
             f"{least - 1} for another, {least} in the mean if one in {gate + 1} is hard; "
-            f"{clips} clips"
+            f"{counted(clips, 'clip')}"
         )
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
-    return f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips} clips"
+    return f"planned: {nfe} of {steps} steps computed (NFE) for each of {counted(clips, 'clip')}"
 
 
 def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
@@ -197,9 +201,9 @@ def say_recovery(console: Console, found: Recovery) -> None:
         return
     state = "has not ended yet" if found.goes_on else "did not end"
     text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
-    text += " and are taken over" if found.rows.num_rows else ""
+    text += f" and {are(found.rows.num_rows)} taken over" if found.rows.num_rows else ""
     if found.damaged:
-        text += f"; {found.damaged} more are damaged and will be made again"
+        text += f"; {found.damaged} more {are(found.damaged)} damaged and will be made again"
     say(console, text)
 
 
@@ -238,8 +242,9 @@ def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> 
 def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupted: bool) -> None:
     """Print what was made, what it cost and where it is."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    controls = f", {totals.controls} controls" if totals.controls else ""
-    made = f"{totals.clips} ok, {totals.failed} failed, {totals.rejected} rejected rows"
+    controls = f", {counted(totals.controls, 'control')}" if totals.controls else ""
+    rejected = counted(totals.rejected, "rejected row")
+    made = f"{totals.clips} ok, {totals.failed} failed, {rejected}"
     table.add_row("clips", made + controls)
     device_s = sum(totals.spent.values())
     if totals.clips:
@@ -254,8 +259,8 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
     if totals.truncated:
-        text = f"{totals.truncated} clips: the end of their prompt was not read (prompt_truncated)"
-        table.add_row("cut off", text)
+        clips = counted(totals.truncated, "clip")
+        table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")
     table.add_row("output", text_of(config.output))
     console.print(table, highlight=False)
     if interrupted:

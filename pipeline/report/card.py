@@ -26,6 +26,7 @@ from pipeline.report.document import Report
 from pipeline.report.rows import Rows
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
 
 CARD_KEY = "README.md"
 INDEX_KEY = "metadata.parquet"
@@ -136,7 +137,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         f"| clips | {text.count(totals.ok)}, {duration(totals.video_s)} of video, "
         f"{text.size(totals.media_bytes)} |",
         f"| left out | {text.count(totals.failed)} failed, {text.count(totals.rejected)} "
-        f"rejected prompts, {text.count(totals.controls)} controls |",
+        f"rejected prompts, {counted(totals.controls, 'control', grouped=True)} |",
     ]
     if len(report.settings) > 1:
         lines.append(f"| mixed settings | {plain(text.mixed(report.settings))} |")
@@ -148,12 +149,13 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
     if report.speedup.ratio:
         lines.append(
             f"| speed-up | {text.estimate(report.speedup.ratio, 'x')} over "
-            f"{report.speedup.pairs} pairs with uncached controls. {report.speedup.note} |"
+            f"{counted(report.speedup.pairs, 'pair')} with uncached controls. "
+            f"{report.speedup.note} |"
         )
     lines += [
         f"| {plain(entry.policy)} {entry.nfe}/{entry.steps} | PSNR to the control "
         f"{text.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
-        f"{entry.pairs} pairs. {entry.note} |"
+        f"{counted(entry.pairs, 'pair')}. {entry.note} |"
         for entry in report.quality
     ]
     if head.gpu_s_per_clip is not None:

@@ -28,6 +28,7 @@ from pipeline.report.pricing.prices import Prices
 from pipeline.report.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
+from pipeline.wording import are, counted
 
 LOST_SHOWN = 5
 """Missing clips that a report names."""
@@ -165,8 +166,9 @@ def _lost(storage: Storage, rows: Rows, roles: RowRoles) -> list[str]:
         return []
     names = ", ".join(lost[:LOST_SHOWN]) + (", …" if len(lost) > LOST_SHOWN else "")
     return [
-        f"{len(lost)} clips of ok rows are missing or have another size than their rows say: "
-        f"{names}. The command that made them makes them again with --verify."
+        f"{counted(len(lost), 'clip')} of ok rows {are(len(lost))} not stored as the row says: "
+        f"missing, or of another size ({names}). The command that made them makes them again with "
+        "--verify."
     ]
 
 
@@ -218,9 +220,10 @@ def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs) -> list[str]:
         )
     dead = rows.having("error_type", "WorkerDied") & rows.counts
     if dead.any():
+        samples = counted(int(dead.sum()), "sample")
         notes.append(
-            f"{int(dead.sum())} samples ended with the death of their process. What a dead process "
-            "had spent since its last row is in no row and not in these sums."
+            f"{samples} ended with the death of the process. What a dead process had spent since "
+            "its last row is in no row and not in these sums."
         )
     codes, values = rows.codes("worker_id")
     if len(rows) and any(not values[code] for code in np.unique(codes[rows.known("wall_s") > 0])):

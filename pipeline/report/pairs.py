@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.document import Quality, Speedup
 from pipeline.report.rows import Mask, RowRoles, Rows, kinds
+from pipeline.wording import counted
 
 Places = npt.NDArray[np.int64]
 
@@ -125,7 +126,7 @@ def few(pairs: int) -> str:
     """Return the warning for a small number of pairs, "" for a sufficient one."""
     if pairs >= FEW:
         return ""
-    return f"only {pairs} pair{'s' * (pairs != 1)}: the interval is too narrow to be trusted"
+    return f"only {counted(pairs, 'pair')}: the interval is too narrow to be trusted"
 
 
 def _first_calls(rows: Rows) -> Mask:

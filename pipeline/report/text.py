@@ -10,6 +10,7 @@ from rich.table import Table
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.document import ClipSettings, Estimate, Report
+from pipeline.wording import counted
 
 NONE = "–"
 
@@ -84,9 +85,9 @@ def print_report(report: Report, console: Console) -> None:
         "clips",
         f"{count(totals.ok)} ok",
         f"{count(totals.failed)} failed",
-        f"{count(totals.rejected)} rejected rows",
-        f"{count(totals.controls)} controls" if totals.controls else "",
-        f"{count(totals.superseded)} rows superseded" if totals.superseded else "",
+        counted(totals.rejected, "rejected row", grouped=True),
+        counted(totals.controls, "control", grouped=True) if totals.controls else "",
+        counted(totals.superseded, "superseded row", grouped=True) if totals.superseded else "",
     )
     if head.gpu_s_per_clip is not None:
         line("device time", f"{duration(report.device_s.total)} in all", _shares(report))
@@ -103,12 +104,16 @@ def print_report(report: Report, console: Console) -> None:
             f"{dollars(head.dollars_per_clip_all_in)} with loading, idle time and controls",
         )
     speedup = report.speedup
-    ratio = f"{estimate(speedup.ratio, 'x')} over {speedup.pairs} pairs" if speedup.ratio else ""
+    ratio = (
+        f"{estimate(speedup.ratio, 'x')} over {counted(speedup.pairs, 'pair')}"
+        if speedup.ratio
+        else ""
+    )
     line("speed-up", ratio, speedup.note)
     if len(report.quality) > SHOWN:
         line(
             "quality",
-            f"PSNR {estimate(head.psnr_db, ' dB')} over {head.quality_pairs} pairs",
+            f"PSNR {estimate(head.psnr_db, ' dB')} over {counted(head.quality_pairs, 'pair')}",
             f"worst {head.psnr_worst or 0.0:.1f} dB",
         )
     for entry in sorted(report.quality, key=lambda entry: -entry.pairs)[:SHOWN]:

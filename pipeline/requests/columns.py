@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
 from pipeline.redaction import redact
 from pipeline.requests.from_row import OVERRIDES
+from pipeline.wording import counted
 
 if TYPE_CHECKING:
     from pipeline.config.run_config import RunConfig
@@ -104,24 +105,22 @@ class ColumnUse:
         for name, rows in sorted(self.overruled.items()):
             flag = f"--sampling.{name.replace('_', '-')}"
             yield (
-                f"{flag} wins over the column {name} of {_rows(rows)}; "
+                f"{flag} wins over the column {name} of {counted(rows, 'row', grouped=True)}; "
                 f"name the column in --columns to use it instead"
             )
         if self.taken:
-            counted = ", ".join(f"{name} ({_rows(n)})" for name, n in sorted(self.taken.items()))
+            taken = ", ".join(map(_column, sorted(self.taken.items())))
             yield (
-                f"taken from the input: {counted}; a --sampling flag wins over its column, and "
+                f"taken from the input: {taken}; a --sampling flag wins over its column, and "
                 "--columns prompt,... reads only the columns that it names"
             )
         if self.kept:
             yield f"kept in the column source: {_named(self.kept)}"
         if self.left_out:
-            counted = ", ".join(
-                f"{name} ({_rows(n)})" for name, n in self.left_out.most_common(SHOWN)
-            )
+            dropped = ", ".join(map(_column, self.left_out.most_common(SHOWN)))
             yield (
                 f"not kept in the column source, for they are binary or more than "
-                f"{MAX_SOURCE_CHARS:,} characters together: {counted}"
+                f"{MAX_SOURCE_CHARS:,} characters together: {dropped}"
             )
 
 
@@ -174,8 +173,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count != 1)}"
+def _column(column: tuple[str, int]) -> str:
+    name, rows = column
+    return f"{name} ({counted(rows, 'row', grouped=True)})"
 
 
 def _named(names: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.models.prompt_length import LocalTokenizer
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.wording import are, counted
 
 
 @dataclass(slots=True)
@@ -59,10 +60,12 @@ class LongPrompts:
         """Say what is cut off, if anything is."""
         if self.cut:
             yield (
-                f"{self.cut} prompts are longer than the {self.limit} tokens that the model reads "
-                f"(first: {self.place}): their end has no effect; their rows say prompt_truncated"
+                f"{counted(self.cut, 'prompt')} {are(self.cut)} longer than the {self.limit} "
+                f"tokens that the model reads (first: {self.place}): the end has no effect, and "
+                "the row says prompt_truncated"
             )
         if self.alike:
             yield (
-                f"{self.alike} prompts differ from another one only in what the model does not read"
+                f"{counted(self.alike, 'prompt')} {are(self.alike)} like another one but for what "
+                "the model does not read"
             )

@@ -46,7 +46,10 @@ def number(value: Any, name: str, default: float, low: float, high: float) -> fl
         raise RowRejectedError(f"{name} is {_kind(value)}, not a number")
     if isinstance(value, Decimal) and value.is_nan():
         raise RowRejectedError(f"{name} is {value}, not a number")
-    found = float(value) if -(2**63) <= value <= 2**63 else math.inf
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        found = math.inf
     if not low <= found <= high:
         raise RowRejectedError(f"{name} is {value}, outside {low:g} to {high:g}")
     return found

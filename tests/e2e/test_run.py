@@ -275,7 +275,7 @@ def test_clips_lost_after_their_rows_are_made_again_by_the_same_command(
     lost.unlink()
     torn.write_bytes(torn.read_bytes()[:-10])
     _, text = quiet_run(**settings, verify=True, dry_run=True)
-    assert "Verified 3 clips: 2 are missing or damaged" in text
+    assert "Verified: 3 clips, 2 missing or damaged" in text
     assert "3 rows · 2 clips to make · 1 done before" in text
     assert not lost.exists()
     result, _ = quiet_run(**settings, verify=True)
@@ -286,7 +286,7 @@ def test_clips_lost_after_their_rows_are_made_again_by_the_same_command(
         data = (out / row["video"]["path"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == row["media_sha256"]
     again, text = quiet_run(**settings, verify=True)
-    assert "all 3 clips are there and whole" in text
+    assert "Verified: 3 clips, none missing or damaged." in text
     assert again.totals.made == 0
     _, text = quiet_run(**settings)
     assert "3 done before" in text

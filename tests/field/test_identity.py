@@ -163,8 +163,8 @@ def test_a_prompt_that_is_cut_off_is_marked_and_counted(
     said = " ".join(capsys.readouterr().out.split())
     assert "2 prompts are longer than the 32 tokens that the model reads" in said
     assert "(first: long.jsonl:2)" in said
-    assert "1 prompts differ from another one only in what the model does not read" in said
-    assert "2 clips: the end of their prompt was not read" in said
+    assert "1 prompt is like another one but for what the model does not read" in said
+    assert "the end of the prompt of 2 clips" in said
     tokenizer = local_tokenizer(resolve_model("demo"))
     assert tokenizer is not None
     assert [row["prompt_tokens"] for row in rows] == [

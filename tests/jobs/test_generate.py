@@ -17,6 +17,8 @@ import pytest
 
 from jobs.generate import main
 from pipeline.models.registry import MODELS, shipped_folder
+from pipeline.monitoring.totals import RunTotals
+from pipeline.run import RunResult
 from sencache import SensitivityProfile
 from tests.e2e.services import REPOSITORY
 
@@ -200,3 +202,32 @@ def test_help_waits_for_no_library_that_it_does_not_need() -> None:
     loaded = loaded_by(["--help"])
     assert "pydantic" in loaded
     assert not loaded & {"torch", "diffusers", "transformers", "ray", "pandas", "pyarrow", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "code", "said"),
+    [
+        ((0, 0), (4, 0), 0, ""),
+        ((0, 0), (3, 1), 0, ""),  # a quarter, which is allowed
+        ((0, 0), (2, 1), 1, "error: 33.3% of the samples failed, more than"),
+        ((1, 1), (3, 1), 1, "error: 40.0% of the samples failed, more than"),  # 2 of 5
+        ((4, 0), (0, 0), 0, ""),
+        ((0, 0), (0, 0), 0, ""),
+    ],
+)
+def test_the_exit_code_follows_the_share_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: tuple[int, int],
+    now: tuple[int, int],
+    code: int,
+    said: str,
+) -> None:
+    """Samples of earlier runs, all and failed, and those of this run, ok and failed."""
+    (done, failed), (ok, failed_now) = before, now
+    totals = RunTotals(ok=ok, failed=failed_now)
+    result = RunResult("r", done_before=done, failed_before=failed, totals=totals)
+    monkeypatch.setattr("pipeline.run.run", lambda config: result)
+    flags = ["--prompts=p.txt", "--output=out", "--max-failed-fraction=0.25"]
+    assert main(flags) == code
+    assert capsys.readouterr().err.startswith(said)

@@ -46,7 +46,7 @@ def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> N
         say_dry_run(console, RunConfig.model_validate(given), storage, 600)
         return text.getvalue()
 
-    assert "unknown, for no clip of this prefix has been made yet" in cost()
+    assert "unknown until this prefix holds its first clip" in cost()
     sink = PartWriter(storage, "r", part_rows=100, part_seconds=100)
     blank = rejected_row("0" * 20, "", "", "demo", "r", "")
     states = [("ok", 4.0), ("ok", 8.0), ("failed", 99.0), ("rejected", 0.0)]
@@ -88,3 +88,21 @@ def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) 
     )
     assert "2 ok" in text.getvalue()
     assert ("7200 s of video per device-hour" in text.getvalue()) == told
+
+
+def test_one_of_a_thing_is_not_said_in_the_plural() -> None:
+    config = RunConfig.model_validate(
+        {"prompts": "p.txt", "output": "out", "cache": {"quality": "balanced"}}
+    )
+    counts = InputCounts(read=1, pending=1, controls=1, duplicates=1, markers=1, unread_negatives=1)
+    text = io.StringIO()
+    say_input(Console(file=text, width=300), config, resolve_model("demo"), counts, {50: 1})
+    say_result(Console(file=text, width=300), config, RunTotals(truncated=1, rejected=1), False)
+    said = text.getvalue()
+    assert "1 row · 1 clip to make, 1 uncached control among them · 0 done before" in said
+    assert "1 duplicate (equal requests are made once)" in said
+    assert "Read as empty: 1 cell with" in said
+    assert "Left out: 1 negative prompt, because" in said
+    assert "17 of 50 steps computed (NFE) for each of 1 clip\n" in said
+    assert "0 failed, 1 rejected row " in said
+    assert "the end of the prompt of 1 clip (" in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -63,6 +65,9 @@ def test_derived_seeds_are_these() -> None:
     """Literal: other seeds would make other clips of the same rows."""
     assert first_seed(None, None, "a cat") == 0xC3AB73186A78
     assert copy_seed(5, 1) == 0xC64DC9B34989
+    content = json.dumps(["seed", "a cat", "0" * 64], separators=(",", ":"))
+    with_image = hashlib.sha256(content.encode()).hexdigest()[:12]  # 48 bits
+    assert first_seed(None, None, "a cat", "0" * 64) == int(with_image, 16)
 
 
 @given(st.lists(st.integers(0, MAX_SEED), min_size=2, max_size=40, unique=True))

@@ -1,0 +1,20 @@
+"""Numbers in sentences: one of a thing is not said in the plural. Knows no thing by name."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str, *, grouped: bool = False) -> str:
+    """A number and its noun, e.g. `1 row` or `2 rows`.
+
+    Args:
+        number: How many.
+        noun: In the singular; its plural must end in a plain s.
+        grouped: Separate thousands by commas.
+    """
+    digits = f"{number:,}" if grouped else str(number)
+    return f"{digits} {noun}{'s' * (number != 1)}"
+
+
+def are(number: int) -> str:
+    """The verb that follows a counted noun: `is` for one, else `are`."""
+    return "is" if number == 1 else "are"

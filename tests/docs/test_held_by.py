@@ -1,0 +1,36 @@
+"""Every line of the tables of failures and threats names tests, and these tests exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+DOCS = TESTS.parent / "docs"
+TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+
+
+def lines(page: str) -> list[tuple[str, str]]:
+    """What each line of a page's tables says, and the cell that names its tests."""
+    found = []
+    for line in (DOCS / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| ") and cells[-1].rstrip(" |") != "Held by":
+            found.append((" | ".join(cells[:-1]), cells[-1]))
+    return found
+
+
+@pytest.mark.parametrize(("page", "least"), [("failures.md", 25), ("threats.md", 8)])
+def test_every_line_names_tests_that_exist(page: str, least: int) -> None:
+    found = lines(page)
+    assert len(found) >= least
+    for said, held_by in found:
+        names = TEST.findall(held_by)
+        assert names or "**Not defended.**" in said, f"{page}: no test holds: {said}"
+        for file, name in names:
+            tree = ast.parse((TESTS / file).read_text())
+            defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert name in defined, f"{page}: there is no {file}::{name}"

@@ -1,0 +1,107 @@
+"""`python -m tests.mutants.worker MODULE RESULT JOBS`: runs the mutants of one module.
+
+The module is imported with all of its mutants in it and a switch between them, and the tests are
+imported once. Then each mutant has a fork of this process, which runs the tests up to the first
+failure. Reads the tests, an empty line and the names of mutants from standard input.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.mutation.trampoline import set_mutant_under_test
+
+OPTIONS = ("-m", "not slow and not gpu", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+SLOWER = 10
+"""A mutant whose tests take so many times the usual CPU time, and `MORE_S`, does not end."""
+MORE_S = 20
+
+
+class MutatedModule(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+    """Imports one module with its mutants in it."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the mutants of the module at a path from the root of the checkout."""
+        self._path = path
+        self._name = ".".join(path.with_suffix("").parts)
+        self._code = mutate_file_contents(str(path), path.read_text()).code
+
+    def find_spec(
+        self, fullname: str, path: Any, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The mutated module in place of the one on disk; any other is none of ours."""
+        if fullname != self._name:
+            return None
+        return importlib.util.spec_from_loader(fullname, self, origin=str(self._path.absolute()))
+
+    def get_filename(self, fullname: str) -> str:
+        """The file of the sources, beside which the module looks for its data."""
+        return str(self._path.absolute())
+
+    def get_data(self, path: str | os.PathLike[str]) -> bytes:
+        """The sources with the mutants."""
+        return self._code.encode()
+
+
+def main() -> None:
+    """Run the mutants, and write the names of those that no test noticed."""
+    module, result, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    tests, _, names = sys.stdin.read().partition("\n\n")
+    sys.meta_path.insert(0, MutatedModule(module))
+    set_mutant_under_test("")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    told = os.dup(1)
+    os.dup2(silence, 1)
+    pytest.main(["--collect-only", "-qqq", *OPTIONS, *tests.split("\n")])
+    began = time.monotonic()
+    pid = _fork("", tests.split("\n"), 3600)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        os.dup2(told, 1)
+        sys.exit(f"{module}: its tests fail without any mutant: {tests}")
+    cpu_s = usage.ru_utime + usage.ru_stime
+    sys.stderr.write(f"{module}: {time.monotonic() - began:.1f} s for its tests alone\n")
+    survivors = []
+    running: dict[int, str] = {}
+    waiting = names.split("\n") if names else []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop()
+            running[_fork(name, tests.split("\n"), int(SLOWER * cpu_s) + MORE_S)] = name
+        pid, status = os.wait()
+        name = running.pop(pid)
+        if status == 0:
+            survivors.append(name)
+    result.write_text("".join(f"{name}\n" for name in survivors))
+
+
+def _fork(mutant: str, tests: Sequence[str], limit_s: int) -> int:
+    """Run tests with one mutant in a fork; its exit status is 0 if no test noticed it."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 1))
+        os.dup2(1, 2)
+        set_mutant_under_test(mutant)
+        # A test that waits for what a mutant never does ends by this limit.
+        code = int(pytest.main(["-x", "-q", "--timeout=60", *OPTIONS, *tests]))
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
