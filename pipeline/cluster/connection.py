@@ -32,7 +32,8 @@ of 1.75, tasks would first queue in front of every actor and be tied to it."""
 def connected() -> Iterator[bool]:
     """Join the cluster of `RAY_ADDRESS` (set inside a Ray job), or start one for this run only.
 
-    A private cluster listens on loopback with Ray's token authentication, and ends with the run.
+    A private cluster has Ray's token authentication, and ends with the run. Ray listens on every
+    interface.
     A caller that has initialised Ray already keeps its own connection.
 
     Yields:

@@ -58,6 +58,7 @@ class ModelSpec:
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
         takes_image: Every clip starts from an image.
         min_frames: Shortest clip, frames.
+        two_networks: A second network takes over within a run, so its plans have no gate.
         saved_as: A second pipeline class that the weights' `model_index.json` may name.
     """
 
@@ -76,6 +77,7 @@ class ModelSpec:
     vae_tiling: bool = False
     takes_image: bool = False
     min_frames: int = 1
+    two_networks: bool = False
     saved_as: str = ""
 
 

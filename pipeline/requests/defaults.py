@@ -99,6 +99,11 @@ def _gate_problem(cache: CacheConfig, steps: int) -> str:
 
 def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfig) -> None:
     """Refuse a gate or a sampler for which no plan can be made."""
+    if cache.gate and model.spec.two_networks:
+        raise UserError(
+            f"cache.gate {cache.gate}: {model.spec.name} has two networks, and a gate is for "
+            "models with one; leave it out"
+        )
     try:
         cache.check_gate(template.num_inference_steps)
     except ValueError as error:

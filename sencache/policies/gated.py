@@ -5,7 +5,9 @@ forecasts of a row have a larger error than expected, its later ones do too. So 
 first computed steps. At the last of these the forecast error of each row, which a computed step
 shows at no cost, decides which of two schedules the row follows. Hard rows get `gate` evaluations
 more than the budget and every other row one less: where one row in `gate + 1` is hard, the mean is
-the budget. A row's schedule depends on this row alone, so a sample is the same in any batch.
+the budget. Where a late gate leaves fewer steps than that, hard rows compute all of them; where
+it leaves so many that forecasts cannot span them, the other rows compute as many as the budget. A
+row's schedule depends on this row alone, so a sample is the same in any batch.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sencache.config import SenCacheConfig
-from sencache.schedules.budget import SHARED, check_room
+from sencache.schedules.budget import SHARED, check_room, least_computed
 from sencache.schedules.planner import CacheSchedule, make_schedule
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ def profile_gate(config: SenCacheConfig, profile: SensitivityProfile) -> GateMak
         drift = profile.drift.at(times)
         check_room(config.gate, computed, schedule.steps)
         shared = schedule.computed[:SHARED]
+        after = schedule.steps - 1 - shared[-1]
+        # Steps that a plan must compute after the gate, because no gap may be longer.
+        needed = least_computed(after + 1) - 1
         if shared[-1] not in schedule.checks:
             raise ValueError("the gate needs forecasts before it; this plan makes none so early")
 
@@ -107,8 +112,8 @@ def profile_gate(config: SenCacheConfig, profile: SensitivityProfile) -> GateMak
         return Gate(
             shared[-1],
             config.gate_ratio * expected,
-            easy=other(computed - 1),
-            hard=other(computed + config.gate),
+            easy=other(max(computed - 1, SHARED + needed)),
+            hard=other(min(computed + config.gate, SHARED + after)),
         )
 
     return make

@@ -97,6 +97,7 @@ MODELS = (
         name="wan2.2-t2v-a14b",
         hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
+        two_networks=True,
         # The authors give the low-noise expert a guidance of 3; a request has one scale for both.
         defaults=_sampling(
             width=1280, height=720, num_inference_steps=40, guidance_scale=4.0, flow_shift=12.0

@@ -89,3 +89,27 @@ print(ray.is_initialized())
         [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split()[-1] == "False"
+
+
+@pytest.mark.slow
+def test_a_private_cluster_refuses_whoever_has_no_token() -> None:
+    stranger = "import ray, sys; ray.init(sys.argv[1])"
+    asked = f"""
+import os, subprocess, sys
+import ray
+from pipeline.cluster.connection import connected
+
+with connected():
+    address = ray.get_runtime_context().gcs_address
+    env = os.environ | {{"RAY_AUTH_MODE": "disabled"}}
+    done = subprocess.run(
+        [sys.executable, "-c", {stranger!r}, address], env=env, capture_output=True, text=True
+    )
+    print(done.returncode, "AuthenticationError" in done.stderr)
+"""
+    hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE")
+    env = {name: text for name, text in os.environ.items() if name not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1 True"

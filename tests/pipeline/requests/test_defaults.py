@@ -250,3 +250,14 @@ def test_tiles_are_in_the_identity_where_the_model_has_none(
     template = request_defaults(settings, resolve_model(name)).template
     assert template.decoding == decoding
     assert ("decoding" in template.identity()) == bool(decoding)
+
+
+def test_a_gate_is_refused_for_a_model_with_two_networks() -> None:
+    demo = resolve_model("demo")
+    given = config(cache={"budget": 0.34, "gate": 2})
+    request_defaults(given, demo)
+    two = dataclasses.replace(demo, spec=dataclasses.replace(demo.spec, two_networks=True))
+    with pytest.raises(UserError, match=r"cache\.gate 2: demo has two networks, and a gate is for"):
+        request_defaults(given, two)
+    request_defaults(config(cache={"budget": 0.34}), two)
+    assert [spec.name for spec in MODELS.values() if spec.two_networks] == ["wan2.2-t2v-a14b"]
