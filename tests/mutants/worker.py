@@ -44,7 +44,7 @@ class MutatedModule(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         """The mutated module in place of the one on disk; any other is none of ours."""
         if fullname != self._name:
             return None
-        return importlib.util.spec_from_loader(fullname, self, origin=str(self._path.absolute()))
+        return importlib.util.spec_from_file_location(fullname, self._path.absolute(), loader=self)
 
     def get_filename(self, fullname: str) -> str:
         """The file of the sources, beside which the module looks for its data."""
