@@ -59,13 +59,13 @@ def _modules(beginnings: Sequence[str]) -> dict[str, list[str]]:
 
 def _sampled(mutants: Sequence[Mutant], seed: int) -> list[Mutant]:
     """The same mutants of a module for a seed, whatever other modules there are."""
-    counted = [mutant for mutant in mutants if not mutant.is_prose]
+    counted = [mutant for mutant in mutants if mutant.counts]
     return random.Random(seed).sample(counted, min(SAMPLE, len(counted)))
 
 
 def _run(path: str, tests: Sequence[str], mutants: Sequence[Mutant], jobs: int) -> set[str]:
     """Run mutants in a process of their own; return the names of those that no test noticed."""
-    names = [mutant.name for mutant in mutants if not mutant.is_prose]
+    names = [mutant.name for mutant in mutants if mutant.counts]
     with tempfile.NamedTemporaryFile("r+") as found:
         command = [sys.executable, "-m", "tests.mutants.worker", path, found.name, str(jobs)]
         # One thread for tensors: a process with several cannot be forked.
@@ -81,7 +81,9 @@ def _line(path: str, score: Score) -> str:
 
 def _table(scores: dict[str, Score]) -> Table:
     headings = ("mutants", "run", "killed", "equal", "survived", "score")
-    shown = Table("module", *headings, caption="Mutants of the words of sentences are not run.")
+    shown = Table(
+        "module", *headings, caption="Not run: mutants of sentences, and of `strict` in zip."
+    )
     for path, score in scores.items():
         numbers = (score.all, score.run, score.killed, score.equal, len(score.survived))
         shown.add_row(path, *map(str, numbers), f"{score.percent:.0f} %")

@@ -12,6 +12,8 @@ from mutmut.utils.format_utils import get_mutant_name
 
 _LITERAL = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1""")
 
+_STRICT = re.compile(r",? ?strict=\w+|, (?=\))")
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -30,6 +32,16 @@ class Mutant:
     function: str
     old: str
     new: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether a test should notice it."""
+        return not (self.is_prose or self.is_check_of_lengths)
+
+    @property
+    def is_check_of_lengths(self) -> bool:
+        """Whether it changes the `strict` of a zip alone, which no right program ever needs."""
+        return _STRICT.sub("", self.old) == _STRICT.sub("", self.new)
 
     @property
     def is_prose(self) -> bool:

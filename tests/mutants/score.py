@@ -46,11 +46,11 @@ def score_of(
 
     Args:
         mutants: All of the module.
-        run: Those that were chosen; mutants of prose among them were not run.
+        run: Those that were chosen; those of them that do not count were not run.
         survivors: Names of those that no test noticed.
         listed: Mutants of all modules that are equal to the code.
     """
-    run = [mutant for mutant in run if not mutant.is_prose]
+    run = [mutant for mutant in run if mutant.counts]
     equal = {(each.function, each.old, each.new) for each in listed}
     left = [mutant for mutant in run if mutant.name in survivors]
     survived = [m for m in left if (m.function, m.old, m.new) not in equal]

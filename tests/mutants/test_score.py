@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("mutmut", reason="mutmut is not installed: pip install -e '.[dev]'")
 
-from tests.mutants.equal import Listed, read_listed  # noqa: E402
-from tests.mutants.mutant import Mutant, mutants_of  # noqa: E402
-from tests.mutants.score import score_of  # noqa: E402
+from tests.mutants.equal import Listed, read_listed
+from tests.mutants.mutant import Mutant, mutants_of
+from tests.mutants.score import score_of
 
 SOURCE = '''
 def price(seconds, dollars):
@@ -39,14 +39,29 @@ def test_a_mutant_says_what_it_changes(mutants: list[Mutant]) -> None:
 
 def test_mutants_of_sentences_do_not_count(mutants: list[Mutant]) -> None:
     prose = {each.new for each in mutants if each.is_prose}
+    assert prose == {each.new for each in mutants if not each.counts}
     assert prose == {
         'raise ValueError("XXa time is positiveXX")',
         'raise ValueError("A TIME IS POSITIVE")',
     }
 
 
+@pytest.mark.parametrize(
+    ("new", "counts"),
+    [
+        ("dict(zip(a, b, strict=False))", False),
+        ("dict(zip(a, b, strict=None))", False),
+        ("dict(zip(a, b, ))", False),
+        ("dict(zip(a, None, strict=True))", True),
+        ("dict(zip(a, strict=True))", True),
+    ],
+)
+def test_a_zip_that_does_not_compare_lengths_does_not_count(new: str, counts: bool) -> None:
+    assert Mutant("n", "m", "m.f", "dict(zip(a, b, strict=True))", new).counts == counts
+
+
 def test_a_score_is_the_share_of_what_could_be_noticed(mutants: list[Mutant]) -> None:
-    counted = [each for each in mutants if not each.is_prose]
+    counted = [each for each in mutants if each.counts]
     same, missed, *_ = counted
     listed = [
         Listed(same.function, same.old, same.new, "nobody can see it"),
