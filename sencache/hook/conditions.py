@@ -77,7 +77,7 @@ class Conditions:
             self._differs(before[name], seen[name]) for name in seen
         )
         if changed:
-            self._pending = []
+            self.forget()
         return changed
 
     def differed(self) -> bool:
@@ -88,6 +88,10 @@ class Conditions:
         if len(pending) == 1:
             return bool(pending[0].item())
         return bool(torch.stack([each.to(pending[0].device) for each in pending]).any().item())
+
+    def forget(self) -> None:
+        """Take the latest call for the first: nothing of an earlier one is kept."""
+        self._pending = []
 
     def _differs(self, before: Any, now: Any) -> bool:
         if not isinstance(before, SeenTensor) or not isinstance(now, SeenTensor):

@@ -164,6 +164,13 @@ class Trajectory:
         steps = [self.step if ran else at for ran, at in zip(computed, before, strict=True)]
         self.computed_at[position.context] = steps
         self.done.add(position.context)
+        if (
+            all(computed)
+            and not kept.earlier
+            and not kept.groups
+            and position.context in self.conditions
+        ):
+            self.conditions[position.context].forget()
         if "cond" in position.branches:
             rows = self.rows_of("cond", position)
             self.computed, self.cond_computed_at = computed[rows], steps[rows]
