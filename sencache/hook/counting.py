@@ -157,16 +157,18 @@ class CountingHook(RefusesCopy, ModelHook):
         self._family, self._policy, self._profile = family, policy, profile_hash
         self._sampler, self._log, self._guidance = sampler, log, guidance
         self._signature: inspect.Signature | None = None
+        self._is_reset = False
         self._counts: CallCounts | None = None
         self._run: object | None = None
 
     @torch.compiler.disable
-    def new_forward(self, _module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the network's forward; same arguments, the very same result."""
         forward = self.fn_ref.original_forward
         try:
             if self._signature is None:
                 self._signature = inspect.signature(forward)
+                self._is_reset = hasattr(module, "_reset_stateful_cache")
             self._count(self._signature.bind(*args, **kwargs).arguments)
             return forward(*args, **kwargs)
         except BaseException:
@@ -205,11 +207,12 @@ class CountingHook(RefusesCopy, ModelHook):
         if run is self._run:
             # Without a scheduler only a published step tells.
             return step is not None and counts.last_step is not None and step < counts.last_step
-        # Pipelines of other families may make a clip in sections, each with new timesteps. An
-        # aborted run does not come to its last step.
+        # Pipelines of other families may make a clip in sections, each with new timesteps: their
+        # end is told by diffusers' reset, which only networks with cache contexts get. An aborted
+        # run does not come to its last step.
         steps = self._sampler.length(self._run)
         finished = steps is not None and counts.last_step == steps - 1
-        return self._family is not None or not finished
+        return self._family is not None or not self._is_reset or not finished
 
     def _branches(self, name: str | None, latents: Any) -> int:
         """Branches of guidance in a run's first call; may wait for the device."""
