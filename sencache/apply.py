@@ -13,7 +13,7 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.families.base import Family
-from sencache.families.registry import OFFICIAL_SETTINGS, UnknownTransformerError, family_of
+from sencache.families.registry import UnknownTransformerError, family_of
 from sencache.handle import AnyHook, SenCacheHandle
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach, is_offloaded
@@ -29,18 +29,13 @@ from sencache.pipelines import (
 )
 from sencache.policies.base import Policy
 from sencache.policies.branch_rules import AnyProfile
-from sencache.policies.gated import profile_gate
-from sencache.policies.planned import PlannedPolicy, profile_planner
-from sencache.policies.sensitivity import SensitivityPolicy
+from sencache.policies.choice import policy_of
 from sencache.profiles.metadata import ProfileError, architecture_of
 from sencache.profiles.noise_levels import for_sampler
 from sencache.profiles.official import OfficialProfile
 from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.base import Reuse
 from sencache.reuse.block_stack import BlockStack
-from sencache.reuse.forecast import ForecastReuse
-from sencache.reuse.output import OutputReuse
-from sencache.reuse.residual import ResidualReuse
 from sencache.settings import config_of, name_of, profile_of
 from sencache.stats import RunLog
 
@@ -75,8 +70,8 @@ def apply_sencache(
             sees whole latents; offloading by accelerate may come before or after.
         config: Policy and parameters, or the name of a quality (:data:`~sencache.QUALITY`) or
             preset (:data:`~sencache.PRESETS`). Without reuse, networks of every class will do.
-        profile: Sensitivities of this very model, or the path of their file; required if any step
-            may be reused.
+        profile: Sensitivities of this very model, or the path of their file. Without one, steps are
+            reused by the prior for what the model predicts, which the scheduler tells.
         family: Description of a transformer class that :mod:`sencache.families` does not list.
         model: Id of the model, to be compared with the profile's; None is not compared.
         revision: Revision of its weights, likewise.
@@ -138,9 +133,10 @@ def apply_sencache(
             counting = CountingHook(own, config.policy, profile_hash, position, log, guidance)
             hooks.append((network, counting))
             continue
-        policy, reuse, stack = _policy_of(network, own, config, used, position, agreement)
+        policy, reuse, stack = policy_of(network, own, config, used, position, agreement)
         stacks += [stack] if stack is not None else []
         hook = SenCacheHook(config, profile_hash, own, policy, reuse, position, log, guidance)
+        hook.error_scale = used.error_scale if isinstance(used, SensitivityProfile) else 1.0
         hooks.append((network, hook))
     # All checks come before the first hook, so an error leaves no trace.
     for stack in stacks:
@@ -166,32 +162,6 @@ def _families(
                 raise
             families[name] = None
     return families
-
-
-def _policy_of(
-    network: torch.nn.Module,
-    family: Family,
-    config: SenCacheConfig,
-    profile: AnyProfile | None,
-    position: SamplerPosition,
-    agreement: Agreement | None,
-) -> tuple[Policy, Reuse, BlockStack | None]:
-    """Policy and reuse of a network, and its blocks where these have to be hooked."""
-    if config.policy == "planned":
-        measured, unit = _planned_by(profile, position)
-        if config.gate and position.boundary is not None:
-            raise ValueError(
-                "SenCacheConfig.gate is for pipelines with one network; this one has two"
-            )
-        gate = profile_gate(config, measured)
-        planner = profile_planner(config, measured)
-        planned = PlannedPolicy(planner, position, unit, gate, agreement)
-        return planned, ForecastReuse(config.order), None
-    policy = SensitivityPolicy(config, profile, position, agreement)
-    if config.reuse_object == "residual":
-        stack = BlockStack(network, family, _residual_end(config, family))
-        return policy, ResidualReuse(stack), stack
-    return policy, OutputReuse(), None
 
 
 @contextmanager
@@ -261,28 +231,6 @@ def _refuse_second_cache(network: torch.nn.Module) -> None:
             f"a cache is already applied ({type(applied).__name__}); take it off first with "
             "remove_sencache, or with disable_cache if it is one of diffusers"
         )
-
-
-def _planned_by(
-    profile: AnyProfile | None, position: SamplerPosition
-) -> tuple[SensitivityProfile, int]:
-    """What cache schedules need: a profile with a drift, and the unit of its time."""
-    if not position.known:
-        raise ValueError(
-            'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
-            "its transformer"
-        )
-    if not isinstance(profile, SensitivityProfile) or profile.drift is None:
-        raise ProfileError(
-            'policy="planned" needs a profile with the drift of the output, which this one was '
-            "measured without; measure it anew with sencache.calibrate"
-        )
-    return profile, profile.metadata.num_train_timesteps
-
-
-def _residual_end(config: SenCacheConfig, family: Family) -> str | None:
-    """Where the authors' code ends a residual, if not after the last block."""
-    return OFFICIAL_SETTINGS[family.name].residual_end if config.policy == "official" else None
 
 
 def _check_official(profile: OfficialProfile, config: SenCacheConfig, family: Family) -> None:

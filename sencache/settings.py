@@ -9,7 +9,9 @@ from typing import Any
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.policies.branch_rules import AnyProfile
 from sencache.presets import PRESETS, QUALITY
+from sencache.profiles.noise_levels import prediction_of
 from sencache.profiles.official import OfficialProfile
+from sencache.profiles.prior import prior_profile
 from sencache.profiles.profile import SensitivityProfile
 
 
@@ -41,23 +43,26 @@ def config_of(config: Any) -> SenCacheConfig:
 def profile_of(
     profile: Any, config: SenCacheConfig, scheduler: Any
 ) -> tuple[AnyProfile | None, str]:
-    """A profile as given, or from a file, or none where none is needed; and its origin in words.
+    """A profile as given, from a file, or the prior, or none if not needed; its origin in words.
 
     Args:
         profile: A profile, the path of its file, or None.
         config: Settings that it is for.
-        scheduler: Of the pipeline; None if unknown.
+        scheduler: Of the pipeline, which tells the prior; None if unknown.
 
     Raises:
-        ProfileError: The file is not a profile.
+        ProfileError: The file is not a profile, or there is no prior for the scheduler.
         OSError: The file cannot be read.
         TypeError: Neither a profile nor a path.
-        ValueError: A profile is needed, but none is given and none can stand in.
+        ValueError: A profile is needed, but none is given and no prior can stand in.
     """
     if profile is None:
-        if config.may_reuse:
+        if not config.may_reuse:
+            return None, "none"
+        if scheduler is None or config.policy == "official":
             raise ValueError(missing_profile(config))
-        return None, "none"
+        kind = prediction_of(scheduler)
+        return prior_profile(kind), f"prior for {kind} prediction"
     if isinstance(profile, (SensitivityProfile, OfficialProfile)):
         return profile, "given"
     if isinstance(profile, os.PathLike) or (isinstance(profile, str) and profile.endswith(".json")):

@@ -43,8 +43,8 @@ class SampleStats:
         actual_error: Mean of `actual` over the refreshes that have one; None without.
         max_score: Largest S that was reused; 0 if nothing was.
         refreshes: Predicted and actual change at every computed step after the first.
-        promised_error: Rms error of the final latents that the run's cache schedule predicts; None
-            without a cache schedule.
+        promised_error: Error of the final latents that the profile promises for the run's cache
+            schedule, relative to their rms; None without a cache schedule.
     """
 
     policy: str
@@ -94,7 +94,7 @@ class StatsRecorder:
         self._promised: float | None = None
 
     def promise(self, error: float) -> None:
-        """Note the rms error of the final latents that the run's cache schedule predicts."""
+        """Note the relative error of the final latents that the run's cache schedule promises."""
         self._promised = error
 
     def count(self, ran: Sequence[bool]) -> None:

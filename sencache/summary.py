@@ -72,7 +72,7 @@ class CacheSummary:
         actual = _mean(_known([sample.actual_error for sample in self.samples]))
         parts = []
         if promised is not None:
-            parts.append(f"final latents {promised:.3g} rms promised")
+            parts.append(f"final latents {promised:.2%} promised")
         if predicted is not None and actual is not None:
             parts.append(f"computed steps {predicted:.3g} rms predicted, {actual:.3g} measured")
         return "; ".join(parts) or "not known"

@@ -53,6 +53,8 @@ class SenCacheHook(RefusesCopy, ModelHook):
 
     Attributes:
         reuse: What answers the calls of which not every row computes.
+        error_scale: Of the profile: what the error of a cache schedule is multiplied by to be
+            relative to the final latents.
     """
 
     _is_stateful = True
@@ -76,6 +78,7 @@ class SenCacheHook(RefusesCopy, ModelHook):
         self._profile_hash = profile_hash
         self.reuse, self._sampler, self._log = reuse, sampler, log
         self._policy, self._guidance = policy, guidance
+        self.error_scale = 1.0
         self._read: CallReader | None = None
         self._trajectory: Trajectory | None = None
         self._unnamed: UnnamedCall | None = None
@@ -111,7 +114,7 @@ class SenCacheHook(RefusesCopy, ModelHook):
             trajectory.kept.pop(position.context, None)
             decision = self._decided(call, position, trajectory)
         if trajectory.schedule is not None:
-            trajectory.stats.promise(trajectory.schedule.error)
+            trajectory.stats.promise(trajectory.schedule.error * self.error_scale)
         before = trajectory.kept.get(position.context)
         selection = RowSelection(
             trajectory.step,
