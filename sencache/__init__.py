@@ -1,8 +1,8 @@
 """Per-sample step caching for video diffusion transformers (SenCache, arXiv 2602.24208).
 
-profile = calibrate(pipe, prompts)
-cache = apply_sencache(pipe, SenCacheConfig(epsilon=0.1), profile)
+cache = apply_sencache(pipe, "balanced")   # or SenCacheConfig(...), and a profile by calibrate
 pipe(prompts)
+cache.summary()        # five lines
 cache.stats()          # one SampleStats per sample
 remove_sencache(pipe)
 
