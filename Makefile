@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 
 # Tests start hundreds of processes; without byte code each one compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -14,10 +15,10 @@ demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 
 # One process more than there are cores: the end-to-end tests wait for other processes most of the time.
 test: $(STAMP)  ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu" -n $$(($$(nproc) + 1)) --dist loadfile
+	$(BIN)/python -m pytest -m "not gpu" -n $$(($(CORES) + 1)) --dist loadfile
 
 test-fast: $(STAMP)  ## without the end-to-end tests and others of over a second
-	$(BIN)/python -m pytest -m "not gpu and not slow" -n $$(nproc) --dist loadfile
+	$(BIN)/python -m pytest -m "not gpu and not slow" -n $(CORES) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -63,6 +63,7 @@ def test_every_row_of_two_writers_is_true(s3: FaultyS3, ignores: bool) -> None:
     assert len(committed(storage, retry_failed=True).ids) == CLIPS
 
 
+@pytest.mark.slow
 def test_clips_under_names_of_their_own_are_found_again(s3: FaultyS3) -> None:
     s3.ignores_conditions = True
     storage = Storage("s3://clips/run").check_writable()

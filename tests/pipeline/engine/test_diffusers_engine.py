@@ -76,7 +76,16 @@ def test_every_model_makes_clips_of_the_requested_size(
 
 
 # Those of float16 models are left to a GPU: half-precision convolutions take seconds on a CPU.
-@pytest.mark.parametrize("name", [WAN, TWO_EXPERTS, "cogvideox-5b", "ltx-video"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        WAN,
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (TWO_EXPERTS, "cogvideox-5b", "ltx-video")
+        ),
+    ],
+)
 def test_bfloat16_models_run_in_their_authors_precision(
     name: str, tiny_resolved: Resolve, request_for: MakeRequest
 ) -> None:

@@ -58,6 +58,17 @@ ATTENTION = [
 ]
 
 
+def with_slow(cases: list[tuple[Any, str]]) -> list[Any]:
+    """The cases as parameters: all but the first of every method are slow tests."""
+    seen: set[str] = set()
+    params = []
+    for baseline, family in cases:
+        marks = (pytest.mark.slow,) if baseline.name in seen else ()
+        params.append(pytest.param(baseline, family, marks=marks))
+        seen.add(baseline.name)
+    return params
+
+
 @lru_cache
 def piped(family: str) -> Any:
     return TINY[family].make()
@@ -67,7 +78,7 @@ def named(case: Any) -> str:
     return case if isinstance(case, str) else case.name
 
 
-@pytest.mark.parametrize(("baseline", "family"), WHOLE_STEPS + ATTENTION, ids=named)
+@pytest.mark.parametrize(("baseline", "family"), with_slow(WHOLE_STEPS + ATTENTION), ids=named)
 def test_the_knob_goes_from_the_uncached_run_down(baseline: Any, family: str) -> None:
     pipe, tiny = piped(family), TINY[family]
     plain = tiny.run(pipe, [1, 2], STEPS)
@@ -86,7 +97,7 @@ def test_the_knob_goes_from_the_uncached_run_down(baseline: Any, family: str) ->
     assert torch.equal(tiny.run(pipe, [1, 2], STEPS), plain)
 
 
-@pytest.mark.parametrize(("baseline", "family"), WHOLE_STEPS, ids=named)
+@pytest.mark.parametrize(("baseline", "family"), with_slow(WHOLE_STEPS), ids=named)
 def test_a_step_counts_as_computed_where_its_last_block_ran(baseline: Any, family: str) -> None:
     pipe, tiny = piped(family), TINY[family]
     ran: list[int] = []
