@@ -91,6 +91,7 @@ def test_what_another_calibration_left_is_refused(
     assert "profile.json.partial: journal has format 'x'" in error_of(arguments, capsys)
 
 
+@pytest.mark.slow
 def test_given_videos_are_measured(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def profile(bench: Bench) -> SensitivityProfile:
     return bench.calibrate(["a red circle moving left"], 1)
 
 
+@pytest.mark.slow
 def test_a_full_budget_changes_nothing_and_smaller_ones_do(
     bench: Bench, profile: SensitivityProfile
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scaling.asked == [[{"GPU": 4}], []]
 
 
+@pytest.mark.slow
 def test_without_the_names_that_only_linux_has_it_imports_and_counts_cores() -> None:
     asked = """
 import errno, os

@@ -314,6 +314,7 @@ def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
         assert len(read) == 100
 
 
+@pytest.mark.slow
 def test_a_selection_of_many_batches_is_complete_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_loop_minimises_and_leaves_the_average(tmp_path: Path, console: Console)
     assert torch.equal(state["average"][0], weight.detach())
 
 
+@pytest.mark.slow
 def test_resumed_autoencoder_equals_an_uninterrupted_one(tmp_path: Path, console: Console) -> None:
     whole = train_vae(_MICRO, tmp_path / "whole.pt", console)
     # Stopped off the saving grid: the third step is beyond any checkpoint but its own.

@@ -51,6 +51,7 @@ def test_latents_are_decoded_as_the_pipeline_would(
         assert torch.allclose(clip, reference, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_converged_run_has_its_own_solver(batches_of: Callable[[str], list[ClipBatch]]) -> None:
     batch = batches_of("wan2.1-t2v-1.3b")[0]
     sampler = batch.requests[0].sampler

@@ -65,6 +65,7 @@ def test_the_other_sampler_is_judged_by_the_converged_run_alone(tmp_path: Path) 
     assert result["split"] == "held-out"
 
 
+@pytest.mark.slow
 def test_any_other_model_takes_a_prompt_file(
     tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:

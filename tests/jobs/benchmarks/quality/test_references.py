@@ -106,6 +106,7 @@ def test_steps_are_doubled_until_the_clips_stay(
     assert ReferenceStore(tmp_path).steps(batch, notes.append) == found
 
 
+@pytest.mark.slow
 def test_a_search_without_end_ends_and_says_so(
     batch: ClipBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
