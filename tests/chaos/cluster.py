@@ -14,7 +14,7 @@ from unittest import mock
 import psutil
 from ray.cluster_utils import Cluster as RayCluster
 
-from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY
+from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY, patient_start
 
 TOKEN = "CHAOS_TOKEN"
 OBJECT_STORE_BYTES = 80_000_000
@@ -77,7 +77,7 @@ def running(workers: int, env: dict[str, str]) -> Iterator[Cluster]:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(REPOSITORY),
     }
-    with mock.patch.dict(os.environ, marked):
+    with mock.patch.dict(os.environ, marked), patient_start():
         cluster = Cluster(workers)
         try:
             yield cluster

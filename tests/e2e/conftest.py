@@ -8,6 +8,8 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 
+from tests.e2e.services import patient_start
+
 
 @pytest.fixture(scope="session")
 def s3_env() -> Iterator[dict[str, str]]:
@@ -27,6 +29,7 @@ def s3_env() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One cluster for the in-process runs: `run` keeps a caller's connection."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    with patient_start():
+        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
     yield
     ray.shutdown()

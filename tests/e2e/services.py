@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -220,10 +222,45 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+    """A port that nobody has, nor gets before it is used.
+
+    The kernel gives none of these away by itself, and Ray's workers take those below 20000.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as server, contextlib.suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
+
+
+@contextlib.contextmanager
+def patient_start() -> Iterator[None]:
+    """Let a node of this process take long to start: Ray gives it 30 seconds, which is a constant.
+
+    Ray's `Node` asks for its own entry until that time is over; here a question takes longer.
+    """
+    from ray._private import services
+
+    ask = services.get_node
+
+    def patient(*arguments: Any) -> Any:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return ask(*arguments)
+            except RuntimeError:  # not there yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    with mock.patch.object(services, "get_node", patient):
+        yield
 
 
 def tool(name: str) -> str:

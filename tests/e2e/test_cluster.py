@@ -30,7 +30,7 @@ from pipeline.prompts.reader import read_source
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.storage.storage import Storage
-from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY
+from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY, patient_start
 
 STORE_BYTES = 100 << 20
 WAIT_S = 300
@@ -40,7 +40,7 @@ WAIT_S = 300
 def head() -> Iterator[Cluster]:
     """A head for the driver, the ledger and Ray Data's own tasks."""
     node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    with mock.patch.dict(os.environ, QUICK_HEALTH_CHECKS):
+    with mock.patch.dict(os.environ, QUICK_HEALTH_CHECKS), patient_start():
         made = Cluster()
         made.add_node(wait=False, **node)
         made.wait_for_nodes(WAIT_S)

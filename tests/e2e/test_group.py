@@ -13,6 +13,7 @@ import ray
 
 from jobs.generate import main
 from pipeline.dataset import mp4
+from tests.e2e.services import patient_start
 
 PROMPTS = ("a red circle moving left quickly", "a blue square moving up slowly")
 
@@ -20,7 +21,8 @@ PROMPTS = ("a red circle moving left quickly", "a blue square moving up slowly")
 @pytest.fixture
 def roomy_ray() -> Iterator[None]:
     """Room for one group of two ranks beside Ray Data's own tasks."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    with patient_start():
+        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
