@@ -172,14 +172,14 @@ def profile_from_clips(
     first = clips[0]
     if any((clip.tau, clip.sigma) != (first.tau, first.sigma) for clip in clips):
         raise ProfileError("the clips of a profile must have the same steps")
-    prior_hash = prior.hash
-    if prior.metadata.time == "sigma":
-        levels = NoiseLevels.of_steps(first.tau, first.sigma)
-        prior = over_tau(prior, levels, metadata.num_train_timesteps)
     if prior.drift is None:
         raise ProfileError("the prior has no drift")
+    expected, known = prior.drift.at(first.tau), prior.branches
+    if prior.metadata.time == "sigma":
+        expected = replace(prior.drift.at(first.sigma), tau=first.tau)
+        levels = NoiseLevels.of_steps(first.tau, first.sigma)
+        known = over_tau(prior, levels, metadata.num_train_timesteps).branches
     clips = sorted(clips, key=lambda clip: clip.to_json())
-    expected = prior.drift.at(first.tau)
     own = np.mean([clip.distances for clip in clips], axis=0)
     level = _level(own, expected.matrix())
     weight = len(clips) / (len(clips) + prior_clips)
@@ -199,7 +199,7 @@ def profile_from_clips(
         latents_rms=_rounded(rms),
         basis={
             "prior": prior.metadata.model,
-            "prior_hash": prior_hash,
+            "prior_hash": prior.hash,
             "weight_of_clips": _rounded(weight),
             "level": _rounded(level),
             "probes": len(probes),
@@ -207,7 +207,7 @@ def profile_from_clips(
     )
     branches = {
         branch: _scaled(points, first.tau, own, expected.matrix())
-        for branch, points in prior.branches.items()
+        for branch, points in known.items()
     }
     drift = OutputDrift.of_outputs(first.tau, blend, expected.gain)
     return SensitivityProfile(facts, branches, drift, _rounded(scale))

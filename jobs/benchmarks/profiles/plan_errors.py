@@ -47,3 +47,12 @@ def relative_error(made: Sequence[torch.Tensor], whole: Sequence[torch.Tensor]) 
     pairs = list(zip(made, whole, strict=True))
     error = sum((a.double() - b.double()).square().sum().item() for a, b in pairs)
     return math.sqrt(error / sum(b.double().square().sum().item() for _, b in pairs))
+
+
+def per_clip_errors(made: Sequence[torch.Tensor], whole: Sequence[torch.Tensor]) -> list[float]:
+    """The relative error of each clip, to four significant digits."""
+    return [
+        float(f"{relative_error([a], [b]):.4g}")
+        for latents, references in zip(made, whole, strict=True)
+        for a, b in zip(latents, references, strict=True)
+    ]

@@ -89,7 +89,12 @@ def _measure(
     setting: Setting, options: argparse.Namespace, console: Console
 ) -> list[dict[str, Any]]:
     """All plans of one setting."""
-    from jobs.benchmarks.profiles.plan_errors import cached_latents, plan_under, relative_error
+    from jobs.benchmarks.profiles.plan_errors import (
+        cached_latents,
+        per_clip_errors,
+        plan_under,
+        relative_error,
+    )
     from jobs.benchmarks.profiles.plan_sources import paper_rule, plan_sources
     from jobs.benchmarks.quality.denoising import DenoisingRun
     from pipeline.scoring.similarity import psnr
@@ -110,10 +115,14 @@ def _measure(
     rows = []
     shipped = options.model == "demo" and not options.model_path
     sources = plan_sources(setting, options.own, shipped=shipped)
+    known: dict[str, list[torch.Tensor]] = {}  # profiles that differ in nothing else plan alike
     for source in sources:
         for nfe in (each for each in options.nfe if each < steps):
             plan = plan_under(setting.bench, source.profile, sampler, steps, nfe)
-            made = cached_latents(setting.measured, sampler, steps, source.profile, nfe)
+            key = repr((plan.computed, plan.forecasts))
+            if key not in known:
+                known[key] = cached_latents(setting.measured, sampler, steps, source.profile, nfe)
+            made = known[key]
             row = {
                 "sampler": sampler,
                 "steps": steps,
@@ -122,6 +131,7 @@ def _measure(
                 "promised": promised_error(plan, source.profile),
                 "with_probe": source.probed and promised_error(plan, source.probed),
                 "measured": relative_error(made, whole),
+                "per_clip": per_clip_errors(made, whole),
             }
             rows.append(_rounded(row | _spread(decibels(made))))
             console.print(rows[-1])
