@@ -29,7 +29,10 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
     "balanced": ("--cache.quality=balanced",),
     "fast": ("--cache.quality=fast",),
     "planned": ("--cache.policy=planned",),
+    "error-0.005": ("--cache.max-error=0.005",),
+    "budget-0.34": ("--cache.budget=0.34",),
     "budget-0.4": ("--cache.budget=0.4",),
+    "budget-0.5": ("--cache.budget=0.5",),
     "budget-0.75": ("--cache.budget=0.75",),
     "budget-1": ("--cache.budget=1",),
     "order-0": ("--cache.budget=0.5", "--cache.order=0"),
@@ -157,7 +160,7 @@ def _demo() -> Iterator[Case]:
         yield demo(f"guided/{name}", *flags)
         yield demo(f"unguided/{name}", *flags, "--sampling.guidance-scale=1")
     for sampler in ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"):
-        for name in ("none", "balanced", "paper-1.2", "correct-1"):
+        for name in ("none", "budget-0.34", "paper-1.2", "correct-1"):
             yield demo(f"{sampler}/{name}", *POLICIES[name], f"--sampling.sampler={sampler}")
     changes = {
         "size": ("--sampling.width=48", "--sampling.height=64"),
@@ -177,11 +180,11 @@ def _demo() -> Iterator[Case]:
         "control": ("--control-fraction=1",),
     }
     for name, flags in changes.items():
-        for policy in ("balanced", "paper-1.2"):
+        for policy in ("budget-0.34", "paper-1.2"):
             yield demo(f"{name}/{policy}", *POLICIES[policy], *flags)
     for name, settings in LIBRARY.items():
         yield demo(f"library/{name}", cache=settings, rows=ROWS)
-    for name in ("none", "balanced", "gate-2", "paper-1.2", "correct-1", "own-verdict"):
+    for name in ("none", "budget-0.34", "gate-2", "paper-1.2", "correct-1", "own-verdict"):
         yield demo(f"batch/{name}", *POLICIES[name], rows=ROWS)
         for number, row in enumerate(ROWS):
             yield demo(f"alone-{number}/{name}", *POLICIES[name], rows=[row])
@@ -191,8 +194,8 @@ def _demo() -> Iterator[Case]:
 
 def _tiny() -> Iterator[Case]:
     for model in names.TINY_MODELS:
-        for policy in ("none", "high", "gate-2", "paper-0.3", "paper-1.2", "correct"):
-            if model == "cogvideox-5b" and policy in ("high", "gate-2"):
+        for policy in ("none", "budget-0.5", "gate-2", "paper-0.3", "paper-1.2", "correct"):
+            if model == "cogvideox-5b" and policy in ("budget-0.5", "gate-2"):
                 continue  # its sampler is random: no plan can be made for it
             yield Case(f"tiny/{model}/{policy}", model, "tiny", POLICIES[policy])
         unguided = (*POLICIES["paper-0.3"], "--sampling.guidance-scale=1")
@@ -203,9 +206,9 @@ def _tiny() -> Iterator[Case]:
     for weight in ("0.5", "1"):
         flags = (*POLICIES["none"], f"--engine.adapters={{adapter}}@{weight}")
         yield Case(f"tiny/{wan}/adapter-{weight}", wan, "tiny", flags)
-    flags = (*POLICIES["high"], "--engine.adapters={adapter},{adapter}@0.25")
+    flags = (*POLICIES["budget-0.5"], "--engine.adapters={adapter},{adapter}@0.25")
     yield Case(f"tiny/{wan}/two-adapters", wan, "tiny", flags)
-    second = (*POLICIES["high"], "--engine.adapters={adapter}#transformer_2@0.8")
+    second = (*POLICIES["budget-0.5"], "--engine.adapters={adapter}#transformer_2@0.8")
     yield Case(f"tiny/{experts}/second-network", experts, "tiny", second)
 
 
@@ -233,7 +236,7 @@ def _absent() -> Iterator[Case]:
         if spec.family.name != "hunyuan_video":
             changes["negative"] = (*POLICIES["none"], "--sampling.negative-prompt=blurry, überall")
         if model != "cogvideox-5b":
-            changes["balanced"] = POLICIES["balanced"]
+            changes["budget-0.34"] = POLICIES["budget-0.34"]
         for name, flags in changes.items():
             yield Case(f"absent/{model}/{name}", model, "absent", flags, own_size=True)
     for name in names.PRESETS:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "model": options.model,
         "clips": options.clips,
         "rows": rows,
-        "summary": _summary(rows),
+        "summary": summary(rows),
     }
 
 
@@ -159,7 +159,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
 
 
-def _summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per source: how far promises are off in the mean, and the mean quality.
 
     A promise that is twice or half of what came out is off by a factor of 2.
