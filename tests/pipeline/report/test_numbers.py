@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from pipeline.dataset.schema import rejected_row
+from pipeline.errors import StorageError
 from pipeline.report.document import Report
 from pipeline.report.pricing.prices import Prices
 from tests.pipeline.report.made import measure, row, write
@@ -86,3 +89,117 @@ def test_nothing_is_divided_by_no_clip(tmp_path: Path) -> None:
     assert (head.dollars_per_clip, head.dollars_per_clip_all_in) == (None, None)
     assert (head.gpu_s_per_clip, head.video_s_per_gpu_hour) == (None, 0.0)
     assert (head.nfe_mean, head.reuse_ratio, head.psnr_db) == (None, None, None)
+
+
+def test_everything_that_is_counted(tmp_path: Path) -> None:
+    """Two clips, one of them made twice and cut off, a failed one and control, a bad row."""
+    cut = row(1, wall=2.0, nfe=6, attempts=3) | {"prompt_truncated": True, "media_bytes": 1000}
+    first = [row(0) | {"media_bytes": 24}, row(1), row(2, status="failed", attempts=4)]
+    first += [row(0, status="failed", control=True, attempts=2)]
+    first += [rejected_row("0" * 20, "c", "f:2", "demo", "r1", "bad")]
+    storage = write(tmp_path, first[2:], [cut, first[0]], [first[1]])
+    totals = measure(storage, Prices()).totals
+    assert totals.model_dump() == {
+        "rows": 6,
+        "samples": 5,
+        "ok": 2,
+        "failed": 1,
+        "rejected": 1,
+        "controls": 0,
+        "controls_failed": 1,
+        "superseded": 1,
+        "extra_attempts": 2 + 3 + 1,
+        "video_s": pytest.approx(2 * 5 / 8),
+        "media_bytes": 1024,
+        "steps": 20,
+        "nfe": 4 + 6,
+        "truncated": 1,
+    }
+
+
+def test_runs_are_those_of_rows_and_of_manifests(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0, run="r1"), row(1, run="r1"), row(2, run="r3")])
+    told = {
+        "r2": {"state": "done", "started_at": "monday", "ended_at": "friday"},
+        "r3": {"state": "error", "input": {"pending": 7}},
+        "r4": {"input": {"pending": "seven"}},
+    }
+    for run_id, manifest in told.items():
+        storage.put_bytes(f"runs/{run_id}.json", json.dumps(manifest).encode())
+    storage.put_bytes("runs/r5.attempts.json", b"not read")
+    storage.put_bytes("runs/notes.txt", b"not read")
+    storage.put_bytes("runs/r6.json", b"[1]")
+    found = [tuple(run.model_dump().values()) for run in measure(storage, Prices()).runs]
+    assert found == [
+        ("r1", "unknown", "", "", 2, None),
+        ("r2", "done", "monday", "friday", 0, None),
+        ("r3", "error", "", "", 1, 7),
+        ("r4", "unknown", "", "", 0, None),
+    ]
+    storage.put_bytes("runs/r7.json", b"{")
+    with pytest.raises(StorageError, match=r"runs/r7\.json is damaged: "):
+        measure(storage, Prices())
+
+
+def test_missing_clips_are_counted_and_five_are_named(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(n) for n in range(5)] + [row(6, status="failed")])
+    (note,) = (n for n in measure(storage, Prices()).notes if "not stored" in n)
+    assert note.startswith("5 clips of ok rows are not stored as the row says: missing, or of an")
+    assert "…" not in note
+    storage = write(tmp_path, [row(n) for n in range(6)])
+    (note,) = (n for n in measure(storage, Prices()).notes if "not stored" in n)
+    assert note.startswith("6 clips of ok rows")
+    assert note.count(".mp4") == 5
+    assert ", …)" in note
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """One clip of no policy, without a control."""
+    plain = row(0)
+    plain["cache"] = plain["cache"] | {"policy": "none"}
+    return measure(write(tmp_path_factory.mktemp("bare"), [plain]), Prices({"": 1}))
+
+
+def test_notes_say_what_a_reader_must_know_and_nothing_else(
+    tmp_path: Path, bare: Report, report: Report
+) -> None:
+    def kinds(found: Report) -> set[str]:
+        return {note.split(" ", 1)[0] for note in found.notes}
+
+    assert kinds(bare) == {"1"}  # its clip is not stored
+    assert kinds(report) == {"4", "Planned", "Quality"}
+    dead = row(1, status="failed", wasted=1.0) | {"error_type": "WorkerDied"}
+    nameless = row(0, worker="")
+    notes = measure(write(tmp_path, [dead, nameless]), Prices()).notes
+    assert notes[0].startswith(
+        "No price is known for NVIDIA H100 80GB HBM3, so no money is shown: give --price"
+    )
+    assert notes[1].startswith("1 sample ended with the death of the process. What a dead")
+    assert notes[2].startswith("Some rows were written by a version that did not record processes")
+    assert notes[3].startswith("Planned clips: the predicted change is of the guided output")
+
+
+def test_a_text_stage_of_its_own_is_in_no_sum_and_said(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0)])
+    for run_id, stage in (("a", "inline"), ("b", "separate")):
+        manifest = {"config": {"stages": {"text": stage}}}
+        assert not any("encoded texts" in note for note in measure(storage, Prices()).notes)
+        storage.put_bytes(f"runs/{run_id}.json", json.dumps(manifest).encode())
+    assert any("encoded texts" in note for note in measure(storage, Prices()).notes)
+
+
+def test_the_quality_of_the_headline_is_over_all_pairs(tmp_path: Path) -> None:
+    rows = [row(n, nfe=3 + n, up=50.0) for n in range(3)]
+    rows += [row(n, control=True, psnr=p, up=60.0) for n, p in ((0, 20.0), (1, 40.0), (2, None))]
+    head = measure(write(tmp_path, rows), Prices()).headline
+    assert head.psnr_db is not None
+    assert (head.psnr_db.value, head.psnr_worst, head.quality_pairs) == (30.0, 20.0, 2)
+
+
+def test_points_hold_what_was_predicted_and_what_came(tmp_path: Path) -> None:
+    rows = [row(0, up=50.0), row(0, control=True, psnr=33.0, up=60.0)]
+    found = measure(write(tmp_path, rows), Prices())
+    (errors,), (quality,) = found.errors, found.quality_by_nfe
+    assert (errors.group, errors.x, errors.y) == ("planned", 0.1, 0.2)
+    assert (quality.group, quality.x, quality.y) == ("planned", 4.0, 33.0)

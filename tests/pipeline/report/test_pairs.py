@@ -1,0 +1,164 @@
+"""Which clips are compared with which controls, and what comes out, worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.report.document import Speedup
+from pipeline.report.pairs import ComparedPairs, comparable, few, measure_quality, measure_speedup
+from pipeline.report.rows import RowRoles, Rows, read_rows
+from tests.pipeline.report.made import row, write
+
+
+def of(folder: Path, rows: list[dict[str, Any]]) -> tuple[Rows, ComparedPairs]:
+    """The rows of a prefix after a first call of its process, and its pairs."""
+    warm = row(99, up=1.0, wall=0.5)
+    found = read_rows(write(folder, [warm, *rows]))
+    return found, ComparedPairs.find(found, RowRoles.of(found))
+
+
+def pair(number: int, *, wall: float = 2.0, control_wall: float = 6.0, **of_control: Any) -> Any:
+    return [
+        row(number, wall=wall, up=50.0),
+        row(number, wall=control_wall, up=60.0, control=True) | of_control,
+    ]
+
+
+def left_out(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[bool], dict[str, int]]:
+    keep, reasons = comparable(*of(folder, rows))
+    return keep.tolist(), reasons
+
+
+def test_pairs_are_found_whatever_their_order(tmp_path: Path) -> None:
+    (a, a_control), (b, b_control) = pair(0), pair(1)
+    rows, pairs = of(tmp_path, [b_control, row(7, control=True), a, b, a_control])
+    ids = rows.table["sample_id"].to_pylist()
+    twins = rows.table["control_of"].to_pylist()
+    assert [twins[at] for at in pairs.controls] == [ids[at] for at in pairs.clips]
+    assert [ids[at] for at in pairs.clips] == [b["sample_id"], a["sample_id"]]
+    assert pairs.lone == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"run_id": "r2"}, "of two runs"),
+        ({"device_name": "A100"}, "on two kinds of devices"),
+        ({"group_size": 2}, "in groups of two sizes"),
+        ({"batch_rows": 3}, "in calls of two batch sizes"),
+        ({"wall_s": 0.0}, "without a measured time"),
+        ({"worker": {"id": "w9", "up_s": 60.0}}, "in the first call of a process (warm-up)"),
+    ],
+)
+def test_a_pair_that_differs_in_what_takes_time_is_left_out(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    rows = [*pair(0), *pair(1, **changed), *pair(2)]
+    assert left_out(tmp_path, rows) == ([True, False, True], {reason: 1})
+
+
+def test_a_pair_is_left_out_for_its_first_reason_only(tmp_path: Path) -> None:
+    both = {"run_id": "r2", "group_size": 2}
+    rows = [*pair(0, **both), *pair(1, **both), *pair(2, group_size=2), row(5, control=True)]
+    assert left_out(tmp_path, rows) == (
+        [False, False, False],
+        {"of two runs": 2, "in groups of two sizes": 1, "without their clip": 1},
+    )
+
+
+def test_the_clip_is_looked_at_as_its_control_is(tmp_path: Path) -> None:
+    clip, control = pair(0)
+    assert left_out(tmp_path, [clip | {"wall_s": 0.0}, control])[0] == [False]
+    young = clip | {"worker": {"id": "w9", "up_s": 50.0}}
+    assert left_out(tmp_path / "young", [young, control])[0] == [False]
+
+
+def test_the_first_call_ends_before_the_next_one_can(tmp_path: Path) -> None:
+    """Three rows of a call of 4 s that ended at 10 s, and a row of the next one, of 5 s."""
+    rows = []
+    for number, (up, wall, batch) in enumerate([(10, 2, 2), (10.5, 2, 2), (15.6, 5, 1)]):
+        clip, control = pair(number)
+        worker = {"id": "w5", "up_s": float(up)}
+        rows += [clip | {"worker": worker, "wall_s": float(wall), "batch_rows": batch}]
+        rows += [control | {"batch_rows": batch}]
+    keep, reasons = left_out(tmp_path, rows)
+    assert keep == [False, False, True]
+    assert reasons == {"in the first call of a process (warm-up)": 2}
+
+
+def test_rows_without_a_process_are_in_no_first_call(tmp_path: Path) -> None:
+    nameless = {"id": "", "up_s": 0.0}
+    clip, control = pair(0)
+    assert left_out(tmp_path, [clip | {"worker": nameless}, control | {"worker": nameless}]) == (
+        [True],
+        {},
+    )
+
+
+def test_the_speed_up_is_a_ratio_of_sums(tmp_path: Path) -> None:
+    rows = [*pair(0, wall=1.0, control_wall=5.0), *pair(1, wall=3.0, control_wall=5.0)]
+    rows += pair(2, wall=9.0, control_wall=900.0, run_id="r2")
+    found = measure_speedup(*of(tmp_path, rows))
+    assert (found.pairs, found.left_out) == (2, {"of two runs": 1})
+    assert found.ratio is not None
+    assert found.ratio.value == pytest.approx(10 / 4)
+    assert (found.ratio.low, found.ratio.high) == pytest.approx((5 / 3, 5.0))
+    assert found.note == "only 2 pairs: the interval is too narrow to be trusted"
+
+
+def test_without_a_pair_it_says_what_to_do(tmp_path: Path) -> None:
+    assert measure_speedup(*of(tmp_path, [row(0)])) == Speedup(
+        pairs=0,
+        left_out={},
+        ratio=None,
+        note="no controls: run with --control-fraction 0.05 to measure it",
+    )
+    assert measure_speedup(*of(tmp_path / "lone", [row(0, control=True)])) == Speedup(
+        pairs=0,
+        left_out={"without their clip": 1},
+        ratio=None,
+        note="no pair can be compared: see what was left out",
+    )
+
+
+def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
+    def compared(number: int, nfe: int, psnr: float, ssim: float, lpips: float | None) -> Any:
+        quality = {"psnr_db": psnr, "ssim": ssim, "lpips": lpips}
+        return [
+            row(number, nfe=nfe, up=50.0),
+            row(number, control=True, up=60.0) | {"quality": quality},
+        ]
+
+    rows = [*compared(0, 4, 30.0, 0.8, 0.1), *compared(1, 4, 40.0, 0.9, 0.3)]
+    rows += [*compared(2, 4, 20.0, 0.7, 0.2), *compared(3, 6, 50.0, 0.95, None)]
+    rows += [row(4, nfe=4, up=50.0), row(4, control=True, up=60.0)]  # not compared
+    four, six = measure_quality(*of(tmp_path, rows))
+    assert (four.policy, four.nfe, four.steps, four.pairs) == ("planned", 4, 10, 3)
+    assert four.psnr_db.value == pytest.approx(30.0)
+    assert (four.psnr_db.low, four.psnr_db.high) == pytest.approx((20.0, 40.0))
+    assert four.psnr_p10 == pytest.approx(22.0)  # a fifth of the way from 20 to 30
+    assert four.psnr_worst == 20.0
+    assert four.ssim is not None
+    assert four.ssim.value == pytest.approx(0.8)
+    assert four.lpips is not None
+    assert four.lpips.value == pytest.approx(0.2)
+    assert four.note == "only 3 pairs: the interval is too narrow to be trusted"
+    assert (six.nfe, six.pairs, six.psnr_worst, six.lpips) == (6, 1, 50.0, None)
+    assert six.note.startswith("only 1 pair: ")
+
+
+def test_eight_pairs_are_enough() -> None:
+    assert few(7).startswith("only 7 pairs: ")
+    assert few(8) == ""
+
+
+def test_nothing_to_compare_is_nothing(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path, []))
+    pairs = ComparedPairs.find(rows, RowRoles.of(rows))
+    assert (len(pairs.clips), len(pairs.controls), pairs.lone) == (0, 0, 0)
+    assert measure_quality(rows, pairs) == []
+    assert comparable(rows, pairs)[0].dtype == np.bool_
