@@ -1,7 +1,7 @@
 """`python -m tests.mutants.worker MODULE RESULT JOBS`: runs the mutants of one module.
 
 The module is imported with all of its mutants in it and a switch between them, and the tests are
-imported once. Then each mutant has a fork of this process, which runs the tests up to the first
+collected once. Then each mutant has a fork of this process, which runs the tests up to the first
 failure. Reads the tests, an empty line and the names of mutants from standard input.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import resource
 import sys
@@ -23,7 +24,10 @@ import pytest
 from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.mutation.trampoline import set_mutant_under_test
 
-OPTIONS = ("-m", "not slow and not gpu", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+OPTIONS = (
+    *("-q", "-m", "not slow and not gpu", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
+    "--timeout=60",  # for a test that waits for what a mutant never does
+)
 SLOWER = 10
 """A mutant whose tests take so many times the usual CPU time, and `MORE_S`, does not end."""
 MORE_S = 20
@@ -55,39 +59,53 @@ class MutatedModule(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return self._code.encode()
 
 
+class MutantLoop:
+    """Runs the collected tests once per mutant, instead of once; a pytest plugin."""
+
+    def __init__(self, mutants: Sequence[str], jobs: int) -> None:
+        """Run mutants of these names, `jobs` of them at a time."""
+        self._mutants, self._jobs = mutants, jobs
+        self.survivors: list[str] = []
+        self.alone_s: float | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the tests without a mutant, and then with each."""
+        began = time.monotonic()
+        _, status, usage = os.wait4(_fork(session, "", 3600), 0)
+        if status or not session.items:
+            return True
+        self.alone_s = time.monotonic() - began
+        limit_s = int(SLOWER * (usage.ru_utime + usage.ru_stime)) + MORE_S
+        running: dict[int, str] = {}
+        waiting = list(self._mutants)
+        while waiting or running:
+            while waiting and len(running) < self._jobs:
+                name = waiting.pop()
+                running[_fork(session, name, limit_s)] = name
+            pid, status = os.wait()
+            name = running.pop(pid)
+            if status == 0:
+                self.survivors.append(name)
+        return True
+
+
 def main() -> None:
     """Run the mutants, and write the names of those that no test noticed."""
     module, result, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     tests, _, names = sys.stdin.read().partition("\n\n")
     sys.meta_path.insert(0, MutatedModule(module))
     set_mutant_under_test("")
-    silence = os.open(os.devnull, os.O_WRONLY)
-    told = os.dup(1)
-    os.dup2(silence, 1)
-    pytest.main(["--collect-only", "-qqq", *OPTIONS, *tests.split("\n")])
-    began = time.monotonic()
-    pid = _fork("", tests.split("\n"), 3600)
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        os.dup2(told, 1)
-        sys.exit(f"{module}: its tests fail without any mutant: {tests}")
-    cpu_s = usage.ru_utime + usage.ru_stime
-    sys.stderr.write(f"{module}: {time.monotonic() - began:.1f} s for its tests alone\n")
-    survivors = []
-    running: dict[int, str] = {}
-    waiting = names.split("\n") if names else []
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            name = waiting.pop()
-            running[_fork(name, tests.split("\n"), int(SLOWER * cpu_s) + MORE_S)] = name
-        pid, status = os.wait()
-        name = running.pop(pid)
-        if status == 0:
-            survivors.append(name)
-    result.write_text("".join(f"{name}\n" for name in survivors))
+    loop = MutantLoop(names.split("\n") if names else [], jobs)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    pytest.main([*OPTIONS, *tests.split("\n")], plugins=[loop])
+    if loop.alone_s is None:
+        sys.exit(f"{module}: its tests fail, or are none, without any mutant: {tests}")
+    sys.stderr.write(f"{module}: {loop.alone_s:.1f} s for its tests alone\n")
+    result.write_text("".join(f"{name}\n" for name in loop.survivors))
 
 
-def _fork(mutant: str, tests: Sequence[str], limit_s: int) -> int:
+def _fork(session: pytest.Session, mutant: str, limit_s: int) -> int:
     """Run tests with one mutant in a fork; its exit status is 0 if no test noticed it."""
     pid = os.fork()
     if pid:
@@ -97,8 +115,12 @@ def _fork(mutant: str, tests: Sequence[str], limit_s: int) -> int:
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 1))
         os.dup2(1, 2)
         set_mutant_under_test(mutant)
-        # A test that waits for what a mutant never does ends by this limit.
-        code = int(pytest.main(["-x", "-q", "--timeout=60", *OPTIONS, *tests]))
+        for item, after in itertools.zip_longest(session.items, session.items[1:]):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if session.testsfailed:
+                break
+        else:
+            code = 0
     finally:
         os._exit(code)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dataset.committed import (
+    CLIP_DAMAGED,
     DONE,
     FAILED,
     PENDING,
@@ -22,6 +23,7 @@ from pipeline.dataset.committed import (
 )
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import StorageError
+from pipeline.requests.run_settings import CONTROL
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.storage import Storage
 
@@ -202,3 +204,82 @@ def test_a_damaged_or_foreign_part_is_refused_by_name(storage: Storage, content:
     assert text.startswith(f"{storage.uri}/data/part-b.parquet is damaged or not written by")
     assert "move it away" in text
     assert "\n" not in text
+
+
+def part_of(rows: list[dict[str, object]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    blank = rejected_row("", "", "", "demo", "r", "")
+    pq.write_table(to_table([blank | row for row in rows]), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def row_of(
+    name: object, status: str, text: str | None = None, error: str = ""
+) -> dict[str, object]:
+    return {"sample_id": sample_id(name), "status": status, "settings": text, "error_type": error}
+
+
+def test_clips_are_counted_by_their_settings(storage: Storage) -> None:
+    first = [row_of(1, "ok", "fast"), row_of(2, "failed", "fast"), row_of(3, "ok", "best")]
+    first += [row_of(4, "ok", CONTROL), row_of(5, "ok", f"{CONTROL}, fast"), row_of(6, "ok")]
+    second = [row_of(1, "ok", "best"), row_of(2, "ok", "best"), row_of(7, "ok", "fast")]
+    storage.put_bytes("data/part-a.parquet", part_of(first))
+    storage.put_bytes("data/part-b.parquet", part_of(second))
+    assert committed(storage).settings == {"fast": 2, "best": 2, "": 1}
+    assert committed(storage, retry_failed=True).settings == {"fast": 2, "best": 2, "": 1}
+
+
+def test_rows_of_an_older_version_have_no_settings(storage: Storage) -> None:
+    storage.put_bytes(
+        "data/part-a.parquet",
+        table_bytes(sample_id=[sample_id(1), sample_id(2)], status=["ok", "failed"]),
+    )
+    found = committed(storage)
+    assert found.settings == {"": 1}
+    assert holds(found, sample_id(1), sample_id(2), sample_id(3)) == [True, True, False]
+
+
+def test_a_sample_whose_clip_was_lost_is_pending(storage: Storage) -> None:
+    """A damaged clip alone: not an ok row of that type, and not a row that another one beats."""
+    rows = [row_of(1, "failed", "x", CLIP_DAMAGED), row_of(2, "ok", "x", CLIP_DAMAGED)]
+    rows += [row_of(3, "failed", "x", CLIP_DAMAGED), row_of(3, "ok", "x")]
+    rows += [row_of(4, "failed", "x", "ValueError"), row_of(5, "rejected", "x", CLIP_DAMAGED)]
+    storage.put_bytes("data/part-a.parquet", part_of(rows))
+    found = committed(storage)
+    ids = Ids.from_bytes(bytes.fromhex("".join(map(sample_id, range(1, 6)))))
+    assert found.states(ids).tolist() == [PENDING, DONE, DONE, FAILED, DONE]
+
+
+def test_some_samples_are_taken_out_and_others_come_in(storage: Storage) -> None:
+    put(storage, "a", [(sample_id(n), "failed" if n % 2 else "ok") for n in range(6)])
+    found = committed(storage)
+    two = Ids.from_bytes(bytes.fromhex("".join(sorted(map(sample_id, (2, 3))))))
+    less = found.without(two)
+    assert holds(less, *map(sample_id, range(6))) == [True, True, False, False, True, True]
+    ids = Ids.from_bytes(bytes.fromhex("".join(map(sample_id, range(6)))))
+    assert less.states(ids).tolist() == [DONE, FAILED, PENDING, PENDING, DONE, FAILED]
+    assert less.settings == found.settings
+    more = less.including(two)
+    assert holds(more, *map(sample_id, range(7))) == [True] * 6 + [False]
+    assert more.states(ids).tolist() == [DONE, FAILED, DONE, DONE, DONE, FAILED]
+    assert more.settings == found.settings
+    assert bytes.fromhex(sample_id(2)) in more
+    assert bytes.fromhex(sample_id(2)) not in less
+
+
+def test_what_is_wrong_with_a_part_is_said_in_one_line(storage: Storage) -> None:
+    storage.put_bytes("data/part-a.parquet", table_bytes(sample_id=["0" * 20], status=["done"]))
+    with pytest.raises(StorageError) as caught:
+        committed(storage)
+    assert str(caught.value) == (
+        f"{storage.uri}/data/part-a.parquet is damaged or not written by this pipeline: status is "
+        "not one of ok, failed, rejected in every row; move it away (its samples will be made "
+        "again) or choose another output"
+    )
+
+
+@pytest.mark.parametrize("cell", ["", "0" * 19, "0" * 22, "g" * 20, "0" * 19 + "A", None])
+def test_a_cell_that_is_no_id_is_refused(cell: str | None) -> None:
+    column = pa.chunked_array([pa.array(["f" * 20, cell])])
+    with pytest.raises(ValueError, match=r"bytestring|hex digits"):
+        Ids.from_hex(column)

@@ -76,6 +76,11 @@ def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Sta
             taken.bind(("127.0.0.1", 29500))
             taken.listen()
         groups = [start(group_workers.summing, size=2) for _ in range(2)]
+        ports = [group._store.port for group in groups]
+        assert len({*ports, 29500}) == 3
+        for port in ports:  # held by the owner of the group, from before its ranks are started
+            with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+                thief.bind(("127.0.0.1", port))
         assert [group.ask(number) for number in (1.0, 2.5) for group in groups] == [3, 3, 7.5, 7.5]
 
 

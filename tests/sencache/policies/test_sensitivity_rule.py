@@ -128,7 +128,7 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(cases())
 def test_policy_equals_the_formula(case: Case) -> None:
     decisions, scores = drive(case)
