@@ -100,13 +100,13 @@ def test_rows_without_a_process_are_in_no_first_call(tmp_path: Path) -> None:
 
 
 def test_the_speed_up_is_a_ratio_of_sums(tmp_path: Path) -> None:
-    rows = [*pair(0, wall=1.0, control_wall=5.0), *pair(1, wall=3.0, control_wall=5.0)]
+    rows = [*pair(0, wall=0.25, control_wall=0.5), *pair(1, wall=0.75, control_wall=2.0)]
     rows += pair(2, wall=9.0, control_wall=900.0, run_id="r2")
     found = measure_speedup(*of(tmp_path, rows))
     assert (found.pairs, found.left_out) == (2, {"of two runs": 1})
     assert found.ratio is not None
-    assert found.ratio.value == pytest.approx(10 / 4)
-    assert (found.ratio.low, found.ratio.high) == pytest.approx((5 / 3, 5.0))
+    assert found.ratio.value == pytest.approx(2.5)
+    assert (found.ratio.low, found.ratio.high) == pytest.approx((2.0, 8 / 3))
     assert found.note == "only 2 pairs: the interval is too narrow to be trusted"
 
 
@@ -126,7 +126,9 @@ def test_without_a_pair_it_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
-    def compared(number: int, nfe: int, psnr: float, ssim: float, lpips: float | None) -> Any:
+    def compared(
+        number: int, nfe: int, psnr: float, ssim: float | None, lpips: float | None
+    ) -> Any:
         quality = {"psnr_db": psnr, "ssim": ssim, "lpips": lpips}
         return [
             row(number, nfe=nfe, up=50.0),
@@ -134,7 +136,7 @@ def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
         ]
 
     rows = [*compared(0, 4, 30.0, 0.8, 0.1), *compared(1, 4, 40.0, 0.9, 0.3)]
-    rows += [*compared(2, 4, 20.0, 0.7, 0.2), *compared(3, 6, 50.0, 0.95, None)]
+    rows += [*compared(2, 4, 20.0, 0.7, 0.2), *compared(3, 6, 50.0, None, None)]
     rows += [row(4, nfe=4, up=50.0), row(4, control=True, up=60.0)]  # not compared
     four, six = measure_quality(*of(tmp_path, rows))
     assert (four.policy, four.nfe, four.steps, four.pairs) == ("planned", 4, 10, 3)
@@ -147,7 +149,7 @@ def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
     assert four.lpips is not None
     assert four.lpips.value == pytest.approx(0.2)
     assert four.note == "only 3 pairs: the interval is too narrow to be trusted"
-    assert (six.nfe, six.pairs, six.psnr_worst, six.lpips) == (6, 1, 50.0, None)
+    assert (six.nfe, six.pairs, six.psnr_worst, six.ssim, six.lpips) == (6, 1, 50.0, None, None)
     assert six.note.startswith("only 1 pair: ")
 
 

@@ -1,13 +1,14 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SenCacheConfig
 
 REQUEST = SampleRequest(
@@ -97,3 +98,17 @@ def test_a_gated_identity_leads_back_to_settings(profile: Any) -> None:
     config = SenCacheConfig(policy="planned", budget=0.4, gate=2, gate_ratio=0.3)
     back = CacheIdentity.of(config, profile).settings(50, 1.0)
     assert dataclasses.replace(back, num_inference_steps=None, guidance=None) == config
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_hold_has_no_id(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": [value]})
+
+
+@pytest.mark.parametrize(
+    ("scale", "guided"), [(0.0, False), (1.0, False), (1.01, True), (2.0, True)]
+)
+def test_guidance_is_on_above_one(scale: float, guided: bool) -> None:
+    settings = CacheIdentity("paper", "{}", "h").settings(30, scale)
+    assert (settings.guidance, settings.num_inference_steps) == (guided, 30)

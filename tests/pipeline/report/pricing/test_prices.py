@@ -79,12 +79,13 @@ def test_a_listed_price_is_of_its_market_and_of_all_words_of_its_gpu() -> None:
 
 
 def test_prices_are_read_as_they_are_written() -> None:
-    texts = ["0", "run:a=1=2.5", "label:k=v=999999.5", "device:RTX 4090=0.25"]
+    texts = ["0", "run:a=1=2.5", "label:k=v=999999.5", "device:RTX 4090=0.25", "run:a:b=3"]
     assert parse_prices(texts) == {
         "": 0.0,
         "run:a=1": 2.5,
         "label:k=v": 999_999.5,
         "device:RTX 4090": 0.25,
+        "run:a:b": 3.0,
     }
     assert parse_prices([]) == {}
 
