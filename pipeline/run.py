@@ -7,7 +7,6 @@ holds everything that must survive a crash.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
@@ -15,7 +14,6 @@ import pyarrow as pa
 from rich.console import Console
 
 from pipeline.cluster.execution import ClusterRun, execute
-from pipeline.cluster.group_actor import REQUEST_COLUMN
 from pipeline.cluster.ray_compat import submission_id
 from pipeline.commit_first import CommitFirst
 from pipeline.config.run_config import RunConfig
@@ -28,10 +26,10 @@ from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
-from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prefix_lines import say_settings, say_verified
+from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.summary import (
     say_columns,
@@ -44,23 +42,15 @@ from pipeline.monitoring.summary import (
     say_storage,
 )
 from pipeline.monitoring.totals import RunTotals
-from pipeline.process import frozen_objects
-from pipeline.prompts.images import Images
+from pipeline.pending_input import read_pending
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
-from pipeline.requests.columns import ColumnUse
-from pipeline.requests.controls import pack, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
-from pipeline.requests.long_prompts import LongPrompts
-from pipeline.requests.run_settings import settings_text
-from pipeline.requests.sample_request import SampleRequest
+from pipeline.requests.run_settings import own_settings
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.supervisor import announce
-
-BLOCK_ROWS = 1000
-"""Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
 
 
 @dataclass(slots=True)
@@ -102,6 +92,7 @@ def run(
     *,
     factory: EngineFactory | None = None,
     console: Console | None = None,
+    first_only: bool = False,
 ) -> RunResult:
     """Make every sample of the input that the output prefix does not hold yet.
 
@@ -109,6 +100,8 @@ def run(
         config: What to make and where.
         factory: Builds the engine inside each actor; the default loads the configured model.
         console: Shows progress and summary.
+        first_only: Make only the clips that measure a profile for the others
+            (`pipeline.calibration.measurement`).
 
     Returns:
         How it ended. Interruption is a result, not an exception: finished samples are committed.
@@ -118,15 +111,17 @@ def run(
             output prefix that stops working midway.
     """
     with interruptible():
-        return _run(config, factory, console or Console())
+        return _run(config, factory, console or Console(), first_only)
 
 
-def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> RunResult:
+def _run(
+    config: RunConfig, factory: EngineFactory | None, console: Console, first_only: bool
+) -> RunResult:
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
     check_kept(config.output)
     resolved = resolve_model(config.model, config.model_path)
-    defaults = request_defaults(config, resolved)
+    defaults = request_defaults(config, resolved, storage)
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
         if factory is None:
@@ -144,19 +139,17 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     say_recovery(console, recovery)
 
     # 3. Read the input, and keep the requests that are left.
-    intake = Intake(
-        rows,
+    pending = read_pending(
+        config,
+        resolved,
         defaults,
+        rows,
         finished.including(recovery.ids),
-        config.samples_per_prompt,
-        config.limit,
-        config.control_fraction,
-        Images(storage, store=not config.dry_run),
-        ColumnUse.of(config),
+        storage,
+        first_only=first_only,
     )
-    long_prompts = LongPrompts(local_tokenizer(resolved))
-    with frozen_objects():
-        tables = list(_request_tables(long_prompts.watch(intake)))
+    intake, tables, defaults = pending.intake, pending.tables, pending.defaults
+    to_make = bool(tables or pending.first_to_make)
     counts = intake.counts
     result = RunResult(
         new_run_id(storage, submission_id()),
@@ -166,15 +159,16 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
         counts.rejected,
     )
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
-    say_columns(console, intake.columns, rows.notes)
-    say_lines(console, long_prompts.lines())
-    say_settings(console, finished.settings, settings_text(defaults.template))
+    say_columns(console, intake.columns, pending.notes)
+    say_lines(console, pending.long_prompts.lines())
+    say_profile(console, defaults.chosen, pending.first)
+    say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:
         say_dry_run(console, config, storage, counts.pending)
         return result
-    if not (tables or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
+    if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
         return result
 
     # 4. Announce this run in the prefix.
@@ -199,9 +193,18 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
             rejected = _rejected_table(intake, resolved, result.run_id)
             parts.add(rejected)
             result.totals.add(rejected)
-            if tables:
+            if to_make:
                 cluster_run = ClusterRun(
-                    config, resolved, factory, storage, result.run_id, tables, counts.pending
+                    config,
+                    resolved,
+                    factory,
+                    storage,
+                    result.run_id,
+                    tables,
+                    counts.pending,
+                    defaults.chosen,
+                    pending.first,
+                    pending.first_to_make,
                 )
                 commit = CommitFirst(parts, manifest, storage, result.totals)
                 with closing(execute(cluster_run, result.totals, console)) as made, commit.first():
@@ -210,6 +213,8 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
                         result.totals.add(table)
                         report_writer.add(table)
             parts.flush()  # a run is done when its last row is written
+            if first_only and pending.first is not None:
+                pending.first.complete()
             state = "done"
     except STOPPED:
         state, result.interrupted = "interrupted", True
@@ -228,17 +233,6 @@ def _run(config: RunConfig, factory: EngineFactory | None, console: Console) -> 
     if not result.interrupted:
         report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
     return result
-
-
-def _request_tables(requests: Iterable[SampleRequest]) -> Iterator[pa.Table]:
-    block: list[str] = []
-    for unit in units(requests):
-        block.append(pack(unit))
-        if len(block) == BLOCK_ROWS:
-            yield pa.table({REQUEST_COLUMN: block})
-            block = []
-    if block:
-        yield pa.table({REQUEST_COLUMN: block})
 
 
 def _rejected_table(intake: Intake, resolved: ResolvedModel, run_id: str) -> pa.Table:

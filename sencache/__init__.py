@@ -8,7 +8,8 @@ remove_sencache(pipe)
 
 `__init__.pyi` lists the public names. Each is imported on first use: reading a profile or a setting
 loads neither torch nor diffusers. `sencache.extension` has what new policies need. Public as well,
-and without torch: `sencache.config` (settings) and `sencache.schedules.budget` (exact budgets).
+and without torch: `sencache.config` (settings), `sencache.schedules.budget` (exact budgets) and
+`sencache.measuring` (priors, and profiles of a program's own clips).
 """
 
 import lazy_loader

@@ -12,6 +12,7 @@ These names are as stable as those of `sencache` itself; all other modules are i
 """
 
 from sencache.apply import PolicyMaker, apply_policy
+from sencache.calibration.recording import OutputRecording, recorded_outputs
 from sencache.families.base import ONE_CALL
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach
@@ -28,6 +29,8 @@ from sencache.profiles.metadata import (
     ProfileMetadata,
     SensitivityPoint,
     architecture_of,
+    dtype_name,
+    sampler_facts,
 )
 from sencache.reuse.base import Forward, KeptOutput, NetworkCall, Reuse, RowSelection
 from sencache.reuse.block_stack import BlockStack
@@ -54,6 +57,7 @@ __all__ = [
     "Forward",
     "KeptOutput",
     "NetworkCall",
+    "OutputRecording",
     "OutputReuse",
     "PlannedPolicy",
     "Planner",
@@ -71,10 +75,13 @@ __all__ = [
     "architecture_of",
     "attach",
     "detach",
+    "dtype_name",
     "gate_ratio",
     "guidance_of",
     "is_paired",
+    "recorded_outputs",
     "row_index",
     "row_rms",
+    "sampler_facts",
     "step_moves",
 ]

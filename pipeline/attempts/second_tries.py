@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.requests.controls import pack, unpack
+from pipeline.requests.sample_request import SampleRequest
 
 
 class DoubtingLedger(Protocol):
@@ -76,14 +77,25 @@ def settled(
     yield from _final(ledger, failures.filter(pc.invert(_named(failures, retried))))
 
 
-def requests_for(tables: Iterable[pa.Table], sample_ids: Collection[str]) -> list[pa.Table]:
-    """Select the requests of some samples from tables of packed requests."""
+def requests_for(
+    tables: Iterable[pa.Table],
+    sample_ids: Collection[str],
+    settle: Callable[[list[SampleRequest]], list[SampleRequest]] = lambda unit: unit,
+) -> list[pa.Table]:
+    """Select the requests of some samples from tables of packed requests.
+
+    Args:
+        tables: One column of units each.
+        sample_ids: The samples.
+        settle: Gives a unit the ids that its rows have, where these were not known yet when it was
+            packed.
+    """
     wanted, found = set(sample_ids), []
     for table in tables:
         texts = [
             pack(unit)
             for packed in table.column(0).to_pylist()
-            if (unit := [each for each in unpack(packed) if each.sample_id in wanted])
+            if (unit := [each for each in settle(unpack(packed)) if each.sample_id in wanted])
         ]
         if texts:
             found.append(pa.table({table.column_names[0]: texts}))

@@ -8,7 +8,7 @@ bad node may have killed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ import ray
 from rich.console import Console
 
 from pipeline.attempts.second_tries import requests_for, settled
+from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.cluster import nodes, ray_data_plan
 from pipeline.cluster.capacity import Groups
 from pipeline.cluster.connection import await_gpus, connected
@@ -33,6 +34,8 @@ from pipeline.monitoring.prometheus import RunTelemetry
 from pipeline.monitoring.summary import say_bad_nodes, say_left_out, say_second_tries
 from pipeline.monitoring.totals import RunTotals
 from pipeline.parallel.layout import choose_layout
+from pipeline.requests.packing import with_first
+from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
 THREADS_S = 30.0
@@ -52,6 +55,9 @@ class ClusterRun:
         tables: Packed requests (`pipeline.requests.controls.pack`) in a column `REQUEST_COLUMN`.
             Emptied once Ray holds them, because they can be gigabytes.
         pending: Number of requests.
+        chosen: The profile that they are planned with.
+        first: The clips that measure it; None where that is done, or not to be done.
+        first_to_make: Those of them that have no row yet; `tables` does not hold them.
     """
 
     config: RunConfig
@@ -61,6 +67,9 @@ class ClusterRun:
     run_id: str
     tables: list[pa.Table]
     pending: int
+    chosen: ChosenProfile | None = None
+    first: FirstClips | None = None
+    first_to_make: Sequence[SampleRequest] = ()
 
 
 def execute(
@@ -84,10 +93,15 @@ def execute(
     with connected() as grows, interruptible():
         if config.device == "cuda":
             await_gpus(config.parallel.degree, config.wait_for_gpus_s)
-        groups = ray_data_plan.groups_for(run.tables, config, run.resolved, grows=grows)
+        count = sum(table.num_rows for table in run.tables) + len(run.first_to_make)
+        groups = ray_data_plan.groups_for(count, config, run.resolved, grows=grows)
         if groups.remark:
             say(console, groups.remark)
-        blocks = [ray.put(table) for table in run.tables]
+        task_rows = ray_data_plan.rows_per_task(config, run.resolved)
+        blocks = [
+            ray.put(table)
+            for table in with_first(run.tables, run.first_to_make, groups.replicas, task_rows)
+        ]
         run.tables.clear()
         layout = choose_layout(config.parallel, run.resolved.spec, groups.device)
         if layout.size > 1:
@@ -101,10 +115,15 @@ def execute(
         )
 
         def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:
-            tables, avoid = requests_for(map(ray.get, blocks), ids), nodes.ids_of(shunned)
+            settle = _settle(run.first)
+            tables, avoid = requests_for(map(ray.get, blocks), ids, settle), nodes.ids_of(shunned)
             try:
                 others = ray_data_plan.groups_for(
-                    tables, config, run.resolved, grows=grows, avoid=avoid
+                    sum(table.num_rows for table in tables),
+                    config,
+                    run.resolved,
+                    grows=grows,
+                    avoid=avoid,
                 )
             except UserError:  # no other node has room: the failures are final
                 return ()
@@ -144,6 +163,12 @@ def execute(
             raise
 
 
+def _settle(first: FirstClips | None) -> Callable[[list[SampleRequest]], list[SampleRequest]]:
+    """What puts the profile of the run into requests that were packed before it was measured."""
+    own = first.complete() if first else None
+    return own.settle if own else lambda unit: unit
+
+
 def _one_pass(
     run: ClusterRun,
     blocks: list[ray.ObjectRef[pa.Table]],
@@ -162,6 +187,8 @@ def _one_pass(
         ledger=ledger,
         run_id=run.run_id,
         avoid=avoid,
+        chosen=run.chosen,
+        first=run.first,
     )
     before = set(threading.enumerate())
     try:

@@ -10,8 +10,10 @@ import pyarrow as pa
 import ray
 
 from pipeline.attempts.batch_runner import BatchRunner
+from pipeline.calibration.measurement import FirstClips
 from pipeline.cluster import nodes
 from pipeline.cluster.actor_load import load_here, retire_briefly
+from pipeline.cluster.first_clips import FirstClipsHere
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TEXTS_COLUMN, with_texts
 from pipeline.dataset.schema import to_table
@@ -30,15 +32,10 @@ from pipeline.process import (
 )
 from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
+from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
-
-REQUEST_COLUMN = "request"
-"""The one column of the dataset that actors read: a request, alone or with its control (`pack`).
-
-A single string column keeps the schema of all blocks equal, whatever the input rows leave out.
-"""
 
 CALLS_AT_ONCE = 2
 """Tasks inside one actor: one samples while the clips of the other are encoded and stored.
@@ -59,6 +56,7 @@ class GroupActor:
         run_id: str,
         batch_rows: int,
         deadline_s: float,
+        first: FirstClips | None = None,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         guard_output()
@@ -77,6 +75,9 @@ class GroupActor:
             node=nodes.own_name(),
             deadline_s=deadline_s,
         )
+        self._first: FirstClipsHere | None = None
+        if first is not None:
+            self._first = FirstClipsHere(first, ledger, self._runner.process, deadline_s)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a block of packed requests to a table of output rows, one per request, in order."""
@@ -84,9 +85,10 @@ class GroupActor:
         if TEXTS_COLUMN in batch.column_names:
             encoded = batch[TEXTS_COLUMN].to_pylist()
             units = [with_texts(unit, texts) for unit, texts in zip(units, encoded, strict=True)]
-        requests = [request for unit in units for request in unit]
         try:
-            return to_table(self._runner.process(requests))
+            if self._first is not None:
+                return to_table(self._first.process(units))
+            return to_table(self._runner.process([each for unit in units for each in unit]))
         except UserError as error:
             self._ledger.complain(str(error))
             raise

@@ -26,6 +26,13 @@ class LedgerActor(Ledger):
         super().__init__(*args, **settings)
         self._loads: defaultdict[str, Loads] = defaultdict(Loads)
 
+    def unbegun(self, sample_ids: Sequence[str]) -> list[str]:
+        """Those of some samples that no attempt of this run has begun."""
+        return [each for each in sample_ids if each not in self._finished and not self._begun(each)]
+
+    def _begun(self, sample_id: str) -> int:
+        return self._entries[sample_id].attempts if sample_id in self._entries else 0
+
     def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
         """Record that a process begins to load; returns what it should do."""
         return self._loads[what].begins(actor, node, others)
@@ -120,6 +127,10 @@ class RemoteLedger:
         """Record that a process ends; returns why the run should stop, "" if it should not."""
         stop: str = self._ask("broken", list(sample_ids), where, reason)
         return stop
+
+    def unbegun(self, sample_ids: Sequence[str]) -> list[str]:
+        """Those of some samples that no attempt of this run has begun."""
+        return ray.get(self._handle.unbegun.remote(list(sample_ids)))
 
     def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
         """Report that this process begins to load; returns what it should do."""

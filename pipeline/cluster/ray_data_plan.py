@@ -13,20 +13,22 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import ray.data
 
+from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.cluster.capacity import Groups, plan_groups
 from pipeline.cluster.connection import own_cores
-from pipeline.cluster.group_actor import CALLS_AT_ONCE, REQUEST_COLUMN, GroupActor
+from pipeline.cluster.group_actor import CALLS_AT_ONCE, GroupActor
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory, text_factory
 from pipeline.engine.protocol import EngineFactory
 from pipeline.models.spec import ResolvedModel
+from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.storage.storage import Storage
 
 
 def groups_for(
-    tables: Sequence[pa.Table],
+    units: int,
     config: RunConfig,
     resolved: ResolvedModel,
     *,
@@ -36,7 +38,7 @@ def groups_for(
     """Decide how a run fills the connected cluster.
 
     Args:
-        tables: Packed requests.
+        units: Packed units of requests.
         config: The run's settings.
         resolved: The model.
         grows: Whether nodes can join during the run; they cannot join a private cluster.
@@ -46,12 +48,11 @@ def groups_for(
         UserError: The cluster cannot hold one group.
     """
     stages, separate = config.stages, config.stages.text == "separate"
-    rows = sum(table.num_rows for table in tables)
     return plan_groups(
         config.device,
         config.parallel.degree,
         config.replicas,
-        tasks=-(-rows // (_batch_rows(config, resolved) * config.batches_per_task)),
+        tasks=-(-units // rows_per_task(config, resolved)),
         grows=grows,
         other_cpus=stages.text_cpus * stages.text_replicas if separate else 0,
         other_gpus=stages.text_gpus * stages.text_replicas if separate else 0.0,
@@ -72,6 +73,8 @@ def requests_to_rows(
     ledger: RemoteLedger,
     run_id: str,
     avoid: Collection[str] = (),
+    chosen: ChosenProfile | None = None,
+    first: FirstClips | None = None,
 ) -> ray.data.Dataset:
     """Build the dataset that makes the requests; it starts when its rows are read.
 
@@ -86,13 +89,15 @@ def requests_to_rows(
         ledger: Records the attempts.
         run_id: Goes into every row.
         avoid: Ids of nodes that must get no group.
+        chosen: The run's profile.
+        first: The clips that measure it, where the run has yet to do that.
 
     Raises:
         UserError: The model cannot run with these settings.
     """
     stages, separate = config.stages, config.stages.text == "separate"
     batch_rows = _batch_rows(config, resolved)
-    task_rows = batch_rows * config.batches_per_task
+    task_rows = rows_per_task(config, resolved)
     dataset = ray.data.from_arrow_refs(list(blocks))
     dataset = dataset.repartition(target_num_rows_per_block=task_rows)
     if separate:
@@ -119,6 +124,7 @@ def requests_to_rows(
         dataclasses.replace(resolved, parts="clips") if separate else resolved,
         device=groups.device,
         threads=groups.num_cpus if groups.device == "cpu" else 0,
+        chosen=chosen,
     )
     return dataset.map_batches(
         GroupActor,
@@ -129,6 +135,7 @@ def requests_to_rows(
             "run_id": run_id,
             "batch_rows": batch_rows,
             "deadline_s": config.call_deadline_s,
+            "first": first,
         },
         batch_size=task_rows,
         batch_format="pyarrow",
@@ -144,6 +151,11 @@ def requests_to_rows(
         num_cpus=groups.num_cpus,
         label_selector={"ray.io/node-id": f"!in({','.join(avoid)})"} if avoid else None,
     )
+
+
+def rows_per_task(config: RunConfig, resolved: ResolvedModel) -> int:
+    """Units of requests in one task of a group."""
+    return _batch_rows(config, resolved) * config.batches_per_task
 
 
 def _batch_rows(config: RunConfig, resolved: ResolvedModel) -> int:

@@ -24,6 +24,12 @@ CONFLICT = "settings_conflict"
 POLICY_OF = {"budget": "planned", "max_error": "planned", "epsilon": "paper"}
 """The policy that reads a setting. The setting alone selects that policy."""
 
+READ_BY_PAPER = ("max_reuse", "strict_epsilon", "strict_fraction", "correct", "uncond_verdict")
+"""Settings that only policy `paper` reads; one of them alone selects it."""
+
+DEFAULT_QUALITY = "balanced"
+"""Of a run that says nothing of its cache."""
+
 DEFAULT_OF = {
     "planned": {"max_error": DEFAULT_MAX_ERROR},
     "paper": {"epsilon": SenCacheConfig.epsilon},
@@ -48,7 +54,8 @@ class CacheConfig(ConfigPart):
     """Which sampler steps are computed: set a quality, a budget or an epsilon, not two of them."""
 
     quality: Literal["", "lossless", "high", "balanced", "fast"] = Field(
-        default="", description="the one knob: sets policy and error"
+        default="",
+        description=f"the one knob: sets policy and error (default {DEFAULT_QUALITY})",
     )
     policy: Literal["none", "paper", "planned"] = _setting(
         "policy", "none: no cache; paper: threshold; planned: error or budget"
@@ -83,7 +90,16 @@ class CacheConfig(ConfigPart):
         "uncond_verdict", "paper: unconditional branch follows the other or decides by itself"
     )
     profile: str = Field(
-        default="", description="sensitivity profile file; empty: the one shipped with the model"
+        default="",
+        description="sensitivity profile file, or own or prior; empty: the shipped one, else the "
+        "run's own, else the prior",
+    )
+    measure_clips: int = Field(
+        default=4,
+        ge=0,
+        le=8,
+        description="clips that a run without a profile makes uncached first, to measure one; 0: "
+        "plan with the prior",
     )
 
     @model_validator(mode="before")
@@ -94,7 +110,9 @@ class CacheConfig(ConfigPart):
     def to_sencache(self) -> SenCacheConfig:
         """Return the library's settings for this section."""
         # Unset fields belong to another policy, which then reads them as the library's defaults.
-        return SenCacheConfig(**self.model_dump(exclude={"quality", "profile"}, exclude_none=True))
+        return SenCacheConfig(
+            **self.model_dump(exclude={"quality", "profile", "measure_clips"}, exclude_none=True)
+        )
 
     def planned_nfe(self, steps: int) -> tuple[int, int]:
         """Return the fewest and the most steps that a planned run of so many steps computes.
@@ -152,6 +170,10 @@ def settle(given: Mapping[str, Any]) -> dict[str, Any]:
                 )
         settled |= _meaning(quality)
     chosen = [name for name in POLICY_OF if _is_given(settled, name)]
+    if not chosen and not quality and not _is_given(settled, "policy"):
+        of_paper = any(name in settled for name in READ_BY_PAPER)
+        settled |= {"policy": "paper"} if of_paper else _meaning(DEFAULT_QUALITY)
+        chosen = [name for name in POLICY_OF if _is_given(settled, name)]
     if len(chosen) > 1:
         _refuse(chosen[:2], f"cannot both be given: {_EITHER[frozenset(chosen[:2])]}")
     selected = [POLICY_OF[name] for name in chosen]

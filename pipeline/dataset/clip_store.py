@@ -19,6 +19,7 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from pipeline.calibration.measurement import measurement_key, not_measured
 from pipeline.dataset import mp4
 from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row, media_key
@@ -65,7 +66,7 @@ class ClipStore:
             A future of its row, or of the row of a clip that was stored before. It raises
             `StorageError` if no clip can be written to the local disk or to the storage.
         """
-        self._pairs.keep(request, clip.frames)
+        self._pairs.keep(request, clip)
         row = self._threads.submit(self._store, request, clip, provenance)
         self._begun.add(row)
         row.add_done_callback(self._begun.discard)
@@ -89,7 +90,11 @@ class ClipStore:
             provenance,
             SampleOutcome("ok", cache=clip.cache, prompt_tokens=clip.prompt_tokens),
         )
-        row["quality"] = self._pairs.quality(request, clip.frames)
+        row["quality"] = self._pairs.quality(request, clip)
+        if request.records and not self._storage.exists(key := measurement_key(request)):
+            # Before the mp4, so that every stored clip has been measured.
+            text = clip.measurement or not_measured("its engine records nothing")
+            self._storage.put_bytes(key, text.encode())
         path = Path(self._folder.name) / f"{request.sample_id}.mp4"
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
         shared = [media_key(request.sample_id)] if self._storage.conditional else []

@@ -27,25 +27,24 @@ Row = dict[str, Any]
 
 CACHE_TYPE = pa.struct(
     [
-        ("policy", pa.string()),
-        ("profile", pa.string()),
-        ("nfe", pa.int32()),
-        ("reused", pa.int32()),
+        *((name, pa.string()) for name in ("policy", "profile")),
+        *((name, pa.int32()) for name in ("nfe", "reused")),
         ("decisions", pa.string()),
         ("predicted_error", pa.float64()),
         ("actual_error", pa.float64()),
         ("max_score", pa.float64()),
         ("disagreements", pa.int32()),
+        ("profile_source", pa.string()),
+        ("promised_error", pa.float64()),
     ]
 )
+"""What the cache did. `promised_error` is the relative rms error of the last latents that a plan
+promises, and `profile_source` says where its profile is from: given, shipped, own or prior."""
 
 WORKER_TYPE = pa.struct(
     [
-        ("id", pa.string()),
-        ("node", pa.string()),
-        ("labels", pa.string()),
-        ("load_s", pa.float64()),
-        ("up_s", pa.float64()),
+        *((name, pa.string()) for name in ("id", "node", "labels")),
+        *((name, pa.float64()) for name in ("load_s", "up_s")),
     ]
 )
 """The process that held the group (`pipeline.process.Worker`)."""
@@ -58,10 +57,15 @@ TIMES_TYPE = pa.struct(
 report when it ended (lost device, dead rank). The time of a killed process is unknown."""
 
 QUALITY_TYPE = pa.struct(
-    [*((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")), ("missing", pa.string())]
+    [
+        *((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")),
+        ("missing", pa.string()),
+        ("latent_error", pa.float64()),
+    ]
 )
 """Of a control: how near its cached twin comes to it, both before encoding to mp4. `missing` says
-why a number is not there, "" if all are."""
+why a number is not there, "" if all are. `latent_error` is the relative rms difference of their
+last latents, the quantity that plans promise."""
 
 PARALLEL_TYPE = pa.struct(
     [
@@ -110,10 +114,7 @@ SCHEMA = pa.schema(
         ("media_sha256", pa.string()),
         ("cache", CACHE_TYPE),
         ("control_of", pa.string()),
-        (
-            "versions",
-            pa.struct([(name, pa.string()) for name in VERSIONED]),
-        ),
+        ("versions", pa.struct([(name, pa.string()) for name in VERSIONED])),
         ("quality", QUALITY_TYPE),
         ("worker", WORKER_TYPE),
         ("times", TIMES_TYPE),
@@ -139,6 +140,8 @@ NO_CACHE: Mapping[str, Any] = {
     "actual_error": None,
     "max_score": 0.0,
     "disagreements": 0,
+    "profile_source": "",
+    "promised_error": None,
 }
 """The cache struct of a row for which no network ran."""
 

@@ -50,7 +50,9 @@ def cached(
         sencache.remove_sencache(pipe)
 
 
-def cache_struct(stats: SampleStats, steps: int, disagreements: int = 0) -> dict[str, Any]:
+def cache_struct(
+    stats: SampleStats, steps: int, disagreements: int = 0, profile_source: str = ""
+) -> dict[str, Any]:
     """Describe what the cache did for one sample, as the row's `cache` struct.
 
     Args:
@@ -58,6 +60,7 @@ def cache_struct(stats: SampleStats, steps: int, disagreements: int = 0) -> dict
         steps: Steps of the run.
         disagreements: Decisions of the engine's call in which some rank would have decided
             differently from the group.
+        profile_source: Where the profile is from (`pipeline.models.profile.source_of`).
 
     Raises:
         RuntimeError: The statistics do not cover the run, so they belong to another one.
@@ -74,4 +77,6 @@ def cache_struct(stats: SampleStats, steps: int, disagreements: int = 0) -> dict
         "actual_error": stats.actual_error,
         "max_score": stats.max_score,
         "disagreements": disagreements,
+        "profile_source": profile_source if stats.profile else "",
+        "promised_error": stats.promised_error,
     }

@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.first_frame import image_arguments
 from pipeline.engine.noise import generator
 from pipeline.engine.protocol import Clip, batch_key
+from pipeline.engine.recording import LastLatents, Latents, measured, recording
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
+from pipeline.models.profile import source_of
 from pipeline.models.prompt_length import token_counts
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
@@ -39,7 +42,7 @@ from pipeline.requests.sample_request import SampleRequest
 from sencache import SensitivityProfile
 
 if TYPE_CHECKING:
-    from sencache.extension import Agreement
+    from sencache.extension import Agreement, OutputRecording
 
 
 class BadFramesError(RuntimeError):
@@ -63,18 +66,6 @@ class RankRole:
     answers: bool = True
     agreement: Agreement | None = None
     mark: Callable[[str], None] | None = None
-
-    def callback(self) -> dict[str, Any]:
-        """Arguments of a pipeline's call that report progress."""
-        if self.mark is None:
-            return {}
-        mark = self.mark
-
-        def on_step_end(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> Any:
-            mark("step")
-            return kwargs
-
-        return {"callback_on_step_end": on_step_end}
 
     def guided(self, pipe: Any) -> contextlib.AbstractContextManager[None]:
         """The context of a call whose branches of guidance go to two halves of the ranks.
@@ -121,7 +112,8 @@ class DiffusersEngine:
         self.device_name = device_name(self._device)
         self._adapters = tuple(adapter.identity for adapter in adapters)
         self.group_size, self._role = role.layout.size, role
-        self._model, self._pipe, self._profile = model, pipe, profile
+        self._model, self._pipe = model, pipe
+        self._profiles = {profile.hash: profile} if profile else {}
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
@@ -149,16 +141,20 @@ class DiffusersEngine:
             texts = text_arguments(self._model.spec, requests)
             tokens = token_counts(self._pipe, texts["prompt"])
         cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
+        is_guided = first.guidance_scale > 1.0 and not self._model.spec.family.distilled_guidance
+        last = LastLatents(self._role.mark)
+        profile = self._profile_of(first)
         with (
             stopwatch(self._pipe) as laps,
-            cached(self._pipe, cache, self._profile_of(first), agreement) as handle,
+            cached(self._pipe, cache, profile, agreement) as handle,
+            recording(self._pipe, first, guided=is_guided) as outputs,
             self._role.guided(self._pipe),
         ):
             video = self._pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
                 **image_arguments(first),
-                **self._role.callback(),
+                callback_on_step_end=last,
                 generator=[generator(request.seed) for request in requests],
                 output_type="pt" if self._role.decodes else "latent",
             ).frames
@@ -166,19 +162,26 @@ class DiffusersEngine:
         if not self._role.answers:
             return []
         frames = to_uint8(video, first)
+        latents = last.per_clip(len(requests))
+        measurement = self._measured(first, outputs, latents[0])
         peak, parallel = peak_memory_bytes(device), self._role.layout.to_row()
+        source = source_of(profile, self._model.spec) if profile else ""
         disagreed = agreement.disagreements - before if agreement else 0
         return [
             Clip(
                 clip,
-                cache_struct(sample, first.num_inference_steps, disagreed),
+                cache_struct(sample, first.num_inference_steps, disagreed, source),
                 peak,
                 laps.text_s,
                 laps.decode_s,
                 parallel,
                 prompt_tokens,
+                final,
+                measurement,
             )
-            for clip, sample, prompt_tokens in zip(frames, stats, tokens, strict=True)
+            for clip, sample, prompt_tokens, final in zip(
+                frames, stats, tokens, latents, strict=True
+            )
         ]
 
     def close(self) -> None:
@@ -209,14 +212,29 @@ class DiffusersEngine:
             )
 
     def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
-        if not request.cache.profile:
+        wanted = request.cache.profile
+        if not wanted:
             return None
-        loaded = self._profile.hash if self._profile else "none"
-        if request.cache.profile != loaded:
-            raise ValueError(
-                f"request wants profile {request.cache.profile}, this engine holds {loaded}"
-            )
-        return self._profile
+        if wanted not in self._profiles and request.profile_text:
+            profile = SensitivityProfile.from_json(request.profile_text)
+            self._profiles[profile.hash] = profile
+        if wanted not in self._profiles:
+            holds = ", ".join(self._profiles) or "none"
+            raise ValueError(f"request wants profile {wanted}, this engine holds {holds}")
+        return self._profiles[wanted]
+
+    def _measured(
+        self, request: SampleRequest, outputs: OutputRecording | None, latents: Latents | None
+    ) -> str:
+        """What a recorded request measured; "" for any other."""
+        if outputs is None:
+            return ""
+        if latents is None:
+            return not_measured("the pipeline does not show its latents")
+        try:
+            return measured(self._pipe, self._model, request, outputs, latents)
+        except ValueError as error:  # the clip is good, only its drift is not known
+            return not_measured(str(error))
 
 
 def load_engine(

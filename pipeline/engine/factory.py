@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pipeline.calibration.measurement import ChosenProfile
 from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def engine_factory(
-    config: RunConfig, model: ResolvedModel, *, device: str = "", threads: int = 0
+    config: RunConfig,
+    model: ResolvedModel,
+    *,
+    device: str = "",
+    threads: int = 0,
+    chosen: ChosenProfile | None = None,
 ) -> EngineFactory:
     """What makes an actor's engine; picklable, and needs no file of the driver's node.
 
@@ -30,11 +36,12 @@ def engine_factory(
         model: The resolved model.
         device: The device that the cluster offers; "" takes the configured one.
         threads: CPU threads of torch in the actor; 0 leaves them.
+        chosen: The run's profile; None takes the one that is given, shipped, or the prior.
 
     Raises:
         UserError: The sensitivity profile cannot be used.
     """
-    profile = load_profile(config.cache, model)
+    profile = chosen.profile if chosen else load_profile(config.cache, model)
     profile_json = profile.to_json() if profile else ""
     device = device or config.device
     layout = choose_layout(config.parallel, model.spec, device)

@@ -27,6 +27,10 @@ class Clip:
         decode_s: Seconds of the engine call spent on decoding latents to frames.
         parallel: The `parallel` struct of the output row: how ranks shared the model.
         prompt_tokens: Tokens of the prompt before any were cut off; None if not counted.
+        latents: The latents at the end of sampling, float32, to tell how far a cached clip is from
+            its control; None if the engine does not know them.
+        measurement: For a request that `records`, what was measured, as text
+            (`pipeline.calibration.measurement`).
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -36,6 +40,8 @@ class Clip:
     decode_s: float = 0.0
     parallel: Mapping[str, Any] = field(default_factory=ALONE.to_row)
     prompt_tokens: int | None = None
+    latents: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    measurement: str = ""
 
 
 class EngineDiedError(Exception):
@@ -94,5 +100,6 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.adapters,
         request.dtype,
         # diffusers' pipelines take one image per call, so each clip with an image is its own batch.
-        request.sample_id if request.image else "",
+        # So is a recorded clip: its drift must not depend on the clips beside it.
+        request.sample_id if request.image or request.records else "",
     )

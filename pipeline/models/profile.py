@@ -1,42 +1,48 @@
-"""The sensitivity profile of a run's model: given by the user, or shipped with the model."""
+"""The sensitivity profile of a model: given by the user, shipped with the model, or the prior.
+
+What a run measures on its own first clips comes between the last two
+(`pipeline.calibration.chosen_profile`).
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING
 
+from pipeline.calibration.measurement import ProfileSource
 from pipeline.errors import UserError
 from pipeline.models.registry import shipped_folder
-from pipeline.models.spec import ResolvedModel
+from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.storage.storage import locate
 from sencache import SensitivityProfile
+from sencache.measuring import prior_profile
 
 if TYPE_CHECKING:
     from pipeline.config.cache_section import CacheConfig
 
 logger = logging.getLogger(__name__)
 
+OWN, PRIOR = "own", "prior"
+NO_FILE = (OWN, PRIOR)
+"""Values of `--cache.profile` that name a source instead of a file."""
+
 
 def load_profile(cache: CacheConfig, model: ResolvedModel) -> SensitivityProfile | None:
     """Read the sensitivity profile that the caching settings need.
 
     Returns:
-        The profile, or None where no step can be reused.
+        The profile; the prior where none is given or shipped; None where no step can be reused.
 
     Raises:
-        UserError: None is given nor shipped, or it was measured on another model.
+        UserError: It was measured on another model.
         StorageError: The file cannot be read.
     """
     if not cache.to_sencache().may_reuse:
         return None
-    spec = model.spec
-    where = cache.profile or (str(shipped_folder(spec) / spec.profile) if spec.profile else "")
-    if not where:
-        raise UserError(
-            f"cache.policy {cache.policy} needs a sensitivity profile and none is shipped for "
-            f"{spec.name}: measure one with jobs/calibrate.py and give it as --cache.profile, or "
-            "use --cache.policy none"
-        )
+    where = cache.profile or _shipped(model.spec)
+    if not where or where in NO_FILE:
+        return prior_profile(model.spec.family.prediction)
     storage, name = locate(where)
     try:
         profile = SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=where)
@@ -49,6 +55,25 @@ def load_profile(cache: CacheConfig, model: ResolvedModel) -> SensitivityProfile
     except ValueError as error:  # ProfileError, or bytes that are no text
         raise UserError(f"--cache.profile {where}: {error}") from error
     return profile
+
+
+def source_of(profile: SensitivityProfile, spec: ModelSpec) -> ProfileSource:
+    """Say where a profile comes from."""
+    if profile.metadata.inputs == "prior":
+        return "prior"
+    if profile.metadata.inputs == "run":
+        return "own"
+    return "shipped" if profile.hash == _shipped_hash(_shipped(spec)) else "given"
+
+
+def _shipped(spec: ModelSpec) -> str:
+    """Path of the profile that comes with a model, "" if none does."""
+    return str(shipped_folder(spec) / spec.profile) if spec.profile else ""
+
+
+@functools.cache
+def _shipped_hash(where: str) -> str:
+    return SensitivityProfile.load(where).hash if where else ""
 
 
 def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:

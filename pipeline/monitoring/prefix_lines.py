@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
@@ -15,15 +15,16 @@ DAMAGED_SHOWN = 20
 """Damaged clips that are named."""
 
 
-def say_settings(console: Console, found: Mapping[str, int], own: str) -> None:
+def say_settings(console: Console, found: Mapping[str, int], own: Sequence[str]) -> None:
     """Say which clips of other settings than this run's a prefix holds."""
-    others = {text: clips for text, clips in found.items() if text != own}
+    others = {text: clips for text, clips in found.items() if text not in own}
     if others:
         kinds = "; ".join(f"{clips} of {text or UNKNOWN}" for text, clips in others.items())
+        mine = f" ({own[0]})" if own else ""
         say(
             console,
             text_of("This prefix holds clips of other settings:", "bold"),
-            f" {kinds}. They stay, and load as one dataset with those of this run ({own}): tell "
+            f" {kinds}. They stay, and load as one dataset with those of this run{mine}: tell "
             "them apart by the column `settings`, or choose another --output.",
         )
 

@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
+from pipeline.monitoring.profile_lines import say_plans
 from pipeline.monitoring.totals import RunTotals
 from pipeline.wording import counted
 
@@ -108,6 +109,7 @@ class RunProgress:
         """
         self._groups_started = groups
         self._groups: dict[str, GroupProgress] = {}
+        self._plans_told: set[tuple[int, str]] = set()
         self._total = total
         self._totals = totals
         self._console = console
@@ -161,6 +163,7 @@ class RunProgress:
         now = self._clock()
         if table is not None:
             self._add_groups(table, now)
+            say_plans(self.say, table, self._plans_told)
         if self._first is None and self._totals.made:
             self._first = (now, self._totals.made)
         if not self._console.is_terminal and now - self._logged >= LOG_EVERY_S:

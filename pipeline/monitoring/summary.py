@@ -19,6 +19,7 @@ from pipeline.dataset.recovery import Recovery
 from pipeline.errors import StorageError, UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
+from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
 from pipeline.prompts.prompt_file import ReadNotes
@@ -171,7 +172,12 @@ def _earlier_device_seconds(storage: Storage) -> list[float]:
 def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
     """Say how many steps a planned run computes; with a gate this number is a mean."""
     least, most = cache.planned_nfe(steps)
-    gate = cache.gate
+    limit, gate = cache.to_sencache().error_limit, cache.gate
+    if cache.budget is None and least < steps:
+        return (
+            f"planned: the fewest of {steps} steps with a predicted error of at most {limit:.2g} "
+            f"of the latents, the same number for each of {clips} clips"
+        )
     if gate and least < steps:
         return (
             f"planned: {least + gate} of {steps} steps computed (NFE) for a hard clip and "
@@ -254,6 +260,8 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             rate = totals.video_s / own_s * 3600
             table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
         table.add_row("reused", f"{totals.reuse_ratio:.1%} of {totals.steps} steps")
+        if error := error_text(totals):
+            table.add_row("error", error)
         if config.gpu_price_per_hour is not None:
             price = config.gpu_price_per_hour / 3600
             each = own_s * price / totals.clips

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 
@@ -27,6 +28,10 @@ class RunTotals:
         controls_failed: Controls that used up their attempts.
         control_gpu_s: Device-seconds of the controls.
         truncated: Clips whose prompt has an end that the model did not read.
+        planned: Clips with a promised error.
+        promised_squares: Sum of the squares of their promised errors.
+        compared: Controls whose latents were compared with those of their cached twin.
+        latent_squares: Sum of the squares of the errors that these found.
     """
 
     ok: int = 0
@@ -42,6 +47,10 @@ class RunTotals:
     controls_failed: int = 0
     control_gpu_s: float = 0.0
     truncated: int = 0
+    planned: int = 0
+    promised_squares: float = 0.0
+    compared: int = 0
+    latent_squares: float = 0.0
 
     def add(self, table: pa.Table) -> None:
         """Add a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
@@ -62,6 +71,12 @@ class RunTotals:
         self.control_gpu_s += _sum(controls["gpu_s"])
         self.video_s += _sum(clips["duration_s"])
         self.truncated += int(_sum(clips["prompt_truncated"]))
+        promised = pc.drop_null(pc.struct_field(clips["cache"], "promised_error"))
+        self.planned += len(promised)
+        self.promised_squares += _sum(pc.power(promised, 2))
+        found = pc.drop_null(pc.struct_field(controls["quality"], "latent_error"))
+        self.compared += len(found)
+        self.latent_squares += _sum(pc.power(found, 2))
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
         self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))
@@ -91,6 +106,16 @@ class RunTotals:
             "controls": self.control_gpu_s,
             "failed_attempts": self.wasted_gpu_s,
         }
+
+    @property
+    def promised_error(self) -> float | None:
+        """Relative error of the last latents that plans promised, root mean square over clips."""
+        return math.sqrt(self.promised_squares / self.planned) if self.planned else None
+
+    @property
+    def latent_error(self) -> float | None:
+        """The same as the run's own controls measured it."""
+        return math.sqrt(self.latent_squares / self.compared) if self.compared else None
 
     @property
     def made(self) -> int:

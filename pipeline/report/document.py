@@ -117,6 +117,8 @@ class Quality(ReportPart):
     psnr_worst: float
     ssim: Estimate | None
     lpips: Estimate | None
+    promised_error: float | None = Field(None, description="relative, of the last latents; rms")
+    latent_error: float | None = Field(None, description="the same, measured by controls")
     note: str
 
 
@@ -284,9 +286,7 @@ class Report(ReportPart):
     time: list[Lap]
     nfe: list[Bar]
     decisions: list[Decisions]
-    errors: list[ScatterPoint] = Field(
-        description="x predicted, y actual change at refreshes; a sample"
-    )
+    errors: list[ScatterPoint] = Field(description="x predicted, y actual change; a sample")
     quality_by_nfe: list[ScatterPoint] = Field(description="x NFE, y PSNR dB of pairs; a sample")
     cost_by_model: list[Slice]
     cost_by_policy: list[Slice]

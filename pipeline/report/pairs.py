@@ -116,10 +116,18 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
                 psnr_worst=float(values.min()),
                 ssim=mean(ssim) if np.isfinite(ssim).all() else None,
                 lpips=mean(lpips) if np.isfinite(lpips).all() else None,
+                promised_error=_rms(rows.numbers("promised_error")[clips[which == index]]),
+                latent_error=_rms(rows.numbers("latent_error")[mine]),
                 note=few(len(mine)),
             )
         )
     return found
+
+
+def _rms(values: npt.NDArray[np.float64]) -> float | None:
+    """Root mean square of the known values, None without any."""
+    known = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(np.square(known)))) if len(known) else None
 
 
 def few(pairs: int) -> str:

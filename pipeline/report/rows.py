@@ -41,8 +41,11 @@ _PLAIN = (
     *("settings", "guidance_scale"),
 )
 _NESTED = {
-    "cache": ("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
-    "quality": ("psnr_db", "ssim", "lpips"),
+    "cache": (
+        *("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
+        "promised_error",
+    ),
+    "quality": ("psnr_db", "ssim", "lpips", "latent_error"),
     "worker": ("id", "node", "labels", "load_s", "up_s"),
     "video": ("path",),
     "times": ("text_s", "denoise_s", "decode_s", "wasted_s"),

@@ -1,27 +1,44 @@
 """Controls: the uncached twins of some samples, by which a cache is judged.
 
-Which samples have a control depends on their ids alone, so a resumed run chooses the same ones. A
-sample and its control travel to a worker as one unit. The worker makes them one after the other, in
-engine calls of the same number of samples: same run, same device, same batch size. How their frames
-are compared: `pipeline.scoring.control_pairs`.
+Which samples have a control depends on their content alone (prompt, image and seed), so a resumed
+run chooses the same ones, and so do runs with other cache settings. A sample and its control travel
+to a worker as one unit. The worker makes them one after the other, in engine calls of the same
+number of samples: same run, same device, same batch size. How their frames are compared:
+`pipeline.scoring.control_pairs`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.requests.sample_request import CacheIdentity, SampleRequest, digest
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 
-def is_chosen(sample_id: str, fraction: float) -> bool:
-    """Say whether a sample has a control; a larger fraction keeps the choice of a smaller one."""
+def content_digest(request: SampleRequest) -> bytes:
+    """32 bytes that follow from what a clip shows: its prompt, its image and its seed."""
+    return digest_of_content(request.prompt, request.image, request.seed)
+
+
+def digest_of_content(prompt: str, image: str, seed: int) -> bytes:
+    """The same from the three alone."""
+    text = "\0".join((prompt, image, str(seed))).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=32).digest()
+
+
+def is_chosen(content: bytes, fraction: float) -> bool:
+    """Say whether a sample has a control; a larger fraction keeps the choice of a smaller one.
+
+    Args:
+        content: From `content_digest`.
+        fraction: Share of the samples that have one.
+    """
     if fraction <= 0.0:
         return False
-    # The id is hashed again because people split datasets by the first digits of ids, and each
-    # split should have its share of controls.
-    drawn = int.from_bytes(digest(["control", sample_id])[:8], "big") / 2**64
-    return drawn < fraction
+    # Hashed again, so that the clips that a run makes first are no more often chosen than others.
+    drawn = int.from_bytes(hashlib.blake2b(content, digest_size=8, person=b"control").digest())
+    return drawn / 2**64 < fraction
 
 
 def control_for(request: SampleRequest) -> SampleRequest:

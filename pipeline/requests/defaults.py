@@ -9,49 +9,54 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from pipeline.calibration.chosen_profile import choose_profile
+from pipeline.calibration.measurement import ChosenProfile
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
-from pipeline.models.profile import load_profile
 from pipeline.models.samplers import check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults, size_problem
-from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
+from pipeline.storage.storage import Storage
+from sencache.measuring import prior_profile
 
 if TYPE_CHECKING:
     from pipeline.config.cache_section import CacheConfig
     from pipeline.config.run_config import RunConfig
+    from sencache import SensitivityProfile
 
 logger = logging.getLogger(__name__)
 
 
-def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults:
+def request_defaults(
+    config: RunConfig, model: ResolvedModel, storage: Storage | None = None, *, measure: bool = True
+) -> RequestDefaults:
     """Return what a row inherits unless it says otherwise.
+
+    Args:
+        config: The run's settings.
+        model: The model.
+        storage: The output prefix, which may hold a profile of its own; None: there is none.
+        measure: Whether the run can measure one.
 
     Raises:
         UserError: The model does not support a setting; the text names the flag.
+        StorageError: The prefix cannot be read.
     """
     layout = choose_layout(config.parallel, model.spec, config.device)
     settle_options(config.engine, model.spec, layout, config.device)
-    profile = load_profile(config.cache, model)
-    template = _template(config, model, CacheIdentity.of(config.cache.to_sencache(), profile))
-    if profile is not None:
-        measured = sampler_name(profile.metadata.sampler, profile.metadata.shift)
-        if measured != template.sampler:
-            planned = config.cache.policy == "planned"
-            logger.warning(
-                "the sensitivity profile was measured with sampler %s, this run uses %s: %s",
-                measured,
-                template.sampler,
-                "the plan may fit less well"
-                if planned
-                else "the same cache.epsilon may give another number of steps",
-            )
-        if config.cache.policy == "planned":
-            _check_plan(template, model, config.cache)
+    template = _template(config, model)
+    chosen = choose_profile(config.cache, model, template, storage, measure=measure)
+    template = dataclasses.replace(template, cache=_identity(config.cache, model, chosen))
+    if config.cache.policy == "planned":
+        _check_plan(template, model, config.cache)
+    if chosen.profile is not None and chosen.source in ("given", "shipped"):
+        _warn_of_distance(chosen.profile, template, model)
     if layout.cfg > 1 and template.guidance_scale <= 1.0:
         logger.warning(
             "--parallel.cfg %d shares out two branches of guidance, and guidance is off "
@@ -82,7 +87,37 @@ def request_defaults(config: RunConfig, model: ResolvedModel) -> RequestDefaults
         spec.min_frames,
         spec.family.distilled_guidance,
         functools.partial(_gate_problem, config.cache),
+        chosen,
     )
+
+
+def _warn_of_distance(
+    profile: SensitivityProfile, template: SampleRequest, model: ResolvedModel
+) -> None:
+    """Say once where a run is far from what its profile was measured with."""
+    sampler, shift = check_sampler(template.sampler, model.spec.family)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        profile.check(
+            sampler=sampler,
+            shift=shift,
+            num_inference_steps=template.num_inference_steps,
+            guided=template.guidance_scale > 1.0,
+            size=(template.width, template.height, template.num_frames),
+            adapters=template.adapters,
+        )
+    for each in found:
+        logger.warning("%s", each.message)
+
+
+def _identity(cache: CacheConfig, model: ResolvedModel, chosen: ChosenProfile) -> CacheIdentity:
+    """What of the cache decides the pixels; `UNMEASURED` where the profile is still to come."""
+    settings = cache.to_sencache()
+    if not chosen.is_pending:
+        return CacheIdentity.of(settings, chosen.profile)
+    # Nothing but the hash of the profile goes into the identity, so any profile shows the rest.
+    like = CacheIdentity.of(settings, prior_profile(model.spec.family.prediction))
+    return dataclasses.replace(like, profile=UNMEASURED)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -116,7 +151,7 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
         )
 
 
-def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> SampleRequest:
+def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     spec = model.spec
     given = config.sampling.model_dump(exclude={"seed"}, exclude_none=True)
     settings: dict[str, Any] = dataclasses.asdict(spec.defaults) | given
@@ -145,7 +180,6 @@ def _template(config: RunConfig, model: ResolvedModel, cache: CacheIdentity) -> 
         model_revision=model.revision,
         sampler=sampler,
         seed=0,
-        cache=cache,
         adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
         dtype=config.dtype,
         decoding=_decoding(config, spec),

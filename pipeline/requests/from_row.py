@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.row_values import MAX_PROMPT_CHARS, integer, number, text
 from pipeline.requests.sample_request import SampleRequest, digest
 from pipeline.requests.seeds import copy_seed, first_seed
+
+if TYPE_CHECKING:
+    from pipeline.calibration.measurement import ChosenProfile
 
 MAX_PIXELS_PER_CLIP = 4096 * 4096 * 64
 MAX_GUIDANCE = 100.0
@@ -32,6 +35,12 @@ OVERRIDES = frozenset({"negative_prompt", *WHOLE_NUMBERS, "guidance_scale"})
 """What a row may set, apart from prompt and seed."""
 
 
+def _no_profile() -> ChosenProfile:
+    from pipeline.calibration.measurement import ChosenProfile  # loads numpy; settings need it not
+
+    return ChosenProfile()
+
+
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
     """What a row inherits unless it says otherwise, and the sizes that its model can make.
@@ -46,6 +55,7 @@ class RequestDefaults:
         distilled_guidance: Whether the guidance scale is an input of the network, which then reads
             no negative prompt.
         steps_problem: Says why the cache cannot serve a number of steps; "" if it can.
+        chosen: The profile that the run plans with.
     """
 
     template: SampleRequest
@@ -56,6 +66,7 @@ class RequestDefaults:
     min_frames: int = 1
     distilled_guidance: bool = False
     steps_problem: Callable[[int], str] = lambda steps: ""
+    chosen: ChosenProfile = dataclasses.field(default_factory=_no_profile)
 
     def settled(self, request: SampleRequest) -> SampleRequest:
         """Return the request without what its model does not read.

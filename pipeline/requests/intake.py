@@ -7,6 +7,7 @@ is checked in `pipeline.requests.from_row`; images are read in `pipeline.prompts
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,6 +100,8 @@ class Intake:
         control_fraction: Share of the samples that have a control. A control comes right after its
             sample if both are still to be made.
         images: Reads the first frames; needed for models that start from an image.
+        first: By the id of the cached clip, the uncached one that stands for it because the run's
+            profile rests on it. It has no control.
         columns: Decides which columns of the input set something, and counts them.
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
@@ -114,6 +117,7 @@ class Intake:
     control_fraction: float = 0.0
     images: Images | None = None
     columns: ColumnUse = field(default_factory=ColumnUse)
+    first: Mapping[bytes, SampleRequest] = field(default_factory=dict)
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -187,10 +191,16 @@ class Intake:
             if request.sample_id in self._seen:
                 self.counts.duplicates += 1
                 continue
+            if (first := self.first.get(request.sample_id)) is not None:
+                self._seen.add(request.sample_id)
+                state = int(self.committed.states(Ids.from_bytes(digest(first.identity())))[0])
+                if self._is_pending(digest(first.identity()), state):
+                    yield dataclasses.replace(first, source_key=row.key)
+                continue
             if self._is_pending(request.sample_id, state):
                 self.steps[request.template.base.num_inference_steps] += 1
                 yield request.build(row.key, self.columns.source(row))
-            if is_chosen(request.sample_id.hex(), self.control_fraction):
+            if self.control_fraction and is_chosen(request.content(), self.control_fraction):
                 control = control_for(request.build(row.key, source_json(row.other)[0]))
                 control_id = digest(control.identity())
                 state = int(self.committed.states(Ids.from_bytes(control_id))[0])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
+from pipeline.requests.controls import digest_of_content
 from pipeline.requests.from_row import RequestDefaults, checked_fields
 from pipeline.requests.sample_request import ID_BYTES, SampleRequest
 from pipeline.requests.seeds import copy_seed, first_seed
@@ -67,6 +68,10 @@ class LazyRequest:
     template: RequestTemplate
     prompt: str
     seed: int
+
+    def content(self) -> bytes:
+        """What the clip shows (`pipeline.requests.controls.content_digest`)."""
+        return digest_of_content(self.prompt, self.template.base.image, self.seed)
 
     def build(self, source_key: str, source: str = "") -> SampleRequest:
         """Build the request of a row at a place, with the JSON of its other columns."""

@@ -7,8 +7,13 @@ row may set (prompt, seed, size, frames, steps, guidance) has columns of its own
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pipeline.requests.sample_request import SampleRequest, digest
+from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest, digest
+
+if TYPE_CHECKING:
+    from pipeline.requests.from_row import RequestDefaults
 
 CONTROL = "control, "
 """Begins the text of a control, which is no clip of the dataset."""
@@ -27,7 +32,22 @@ def settings_text(request: SampleRequest) -> str:
     ]
     params = json.loads(cache.params)
     shown = [request.model, cache.policy]
-    shown += [f"{name}={params[name]}" for name in ("budget", "epsilon", "gate") if name in params]
+    shown += [
+        f"{name}={params[name]}"
+        for name in ("budget", "max_error", "epsilon", "gate")
+        if name in params
+    ]
     shown += [request.sampler, *request.adapters, request.dtype, request.decoding]
     text = " ".join(part for part in shown if part)
     return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
+
+
+def own_settings(defaults: RequestDefaults) -> tuple[str, ...]:
+    """Return the settings of the clips that a run makes: its own, and those of its first clips."""
+    template = defaults.template
+    texts: tuple[str, ...] = ()
+    if template.cache.profile != UNMEASURED:
+        texts = (settings_text(template),)
+    if defaults.chosen.source == "own":
+        texts += (settings_text(replace(template, cache=CacheIdentity())),)
+    return texts

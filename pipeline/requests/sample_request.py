@@ -19,6 +19,9 @@ from sencache.schedules.budget import PLANNER_VERSION
 if TYPE_CHECKING:
     from sencache import SensitivityProfile
 
+UNMEASURED = "pending"
+"""Stands for the hash of a profile that the run has yet to measure on its own first clips."""
+
 ID_BYTES = 10
 """A sample id is 80 bits of SHA-256; among 10^9 samples a collision has a probability of 4e-7."""
 
@@ -33,7 +36,8 @@ class CacheIdentity:
     Attributes:
         policy: `none`, `paper`, ...
         params: Canonical JSON of the policy's parameters.
-        profile: Content hash of the sensitivity profile, "" without one.
+        profile: Content hash of the sensitivity profile, "" without one, `UNMEASURED` while the run
+            has yet to measure it.
     """
 
     policy: str = "none"
@@ -107,7 +111,11 @@ class SampleRequest:
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
         source: JSON object of the row's other columns, "" without any; not part of the identity.
+        records: Whether the drift of the network's output is recorded, for the profile that a run
+            measures on its own first clips. It changes no pixel and is not part of the identity.
         texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
+        profile_text: JSON of the profile that the cache names, where the engine was loaded before
+            the run had it; part of neither the identity nor the JSON.
     """
 
     prompt: str
@@ -132,7 +140,9 @@ class SampleRequest:
     image_at: str = ""
     decoding: str = ""
     source: str = ""
+    records: bool = False
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
+    profile_text: str = dataclasses.field(default="", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
@@ -140,6 +150,7 @@ class SampleRequest:
         del fields["source_key"]
         del fields["image_at"]
         del fields["source"]
+        del fields["records"]
         for name in ("control_of", "image", "decoding"):
             if not fields[name]:
                 del fields[name]
@@ -162,6 +173,7 @@ class SampleRequest:
         # `dataclasses.asdict` makes deep copies, which would take most of the time of an intake.
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         del fields["texts"]
+        del fields["profile_text"]
         cache = self.cache
         fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
         fields["adapters"] = list(self.adapters)

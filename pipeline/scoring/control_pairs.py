@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.engine.protocol import Clip
 from pipeline.requests.sample_request import SampleRequest
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
+Latents = np.ndarray[Any, np.dtype[np.float32]]
 QualityStruct = dict[str, float | str | None]
 """The `quality` struct of a row."""
 
@@ -31,13 +33,13 @@ COMPARED_FRAMES = 8
 class ControlPairs:
     """The pairs of sample and control in the running tasks.
 
-    It keeps the frames of a sample until its control is made. Several tasks may run at once, each
-    in a thread of its own; both sides of a pair belong to the same task.
+    It keeps the frames and latents of a sample until its control is made. Several tasks may run at
+    once, each in a thread of its own; both sides of a pair belong to the same task.
     """
 
     def __init__(self) -> None:
         self._twins: set[str] = set()
-        self._frames: dict[str, Frames] = {}
+        self._clips: dict[str, Clip] = {}
 
     @contextlib.contextmanager
     def among(self, requests: Sequence[SampleRequest]) -> Iterator[None]:
@@ -50,7 +52,7 @@ class ControlPairs:
         finally:
             self._twins -= twins
             for sample_id in twins:
-                self._frames.pop(sample_id, None)
+                self._clips.pop(sample_id, None)
 
     def role(self, request: SampleRequest) -> str:
         """Return `sample` or `control` for one side of a pair, and "" for a request without twin.
@@ -62,15 +64,30 @@ class ControlPairs:
             return "control"
         return "sample" if request.sample_id in self._twins else ""
 
-    def keep(self, request: SampleRequest, frames: Frames) -> None:
-        """Keep the frames of a sample until its control is made."""
+    def keep(self, request: SampleRequest, clip: Clip) -> None:
+        """Keep the clip of a sample until its control is made."""
         if self.role(request) == "sample":
-            self._frames[request.sample_id] = frames
+            self._clips[request.sample_id] = clip
 
-    def quality(self, request: SampleRequest, frames: Frames) -> QualityStruct | None:
+    def quality(self, request: SampleRequest, control: Clip) -> QualityStruct | None:
         """Compare a control with its sample; None unless both were made in this process."""
-        twin = self._frames.get(request.control_of) if request.control_of else None
-        return None if twin is None or twin.shape != frames.shape else compare(twin, frames)
+        twin = self._clips.get(request.control_of) if request.control_of else None
+        if twin is None or twin.frames.shape != control.frames.shape:
+            return None
+        error = latent_error(twin.latents, control.latents)
+        return compare(twin.frames, control.frames) | {"latent_error": error}
+
+
+def latent_error(clip: Latents | None, control: Latents | None) -> float | None:
+    """Rms of the difference between two clips' last latents over the rms of the control's.
+
+    None where one is not known or the control's latents are all 0.
+    """
+    if clip is None or control is None or clip.shape != control.shape:
+        return None
+    size = float(np.sqrt(np.mean(np.square(control, dtype=np.float64))))
+    difference = float(np.sqrt(np.mean(np.square(clip.astype(np.float64) - control))))
+    return difference / size if size > 0.0 else None
 
 
 def compare(clip: Frames, control: Frames) -> QualityStruct:

@@ -16,6 +16,7 @@ import numpy as np
 import ray
 from ray import cloudpickle
 
+from pipeline.calibration.measurement import Measurement
 from pipeline.cluster import ray_data_plan
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.schema import NO_CACHE
@@ -23,6 +24,8 @@ from pipeline.engine.protocol import Clip, EngineFactory
 from pipeline.errors import UserError
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.run import run
+from sencache.profiles.metadata import ProfileMetadata
+from sencache.profiles.own_clips import ClipDrift
 
 
 class ObedientEngine:
@@ -46,11 +49,26 @@ class ObedientEngine:
                 raise RuntimeError("cannot draw this")
             if request.prompt == "misfit":
                 raise UserError("the profile does not fit this model")
-        return [Clip(np.full((5, 16, 16, 3), 100, np.uint8), NO_CACHE, 0) for _ in requests]
+        frames = np.full((5, 16, 16, 3), 100, np.uint8)
+        return [
+            Clip(frames, NO_CACHE, 0, measurement=measured(request) if request.records else "")
+            for request in requests
+        ]
 
     def close(self) -> None:
         if self._closed:
             Path(self._closed).touch()
+
+
+def measured(request: SampleRequest) -> str:
+    """What a recorded request measures: a random walk that follows from its seed."""
+    steps = tuple(1.0 - step / 20 for step in range(20))
+    walk = np.random.default_rng(request.seed).normal(size=(20, 50)).cumsum(0)
+    distances = np.square(walk[:, None] - walk[None]).mean(-1)
+    drift = ClipDrift.of_outputs(steps, steps, distances, latents_rms=1.0, evaluations=20)
+    facts = (request.model, request.model_revision, "wan", "S", 3.0, 1000, 20, 4.0)
+    metadata = ProfileMetadata(*facts, 16, 16, 5, "float32", 1, 20, inputs="run")
+    return Measurement(metadata, "flow", drift).to_json()
 
 
 def take_time(delay_s: float, slow: str) -> None:

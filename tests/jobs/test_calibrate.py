@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.calibrate import _captions, main
+from jobs.calibrate import main
+from jobs.sensitivities import _captions
 from pipeline.config.run_config import load_config
 from pipeline.dataset.mp4 import encode
 from sencache import SensitivityProfile
+from tests.e2e.outputs import rows_of
 
 SMALL = [
     "--device=cpu",
@@ -31,6 +33,7 @@ def arguments(tmp_path: Path) -> list[str]:
         f"--prompts={tmp_path / 'captions.txt'}",
         f"--output={tmp_path / 'profile.json'}",
         "--clips=2",
+        "--sensitivities",
         *SMALL,
     ]
 
@@ -107,6 +110,35 @@ def test_given_videos_are_measured(
     assert SensitivityProfile.load(tmp_path / "profile.json").metadata.num_clips == 3
 
 
+def test_more_clips_than_help_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [each for each in arguments if each != "--sensitivities"]
+    assert "--clips is 9; 8 are the most" in error_of([*plain, "--clips=9"], capsys)
+
+
+@pytest.mark.slow
+def test_by_default_the_job_makes_clips_of_a_dataset_and_writes_their_profile(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [each for each in arguments if each != "--sensitivities"]
+    assert main([*plain, "--dry-run"]) == 0
+    assert "2 clips to make" in capsys.readouterr().out
+    assert not (tmp_path / "profile.json").exists()
+    assert main(plain) == 0
+    profile = SensitivityProfile.load(tmp_path / "profile.json")
+    said = capsys.readouterr().out
+    assert f"profile {profile.hash} of demo on 2 clips of 4 steps, 16 network evaluations" in said
+    assert (profile.metadata.inputs, profile.metadata.num_clips) == ("run", 2)
+    rows = rows_of(tmp_path / "profile.json.clips")
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert {row["caption"] for row in rows} == {"a red ball moves left", "a blue square moves up"}
+    # The same command finds everything done, and writes the same file.
+    (tmp_path / "profile.json").unlink()
+    assert main(plain) == 0
+    assert SensitivityProfile.load(tmp_path / "profile.json").hash == profile.hash
+
+
 def test_a_model_that_starts_from_an_image_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +151,7 @@ def test_a_model_that_starts_from_an_image_is_refused(
     [
         (["--clips", "0"], "--clips is 0"),
         (["--cache.policy", "paper"], "--cache.policy is not a flag"),
+        (["--engine.adapters", "a.safetensors"], "leave --parallel.* and --engine.adapters out"),
         (["--model", "nonsense"], "unknown model"),
         (["--sampling.num-inference-steps", "2"], "cannot calibrate"),
         (["--sampling.width", "33"], "width 33 is not a multiple of 16"),
@@ -173,7 +206,7 @@ def test_an_interrupted_calibration_says_so(
     def stop(*words: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.calibrate._calibrate", stop)
+    monkeypatch.setattr("jobs.sensitivities.measure_sensitivities", stop)
     assert main(arguments) == 130
     assert capsys.readouterr().err.splitlines() == [
         "interrupted; the same command goes on with the finished clips"

@@ -95,7 +95,7 @@ CASES = {
     "size": (["--sampling.width", "70"], ["70", "use 64 or 80"]),
     "frames": (["--sampling.num-frames", "16"], ["use 13 or 17"]),
     "no weights": (["--model-path", "{folder}/weights"], ["weights", "model_index.json"]),
-    "no profile": (["--model", "cogvideox-2b"], ["profile", "--cache.policy none"]),
+    "no such profile": (["--cache.profile", "{folder}/p.json"], ["p.json"]),
     "budget and epsilon": (
         ["--cache.budget", "0.4", "--cache.epsilon", "0.1"],
         ["--cache.budget and --cache.epsilon", "cannot both be given"],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.requests.sample_request import SampleRequest
+from sencache.measuring import Prediction
 
 Backend = Literal["xfuser", "context_parallel"]
 SplitKind = Literal["ulysses", "ring"]
@@ -59,6 +60,7 @@ class ModelFamily:
             flow-matching family, whose settings follow from the shift (`pipeline.models.samplers`).
         distilled_guidance: The guidance scale is an input of the network: there is no unconditional
             branch, and no negative prompt to give to it.
+        prediction: What the networks predict, for the prior of a model that was never measured.
         attention_kernels: The `--engine.attention` choices that serve the network; empty for all.
         default_attention: Ends of the names of attention modules that keep the default kernel.
         splits: The backends that can split the network, the preferred one first, and the kinds of
@@ -74,6 +76,7 @@ class ModelFamily:
     random_samplers: tuple[str, ...] = ()
     scheduler_settings: Mapping[str, Any] | None = field(default=None, hash=False)
     distilled_guidance: bool = False
+    prediction: Prediction = "flow"
     attention_kernels: tuple[str, ...] = ()
     default_attention: tuple[str, ...] = ()
     splits: Mapping[Backend, tuple[SplitKind, ...]] = field(default_factory=dict, hash=False)

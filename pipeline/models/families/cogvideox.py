@@ -57,6 +57,7 @@ COGVIDEOX = CogVideoXFamily(
     samplers=(DDIM, DPM),
     text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
     random_samplers=(DPM,),
+    prediction="v",
     # Trained with zero terminal SNR: the first step must be the last timestep.
     scheduler_settings={"timestep_spacing": "trailing"},
     attention_kernels=("auto", "sdpa"),  # its attention always asks torch for the kernel
@@ -98,6 +99,7 @@ MODELS = (
         revision="8fc5b281006c82b82d34fd2543d2f0ebb4e7e321",
         licence="CogVideoX License",
         dtype="bfloat16",
-        defaults=_sampling(sampler=DPM),
+        # The authors' example takes DPM, which is random: no cache schedule can be planned for it.
+        defaults=_sampling(sampler=DDIM),
     ),
 )

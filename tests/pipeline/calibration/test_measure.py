@@ -156,5 +156,5 @@ def test_given_clips_give_about_the_sensitivities_of_the_sampled_ones() -> None:
 def test_the_table_shows_every_point_and_the_cost(profile: SensitivityProfile) -> None:
     table = profile_table(profile)
     assert table.count("\ncond ") == len(profile.branches["cond"])
-    assert "1 sampled clips, 1 network evaluations" in table
+    assert "1 sampled clip, 1 network evaluations" in table
     assert profile.hash in table

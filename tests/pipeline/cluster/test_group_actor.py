@@ -43,6 +43,7 @@ def actor(error: Exception, close: Callable[[], None] = lambda: None) -> Any:
     made: Any = GroupActor.__new__(GroupActor)
     made.said = []
     made._runner = SimpleNamespace(process=process, close=close)
+    made._first = None
     made._ledger = SimpleNamespace(complain=made.said.append)
     return made
 

@@ -111,7 +111,7 @@ def test_groups_are_planned_beside_the_text_stage(monkeypatch: pytest.MonkeyPatc
             {"prompts": "p", "output": "o", "batch_rows": 1, "stages": {"text": text}}
             | {"parallel": {"cpus_per_rank": 2}}
         )
-        assert ray_data_plan.groups_for(TABLES, config, model, grows=False).replicas == expected
+        assert ray_data_plan.groups_for(10, config, model, grows=False).replicas == expected
     monkeypatch.setattr(ray_data_plan, "own_cores", lambda: 2)
-    assert ray_data_plan.groups_for(TABLES, config, model, grows=False).replicas == 1
-    assert ray_data_plan.groups_for(TABLES, config, model, grows=True).replicas == 3
+    assert ray_data_plan.groups_for(10, config, model, grows=False).replicas == 1
+    assert ray_data_plan.groups_for(10, config, model, grows=True).replicas == 3

@@ -30,8 +30,10 @@ def test_a_quality_is_what_the_library_means_by_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("given_settings", "policy", "budget", "max_error", "epsilon"),
     [
-        ({}, "paper", None, None, 0.1),
-        ({"quality": ""}, "paper", None, None, 0.1),
+        ({}, "planned", None, DEFAULT_MAX_ERROR, None),
+        ({"quality": ""}, "planned", None, DEFAULT_MAX_ERROR, None),
+        ({"max_reuse": 2}, "paper", None, None, 0.1),
+        ({"order": 2}, "planned", None, DEFAULT_MAX_ERROR, None),
         ({"budget": 0.4}, "planned", 0.4, None, None),
         ({"max_error": 0.01}, "planned", None, 0.01, None),
         ({"budget": None, "epsilon": 0.2}, "paper", None, None, 0.2),

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipeline.config.help_text import flag, walk
 from pipeline.config.run_config import SHOWN, RunConfig, load_config
 from pipeline.errors import UserError
+from sencache.config import DEFAULT_MAX_ERROR
 
 NEEDED = ["--prompts", "p.csv", "--output", "out"]
 
@@ -35,7 +36,7 @@ def test_defaults() -> None:
     config = load()
     assert config == RunConfig(prompts="p.csv", output="out")
     assert (config.model, config.replicas, config.max_attempts) == ("demo", "auto", 3)
-    assert (config.cache.policy, config.cache.epsilon) == ("paper", 0.1)
+    assert (config.cache.policy, config.cache.max_error) == ("planned", DEFAULT_MAX_ERROR)
     assert set(config.sampling.model_dump().values()) == {None}
     assert config.contact_sheet
     assert not config.dry_run
@@ -280,7 +281,7 @@ def test_mistakes_on_the_command_line(argv: list[str], line: str) -> None:
             "cache: none\n",
             "FILE: cache should hold settings below it (quality, policy, budget, max_error, order, "
             "repair, gate, gate_ratio, epsilon, max_reuse, strict_epsilon, strict_fraction, "
-            "correct, uncond_verdict, profile), not 'none'",
+            "correct, uncond_verdict, profile, measure_clips), not 'none'",
         ),
         (
             "cache: {quality: fast, policy: planned}\n",

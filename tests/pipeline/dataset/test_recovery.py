@@ -167,7 +167,7 @@ def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
     found = recover(storage, committed(storage), all_runs(storage))
     say_recovery(Console(file=text, width=200), found)
     assert text.getvalue() == (
-        f"Run {DEAD} has not ended yet: 1 of its clips had no row yet and are taken over\n"
+        f"Run {DEAD} has not ended yet: 1 of its clips had no row yet and is taken over\n"
     )
 
 
@@ -193,7 +193,7 @@ def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> Non
     text = io.StringIO()
     say_recovery(Console(file=text, width=200), found)
     assert text.getvalue() == (
-        f"Run {DEAD} did not end: 1 of its clips had no row yet and are taken over; "
+        f"Run {DEAD} did not end: 1 of its clips had no row yet and is taken over; "
         "3 more are damaged and will be made again\n"
     )
 

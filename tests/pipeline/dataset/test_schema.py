@@ -40,8 +40,16 @@ def test_columns_are_the_contract() -> None:
         "actual_error",
         "max_score",
         "disagreements",
+        "profile_source",
+        "promised_error",
     ]
-    assert SCHEMA.field("quality").type.names == ["psnr_db", "ssim", "lpips", "missing"]
+    assert SCHEMA.field("quality").type.names == [
+        "psnr_db",
+        "ssim",
+        "lpips",
+        "missing",
+        "latent_error",
+    ]
     assert SCHEMA.field("parallel").type.names == [
         "backend",
         "ulysses",

@@ -30,10 +30,19 @@ def said(cache: dict[str, Any], steps: dict[int, int]) -> str:
 
 
 def test_a_plan_says_its_nfe_for_every_number_of_steps() -> None:
-    text = said({"quality": "balanced"}, {50: 5, 10: 2})
+    text = said({"budget": 0.34}, {50: 5, 10: 2})
     assert "cache planned" in text
     assert "planned: exactly 3 of 10 steps computed (NFE) for each of 2 clips" in text
     assert "planned: exactly 17 of 50 steps computed (NFE) for each of 5 clips" in text
+
+
+def test_a_plan_by_error_says_the_error() -> None:
+    text = said({"max_error": 0.02}, {50: 5, 8: 2})
+    assert (
+        "planned: the fewest of 50 steps with a predicted error of at most 0.02 of the latents, "
+        "the same number for each of 5 clips" in text
+    )
+    assert "planned: exactly 8 of 8 steps computed (NFE) for each of 2 clips" in text
 
 
 def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> None:
@@ -92,7 +101,7 @@ def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) 
 
 def test_one_of_a_thing_is_not_said_in_the_plural() -> None:
     config = RunConfig.model_validate(
-        {"prompts": "p.txt", "output": "out", "cache": {"quality": "balanced"}}
+        {"prompts": "p.txt", "output": "out", "cache": {"budget": 0.34}}
     )
     counts = InputCounts(read=1, pending=1, controls=1, duplicates=1, markers=1, unread_negatives=1)
     text = io.StringIO()

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import (
+    content_digest,
     control_for,
     is_chosen,
     pack,
@@ -30,30 +31,37 @@ from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 SAMPLE = SampleRequest(
     "p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, CacheIdentity("paper", "{}", "h")
 )
-IDS = [dataclasses.replace(SAMPLE, seed=seed).sample_id for seed in range(2000)]
+CONTENTS = [content_digest(dataclasses.replace(SAMPLE, seed=seed)) for seed in range(2000)]
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_fraction_chooses_all_of_a_smaller_one(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    few = {name for name in IDS[:200] if is_chosen(name, low)}
-    assert few <= {name for name in IDS[:200] if is_chosen(name, high)}
+    few = {each for each in CONTENTS[:200] if is_chosen(each, low)}
+    assert few <= {each for each in CONTENTS[:200] if is_chosen(each, high)}
 
 
 def test_the_share_is_as_asked_and_does_not_hang_on_the_first_digits() -> None:
-    chosen = [name for name in IDS if is_chosen(name, 0.2)]
+    chosen = [each for each in CONTENTS if is_chosen(each, 0.2)]
     assert len(chosen) == pytest.approx(400, abs=4 * (2000 * 0.2 * 0.8) ** 0.5)
-    assert len({name[0] for name in chosen}) == 16
-    assert all(is_chosen(name, 1.0) for name in IDS)
-    assert not any(is_chosen(name, 0.0) for name in IDS)
+    assert len({each[0] >> 4 for each in chosen}) == 16
+    assert all(is_chosen(each, 1.0) for each in CONTENTS)
+    assert not any(is_chosen(each, 0.0) for each in CONTENTS)
 
 
 def test_a_sample_is_chosen_below_its_own_share_and_not_at_it() -> None:
-    for name in IDS[:50]:
-        drawn = hashlib.sha256(f'["control","{name}"]'.encode()).digest()[:8]
+    for each in CONTENTS[:50]:
+        drawn = hashlib.blake2b(each, digest_size=8, person=b"control").digest()
         share = int.from_bytes(drawn, "big") / 2**64
-        assert not is_chosen(name, share)
-        assert is_chosen(name, math.nextafter(share, 1.0))
+        assert not is_chosen(each, share)
+        assert is_chosen(each, math.nextafter(share, 1.0))
+
+
+def test_runs_with_another_cache_have_controls_of_the_same_clips() -> None:
+    other = dataclasses.replace(SAMPLE, cache=CacheIdentity("planned", "{}", "k"), dtype="float16")
+    assert content_digest(other) == content_digest(SAMPLE)
+    for change in ({"seed": 1}, {"prompt": "q"}, {"image": "00"}):
+        assert content_digest(dataclasses.replace(SAMPLE, **change)) != content_digest(SAMPLE)
 
 
 def test_a_control_differs_in_its_cache_alone_and_is_nobody_elses_sample() -> None:

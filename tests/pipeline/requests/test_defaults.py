@@ -16,8 +16,10 @@ from pipeline.models.resolve import resolve_model
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
-from pipeline.requests.sample_request import CacheIdentity
+from pipeline.requests.sample_request import UNMEASURED, CacheIdentity
+from pipeline.storage.storage import Storage
 from sencache import SensitivityProfile
+from sencache.profiles.prior import prior_profile
 from sencache.schedules.budget import PLANNER_VERSION
 from tests.model_fixtures import changed
 
@@ -112,20 +114,44 @@ def test_the_cache_of_a_request_names_its_profile(
     assert '"epsilon":0.25' in template.cache.params
 
 
-def test_a_model_without_a_profile_says_how_to_get_one() -> None:
-    with pytest.raises(UserError, match=r"jobs/calibrate\.py.*--cache\.policy none"):
-        request_defaults(config(model=WAN, cache={"policy": "paper"}), resolve_model(WAN))
-
-
-def test_another_sampler_than_the_profile_s_is_warned_of(
-    wan_profile: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("policy", ["paper", "planned"])
+def test_a_model_without_a_profile_measures_its_own_or_takes_the_prior(
+    policy: str, storage: Storage
 ) -> None:
+    settings, model = config(model=WAN, cache={"policy": policy}), resolve_model(WAN)
+    waiting = request_defaults(settings, model, storage)
+    assert waiting.chosen.is_pending
+    assert waiting.template.cache.profile == UNMEASURED
+    prior = prior_profile("flow").hash
+    for other in (
+        request_defaults(settings, model),
+        request_defaults(settings, model, storage, measure=False),
+        request_defaults(
+            config(model=WAN, cache={"policy": policy, "measure_clips": 0}), model, storage
+        ),
+    ):
+        assert (other.chosen.source, other.template.cache.profile) == ("prior", prior)
+        assert other.template.cache.params == waiting.template.cache.params
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({}, ""),
+        ({"flow_shift": 3.0}, "shift 8.0 but the run has 3.0"),
+        ({"num_inference_steps": 50}, "num_inference_steps 5 but the run has 50"),
+        ({"guidance_scale": 1.0}, "guidance but the run has no guidance"),
+        ({"width": 832, "height": 480}, "clips of 64x64x9 but the run has 832x480x9"),
+    ],
+)
+def test_a_run_far_from_its_profile_is_warned_of_once(
+    wan_profile: Path, caplog: pytest.LogCaptureFixture, differs: dict[str, Any], said: str
+) -> None:
+    as_measured = {"num_inference_steps": 5, "width": 64, "height": 64, "num_frames": 9}
     cache = {"policy": "paper", "profile": str(wan_profile)}
-    request_defaults(config(model=WAN, cache=cache), resolve_model(WAN))
-    assert not caplog.text
-    sampling = {"flow_shift": 3.0}
-    request_defaults(config(model=WAN, cache=cache, sampling=sampling), resolve_model(WAN))
-    assert "measured with sampler UniPCMultistepScheduler/8.0" in caplog.text
+    settings = config(model=WAN, cache=cache, sampling=as_measured | differs)
+    request_defaults(settings, resolve_model(WAN))
+    assert [said in record.getMessage() for record in caplog.records] == [True] * bool(said)
 
 
 def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
@@ -216,7 +242,7 @@ PLANNED = f'"order":1,"planner":{PLANNER_VERSION},"repair":true}}'
         ({"policy": "none"}, "none", "{}"),
         ({"policy": "none", "epsilon": 0.3, "correct": True}, "none", "{}"),
         ({"epsilon": 0.0}, "none", "{}"),
-        ({}, "paper", "{" + PAPER),
+        ({}, "planned", '{"max_error":0.01,' + PLANNED),
         ({"policy": "paper"}, "paper", "{" + PAPER),
         ({"correct": True}, "paper", '{"correct":true,' + PAPER),
         ({"policy": "planned"}, "planned", '{"max_error":0.01,' + PLANNED),

@@ -1,0 +1,56 @@
+"""Which profile a run plans with: given, shipped, its own, or the prior, in this order.
+
+A run has a profile of its own once it, or an earlier run into the same prefix, has made its first
+clips without a cache (`pipeline.calibration.measurement`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.calibration.measurement import ChosenProfile, own_profile
+from pipeline.errors import UserError
+from pipeline.models.profile import PRIOR, load_profile, source_of
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from pipeline.config.cache_section import CacheConfig
+
+
+def choose_profile(
+    cache: CacheConfig,
+    model: ResolvedModel,
+    template: SampleRequest,
+    storage: Storage | None,
+    *,
+    measure: bool = True,
+) -> ChosenProfile:
+    """Choose the profile of a run.
+
+    Args:
+        cache: The caching settings.
+        model: The model.
+        template: The run's sampling settings.
+        storage: The output prefix; None where there is none.
+        measure: Whether the run can measure a profile of its own.
+
+    Raises:
+        UserError: A profile was measured on another model, or the one in the prefix is damaged.
+        StorageError: A file cannot be read.
+    """
+    profile = load_profile(cache, model)
+    if profile is None:
+        return ChosenProfile()
+    source = source_of(profile, model.spec)
+    own_wanted = source == "prior" and cache.measure_clips and cache.profile != PRIOR
+    if not own_wanted or storage is None:
+        return ChosenProfile(source, profile)
+    try:
+        own = own_profile(storage, template)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if own is not None:
+        return ChosenProfile(source_of(own.profile, model.spec), own.profile, own)
+    return ChosenProfile("own") if measure else ChosenProfile(source, profile)

@@ -1,0 +1,258 @@
+"""What the first clips of a run measure, and the profile that comes of it, as files of the prefix.
+
+    profiles/own/{key}/{sample_id}.json   what one clip measured, or why nothing
+    profiles/own/{key}.json               the profile's hash, and the clips that it rests on
+    profiles/{hash}.json                  the profile
+
+The key stands for everything of a request that the drift of the network depends on, apart from the
+text and the seed. A clip's file is written before its mp4, so a stored clip has always been
+measured. The profile depends on the files of the clips alone, whoever puts it together and however
+often the run was killed before.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from pipeline.requests.sample_request import UNMEASURED, SampleRequest, digest
+from pipeline.storage.storage import Storage
+from sencache import SensitivityProfile
+from sencache.measuring import (
+    ClipDrift,
+    Prediction,
+    ProfileMetadata,
+    prior_profile,
+    profile_from_clips,
+)
+
+ProfileSource = Literal["", "given", "shipped", "own", "prior"]
+"""Where a profile comes from: `own` is measured by runs into the same prefix, "" is no profile."""
+
+FOLDER = "profiles"
+NO_PART = ("prompt", "negative_prompt", "seed", "cache", "control_of", "image")
+"""Fields of an identity that a profile does not depend on."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one uncached clip measured.
+
+    Attributes:
+        metadata: How it was sampled.
+        prediction: What the network predicts, which decides the prior.
+        drift: Of its outputs.
+    """
+
+    metadata: ProfileMetadata
+    prediction: Prediction
+    drift: ClipDrift
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(
+            {
+                "metadata": asdict(self.metadata),
+                "prediction": self.prediction,
+                "drift": json.loads(self.drift.to_json()),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Measurement:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            data = json.loads(text)
+            metadata = ProfileMetadata(**data["metadata"])
+            drift = ClipDrift.from_json(json.dumps(data["drift"]))
+            return cls(metadata, data["prediction"], drift)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a measurement: {error}") from error
+
+
+@dataclass(frozen=True)
+class OwnProfile:
+    """The profile that runs into a prefix measured on their own first clips.
+
+    Attributes:
+        profile: With drift, gain and sensitivities.
+        requests: The uncached clips that it rests on; they are rows of the dataset.
+        failed: Why each of the other first clips measured nothing.
+    """
+
+    profile: SensitivityProfile
+    requests: tuple[SampleRequest, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _text(self) -> str:
+        return self.profile.to_json()
+
+    def settle(self, unit: Sequence[SampleRequest]) -> list[SampleRequest]:
+        """Put the profile into the requests of a unit that wait for it, or lack only its text."""
+        ids: dict[str, str] = {}
+        settled = []
+        for request in unit:
+            if request.control_of in ids:
+                request = replace(request, control_of=ids[request.control_of])
+            elif request.cache.profile in (UNMEASURED, self.profile.hash):
+                before = request.sample_id
+                cache = replace(request.cache, profile=self.profile.hash)
+                request = replace(request, cache=cache, profile_text=self._text)
+                ids[before] = request.sample_id
+            settled.append(request)
+        return settled
+
+
+@dataclass(frozen=True)
+class ChosenProfile:
+    """The profile of a run.
+
+    Attributes:
+        source: Where it comes from; "" where no step can be reused.
+        profile: None where no step can be reused, or the run has yet to measure it.
+        own: What the prefix holds of it, where `source` is `own` and it is measured.
+    """
+
+    source: ProfileSource = ""
+    profile: SensitivityProfile | None = None
+    own: OwnProfile | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the run makes its first clips without a cache to measure it."""
+        return self.source == "own" and self.profile is None
+
+
+def not_measured(reason: str) -> str:
+    """The text of a clip that measured nothing, and why."""
+    return json.dumps({"failed": reason})
+
+
+def profile_key(request: SampleRequest) -> str:
+    """Key of the profile that clips with the settings of a request measure and use."""
+    fields = request.identity()
+    return digest({"profile": {k: v for k, v in fields.items() if k not in NO_PART}}).hex()
+
+
+def measurement_key(request: SampleRequest) -> str:
+    """Name of the file with what a recorded clip measured."""
+    return f"{FOLDER}/own/{profile_key(request)}/{request.sample_id}.json"
+
+
+def own_profile(storage: Storage, template: SampleRequest) -> OwnProfile | None:
+    """Read the profile that earlier runs measured for the settings of a request.
+
+    Raises:
+        StorageError: The prefix cannot be read.
+        ValueError: A file is damaged; the text names it.
+    """
+    key = f"{FOLDER}/own/{profile_key(template)}.json"
+    if not storage.exists(key):
+        return None
+    try:
+        data = json.loads(storage.read_bytes(key))
+        profile_at = f"{FOLDER}/{data['profile']}.json"
+        text = storage.read_bytes(profile_at).decode()
+        return OwnProfile(
+            SensitivityProfile.from_json(text, origin=f"{storage.uri}/{profile_at}"),
+            tuple(SampleRequest.from_json(each) for each in data["clips"]),
+            tuple(data["failed"]),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{storage.uri}/{key} is damaged ({error}): delete it, and the profile is put together "
+            "anew from what the clips measured"
+        ) from error
+
+
+@dataclass(frozen=True)
+class FirstClips:
+    """The uncached clips that a run makes first, and what they have measured so far; picklable.
+
+    Attributes:
+        storage: The output prefix.
+        requests: The clips, recorded, in the order of their ids.
+        prediction: What the network predicts, if no clip can tell.
+    """
+
+    storage: Storage
+    requests: tuple[SampleRequest, ...]
+    prediction: Prediction
+
+    def fail(self, request: SampleRequest, reason: str) -> None:
+        """Record that a clip failed, unless it has measured something."""
+        key = measurement_key(request)
+        if not self.storage.exists(key):
+            self.storage.put_bytes(key, not_measured(reason).encode())
+
+    def missing(self) -> list[SampleRequest]:
+        """Clips that have neither measured something nor failed."""
+        return [each for each in self.requests if not self.storage.exists(measurement_key(each))]
+
+    def complete(self, *, give_up: bool = False) -> OwnProfile | None:
+        """Put the profile together once every clip is measured or has failed.
+
+        Args:
+            give_up: Leave out the clips that are missing.
+
+        Returns:
+            The profile of this prefix, which another process may have put together; None while
+            clips are missing.
+        """
+        known = own_profile(self.storage, self.requests[0])
+        missing = [] if known else self.missing()
+        if known or (missing and not give_up):
+            return known
+        measured: list[tuple[SampleRequest, Measurement]] = []
+        failed = [f"{each.sample_id}: it was not made in time" for each in missing]
+        for request in self.requests:
+            if request in missing:
+                continue
+            try:
+                text = self.storage.read_bytes(measurement_key(request)).decode()
+                reason = json.loads(text).get("failed")
+                if reason is None:
+                    measured.append((request, Measurement.from_json(text)))
+                    continue
+            except ValueError as error:
+                reason = f"its measurement cannot be read: {error}"
+            failed.append(f"{request.sample_id}: {reason}")
+        profile = _profile([each for _, each in measured], self.prediction)
+        own = OwnProfile(profile, tuple(request for request, _ in measured), tuple(failed))
+        self._write(own)
+        # Of two processes that end here at the same time, both use what is stored.
+        return own_profile(self.storage, self.requests[0]) or own
+
+    def _write(self, own: OwnProfile) -> None:
+        profile = own.profile
+        data: dict[str, Any] = {
+            "profile": profile.hash,
+            "clips": [request.to_json() for request in own.requests],
+            "failed": list(own.failed),
+        }
+        self.storage.put_bytes(f"{FOLDER}/{profile.hash}.json", profile.to_json().encode())
+        key = f"{FOLDER}/own/{profile_key(self.requests[0])}.json"
+        if not self.storage.exists(key):
+            self.storage.put_bytes(key, json.dumps(data).encode())
+
+
+def _profile(measured: Sequence[Measurement], prediction: Prediction) -> SensitivityProfile:
+    """The profile of some clips; the prior where none measured anything."""
+    if not measured:
+        return prior_profile(prediction)
+    first = measured[0]
+    metadata = replace(
+        first.metadata,
+        num_clips=len(measured),
+        network_evaluations=sum(each.metadata.network_evaluations for each in measured),
+    )
+    drifts = [each.drift for each in measured]
+    return profile_from_clips(drifts, prior_profile(first.prediction), metadata)

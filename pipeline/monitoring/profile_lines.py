@@ -1,0 +1,83 @@
+"""What a run says of the profile that it plans with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+from rich.console import Console
+
+from pipeline.calibration.measurement import ChosenProfile, FirstClips
+from pipeline.monitoring.console import say
+from pipeline.monitoring.totals import RunTotals
+
+FAR = 1.5
+"""A measured error so many times the promised one is pointed out."""
+
+SOURCES = {
+    "given": "the given profile",
+    "shipped": "the profile that is shipped with the model",
+    "own": "the profile that runs into this prefix measured",
+    "prior": "the prior, a profile of other models: none was measured for this one",
+}
+
+
+def say_profile(console: Console, chosen: ChosenProfile, first: FirstClips | None) -> None:
+    """Say which profile the run uses, or how it gets one.
+
+    Args:
+        console: Prints it.
+        chosen: The run's profile.
+        first: The clips that measure it.
+    """
+    if chosen.is_pending and first is not None:
+        say(
+            console,
+            f"No profile is known for these settings: the run makes {len(first.requests)} clips "
+            "without a cache first, and plans all others with what they show "
+            "(--cache.measure-clips)",
+        )
+        return
+    if chosen.profile is None:
+        return
+    text = f"Cached with {SOURCES[chosen.source]} ({chosen.profile.hash})"
+    if chosen.own is not None and chosen.own.requests:
+        text += f" on {len(chosen.own.requests)} uncached clips"
+    say(console, text)
+    for reason in chosen.own.failed if chosen.own else ():
+        say(console, f"  not measured: {reason}")
+
+
+def say_plans(say_line: Callable[[str], None], table: pa.Table, told: set[tuple[int, str]]) -> None:
+    """Say how many steps planned clips compute, once for each number of steps and profile.
+
+    Args:
+        say_line: Prints a line.
+        table: Output rows.
+        told: What was said already; this function adds to it.
+    """
+    columns = table.select(["num_inference_steps", "cache", "status"]).to_pylist()
+    for row in columns:
+        cache, steps = row["cache"], row["num_inference_steps"]
+        key = (steps, cache["profile"])
+        if row["status"] != "ok" or cache["promised_error"] is None or key in told:
+            continue
+        told.add(key)
+        say_line(
+            f"planned: {cache['nfe']} of {steps} steps computed (NFE), promised error "
+            f"{cache['promised_error']:.2g} of the latents, by {SOURCES[cache['profile_source']]}"
+        )
+
+
+def error_text(totals: RunTotals) -> str:
+    """The error that plans promised, beside what controls measured; "" without plans."""
+    promised, measured = totals.promised_error, totals.latent_error
+    if promised is None:
+        return ""
+    text = f"promised {promised:.2g} of the latents"
+    if measured is None:
+        return f"{text}; no control measured it (--control-fraction)"
+    text += f", {totals.compared} controls measured {measured:.2g}"
+    if measured > FAR * promised:
+        text += ": more than promised, choose a higher --cache.quality"
+    return text

@@ -1,0 +1,162 @@
+"""What of the input is left to make, packed for Ray, with the profile that it is planned with.
+
+Where the run has yet to measure its profile, this module chooses the clips that do it. They are
+uncached, rows of the dataset, and made before all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from pipeline.calibration.measurement import FirstClips, measurement_key
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.committed import FAILED, Committed, Ids
+from pipeline.models.prompt_length import local_tokenizer
+from pipeline.models.spec import ResolvedModel
+from pipeline.process import frozen_objects
+from pipeline.prompts.images import Images
+from pipeline.prompts.prompt_file import ReadNotes
+from pipeline.prompts.reader import PromptRows, read_source
+from pipeline.requests.columns import ColumnUse
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.from_row import RequestDefaults
+from pipeline.requests.intake import Intake
+from pipeline.requests.long_prompts import LongPrompts
+from pipeline.requests.packing import FirstChoice, pack_tables
+from pipeline.requests.sample_request import SampleRequest
+from pipeline.storage.storage import Storage
+
+CLIPS_PER_FIRST = 2
+"""A run measures a profile of its own if it wants this many clips for each one that measures it."""
+
+
+@dataclass(frozen=True)
+class PendingInput:
+    """The requests of a run that are left to make.
+
+    Attributes:
+        defaults: What rows inherit, and the run's profile.
+        intake: What became of the input.
+        tables: Packed requests, without the first clips.
+        notes: What the reader of the files found.
+        long_prompts: Prompts that the text encoder does not read to their end.
+        first: The clips that measure the run's profile; None where nothing is to be measured.
+        first_to_make: Those of them that have no row yet.
+    """
+
+    defaults: RequestDefaults
+    intake: Intake
+    tables: list[pa.Table]
+    notes: ReadNotes
+    long_prompts: LongPrompts
+    first: FirstClips | None = None
+    first_to_make: tuple[SampleRequest, ...] = ()
+
+
+def read_pending(
+    config: RunConfig,
+    resolved: ResolvedModel,
+    defaults: RequestDefaults,
+    rows: PromptRows,
+    finished: Committed,
+    storage: Storage,
+    *,
+    first_only: bool = False,
+) -> PendingInput:
+    """Read the input, and keep the requests that are left.
+
+    Args:
+        config: The run's settings.
+        resolved: The model.
+        defaults: From `request_defaults`, with the output prefix.
+        rows: The input, freshly opened.
+        finished: What the prefix holds.
+        storage: The prefix.
+        first_only: Leave out all clips but those that measure the run's profile.
+
+    Raises:
+        UserError: The input cannot be read.
+        StorageError: The prefix cannot be read or written.
+    """
+    pending = _read(config, resolved, defaults, rows, finished, storage)
+    counts = pending.intake.counts
+    if not defaults.chosen.is_pending:
+        return _without_rest(pending) if first_only else pending
+    few = counts.pending + counts.done < CLIPS_PER_FIRST * config.cache.measure_clips
+    if pending.first is None or (few and not first_only):
+        defaults = request_defaults(config, resolved, storage, measure=False)
+    elif pending.first.missing() or config.dry_run:
+        return _without_rest(pending) if first_only else pending
+    else:  # a run that was interrupted had measured them all
+        pending.first.complete()
+        defaults = request_defaults(config, resolved, storage)
+    # Now the profile is known, and with it the ids of all samples.
+    rows = read_source(config.prompts, config.prompt_column, config.columns)
+    pending = _read(config, resolved, defaults, rows, finished, storage)
+    return _without_rest(pending) if first_only else pending
+
+
+def _without_rest(pending: PendingInput) -> PendingInput:
+    """Keep only the first clips, in the counts too."""
+    counts = pending.intake.counts
+    counts.pending, counts.controls = len(pending.first_to_make), 0
+    pending.intake.steps.clear()
+    return replace(pending, tables=[])
+
+
+def _read(
+    config: RunConfig,
+    resolved: ResolvedModel,
+    defaults: RequestDefaults,
+    rows: PromptRows,
+    finished: Committed,
+    storage: Storage,
+) -> PendingInput:
+    chosen, template = defaults.chosen, defaults.template
+    own = chosen.own.requests if chosen.own else ()
+    first = {bytes.fromhex(replace(each, cache=template.cache).sample_id): each for each in own}
+    intake = Intake(
+        rows,
+        defaults,
+        finished,
+        config.samples_per_prompt,
+        config.limit,
+        config.control_fraction,
+        Images(storage, store=not config.dry_run),
+        ColumnUse.of(config),
+        first,
+    )
+    long_prompts = LongPrompts(local_tokenizer(resolved))
+    choice = FirstChoice(config.cache.measure_clips, template) if chosen.is_pending else None
+    with frozen_objects():
+        tables = pack_tables(long_prompts.watch(intake), choice)
+    pending = PendingInput(defaults, intake, tables, rows.notes, long_prompts)
+    return pending if choice is None else _with_first(pending, choice, finished, resolved, storage)
+
+
+def _with_first(
+    pending: PendingInput,
+    choice: FirstChoice,
+    finished: Committed,
+    resolved: ResolvedModel,
+    storage: Storage,
+) -> PendingInput:
+    """Replace the chosen requests by their uncached twins, in the counts too."""
+    recorded, counts = choice.recorded(), pending.intake.counts
+    if not recorded:
+        return pending
+    first = FirstClips(storage, tuple(recorded), resolved.spec.family.prediction)
+    ids = Ids.from_bytes(b"".join(bytes.fromhex(each.sample_id) for each in recorded))
+    states = finished.states(ids).tolist()
+    for request, state in zip(recorded, states, strict=True):
+        if state and not storage.exists(measurement_key(request)):
+            first.fail(request, "it failed" if state == FAILED else "it was made unrecorded")
+    to_make = tuple(each for each, state in zip(recorded, states, strict=True) if not state)
+    left_out = choice.left_out()
+    counts.pending += len(to_make) - len(left_out)
+    counts.controls -= sum(bool(each.control_of) for each in left_out)
+    counts.done += len(recorded) - len(to_make)
+    counts.done_failed += states.count(FAILED)
+    return replace(pending, first=first, first_to_make=to_make)

@@ -1,0 +1,141 @@
+"""Packs the requests of a run into tables for Ray, and chooses the clips that it makes first.
+
+The first clips are made without a cache and recorded, so that the rest of the run has a profile of
+its own (`pipeline.calibration.measurement`). Which clips these are depends on their content alone:
+an interrupted run that starts again chooses the same ones.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.requests.controls import content_digest, pack, units
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+
+REQUEST_COLUMN = "request"
+"""The one column of the tables: a request, alone or with its control (`pack`).
+
+A single string column keeps the schema of all blocks equal, whatever the input rows leave out.
+"""
+
+BLOCK_ROWS = 1000
+"""Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
+
+ALIKE = ("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps")
+"""Settings that a row may change and that the first clips share with the run's defaults."""
+
+
+@dataclass
+class FirstChoice:
+    """Chooses the requests of the first clips while all requests pass by.
+
+    Attributes:
+        count: Clips to choose.
+        template: The run's defaults; only clips with its settings are chosen.
+    """
+
+    count: int
+    template: SampleRequest
+    _found: list[tuple[bytes, int, list[SampleRequest]]] = field(default_factory=list, init=False)
+
+    def offer(self, unit: list[SampleRequest], place: int) -> None:
+        """Consider the unit at a place of the input."""
+        request = unit[0]
+        if any(getattr(request, name) != getattr(self.template, name) for name in ALIKE):
+            return
+        entry = (content_digest(request), place, unit)
+        if len(self._found) < self.count or entry[:2] < self._found[-1][:2]:
+            bisect.insort(self._found, entry, key=lambda each: each[:2])
+            del self._found[self.count :]
+
+    def places(self) -> set[int]:
+        """Places of the chosen requests."""
+        return {place for _, place, _ in self._found}
+
+    def left_out(self) -> list[SampleRequest]:
+        """The chosen requests and their controls, as they would have been made."""
+        return [request for _, _, unit in self._found for request in unit]
+
+    def recorded(self) -> list[SampleRequest]:
+        """The chosen requests as they are made: without a cache, and recorded, by their ids."""
+        made = [recorded_twin(unit[0]) for _, _, unit in self._found]
+        return sorted(made, key=lambda request: request.sample_id)
+
+
+def recorded_twin(request: SampleRequest) -> SampleRequest:
+    """Return a request for the same clip without a cache, recorded."""
+    return replace(request, cache=CacheIdentity(), records=True)
+
+
+def pack_tables(
+    requests: Iterable[SampleRequest], choice: FirstChoice | None = None
+) -> list[pa.Table]:
+    """Pack requests, each sample together with its control.
+
+    Args:
+        requests: In the order of the input.
+        choice: Looks at each sample. Those that it chooses, and their controls, are left out.
+
+    Returns:
+        Tables of up to `BLOCK_ROWS` units.
+    """
+    tables: list[pa.Table] = []
+    block: list[str] = []
+    for place, unit in enumerate(units(requests)):
+        if len(block) == BLOCK_ROWS:
+            tables.append(pa.table({REQUEST_COLUMN: block}))
+            block = []
+        block.append(pack(unit))
+        if choice is not None and not unit[0].control_of:
+            choice.offer(unit, place)
+    if block:
+        tables.append(pa.table({REQUEST_COLUMN: block}))
+    for place in choice.places() if choice else ():
+        index, row = divmod(place, BLOCK_ROWS)
+        # Marked first and left out at the end, so that places stay what they are.
+        texts = tables[index][REQUEST_COLUMN].to_pylist()
+        texts[row] = ""
+        tables[index] = pa.table({REQUEST_COLUMN: texts})
+    return [left for table in tables if (left := _without_marked(table)).num_rows]
+
+
+def with_first(
+    tables: Sequence[pa.Table], first: Sequence[SampleRequest], groups: int, task_rows: int
+) -> list[pa.Table]:
+    """Put the first clips in front, spread over as many tasks as there are groups.
+
+    A task holds them at its beginning. A task without any of them waits for the profile, so every
+    one of them must be in a task that starts before those do: Ray Data starts tasks in order.
+
+    Args:
+        tables: The other requests.
+        first: The first clips.
+        groups: Groups that work from the start.
+        task_rows: Units per task.
+    """
+    if not first:
+        return list(tables)
+    rest = (
+        pa.concat_tables(tables) if tables else pa.table({REQUEST_COLUMN: pa.array([], "string")})
+    )
+    tasks = min(groups, len(first))
+    head, taken = [], 0
+    for task in range(tasks):
+        head += [pack([request]) for request in first[task::tasks]]
+        fill = max(0, -len(head) % task_rows) if task < tasks - 1 else 0
+        head += rest[REQUEST_COLUMN][taken : taken + fill].to_pylist()
+        taken += fill
+    return [pa.table({REQUEST_COLUMN: head}), *_cut(rest.slice(taken))]
+
+
+def _without_marked(table: pa.Table) -> pa.Table:
+    return table.filter(pc.not_equal(table[REQUEST_COLUMN], ""))
+
+
+def _cut(table: pa.Table) -> list[pa.Table]:
+    return [table.slice(at, BLOCK_ROWS) for at in range(0, table.num_rows, BLOCK_ROWS)]

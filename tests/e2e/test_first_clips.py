@@ -1,0 +1,80 @@
+"""A run that measures its own profile, killed while it makes its first clips."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.config.run_config import RunConfig
+from pipeline.run import run
+from tests.e2e.engines import obedient
+from tests.e2e.outputs import rows_of, write_prompts
+from tests.e2e.services import REPOSITORY
+
+KILLS = 3
+WAIT_S = 300
+
+
+def settings_of(prompts: str, output: Path) -> dict[str, Any]:
+    return {
+        "prompts": prompts,
+        "output": str(output),
+        "model": "wan2.1-t2v-1.3b",  # no profile is shipped for it
+        "cache": {"quality": "balanced"},
+        "sampling": {"num_inference_steps": 20},
+        "control_fraction": 0.3,
+        "replicas": 2,
+        "part_rows": 1,
+        "part_seconds": 0.1,
+    }
+
+
+def kill_midway(settings: dict[str, Any], after_s: float) -> None:
+    command = [sys.executable, "-m", "tests.e2e.engines", json.dumps(settings), "0.4", ""]
+    driver = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+    folder = Path(settings["output"]) / "profiles" / "own"
+    before = len(list(folder.glob("*/*.json")))
+    deadline = time.monotonic() + WAIT_S
+    while len(list(folder.glob("*/*.json"))) <= before and not list(folder.glob("*.json")):
+        assert time.monotonic() < deadline, "no clip was measured"
+        if driver.poll() is not None:  # it made the few that were left
+            return
+        time.sleep(0.02)
+    time.sleep(after_s)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(timeout=WAIT_S)
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
+    local_ray: None, tmp_path: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(16)])
+    whole, torn = settings_of(prompts, tmp_path / "whole"), settings_of(prompts, tmp_path / "torn")
+    quiet = Console(file=io.StringIO())
+    run(RunConfig(**whole), factory=obedient(), console=quiet)
+    chance = random.Random(5)
+    for _ in range(KILLS):
+        kill_midway(torn, chance.uniform(0.0, 0.5))
+    run(RunConfig(**torn), factory=obedient(), console=quiet)
+    rows = {name: rows_of(tmp_path / name) for name in ("whole", "torn")}
+    ids = {name: sorted(row["sample_id"] for row in found) for name, found in rows.items()}
+    assert ids["whole"] == ids["torn"]
+    assert len(set(ids["torn"])) == len(ids["torn"])
+    assert all(row["status"] == "ok" for row in rows["torn"])
+    profiles = [sorted(path.name for path in (tmp_path / n).glob("profiles/*.json")) for n in rows]
+    assert profiles[0] == profiles[1]
+    assert len(profiles[0]) == 1
+    uncached = [r for r in rows["torn"] if not r["control_of"] and " none " in r["settings"]]
+    assert len(uncached) == RunConfig(**torn).cache.measure_clips
+    assert len({r["caption"] for r in rows["torn"]}) == 16

@@ -1,0 +1,74 @@
+"""Requests are packed whole, and the first clips are chosen by content and put in front."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.requests import packing
+from pipeline.requests.controls import content_digest, control_for, unpack
+from pipeline.requests.packing import REQUEST_COLUMN, FirstChoice, pack_tables, with_first
+from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
+
+WAITING = CacheIdentity("planned", "{}", UNMEASURED)
+SAMPLE = SampleRequest("p", "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0, WAITING)
+
+
+def samples(count: int) -> list[SampleRequest]:
+    return [dataclasses.replace(SAMPLE, seed=seed) for seed in range(count)]
+
+
+def unpacked(tables: list) -> list[list[SampleRequest]]:  # type: ignore[type-arg]
+    return [unpack(text) for table in tables for text in table[REQUEST_COLUMN].to_pylist()]
+
+
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 7), st.randoms())
+def test_the_smallest_contents_are_chosen_and_all_others_stay(
+    count: int, wanted: int, block: int, order: random.Random
+) -> None:
+    requests = samples(count)
+    order.shuffle(requests)
+    choice = FirstChoice(wanted, SAMPLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "BLOCK_ROWS", block)
+        tables = pack_tables(requests, choice)
+    chosen = sorted(requests, key=content_digest)[:wanted]
+    made = choice.recorded()
+    assert {each.seed for each in made} == {each.seed for each in chosen}
+    assert all(each.records and each.cache == CacheIdentity() for each in made)
+    assert unpacked(tables) == [[each] for each in requests if each not in chosen]
+    assert sorted(each.sample_id for each in made) == [each.sample_id for each in made]
+
+
+def test_a_chosen_clip_takes_its_control_along_and_rows_of_other_settings_are_not_chosen() -> None:
+    other = dataclasses.replace(SAMPLE, seed=7, num_inference_steps=5)
+    units = [each for sample in samples(3) for each in (sample, control_for(sample))]
+    choice = FirstChoice(9, SAMPLE)
+    tables = pack_tables([*units, other], choice)
+    assert unpacked(tables) == [[other]]
+    assert sorted(each.sample_id for each in choice.left_out()) == sorted(
+        each.sample_id for each in units
+    )
+
+
+@given(st.integers(0, 60), st.integers(0, 6), st.integers(1, 5), st.integers(1, 9))
+def test_first_clips_begin_the_first_tasks_and_nothing_is_lost(
+    count: int, first: int, groups: int, task_rows: int
+) -> None:
+    tables = pack_tables(samples(count))
+    recorded = [dataclasses.replace(each, prompt="first", records=True) for each in samples(first)]
+    units = unpacked(with_first(tables, recorded, groups, task_rows))
+    assert sorted(each[0].sample_id for each in units) == sorted(
+        each.sample_id for each in [*samples(count), *recorded]
+    )
+    assert [unit for unit in units if not unit[0].records] == [[each] for each in samples(count)]
+    if count < task_rows * groups:
+        return  # too few to fill the tasks
+    per_task = -(-first // min(groups, first or 1))
+    for task in range(min(groups, first)):
+        begins = units[task * max(task_rows, per_task)][0] if task_rows >= per_task else units[0][0]
+        assert begins.records
