@@ -11,6 +11,7 @@ from pipeline.dataset.schema import rejected_row
 from pipeline.errors import StorageError
 from pipeline.report.document import Report
 from pipeline.report.pricing.prices import Prices
+from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import measure, row, write
 
 
@@ -92,18 +93,18 @@ def test_nothing_is_divided_by_no_clip(tmp_path: Path) -> None:
 
 
 def test_everything_that_is_counted(tmp_path: Path) -> None:
-    """Two clips, one of them made twice and cut off, a failed one and control, a bad row."""
+    """Two clips, one made twice and cut off; two failed ones, a failed control, a bad row."""
     cut = row(1, wall=2.0, nfe=6, attempts=3) | {"prompt_truncated": True, "media_bytes": 1000}
     first = [row(0) | {"media_bytes": 24}, row(1), row(2, status="failed", attempts=4)]
-    first += [row(0, status="failed", control=True, attempts=2)]
+    first += [row(0, status="failed", control=True, attempts=2), row(3, status="failed")]
     first += [rejected_row("0" * 20, "c", "f:2", "demo", "r1", "bad")]
     storage = write(tmp_path, first[2:], [cut, first[0]], [first[1]])
     totals = measure(storage, Prices()).totals
     assert totals.model_dump() == {
-        "rows": 6,
-        "samples": 5,
+        "rows": 7,
+        "samples": 6,
         "ok": 2,
-        "failed": 1,
+        "failed": 2,
         "rejected": 1,
         "controls": 0,
         "controls_failed": 1,
@@ -171,6 +172,7 @@ def test_notes_say_what_a_reader_must_know_and_nothing_else(
     assert lost.startswith(
         "1 clip of ok rows is not stored as the row says: missing, or of another"
     )
+    assert lost.endswith(".mp4). The command that made them makes them again with --verify.")
     assert kinds(report) == {"4", "Planned", "Quality"}
     dead = row(1, status="failed", wasted=1.0) | {"error_type": "WorkerDied"}
     nameless = row(0, worker="")
@@ -206,3 +208,42 @@ def test_points_hold_what_was_predicted_and_what_came(tmp_path: Path) -> None:
     (errors,), (quality,) = found.errors, found.quality_by_nfe
     assert (errors.group, errors.x, errors.y) == ("planned", 0.1, 0.2)
     assert (quality.group, quality.x, quality.y) == ("planned", 4.0, 33.0)
+
+
+def test_a_run_s_own_price_counts_where_none_is_given(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0, run="r1", wall=1800.0, up=1807.0)])
+    manifest = {"config": {"gpu_price_per_hour": 9.0}}
+    storage.put_bytes("runs/r1.json", json.dumps(manifest).encode())
+    spent = measure(storage, Prices()).dollars
+    assert spent is not None
+    assert spent.clips == pytest.approx(4.5)
+
+
+def test_clips_of_two_settings_are_the_first_thing_that_is_said(tmp_path: Path) -> None:
+    rows = [row(0) | {"settings": "fast"}, row(1) | {"settings": "best"}]
+    two = measure(write(tmp_path, rows), Prices())
+    assert two.notes[0].startswith("The clips were made with 2 different settings: ")
+    assert "fast" in two.notes[0]
+    assert sorted(each.settings for each in two.settings) == ["best", "fast"]
+    assert [each.clips for each in two.settings] == [1, 1]
+
+
+def test_more_clips_are_projected_where_asked(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(n, wall=10.0, up=100.0) for n in range(3)])
+    assert measure(storage, Prices()).projections == []
+    (projection,) = measure(storage, Prices({"": 3600.0}), more_clips=6).projections
+    assert projection.clips == 6
+
+
+def test_no_rows_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        measure(write(tmp_path, []), Prices())
+    assert str(caught.value) == (
+        f"{Storage(str(tmp_path)).uri}: no output rows in data/part-*.parquet; run a job first"
+    )
+
+
+def test_evaluations_are_counted_for_clips_and_not_for_controls(report: Report) -> None:
+    assert {bar.nfe: bar.clips for bar in report.nfe} == {3: 1, 4: 1, 8: 1}
+    assert report.generated_at.endswith("+00:00")
+    assert "T" in report.generated_at
