@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from decimal import Decimal
 from typing import Any
 
@@ -7,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
+from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.from_row import (
     RequestDefaults,
     build_request,
+    checked_fields,
     rejected_id,
     size_problem,
 )
@@ -132,3 +135,115 @@ def test_decimals_that_are_no_such_number_are_rejected(value: str) -> None:
         if (name, value) != ("guidance_scale", "3.5"):
             with pytest.raises(RowRejectedError, match=f"{name} is"):
                 build(**{name: Decimal(value)})
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((16, 16, 1), ""),
+        ((8, 16, 5), "width 8 is not a multiple of 16: use 16"),
+        ((16, 24, 5), "height 24 is not a multiple of 16: use 16 or 32"),
+        ((33, 16, 5), "width 33 is not a multiple of 16: use 32 or 48"),
+        ((16, 16, 4), "num_frames 4 is too few for this model: use 5 or more"),
+        ((16, 16, 5), ""),
+        ((16, 16, 8), "num_frames 8 is not 1 + a multiple of 4: use 5 or 9"),
+    ],
+)
+def test_a_size_that_cannot_be_says_the_next_ones(size: tuple[int, int, int], said: str) -> None:
+    least = 5 if size[2] > 1 else 1
+    assert size_problem(*size, 16, 4, least) == said
+    if size[2] == 1:
+        assert size_problem(*size, 16, 4) == ""
+
+
+def test_a_clip_may_have_so_many_pixels_and_no_more() -> None:
+    assert size_problem(4096, 4096, 64, 1, 1) == ""
+    assert size_problem(4096, 4096, 65, 1, 1) == (
+        "4096x4096x65 is 1,090,519,040 pixels per clip, more than the limit of 1,073,741,824"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("num_inference_steps", 1, 1000), ("fps", 1, 240), ("guidance_scale", 0, 100)],
+)
+def test_numbers_of_a_row_have_these_limits(name: str, low: int, high: int) -> None:
+    for value in (low, high):
+        fields = checked_fields({"prompt": "p", name: value}, DEFAULTS)
+        assert fields[name] == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(RowRejectedError) as caught:
+            build(**{name: value})
+        assert str(caught.value) == f"{name} is {value}, outside {low} to {high}"
+
+
+def test_a_row_that_sets_one_thing_inherits_the_others() -> None:
+    assert checked_fields({"prompt": "p", "width": None, "seed": 3}, DEFAULTS) == {"prompt": "p"}
+    assert checked_fields({"prompt": "p", "fps": 24}, DEFAULTS) == {
+        "prompt": "p",
+        "negative_prompt": "blurry",
+        "num_inference_steps": 50,
+        "width": 64,
+        "height": 48,
+        "num_frames": 17,
+        "fps": 24,
+        "guidance_scale": 4.0,
+    }
+    made = build(fps=24, negative_prompt="dull")
+    assert (made.negative_prompt, made.fps, made.source_key) == ("dull", 24, "f:1")
+    assert dataclasses.replace(
+        made, prompt="", negative_prompt="blurry", fps=8, seed=0, source_key=""
+    ) == dataclasses.replace(TEMPLATE, source_key="")
+
+
+def test_a_model_that_starts_from_an_image_needs_one() -> None:
+    takes = dataclasses.replace(DEFAULTS, takes_image=True)
+    made = build_request({"prompt": "p", "image": ImageRef("a" * 64, "x.png")}, takes, "f:1")
+    assert (made.image, made.image_at) == ("a" * 64, "x.png")
+    for row in ({"prompt": "p"}, {"prompt": "p", "image": "x.png"}):
+        with pytest.raises(RowRejectedError) as caught:
+            build_request(row, takes, "f:1")
+        assert str(caught.value) == "image is missing: this model starts from one"
+    assert build(image=ImageRef("a" * 64, "x.png")).image == ""
+
+
+def test_the_size_of_a_row_and_of_the_run_are_checked_alike() -> None:
+    odd = dataclasses.replace(DEFAULTS, template=dataclasses.replace(TEMPLATE, width=65))
+    with pytest.raises(RowRejectedError, match="width 65 is not"):
+        build_request({"prompt": "p"}, odd, "f:1")
+    assert build_request({"prompt": "p", "width": 64}, odd, "f:1").width == 64
+    long = dataclasses.replace(DEFAULTS, min_frames=21)
+    with pytest.raises(RowRejectedError, match="num_frames 17 is too few"):
+        build_request({"prompt": "p"}, long, "f:1")
+
+
+def test_steps_that_the_cache_cannot_serve_reject_the_row() -> None:
+    picky = dataclasses.replace(
+        DEFAULTS, steps_problem=lambda steps: f"{steps} are too few" if steps < 50 else ""
+    )
+    assert build_request({"prompt": "p"}, picky, "f:1").num_inference_steps == 50
+    with pytest.raises(RowRejectedError, match=r"^49 are too few$"):
+        build_request({"prompt": "p", "num_inference_steps": 49}, picky, "f:1")
+
+
+def test_a_negative_prompt_that_nothing_reads_is_said() -> None:
+    distilled = dataclasses.replace(DEFAULTS, distilled_guidance=True)
+    with pytest.raises(RowRejectedError) as caught:
+        build_request({"prompt": "p", "negative_prompt": "x"}, distilled, "f:1")
+    assert str(caught.value) == (
+        "negative_prompt: demo reads none (its guidance is distilled): leave it empty"
+    )
+    assert build_request({"prompt": "p", "negative_prompt": ""}, distilled, "f:1").prompt == "p"
+    with pytest.raises(RowRejectedError, match="negative_prompt is a int"):
+        build(negative_prompt=3)
+
+
+def test_the_id_of_a_rejected_row_is_a_hash_of_its_cells() -> None:
+    def hashed(content: str) -> str:
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+    assert rejected_id({"b": 1, "a": "x"}) == hashed('{"rejected":{"a":"\'x\'","b":"1"}}')
+    assert rejected_id({"a": "x"}, 2) == hashed('{"rejected":{"a":"\'x\'"},"repeat":2}')
+    long = rejected_id({"a": "x" * MAX_PROMPT_CHARS})
+    assert long == rejected_id({"a": "x" * (MAX_PROMPT_CHARS + 1)})
+    assert long != rejected_id({"a": "x" * (MAX_PROMPT_CHARS - 2)})

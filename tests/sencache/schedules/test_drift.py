@@ -120,3 +120,71 @@ def test_what_cannot_be_of_a_run_is_refused(change: dict[str, object], message: 
     }
     with pytest.raises(ProfileError, match=message):
         OutputDrift(**(fields | change))  # type: ignore[arg-type]
+
+
+def test_measured_values_keep_their_first_digits() -> None:
+    measured = np.array([[1.0, 2.0, -1.0], [2.0000002, 0.0, 1.23456789], [-1.0, 1.23456789, 5.0]])
+    made = OutputDrift.of_outputs([0.98765432, 0.5, 0.1], measured, [1.23456, 2.0, 98765.4])
+    assert made.tau == (0.987654, 0.5, 0.1)
+    assert made.gain == (1.235, 2.0, 98770.0)
+    # The mean of both halves; nothing below 0, and nothing from a step to itself.
+    assert made.distances == ((0.0, 2.0, 0.0), (2.0, 0.0, 1.23457), (0.0, 1.23457, 0.0))
+    assert OutputDrift.of_outputs([3, 2, 1], measured).gain == (1.0, 1.0, 1.0)
+    assert repr(made) == "<OutputDrift of 3 steps, tau 0.987654 to 0.1>"
+
+
+def test_beyond_the_measured_times_the_outermost_line_goes_on() -> None:
+    known, wanted = np.array([0.9, 0.6, 0.2]), np.array([1.0, 0.75, 0.3, 0.1])
+    outputs = np.array([[0.0, 3.0], [1.0, 1.0], [4.0, 0.0]])
+    made = OutputDrift.of_outputs(known.tolist(), distances(outputs), [5.0, 3.0, 2.0])
+    told = made.at(wanted.tolist())
+    first = outputs[0] + (outputs[0] - outputs[1]) / 3  # 0.1 of 0.3 before the first
+    second = (outputs[0] + outputs[1]) / 2
+    third = outputs[1] / 4 + outputs[2] * 3 / 4
+    last = outputs[2] + (outputs[2] - outputs[1]) / 4  # 0.1 of 0.4 after the last
+    expected = distances(np.stack([first, second, third, last]))
+    np.testing.assert_allclose(told.matrix(), expected, rtol=1e-6)
+    assert told.gain == pytest.approx((5.0, 4.0, 2.25, 2.0))  # gains do not go on
+    assert told.tau == (1.0, 0.75, 0.3, 0.1)
+
+
+@pytest.mark.parametrize("times", [(0.5, 0.5, 0.1), (0.1, 0.5, 0.6), (0.9, 0.2, 0.4, 0.1)])
+def test_times_that_do_not_fall_have_no_plan(times: tuple[float, ...]) -> None:
+    made = drift(np.random.default_rng(0).normal(size=(5, 7)))
+    with pytest.raises(ProfileError) as caught:
+        made.at(times)
+    assert str(caught.value) == "the times of the run do not fall from step to step: no plan for it"
+
+
+def test_a_file_of_another_shape_is_refused() -> None:
+    fields = {"tau": [1.0, 0.5, 0.2], "gain": [1, 1, 1], "distances": [[], [1.0], [2.0, 3.0]]}
+    made = OutputDrift.from_dict(fields)
+    assert made.distances == ((0.0, 1.0, 2.0), (1.0, 0.0, 3.0), (2.0, 3.0, 0.0))
+    with pytest.raises(ProfileError) as caught:
+        OutputDrift.from_dict(fields | {"distances": [[], [1.0], [2.0]]})
+    assert str(caught.value) == "drift.distances[2] has 1 values, not 2"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tau": (1.0, 0.5), "gain": (1.0,) * 2}, "drift has 2 steps; at least 3 are needed"),
+        ({"tau": (1.0, 0.5, 0.5)}, "drift.tau must fall from step to step"),
+        ({"gain": (1.0, 1.0)}, "drift.gain must be 3 finite numbers >= 0, one per step"),
+        (
+            {"distances": ((0.0, 1.0, 1.0), (0.0, -1.0, 1.0), (0.0, 1.0, 1.0))},
+            "drift.distances[1] must be 3 finite numbers >= 0, one per step",
+        ),
+        ({"distances": ((0.0, 1.0, 1.0),) * 2}, "drift.distances must have 3 rows, one per step"),
+    ],
+)
+def test_what_cannot_be_is_said(change: dict[str, object], said: str) -> None:
+    fields: dict[str, object] = {
+        "tau": (1.0, 0.5, 0.2),
+        "gain": (1.0, 0.0, 1.0),
+        "distances": ((0.0, 1.0, 1.0),) * 3,
+    }
+    OutputDrift(**fields)  # type: ignore[arg-type]
+    with pytest.raises(ProfileError) as caught:
+        OutputDrift(**(fields | change))  # type: ignore[arg-type]
+    assert str(caught.value) == said
