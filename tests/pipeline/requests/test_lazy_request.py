@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
+from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.from_row import RequestDefaults, build_request
 from pipeline.requests.lazy_request import LazyRequests
 from pipeline.requests.sample_request import CacheIdentity
@@ -70,3 +71,15 @@ def test_few_templates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         row = {"prompt": "p", "negative_prompt": f"not {number}"}
         (request,) = lazy.of_row(row, 1)
         assert request.build("k") == build_request(row, DEFAULTS, "k")
+        assert len(lazy._templates) <= 3
+
+
+@pytest.mark.parametrize("sha", ["0" * 64, "1" * 64])
+def test_the_first_image_is_in_the_id_and_decides_the_seed(sha: str) -> None:
+    takes = dataclasses.replace(DEFAULTS, takes_image=True)
+    row = {"prompt": "p", "image": ImageRef(sha, "a.png")}
+    found = LazyRequests(takes).of_row(row, 2)
+    expected = [build_request(row, takes, "k", copy) for copy in range(2)]
+    assert [request.build("k") for request in found] == expected
+    assert [request.sample_id.hex() for request in found] == [r.sample_id for r in expected]
+    assert found[0].seed != build_request({"prompt": "p"}, DEFAULTS, "k").seed
