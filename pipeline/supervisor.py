@@ -122,13 +122,12 @@ def _end_what_is_left() -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+    _reap()  # those that ended between the last two looks
 
 
 def _reaped_and_left() -> Iterator[int]:
     """Reap children that have ended, and name the descendants that have not."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+    _reap()
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -139,6 +138,12 @@ def _reaped_and_left() -> Iterator[int]:
     while more := {pid for pid, parent in parents.items() if parent in below} - below:
         yield from more
         below |= more
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _end_in_manifest(said: bytes, why: str) -> None:

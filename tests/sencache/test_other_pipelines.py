@@ -21,6 +21,9 @@ from tests.sencache.support.other_pipelines import OTHERS, STEPS, OtherPipeline
 from tests.sencache.support.tiny_pipelines import PIPELINES, TinyPipeline, fitting_profile
 
 NAMES = [each.name for each in OTHERS]
+LARGE = {"unet", "ltx-2", "hunyuan-1.5"}
+"""Pipelines of which a run takes long, however small the network is."""
+
 LATE = [each for each in OTHERS if each.steps < STEPS]
 ALWAYS = SenCacheConfig(epsilon=1e9, strict_fraction=0.0, max_reuse=20)
 
@@ -38,7 +41,13 @@ def counted(network: Any) -> Iterator[list[int]]:
     hook.remove()
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=NAMES)
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(each, id=each.name, marks=pytest.mark.slow if each.name in LARGE else ())
+        for each in OTHERS
+    ],
+)
 @pytest.mark.parametrize("config", ["lossless", SenCacheConfig(epsilon=0.0)])
 def test_a_run_without_reuse_is_bit_identical_and_counted(
     other: OtherPipeline, config: Any

@@ -103,6 +103,7 @@ GOLDEN = {2: "c372f0fa3d080dae"}
 """Hash of the plans by planner version."""
 
 
+@pytest.mark.slow
 def test_plans_change_only_with_the_planner_version() -> None:
     text = json.dumps(plans(), sort_keys=True)
     found = hashlib.sha256(text.encode()).hexdigest()[:16]
