@@ -64,6 +64,7 @@ def test_the_first_image_is_content() -> None:
 def test_derived_seeds_are_these() -> None:
     """Literal: other seeds would make other clips of the same rows."""
     assert first_seed(None, None, "a cat") == 0xC3AB73186A78
+    assert build(0).seed == 0xC3AB73186A78  # of the same prompt
     assert copy_seed(5, 1) == 0xC64DC9B34989
     content = json.dumps(["seed", "a cat", "0" * 64], separators=(",", ":"))
     with_image = hashlib.sha256(content.encode()).hexdigest()[:12]  # 48 bits

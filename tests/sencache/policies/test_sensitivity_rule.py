@@ -261,3 +261,71 @@ def test_rms_is_per_row_and_in_float32() -> None:
     assert row_rms(values).tolist() == [3.0, 0.0, 5.0]
     # 300^2 does not fit float16.
     assert row_rms(torch.full((1, 4), 300.0, dtype=torch.float16)).tolist() == [300.0]
+
+
+def test_a_threshold_of_zero_computes_also_what_has_not_moved() -> None:
+    """As a number for all rows, and as one per row."""
+    rule = SensitivityRule(SenCacheConfig(epsilon=0.5), constant(1.0, 0.0))
+    memory = rule.begin(torch.tensor([1.0, 1.0]))
+    tau, still = torch.tensor([0.5, 0.5]), torch.zeros(2)
+    for_all = rule.verdict(memory, tau, still, 0.0)
+    assert (for_all.compute.tolist(), for_all.all_compute) == ([True, True], True)
+    by_row = rule.verdict(memory, tau, still, torch.tensor([0.0, 0.25]))
+    assert (by_row.compute.tolist(), by_row.all_compute) == ([True, False], False)
+    assert rule.verdict(memory, tau, still, 0.25).compute.tolist() == [False, False]
+
+
+def test_a_row_whose_time_rises_after_a_reuse_computes() -> None:
+    rule = SensitivityRule(SenCacheConfig(epsilon=9.0, max_reuse=5), constant(1.0, 0.0))
+    memory = rule.begin(torch.tensor([1.0]))
+    seen = []
+    for tau in (0.8, 0.5, 0.6, 0.6, 0.4):
+        now = torch.tensor([tau])
+        verdict = rule.verdict(memory, now, torch.zeros(1), 9.0)
+        memory = rule.advance(memory, now, verdict, torch.zeros(1))
+        seen.append("C" if verdict.compute.item() else "R")
+    assert "".join(seen) == "RRCRR"
+
+
+def test_every_reuse_in_a_row_counts_towards_the_cap() -> None:
+    rule = SensitivityRule(SenCacheConfig(epsilon=9.0, max_reuse=2), constant(1.0, 0.0))
+    memory = rule.begin(torch.tensor([1.0]))
+    seen = []
+    for step in range(1, 8):
+        now = torch.tensor([1.0 - step / 10])
+        # The third step is computed by everyone, as the first and the last of a run are.
+        threshold = 0.0 if step == 3 else 9.0
+        verdict = rule.verdict(memory, now, torch.zeros(1), threshold)
+        memory = rule.advance(memory, now, verdict, torch.zeros(1))
+        seen.append("C" if verdict.compute.item() else "R")
+    assert "".join(seen) == "RRCRRCR"
+    assert memory.reuses.item() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"), [(1e-9, 0.01), (0.012, 0.012), (80.0, 80.0), (1e9, 100.0)]
+)
+def test_a_correction_goes_as_far_as_a_hundredth_and_a_hundred(
+    change: float, factor: float
+) -> None:
+    rule = SensitivityRule(SenCacheConfig(correct=True), constant(1.0, 0.0))
+    tau, one = torch.tensor([1.0]), torch.tensor([1.0])
+    memory = rule.begin(tau)
+    memory = rule.advance(memory, tau, rule.verdict(memory, tau, one, 0.0), torch.tensor([change]))
+    assert rule.verdict(memory, tau, one, 0.0).score.item() == pytest.approx(factor, rel=1e-4)
+
+
+def test_what_was_computed_is_what_the_next_score_begins_at() -> None:
+    """a_x falls from 4 to 0 with tau and a_t rises from 0 to 4: S = 2 x 1 + 2 x 0.25 at tau 1/2."""
+    curve = SensitivityCurve(torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 4.0], [4.0, 0.0]]))
+    rule = SensitivityRule(SenCacheConfig(epsilon=9.0), curve)
+    memory = rule.begin(torch.tensor([1.0, 1.0]))
+    half = torch.tensor([0.5, 0.5])
+    one_row = Verdict(torch.tensor([True, False]), torch.zeros(2), torch.zeros(2))
+    memory = rule.advance(memory, half, one_row, torch.zeros(2))
+    score = rule.verdict(memory, torch.tensor([0.25, 0.25]), torch.ones(2), 9.0).score
+    assert score.tolist() == [2.0 * 1 + 2.0 * 0.25, 4.0 * 1 + 0.0 * 0.75]
+    everyone = rule.verdict(memory, half, torch.zeros(2), 0.0)
+    memory = rule.advance(memory, half, everyone, torch.zeros(2))
+    score = rule.verdict(memory, torch.tensor([0.25, 0.25]), torch.ones(2), 9.0).score
+    assert score.tolist() == [2.5, 2.5]
