@@ -103,7 +103,8 @@ def test_seconds_that_were_lost_add_up(ledger: Ledger) -> None:
     ledger.claim(["a"], "n/1")
     ledger.note(["a"], "E", "no", 1.5)
     ledger.spent(["a", "unknown"], 2.0)
-    assert ledger.claim(["a"], "n/2").lost_s == [3.5]
+    ledger.note(["a"], "E", "no", 0.25)
+    assert ledger.claim(["a"], "n/2").lost_s == [3.75]
 
 
 def test_a_claim_that_stops_the_run_says_why() -> None:

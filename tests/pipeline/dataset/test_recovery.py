@@ -252,3 +252,14 @@ def test_a_damaged_manifest_is_named(storage: Storage) -> None:
     storage.put_bytes(f"runs/{DEAD}.json", b"{")
     with pytest.raises(StorageError, match=f"runs/{DEAD}.json is damaged"):
         recover(storage, committed(storage), all_runs(storage))
+
+
+def test_the_row_of_a_stored_clip_is_found_and_none_where_there_is_no_clip(
+    storage: Storage,
+) -> None:
+    (row,) = made(storage, 1)
+    sample_id = str(row["sample_id"])
+    found = stored_row(storage, sample_id)
+    assert found is not None
+    assert found["video"] == {"bytes": None, "path": media_key(sample_id)}
+    assert stored_row(storage, "0" * 20) is None

@@ -71,8 +71,11 @@ def test_rules_stay_until_the_latents_have_another_size() -> None:
     first = rules["cond"]
     said(rules, at("cond"))
     assert rules["cond"] is first
-    said(rules, at("cond"), call_of(5))
+    said(rules, at("cond"), call_of(1))
     assert rules["cond"] is not first
+    small = BranchRules(SenCacheConfig(), make_profile())
+    said(small, at("cond"), call_of(1))
+    assert list(small) == ["cond"]
 
 
 def test_the_authors_rule_scales_with_the_elements_of_a_row() -> None:
@@ -126,6 +129,7 @@ def test_guidance_that_was_not_measured_is_said_once_when_it_shows() -> None:
     assert said(rules, at("uncond")) == [GUIDED]
     assert said(rules, at("uncond")) == []
     assert said(rules, at("cond", "uncond")) == []
+    assert said(rules, at("uncond")) == []
 
 
 def test_another_number_of_steps_is_said_once() -> None:
