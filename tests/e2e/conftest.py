@@ -9,6 +9,7 @@ import ray
 from moto.server import ThreadedMotoServer
 
 from tests.e2e.services import patient_start
+from tests.model_fixtures import tiny_model  # noqa: F401 - pytest finds fixtures by name
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
+from pipeline.models.resolve import resolve_model
 from pipeline.run import run
 from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
@@ -78,3 +80,41 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     uncached = [r for r in rows["torn"] if not r["control_of"] and " none " in r["settings"]]
     assert len(uncached) == RunConfig(**torn).cache.measure_clips
     assert len({r["caption"] for r in rows["torn"]}) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b", "ltx-video", "hunyuanvideo"])
+def test_every_family_is_cached_by_its_first_command(
+    local_ray: None, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
+) -> None:
+    folder = tiny_model(name)
+    size = resolve_model(name, str(folder)).spec.size_multiple
+    prompts = write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(10)])
+    settings: dict[str, Any] = {
+        "prompts": prompts,
+        "output": str(tmp_path / "out"),
+        "model": name,
+        "model_path": str(folder),
+        "device": "cpu",
+        "replicas": 1,
+        "sampling": {
+            "num_inference_steps": 12,
+            "width": 2 * size,
+            "height": 2 * size,
+            "num_frames": 9,
+            "max_sequence_length": 24,  # of the tiny CogVideoX
+        },
+        "report": False,
+    }
+    said = io.StringIO()
+    run(RunConfig(**settings), console=Console(file=said, width=300))
+    rows = rows_of(tmp_path / "out")
+    assert [row["status"] for row in rows] == ["ok"] * 10
+    planned = [row for row in rows if row["cache"]["policy"] == "planned"]
+    assert len(planned) == 6
+    assert {row["cache"]["profile_source"] for row in planned} == {"own"}
+    (nfe,) = {row["cache"]["nfe"] for row in planned}
+    (promised,) = {row["cache"]["promised_error"] for row in planned}
+    assert promised <= RunConfig(**settings).cache.max_error or nfe == 12
+    assert "the run makes 4 clips without a cache first" in said.getvalue()
+    assert f"planned: {nfe} of 12 steps computed (NFE), promised error" in said.getvalue()

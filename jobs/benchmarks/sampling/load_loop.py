@@ -53,7 +53,7 @@ def load_loop(options: argparse.Namespace, rows: int) -> tuple[DenoisingLoop, Se
 
     resolved = resolve_model(options.model, options.model_path)
     profile = load_profile(CacheConfig(policy="paper", profile=options.profile), resolved)
-    assert profile is not None  # noqa: S101 - load_profile gives one or raises where steps are reused
+    assert profile is not None  # noqa: S101 - load_profile gives the prior at least
     requests = clip_requests(resolved, options.prompts, rows, policy="none")
     if len(requests) < rows:
         raise UserError(f"{options.prompts} holds {len(requests)} prompts, {rows} are needed")

@@ -73,7 +73,7 @@ def test_batching_computes_the_rows_that_are_needed(tmp_path: Path) -> None:
         ("overhead --batch-rows -1", "--batch-rows -1"),
         ("overhead --model demo --random-weights", "no architecture of demo"),
         (f"overhead {RANDOM} --height 30", "height 30"),
-        ("overhead --model cogvideox-2b", "--cache.profile"),
+        ("overhead --model cogvideox-2b", "--model-path"),
         ("batching --rows 0", "--rows 0"),
         ("batching --epsilon -1", "epsilon"),
         ("batching --prompts nope.txt", "nope.txt"),
