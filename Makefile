@@ -35,7 +35,7 @@ chaos: $(STAMP)  ## kill something at a random moment, 60 times, and check what 
 chaos-quick: $(STAMP)  ## the same for five minutes
 	$(BIN)/python -m tests.chaos --seconds 270
 
-mutants: $(STAMP)  ## make small faults in the code of money, attempts, ids and plans; do tests notice? an hour
+mutants: $(STAMP)  ## make small faults in the code of money, attempts, ids and plans; do tests notice? hours
 	$(BIN)/python -m tests.mutants
 
 mutants-quick: $(STAMP)  ## the same with 40 faults of each module

@@ -72,6 +72,7 @@ def test_few_templates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         (request,) = lazy.of_row(row, 1)
         assert request.build("k") == build_request(row, DEFAULTS, "k")
         assert len(lazy._templates) <= 3
+        assert request.build("k", '{"a":1}').source == '{"a":1}'
 
 
 @pytest.mark.parametrize("sha", ["0" * 64, "1" * 64])
