@@ -18,6 +18,7 @@ from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import (
     content_digest,
     control_for,
+    digest_of_content,
     is_chosen,
     pack,
     units,
@@ -107,3 +108,10 @@ def test_controls_of_nothing_are_refused() -> None:
     )
     with pytest.raises(UserError, match=r"caches nothing"):
         request_defaults(config, resolve_model("demo"))
+
+
+def test_the_content_of_a_sample_is_this_hash() -> None:
+    """Literal: another hash would choose other controls in a run that is resumed."""
+    text = "a c\ud800at\0" + "0" * 64 + "\0" + "7"
+    wanted = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    assert digest_of_content("a c\ud800at", "0" * 64, 7) == wanted

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sencache import SenCacheConfig
-from sencache.policies.gated import profile_gate
+from sencache.policies.gated import Gate, profile_gate
 from sencache.schedules.budget import MAX_GAP, SHARED
 from sencache.schedules.drift import OutputDrift
-from sencache.schedules.planner import make_schedule
+from sencache.schedules.planner import CacheSchedule, make_schedule, schedule_of
 
 
 def bent(steps: int, power: float) -> OutputDrift:
@@ -53,3 +53,24 @@ def test_every_budget_with_room_has_an_easy_and_a_hard_plan(
         )
         one_less = SHARED + -(-after // (MAX_GAP + 1)) <= computed - 1
         assert len(easy) == (computed - 1 if one_less else computed)
+
+
+@pytest.mark.parametrize("order", [0, 2])
+def test_both_plans_forecast_as_the_settings_say(order: int) -> None:
+    drift, times, moves = bent(24, 1.0), tuple(np.linspace(1, 0.1, 24).tolist()), (1 / 24,) * 24
+    profile: Any = SimpleNamespace(drift=drift)
+    config = SenCacheConfig(policy="planned", budget=0.5, gate=2, order=order, repair=False)
+    schedule = make_schedule(drift.at(times), moves, 12, order=order, repair=False)
+    made = profile_gate(config, profile)(schedule, times, moves)
+    assert made is not None
+    for plan in (made.easy, made.hard):
+        wanted = schedule_of(drift.at(times), moves, plan.computed, order=order, repair=False)
+        assert plan.forecasts == wanted.forecasts
+
+
+def test_a_gate_moves_with_the_steps_that_a_run_skips() -> None:
+    easy, hard = CacheSchedule(9, (0, 4, 8), {}, 0.0), CacheSchedule(9, (0, 4, 6, 8), {}, 0.0)
+    late = Gate(4, 0.5, easy, hard).after(3)
+    assert (late.step, late.limit) == (7, 0.5)
+    assert (late.easy.computed, late.hard.computed) == ((3, 7, 11), (3, 7, 9, 11))
+    assert (late.easy.steps, late.hard.steps) == (12, 12)
