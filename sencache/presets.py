@@ -39,7 +39,7 @@ def _official(settings: OfficialSettings) -> SenCacheConfig:
 
 QUALITY: Mapping[str, SenCacheConfig] = {
     "lossless": SenCacheConfig(policy="none"),
-    "high": SenCacheConfig(policy="planned", max_error=0.0035),
+    "high": SenCacheConfig(policy="planned", max_error=0.0028),
     "balanced": SenCacheConfig(policy="planned", max_error=DEFAULT_MAX_ERROR),
     "fast": SenCacheConfig(policy="planned", max_error=0.02),
 }

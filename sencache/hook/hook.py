@@ -22,6 +22,7 @@ from sencache.hook.sampler_position import SamplerPosition
 from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Decision, Policy, Restart, unnamed_branches
 from sencache.reuse.base import NetworkCall, Reuse, RowSelection
+from sencache.schedules.levels import promise
 from sencache.stats import RunLog, StatsRecorder
 
 
@@ -114,7 +115,7 @@ class SenCacheHook(RefusesCopy, ModelHook):
             trajectory.kept.pop(position.context, None)
             decision = self._decided(call, position, trajectory)
         if trajectory.schedule is not None:
-            trajectory.stats.promise(trajectory.schedule.error * self.error_scale)
+            trajectory.stats.promise(promise(trajectory.schedule.error * self.error_scale))
         before = trajectory.kept.get(position.context)
         selection = RowSelection(
             trajectory.step,

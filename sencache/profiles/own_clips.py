@@ -19,6 +19,7 @@ from sencache.profiles.metadata import ProfileError, ProfileMetadata, Sensitivit
 from sencache.profiles.noise_levels import NoiseLevels, over_tau
 from sencache.profiles.profile import SensitivityProfile
 from sencache.schedules.drift import Array, OutputDrift
+from sencache.schedules.levels import scale_correction
 
 FORMAT = "sencache-clip/1"
 PRIOR_CLIPS = 1.0
@@ -188,8 +189,8 @@ def profile_from_clips(
     scale = prior.error_scale * (prior.metadata.latents_rms or rms) / rms
     probes = [clip.probe for clip in clips if clip.probe is not None]
     if probes:
-        logs = [math.log(probe.measured / probe.predicted) for probe in probes]
-        scale *= math.exp(sum(logs) / len(logs))
+        each = [math.log(scale_correction(p.measured, p.predicted)) for p in probes]
+        scale *= math.exp(sum(each) / len(each))
     facts = replace(
         metadata,
         time="tau",

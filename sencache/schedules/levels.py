@@ -14,6 +14,11 @@ from sencache.profiles.metadata import ProfileError
 from sencache.schedules.budget import FEW_STEPS, computed_steps, least_computed
 from sencache.schedules.planner import CacheSchedule, fewest_steps, make_schedule
 
+GROWTH = 1.2
+"""Power with which errors grow with their prediction; between 1.05 and 1.4 from model to model."""
+SAME_AT = 0.01
+"""Error at which prediction and promise are the same."""
+
 if TYPE_CHECKING:
     from sencache.profiles.profile import SensitivityProfile
 
@@ -54,7 +59,8 @@ def plan_for(
         "cuts": tuple(cuts),
     }
     if config.budget is None:
-        return fewest_steps(drift, moves, config.error_limit / profile.error_scale, **options)
+        limit = _predicted(config.error_limit) / profile.error_scale
+        return fewest_steps(drift, moves, limit, **options)
     computed = max(computed_steps(config.budget, steps), least_computed(steps, cuts))
     return make_schedule(drift, moves, computed, **options)
 
@@ -65,7 +71,29 @@ def promised_error(schedule: CacheSchedule, profile: SensitivityProfile) -> floa
     The rms difference to the latents of the uncached run, divided by the rms of those latents, as
     the root mean square over clips.
     """
-    return schedule.error * profile.error_scale
+    return promise(schedule.error * profile.error_scale)
+
+
+def promise(predicted: float) -> float:
+    """The error that is promised where the drift predicts an error.
+
+    Large errors change what the network sees at the computed steps, so they grow faster than the
+    drift, which is measured on clean runs, can tell: with the power :data:`GROWTH`.
+
+    Args:
+        predicted: Error of a schedule times the profile's `error_scale`.
+    """
+    return SAME_AT * (predicted / SAME_AT) ** GROWTH
+
+
+def scale_correction(measured: float, promised: float) -> float:
+    """The factor of a profile's `error_scale` with which a promise would have been right."""
+    return (measured / promised) ** (1 / GROWTH)
+
+
+def _predicted(promised: float) -> float:
+    """The prediction that gives a promise; the inverse of :func:`promise`."""
+    return SAME_AT * (promised / SAME_AT) ** (1 / GROWTH)
 
 
 def plan_of_run(

@@ -23,7 +23,7 @@ from sencache.profiles.metadata import ProfileMetadata, sampler_facts
 from sencache.profiles.noise_levels import prediction_of
 from sencache.profiles.own_clips import PRIOR_CLIPS, Probe, profile_from_clips
 from sencache.profiles.prior import prior_profile
-from sencache.schedules.levels import promised_error
+from sencache.schedules.levels import promised_error, scale_correction
 
 PROBE_ERROR = 0.02
 """Error that the plan of the probe is made for."""
@@ -83,7 +83,8 @@ def plan_sources(setting: Setting, own: Sequence[int], *, shipped: bool) -> list
         file = shipped_folder(MODELS["demo"]) / MODELS["demo"].profile
         sources.append(PlanSource("shipped profile", SensitivityProfile.load(file)))
     probe = _probe(setting, prior, first)
-    corrected = float(f"{prior.error_scale * probe.measured / probe.predicted:.4g}")
+    factor = scale_correction(probe.measured, probe.predicted)
+    corrected = float(f"{prior.error_scale * factor:.4g}")
     probed = dataclasses.replace(prior, error_scale=corrected)
     sources.append(PlanSource("prior alone", prior, probed))
     metadata = _metadata(setting)

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from pipeline.models.registry import MODELS, shipped_folder
 from sencache import QUALITY, ProfileError, SenCacheConfig, SensitivityProfile
 from sencache.schedules.budget import FEW_STEPS, PLANNER_VERSION, least_computed
-from sencache.schedules.levels import plan_for, plan_of_run, promised_error
+from sencache.schedules.levels import (
+    plan_for,
+    plan_of_run,
+    promise,
+    promised_error,
+    scale_correction,
+)
 from tests.sencache.support.toys import euler, make_profile, unipc
 
 DEMO = SensitivityProfile.load(shipped_folder(MODELS["demo"]) / MODELS["demo"].profile)
@@ -46,6 +52,19 @@ def test_a_plan_is_the_smallest_that_keeps_the_error(
     if nfe > least_computed(steps, cuts):
         smaller = SenCacheConfig(policy="planned", budget=(nfe - 1) / steps)
         assert promised_error(plan_for(smaller, DEMO, times, moves, cuts), DEMO) > limit
+
+
+@pytest.mark.parametrize(
+    ("predicted", "promised"), [(0.0, 0.0), (0.01, 0.01), (0.1, 0.1584893), (0.001, 0.0006309573)]
+)
+def test_large_errors_grow_faster_than_their_prediction(predicted: float, promised: float) -> None:
+    assert promise(predicted) == pytest.approx(promised, rel=1e-6)
+
+
+def test_a_corrected_scale_would_have_promised_what_was_measured() -> None:
+    for scale, error, measured in ((1.0, 0.02, 0.05), (1.8, 0.004, 0.001)):
+        corrected = scale * scale_correction(measured, promise(error * scale))
+        assert promise(error * corrected) == pytest.approx(measured)
 
 
 def test_what_no_plan_keeps_computes_every_step() -> None:
