@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
@@ -119,6 +120,8 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> int:
     if ended.own is None:  # a dry run
         return 0
     profile = ended.own.profile
+    # A profile of other prefixes, not of the run that uses it.
+    profile = replace(profile, metadata=replace(profile.metadata, inputs="sampled"))
     storage.put_bytes(name, profile.to_json().encode())
     facts = profile.metadata
     print(

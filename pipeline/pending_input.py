@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipeline.calibration.measurement import FirstClips, measurement_key
+from pipeline.calibration.measurement import FirstClips, chosen_before, measurement_key
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import FAILED, Committed, Ids
 from pipeline.models.prompt_length import local_tokenizer
@@ -20,6 +20,7 @@ from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.prompts.reader import PromptRows, read_source
 from pipeline.requests.columns import ColumnUse
+from pipeline.requests.controls import content_digest
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
@@ -129,11 +130,24 @@ def _read(
         first,
     )
     long_prompts = LongPrompts(local_tokenizer(resolved))
-    choice = FirstChoice(config.cache.measure_clips, template) if chosen.is_pending else None
+    before = chosen_before(storage, template) if chosen.is_pending else ()
+    choice = None
+    if chosen.is_pending:
+        fixed = frozenset(content_digest(each) for each in before)
+        choice = FirstChoice(len(before) or config.cache.measure_clips, template, fixed)
     with frozen_objects():
         tables = pack_tables(long_prompts.watch(intake), choice)
     pending = PendingInput(defaults, intake, tables, rows.notes, long_prompts)
-    return pending if choice is None else _with_first(pending, choice, finished, resolved, storage)
+    if choice is None:
+        return pending
+    # Clips of an earlier choice that this input does not hold count if they have measured.
+    here = {request.sample_id for request in choice.recorded()}
+    elsewhere = tuple(
+        each
+        for each in before
+        if each.sample_id not in here and storage.exists(measurement_key(each))
+    )
+    return _with_first(pending, choice, finished, resolved, storage, elsewhere)
 
 
 def _with_first(
@@ -142,12 +156,14 @@ def _with_first(
     finished: Committed,
     resolved: ResolvedModel,
     storage: Storage,
+    elsewhere: tuple[SampleRequest, ...],
 ) -> PendingInput:
     """Replace the chosen requests by their uncached twins, in the counts too."""
     recorded, counts = choice.recorded(), pending.intake.counts
-    if not recorded:
+    if not recorded and not elsewhere:
         return pending
-    first = FirstClips(storage, tuple(recorded), resolved.spec.family.prediction)
+    requests = sorted((*recorded, *elsewhere), key=lambda request: request.sample_id)
+    first = FirstClips(storage, tuple(requests), resolved.spec.family.prediction)
     ids = Ids.from_bytes(b"".join(bytes.fromhex(each.sample_id) for each in recorded))
     states = finished.states(ids).tolist()
     for request, state in zip(recorded, states, strict=True):

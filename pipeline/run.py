@@ -161,7 +161,7 @@ def _run(
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
-    say_profile(console, defaults.chosen, pending.first)
+    say_profile(console, defaults.chosen, pending.first, config.cache.profile)
     say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)
@@ -174,6 +174,8 @@ def _run(
     # 4. Announce this run in the prefix.
     manifest = Manifest(result.run_id, config.to_dict(), asdict(counts), searched=recovery.searched)
     manifest.write(storage)
+    if pending.first is not None:
+        pending.first.keep_choice()
     announce(config.output, result.run_id)
     # Look again: of two runs that begin at the same time, the later one sees the other.
     known = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}

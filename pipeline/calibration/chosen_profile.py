@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.calibration.measurement import ChosenProfile, own_profile
 from pipeline.errors import UserError
-from pipeline.models.profile import PRIOR, load_profile, source_of
+from pipeline.models.profile import OWN, PRIOR, load_profile, source_of
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
@@ -37,20 +37,23 @@ def choose_profile(
         measure: Whether the run can measure a profile of its own.
 
     Raises:
-        UserError: A profile was measured on another model, or the one in the prefix is damaged.
+        UserError: A profile was measured on another model, or `own` is asked for and cannot be.
         StorageError: A file cannot be read.
     """
     profile = load_profile(cache, model)
     if profile is None:
         return ChosenProfile()
     source = source_of(profile, model.spec)
-    own_wanted = source == "prior" and cache.measure_clips and cache.profile != PRIOR
-    if not own_wanted or storage is None:
+    if source != "prior" or cache.profile == PRIOR or storage is None:
         return ChosenProfile(source, profile)
-    try:
-        own = own_profile(storage, template)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    own = own_profile(storage, template)
     if own is not None:
         return ChosenProfile(source_of(own.profile, model.spec), own.profile, own)
-    return ChosenProfile("own") if measure else ChosenProfile(source, profile)
+    if measure and cache.measure_clips:
+        return ChosenProfile("own")
+    if cache.profile == OWN:
+        raise UserError(
+            "--cache.profile own: this prefix holds no profile, and the run cannot measure one: it "
+            "needs --cache.measure-clips of at least 1, and an input of twice as many clips"
+        )
+    return ChosenProfile(source, profile)

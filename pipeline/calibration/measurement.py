@@ -1,5 +1,6 @@
 """What the first clips of a run measure, and the profile that comes of it, as files of the prefix.
 
+    profiles/own/{key}/chosen.json        the clips that measure
     profiles/own/{key}/{sample_id}.json   what one clip measured, or why nothing
     profiles/own/{key}.json               the profile's hash, and the clips that it rests on
     profiles/{hash}.json                  the profile
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -28,6 +30,8 @@ from sencache.measuring import (
     prior_profile,
     profile_from_clips,
 )
+
+logger = logging.getLogger(__name__)
 
 ProfileSource = Literal["", "given", "shipped", "own", "prior"]
 """Where a profile comes from: `own` is measured by runs into the same prefix, "" is no profile."""
@@ -150,27 +154,60 @@ def measurement_key(request: SampleRequest) -> str:
 def own_profile(storage: Storage, template: SampleRequest) -> OwnProfile | None:
     """Read the profile that earlier runs measured for the settings of a request.
 
+    Returns:
+        The profile; None where there is none, or its files are damaged. What the clips measured
+        then gives it once more.
+
     Raises:
         StorageError: The prefix cannot be read.
-        ValueError: A file is damaged; the text names it.
     """
-    key = f"{FOLDER}/own/{profile_key(template)}.json"
+    index = read_json(storage, _index_key(template))
+    if index is None:
+        return None
+    try:
+        profile_at = f"{FOLDER}/{index['profile']}.json"
+        if not storage.exists(profile_at):
+            return None
+        text = storage.read_bytes(profile_at).decode()
+        return OwnProfile(
+            SensitivityProfile.from_json(text, origin=f"{storage.uri}/{profile_at}"),
+            tuple(SampleRequest.from_json(each) for each in index["clips"]),
+            tuple(index["failed"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        logger.warning("the profile in %s is damaged: %s", storage.uri, error)
+        return None
+
+
+def chosen_before(storage: Storage, template: SampleRequest) -> tuple[SampleRequest, ...]:
+    """The first clips that an earlier run chose for these settings; none if it did not."""
+    chosen = read_json(storage, _choice_key(template)) or {}
+    try:
+        return tuple(SampleRequest.from_json(each) for each in chosen.get("clips", ()))
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def read_json(storage: Storage, key: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or it holds something else."""
     if not storage.exists(key):
         return None
     try:
         data = json.loads(storage.read_bytes(key))
-        profile_at = f"{FOLDER}/{data['profile']}.json"
-        text = storage.read_bytes(profile_at).decode()
-        return OwnProfile(
-            SensitivityProfile.from_json(text, origin=f"{storage.uri}/{profile_at}"),
-            tuple(SampleRequest.from_json(each) for each in data["clips"]),
-            tuple(data["failed"]),
-        )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{storage.uri}/{key} is damaged ({error}): delete it, and the profile is put together "
-            "anew from what the clips measured"
-        ) from error
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        logger.warning("%s/%s is damaged and is made anew", storage.uri, key)
+        return None
+    return data
+
+
+def _index_key(request: SampleRequest) -> str:
+    return f"{FOLDER}/own/{profile_key(request)}.json"
+
+
+def _choice_key(request: SampleRequest) -> str:
+    return f"{FOLDER}/own/{profile_key(request)}/chosen.json"
 
 
 @dataclass(frozen=True)
@@ -186,6 +223,11 @@ class FirstClips:
     storage: Storage
     requests: tuple[SampleRequest, ...]
     prediction: Prediction
+
+    def keep_choice(self) -> None:
+        """Note which clips were chosen, so that a later run with another input knows them."""
+        text = json.dumps({"clips": [request.to_json() for request in self.requests]})
+        self.storage.put_bytes(_choice_key(self.requests[0]), text.encode())
 
     def fail(self, request: SampleRequest, reason: str) -> None:
         """Record that a clip failed, unless it has measured something."""
@@ -239,8 +281,8 @@ class FirstClips:
             "failed": list(own.failed),
         }
         self.storage.put_bytes(f"{FOLDER}/{profile.hash}.json", profile.to_json().encode())
-        key = f"{FOLDER}/own/{profile_key(self.requests[0])}.json"
-        if not self.storage.exists(key):
+        if own_profile(self.storage, self.requests[0]) is None:
+            key = _index_key(self.requests[0])
             self.storage.put_bytes(key, json.dumps(data).encode())
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from pipeline.calibration.measurement import ChosenProfile, FirstClips
+from pipeline.models.profile import PRIOR
 from pipeline.monitoring.console import say
 from pipeline.monitoring.totals import RunTotals
 
@@ -22,13 +23,16 @@ SOURCES = {
 }
 
 
-def say_profile(console: Console, chosen: ChosenProfile, first: FirstClips | None) -> None:
+def say_profile(
+    console: Console, chosen: ChosenProfile, first: FirstClips | None, asked: str
+) -> None:
     """Say which profile the run uses, or how it gets one.
 
     Args:
         console: Prints it.
         chosen: The run's profile.
         first: The clips that measure it.
+        asked: The value of `--cache.profile`.
     """
     if chosen.is_pending and first is not None:
         say(
@@ -44,6 +48,12 @@ def say_profile(console: Console, chosen: ChosenProfile, first: FirstClips | Non
     if chosen.own is not None and chosen.own.requests:
         text += f" on {len(chosen.own.requests)} uncached clips"
     say(console, text)
+    if chosen.source == "prior" and asked != PRIOR:
+        say(
+            console,
+            "  A run of more clips measures a profile of its own, and makes these clips once more "
+            "with it; --cache.profile prior keeps them",
+        )
     for reason in chosen.own.failed if chosen.own else ():
         say(console, f"  not measured: {reason}")
 

@@ -37,10 +37,12 @@ class FirstChoice:
     Attributes:
         count: Clips to choose.
         template: The run's defaults; only clips with its settings are chosen.
+        fixed: Contents of the clips that an earlier run chose; only these are chosen then.
     """
 
     count: int
     template: SampleRequest
+    fixed: frozenset[bytes] = frozenset()
     _found: list[tuple[bytes, int, list[SampleRequest]]] = field(default_factory=list, init=False)
 
     def offer(self, unit: list[SampleRequest], place: int) -> None:
@@ -49,6 +51,8 @@ class FirstChoice:
         if any(getattr(request, name) != getattr(self.template, name) for name in ALIKE):
             return
         entry = (content_digest(request), place, unit)
+        if self.fixed and entry[0] not in self.fixed:
+            return
         if len(self._found) < self.count or entry[:2] < self._found[-1][:2]:
             bisect.insort(self._found, entry, key=lambda each: each[:2])
             del self._found[self.count :]

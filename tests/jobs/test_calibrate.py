@@ -129,7 +129,7 @@ def test_by_default_the_job_makes_clips_of_a_dataset_and_writes_their_profile(
     profile = SensitivityProfile.load(tmp_path / "profile.json")
     said = capsys.readouterr().out
     assert f"profile {profile.hash} of demo on 2 clips of 4 steps, 16 network evaluations" in said
-    assert (profile.metadata.inputs, profile.metadata.num_clips) == ("run", 2)
+    assert (profile.metadata.inputs, profile.metadata.num_clips) == ("sampled", 2)
     rows = rows_of(tmp_path / "profile.json.clips")
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert {row["caption"] for row in rows} == {"a red ball moves left", "a blue square moves up"}

@@ -11,6 +11,7 @@ import pytest
 from pipeline.calibration.measurement import (
     FirstClips,
     Measurement,
+    chosen_before,
     measurement_key,
     own_profile,
     profile_key,
@@ -132,8 +133,30 @@ def test_the_key_holds_what_the_drift_depends_on() -> None:
         assert profile_key(dataclasses.replace(SAMPLE, **other)) != key
 
 
-def test_a_damaged_file_is_named(storage: Storage) -> None:
-    key = f"profiles/own/{profile_key(SAMPLE)}.json"
-    storage.put_bytes(key, b"{}")
-    with pytest.raises(ValueError, match=f"{key} is damaged .* delete it"):
-        own_profile(storage, SAMPLE)
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", None])
+def test_lost_or_damaged_files_are_made_anew_from_what_was_measured(
+    storage: Storage, damage: bytes | None
+) -> None:
+    first = first_clips(storage, 3)
+    first.keep_choice()
+    for request in first.requests:
+        measure(first, request)
+    own = first.complete()
+    assert own is not None
+    index = f"profiles/own/{profile_key(SAMPLE)}.json"
+    for key in (index, f"profiles/{own.profile.hash}.json"):
+        if damage is None:
+            storage.delete(key)
+        else:
+            storage.put_bytes(key, damage)
+        assert own_profile(storage, SAMPLE) is None
+        assert chosen_before(storage, SAMPLE) == first.requests
+        assert first.complete() == own
+        assert own_profile(storage, SAMPLE) == own
+
+
+def test_a_damaged_choice_is_no_choice(storage: Storage) -> None:
+    assert chosen_before(storage, SAMPLE) == ()
+    for damage in (b"", b'{"clips": 3}', b'{"clips": ["x"]}'):
+        storage.put_bytes(f"profiles/own/{profile_key(SAMPLE)}/chosen.json", damage)
+        assert chosen_before(storage, SAMPLE) == ()

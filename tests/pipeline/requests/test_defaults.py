@@ -134,6 +134,14 @@ def test_a_model_without_a_profile_measures_its_own_or_takes_the_prior(
         assert other.template.cache.params == waiting.template.cache.params
 
 
+def test_an_own_profile_that_cannot_be_had_is_refused(storage: Storage) -> None:
+    settings = config(model=WAN, cache={"policy": "planned", "profile": "own"})
+    model = resolve_model(WAN)
+    assert request_defaults(settings, model, storage).chosen.is_pending
+    with pytest.raises(UserError, match=r"--cache\.profile own: this prefix holds no profile"):
+        request_defaults(settings, model, storage, measure=False)
+
+
 @pytest.mark.parametrize(
     ("differs", "said"),
     [

@@ -72,3 +72,12 @@ def test_first_clips_begin_the_first_tasks_and_nothing_is_lost(
     for task in range(min(groups, first)):
         begins = units[task * max(task_rows, per_task)][0] if task_rows >= per_task else units[0][0]
         assert begins.records
+
+
+def test_clips_that_were_chosen_before_are_chosen_again_whatever_else_there_is() -> None:
+    before = FirstChoice(3, SAMPLE)
+    pack_tables(samples(10), before)
+    fixed = frozenset(content_digest(each) for each in before.recorded())
+    after = FirstChoice(3, SAMPLE, fixed)
+    pack_tables(samples(500), after)
+    assert after.recorded() == before.recorded()
