@@ -220,7 +220,7 @@ def test_bad_rows_become_rows_and_nothing_else_is_lost(local_ray: None, tmp_path
     report, text = quiet_run(**settings)
     rows = rows_of(tmp_path / "out")
     assert Counter(row["status"] for row in rows) == {"ok": 1, "failed": 1, "rejected": 5}
-    assert "1 duplicates" in text
+    assert "1 duplicate" in text
     messages = {row["caption"]: row["error_message"] for row in rows}
     assert "16384" in messages["huge"]
     assert "use 13 or 17" in messages["odd"]

@@ -191,7 +191,7 @@ def test_a_dry_run_does_not_wait_for_torch(folder: Path) -> None:
     where = ["--prompts", str(folder / "p.txt"), "--output", str(folder / "out"), "--dry-run"]
     loaded = loaded_by(
         where,
-        [*where, "--cache.quality", "balanced", "--cache.gate", "2"],
+        [*where, "--cache.budget", "0.34", "--cache.gate", "2"],
         [*where, "--model", "wan2.1-t2v-1.3b", "--cache.policy", "none"],
     )
     assert "pipeline" in loaded
