@@ -139,6 +139,7 @@ def test_a_negative_prompt_that_nothing_reads_rejects_its_row() -> None:
     assert "negative_prompt: hunyuanvideo reads none" in intake.rejected[0].message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dry: bool

@@ -67,6 +67,7 @@ def test_an_adapter_changes_the_clip_by_its_weight(
     assert np.abs(frames(model, request, twice).astype(int) - full).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_second_network_has_adapters_of_its_own(
     lora: Path, tiny_resolved: Resolve, request_for: MakeRequest
 ) -> None:

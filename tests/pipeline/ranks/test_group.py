@@ -197,6 +197,7 @@ time.sleep(3600)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["idle", pytest.param("asking", marks=pytest.mark.slow)])
 def test_no_rank_outlives_a_killed_parent(state: str) -> None:
     parent = subprocess.Popen(

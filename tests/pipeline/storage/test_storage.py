@@ -74,6 +74,7 @@ def test_listing_is_fresh_after_another_writer(storage: Storage) -> None:
     assert not storage.exists("data/a")
 
 
+@pytest.mark.slow
 def test_open_seeks_and_reads_ranges(storage: Storage) -> None:
     data = bytes(range(256)) * 9000
     storage.put_bytes("blob", data)

@@ -148,6 +148,7 @@ def test_missing_bucket_is_said(s3: FaultyS3) -> None:
     assert "the bucket does not exist" in failure(lambda: storage.exists("a"))
 
 
+@pytest.mark.slow
 def test_credentials_are_checked(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     iam = s3.client("iam")
     keys = {}

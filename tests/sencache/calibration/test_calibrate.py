@@ -232,6 +232,7 @@ def test_a_sampler_that_never_moves_makes_no_profile() -> None:
         measure(LinearPipe(LinearTransformer(0.5, 1.5), scheduler))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "steps", "warned"),
     [(torch.float32, 60, False), (torch.bfloat16, 60, True), (torch.bfloat16, 3, False)],

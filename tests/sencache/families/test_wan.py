@@ -177,6 +177,7 @@ def test_reuse_grows_with_epsilon(pipe: WanPipeline) -> None:
     assert errors == sorted(errors)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_work_under_the_hook(pipe: WanPipeline) -> None:
     handle = apply(pipe)
     wanted, wanted_stats = sample(pipe, [0, 1], steps=6), handle.stats()

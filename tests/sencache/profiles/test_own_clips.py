@@ -79,6 +79,7 @@ def test_a_clip_that_no_run_can_have_is_refused() -> None:
         Probe(50, 0.0, 0.0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=6, unique=True), st.randoms())
 def test_the_order_of_the_clips_does_not_matter(seeds: list[int], order: random.Random) -> None:
     clips = [clip(seed) for seed in seeds]

@@ -231,6 +231,7 @@ def test_a_broken_forward_leaves_no_residual() -> None:
     assert stack.residual is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wan", pytest.param("cogvideox", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", ["before", "after", "wrapped"])
 def test_compiled_blocks_stay_compiled(name: str, way: str) -> None:
