@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.benchmarks.profiles.promise import summary
-from jobs.benchmarks.quality.document.benchmarks_md import DOCUMENT, replace_section, stored
+from jobs.benchmarks.quality.document.benchmarks_md import DOCUMENT, keep_section, stored
 from jobs.benchmarks.quality.document.tables import markdown_row
 
 BEGIN = "<!-- promises: begin; written by jobs.benchmarks.profiles.promise_document -->"
@@ -92,10 +92,8 @@ def keep(
     Raises:
         UserError: The document lacks the marks.
     """
-    text = replace_section(document.read_text(), section(results), BEGIN, END)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps([stored(each) for each in results], separators=(",", ":")) + "\n")
-    document.write_text(text)
+    values = [stored(each) for each in results]
+    keep_section(section(results), values, kept, document, BEGIN, END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

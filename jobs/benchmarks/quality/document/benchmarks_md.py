@@ -71,10 +71,19 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
     Raises:
         UserError: The document lacks the marks.
     """
-    text = replace_section(document.read_text(), section(written))
+    keep_section(section(written), stored(written), kept, document, BEGIN, END)
+
+
+def keep_section(text: str, values: Any, kept: Path, document: Path, begin: str, end: str) -> None:
+    """Put a text between two marks of a document, and store the values that it shows.
+
+    Raises:
+        UserError: The document lacks the marks; then nothing is stored.
+    """
+    after = replace_section(document.read_text(), text, begin, end)
     kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(stored(written), separators=(",", ":")) + "\n")
-    document.write_text(text)
+    kept.write_text(json.dumps(values, separators=(",", ":")) + "\n")
+    document.write_text(after)
 
 
 def stored(written: Mapping[str, Any]) -> dict[str, Any]:

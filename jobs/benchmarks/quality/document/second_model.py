@@ -17,7 +17,7 @@ from typing import Any
 from jobs.benchmarks.quality.document.benchmarks_md import (
     DOCUMENT,
     conditions_line,
-    replace_section,
+    keep_section,
     stored,
 )
 from jobs.benchmarks.quality.document.tables import markdown_row
@@ -104,10 +104,8 @@ def keep(
     Raises:
         UserError: The document lacks the marks.
     """
-    text = replace_section(document.read_text(), section(results), BEGIN, END)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps([stored(each) for each in results], separators=(",", ":")) + "\n")
-    document.write_text(text)
+    values = [stored(each) for each in results]
+    keep_section(section(results), values, kept, document, BEGIN, END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
