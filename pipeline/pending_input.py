@@ -163,7 +163,7 @@ def _with_first(
     if not recorded and not elsewhere:
         return pending
     requests = sorted((*recorded, *elsewhere), key=lambda request: request.sample_id)
-    first = FirstClips(storage, tuple(requests), resolved.spec.family.prediction)
+    first = FirstClips(storage, tuple(requests), resolved.spec.pipeline.prediction)
     ids = Ids.from_bytes(b"".join(bytes.fromhex(each.sample_id) for each in recorded))
     states = finished.states(ids).tolist()
     for request, state in zip(recorded, states, strict=True):

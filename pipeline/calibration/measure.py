@@ -102,7 +102,7 @@ def measure_profile(
     """
     pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
     arguments = sampling_arguments(model.spec, template)
-    if not model.spec.family.distilled_guidance and template.guidance_scale > 1.0:
+    if not model.spec.pipeline.distilled_guidance and template.guidance_scale > 1.0:
         arguments["negative_prompt"] = template.negative_prompt
     return calibrate(
         pipe,

@@ -141,7 +141,7 @@ class DiffusersEngine:
             texts = text_arguments(self._model.spec, requests)
             tokens = token_counts(self._pipe, texts["prompt"])
         cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
-        is_guided = first.guidance_scale > 1.0 and not self._model.spec.family.distilled_guidance
+        is_guided = first.guidance_scale > 1.0 and not self._model.spec.pipeline.distilled_guidance
         last = LastLatents(self._role.mark)
         profile = self._profile_of(first)
         with (

@@ -21,7 +21,7 @@ def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
         "max_sequence_length": request.max_sequence_length,
-        **spec.family.call_arguments(request),
+        **spec.pipeline.call_arguments(request),
     }
 
 
@@ -32,7 +32,7 @@ def text_arguments(spec: ModelSpec, requests: Sequence[SampleRequest]) -> dict[s
         ValueError: A negative prompt for a model that would not read it.
     """
     arguments = {"prompt": [request.prompt for request in requests]}
-    if spec.family.distilled_guidance:
+    if spec.pipeline.distilled_guidance:
         if any(request.negative_prompt for request in requests):
             raise ValueError(
                 f"{spec.name} reads no negative prompt (its guidance is distilled): leave it empty"

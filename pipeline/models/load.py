@@ -66,7 +66,7 @@ def load_pipeline(
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    pipeline_class = getattr(diffusers, model.spec.pipeline_class)
+    pipeline_class = getattr(diffusers, model.spec.pipeline.name)
     source, at = _source(model)
     dtypes = _dtypes(model.spec, device, dtype)
     try:

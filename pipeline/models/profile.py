@@ -42,7 +42,7 @@ def load_profile(cache: CacheConfig, model: ResolvedModel) -> SensitivityProfile
         return None
     where = cache.profile or _shipped(model.spec)
     if not where or where in NO_FILE:
-        return prior_profile(model.spec.family.prediction)
+        return prior_profile(model.spec.pipeline.prediction)
     storage, name = locate(where)
     try:
         profile = SensitivityProfile.from_json(storage.read_bytes(name).decode(), origin=where)

@@ -75,7 +75,7 @@ def local_tokenizer(model: ResolvedModel) -> LocalTokenizer | None:
 
     A family that puts prompts into a template is left to the workers.
     """
-    if is_remote(model.location) or model.spec.family.distilled_guidance:
+    if is_remote(model.location) or model.spec.pipeline.distilled_guidance:
         return None
     file = Path(model.location) / TOKENIZER
     if not file.is_absolute():

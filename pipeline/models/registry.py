@@ -1,4 +1,4 @@
-"""The models that the pipeline runs, by their `--model` name.
+"""The pipeline classes that are known, and the models that have a `--model` name.
 
 Each is described in the file of its family, in `pipeline.models.families`. Sampling defaults are
 the authors' own. Commits are those of the Hub repositories' main branch in 2026; a pinned commit is
@@ -14,16 +14,19 @@ from importlib import import_module
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, PipelineClass
 
 FAMILIES = ("wan", "cogvideox", "ltx", "hunyuan_video")
 """Files of `pipeline.models.families`."""
 
-MODELS: dict[str, ModelSpec] = {
-    spec.name: spec
-    for family in FAMILIES
-    for spec in import_module(f"pipeline.models.families.{family}").MODELS
+_FILES = [import_module(f"pipeline.models.families.{family}") for family in FAMILIES]
+
+PIPELINES: dict[str, PipelineClass] = {
+    known.name: known for file in _FILES for known in file.PIPELINES
 }
+"""The pipeline classes of diffusers that are described here, by their names."""
+
+MODELS: dict[str, ModelSpec] = {spec.name: spec for file in _FILES for spec in file.MODELS}
 
 
 def get_model(name: str) -> ModelSpec:

@@ -88,8 +88,8 @@ def _check_index(spec: ModelSpec, text: str | None, where: str) -> None:
         found = json.loads(text)["_class_name"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"model_path {where}: {INDEX} does not name a pipeline class") from None
-    if found not in (spec.pipeline_class, spec.saved_as):
+    if found not in (spec.pipeline.name, *spec.pipeline.saved_as):
         raise UserError(
-            f"model_path {where} holds a {found}, but {spec.name} is a {spec.pipeline_class}: "
+            f"model_path {where} holds a {found}, but {spec.name} is a {spec.pipeline.name}: "
             "give the --model that these weights belong to"
         )

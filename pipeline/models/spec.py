@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pipeline.models.families.base import ModelFamily
+from pipeline.models.sizes import SizeRules
+from pipeline.requests.sample_request import SampleRequest
+from sencache.measuring import Prediction
+
+Condition = Literal["image"]
+"""What a clip can start from besides its text."""
+
+Sources = Mapping[str, str]
+"""Where values are from, by the name of the value; `*` stands for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,48 +47,95 @@ class SamplingDefaults:
     negative_prompt: str = ""
 
 
+def no_arguments(request: SampleRequest) -> dict[str, Any]:
+    """Further arguments of a pipeline that takes none."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One entry of the registry.
+class PipelineClass:
+    """A pipeline class of diffusers: what all models that are saved as this class share.
+
+    Picklable: functions are those of modules.
 
     Attributes:
-        name: Registry name, as in `--model`.
-        hub_id: Hugging Face repository, "" for a model shipped inside this package.
-        revision: Commit of that repository (never a branch), or "" when it is a content hash of
-            local files, computed when the model is resolved.
-        pipeline_class: Diffusers pipeline class name.
-        family: Transformer family.
-        licence: SPDX identifier or the licence's own name.
-        dtype: Torch dtype name the weights run in on a GPU.
-        size_multiple: Width and height must be multiples of this, pixels.
-        frame_stride: num_frames must be 1 + k x frame_stride.
-        defaults: Sampling settings.
-        batch_rows: Samples per sampler call that are efficient on one device.
-        profile: File name of the sensitivity profile shipped with the model, "" without one.
-        vae_tiling: Decode in overlapping tiles unless a run says otherwise.
-        takes_image: Every clip starts from an image.
-        min_frames: Shortest clip, frames.
-        two_networks: A second network takes over within a run, so its plans have no gate.
-        saved_as: A second pipeline class that the weights' `model_index.json` may name.
+        name: Diffusers class name, as in `model_index.json`.
+        family: Family of its networks.
+        sizes: Sizes that its models can make, unless a model has rules of its own.
+        defaults: Sampling settings of a model of this class that the registry does not name.
+        sources: Where the defaults and the sizes are from, by name (`guidance_scale`, `multiple`);
+            under `*` for all that are not named. `docs/models.md` shows them.
+        text_embeddings: What its `encode_prompt` returns, under the names that its call takes.
+        conditions: What every clip starts from besides its text, under the names of the columns.
+        prediction: What its networks predict, for the prior of a model that was never measured.
+        distilled_guidance: The guidance scale is an input of the network: there is no unconditional
+            branch, and no negative prompt to give to it.
+        call_arguments: From a request to arguments of the call that other classes do not take.
+        saved_as: Other classes that `model_index.json` may name: the weights serve this one too.
     """
 
     name: str
+    family: ModelFamily
+    sizes: SizeRules
+    defaults: SamplingDefaults
+    sources: Sources = field(hash=False)
+    text_embeddings: tuple[str, ...]
+    conditions: tuple[Condition, ...] = ()
+    prediction: Prediction = "flow"
+    distilled_guidance: bool = False
+    call_arguments: Callable[[SampleRequest], dict[str, Any]] = no_arguments
+    saved_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A named model: weights of a pipeline class, and how its authors sample with them.
+
+    Attributes:
+        name: Registry name, as in `--model`.
+        pipeline: Class of its pipeline.
+        hub_id: Hugging Face repository, "" for a model shipped inside this package.
+        revision: Commit of that repository (never a branch), or "" when it is a content hash of
+            local files, computed when the model is resolved.
+        licence: SPDX identifier or the licence's own name.
+        dtype: Torch dtype name the weights run in on a GPU.
+        defaults: Sampling settings.
+        sources: Where they are from, as in `PipelineClass`.
+        batch_rows: Samples per sampler call that are efficient on one device.
+        profile: File name of the sensitivity profile shipped with the model, "" without one.
+        vae_tiling: Decode in overlapping tiles unless a run says otherwise.
+        two_networks: A second network takes over within a run, so its plans have no gate.
+        own_sizes: Rules of this model where they differ from those of its class.
+    """
+
+    name: str
+    pipeline: PipelineClass
     hub_id: str
     revision: str
-    pipeline_class: str
-    family: ModelFamily
     licence: str
     dtype: str
-    size_multiple: int
-    frame_stride: int
     defaults: SamplingDefaults
+    sources: Sources = field(hash=False)
     batch_rows: int = 1
     profile: str = ""
     vae_tiling: bool = False
-    takes_image: bool = False
-    min_frames: int = 1
     two_networks: bool = False
-    saved_as: str = ""
+    own_sizes: SizeRules | None = None
+
+    @property
+    def family(self) -> ModelFamily:
+        """Family of its networks."""
+        return self.pipeline.family
+
+    @property
+    def sizes(self) -> SizeRules:
+        """The sizes that it can make."""
+        return self.own_sizes or self.pipeline.sizes
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether every clip starts from an image."""
+        return "image" in self.pipeline.conditions
 
 
 @dataclass(frozen=True, slots=True)

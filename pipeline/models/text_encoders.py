@@ -44,14 +44,14 @@ def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) 
     """
     first = requests[0]
     arguments: dict[str, Any] = dict(text_arguments(spec, requests))
-    if not spec.family.distilled_guidance:
+    if not spec.pipeline.distilled_guidance:
         arguments["do_classifier_free_guidance"] = "negative_prompt" in arguments
     given = pipe.encode_prompt(
         **arguments, max_sequence_length=first.max_sequence_length, device=pipe.device
     )
     tensors = {
         name: tensor.cpu()
-        for name, tensor in zip(spec.family.text_embeddings, given, strict=True)
+        for name, tensor in zip(spec.pipeline.text_embeddings, given, strict=True)
         if tensor is not None
     }
     counts = token_counts(pipe, arguments["prompt"])

@@ -117,7 +117,7 @@ def choose_layout(parallel: ParallelConfig, spec: ModelSpec, device: str) -> Par
             f"--parallel.cfg {cfg} needs an even --parallel.degree, not {degree}: half of the GPUs "
             "for each branch of guidance"
         )
-    if cfg > 1 and spec.family.distilled_guidance:
+    if cfg > 1 and spec.pipeline.distilled_guidance:
         raise UserError(
             f"--parallel.cfg {cfg}: the guidance of {spec.name} is distilled, so there are no two "
             "branches to share out; leave it out"

@@ -20,7 +20,7 @@ from pipeline.models.engine_options import settle_options
 from pipeline.models.samplers import check_sampler, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.parallel.layout import choose_layout
-from pipeline.requests.from_row import RequestDefaults, size_problem
+from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
 from sencache.measuring import prior_profile
@@ -64,7 +64,7 @@ def request_defaults(
             layout.cfg,
             template.guidance_scale,
         )
-    off = template.guidance_scale <= 1.0 and not model.spec.family.distilled_guidance
+    off = template.guidance_scale <= 1.0 and not model.spec.pipeline.distilled_guidance
     if off and config.sampling.negative_prompt:
         logger.warning(
             "--sampling.negative-prompt is not read where guidance is off "
@@ -81,11 +81,9 @@ def request_defaults(
     return RequestDefaults(
         template,
         config.sampling.seed,
-        spec.size_multiple,
-        spec.frame_stride,
+        spec.sizes,
         spec.takes_image,
-        spec.min_frames,
-        spec.family.distilled_guidance,
+        spec.pipeline.distilled_guidance,
         functools.partial(_gate_problem, config.cache),
         chosen,
     )
@@ -116,7 +114,7 @@ def _identity(cache: CacheConfig, model: ResolvedModel, chosen: ChosenProfile) -
     if not chosen.is_pending:
         return CacheIdentity.of(settings, chosen.profile)
     # Nothing but the hash of the profile goes into the identity, so any profile shows the rest.
-    like = CacheIdentity.of(settings, prior_profile(model.spec.family.prediction))
+    like = CacheIdentity.of(settings, prior_profile(model.spec.pipeline.prediction))
     return dataclasses.replace(like, profile=UNMEASURED)
 
 
@@ -162,13 +160,13 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     except UserError as error:
         raise UserError(f"--sampling.sampler, --sampling.flow-shift: {error}") from error
     size = (settings["width"], settings["height"], settings["num_frames"])
-    problem = size_problem(*size, spec.size_multiple, spec.frame_stride, spec.min_frames)
+    problem = spec.sizes.problem(*size)
     if problem:
         raise UserError(
             f"{spec.name} cannot make this size: {problem} "
             "(--sampling.width, --sampling.height, --sampling.num-frames)"
         )
-    if settings["negative_prompt"] and spec.family.distilled_guidance:
+    if settings["negative_prompt"] and spec.pipeline.distilled_guidance:
         raise UserError(
             f"--sampling.negative-prompt: {spec.name} reads none (its guidance is distilled); "
             "leave it out"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RowRejectedError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.row_values import MAX_PROMPT_CHARS, integer, number, text
 from pipeline.requests.sample_request import SampleRequest, digest
@@ -20,7 +21,6 @@ from pipeline.requests.seeds import copy_seed, first_seed
 if TYPE_CHECKING:
     from pipeline.calibration.measurement import ChosenProfile
 
-MAX_PIXELS_PER_CLIP = 4096 * 4096 * 64
 MAX_GUIDANCE = 100.0
 
 WHOLE_NUMBERS = {
@@ -48,10 +48,8 @@ class RequestDefaults:
     Attributes:
         template: A request whose prompt, seed and source_key are placeholders.
         seed: Base seed; with None, each seed follows from the prompt and the image.
-        size_multiple: Width and height must be multiples of this (VAE stride x patch), pixels.
-        frame_stride: num_frames must be 1 + k x frame_stride (temporal VAE stride).
+        sizes: Sizes that the model can make.
         takes_image: Whether every clip starts from an image; if not, a row's image is ignored.
-        min_frames: Shortest clip of the model, frames.
         distilled_guidance: Whether the guidance scale is an input of the network, which then reads
             no negative prompt.
         steps_problem: Says why the cache cannot serve a number of steps; "" if it can.
@@ -60,10 +58,8 @@ class RequestDefaults:
 
     template: SampleRequest
     seed: int | None
-    size_multiple: int
-    frame_stride: int
+    sizes: SizeRules
     takes_image: bool = False
-    min_frames: int = 1
     distilled_guidance: bool = False
     steps_problem: Callable[[int], str] = lambda steps: ""
     chosen: ChosenProfile = dataclasses.field(default_factory=_no_profile)
@@ -127,10 +123,7 @@ def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[st
         if not isinstance(image, ImageRef):
             raise RowRejectedError("image is missing: this model starts from one")
         fields |= {"image": image.sha256, "image_at": image.at}
-    problem = size_problem(
-        *size, defaults.size_multiple, defaults.frame_stride, defaults.min_frames
-    )
-    problem = problem or defaults.steps_problem(
+    problem = defaults.sizes.problem(*size) or defaults.steps_problem(
         fields.get("num_inference_steps", base.num_inference_steps)
     )
     if problem:
@@ -155,38 +148,6 @@ def _overrides(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, A
         row.get("guidance_scale"), "guidance_scale", base.guidance_scale, 0.0, MAX_GUIDANCE
     )
     return fields
-
-
-def size_problem(
-    width: int,
-    height: int,
-    num_frames: int,
-    size_multiple: int,
-    frame_stride: int,
-    min_frames: int = 1,
-) -> str:
-    """Say why a model cannot make a size and which near sizes it can make; "" if it can."""
-    for name, value in (("width", width), ("height", height)):
-        if value % size_multiple:
-            low = max(size_multiple, value - value % size_multiple)
-            near = (
-                f"{low} or {low + size_multiple}" if value > size_multiple else f"{size_multiple}"
-            )
-            return f"{name} {value} is not a multiple of {size_multiple}: use {near}"
-    if num_frames < min_frames:
-        return f"num_frames {num_frames} is too few for this model: use {min_frames} or more"
-    if (num_frames - 1) % frame_stride:
-        low = num_frames - (num_frames - 1) % frame_stride
-        return (
-            f"num_frames {num_frames} is not 1 + a multiple of {frame_stride}: "
-            f"use {low} or {low + frame_stride}"
-        )
-    if width * height * num_frames > MAX_PIXELS_PER_CLIP:
-        return (
-            f"{width}x{height}x{num_frames} is {width * height * num_frames:,} pixels per clip, "
-            f"more than the limit of {MAX_PIXELS_PER_CLIP:,}"
-        )
-    return ""
 
 
 def rejected_id(row: Mapping[str, Any], repeat: int = 0) -> str:

@@ -88,7 +88,7 @@ def test_every_family_is_cached_by_its_first_command(
     local_ray: None, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
 ) -> None:
     folder = tiny_model(name)
-    size = resolve_model(name, str(folder)).spec.size_multiple
+    size = resolve_model(name, str(folder)).spec.sizes.multiple
     prompts = write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(10)])
     settings: dict[str, Any] = {
         "prompts": prompts,

@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.dataset.committed import Committed
 from pipeline.engine.first_frame import first_frame
 from pipeline.errors import RowRejectedError, StorageError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.images import MAX_BYTES, SILENT, Images
 from pipeline.prompts.pixels import upright_rgb
 from pipeline.prompts.reader import read_source
@@ -26,7 +27,7 @@ from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
 BASE = SampleRequest("p", "", "ltx-video-i2v", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
-DEFAULTS = RequestDefaults(BASE, None, 32, 8, takes_image=True)
+DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), takes_image=True)
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None, :].repeat(64, 0)
 
 

@@ -14,6 +14,7 @@ import pytest
 from pipeline.config.run_config import load_config
 from pipeline.dataset.committed import Committed
 from pipeline.errors import UserError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.reader import read_source
 from pipeline.requests.columns import MAX_SOURCE_CHARS, ColumnUse, source_json
 from pipeline.requests.from_row import RequestDefaults
@@ -21,7 +22,7 @@ from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import SampleRequest
 
 BASE = SampleRequest("p", "", "demo", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
-DEFAULTS = RequestDefaults(BASE, None, 8, 4)
+DEFAULTS = RequestDefaults(BASE, None, SizeRules(8, 4))
 OPENVID = (
     "video,caption,aesthetic score,camera motion,frame,fps,seconds,new_id\n"
     "a_0.mp4,a red circle moves right,5.1,pan_left,133,24.0,4.43,1\n"
@@ -37,8 +38,7 @@ def taken(path: Path, *flags: str) -> tuple[list[SampleRequest], Intake]:
     defaults = RequestDefaults(
         SampleRequest.from_json(json.dumps(json.loads(BASE.to_json()) | base)),
         config.sampling.seed,
-        8,
-        4,
+        SizeRules(8, 4),
     )
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     intake = Intake(rows, defaults, Committed(), columns=ColumnUse.of(config))

@@ -30,7 +30,6 @@ from pipeline.calibration.measure import measure_profile
 from pipeline.errors import UserError
 from pipeline.models.samplers import EULER
 from pipeline.models.spec import ModelSpec
-from pipeline.requests.from_row import size_problem
 from pipeline.requests.sample_request import SampleRequest
 from sencache import SensitivityProfile
 
@@ -206,12 +205,12 @@ def other_settings(
     Raises:
         UserError: The model cannot make this size.
     """
-    multiple = spec.size_multiple
+    multiple = spec.sizes.multiple
     halves = [side // 2 // multiple * multiple for side in (template.width, template.height)]
     width, height = size or [max(multiple, half) for half in halves]
     if min(width, height) < 1:
         raise UserError(f"--transfer-size {width} {height}: at least 1 is needed")
-    if problem := size_problem(width, height, template.num_frames, multiple, spec.frame_stride):
+    if problem := spec.sizes.problem(width, height, template.num_frames):
         raise UserError(f"--transfer-size {width} {height}: {problem}")
     return {
         f"{steps} steps": {"num_inference_steps": steps},

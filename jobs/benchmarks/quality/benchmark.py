@@ -36,7 +36,6 @@ from jobs.benchmarks.quality.splits import (
 )
 from pipeline.errors import UserError
 from pipeline.models.samplers import EULER, UNIPC
-from pipeline.requests.from_row import size_problem
 from pipeline.scoring.similarity import load_lpips
 from pipeline.storage.storage import locate
 from sencache import ProfileError, SensitivityProfile
@@ -128,7 +127,7 @@ def _load(options: argparse.Namespace) -> Bench:
         except ValueError:
             raise UserError(f"--size {options.size}: write it as 832x480x81") from None
         spec = bench.model.spec
-        if problem := size_problem(width, height, frames, spec.size_multiple, spec.frame_stride):
+        if problem := spec.sizes.problem(width, height, frames):
             raise UserError(f"--size {options.size}: {problem}")
         changes |= {"width": width, "height": height, "num_frames": frames}
     if options.shift:

@@ -148,11 +148,11 @@ def make_loop(spec: ModelSpec, pipe: Any, requests: Sequence[SampleRequest]) -> 
         "max_sequence_length": first.max_sequence_length,
         "device": pipe.device,
     }
-    if not spec.family.distilled_guidance:
+    if not spec.pipeline.distilled_guidance:
         given["do_classifier_free_guidance"] = first.guidance_scale > 1.0
     with torch.no_grad():
         encoded = pipe.encode_prompt(**text_arguments(spec, requests), **given)
-    names = spec.family.text_embeddings
+    names = spec.pipeline.text_embeddings
     embeddings = {n: v for n, v in zip(names, encoded, strict=True) if v is not None}
     settings = sampling_arguments(spec, first)
     steps = settings.pop("num_inference_steps")

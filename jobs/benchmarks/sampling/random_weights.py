@@ -14,7 +14,6 @@ from pipeline.errors import UserError
 from pipeline.models.call import sampling_arguments
 from pipeline.models.samplers import make_scheduler, sampler_name
 from pipeline.models.spec import ModelSpec
-from pipeline.requests.from_row import size_problem
 from pipeline.requests.sample_request import SampleRequest
 from sencache import SensitivityProfile
 from sencache.extension import ProfileMetadata, SensitivityPoint, architecture_of
@@ -75,7 +74,7 @@ def random_loop(
         )
     own = spec.defaults
     size = (width or own.width, height or own.height, num_frames or own.num_frames)
-    if problem := size_problem(*size, spec.size_multiple, spec.frame_stride):
+    if problem := spec.sizes.problem(*size):
         raise UserError(f"{spec.name} cannot make this size: {problem}")
     config = dict(ARCHITECTURES[spec.name])
     config["num_layers"] = layers or config["num_layers"]

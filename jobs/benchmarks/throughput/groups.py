@@ -88,7 +88,7 @@ def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     if options.calls < options.devices:
         raise UserError(f"--calls {options.calls}: at least one for each of {options.devices}")
     degrees = [p for p in range(1, options.devices + 1) if options.devices % p == 0]
-    guided = not get_model(options.model).family.distilled_guidance
+    guided = not get_model(options.model).pipeline.distilled_guidance
     layouts = [
         _measure(options, degree, cfg)
         for degree in degrees

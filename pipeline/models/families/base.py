@@ -10,9 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.requests.sample_request import SampleRequest
-from sencache.measuring import Prediction
-
 Backend = Literal["xfuser", "context_parallel"]
 SplitKind = Literal["ulysses", "ring"]
 
@@ -45,22 +42,17 @@ class JointAttention:
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """A transformer family and the diffusers pipelines round it; picklable.
+    """A transformer family: its samplers, and how it runs on devices; picklable.
 
     Attributes:
         name: As `sencache` names the family.
         samplers: Diffusers scheduler classes that predict what the network was trained to give.
             Each evaluates the network once per step, which the step counts of a row rely on (Heun
             would evaluate it twice).
-        text_embeddings: What the pipeline's `encode_prompt` returns, under the names that its call
-            takes.
         random_samplers: Samplers that draw noise at every step. Nothing can tell how an output
             changes the finished clip then, so no cache schedule can be planned for them.
         scheduler_settings: Settings of the samplers, which then take no flow shift. None for a
             flow-matching family, whose settings follow from the shift (`pipeline.models.samplers`).
-        distilled_guidance: The guidance scale is an input of the network: there is no unconditional
-            branch, and no negative prompt to give to it.
-        prediction: What the networks predict, for the prior of a model that was never measured.
         attention_kernels: The `--engine.attention` choices that serve the network; empty for all.
         default_attention: Ends of the names of attention modules that keep the default kernel.
         splits: The backends that can split the network, the preferred one first, and the kinds of
@@ -72,21 +64,14 @@ class ModelFamily:
 
     name: str
     samplers: tuple[str, ...]
-    text_embeddings: tuple[str, ...]
     random_samplers: tuple[str, ...] = ()
     scheduler_settings: Mapping[str, Any] | None = field(default=None, hash=False)
-    distilled_guidance: bool = False
-    prediction: Prediction = "flow"
     attention_kernels: tuple[str, ...] = ()
     default_attention: tuple[str, ...] = ()
     splits: Mapping[Backend, tuple[SplitKind, ...]] = field(default_factory=dict, hash=False)
     joint: JointAttention | None = None
     xfuser_network: str = ""
     shares_decoder: bool = False
-
-    def call_arguments(self, request: SampleRequest) -> dict[str, Any]:
-        """Arguments of a pipeline's call that other families' pipelines do not take."""
-        return {}
 
     def precision(self, dtype: str) -> dict[str, str]:
         """Torch dtype name of each part of a pipeline, after the authors' diffusers examples.

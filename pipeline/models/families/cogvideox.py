@@ -5,7 +5,6 @@ Settings are those of zai-org/CogVideo (`inference/cli_demo.py`) and its example
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,19 +14,17 @@ from pipeline.models.families.base import (
     JointAttention,
     ModelFamily,
 )
-from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.models.sizes import SizeRules
+from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 from pipeline.requests.sample_request import SampleRequest
 
 DDIM = "CogVideoXDDIMScheduler"
 DPM = "CogVideoXDPMScheduler"
 
 
-class CogVideoXFamily(ModelFamily):
-    """What CogVideoX does in its own way."""
-
-    def call_arguments(self, request: SampleRequest) -> dict[str, Any]:
-        """Dynamic guidance, which the authors set for their DPM sampler only."""
-        return {"use_dynamic_cfg": True} if request.sampler == DPM else {}
+def _call_arguments(request: SampleRequest) -> dict[str, Any]:
+    """Dynamic guidance, which the authors set for their DPM sampler only."""
+    return {"use_dynamic_cfg": True} if request.sampler == DPM else {}
 
 
 def _layers(attention: Any) -> tuple[AttentionLayers, AttentionLayers]:
@@ -52,12 +49,10 @@ def _split_positions(network: Any, own_part: Callable[[Any], Any]) -> None:
     network.register_forward_pre_hook(split, with_kwargs=True)
 
 
-COGVIDEOX = CogVideoXFamily(
+COGVIDEOX = ModelFamily(
     name="cogvideox",
     samplers=(DDIM, DPM),
-    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
     random_samplers=(DPM,),
-    prediction="v",
     # Trained with zero terminal SNR: the first step must be the last timestep.
     scheduler_settings={"timestep_spacing": "trailing"},
     attention_kernels=("auto", "sdpa"),  # its attention always asks torch for the kernel
@@ -65,16 +60,7 @@ COGVIDEOX = CogVideoXFamily(
     joint=JointAttention("attn1", _layers, _project_out, _split_positions),
 )
 
-_model = functools.partial(
-    ModelSpec,
-    family=COGVIDEOX,
-    pipeline_class="CogVideoXPipeline",
-    size_multiple=16,
-    frame_stride=8,
-)
-
-_sampling = functools.partial(
-    SamplingDefaults,
+_DEFAULTS = SamplingDefaults(
     width=720,
     height=480,
     num_frames=49,
@@ -82,24 +68,44 @@ _sampling = functools.partial(
     num_inference_steps=50,
     guidance_scale=6.0,
     max_sequence_length=226,
+    # The authors' example takes DPM, which is random: no cache schedule can be planned for it.
+    sampler=DDIM,
 )
 
+_SOURCES = {"*": "zai-org/CogVideo inference/cli_demo.py; model cards zai-org/CogVideoX-2b, -5b"}
+
+TEXT_TO_VIDEO = PipelineClass(
+    name="CogVideoXPipeline",
+    family=COGVIDEOX,
+    sizes=SizeRules(multiple=16, frame_stride=8),
+    defaults=_DEFAULTS,
+    sources=_SOURCES,
+    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
+    prediction="v",
+    call_arguments=_call_arguments,
+)
+
+PIPELINES = (TEXT_TO_VIDEO,)
+
 MODELS = (
-    _model(
+    ModelSpec(
         name="cogvideox-2b",
+        pipeline=TEXT_TO_VIDEO,
         hub_id="zai-org/CogVideoX-2b",
         revision="1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01",
         licence="Apache-2.0",
         dtype="float16",
-        defaults=_sampling(sampler=DDIM),
+        defaults=_DEFAULTS,
+        sources=_SOURCES,
     ),
-    _model(
+    ModelSpec(
         name="cogvideox-5b",
+        pipeline=TEXT_TO_VIDEO,
         hub_id="zai-org/CogVideoX-5b",
         revision="8fc5b281006c82b82d34fd2543d2f0ebb4e7e321",
         licence="CogVideoX License",
         dtype="bfloat16",
-        # The authors' example takes DPM, which is random: no cache schedule can be planned for it.
-        defaults=_sampling(sampler=DDIM),
+        defaults=_DEFAULTS,
+        sources=_SOURCES,
     ),
 )

@@ -15,7 +15,8 @@ from pipeline.models.families.base import (
     ModelFamily,
 )
 from pipeline.models.samplers import EULER
-from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.models.sizes import SizeRules
+from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 
 
 class HunyuanVideoFamily(ModelFamily):
@@ -62,8 +63,6 @@ def _split_positions(network: Any, own_part: Callable[[Any], Any]) -> None:
 HUNYUAN_VIDEO = HunyuanVideoFamily(
     name="hunyuan_video",
     samplers=(EULER,),
-    text_embeddings=("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
-    distilled_guidance=True,
     # Its attention comes with a mask of the text, and flash attention takes no mask.
     attention_kernels=("auto", "sdpa", "cudnn"),
     splits={"context_parallel": ULYSSES_ONLY},
@@ -71,28 +70,42 @@ HUNYUAN_VIDEO = HunyuanVideoFamily(
     shares_decoder=True,
 )
 
+_DEFAULTS = SamplingDefaults(
+    width=1280,
+    height=720,
+    num_frames=129,
+    fps=24,
+    num_inference_steps=50,
+    guidance_scale=6.0,
+    max_sequence_length=256,
+    sampler=EULER,
+    flow_shift=7.0,
+)
+
+_SOURCES = {"*": "Tencent-Hunyuan/HunyuanVideo README.md and hyvideo/config.py"}
+
+TEXT_TO_VIDEO = PipelineClass(
+    name="HunyuanVideoPipeline",
+    family=HUNYUAN_VIDEO,
+    sizes=SizeRules(multiple=16, frame_stride=4),
+    defaults=_DEFAULTS,
+    sources=_SOURCES,
+    text_embeddings=("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
+    distilled_guidance=True,
+)
+
+PIPELINES = (TEXT_TO_VIDEO,)
+
 MODELS = (
     ModelSpec(
         name="hunyuanvideo",
+        pipeline=TEXT_TO_VIDEO,
         hub_id="hunyuanvideo-community/HunyuanVideo",
         revision="e8c2aaa66fe3742a32c11a6766aecbf07c56e773",
-        pipeline_class="HunyuanVideoPipeline",
-        family=HUNYUAN_VIDEO,
         licence="tencent-hunyuan-community",
         dtype="bfloat16",
-        size_multiple=16,
-        frame_stride=4,
-        defaults=SamplingDefaults(
-            width=1280,
-            height=720,
-            num_frames=129,
-            fps=24,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            max_sequence_length=256,
-            sampler=EULER,
-            flow_shift=7.0,
-        ),
+        defaults=_DEFAULTS,
+        sources=_SOURCES,
         # As the authors' example: 129 frames of 1280x720 decoded at once crowd out the network.
         vae_tiling=True,
     ),

@@ -11,16 +11,13 @@ from typing import Any
 
 from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
 from pipeline.models.samplers import EULER
-from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.models.sizes import SizeRules
+from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 from pipeline.requests.sample_request import SampleRequest
 
 
 class LtxFamily(ModelFamily):
     """What LTX-Video does in its own way."""
-
-    def call_arguments(self, request: SampleRequest) -> dict[str, Any]:
-        """The frame rate, which scales the network's positions in time."""
-        return {"frame_rate": request.fps}
 
     def context_parallel_plan(self, network: Any) -> Mapping[str, Any]:
         """Split the video tokens and leave the text whole.
@@ -39,51 +36,71 @@ class LtxFamily(ModelFamily):
         }
 
 
+def _frame_rate(request: SampleRequest) -> dict[str, Any]:
+    """The frame rate, which scales the network's positions in time."""
+    return {"frame_rate": request.fps}
+
+
 LTX = LtxFamily(
     name="ltx",
     samplers=(EULER,),
+    default_attention=("attn2",),  # the attention to the text comes with a mask
+    splits={"context_parallel": ULYSSES_AND_RING},
+)
+
+# Its scheduler derives the shift from the number of tokens: no flow_shift here.
+_DEFAULTS = SamplingDefaults(
+    width=704,
+    height=480,
+    num_frames=161,
+    fps=24,
+    num_inference_steps=50,
+    guidance_scale=3.0,
+    max_sequence_length=128,
+    sampler=EULER,
+    negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
+)
+
+_SOURCES = {"*": "Lightricks/LTX-Video README.md; example of diffusers LTXPipeline"}
+
+TEXT_TO_VIDEO = PipelineClass(
+    name="LTXPipeline",
+    family=LTX,
+    sizes=SizeRules(multiple=32, frame_stride=8),
+    defaults=_DEFAULTS,
+    sources=_SOURCES,
     text_embeddings=(
         "prompt_embeds",
         "prompt_attention_mask",
         "negative_prompt_embeds",
         "negative_prompt_attention_mask",
     ),
-    default_attention=("attn2",),  # the attention to the text comes with a mask
-    splits={"context_parallel": ULYSSES_AND_RING},
+    call_arguments=_frame_rate,
 )
 
-_TEXT_TO_VIDEO = ModelSpec(
+IMAGE_TO_VIDEO = dataclasses.replace(
+    TEXT_TO_VIDEO,
+    name="LTXImageToVideoPipeline",
+    # The first frame is the image: a clip of one leaves nothing to sample.
+    sizes=SizeRules(multiple=32, frame_stride=8, min_frames=9),
+    conditions=("image",),
+    saved_as=("LTXPipeline",),  # one set of weights for both
+)
+
+PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
+
+_TEXT_MODEL = ModelSpec(
     name="ltx-video",
+    pipeline=TEXT_TO_VIDEO,
     hub_id="Lightricks/LTX-Video",
     revision="8984fa25007f376c1a299016d0957a37a2f797bb",
-    pipeline_class="LTXPipeline",
-    family=LTX,
     licence="LTX-Video-Open-Weights-License-0.X",
     dtype="bfloat16",
-    size_multiple=32,
-    frame_stride=8,
-    # Its scheduler derives the shift from the number of tokens: no flow_shift here.
-    defaults=SamplingDefaults(
-        width=704,
-        height=480,
-        num_frames=161,
-        fps=24,
-        num_inference_steps=50,
-        guidance_scale=3.0,
-        max_sequence_length=128,
-        sampler=EULER,
-        negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
-    ),
+    defaults=_DEFAULTS,
+    sources=_SOURCES,
 )
 
 MODELS = (
-    _TEXT_TO_VIDEO,
-    dataclasses.replace(
-        _TEXT_TO_VIDEO,
-        name="ltx-video-i2v",
-        pipeline_class="LTXImageToVideoPipeline",
-        takes_image=True,
-        min_frames=9,  # the first frame is the image: a clip of one leaves nothing to sample
-        saved_as="LTXPipeline",  # one set of weights for both
-    ),
+    _TEXT_MODEL,
+    dataclasses.replace(_TEXT_MODEL, name="ltx-video-i2v", pipeline=IMAGE_TO_VIDEO),
 )

@@ -6,6 +6,7 @@ examples in diffusers.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from typing import Any
 from pipeline.models import demo
 from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
 from pipeline.models.samplers import DPM_SOLVER, EULER, UNIPC
-from pipeline.models.spec import ModelSpec, SamplingDefaults
+from pipeline.models.sizes import SizeRules
+from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 
 
 class WanFamily(ModelFamily):
@@ -33,7 +35,6 @@ class WanFamily(ModelFamily):
 WAN = WanFamily(
     name="wan",
     samplers=(UNIPC, EULER, DPM_SOLVER),
-    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
     splits={"xfuser": ULYSSES_AND_RING, "context_parallel": ULYSSES_AND_RING},
     xfuser_network=(
         "xfuser.model_executor.models.transformers.transformer_wan:xFuserWanTransformer3DWrapper"
@@ -48,16 +49,6 @@ _NEGATIVE_PROMPT = (
 )
 """`sample_neg_prompt` of Wan 2.1 and 2.2: the models were tuned with it, in Chinese."""
 
-_model = functools.partial(
-    ModelSpec,
-    family=WAN,
-    pipeline_class="WanPipeline",
-    licence="Apache-2.0",
-    size_multiple=16,
-    frame_stride=4,
-    dtype="bfloat16",
-)
-
 _sampling = functools.partial(
     SamplingDefaults,
     num_frames=81,
@@ -67,6 +58,39 @@ _sampling = functools.partial(
     negative_prompt=_NEGATIVE_PROMPT,
 )
 
+_SOURCES = {"*": "Wan-Video/Wan2.1 README.md, generate.py and wan/configs"}
+_SOURCES_2_2 = {"*": "Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py"}
+
+_SIZES = SizeRules(multiple=16, frame_stride=4)
+
+TEXT_TO_VIDEO = PipelineClass(
+    name="WanPipeline",
+    family=WAN,
+    sizes=_SIZES,
+    defaults=_sampling(
+        width=832, height=480, num_inference_steps=50, guidance_scale=5.0, flow_shift=3.0
+    ),
+    sources=_SOURCES,
+    text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
+)
+
+IMAGE_TO_VIDEO = dataclasses.replace(
+    TEXT_TO_VIDEO,
+    name="WanImageToVideoPipeline",
+    defaults=dataclasses.replace(TEXT_TO_VIDEO.defaults, num_inference_steps=40),
+    conditions=("image",),
+)
+
+PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
+
+_model = functools.partial(
+    ModelSpec,
+    pipeline=TEXT_TO_VIDEO,
+    licence="Apache-2.0",
+    dtype="bfloat16",
+    sources=_SOURCES,
+)
+
 MODELS = (
     _model(
         name="demo",
@@ -74,6 +98,7 @@ MODELS = (
         revision="",
         dtype="float32",
         defaults=demo.DEFAULTS,
+        sources={"*": "pipeline/models/demo/MODEL_CARD.md: as it was trained"},
         batch_rows=4,
         profile="profile.json",
     ),
@@ -98,6 +123,7 @@ MODELS = (
         hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         two_networks=True,
+        sources=_SOURCES_2_2,
         # The authors give the low-noise expert a guidance of 3; a request has one scale for both.
         defaults=_sampling(
             width=1280, height=720, num_inference_steps=40, guidance_scale=4.0, flow_shift=12.0
@@ -107,10 +133,7 @@ MODELS = (
         name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
         hub_id="",
         revision="",
-        pipeline_class="WanImageToVideoPipeline",
-        defaults=_sampling(
-            width=832, height=480, num_inference_steps=40, guidance_scale=5.0, flow_shift=3.0
-        ),
-        takes_image=True,
+        pipeline=IMAGE_TO_VIDEO,
+        defaults=IMAGE_TO_VIDEO.defaults,
     ),
 )

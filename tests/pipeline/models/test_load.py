@@ -19,7 +19,7 @@ HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
 @pytest.mark.parametrize("name", HUB_MODELS)
 def test_every_model_class_loads_from_disk(name: str, tiny_model: Callable[[str], Path]) -> None:
     pipe = load_pipeline(resolve_model(name, str(tiny_model(name))), "cpu")
-    assert type(pipe).__name__ == MODELS[name].pipeline_class
+    assert type(pipe).__name__ == MODELS[name].pipeline.name
     modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     assert len(modules) >= 3
     assert all(not module.training and module.device.type == "cpu" for module in modules)

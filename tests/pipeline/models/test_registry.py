@@ -9,7 +9,6 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.models.registry import MODELS, get_model
 from pipeline.models.spec import ModelSpec
-from pipeline.requests.from_row import size_problem
 
 every_model = pytest.mark.parametrize("spec", MODELS.values(), ids=lambda spec: spec.name)
 
@@ -26,9 +25,7 @@ def test_a_hub_model_is_pinned_to_a_commit(spec: ModelSpec) -> None:
 @every_model
 def test_a_model_can_make_its_own_default_size(spec: ModelSpec) -> None:
     size = spec.defaults
-    assert not size_problem(
-        size.width, size.height, size.num_frames, spec.size_multiple, spec.frame_stride
-    )
+    assert not spec.sizes.problem(size.width, size.height, size.num_frames)
 
 
 @every_model

@@ -21,6 +21,7 @@ from pipeline.engine.first_frame import first_frame
 from pipeline.engine.protocol import batch_key
 from pipeline.errors import RowRejectedError
 from pipeline.models.registry import MODELS
+from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ResolvedModel
 from pipeline.prompts.images import Images
 from pipeline.prompts.reader import read_source
@@ -31,7 +32,7 @@ from pipeline.storage.storage import Storage
 
 FROM_IMAGE = [name for name, spec in MODELS.items() if spec.takes_image]
 BASE = SampleRequest("p", "", "ltx-video-i2v", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
-DEFAULTS = RequestDefaults(BASE, None, 32, 8, takes_image=True)
+DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), takes_image=True)
 
 
 def png(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (96, 64)) -> bytes:

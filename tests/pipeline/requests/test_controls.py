@@ -14,6 +14,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import Committed, Ids
 from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import (
     content_digest,
@@ -83,7 +84,7 @@ def test_units_keep_pairs_together_through_transport() -> None:
 
 
 def test_intake_adds_controls_and_a_resumed_run_asks_for_the_missing_ones() -> None:
-    defaults = RequestDefaults(SAMPLE, 7, 16, 4)
+    defaults = RequestDefaults(SAMPLE, 7, SizeRules(16, 4))
     rows = [SourceRow(f"f:{n}", {"prompt": f"p{n}"}) for n in (0, 1, 1)]
 
     def read(committed: Committed, fraction: float) -> tuple[Intake, list[SampleRequest]]:

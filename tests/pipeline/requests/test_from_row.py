@@ -4,23 +4,22 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.from_row import (
     RequestDefaults,
     build_request,
     checked_fields,
     rejected_id,
-    size_problem,
 )
 from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest
 
 TEMPLATE = SampleRequest("", "blurry", "demo", "rev", "Euler/3.0", 50, 4.0, 64, 48, 17, 8, 32, 0)
-DEFAULTS = RequestDefaults(TEMPLATE, seed=None, size_multiple=16, frame_stride=4)
+DEFAULTS = RequestDefaults(TEMPLATE, seed=None, sizes=SizeRules(16, 4))
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1)
 prompts = text.filter(lambda value: bool(value.strip()))
@@ -66,13 +65,6 @@ def test_a_row_overrides_the_defaults_field_by_field() -> None:
 def test_bad_rows_say_what_would_be_right(row: dict[str, Any], message: str) -> None:
     with pytest.raises(RowRejectedError, match=message.replace("(", r"\(")):
         build(**row)
-
-
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200))
-def test_a_size_is_fine_exactly_if_the_vae_divides_it(width: int, height: int, frames: int) -> None:
-    problem = size_problem(width, height, frames, 16, 4)
-    fine = width % 16 == 0 and height % 16 == 0 and frames % 4 == 1
-    assert (problem == "") == fine
 
 
 def test_rejected_rows_are_told_apart_by_content_and_repeat() -> None:
@@ -138,32 +130,6 @@ def test_decimals_that_are_no_such_number_are_rejected(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
-    [
-        ((16, 16, 1), ""),
-        ((8, 16, 5), "width 8 is not a multiple of 16: use 16"),
-        ((16, 24, 5), "height 24 is not a multiple of 16: use 16 or 32"),
-        ((33, 16, 5), "width 33 is not a multiple of 16: use 32 or 48"),
-        ((16, 16, 4), "num_frames 4 is too few for this model: use 5 or more"),
-        ((16, 16, 5), ""),
-        ((16, 16, 8), "num_frames 8 is not 1 + a multiple of 4: use 5 or 9"),
-    ],
-)
-def test_a_size_that_cannot_be_says_the_next_ones(size: tuple[int, int, int], said: str) -> None:
-    least = 5 if size[2] > 1 else 1
-    assert size_problem(*size, 16, 4, least) == said
-    if size[2] == 1:
-        assert size_problem(*size, 16, 4) == ""
-
-
-def test_a_clip_may_have_so_many_pixels_and_no_more() -> None:
-    assert size_problem(4096, 4096, 64, 1, 1) == ""
-    assert size_problem(4096, 4096, 65, 1, 1) == (
-        "4096x4096x65 is 1,090,519,040 pixels per clip, more than the limit of 1,073,741,824"
-    )
-
-
-@pytest.mark.parametrize(
     ("name", "low", "high"),
     [("num_inference_steps", 1, 1000), ("fps", 1, 240), ("guidance_scale", 0, 100)],
 )
@@ -212,7 +178,7 @@ def test_the_size_of_a_row_and_of_the_run_are_checked_alike() -> None:
     with pytest.raises(RowRejectedError, match="width 65 is not"):
         build_request({"prompt": "p"}, odd, "f:1")
     assert build_request({"prompt": "p", "width": 64}, odd, "f:1").width == 64
-    long = dataclasses.replace(DEFAULTS, min_frames=21)
+    long = dataclasses.replace(DEFAULTS, sizes=SizeRules(16, 4, min_frames=21))
     with pytest.raises(RowRejectedError, match="num_frames 17 is too few"):
         build_request({"prompt": "p"}, long, "f:1")
 

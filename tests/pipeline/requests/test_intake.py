@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.dataset.committed import Committed, Ids
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import RowRejectedError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
@@ -35,8 +36,7 @@ DEFAULTS = RequestDefaults(
         seed=0,
     ),
     seed=None,
-    size_multiple=16,
-    frame_stride=4,
+    sizes=SizeRules(16, 4),
 )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
+from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.from_row import RequestDefaults, build_request
 from pipeline.requests.lazy_request import LazyRequests
@@ -25,8 +26,7 @@ ODD = RequestDefaults(
         adapters=("a@1", '"seed":-1'),
     ),
     seed=7,
-    size_multiple=16,
-    frame_stride=4,
+    sizes=SizeRules(16, 4),
 )
 TEXT = st.text(max_size=20) | st.sampled_from(['"seed":-1', "\\u0000prompt", "\0", "\ud800", " "])
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just([1])

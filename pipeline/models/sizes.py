@@ -1,0 +1,64 @@
+"""Which sizes a model can make, and what is near a size that it cannot.
+
+Known for a pipeline class; a model may have rules of its own. Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_PIXELS_PER_CLIP = 4096 * 4096 * 64
+"""Limit for every model: a clip of more pixels is taken for a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRules:
+    """The sizes that a model can make.
+
+    Attributes:
+        multiple: Width and height must be multiples of this (spatial stride of the VAE x patch of
+            the network), pixels.
+        frame_stride: num_frames must be 1 + k x frame_stride (temporal stride of the VAE).
+        min_frames: Shortest clip, frames.
+        max_frames: Longest clip, frames; None for no limit of the model's own.
+        max_pixels: Most pixels of a frame; None for no limit of the model's own.
+    """
+
+    multiple: int
+    frame_stride: int
+    min_frames: int = 1
+    max_frames: int | None = None
+    max_pixels: int | None = None
+
+    def problem(self, width: int, height: int, num_frames: int) -> str:
+        """Say why a model cannot make a size and which near sizes it can make; "" if it can."""
+        for name, value in (("width", width), ("height", height)):
+            if value % self.multiple:
+                low = max(self.multiple, value - value % self.multiple)
+                near = f"{low} or {low + self.multiple}" if value > self.multiple else f"{low}"
+                return f"{name} {value} is not a multiple of {self.multiple}: use {near}"
+        if num_frames < self.min_frames:
+            return (
+                f"num_frames {num_frames} is too few for this model: use {self.min_frames} or more"
+            )
+        if self.max_frames is not None and num_frames > self.max_frames:
+            return (
+                f"num_frames {num_frames} is too many for this model: use {self.max_frames} or less"
+            )
+        if (num_frames - 1) % self.frame_stride:
+            low = num_frames - (num_frames - 1) % self.frame_stride
+            return (
+                f"num_frames {num_frames} is not 1 + a multiple of {self.frame_stride}: "
+                f"use {low} or {low + self.frame_stride}"
+            )
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            return (
+                f"{width}x{height} is {width * height:,} pixels per frame, and this model makes at "
+                f"most {self.max_pixels:,}"
+            )
+        if width * height * num_frames > MAX_PIXELS_PER_CLIP:
+            return (
+                f"{width}x{height}x{num_frames} is {width * height * num_frames:,} pixels per "
+                f"clip, more than the limit of {MAX_PIXELS_PER_CLIP:,}"
+            )
+        return ""
