@@ -161,7 +161,15 @@ def _run(
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
-    say_profile(console, defaults.chosen, pending.first, config.cache.profile)
+    usual = defaults.template.num_inference_steps
+    say_profile(
+        console,
+        defaults.chosen,
+        pending.first,
+        config.cache.profile,
+        intake.steps.keys() - {usual},
+        first_only=first_only,
+    )
     say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)
