@@ -142,10 +142,12 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
     class_name, _ = check_sampler(template.sampler, model.spec.family)
-    if class_name in model.spec.family.random_samplers:
+    random = model.spec.family.random_samplers
+    if class_name in random:
+        others = " or ".join(each for each in model.spec.family.samplers if each not in random)
         raise UserError(
             f"cache.policy planned: {class_name} is random, so no plan can be made for it; "
-            "use another --sampling.sampler, or --cache.policy paper"
+            f"use --sampling.sampler {others}, or --cache.policy paper, which decides step by step"
         )
 
 
