@@ -135,7 +135,9 @@ def curve_text(points: Sequence[BudgetPoint]) -> str:
 @torch.no_grad()
 def _frames(spec: ModelSpec, pipe: Any, request: SampleRequest) -> torch.Tensor:
     """Make one clip; return its frames in 0..1, on the CPU."""
-    pipe.scheduler = make_scheduler(request.sampler, spec.family, pipe.scheduler.config)
+    pipe.scheduler = make_scheduler(
+        request.sampler, spec.family, pipe.scheduler.config, request.sigmas
+    )
     frames: torch.Tensor = pipe(
         **text_arguments(spec, [request]),
         **sampling_arguments(spec, request),

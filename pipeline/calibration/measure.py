@@ -100,7 +100,9 @@ def measure_profile(
         ValueError: The family cannot be calibrated, there are too few steps or prompts, or the
             journal belongs to another calibration.
     """
-    pipe.scheduler = make_scheduler(template.sampler, model.spec.family, pipe.scheduler.config)
+    pipe.scheduler = make_scheduler(
+        template.sampler, model.spec.family, pipe.scheduler.config, template.sigmas
+    )
     arguments = sampling_arguments(model.spec, template)
     if not model.spec.pipeline.distilled_guidance and template.guidance_scale > 1.0:
         arguments["negative_prompt"] = template.negative_prompt

@@ -126,8 +126,13 @@ class DiffusersEngine:
         """
         first = requests[0]
         self._check(requests)
+        generators = [generator(request.seed) for request in requests]
         self._pipe.scheduler = make_scheduler(
-            first.sampler, self._model.spec.family, self._saved_scheduler
+            first.sampler,
+            self._model.spec.family,
+            self._saved_scheduler,
+            first.sigmas,
+            generators,
         )
         device = self._device
         if device.type == "cuda":
@@ -155,7 +160,7 @@ class DiffusersEngine:
                 **sampling_arguments(self._model.spec, first),
                 **image_arguments(first),
                 callback_on_step_end=last,
-                generator=[generator(request.seed) for request in requests],
+                generator=generators,
                 output_type="pt" if self._role.decodes else "latent",
             ).frames
             stats = handle.stats()

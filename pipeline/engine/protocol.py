@@ -89,6 +89,7 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.model,
         request.model_revision,
         request.sampler,
+        request.sigmas,
         request.num_inference_steps,
         request.guidance_scale,
         request.width,

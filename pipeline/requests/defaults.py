@@ -142,12 +142,10 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
     class_name, _ = check_sampler(template.sampler, model.spec.family)
-    random = model.spec.family.random_samplers
-    if class_name in random:
-        others = " or ".join(each for each in model.spec.family.samplers if each not in random)
+    if class_name in model.spec.family.random_samplers:
         raise UserError(
             f"cache.policy planned: {class_name} is random, so no plan can be made for it; "
-            f"use --sampling.sampler {others}, or --cache.policy paper, which decides step by step"
+            "use another --sampling.sampler, or --cache.policy paper"
         )
 
 

@@ -110,6 +110,8 @@ class SampleRequest:
         image_at: URI of that file; not part of the identity.
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
+        sigmas: Noise levels of the steps, in (0, 1] and falling, in place of the sampler's own. Empty
+            means the sampler's own and is not part of the identity.
         source: JSON object of the row's other columns, "" without any; not part of the identity.
         records: Whether the drift of the network's output is recorded, for the profile that a run
             measures on its own first clips. It changes no pixel and is not part of the identity.
@@ -139,6 +141,7 @@ class SampleRequest:
     image: str = ""
     image_at: str = ""
     decoding: str = ""
+    sigmas: tuple[float, ...] = ()
     source: str = ""
     records: bool = False
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
@@ -151,7 +154,7 @@ class SampleRequest:
         del fields["image_at"]
         del fields["source"]
         del fields["records"]
-        for name in ("control_of", "image", "decoding"):
+        for name in ("control_of", "image", "decoding", "sigmas"):
             if not fields[name]:
                 del fields[name]
         return fields
@@ -177,6 +180,7 @@ class SampleRequest:
         cache = self.cache
         fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
         fields["adapters"] = list(self.adapters)
+        fields["sigmas"] = list(self.sigmas)
         return fields
 
     @classmethod
@@ -185,6 +189,7 @@ class SampleRequest:
         fields = json.loads(text)
         fields["cache"] = CacheIdentity(**fields["cache"])
         fields["adapters"] = tuple(fields["adapters"])
+        fields["sigmas"] = tuple(fields.get("sigmas", ()))
         return cls(**fields)
 
 

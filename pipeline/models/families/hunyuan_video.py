@@ -14,7 +14,7 @@ from pipeline.models.families.base import (
     JointAttention,
     ModelFamily,
 )
-from pipeline.models.samplers import EULER
+from pipeline.models.samplers import EULER, LCM
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 
@@ -62,7 +62,8 @@ def _split_positions(network: Any, own_part: Callable[[Any], Any]) -> None:
 
 HUNYUAN_VIDEO = HunyuanVideoFamily(
     name="hunyuan_video",
-    samplers=(EULER,),
+    samplers=(EULER, LCM),
+    random_samplers=(LCM,),
     # Its attention comes with a mask of the text, and flash attention takes no mask.
     attention_kernels=("auto", "sdpa", "cudnn"),
     splits={"context_parallel": ULYSSES_ONLY},

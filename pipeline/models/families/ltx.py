@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
-from pipeline.models.samplers import EULER
+from pipeline.models.samplers import EULER, LCM
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 from pipeline.requests.sample_request import SampleRequest
@@ -43,7 +43,8 @@ def _frame_rate(request: SampleRequest) -> dict[str, Any]:
 
 LTX = LtxFamily(
     name="ltx",
-    samplers=(EULER,),
+    samplers=(EULER, LCM),
+    random_samplers=(LCM,),
     default_attention=("attn2",),  # the attention to the text comes with a mask
     splits={"context_parallel": ULYSSES_AND_RING},
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.models import demo
 from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
-from pipeline.models.samplers import DPM_SOLVER, EULER, UNIPC
+from pipeline.models.samplers import DPM_SOLVER, EULER, LCM, UNIPC
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 
@@ -34,7 +34,8 @@ class WanFamily(ModelFamily):
 
 WAN = WanFamily(
     name="wan",
-    samplers=(UNIPC, EULER, DPM_SOLVER),
+    samplers=(UNIPC, EULER, DPM_SOLVER, LCM),
+    random_samplers=(LCM,),
     splits={"xfuser": ULYSSES_AND_RING, "context_parallel": ULYSSES_AND_RING},
     xfuser_network=(
         "xfuser.model_executor.models.transformers.transformer_wan:xFuserWanTransformer3DWrapper"

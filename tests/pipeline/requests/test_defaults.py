@@ -221,10 +221,7 @@ def test_a_sampler_that_cannot_be_planned_is_refused_before_the_run(tmp_path: Pa
     changed(shipped, model=model.spec.name, family="cogvideox", revision=model.revision).save(path)
     cache = {"budget": 0.4, "profile": str(path)}
     sampling = {"sampler": "CogVideoXDPMScheduler"}
-    with pytest.raises(
-        UserError,
-        match=r"planned: CogVideoXDPM.*--sampling\.sampler CogVideoXDDIMScheduler, .*policy paper",
-    ):
+    with pytest.raises(UserError, match=r"planned: CogVideoXDPM.*--sampling\.sampler"):
         request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
     sampling = {"sampler": "CogVideoXDDIMScheduler"}
     request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
