@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Measure the profile of a video model.",
+        description="Measure the profile of a video model. The uncached clips that it is measured "
+        "on stay as a dataset in OUTPUT.clips.",
         epilog="All flags of jobs/generate.py can be given too, but those of its cache.",
         allow_abbrev=False,
     )

@@ -6,6 +6,7 @@ uncached, rows of the dataset, and made before all others.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -102,7 +103,7 @@ def read_pending(
 def _without_rest(pending: PendingInput) -> PendingInput:
     """Keep only the first clips, in the counts too."""
     counts = pending.intake.counts
-    counts.pending, counts.controls = len(pending.first_to_make), 0
+    counts.pending, counts.controls, counts.lone_controls = len(pending.first_to_make), 0, 0
     pending.intake.steps.clear()
     return replace(pending, tables=[])
 
@@ -173,6 +174,8 @@ def _with_first(
     left_out = choice.left_out()
     counts.pending += len(to_make) - len(left_out)
     counts.controls -= sum(bool(each.control_of) for each in left_out)
+    cached = Counter(each.num_inference_steps for each in left_out if not each.control_of)
+    pending.intake.steps -= cached
     counts.done += len(recorded) - len(to_make)
     counts.done_failed += states.count(FAILED)
     return replace(pending, first=first, first_to_make=to_make)

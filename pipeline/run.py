@@ -47,7 +47,7 @@ from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
-from pipeline.requests.run_settings import own_settings
+from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.supervisor import announce
@@ -161,7 +161,15 @@ def _run(
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
-    say_profile(console, defaults.chosen, pending.first, config.cache.profile)
+    usual = defaults.template.num_inference_steps
+    say_profile(
+        console,
+        defaults.chosen,
+        pending.first,
+        config.cache.profile,
+        intake.steps.keys() - {usual},
+        first_only=first_only,
+    )
     say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)
@@ -172,7 +180,13 @@ def _run(
         return result
 
     # 4. Announce this run in the prefix.
-    manifest = Manifest(result.run_id, config.to_dict(), asdict(counts), searched=recovery.searched)
+    manifest = Manifest(
+        result.run_id,
+        config.to_dict(),
+        asdict(counts),
+        searched=recovery.searched,
+        cache=cache_used(config.cache, defaults.chosen),
+    )
     manifest.write(storage)
     if pending.first is not None:
         pending.first.keep_choice()
@@ -215,8 +229,8 @@ def _run(
                         result.totals.add(table)
                         report_writer.add(table)
             parts.flush()  # a run is done when its last row is written
-            if first_only and pending.first is not None:
-                pending.first.complete()
+            if pending.first is not None and (own := pending.first.complete()) is not None:
+                manifest.cache = {**manifest.cache, "profile": own.profile.hash}
             state = "done"
     except STOPPED:
         state, result.interrupted = "interrupted", True

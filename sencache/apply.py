@@ -108,13 +108,13 @@ def apply_sencache(
             if config.policy == "official":
                 raise ProfileError(missing_profile(config))
             profile.check(
-                model=name_of(model),
-                revision=name_of(revision),
+                model=name_of(model, "model"),
+                revision=name_of(revision, "revision"),
                 family=own.name,
                 architecture=architecture_of(network),
                 scheduler=scheduler,
                 dtype=getattr(network, "dtype", None),
-                sampler=name_of(sampler),
+                sampler=name_of(sampler, "sampler"),
                 shift=shift,
             )
         elif isinstance(profile, OfficialProfile):

@@ -267,8 +267,12 @@ def missing_profile(config: SenCacheConfig) -> str:
             "policy='official' needs the authors' sensitivity file of the model: "
             "OfficialProfile.from_npz reads it"
         )
+    limit: dict[str, float | None] = {"epsilon": config.epsilon}
+    if config.policy == "planned":
+        limit = {"budget": config.budget} if config.budget else {"max_error": config.error_limit}
+    ((name, value),) = limit.items()
     return (
-        f"policy={config.policy!r} with epsilon={config.epsilon} needs a SensitivityProfile "
+        f"policy={config.policy!r} with {name}={value} needs a SensitivityProfile "
         'of the model: measure one with sencache.calibrate, or use policy="none"'
     )
 

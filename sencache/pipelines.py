@@ -57,8 +57,8 @@ def _networks(target: Any, names: Sequence[str]) -> Mapping[str, torch.nn.Module
     networks = {name: net for name, net in found.items() if isinstance(net, torch.nn.Module)}
     if not networks:
         raise ValueError(
-            f"a {type(target).__name__} has no {' or '.join(names)}; pass a diffusers video "
-            "pipeline, or its transformer"
+            f"an object of type {type(target).__name__} has no {' or '.join(names)}; pass a "
+            "diffusers video pipeline, or its transformer"
         )
     return networks
 

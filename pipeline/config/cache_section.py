@@ -58,7 +58,9 @@ class CacheConfig(ConfigPart):
         description=f"the one knob: sets policy and error (default {DEFAULT_QUALITY})",
     )
     policy: Literal["none", "paper", "planned"] = _setting(
-        "policy", "none: no cache; paper: threshold; planned: error or budget"
+        "policy",
+        "none: no cache; paper: threshold; planned: error or budget; a setting of paper selects it",
+        default="planned",
     )
     budget: float | None = _setting(
         "budget",
@@ -77,7 +79,8 @@ class CacheConfig(ConfigPart):
     )
     epsilon: float | None = _setting(
         "epsilon",
-        f"paper: largest predicted change of a reused step (default {SenCacheConfig.epsilon})",
+        "paper: largest predicted change of a reused step "
+        f"(default {SenCacheConfig.epsilon}, with --cache.policy paper)",
         default=None,
     )
     max_reuse: int = _setting("max_reuse", "paper: most reused steps in a row")
@@ -113,6 +116,18 @@ class CacheConfig(ConfigPart):
         return SenCacheConfig(
             **self.model_dump(exclude={"quality", "profile", "measure_clips"}, exclude_none=True)
         )
+
+    def used(self) -> dict[str, Any]:
+        """What the section comes to: the quality that means it, policy and its first setting.
+
+        A quality is named also where the default was taken; "" where no quality has all of these
+        settings.
+        """
+        settings = self.to_sencache()
+        same = [name for name, meant in sencache.QUALITY.items() if meant == settings]
+        chosen = {name: getattr(self, name) for name in POLICY_OF}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return {"quality": "".join(same), "policy": self.policy, **given}
 
     def planned_nfe(self, steps: int) -> tuple[int, int]:
         """Return the fewest and the most steps that a planned run of so many steps computes.

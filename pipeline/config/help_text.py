@@ -87,7 +87,8 @@ def _values(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return "|".join(str(option) for option in options if option)
     words = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
-    return "|".join(words.get(option) or str(get_args(option)[0]) for option in options)
+    items = [get_args(option)[0] if get_origin(option) is list else option for option in options]
+    return "|".join(words.get(item) or str(get_args(item)[0]) for item in items)
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,6 +7,7 @@ Each section declares its fields with their types, ranges and help texts.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -36,6 +37,8 @@ def _auto(value: Any) -> Any:
 
 AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_auto)]
 Count = Annotated[int, Field(ge=1)]
+
+MAX_STEPS = WHOLE_NUMBERS["num_inference_steps"][1]
 
 Attention = Literal["auto", "sdpa", "sdpa_flash", "cudnn", "flash", "flash3"]
 """Kernels of exact attention. Kernels that quantise are left out: they would change pixels."""
@@ -87,9 +90,23 @@ class SamplingConfig(ConfigPart):
     flow_shift: float | None = Field(
         default=None, gt=0, le=100, description="shift of a flow-matching schedule"
     )
+    sigmas: list[float] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_STEPS,
+        description="noise level of each step, comma-separated, taken as it is, without a shift",
+    )
     max_sequence_length: int | None = Field(
         default=None, ge=1, le=100_000, description="tokens to which prompts are padded"
     )
+
+    @field_validator("sigmas")
+    @classmethod
+    def _falling(cls, sigmas: list[float] | None) -> list[float] | None:
+        levels = [1.0, *(sigmas or ()), 0.0]
+        if levels[1] > 1.0 or any(low >= high for high, low in pairwise(levels[1:])):
+            raise ValueError("should fall from step to step, from 1 (pure noise) towards 0")
+        return sigmas
 
 
 class ParallelConfig(ConfigPart):

@@ -75,7 +75,8 @@ class Manifest:
 
     Attributes:
         run_id: See `new_run_id`.
-        config: The resolved configuration.
+        config: The resolved configuration; a run of it does the same again.
+        cache: What its cache section came to: quality, policy, error or budget, and the profile.
         input: Counts of the input: rows read, duplicates, rejected, already done, to make.
         state: Whether it runs, or how it ended.
         result: Counts and sums of what was made.
@@ -101,6 +102,7 @@ class Manifest:
     ended_at: str = ""
     searched: Mapping[str, Search] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
+    cache: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, storage: Storage) -> None:
         """Write the manifest as it is now, without credentials in URLs.

@@ -127,12 +127,9 @@ class DiffusersEngine:
         first = requests[0]
         self._check(requests)
         generators = [generator(request.seed) for request in requests]
+        family, saved = self._model.spec.family, self._saved_scheduler
         self._pipe.scheduler = make_scheduler(
-            first.sampler,
-            self._model.spec.family,
-            self._saved_scheduler,
-            first.sigmas,
-            generators,
+            first.sampler, family, saved, first.sigmas, generators
         )
         device = self._device
         if device.type == "cuda":

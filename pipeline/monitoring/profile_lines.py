@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.console import Console
@@ -11,6 +13,10 @@ from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.models.profile import PRIOR
 from pipeline.monitoring.console import say
 from pipeline.monitoring.totals import RunTotals
+from pipeline.wording import counted
+
+if TYPE_CHECKING:
+    from sencache import SensitivityProfile
 
 FAR = 1.5
 """A measured error so many times the promised one is pointed out."""
@@ -24,7 +30,13 @@ SOURCES = {
 
 
 def say_profile(
-    console: Console, chosen: ChosenProfile, first: FirstClips | None, asked: str
+    console: Console,
+    chosen: ChosenProfile,
+    first: FirstClips | None,
+    asked: str,
+    steps: Collection[int] = (),
+    *,
+    first_only: bool = False,
 ) -> None:
     """Say which profile the run uses, or how it gets one.
 
@@ -33,21 +45,31 @@ def say_profile(
         chosen: The run's profile.
         first: The clips that measure it.
         asked: The value of `--cache.profile`.
+        steps: Numbers of sampler steps of the clips that are planned with it.
+        first_only: The run makes no clips but those that measure the profile.
     """
     if chosen.is_pending and first is not None:
+        clips = counted(len(first.requests), "clip")
+        if first_only:
+            say(console, f"The profile is measured on {clips}, made without a cache")
+            return
         say(
             console,
-            f"No profile is known for these settings: the run makes {len(first.requests)} clips "
-            "without a cache first, and plans all others with what they show "
-            "(--cache.measure-clips)",
+            f"No profile is known for these settings: the run makes {clips} without a cache "
+            "first, and plans all others with what they show (--cache.measure-clips)",
         )
         return
     if chosen.profile is None:
         return
     text = f"Cached with {SOURCES[chosen.source]} ({chosen.profile.hash})"
+    if first_only:
+        text = f"The profile is measured already ({chosen.profile.hash})"
     if chosen.own is not None and chosen.own.requests:
-        text += f" on {len(chosen.own.requests)} uncached clips"
+        text += f" on {counted(len(chosen.own.requests), 'uncached clip')}"
     say(console, text)
+    for number in sorted(steps):
+        if problem := _far(chosen.profile, number):
+            say(console, f"  Plans of {number} steps: the {problem}")
     if chosen.source == "prior" and asked != PRIOR:
         say(
             console,
@@ -56,6 +78,14 @@ def say_profile(
         )
     for reason in chosen.own.failed if chosen.own else ():
         say(console, f"  not measured: {reason}")
+
+
+def _far(profile: SensitivityProfile, steps: int) -> str:
+    """The warning about a run of so many steps, "" if it is near those that were measured."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        profile.check(num_inference_steps=steps)
+    return str(found[0].message) if found else ""
 
 
 def say_plans(say_line: Callable[[str], None], table: pa.Table, told: set[tuple[int, str]]) -> None:

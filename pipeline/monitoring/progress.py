@@ -6,6 +6,7 @@ numbers come from output rows. Knows nothing of Ray.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -117,6 +118,7 @@ class RunProgress:
         self._clock = clock
         self._began = self._logged = clock()
         self._first: tuple[float, int] | None = None
+        self._loaded = self._began
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -162,6 +164,8 @@ class RunProgress:
         """
         now = self._clock()
         if table is not None:
+            if self._first is None:
+                self._loaded = max(self._began, now - _working_s(table))
             self._add_groups(table, now)
             say_plans(self.say, table, self._plans_told)
         if self._first is None and self._totals.made:
@@ -195,6 +199,7 @@ class RunProgress:
         """Seconds to go, None while unknown.
 
         Measured from the first finished rows on, so that the loading of the model does not count.
+        Until there are others, the first rows themselves say how long their process took for them.
         """
         if self._first is None:
             return None
@@ -203,7 +208,7 @@ class RunProgress:
         elapsed = self._clock() - began
         if not done or not elapsed:
             # Only one batch so far: its whole time gives the only known rate.
-            done, elapsed = self._totals.made, self._clock() - self._began
+            done, elapsed = self._totals.made, self._clock() - self._loaded
         return (self._total - self._totals.made) * elapsed / done
 
     def line(self) -> str:
@@ -255,6 +260,15 @@ class RunProgress:
         if len(self._groups) > GROUPS_SHOWN:
             screen.add_row(f"  and {len(self._groups) - GROUPS_SHOWN} more groups", style="dim")
         return screen
+
+
+def _working_s(table: pa.Table) -> float:
+    """Seconds since the process of some rows had loaded, at the time of its latest row here.
+
+    Infinite if no row tells.
+    """
+    workers = [worker for worker in table["worker"].to_pylist() if worker]
+    return max((each["up_s"] - each["load_s"] for each in workers), default=math.inf)
 
 
 def rate(clips_per_s: float) -> str:

@@ -80,8 +80,12 @@ def say_input(
     for line in _remarks(counts, reasons or Reasons()):
         say(console, line)
     if config.cache.policy == "planned":
+        usual = config.sampling.num_inference_steps or resolved.spec.defaults.num_inference_steps
         for number, clips in sorted(steps.items()):
-            console.print(_plan(config.cache, number, clips), highlight=False)
+            plan = _plan(config.cache, number, clips)
+            if number != usual:
+                plan += "; their rows set num_inference_steps, and the same profile plans them"
+            console.print(plan, highlight=False)
     if not config.dry_run and not counts.pending and counts.done:
         console.print("Everything is done already; nothing to make.", highlight=False)
 
@@ -123,6 +127,13 @@ def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
     if counts.unread_negatives:
         prompts = counted(counts.unread_negatives, "negative prompt")
         yield f"Left out: {prompts}, because nothing reads one where guidance is off"
+    if counts.lone_controls:
+        controls = counted(counts.lone_controls, "control")
+        yield (
+            f"Compared with nothing: {controls} of clips that are here already. A clip and its "
+            "control are compared while one run makes both: give --control-fraction when the clips "
+            "are made, or choose another --output"
+        )
     causes = reasons.top(TOP_CAUSES)
     for cause in causes:
         yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {cause.place})"
@@ -140,6 +151,12 @@ def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: in
     if clips:
         cost = _cost(config.gpu_price_per_hour, clips, _earlier_device_seconds(storage))
         console.print(cost, highlight=False)
+    if clips and config.cache.policy == "planned" and config.cache.budget is None:
+        say(
+            console,
+            "NFE of planned clips: said with the first of them, because a dry run does not load "
+            "the sampler; --cache.budget fixes it beforehand",
+        )
     console.print("Dry run: nothing was made.", highlight=False)
 
 
@@ -176,7 +193,7 @@ def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
     if cache.budget is None and least < steps:
         return (
             f"planned: the fewest of {steps} steps with a predicted error of at most {limit:.2g} "
-            f"of the latents, the same number for each of {clips} clips"
+            f"of the latents, the same number for each of {counted(clips, 'clip')}"
         )
     if gate and least < steps:
         return (
@@ -185,7 +202,8 @@ def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
             f"{counted(clips, 'clip')}"
         )
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
-    return f"planned: {nfe} of {steps} steps computed (NFE) for each of {counted(clips, 'clip')}"
+    text = f"planned: {nfe} of {steps} steps computed (NFE) for each of {counted(clips, 'clip')}"
+    return text if cache.budget is not None else f"{text}: a run of so few steps reuses none"
 
 
 def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.calibration.chosen_profile import choose_profile
@@ -17,7 +18,7 @@ from pipeline.calibration.measurement import ChosenProfile
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
-from pipeline.models.samplers import check_sampler, sampler_name
+from pipeline.models.samplers import check_sampler, check_takes_sigmas, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults
@@ -84,7 +85,7 @@ def request_defaults(
         spec.sizes,
         spec.takes_image,
         spec.pipeline.distilled_guidance,
-        functools.partial(_gate_problem, config.cache),
+        functools.partial(_steps_problem, config.cache, len(template.sigmas)),
         chosen,
     )
 
@@ -119,8 +120,19 @@ def _identity(cache: CacheConfig, model: ResolvedModel, chosen: ChosenProfile) -
 
 
 @functools.lru_cache(maxsize=1024)
-def _gate_problem(cache: CacheConfig, steps: int) -> str:
-    """Say why no gate can be had with a number of steps; "" if it can, or none is asked for."""
+def _steps_problem(cache: CacheConfig, listed: int, steps: int) -> str:
+    """Say why a row cannot have a number of steps; "" if it can.
+
+    Args:
+        cache: The run's caching settings, whose gate needs room.
+        listed: Number of noise levels that the run lists; 0 if it lists none.
+        steps: What the row asks for.
+    """
+    if listed and steps != listed:
+        return (
+            f"num_inference_steps {steps}: the run lists {listed} noise levels, one a step "
+            "(--sampling.sigmas); leave the column out"
+        )
     if cache.policy != "planned" or not cache.gate or cache.planned_nfe(steps)[0] >= steps:
         return ""
     try:
@@ -142,21 +154,29 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
     except ValueError as error:
         raise UserError(f"cache.gate: {error}") from error
     class_name, _ = check_sampler(template.sampler, model.spec.family)
-    if class_name in model.spec.family.random_samplers:
+    random = model.spec.family.random_samplers
+    if class_name in random:
+        others = " or ".join(each for each in model.spec.family.samplers if each not in random)
         raise UserError(
             f"cache.policy planned: {class_name} is random, so no plan can be made for it; "
-            "use another --sampling.sampler, or --cache.policy paper"
+            f"use --sampling.sampler {others}, or --cache.policy paper, which decides step by step"
         )
 
 
 def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     spec = model.spec
-    given = config.sampling.model_dump(exclude={"seed"}, exclude_none=True)
+    given = config.sampling.model_dump(exclude={"seed", "sigmas"}, exclude_none=True)
     settings: dict[str, Any] = dataclasses.asdict(spec.defaults) | given
     settings["guidance_scale"] = float(settings["guidance_scale"])
+    sigmas = tuple(config.sampling.sigmas or ())
+    if sigmas:
+        settings["num_inference_steps"] = _count_of(sigmas, given.get("num_inference_steps"))
+        settings["flow_shift"] = given.get("flow_shift")
     sampler = sampler_name(settings.pop("sampler"), settings.pop("flow_shift"))
     try:
         check_sampler(sampler, spec.family)
+        if sigmas:
+            check_takes_sigmas(sampler)
     except UserError as error:
         raise UserError(f"--sampling.sampler, --sampling.flow-shift: {error}") from error
     size = (settings["width"], settings["height"], settings["num_frames"])
@@ -181,7 +201,18 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
         dtype=config.dtype,
         decoding=_decoding(config, spec),
+        sigmas=sigmas,
     )
+
+
+def _count_of(sigmas: Sequence[float], steps: int | None) -> int:
+    """The number of steps of a list of noise levels."""
+    if steps not in (None, len(sigmas)):
+        raise UserError(
+            f"--sampling.num-inference-steps {steps}: --sampling.sigmas lists {len(sigmas)} noise "
+            "levels, one a step; leave one of the two out"
+        )
+    return len(sigmas)
 
 
 def _decoding(config: RunConfig, spec: ModelSpec) -> str:

@@ -50,6 +50,8 @@ class InputCounts:
         done_failed: Those of `done` that ended as failed rows.
         pending: Samples to make, also controls.
         controls: Those of `pending` that are controls.
+        lone_controls: Those of `controls` whose clip is committed already. Nothing can be compared
+            with them, because clips are compared before they are encoded.
         unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
         markers: Cells such as `nan` that were read as empty.
     """
@@ -61,6 +63,7 @@ class InputCounts:
     done_failed: int = 0
     pending: int = 0
     controls: int = 0
+    lone_controls: int = 0
     unread_negatives: int = 0
     markers: int = 0
 
@@ -197,7 +200,7 @@ class Intake:
                 if self._is_pending(digest(first.identity()), state):
                     yield dataclasses.replace(first, source_key=row.key)
                 continue
-            if self._is_pending(request.sample_id, state):
+            if is_pending := self._is_pending(request.sample_id, state):
                 self.steps[request.template.base.num_inference_steps] += 1
                 yield request.build(row.key, self.columns.source(row))
             if self.control_fraction and is_chosen(request.content(), self.control_fraction):
@@ -206,6 +209,7 @@ class Intake:
                 state = int(self.committed.states(Ids.from_bytes(control_id))[0])
                 if self._is_pending(control_id, state):
                     self.counts.controls += 1
+                    self.counts.lone_controls += not is_pending
                     yield control
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest, digest
 
 if TYPE_CHECKING:
+    from pipeline.calibration.measurement import ChosenProfile
+    from pipeline.config.cache_section import CacheConfig
     from pipeline.requests.from_row import RequestDefaults
 
 CONTROL = "control, "
@@ -43,6 +45,15 @@ def settings_text(request: SampleRequest) -> str:
     shown += [*request.adapters, request.dtype, request.decoding]
     text = " ".join(part for part in shown if part)
     return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
+
+
+def cache_used(cache: CacheConfig, chosen: ChosenProfile) -> dict[str, Any]:
+    """Return what the cache section of a run came to, for its manifest.
+
+    The profile is "" where there is none, or the run has yet to measure it.
+    """
+    found = chosen.profile.hash if chosen.profile else ""
+    return cache.used() | {"profile": found, "profile_source": chosen.source}
 
 
 def own_settings(defaults: RequestDefaults) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ class SampleRequest:
         image_at: URI of that file; not part of the identity.
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
-        sigmas: Noise levels of the steps, in (0, 1] and falling, in place of the sampler's own. Empty
+        sigmas: Noise levels of the steps, in (0, 1] and falling, in place of the sampler's own. ()
             means the sampler's own and is not part of the identity.
         source: JSON object of the row's other columns, "" without any; not part of the identity.
         records: Whether the drift of the network's output is recorded, for the profile that a run

@@ -105,6 +105,8 @@ def calibrate(
     if clips is not None and not isinstance(clips, ClipLatents):
         clips = encode_clips(pipe, clips, networks[0].family)
     seeds = range(DEFAULT_CLIPS if clips is None else len(clips)) if seeds is None else seeds
+    if not isinstance(call_kwargs, (Mapping, type(None))):
+        raise ValueError(f"call_kwargs is {call_kwargs!r:.80}; it must be a dict or None")
     options = dict(call_kwargs or {})
     _check_options(options)
     _check(prompts, seeds, batch_size, clips)
@@ -169,6 +171,10 @@ def _check(
 ) -> None:
     if isinstance(prompts, str):
         raise ValueError(f"prompts is one string, {prompts!r}; pass a list of captions")
+    if not isinstance(prompts, Sequence):
+        raise ValueError(f"prompts is of type {type(prompts).__name__}; pass a list of captions")
+    if not isinstance(seeds, Sequence):
+        raise ValueError(f"seeds is {seeds!r:.80}; pass one seed per clip, such as range(8)")
     if not prompts or not seeds or batch_size < 1:
         raise ValueError(
             f"calibration got {len(prompts)} prompts, {len(seeds)} seeds and batch_size "

@@ -46,7 +46,7 @@ def policy_of(
         ProfileError: The policy needs another kind of profile.
     """
     if config.policy == "planned":
-        measured, unit = _planned_by(profile, position)
+        measured, unit = _planned_by(profile)
         if config.gate and position.boundary is not None:
             raise ValueError(
                 "SenCacheConfig.gate is for pipelines with one network; this one has two"
@@ -62,15 +62,8 @@ def policy_of(
     return policy, OutputReuse(), None
 
 
-def _planned_by(
-    profile: AnyProfile | None, position: SamplerPosition
-) -> tuple[SensitivityProfile, int]:
+def _planned_by(profile: AnyProfile | None) -> tuple[SensitivityProfile, int]:
     """What cache schedules need: a profile with a drift, and the unit of its time."""
-    if not position.known:
-        raise ValueError(
-            'policy="planned" needs the sampler\'s schedule: give apply_sencache the pipeline, not '
-            "its transformer"
-        )
     if not isinstance(profile, SensitivityProfile) or profile.drift is None:
         raise ProfileError(
             'policy="planned" needs a profile with the drift of the output, which this one was '

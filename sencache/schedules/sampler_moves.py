@@ -17,6 +17,10 @@ import torch
 
 TOLERANCE = 1e-6
 MOST_KNOWN = 64
+UNPLANNED = (
+    "what an output does in the end cannot be told, so no plan can be made: use another sampler, "
+    'or policy="paper", which decides step by step'
+)
 
 _known: dict[tuple[Any, ...], tuple[float, ...]] = {}
 """Responses by everything they depend on; the keys are values, so no scheduler is kept alive."""
@@ -104,15 +108,13 @@ def _response(scheduler: Any) -> tuple[float, ...]:
             )[0]
         except TypeError as error:
             raise ValueError(
-                f"{type(scheduler).__name__} takes more than outputs to step; "
-                "what an output does in the end cannot be told"
+                f"{type(scheduler).__name__} takes more than outputs to step; {UNPLANNED}"
             ) from error
     response = latents[:, 0].double()
     once, twice, never = response[:steps], response[steps:-1], response[-1]
     scale = once.abs().max().clamp(min=TOLERANCE)
     if (twice - 2 * once).abs().max() > 1e-3 * scale or never.abs().item() > TOLERANCE:
         raise ValueError(
-            f"{type(scheduler).__name__} is random or not linear in the outputs; "
-            "what an output does in the end cannot be told"
+            f"{type(scheduler).__name__} is random or not linear in the outputs; {UNPLANNED}"
         )
     return tuple(once.tolist())

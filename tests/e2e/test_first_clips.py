@@ -77,6 +77,10 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     profiles = [sorted(path.name for path in (tmp_path / n).glob("profiles/*.json")) for n in rows]
     assert profiles[0] == profiles[1]
     assert len(profiles[0]) == 1
+    manifests = sorted((tmp_path / "torn" / "runs").glob("*.json"))
+    last = [json.loads(m.read_text()) for m in manifests if not m.stem.endswith(".attempts")][-1]
+    assert last["cache"]["profile"] + ".json" == profiles[0][0]
+    assert (last["cache"]["quality"], last["cache"]["profile_source"]) == ("balanced", "own")
     uncached = [r for r in rows["torn"] if not r["control_of"] and " none " in r["settings"]]
     assert len(uncached) == RunConfig(**torn).cache.measure_clips
     assert len({r["caption"] for r in rows["torn"]}) == 16

@@ -3,12 +3,18 @@ import io
 import json
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import StorageError
+from pipeline.models.resolve import resolve_model
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.from_row import build_request
 from pipeline.run import run
 from pipeline.storage.storage import Storage
 
@@ -51,3 +57,65 @@ def test_a_run_holds_on_to_nothing_that_was_garbage_before_it(tmp_path: Path) ->
     run(config, console=Console(file=io.StringIO()))
     assert gone() is None
     assert gc.get_freeze_count() == 0
+
+
+def said_at_start(tmp_path: Path, rows: list[dict[str, Any]], **settings: Any) -> str:
+    prompts = tmp_path / "rows.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"prompts": str(prompts), "output": str(tmp_path / "out"), "dry_run": True}
+    text = io.StringIO()
+    run(RunConfig.model_validate(given | settings), console=Console(file=text, width=400))
+    return text.getvalue()
+
+
+def test_the_first_clips_of_a_run_are_not_counted_as_planned(tmp_path: Path) -> None:
+    rows = [{"prompt": f"ball {number}"} for number in range(12)]
+    text = said_at_start(tmp_path, rows, cache={"profile": "own"})
+    assert "12 clips to make" in text
+    assert "the run makes 4 clips without a cache first" in text
+    assert "the same number for each of 8 clips\n" in text
+
+
+def test_rows_with_their_own_number_of_steps_are_told_their_plan(tmp_path: Path) -> None:
+    rows = [{"prompt": "a"}, {"prompt": "b", "num_inference_steps": 20}]
+    rows += [{"prompt": "c", "num_inference_steps": 6}]
+    lines = said_at_start(tmp_path, rows).splitlines()
+    plans = [line for line in lines if line.startswith("planned: ")]
+    theirs = "; their rows set num_inference_steps, and the same profile plans them"
+    assert plans == [
+        "planned: exactly 6 of 6 steps computed (NFE) for each of 1 clip: a run of so few steps "
+        "reuses none" + theirs,
+        "planned: the fewest of 20 steps with a predicted error of at most 0.01 of the latents, "
+        "the same number for each of 1 clip" + theirs,
+        "planned: the fewest of 50 steps with a predicted error of at most 0.01 of the latents, "
+        "the same number for each of 1 clip",
+    ]
+    (far,) = [line for line in lines if line.startswith("  Plans of 20 steps: ")]
+    assert "measured with num_inference_steps 50 but the run has 20; plans may lose 1 dB" in far
+
+
+def test_a_dry_run_says_when_the_nfe_of_planned_clips_will_be_known(tmp_path: Path) -> None:
+    unknown = "NFE of planned clips: said with the first of them"
+    assert unknown in said_at_start(tmp_path, [{"prompt": "a"}])
+    for cache in ({"budget": 0.3}, {"policy": "none"}, {"policy": "paper"}):
+        assert unknown not in said_at_start(tmp_path, [{"prompt": "a"}], cache=cache)
+
+
+def test_controls_of_finished_clips_are_said_to_compare_nothing(tmp_path: Path) -> None:
+    rows = [{"prompt": "a"}, {"prompt": "b"}]
+    config = RunConfig.model_validate(
+        {"prompts": "p", "output": str(tmp_path / "out"), "control_fraction": 1.0}
+    )
+    model = resolve_model("demo")
+    storage = Storage(config.output)
+    request = build_request(rows[0], request_defaults(config, model, storage), "rows.jsonl:1")
+    done = rejected_row(request.sample_id, "a", "", "demo", "r", "") | {"status": "ok"}
+    parts = PartWriter(storage, "r", part_rows=100, part_seconds=100)
+    parts.add(to_table([done]))
+    parts.flush()
+    text = said_at_start(tmp_path, rows, control_fraction=1.0)
+    assert "3 clips to make, 2 uncached controls among them" in text
+    assert "Compared with nothing: 1 control of clips that are here already." in text
+    fresh = said_at_start(tmp_path, rows[1:], control_fraction=1.0)
+    assert "1 uncached control among them" in fresh
+    assert "Compared with nothing" not in fresh

@@ -105,11 +105,23 @@ def test_paths_stand_for_the_names_of_models() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (({"policy": "none"},), TypeError, r"config is a dict.*SenCacheConfig\(\*\*settings\)"),
-        ((3,), TypeError, "config is a int.*SenCacheConfig"),
-        ((make_profile(),), TypeError, "config is a SensitivityProfile"),
+        (
+            ({"policy": "none"},),
+            TypeError,
+            r"type dict; .*SenCacheConfig\(\*\*settings\)",
+        ),
+        ((3,), TypeError, "config is of type int; .*SenCacheConfig"),
+        ((make_profile(),), TypeError, "config is of type SensitivityProfile"),
         (("high", SenCacheConfig()), TypeError, "profile is SenCacheConfig.*SensitivityProfile"),
         (("high", "wan"), TypeError, r"profile is 'wan'.*\.json"),
+        ((SenCacheConfig,), TypeError, "config is of type type; .*; call the class"),
+        (("wan.json",), ValueError, r'apply_sencache\(pipe, "balanced", profile\)'),
+        (("prior",), ValueError, r'apply_sencache\(pipe, "balanced", profile\)'),
+        (("high", "prior"), TypeError, "profile is 'prior'; leave profile out"),
+        (("high", "own"), TypeError, r"profile is 'own'; .*sencache\.calibrate.*leave profile out"),
+        (("high", "shipped"), TypeError, r"profile is 'shipped'; .*leave profile out"),
+        (("high", "gone.json"), FileNotFoundError, r"cannot be read \(No such file.*'gone\.json'"),
+        (("high", Path("/")), IsADirectoryError, r"cannot be read \(Is a directory.*'/'"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(
@@ -120,6 +132,45 @@ def test_wrong_arguments_are_told_in_one_line(
         apply_sencache(pipe, *arguments)
     assert "\n" not in str(told.value)
     assert not pipe.transformer.is_cache_enabled
+
+
+@pytest.mark.parametrize("profile", [None, with_drift(make_profile()), "gone.json"])
+def test_plans_of_a_transformer_alone_need_its_pipeline(profile: Any) -> None:
+    model = tiny_pipe().transformer
+    with pytest.raises(ValueError, match="give apply_sencache the pipeline, not its transformer"):
+        apply_sencache(model, "balanced", profile)
+    assert not model.is_cache_enabled
+
+
+def test_a_missing_profile_is_told_with_the_limit_that_needs_it() -> None:
+    for config, limit in (
+        (QUALITY["fast"], "policy='planned' with max_error=0.02 needs"),
+        (SenCacheConfig(policy="planned", budget=0.3), "policy='planned' with budget=0.3 needs"),
+        (SenCacheConfig(), "policy='paper' with epsilon=0.1 needs"),
+    ):
+        with pytest.raises(ValueError, match=limit):
+            config.identity(None)
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    with pytest.raises(TypeError, match="revision is of type int; it must be a name"):
+        apply_sencache(tiny_pipe(), "fast", with_drift(make_profile()), revision=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prompts": 3}, "prompts is of type int; pass a list of captions"),
+        ({"seeds": 3}, r"seeds is 3; pass one seed per clip, such as range\(8\)"),
+        ({"call_kwargs": 3}, "call_kwargs is 3; it must be a dict or None"),
+    ],
+)
+def test_calibration_tells_which_argument_is_of_another_kind(
+    wrong: dict[str, Any], message: str
+) -> None:
+    arguments: dict[str, Any] = {"prompts": ["a cat"], "progress": False} | wrong
+    with pytest.raises(ValueError, match=message):
+        calibrate(tiny_pipe(), **arguments)
 
 
 @pytest.mark.parametrize("target", ["a pipeline", None, 3, {}, type(tiny_pipe)])

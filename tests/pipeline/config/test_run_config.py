@@ -56,6 +56,27 @@ def test_flags_of_every_kind() -> None:
     assert config.sampling.seed == 0
 
 
+def test_noise_levels_are_listed_on_the_command_line_and_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("sampling: {sigmas: [1.0, 0.5]}")
+    assert load("--config", str(path)).sampling.sigmas == [1.0, 0.5]
+    assert load("--sampling.sigmas", "1,0.9,0.5").sampling.sigmas == [1.0, 0.9, 0.5]
+    again = RunConfig.model_validate(load("--sampling.sigmas=1,0.9").to_dict())
+    assert again.sampling.sigmas == [1.0, 0.9]
+
+
+@pytest.mark.parametrize("levels", ["0.5,0.9", "0.9,0.9", "1.5,1", "1,0", "1,-0.5"])
+def test_noise_levels_that_do_not_fall_are_refused(levels: str) -> None:
+    text = refusal([*NEEDED, "--sampling.sigmas", levels])
+    assert text.startswith("--sampling.sigmas should fall from step to step, from 1 (pure noise)")
+
+
+def test_a_word_among_noise_levels_is_refused() -> None:
+    assert "--sampling.sigmas should be a number" in refusal(
+        [*NEEDED, "--sampling.sigmas", "1,high"]
+    )
+
+
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(

@@ -26,6 +26,7 @@ from sencache import SensitivityProfile
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
 WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
+EULER = "FlowMatchEulerDiscreteScheduler"
 
 Resolve = Callable[[str], ResolvedModel]
 MakeRequest = Callable[..., SampleRequest]
@@ -107,6 +108,57 @@ def test_a_row_does_not_depend_on_its_batch(
         (alone,) = engine.generate([request])
         assert psnr(clip.frames, alone.frames) > 60
     assert psnr(together[0].frames, together[1].frames) < 40
+
+
+LCM = "FlowMatchLCMScheduler"
+FLOW_MODELS = [name for name in HUB_MODELS if LCM in MODELS[name].family.samplers]
+
+
+@pytest.mark.parametrize("name", FLOW_MODELS)
+def test_a_row_of_a_random_sampler_does_not_depend_on_its_batch(
+    name: str, engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    engine, model = engine_of(name)
+    few = {"sampler": LCM, "sigmas": (1.0, 0.8, 0.4), "num_inference_steps": 3}
+    batch = [
+        request_for(model, prompt, seed, guidance_scale=1.0, **few)
+        for seed, prompt in enumerate(("a dog", "big cat"))
+    ]
+    together = engine.generate(batch)
+    for request, clip in zip(batch, together, strict=True):
+        torch.manual_seed(99)
+        (alone,) = engine.generate([request])
+        assert psnr(clip.frames, alone.frames) > 60
+        assert clip.cache["decisions"] == "CCC"
+    assert psnr(together[0].frames, together[1].frames) < 40
+
+
+@pytest.mark.parametrize("name", FLOW_MODELS)
+def test_listed_noise_levels_reach_the_network(
+    name: str,
+    engine_of: EngineOf,
+    request_for: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, model = engine_of(name)
+    times: list[float] = []
+    for part in ("transformer", "transformer_2"):
+        network = getattr(engine._pipe, part, None)
+        if network is not None:
+            monkeypatch.setattr(network, "forward", noting(network.forward, times))
+    levels = (1.0, 0.75, 0.5)
+    few = {"sampler": EULER, "sigmas": levels, "num_inference_steps": 3, "guidance_scale": 1.0}
+    engine.generate([request_for(model, **few)])
+    assert times == pytest.approx([1000 * level for level in levels])  # and one call a step
+
+
+def noting(forward: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        times.append(float(kwargs["timestep"].flatten()[0]))
+        return forward(*args, **kwargs)
+
+    return noted
 
 
 @pytest.mark.parametrize("name", HUB_MODELS)

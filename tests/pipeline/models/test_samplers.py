@@ -12,9 +12,12 @@ from pipeline.models.families.wan import WAN
 from pipeline.models.registry import MODELS
 from pipeline.models.samplers import check_sampler, make_scheduler, sampler_name
 from pipeline.models.spec import ModelSpec
+from sencache.extension import step_moves
 
 EULER = "FlowMatchEulerDiscreteScheduler"
 UNIPC = "UniPCMultistepScheduler"
+LCM = "FlowMatchLCMScheduler"
+LEVELS = (1.0, 0.9375, 0.625)
 
 
 def sigmas(
@@ -84,3 +87,73 @@ def test_a_sampler_of_another_family_is_refused() -> None:
 def test_a_shift_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="takes no flow shift"):
         check_sampler("CogVideoXDPMScheduler/3.0", COGVIDEOX)
+
+
+@pytest.mark.parametrize("class_name", [EULER, LCM])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"shift": 8.0},
+        {"use_dynamic_shifting": True, "shift_terminal": 0.1},
+        {"_class_name": UNIPC, "flow_shift": 8.0, "use_flow_sigmas": True},
+    ],
+    ids=["shift", "dynamic", "unipc"],
+)
+def test_listed_levels_are_taken_as_they_are(class_name: str, saved: dict[str, object]) -> None:
+    scheduler = make_scheduler(class_name, WAN, saved, LEVELS)
+    scheduler.set_timesteps(40, device="cpu")  # as Wan's pipeline asks
+    assert scheduler.sigmas.tolist() == [*LEVELS, 0.0]
+    assert scheduler.timesteps.tolist() == [1000.0 * level for level in LEVELS]
+    scheduler.set_timesteps(sigmas=[1.0, 0.5], device="cpu", mu=1.0)  # as LTX-Video's asks
+    assert scheduler.sigmas.tolist() == [*LEVELS, 0.0]
+
+
+@pytest.mark.parametrize("class_name", [UNIPC, "DPMSolverMultistepScheduler"])
+def test_samplers_with_a_memory_take_no_levels(class_name: str) -> None:
+    with pytest.raises(UserError, match=f"{class_name} takes no list of sigmas: use {EULER} or"):
+        make_scheduler(class_name, WAN, {}, LEVELS)
+
+
+def test_a_shift_and_levels_contradict_each_other() -> None:
+    with pytest.raises(UserError, match=r"flow_shift 3\.0 would move them"):
+        make_scheduler(f"{EULER}/3.0", WAN, {}, LEVELS)
+
+
+def noisy_steps(seeds: list[int]) -> torch.Tensor:
+    """Latents after two steps of LCM with a network that predicts nothing, a seed a row."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    scheduler = make_scheduler(LCM, WAN, {}, LEVELS, generators)
+    scheduler.set_timesteps(3, device="cpu")
+    latents = torch.ones(len(seeds), 2, 3)
+    for timestep in scheduler.timesteps[:2]:
+        latents = scheduler.step(torch.zeros_like(latents), timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def test_the_noise_of_a_row_is_its_own() -> None:
+    together = noisy_steps([3, 4])
+    torch.manual_seed(1)
+    assert torch.equal(noisy_steps([4]), together[1:])
+    assert not torch.equal(together[0], together[1])
+    # Every step of LCM mixes the predicted clip with fresh noise: recompute it by hand.
+    own = torch.Generator().manual_seed(4)
+    expected = torch.ones(1, 2, 3)
+    for level in LEVELS[1:]:
+        expected = (1 - level) * expected + level * torch.randn(1, 2, 3, generator=own)
+    torch.testing.assert_close(together[1:], expected)
+
+
+def test_looking_at_a_sampler_does_not_use_up_the_noise_of_its_rows() -> None:
+    rows = [torch.Generator().manual_seed(4)]
+    scheduler = make_scheduler(LCM, WAN, {}, LEVELS, rows)
+    scheduler.set_timesteps(3, device="cpu")
+    before = rows[0].get_state()
+    with pytest.raises(ValueError, match="cannot be told"):
+        step_moves(scheduler)
+    assert torch.equal(rows[0].get_state(), before)
+
+
+def test_the_moves_of_listed_levels_are_their_differences() -> None:
+    scheduler = make_scheduler(EULER, WAN, {}, LEVELS)
+    scheduler.set_timesteps(3, device="cpu")
+    assert step_moves(scheduler) == pytest.approx((-0.0625, -0.3125, -0.625))

@@ -70,6 +70,19 @@ def test_eta_leaves_out_the_time_before_the_first_rows() -> None:
     assert progress.eta_s() == pytest.approx(6 * 10 / 2)
 
 
+def test_the_first_eta_leaves_out_what_the_process_took_to_load() -> None:
+    now = [0.0]
+    totals = RunTotals()
+    progress = RunProgress(10, totals, Console(file=io.StringIO()), clock=lambda: now[0])
+    now[0] = 100.0
+    made = rows_of("a", 2)  # 2 s after the process began, 1 s of which it loaded
+    totals.add(made)
+    progress.update(made)
+    assert progress.eta_s() == pytest.approx(8 * 1 / 2)
+    now[0] = 102.0
+    assert progress.eta_s() == pytest.approx(8 * 3 / 2)
+
+
 def test_money_and_line() -> None:
     totals = RunTotals()
     totals.add(table(2, failed=1, wall_s=1800))

@@ -47,7 +47,8 @@ def test_a_plan_by_error_says_the_error() -> None:
 
 def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    given = {"prompts": "p.txt", "output": "out", "dry_run": True, "gpu_price_per_hour": 3.0}
+    given: dict[str, Any] = {"prompts": "p.txt", "output": "out", "gpu_price_per_hour": 3.0}
+    given |= {"dry_run": True, "cache": {"budget": 0.34}}
 
     def cost() -> str:
         text = io.StringIO()

@@ -125,3 +125,19 @@ def clip(name: str, path: str) -> ClipEntry:
         steps=1,
         wall_s=1.0,
     )
+
+
+def test_the_page_says_in_a_sentence_what_plans_promised_and_controls_measured(
+    tmp_path: Path,
+) -> None:
+    clip, control = row(0, psnr=None), row(0, control=True, psnr=40.0)
+    clip["cache"]["promised_error"] = 0.01
+    without = render(measure(write(tmp_path / "without", [clip, control]), Prices()), {})
+    control["quality"]["latent_error"] = 0.0125
+    page = render(measure(write(tmp_path / "with", [clip, control]), Prices()), {})
+    said = re.sub(r"<[^>]*>", "", page)
+    assert (
+        "Plans of 4 of 10 steps promised an error of 0.0100 of the last latents before the run, "
+        "and controls measured 0.0125; the promise is not corrected by them." in said
+    )
+    assert "promised an error of" not in without

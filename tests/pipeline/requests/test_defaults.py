@@ -42,6 +42,49 @@ def test_every_model_has_usable_defaults(name: str) -> None:
     assert request.cache == CacheIdentity()
 
 
+EULER = "FlowMatchEulerDiscreteScheduler"
+LEVELS = [1.0, 0.9, 0.5]
+
+
+def with_levels(**changes: Any) -> RunConfig:
+    sampling = {"sampler": EULER, "sigmas": LEVELS} | changes
+    return config(model=WAN, sampling=sampling)
+
+
+def test_listed_noise_levels_set_the_steps_and_leave_the_shift_out() -> None:
+    model = resolve_model(WAN)
+    template = request_defaults(with_levels(), model).template
+    assert template.sigmas == (1.0, 0.9, 0.5)
+    assert template.num_inference_steps == 3
+    assert template.sampler == EULER  # the model's own shift would move the levels
+    plain = request_defaults(config(model=WAN, sampling={"sampler": EULER}), model).template
+    assert "sigmas" not in plain.identity()
+    assert template.identity()["sigmas"] == LEVELS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flow_shift": 3.0}, "flow_shift 3.0 would move them"),
+        ({"num_inference_steps": 4}, "lists 3 noise levels, one a step"),
+        ({"sampler": None}, f"takes no list of sigmas: use {EULER} or FlowMatchLCMScheduler"),
+    ],
+)
+def test_what_contradicts_listed_noise_levels_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        request_defaults(with_levels(**changes), resolve_model(WAN))
+
+
+def test_a_row_with_another_number_of_steps_than_levels_is_rejected() -> None:
+    defaults = request_defaults(with_levels(), resolve_model(WAN))
+    row = {"prompt": "a dog", "num_inference_steps": 3}
+    assert build_request(row, defaults, "p.txt:0").sigmas == (1.0, 0.9, 0.5)
+    with pytest.raises(RowRejectedError, match="the run lists 3 noise levels"):
+        build_request(row | {"num_inference_steps": 4}, defaults, "p.txt:0")
+
+
 def test_settings_of_the_configuration_go_before_the_model_s() -> None:
     sampling = {
         "num_inference_steps": 7,
@@ -221,7 +264,10 @@ def test_a_sampler_that_cannot_be_planned_is_refused_before_the_run(tmp_path: Pa
     changed(shipped, model=model.spec.name, family="cogvideox", revision=model.revision).save(path)
     cache = {"budget": 0.4, "profile": str(path)}
     sampling = {"sampler": "CogVideoXDPMScheduler"}
-    with pytest.raises(UserError, match=r"planned: CogVideoXDPM.*--sampling\.sampler"):
+    with pytest.raises(
+        UserError,
+        match=r"planned: CogVideoXDPM.*--sampling\.sampler CogVideoXDDIMScheduler, .*policy paper",
+    ):
         request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
     sampling = {"sampler": "CogVideoXDDIMScheduler"}
     request_defaults(config(model=model.spec.name, cache=cache, sampling=sampling), model)
