@@ -13,7 +13,7 @@ how errors of single steps grow: about ten times the cost. `--clips-from` measur
 as in the paper.
 
 The same command resumes an interrupted measurement. Exit codes: 0 done; 2 bad arguments, input or
-model; 130 interrupted.
+model; 3 the Ray cluster went away; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from dataclasses import replace
 
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
+from pipeline.interrupt import interruptible
 from pipeline.redaction import guard_output
 from pipeline.storage.storage import locate
+from pipeline.supervisor import supervised
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
@@ -34,22 +36,26 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure one profile and return the job's exit code."""
     try:
-        options, rest = _parser().parse_known_args(argv)
-        if options.clips < 1:
-            raise UserError(f"--clips is {options.clips}; it should be at least 1")
-        config = _run_config(options, rest)
-        if options.sensitivities or options.clips_from:
-            from jobs.sensitivities import measure_sensitivities
-
-            measure_sensitivities(options, config)
-        else:
-            return _calibrate(options, config)
+        with interruptible():
+            return _measured(argv)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the finished clips", file=sys.stderr)
         return EXIT_INTERRUPTED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _measured(argv: Sequence[str] | None) -> int:
+    options, rest = _parser().parse_known_args(argv)
+    if options.clips < 1:
+        raise UserError(f"--clips is {options.clips}; it should be at least 1")
+    config = _run_config(options, rest)
+    if not (options.sensitivities or options.clips_from):
+        return _calibrate(options, config)
+    from jobs.sensitivities import measure_sensitivities
+
+    measure_sensitivities(options, config)
     return 0
 
 
@@ -137,4 +143,4 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> int:
 
 if __name__ == "__main__":
     guard_output()
-    sys.exit(main())
+    sys.exit(supervised(main))

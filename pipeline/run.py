@@ -174,7 +174,7 @@ def _run(
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:
-        say_dry_run(console, config, storage, counts.pending)
+        say_dry_run(console, config, storage, counts.pending, intake.steps.total())
         return result
     if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
         return result

@@ -2,8 +2,9 @@
 
 Ray ends a driver whose raylet or GCS is gone at once, with exit code 1 and no message, and its
 other processes go on for up to a minute. So the job's own process is a small one that waits for the
-driver, passes signals on, and afterwards ends the run in its manifest, ends whatever the driver has
-left, and says what happened. On Linux only; elsewhere the driver runs alone.
+driver, passes signals on, and keeps harmless alarms of Ray from the console. Afterwards it ends the
+run in its manifest, ends whatever the driver has left, and says what happened. On Linux only;
+elsewhere the driver runs alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline import interrupt
+from pipeline.native_stderr import NativeStderr, redirect
 
 EXIT_CLUSTER_LOST = 3
 """Exit code of a job whose Ray cluster went away."""
@@ -45,19 +47,26 @@ def supervised(main: Callable[[], int]) -> int:
     if sys.platform != "linux":
         return main()
     theirs, ours = os.pipe()
+    native, to_native = os.pipe()
     _prctl(_SUBREAPER, 1)  # what the driver leaves comes to this process
     parent, child = os.getpid(), os.fork()
     if not child:
         os.close(theirs)
+        os.close(native)
         _prctl(_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
+        redirect(to_native)
         return _driver(main, ours)
     os.close(ours)
+    os.close(to_native)
+    stderr = NativeStderr(native)
+    stderr.start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: _pass_on(child, number))
     status = _wait(child)
     _end_what_is_left()
+    stderr.finish()
     said = _read_all(theirs)
     code = os.waitstatus_to_exitcode(status)
     if said.endswith(_END):

@@ -142,8 +142,17 @@ def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
         yield f"  {others} rejected for other reasons, which stand in their rows"
 
 
-def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: int) -> None:
+def say_dry_run(
+    console: Console, config: RunConfig, storage: Storage, clips: int, cached: int
+) -> None:
     """Print what the clips to make would cost, and that none was made.
+
+    Args:
+        console: Prints it.
+        config: The run's settings.
+        storage: The output prefix.
+        clips: Clips to make.
+        cached: Those of them that are no controls or first clips.
 
     Raises:
         StorageError: The latest parts, which tell what earlier clips cost, cannot be read.
@@ -151,7 +160,7 @@ def say_dry_run(console: Console, config: RunConfig, storage: Storage, clips: in
     if clips:
         cost = _cost(config.gpu_price_per_hour, clips, _earlier_device_seconds(storage))
         console.print(cost, highlight=False)
-    if clips and config.cache.policy == "planned" and config.cache.budget is None:
+    if cached and config.cache.policy == "planned" and config.cache.budget is None:
         say(
             console,
             "NFE of planned clips: said with the first of them, because a dry run does not load "

@@ -113,6 +113,9 @@ def test_controls_of_finished_clips_are_said_to_compare_nothing(tmp_path: Path) 
     parts = PartWriter(storage, "r", part_rows=100, part_seconds=100)
     parts.add(to_table([done]))
     parts.flush()
+    alone = said_at_start(tmp_path, rows[:1], control_fraction=1.0)
+    assert "1 clip to make, 1 uncached control among them" in alone
+    assert "NFE of planned clips" not in alone
     text = said_at_start(tmp_path, rows, control_fraction=1.0)
     assert "3 clips to make, 2 uncached controls among them" in text
     assert "Compared with nothing: 1 control of clips that are here already." in text

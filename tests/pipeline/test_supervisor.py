@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset.manifest import Manifest
+from pipeline.native_stderr import NativeStderr
 from pipeline.storage.storage import Storage
 
 PROGRAM = """
@@ -113,3 +116,61 @@ def test_the_driver_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
         time.sleep(0.05)
     subprocess.run(["kill", str(left)], check=False)
     job.communicate()
+
+
+RAY_LINE = (
+    "[2026-11-28 05:30:51,477 E PID PID] core_worker.cc:2465: Actor with class name: "
+    "'MapWorker(MapBatches(GroupActor))' and ID: '9eed' has constructor arguments in the object "
+    "store and max_restarts > 0. If the arguments in the object store go out of scope or are lost, "
+    "the actor restart will fail."
+)
+NATIVE = f"""
+    line = {RAY_LINE!r}.replace("PID", str(os.getpid()))
+    other = line.replace("core_worker.cc:2465: Actor", "rpc_client.h:1: Failed to connect")
+    text = "\\n".join(["first", line, other, line, "bar 10 %\\r", "[part"])
+    for at in range(0, len(text), 7):
+        os.write(2, text[at : at + 7].encode())
+    print("by Python", file=sys.stderr)
+    END
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("return 0", 0), ("os._exit(1)", 3)])
+def test_harmless_alarms_of_ray_are_counted_and_all_else_is_shown(
+    tmp_path: Path, end: str, code: int
+) -> None:
+    job = start(tmp_path, NATIVE.replace("END", end))
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == code
+    assert said
+    assert "constructor arguments in the object store" in errors  # of the other message
+    assert errors.count("core_worker.cc") == 0
+    assert errors.count("rpc_client.h:1: Failed to connect with class name") == 1
+    assert "bar 10 %" in errors
+    assert "[part" in errors
+    assert "by Python\n" in errors
+    (told,) = [line for line in errors.splitlines() if "left out here: " in line]
+    assert "2 lines of Ray (a restart of an actor may fail)" in told
+    assert "python-core-driver-*_" in told
+
+
+def test_what_is_no_line_of_ray_s_is_passed_on_before_its_end() -> None:
+    read, write = os.pipe()
+    shown, to = os.pipe()
+    relay = NativeStderr(read, to)
+    relay.start()
+    os.write(write, b"downloading 10 %")
+    assert os.read(shown, 100) == b"downloading 10 %"
+    os.close(write)
+    relay.finish()
+
+
+def test_python_s_stderr_stays_a_terminal(tmp_path: Path) -> None:
+    mine, theirs = pty.openpty()
+    program = PROGRAM.format(output=str(tmp_path), act="return 7 if sys.stderr.isatty() else 8")
+    job = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=theirs, check=False
+    )
+    assert job.returncode == 7
+    for each in (mine, theirs):
+        os.close(each)

@@ -53,7 +53,7 @@ def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> N
     def cost() -> str:
         text = io.StringIO()
         console = Console(file=text, width=200)
-        say_dry_run(console, RunConfig.model_validate(given), storage, 600)
+        say_dry_run(console, RunConfig.model_validate(given), storage, 600, 600)
         return text.getvalue()
 
     assert "unknown until this prefix holds its first clip" in cost()
