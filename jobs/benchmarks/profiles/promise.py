@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.benchmarks.quality.intervals import worst_decile
 from jobs.benchmarks.tables import table
 from pipeline.errors import UserError
 
@@ -57,6 +58,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     console.print(_table(options.model, rows))
     return {
         "model": options.model,
+        "weights": "given" if options.model_path else "shipped",
         "clips": options.clips,
         "rows": rows,
         "summary": summary(rows),
@@ -134,7 +136,7 @@ def _measure(
                 "per_clip": per_clip_errors(made, whole),
             }
             rows.append(_rounded(row | _spread(decibels(made))))
-            console.print(rows[-1])
+            console.print(_told(rows[-1]))
     if options.rule and options.rule < steps:
         made, nfe = paper_rule(setting, sources[-1].profile, options.rule)
         row = {
@@ -145,14 +147,22 @@ def _measure(
             "measured": relative_error(made, whole),
         }
         rows.append(_rounded(row | _spread(decibels(made))))
-        console.print(rows[-1])
+        console.print(_told(rows[-1]))
     return rows
 
 
-def _spread(decibels: Sequence[float]) -> dict[str, float]:
-    """Mean and lowest tenth of PSNR."""
-    tenth = statistics.quantiles(decibels, n=10)[0] if len(decibels) > 1 else decibels[0]
-    return {"psnr": statistics.fmean(decibels), "psnr_tenth": tenth}
+def _spread(decibels: Sequence[float]) -> dict[str, Any]:
+    """PSNR: the mean, the mean of the lowest tenth, and every clip."""
+    return {
+        "psnr": statistics.fmean(decibels),
+        "psnr_tenth": worst_decile(decibels),
+        "psnr_per_clip": [round(each, 2) for each in decibels],
+    }
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without the values of single clips."""
+    return {name: value for name, value in row.items() if not name.endswith("per_clip")}
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

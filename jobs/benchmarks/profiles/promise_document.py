@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.benchmarks.profiles.promise import summary
+from jobs.benchmarks.profiles.promise_differences import difference_table
 from jobs.benchmarks.quality.document.benchmarks_md import DOCUMENT, keep_section, stored
 from jobs.benchmarks.quality.document.tables import markdown_row
 
@@ -26,17 +27,34 @@ def section(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the text between the marks.
 
     Args:
-        results: Outputs of `jobs/benchmark.py promise --json`, all of one model.
+        results: Outputs of `jobs/benchmark.py promise --json`. Those of the same weights and
+            number of clips share their tables.
     """
-    rows = [row for each in results for row in each["result"]["rows"]]
-    conditions, result = results[0]["conditions"], results[0]["result"]
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for each in results:
+        result = each["result"]
+        groups.setdefault((_model(result), result["clips"]), []).append(each)
+    parts = []
+    for (model, clips), members in groups.items():
+        rows = [row for each in members for row in each["result"]["rows"]]
+        parts += [_head(model, clips, members[0]["conditions"]), _summary(rows)]
+        parts += [each for each in (difference_table(rows), _errors(rows)) if each]
+    return "\n\n".join(parts)
+
+
+def _model(result: Mapping[str, Any]) -> str:
+    """What the clips were made with."""
+    if result["weights"] == "shipped":
+        return f"`{result['model']}`"
+    return "The second demo model, which no prior rests on"
+
+
+def _head(model: str, clips: int, conditions: Mapping[str, Any]) -> str:
     versions = conditions["versions"]
-    head = (
-        f"{result['model']}, {result['clips']} held-out clips, "
-        f"{conditions['gpu'] or conditions['cpu']}, torch {versions['torch']}, diffusers "
-        f"{versions['diffusers']}, {conditions['date'][:10]}."
+    return (
+        f"{model}, {clips} held-out clips, {conditions['gpu'] or conditions['cpu']}, torch "
+        f"{versions['torch']}, diffusers {versions['diffusers']}, {conditions['date'][:10]}."
     )
-    return "\n\n".join([head, _summary(rows), _errors(rows)])
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -57,6 +57,31 @@ def paired(values: Sequence[float], others: Sequence[float]) -> Interval:
     return interval([a - b for a, b in zip(values, others, strict=True)])
 
 
+def paired_worst_decile(
+    values: Sequence[float], others: Sequence[float], seed: int = 0
+) -> Interval:
+    """Return the difference of two worst tenths and its bootstrap interval over clips.
+
+    The same clips are drawn for both, so that their common difficulty cancels.
+
+    Args:
+        values: One value per clip.
+        others: Of the same clips, in the same order.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: There are no values, or the two do not have the same length.
+    """
+    if not values or len(values) != len(others):
+        raise ValueError(f"{len(values)} and {len(others)} values: both need one per clip")
+    both = np.asarray([values, others], dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(0, both.shape[1], (RESAMPLES, both.shape[1]))
+    lowest = np.sort(both[:, draws], axis=2)[:, :, : math.ceil(both.shape[1] / 10)].mean(axis=2)
+    tail = (1 - LEVEL) / 2 * 100
+    low, high = np.percentile(lowest[0] - lowest[1], [tail, 100 - tail])
+    return Interval(worst_decile(values) - worst_decile(others), float(low), float(high))
+
+
 def worst_decile(values: Sequence[float]) -> float:
     """Return the mean of the lowest tenth, rounded up to whole clips."""
     worst = sorted(values)[: max(1, math.ceil(len(values) / 10))]

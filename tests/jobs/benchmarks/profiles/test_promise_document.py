@@ -39,6 +39,7 @@ RESULT: Any = {
     },
     "result": {
         "model": "demo",
+        "weights": "shipped",
         "clips": 8,
         "rows": [row("prior", 20, 0.01, 0.02, 0.02), row("prior", 10, 0.08, 0.04, 0.04)],
     },
