@@ -48,6 +48,7 @@ from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.run_settings import cache_used, own_settings
+from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.supervisor import announce
@@ -122,6 +123,7 @@ def _run(
     check_kept(config.output)
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved, storage)
+    panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
         if factory is None:
@@ -170,6 +172,7 @@ def _run(
         intake.steps.keys() - {usual},
         first_only=first_only,
     )
+    say_lines(console, [panel.line()])
     say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)

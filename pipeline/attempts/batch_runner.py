@@ -23,6 +23,7 @@ from pipeline.errors import UserError, message_of
 from pipeline.process import Worker
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.control_pairs import ControlPairs
+from pipeline.scoring.panel import ScorerPanel
 from pipeline.storage.storage import Storage
 
 
@@ -40,6 +41,7 @@ class BatchRunner:
         worker: Worker | None = None,
         node: str = "",
         deadline_s: float = math.inf,
+        panel: ScorerPanel | None = None,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -52,6 +54,7 @@ class BatchRunner:
             worker: This process, for the rows; by default one that has just loaded its model.
             node: Name of this node, for the ledger; by default the host's name.
             deadline_s: Longest engine call in seconds; after that this process ends itself.
+            panel: Scores the clips; by default nothing does.
         """
         self._ledger = ledger
         self._batch_rows = batch_rows
@@ -61,7 +64,7 @@ class BatchRunner:
         where = f"{node or socket.gethostname()}/{os.getpid()}"
         self._attempts = Attempts(
             engine,
-            ClipStore(storage, self._pairs, where),
+            ClipStore(storage, self._pairs, panel or ScorerPanel(()), where),
             ledger,
             run_id,
             worker=worker,

@@ -33,6 +33,7 @@ from pipeline.process import (
 from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.requests.packing import REQUEST_COLUMN
+from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ CALLS_AT_ONCE = 2
 It also limits the clips that wait in an actor's memory (times `batch_rows`), and the tasks that are
 tied to an actor: they cannot move to an idle one.
 """
+
+
+NO_SCORING = ScoringPlan()
 
 
 class GroupActor:
@@ -57,11 +61,13 @@ class GroupActor:
         batch_rows: int,
         deadline_s: float,
         first: FirstClips | None = None,
+        scoring: ScoringPlan = NO_SCORING,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         guard_output()
         self._ledger = ledger
         say_state("loading")
+        panel = load_here(scoring.panel, ledger, "the scorers")
         began = time.monotonic()
         engine = load_here(lambda: WatchedEngine(OwnThreadEngine(factory)), ledger, "the model")
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
@@ -74,6 +80,7 @@ class GroupActor:
             worker=worker,
             node=nodes.own_name(),
             deadline_s=deadline_s,
+            panel=panel,
         )
         self._first: FirstClipsHere | None = None
         if first is not None:

@@ -24,6 +24,7 @@ from pipeline.engine.factory import engine_factory, text_factory
 from pipeline.engine.protocol import EngineFactory
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.packing import REQUEST_COLUMN
+from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 
 
@@ -136,6 +137,7 @@ def requests_to_rows(
             "batch_rows": batch_rows,
             "deadline_s": config.call_deadline_s,
             "first": first,
+            "scoring": ScoringPlan(tuple(config.scorers), config.keep),
         },
         batch_size=task_rows,
         batch_format="pyarrow",

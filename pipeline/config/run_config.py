@@ -54,6 +54,13 @@ class RunConfig(ConfigPart):
     control_fraction: float = Field(
         default=0.0, ge=0, le=1, description="share of the clips also made uncached, to compare"
     )
+    scorers: list[str] = Field(
+        default=["basic"],
+        description="what scores clips: basic (no weights), none, NAME[=ARGUMENT], module:Class",
+    )
+    keep: str = Field(
+        default="", description="a good clip's scores, in SQL, as motion > 0.2 and black < 0.01"
+    )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
         default=0.0, ge=0, description="wait so long for the first GPUs of a cluster"
@@ -113,7 +120,8 @@ HELP = {"-h", "--help", "--help-all"}
 SHOWN = {
     *("config", "prompts", "output", "model", "model_path", "prompt_column"),
     *("columns", "limit"),
-    *("samples_per_prompt", "control_fraction", "replicas", "batch_rows", "device"),
+    *("samples_per_prompt", "control_fraction", "scorers", "keep"),
+    *("replicas", "batch_rows", "device"),
     *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),
     *("sampling.num_inference_steps", "sampling.guidance_scale", "sampling.negative_prompt"),

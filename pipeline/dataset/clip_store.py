@@ -27,6 +27,8 @@ from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.control_pairs import ControlPairs
+from pipeline.scoring.panel import ScorerPanel
+from pipeline.scoring.scorer import ScoredClip
 from pipeline.storage.faults import explain, is_full
 from pipeline.storage.storage import Storage
 
@@ -42,16 +44,20 @@ NICENESS = 10
 class ClipStore:
     """Stores the clips of one worker."""
 
-    def __init__(self, storage: Storage, pairs: ControlPairs, where: str) -> None:
+    def __init__(
+        self, storage: Storage, pairs: ControlPairs, panel: ScorerPanel, where: str
+    ) -> None:
         """Open an output prefix for clips.
 
         Args:
             storage: The output prefix.
             pairs: Compares samples with their controls before H.264 adds its own loss.
+            panel: Scores clips, also before they are encoded.
             where: Node and process, for error messages.
         """
         self._storage = storage
         self._pairs = pairs
+        self._panel = panel
         self._where = where
         self._threads = ThreadPoolExecutor(
             THREADS, thread_name_prefix="store", initializer=_lower_priority
@@ -91,6 +97,9 @@ class ClipStore:
             SampleOutcome("ok", cache=clip.cache, prompt_tokens=clip.prompt_tokens),
         )
         row["quality"] = self._pairs.quality(request, clip)
+        seen = ScoredClip(clip.frames, request.fps, request.prompt, row)
+        row |= self._panel.score(seen).to_row()
+        row["good"] = self._panel.is_good(row)
         if request.records and not self._storage.exists(key := measurement_key(request)):
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")

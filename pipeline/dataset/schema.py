@@ -14,6 +14,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.dataset.struct_columns import (
+    CACHE_TYPE,
+    PARALLEL_TYPE,
+    QUALITY_TYPE,
+    SCORES_TYPE,
+    TIMES_TYPE,
+    WORKER_TYPE,
+)
 from pipeline.dataset.versions import VERSIONED, versions
 from pipeline.parallel.layout import ALONE
 from pipeline.redaction import shown
@@ -24,60 +32,6 @@ Status = Literal["ok", "failed", "rejected"]
 
 Row = dict[str, Any]
 """An output row as plain values."""
-
-CACHE_TYPE = pa.struct(
-    [
-        *((name, pa.string()) for name in ("policy", "profile")),
-        *((name, pa.int32()) for name in ("nfe", "reused")),
-        ("decisions", pa.string()),
-        ("predicted_error", pa.float64()),
-        ("actual_error", pa.float64()),
-        ("max_score", pa.float64()),
-        ("disagreements", pa.int32()),
-        ("profile_source", pa.string()),
-        ("promised_error", pa.float64()),
-    ]
-)
-"""What the cache did. `promised_error` is the relative rms error of the last latents that a plan
-promises, and `profile_source` says where its profile is from: given, shipped, own or prior."""
-
-WORKER_TYPE = pa.struct(
-    [
-        *((name, pa.string()) for name in ("id", "node", "labels")),
-        *((name, pa.float64()) for name in ("load_s", "up_s")),
-    ]
-)
-"""The process that held the group (`pipeline.process.Worker`)."""
-
-TIMES_TYPE = pa.struct(
-    [(name, pa.float64()) for name in ("text_s", "denoise_s", "decode_s", "wasted_s")]
-)
-"""Engine seconds of a sample, as its share of a batch. The first three add up to `wall_s`.
-`wasted_s` is the time of earlier attempts: those that raised, and those that a process could still
-report when it ended (lost device, dead rank). The time of a killed process is unknown."""
-
-QUALITY_TYPE = pa.struct(
-    [
-        *((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")),
-        ("missing", pa.string()),
-        ("latent_error", pa.float64()),
-    ]
-)
-"""Of a control: how near its cached twin comes to it, both before encoding to mp4. `missing` says
-why a number is not there, "" if all are. `latent_error` is the relative rms difference of their
-last latents, the quantity that plans promise."""
-
-PARALLEL_TYPE = pa.struct(
-    [
-        ("backend", pa.string()),
-        ("ulysses", pa.int32()),
-        ("ring", pa.int32()),
-        ("reason", pa.string()),
-        ("cfg", pa.int32()),
-        ("vae", pa.bool_()),
-    ]
-)
-"""How the ranks of a group shared the model, and why (`pipeline.parallel.layout.Layout`)."""
 
 SCHEMA = pa.schema(
     [
@@ -125,6 +79,12 @@ SCHEMA = pa.schema(
         ("prompt_tokens", pa.int32()),
         ("prompt_truncated", pa.bool_()),
         ("settings", pa.string()),
+        ("scores", SCORES_TYPE),
+        ("scorers", pa.list_(pa.string())),
+        ("scores_missing", pa.string()),
+        ("score_s", pa.float64()),
+        ("perceptual_hash", pa.string()),
+        ("good", pa.bool_()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -144,6 +104,17 @@ NO_CACHE: Mapping[str, Any] = {
     "promised_error": None,
 }
 """The cache struct of a row for which no network ran."""
+
+
+NO_SCORES: Mapping[str, Any] = {
+    "scores": [],
+    "scorers": [],
+    "scores_missing": "",
+    "score_s": 0.0,
+    "perceptual_hash": "",
+    "good": None,
+}
+"""The columns about scores in the row of a clip that nothing was asked about, or of no clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +223,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "prompt_tokens": tokens,
         "prompt_truncated": None if tokens is None else tokens > request.max_sequence_length,
         "settings": shown(settings_text(request)),
+        **NO_SCORES,
     }
 
 
@@ -282,6 +254,7 @@ def rejected_row(
         "parallel": ALONE.to_row(),
         "source": source,
         "prompt_tokens": None,
+        **NO_SCORES,
     }
 
 

@@ -21,7 +21,7 @@ class Clip:
 
     Attributes:
         frames: uint8 array of shape (num_frames, height, width, 3), RGB.
-        cache: The `cache` struct of the output row, of type `pipeline.dataset.schema.CACHE_TYPE`.
+        cache: The `cache` struct of the output row (`pipeline.dataset.struct_columns`).
         peak_memory_bytes: Peak device memory of the engine call that made it.
         text_s: Seconds of the engine call spent on text encoding, 0 if not measured.
         decode_s: Seconds of the engine call spent on decoding latents to frames.

@@ -22,6 +22,7 @@ from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
+from pipeline.monitoring.yield_lines import yield_text
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
@@ -293,6 +294,8 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             price = config.gpu_price_per_hour / 3600
             each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
+    if good := yield_text(totals, config.gpu_price_per_hour):
+        table.add_row("good", good)
     if totals.truncated:
         clips = counted(totals.truncated, "clip")
         table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")

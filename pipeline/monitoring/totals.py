@@ -32,6 +32,9 @@ class RunTotals:
         promised_squares: Sum of the squares of their promised errors.
         compared: Controls whose latents were compared with those of their cached twin.
         latent_squares: Sum of the squares of the errors that these found.
+        good: Clips that meet the condition `--keep`, without controls.
+        not_good: Clips that do not.
+        score_s: Seconds of CPU threads that scored clips.
     """
 
     ok: int = 0
@@ -51,6 +54,9 @@ class RunTotals:
     promised_squares: float = 0.0
     compared: int = 0
     latent_squares: float = 0.0
+    good: int = 0
+    not_good: int = 0
+    score_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
         """Add a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
@@ -77,6 +83,10 @@ class RunTotals:
         found = pc.drop_null(pc.struct_field(controls["quality"], "latent_error"))
         self.compared += len(found)
         self.latent_squares += _sum(pc.power(found, 2))
+        good = int(_sum(clips["good"]))
+        self.good += good
+        self.not_good += len(pc.drop_null(clips["good"])) - good
+        self.score_s += _sum(made["score_s"])
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
         self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))

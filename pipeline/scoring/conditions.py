@@ -40,15 +40,11 @@ class Condition:
         if len(own) < len(scores):
             taken = ", ".join(sorted(set(scores) - set(own)))
             raise UserError(f"{flag}: a score has the name of a column: {taken}")
-        listed = "".join(f", scores['{name}'] as \"{name}\"" for name in own)
-        self._query = (
-            f"select ({text}) from (select * replace ({_SOURCE}){listed} from rows)"  # noqa: S608
-        )
+        listed = "".join(f", map_from_entries(scores)['{name}'] as \"{name}\"" for name in own)
+        self._query = f"select ({text}) from (select * replace ({_SOURCE}){listed} from rows)"  # noqa: S608
         self._lock = threading.Lock()
         self._database = duckdb.connect(config={"threads": 1})
-        self._database.execute(
-            "set enable_external_access = false; set lock_configuration = true"
-        )
+        self._database.execute("set enable_external_access = false; set lock_configuration = true")
         if any(char in text for char in ";") or "--" in text:
             raise UserError(f"{flag} {text}: give one condition, without ; and comments")
         kind = self._relation(SCHEMA.empty_table()).types[0]

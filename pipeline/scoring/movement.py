@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,8 +24,8 @@ STILL_LEVEL = 4.0
 
 CUT_LEVEL, CUT_RATIO, CUT_WINDOW = 15.0, 3.0, 2
 """A cut changes hue, saturation and value by so many levels (of 255) in the mean, and by so many
-times the mean change of as many frames on each side: the defaults of the adaptive detector of
-PySceneDetect 0.6."""
+times the median change of as many frames on each side. The numbers are the defaults of the adaptive
+detector of PySceneDetect 0.6, which takes the mean."""
 
 CONSISTENT = 0.01, 0.5
 """A pixel counts as visible in both frames if forward and backward flow cancel out within this
@@ -53,8 +54,9 @@ class MovementScorer:
         # An instance per clip: it keeps buffers, and several threads score at once.
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         lengths, errors = [], []
-        for here, then in zip(lumas, lumas[1:], strict=False):
-            forth, back = flow.calc(here, then, None), flow.calc(then, here, None)
+        for here, then in itertools.pairwise(lumas):
+            blank = np.zeros((*here.shape, 2), np.float32)
+            forth, back = flow.calc(here, then, blank.copy()), flow.calc(then, here, blank)
             lengths.append(np.linalg.norm(forth, axis=2).mean())
             errors.append(_warping_error(here, then, forth, back))
         diagonal = math.hypot(*lumas[0].shape)
@@ -100,7 +102,7 @@ def _frozen(frames: Frames) -> float:
         return 0.0
     side = max(3, max(frames.shape[1:3]) // 32)
     longest = run = 0
-    for here, then in zip(frames, frames[1:], strict=False):
+    for here, then in itertools.pairwise(frames):
         change = cv2.blur(cv2.absdiff(here, then).astype(np.float32), (side, side)).max()
         run = run + 1 if change <= STILL_LEVEL else 0
         longest = max(longest, run)
@@ -124,6 +126,6 @@ def _cuts(frames: Frames) -> int:
         # Both sides differ beyond the pair of frames, or it is a flash.
         lasting = min(step, change(place - 1, place + 1), change(place, place + 2))
         near = steps[max(0, place - CUT_WINDOW) : place] + steps[place + 1 : place + 1 + CUT_WINDOW]
-        usual = float(np.mean(near)) if near else 0.0
-        cuts += lasting >= CUT_LEVEL and step >= CUT_RATIO * usual
+        usual = float(np.median(near)) if near else 0.0
+        cuts += lasting >= max(CUT_LEVEL, CUT_RATIO * usual)
     return cuts

@@ -10,6 +10,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
 
 from pipeline.errors import message_of
 from pipeline.scoring.conditions import Condition
@@ -41,6 +44,38 @@ class ClipScores:
     perceptual_hash: str = ""
     seconds: float = 0.0
 
+    def to_row(self) -> dict[str, Any]:
+        """The columns of an output row, but for `good`."""
+        return {
+            "scores": [{"name": name, "value": value} for name, value in self.scores.items()],
+            "scorers": list(self.scorers),
+            "scores_missing": self.missing,
+            "score_s": self.seconds,
+            "perceptual_hash": self.perceptual_hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringPlan:
+    """How a run scores its clips; picklable.
+
+    Attributes:
+        scorers: As `--scorers` takes them.
+        keep: The condition that a good clip meets, "" for none.
+    """
+
+    scorers: tuple[str, ...] = ()
+    keep: str = ""
+
+    def panel(self) -> ScorerPanel:
+        """Load the scorers; once per process.
+
+        Raises:
+            UserError: A scorer cannot be used, or the condition is invalid.
+        """
+        cv2.setNumThreads(1)  # clips are scored side by side, beside the engine
+        return ScorerPanel(load_scorers(self.scorers), self.keep)
+
 
 class ScorerPanel:
     """Scores clips and judges them by a condition; several threads may use it at once."""
@@ -59,15 +94,6 @@ class ScorerPanel:
         self._names = tuple(name for scorer in scorers for name in scorer.scores)
         self._condition = Condition(keep, self._names) if keep else None
         self._said: set[str] = set()
-
-    @classmethod
-    def of_run(cls, scorers: Sequence[str], keep: str) -> ScorerPanel:
-        """Load the scorers of a run's settings.
-
-        Raises:
-            UserError: A scorer cannot be used, or the condition is invalid.
-        """
-        return cls(load_scorers(scorers), keep)
 
     def score(self, clip: ScoredClip) -> ClipScores:
         """Ask every scorer about a clip."""
@@ -94,9 +120,17 @@ class ScorerPanel:
             time.monotonic() - began,
         )
 
-    def is_good(self, row: Mapping[str, object]) -> bool | None:
-        """Whether a row meets the condition; None without one, or where it needs a missing score."""
+    def is_good(self, row: Mapping[str, Any]) -> bool | None:
+        """Whether a row meets the condition; None without one, or if it needs a missing score."""
         return self._condition.of_row(row) if self._condition else None
+
+    def line(self) -> str:
+        """What is scored and kept, for the start of a run; "" where nothing is."""
+        if not self._scorers:
+            return ""
+        names = ", ".join(f"{scorer.name}@{scorer.version}" for scorer in self._scorers)
+        kept = f"a good clip has {self._condition.text}" if self._condition else "no --keep is set"
+        return f"scored by {names}; {kept}"
 
     def _failed(self, scorer: Scorer, reason: str) -> str:
         """The reason as a row keeps it; the log gets each scorer's first with its traceback."""

@@ -27,8 +27,7 @@ SCORERS: Mapping[str, str] = {
 }
 """Class of each scorer that comes with the package, as `module:Class`."""
 
-BASIC = "basic"
-SETS: Mapping[str, tuple[str, ...]] = {BASIC: ("light", "movement", "detail")}
+SETS: Mapping[str, tuple[str, ...]] = {"basic": ("light", "movement", "detail"), "none": ()}
 """Names that stand for several scorers: `basic` is all that need no weights."""
 
 

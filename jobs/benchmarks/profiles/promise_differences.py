@@ -58,10 +58,13 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> list[SourceDifference]:
             pair = row["psnr_per_clip"], reference["psnr_per_clip"]
             made.append(
                 SourceDifference(
-                    *(row[name] for name in ("sampler", "steps", "nfe", "from")),
-                    reference["from"],
-                    paired(*pair),
-                    paired_worst_decile(*pair),
+                    sampler=row["sampler"],
+                    steps=row["steps"],
+                    nfe=row["nfe"],
+                    source=row["from"],
+                    reference=reference["from"],
+                    mean=paired(*pair),
+                    tenth=paired_worst_decile(*pair),
                 )
             )
     return made

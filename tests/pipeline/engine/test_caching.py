@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 
-from pipeline.dataset.schema import CACHE_TYPE
+from pipeline.dataset.struct_columns import CACHE_TYPE
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.errors import UserError
 from pipeline.models.families.base import ModelFamily

@@ -1,0 +1,63 @@
+"""Arrow types of the columns of an output row that hold several values."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+CACHE_TYPE = pa.struct(
+    [
+        *((name, pa.string()) for name in ("policy", "profile")),
+        *((name, pa.int32()) for name in ("nfe", "reused")),
+        ("decisions", pa.string()),
+        ("predicted_error", pa.float64()),
+        ("actual_error", pa.float64()),
+        ("max_score", pa.float64()),
+        ("disagreements", pa.int32()),
+        ("profile_source", pa.string()),
+        ("promised_error", pa.float64()),
+    ]
+)
+"""What the cache did. `promised_error` is the relative rms error of the last latents that a plan
+promises, and `profile_source` says where its profile is from: given, shipped, own or prior."""
+
+WORKER_TYPE = pa.struct(
+    [
+        *((name, pa.string()) for name in ("id", "node", "labels")),
+        *((name, pa.float64()) for name in ("load_s", "up_s")),
+    ]
+)
+"""The process that held the group (`pipeline.process.Worker`)."""
+
+TIMES_TYPE = pa.struct(
+    [(name, pa.float64()) for name in ("text_s", "denoise_s", "decode_s", "wasted_s")]
+)
+"""Engine seconds of a sample, as its share of a batch. The first three add up to `wall_s`.
+`wasted_s` is the time of earlier attempts: those that raised, and those that a process could still
+report when it ended (lost device, dead rank). The time of a killed process is unknown."""
+
+QUALITY_TYPE = pa.struct(
+    [
+        *((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")),
+        ("missing", pa.string()),
+        ("latent_error", pa.float64()),
+    ]
+)
+"""Of a control: how near its cached twin comes to it, both before encoding to mp4. `missing` says
+why a number is not there, "" if all are. `latent_error` is the relative rms difference of their
+last latents, the quantity that plans promise."""
+
+PARALLEL_TYPE = pa.struct(
+    [
+        ("backend", pa.string()),
+        ("ulysses", pa.int32()),
+        ("ring", pa.int32()),
+        ("reason", pa.string()),
+        ("cfg", pa.int32()),
+        ("vae", pa.bool_()),
+    ]
+)
+"""How the ranks of a group shared the model, and why (`pipeline.parallel.layout.Layout`)."""
+
+SCORES_TYPE = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
+"""Scores of a clip by name; `value` is null where a scorer gave none. A list, because `datasets`
+does not read Arrow's map type; in DuckDB, `map_from_entries(scores)` is the map."""
