@@ -24,7 +24,8 @@ COLUMNS = (
     "error_message,attempts,run_id,created_at,wall_s,gpu_s,device_name,group_size,batch_rows,"
     "encode_s,upload_s,peak_memory_bytes,media_bytes,media_sha256,cache,control_of,versions,"
     "quality,worker,times,parallel,image_sha256,source,"
-    "seed_u64,prompt_tokens,prompt_truncated,settings"
+    "seed_u64,prompt_tokens,prompt_truncated,settings,"
+    "scores,scorers,scores_missing,score_s,perceptual_hash,good"
 )
 
 
