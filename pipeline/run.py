@@ -31,6 +31,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prefix_lines import say_settings, say_verified
 from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
+from pipeline.monitoring.recipe_lines import say_recipe
 from pipeline.monitoring.summary import (
     say_columns,
     say_dry_run,
@@ -161,6 +162,7 @@ def _run(
         counts.rejected,
     )
     say_input(console, config, resolved, counts, intake.steps, intake.reasons)
+    say_recipe(console, config)
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
     usual = defaults.template.num_inference_steps

@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.config.cache_section import CacheConfig, without_overridden
 from pipeline.config.error_text import check_flags, parse_problem, validation_problem
 from pipeline.config.help_text import help_text
+from pipeline.config.recipe import with_recipe
 from pipeline.config.sections import (
     AutoCount,
     ConfigPart,
@@ -38,6 +39,9 @@ class RunConfig(ConfigPart):
     prompts: str = Field(min_length=1, description="Parquet, JSONL, CSV, TSV or text file; any URI")
     output: str = Field(min_length=1, description="folder or s3://bucket/prefix of the dataset")
     model: str = Field(default="demo", min_length=1, description="name in the model registry")
+    recipe: str = Field(
+        default="", description="distilled version of the model, by name: its authors' settings"
+    )
     model_path: str = Field(default="", description="local folder or s3:// mirror of the weights")
     prompt_column: str = Field(
         default="prompt",
@@ -109,6 +113,12 @@ class RunConfig(ConfigPart):
     engine: EngineConfig = EngineConfig()
     stages: StagesConfig = StagesConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_recipe(cls, given: Any) -> Any:
+        default = str(cls.model_fields["model"].default)
+        return with_recipe(given, default) if isinstance(given, dict) else given
+
     def to_dict(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values in a fixed order."""
         return self.model_dump(mode="json")
@@ -118,7 +128,7 @@ _SECTIONS = ("sampling", "cache", "parallel", "engine", "stages")
 
 HELP = {"-h", "--help", "--help-all"}
 SHOWN = {
-    *("config", "prompts", "output", "model", "model_path", "prompt_column"),
+    *("config", "prompts", "output", "model", "recipe", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "scorers", "keep"),
     *("replicas", "batch_rows", "device"),

@@ -1,8 +1,10 @@
 """LoRA adapters: `URI[@WEIGHT]` from the configuration into weights inside the networks.
 
-An adapter is one safetensors file, local or at any fsspec URI. The driver hashes it once. Its hash
-and weight are part of every sample's identity; its URI is not. Workers check the hash again. The
-adapter is merged into the networks when a model is loaded, so it costs nothing per step.
+An adapter is one safetensors file: local, at any fsspec URI, in a repository of the Hub
+(`hf://OWNER/REPOSITORY[@COMMIT]/FILE`), or shipped with this package (`shipped:FILE`). The driver
+hashes it once. Its hash and weight are part of every sample's identity; its URI is not. Workers
+check the hash again. The adapter is merged into the networks when a model is loaded, so it costs
+nothing per step.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError, UserError
@@ -21,6 +24,9 @@ SECOND = "#transformer_2"
 """Suffix of a URI: the adapter is for the second network of a model with two (Wan 2.2 A14B)."""
 
 REVISION_DIGITS = 16
+
+HUB, SHIPPED = "hf://", "shipped:"
+"""How the URI of a file begins that is in a repository of the Hub, or in this package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +119,40 @@ def add_adapters(pipe: Any, adapters: Sequence[Adapter]) -> None:
 
 
 def _read(uri: str) -> bytes:
+    if uri.startswith(SHIPPED):  # the same on every node, wherever the package is
+        path = Path(__file__).parent / uri.removeprefix(SHIPPED)
+        if not path.is_file():
+            raise UserError(f"--engine.adapters {uri}: no such file is shipped")
+        return path.read_bytes()
+    if uri.startswith(HUB):
+        return _from_hub(uri)
     storage, name = locate(uri)
     try:
         return storage.read_bytes(name)
     except StorageError as error:
         raise UserError(f"--engine.adapters {uri}: {error}") from error
+
+
+def _from_hub(uri: str) -> bytes:
+    """Read a file of the Hub by way of the Hub client's cache, so `HF_HUB_OFFLINE` works."""
+    from huggingface_hub import hf_hub_download
+
+    owner, _, rest = uri.removeprefix(HUB).partition("/")
+    repository, _, name = rest.partition("/")
+    repository, _, commit = repository.partition("@")
+    if not (owner and repository and name):
+        raise UserError(
+            f"--engine.adapters {uri}: write {HUB}OWNER/REPOSITORY[@COMMIT]/FILE{SUFFIX}"
+        )
+    try:
+        path = hf_hub_download(f"{owner}/{repository}", name, revision=commit or None)
+    except Exception as error:  # of the Hub's client, the network or the proxy
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"--engine.adapters {uri}: {reason} (without internet: download the file and give its "
+            "path)"
+        ) from error
+    return Path(path).read_bytes()
 
 
 def _digest(data: bytes) -> str:

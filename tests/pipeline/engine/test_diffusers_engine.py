@@ -152,6 +152,42 @@ def test_listed_noise_levels_reach_the_network(
     assert times == pytest.approx([1000 * level for level in levels])  # and one call a step
 
 
+@pytest.mark.parametrize(
+    "name", [n for n in HUB_MODELS if not MODELS[n].pipeline.distilled_guidance]
+)
+def test_guidance_that_is_off_costs_neither_evaluations_nor_encodings(
+    name: str,
+    engine_of: EngineOf,
+    request_for: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, model = engine_of(name)
+    work = {"network": 0, "texts": 0}
+
+    def counting(what: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            rows = args[0] if args else kwargs["hidden_states"]
+            work[what] += len(rows)
+            return forward(*args, **kwargs)
+
+        return counted
+
+    for what, part in (
+        ("network", "transformer"),
+        ("network", "transformer_2"),
+        ("texts", "text_encoder"),
+    ):
+        module = getattr(engine._pipe, part, None)
+        if module is not None:
+            monkeypatch.setattr(module, "forward", counting(what, module.forward))
+    steps = 5
+    engine.generate([request_for(model, guidance_scale=1.0, negative_prompt="blurry")])
+    assert work == {"network": steps, "texts": 1}
+    engine.generate([request_for(model, guidance_scale=3.0, negative_prompt="blurry")])
+    assert work == {"network": 3 * steps, "texts": 3}
+
+
 def noting(forward: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def noted(*args: Any, **kwargs: Any) -> Any:

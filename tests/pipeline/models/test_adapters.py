@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -124,3 +125,37 @@ def test_an_adapter_of_another_model_is_refused(
     lora.write_bytes(foreign.read_bytes())
     with pytest.raises(UserError, match="was replaced since the run began"):
         load_engine(model, device="cpu", options=EngineOptions(adapters=adapters))
+
+
+def test_a_file_of_the_hub_is_read_through_its_cache(
+    lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    def download(repository: str, name: str, *, revision: str | None) -> str:
+        asked.append((repository, name, revision))
+        return str(lora)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    (pinned,) = resolve_adapters(["hf://some/loras@abc123/wan/style.safetensors@0.5"])
+    (newest,) = resolve_adapters(["hf://some/loras/style.safetensors#transformer_2"])
+    assert asked == [
+        ("some/loras", "wan/style.safetensors", "abc123"),
+        ("some/loras", "style.safetensors", None),
+    ]
+    assert (pinned.weight, pinned.second) == (0.5, False)
+    assert (newest.weight, newest.second) == (1.0, True)
+    assert pinned.revision == resolve_adapters([str(lora)])[0].revision
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hf://loras/style.safetensors", "write hf://OWNER/REPOSITORY"),
+        ("hf://nobody/nothing/style.safetensors", "without internet: download the file"),
+        ("shipped:demo/nothing.safetensors", "no such file is shipped"),
+    ],
+)
+def test_a_file_that_the_hub_or_the_package_has_not_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_adapters([text])
