@@ -39,6 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
     )
     parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by prompt")
+    parser.add_argument(
+        "--split-by",
+        default="",
+        metavar="COLUMN",
+        help="a column of the input that rows keep in `source`: clips of one value are in one "
+        "split, in place of clips of one prompt",
+    )
     parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
     parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
@@ -55,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 splits=parse_splits(options.splits),
                 shard_rows=options.shard_rows,
                 controls=options.with_controls,
+                split_by=options.split_by,
             ) as chosen,
             console.status("exporting") as status,
         ):
@@ -76,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
         f"{target.uri}, {done.written:,} of them written now",
     )
+    if chosen.by_prompt:
+        rows = counted(chosen.by_prompt, "row", grouped=True)
+        say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")
     for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
         print(f"damaged: {sample_id}: {problem}", file=sys.stderr)
     if done.damaged:

@@ -28,7 +28,13 @@ from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.monitoring.prefix_lines import say_settings, say_verified
+from pipeline.monitoring.prefix_lines import (
+    say_other_runs,
+    say_recovery,
+    say_settings,
+    say_storage,
+    say_verified,
+)
 from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.recipe_lines import say_recipe
@@ -37,10 +43,7 @@ from pipeline.monitoring.summary import (
     say_dry_run,
     say_input,
     say_lines,
-    say_other_runs,
-    say_recovery,
     say_result,
-    say_storage,
 )
 from pipeline.monitoring.totals import RunTotals
 from pipeline.pending_input import read_pending

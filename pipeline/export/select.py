@@ -1,7 +1,8 @@
 """Selects the clips of an export, with their order, split and shard, from rows and flags alone.
 
 Reads the Parquet parts and never media. Of several rows with one id the one that counts is used.
-Clips of one prompt are in one split, whatever their seeds and settings are.
+Clips of one prompt are in one split, whatever their seeds and settings are; or clips with the same
+value in a column of the input.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -57,11 +58,14 @@ class Selection:
         shards: The shards in order.
         fingerprint: Digest of ids, hashes, splits and shards; equal for equal selections.
         spool: Holds the rows.
+        by_prompt: Rows of the prefix without the column that clips are split by: their prompts
+            decide.
     """
 
     shards: tuple[Shard, ...]
     fingerprint: str
     spool: Spool = field(repr=False, compare=False)
+    by_prompt: int = 0
 
     @property
     def clips(self) -> int:
@@ -101,9 +105,9 @@ def parse_splits(text: str) -> dict[str, float]:
 
 
 def split_of(prompt: str, splits: Mapping[str, float]) -> str:
-    """Return the split of the clips of a prompt.
+    """Return the split of the clips of a prompt, or of another text that they share.
 
-    It depends on the prompt alone, so no prompt is in two splits, and it stays as a dataset grows.
+    It depends on the text alone, so no prompt is in two splits, and it stays as a dataset grows.
     """
     drawn = int.from_bytes(digest(["split", prompt])[:8], "big") / 2**64
     for name, share in splits.items():
@@ -120,6 +124,7 @@ def select(
     splits: Mapping[str, float],
     shard_rows: int,
     controls: bool = False,
+    split_by: str = "",
 ) -> Selection:
     """Select clips and divide them into splits and shards.
 
@@ -129,20 +134,27 @@ def select(
         splits: Share of the prompts by name of the split.
         shard_rows: Largest number of clips per shard.
         controls: Include controls.
+        split_by: Column of the input whose value decides the split; "" is the prompt.
 
     Raises:
-        UserError: The condition is invalid, or no clip is left.
+        UserError: The condition is invalid, no row has the column to split by, or no clip is left.
         StorageError: The prefix cannot be read.
     """
     names = list(splits)
     spool = Spool(storage.uri)
     try:
         spool.check(where)
-        spool.fill(storage, lambda caption: names.index(split_of(caption, splits)))
+        filled = spool.fill(storage, lambda text: names.index(split_of(text, splits)), split_by)
+        if split_by and filled.by_prompt == filled.rows:
+            raise UserError(
+                f"--split-by {split_by}: no row of {storage.uri} keeps a column of this name"
+            )
         usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
         if not spool.choose(usual, where):
             raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
-        return _sharded(spool, names, shard_rows)
+        return replace(
+            _sharded(spool, names, shard_rows), by_prompt=filled.by_prompt if split_by else 0
+        )
     except BaseException:
         spool.close()
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
+from pipeline.requests.columns import cell_json
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -29,6 +31,19 @@ BATCH_ROWS = 20_000
 """Rows that are inserted at once."""
 SPLIT, PLACE = "_split", "_place"
 """Columns beside those of the schema: number of the split, and place among all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a spool took in.
+
+    Attributes:
+        rows: All rows.
+        by_prompt: Those whose caption decides their split.
+    """
+
+    rows: int
+    by_prompt: int
 
 
 _SOURCE = "case when json_valid(source) then source::json end"
@@ -72,12 +87,14 @@ class Spool:
             where,
         )
 
-    def fill(self, storage: Storage, split_of: Callable[[str], int]) -> None:
+    def fill(self, storage: Storage, split_of: Callable[[str], int], by: str = "") -> Filled:
         """Take in every row of a prefix.
 
         Args:
             storage: The output prefix.
-            split_of: Called with a caption; returns the number of its split.
+            split_of: Called with the text that decides the split of a row: its caption, or its
+                value in the column `by`; returns the number of the split.
+            by: A column of the input, kept in `source`; "" splits by captions alone.
 
         Raises:
             UserError: The prefix holds no parts.
@@ -87,17 +104,18 @@ class Spool:
         if not files:
             raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
         waiting: list[pa.Table] = []
-        count = 0
+        count = by_prompt = 0
         for table in read_parts(storage, files, self._read):
             if waiting and not table.schema.equals(waiting[0].schema):
-                self._take(waiting, split_of)
+                by_prompt += self._take(waiting, split_of, by)
                 waiting, count = [], 0
             waiting.append(table)
             count += table.num_rows
             if count >= BATCH_ROWS:
-                self._take(waiting, split_of)
+                by_prompt += self._take(waiting, split_of, by)
                 waiting, count = [], 0
-        self._take(waiting, split_of)
+        by_prompt += self._take(waiting, split_of, by)
+        return Filled(self._rows, by_prompt)
 
     def choose(self, usual: str, where: str) -> int:
         """Keep the rows that count and meet both conditions, in order; return their number.
@@ -156,24 +174,27 @@ class Spool:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/{part.key} is no part of ours: {text}") from error
 
-    def _take(self, tables: Sequence[pa.Table], split_of: Callable[[str], int]) -> None:
+    def _take(self, tables: Sequence[pa.Table], split_of: Callable[[str], int], by: str) -> int:
+        """Insert rows; return how many of them are split by their caption."""
         if not tables:
-            return
+            return 0
         try:
             table = conform(pa.concat_tables(tables).replace_schema_metadata(None))
         except (pa.ArrowException, ValueError) as error:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
-        captions = table["caption"].combine_chunks().dictionary_encode()
-        if isinstance(captions, pa.ChunkedArray):
-            captions = captions.combine_chunks()
-        numbers = [split_of(caption) for caption in captions.dictionary.to_pylist()]
-        splits = pa.array(numbers, pa.int32()).take(captions.indices)
+        decides, by_prompt = _deciding(table, by)
+        texts = decides.combine_chunks().dictionary_encode()
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks()
+        numbers = [split_of(text) for text in texts.dictionary.to_pylist()]
+        splits = pa.array(numbers, pa.int32()).take(texts.indices)
         places = pa.array(np.arange(self._rows, self._rows + table.num_rows))
         self._rows += table.num_rows
         self._heads.append(table.select(["sample_id", "status"]).append_column(PLACE, places))
         table = table.append_column(SPLIT, splits).append_column(PLACE, places)
         self._insert(table.cast(self._schema), "insert into clips")
+        return by_prompt
 
     def _insert(self, table: pa.Table, into: str) -> None:
         self._database.register("batch", table)
@@ -189,3 +210,17 @@ class Spool:
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
             raise UserError(f"--where {where}: {text}") from None
+
+
+def _deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:
+    """The text that decides the split of each row, and for how many this is the caption."""
+    captions = table["caption"]
+    if not by:
+        return captions, table.num_rows
+    values = [cell_json(source, by) for source in table["source"].to_pylist()]
+    # No caption begins so: a value never decides as a caption of the same text does.
+    texts = [
+        f"\0{by}\0{value}" if value else caption
+        for value, caption in zip(values, captions.to_pylist(), strict=True)
+    ]
+    return pa.chunked_array([pa.array(texts, pa.string())]), values.count("")

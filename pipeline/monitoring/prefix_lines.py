@@ -1,18 +1,57 @@
-"""What a run says of the clips that its prefix holds already: other settings, damaged clips."""
+"""What a run says of its prefix: other runs, what they left, other settings, damaged clips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Console
 
+from pipeline.dataset.manifest import RunStatus
+from pipeline.dataset.recovery import Recovery
 from pipeline.dataset.verify import Verified
 from pipeline.monitoring.console import say, text_of
-from pipeline.wording import counted
+from pipeline.storage.storage import Storage
+from pipeline.wording import are, counted
 
 UNKNOWN = "settings that an older version did not record"
 DAMAGED_SHOWN = 20
 """Damaged clips that are named."""
+
+
+def say_storage(console: Console, storage: Storage) -> None:
+    """Say it where the output cannot hold one name against two writers."""
+    if not storage.conditional:
+        say(
+            console,
+            f"{storage.uri} has no conditional puts: it replaces files, or has no way to create "
+            "one only where none is. Clips get names of their own there, media/ab/ID-WRITER.mp4, "
+            "so that every row stays true; two runs at once can store a clip twice.",
+        )
+
+
+def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
+    """Warn of other runs that seem to write into the same prefix now."""
+    for run in runs:
+        if run.alive:
+            say(
+                console,
+                text_of("ANOTHER RUN WRITES INTO THIS PREFIX:", "bold red"),
+                f" {run.run_id} (process {run.where}) gave a sign of life {run.age_s:.0f} s ago. "
+                "If it is still alive, stop one of the two: they do no harm to each other, but "
+                "make the same clips twice.",
+            )
+
+
+def say_recovery(console: Console, found: Recovery) -> None:
+    """Print which clips a killed run had left, if clips were searched."""
+    if not found.after:
+        return
+    state = "has not ended yet" if found.goes_on else "did not end"
+    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
+    text += f" and {are(found.rows.num_rows)} taken over" if found.rows.num_rows else ""
+    if found.damaged:
+        text += f"; {found.damaged} more {are(found.damaged)} damaged and will be made again"
+    say(console, text)
 
 
 def say_settings(console: Console, found: Mapping[str, int], own: Sequence[str]) -> None:

@@ -13,9 +13,7 @@ from rich.table import Table
 
 from pipeline.config.cache_section import CacheConfig
 from pipeline.config.run_config import RunConfig
-from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
-from pipeline.dataset.recovery import Recovery
 from pipeline.errors import StorageError, UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
@@ -29,7 +27,7 @@ from pipeline.requests.intake import InputCounts
 from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
-from pipeline.wording import are, counted
+from pipeline.wording import counted
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
@@ -107,17 +105,6 @@ def say_lines(console: Console, lines: Iterable[str]) -> None:
     """Print remarks, one line each."""
     for line in lines:
         say(console, line)
-
-
-def say_storage(console: Console, storage: Storage) -> None:
-    """Say it where the output cannot hold one name against two writers."""
-    if not storage.conditional:
-        say(
-            console,
-            f"{storage.uri} has no conditional puts: it replaces files, or has no way to create "
-            "one only where none is. Clips get names of their own there, media/ab/ID-WRITER.mp4, "
-            "so that every row stays true; two runs at once can store a clip twice.",
-        )
 
 
 def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
@@ -214,31 +201,6 @@ def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
     text = f"planned: {nfe} of {steps} steps computed (NFE) for each of {counted(clips, 'clip')}"
     return text if cache.budget is not None else f"{text}: a run of so few steps reuses none"
-
-
-def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
-    """Warn of other runs that seem to write into the same prefix now."""
-    for run in runs:
-        if run.alive:
-            say(
-                console,
-                text_of("ANOTHER RUN WRITES INTO THIS PREFIX:", "bold red"),
-                f" {run.run_id} (process {run.where}) gave a sign of life {run.age_s:.0f} s ago. "
-                "If it is still alive, stop one of the two: they do no harm to each other, but "
-                "make the same clips twice.",
-            )
-
-
-def say_recovery(console: Console, found: Recovery) -> None:
-    """Print which clips a killed run had left, if clips were searched."""
-    if not found.after:
-        return
-    state = "has not ended yet" if found.goes_on else "did not end"
-    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
-    text += f" and {are(found.rows.num_rows)} taken over" if found.rows.num_rows else ""
-    if found.damaged:
-        text += f"; {found.damaged} more {are(found.damaged)} damaged and will be made again"
-    say(console, text)
 
 
 def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:

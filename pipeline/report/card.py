@@ -141,6 +141,8 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
     ]
     if len(report.settings) > 1:
         lines.append(f"| mixed settings | {plain(text.mixed(report.settings))} |")
+    if report.kept:
+        lines.append(f"| kept columns | {plain(text.kept(report.kept))} |")
     if head.reuse_ratio is not None:
         lines.append(
             f"| caching | {text.percent(head.reuse_ratio)} of sampler steps reused, "

@@ -1,9 +1,8 @@
 """The numbers of a report: `report/report.json`, whose schema `jobs/report.py --schema` prints.
 
 The schema is a contract: fields are added, never renamed, and `format` changes if a meaning
-changes. Some classes have another name in the schema than here, where each class name occurs once;
-their title and `__qualname__` give it. Device seconds are seconds times the devices of a group.
-Money is null where no price is known. This module computes nothing.
+changes. A class with another name in the schema has it as title and `__qualname__`. Device seconds
+are seconds times the devices of a group. Money is null where no price is known.
 """
 
 from __future__ import annotations
@@ -298,3 +297,4 @@ class Report(ReportPart):
     worst: list[ClipEntry]
     prices: list[PriceUsed]
     settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")
+    kept: dict[str, int] = Field(default={}, description="input column in `source` to clips")

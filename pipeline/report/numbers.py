@@ -119,6 +119,7 @@ def measure(
         worst=worst(rows, pairs),
         prices=accounts.used,
         settings=kinds_of_clips,
+        kept=tables.kept(rows, roles.clips),
     )
 
 

@@ -55,6 +55,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
     return template.render(
         report=report,
         previews=previews,
+        kept=text.kept(report.kept) if report.kept else "",
         number=lambda path, word: _number(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own file and plotly.js

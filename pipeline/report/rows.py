@@ -22,6 +22,7 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
+from pipeline.requests.columns import names_json
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -38,7 +39,7 @@ _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
     *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
-    *("settings", "guidance_scale"),
+    *("settings", "guidance_scale", "source"),
 )
 _NESTED = {
     "cache": (
@@ -52,7 +53,7 @@ _NESTED = {
 }
 _REPEATED = (
     *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions", "settings"),
-    *("worker_id", "node", "labels"),
+    *("worker_id", "node", "labels", "kept"),
 )
 _RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
 
@@ -63,7 +64,8 @@ class Rows:
 
     Attributes:
         table: Flat columns; text that repeats is dictionary-encoded. `part` and `at` are the part
-            of a row and its position there; `caption_chars` is the length of its caption.
+            of a row and its position there; `caption_chars` is the length of its caption; `kept`
+            names the columns of its `source`, as a JSON list.
         files: The parts, indexed by `part`.
         counts: Which rows count: one per id, by the rule of `pipeline.dataset.committed`.
         storage: The prefix, from which `whole` reads.
@@ -281,6 +283,7 @@ def _flat(table: pa.Table) -> pa.Table:
                 if known
                 else _nulls(table, struct.field(child).type)
             )
+    columns["kept"] = pa.array(map(names_json, columns.pop("source").to_pylist()), pa.string())
     columns["caption_chars"] = pc.utf8_length(table["caption"])
     columns["error_message"] = pc.utf8_slice_codeunits(table["error_message"], 0, MESSAGE_CHARS)
     for name in _REPEATED:

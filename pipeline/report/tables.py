@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -227,6 +229,15 @@ def settings(rows: Rows, clips: Mask) -> list[ClipSettings]:
             )
         )
     return sorted(found, key=lambda each: (-each.clips, each.settings, each.steps))
+
+
+def kept(rows: Rows, clips: Mask) -> dict[str, int]:
+    """Count the clips that have a value in each further column of the input, the most first."""
+    codes, values = rows.codes("kept")
+    counts: Counter[str] = Counter()
+    for text, count in zip(values, np.bincount(codes[clips], minlength=len(values)), strict=True):
+        counts.update({name: int(count) for name in json.loads(text or "[]") if count})
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def causes(rows: Rows, roles: RowRoles) -> list[Cause]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -66,6 +66,20 @@ def mixed(kinds: Sequence[ClipSettings]) -> str:
     )
 
 
+def kept(columns: Mapping[str, int]) -> str:
+    """Say which columns of the input the clips keep, and how to use them."""
+    each = ", ".join(
+        f"{name} ({counted(clips, 'clip', grouped=True)})"
+        for name, clips in list(columns.items())[:MOST_COLUMNS]
+    )
+    more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
+    return (
+        f"The clips keep further columns of the input, as JSON in the column `source`: {each}"
+        f"{more}. Exports select by them (--where) and split by them (--split-by)."
+    )
+
+
+MOST_COLUMNS = 20
 MOST_SETTINGS = 8
 SHOWN = 4
 """Kinds of clips and of failures that are printed; the page shows all."""

@@ -30,7 +30,7 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover, stored_row
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.errors import StorageError
-from pipeline.monitoring.summary import say_other_runs, say_recovery
+from pipeline.monitoring.prefix_lines import say_other_runs, say_recovery
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from tests.pipeline.attempts.runners import BASE, FakeEngine, ledger_of

@@ -275,6 +275,38 @@ def test_no_prompt_is_in_two_splits(tmp_path: Path) -> None:
     assert len(set.union(*homes.values())) == 2
 
 
+def test_clips_with_one_value_of_an_input_column_are_in_one_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for number in range(60):
+        request = dataclasses.replace(SAMPLE, prompt=f"p {number}")
+        source = "" if number < 3 else json.dumps({"film": number % 8, "n": number})
+        rows.append(make_row(request, Provenance("r"), SampleOutcome("ok")) | {"source": source})
+    storage = write(tmp_path, rows[::2], rows[1::2])
+    splits = parse_splits("train=1,val=1")
+    homes: dict[Any, set[str]] = {}
+    with select(storage, splits=splits, shard_rows=7, split_by="film") as chosen:
+        assert (chosen.clips, chosen.by_prompt) == (60, 3)
+        for shard in chosen.shards:
+            for row in shard.rows():
+                key = json.loads(row["source"])["film"] if row["source"] else row["caption"]
+                homes.setdefault(key, set()).add(shard.split)
+                if not row["source"]:
+                    assert shard.split == split_of(row["caption"], splits)
+    assert all(len(home) == 1 for home in homes.values())
+    assert {each for key, home in homes.items() if isinstance(key, int) for each in home} == {
+        "train",
+        "val",
+    }
+    with select(storage, splits=splits, shard_rows=7) as usual:
+        assert usual.by_prompt == 0
+        assert usual.fingerprint != chosen.fingerprint
+    flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--split-by", "fil"]
+    assert main(flags) == 2
+    assert "--split-by fil: no row of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "a=0", "a=x", "a=1,a=1", "a b=1", "a=-1"])
 def test_splits_in_another_form_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"train=0\.9,val=0\.1"):

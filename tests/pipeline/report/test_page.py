@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import mp4
+from pipeline.report.card import card_text
 from pipeline.report.document import ClipEntry
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
 from pipeline.report.page import render
@@ -141,3 +142,18 @@ def test_the_page_says_in_a_sentence_what_plans_promised_and_controls_measured(
         "and controls measured 0.0125; the promise is not corrected by them." in said
     )
     assert "promised an error of" not in without
+
+
+def test_page_and_card_name_the_input_columns_that_clips_keep(tmp_path: Path) -> None:
+    sources = ['{"category":"x","id":7}', '{"id":8}', "", "odd", "[1]", '{"a<b>|c":1}']
+    rows = [row(number) | {"source": source} for number, source in enumerate(sources)]
+    rows += [row(9, status="failed") | {"source": '{"id":9,"lost":1}'}]
+    report = measure(write(tmp_path, rows), Prices())
+    assert report.kept == {"id": 2, "a<b>|c": 1, "category": 1}
+    page, card = render(report, {}), card_text(report)
+    assert "id (2 clips), a&lt;b&gt;|c (1 clip), category (1 clip)" in page
+    assert "id &#40;2 clips&#41;, a&#60;b&#62;&#124;c" in card
+    nothing = measure(write(tmp_path / "none", [row(0)]), Prices())
+    assert nothing.kept == {}
+    assert "kept columns" not in card_text(nothing)
+    assert "further columns of the input" not in render(nothing, {})
