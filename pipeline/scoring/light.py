@@ -42,8 +42,8 @@ class LightScorer:
             dark = np.mean(luma < 255 * BLACK_LEVEL)
             black.append(dark >= BLACK_SHARE)
             saturation.append(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 1].mean() / 255)
-            ends = (frame == 255).any(axis=2) | (frame == 0).all(axis=2)
-            clipped.append(ends.mean())
+            highest = cv2.max(cv2.max(frame[..., 0], frame[..., 1]), frame[..., 2])
+            clipped.append(np.mean((highest == 255) | (highest == 0)))
             tiles.append(cv2.resize(luma, (TILES, TILES), interpolation=cv2.INTER_AREA))
         return {
             "black": float(np.mean(black)),

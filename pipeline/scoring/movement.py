@@ -18,6 +18,9 @@ LONG_SIDE, SHORT_SIDE = 320, 64
 """Flow is computed on frames whose longer side has at most, and whose shorter side has at least, so
 many pixels."""
 
+MOST_PAIRS = 32
+"""Pairs of neighbouring frames that flow is computed for, evenly spread over longer clips."""
+
 STILL_LEVEL = 4.0
 """A frame repeats the one before if no part of it changes by more levels (of 255). A part is a
 32nd of the longer side, and at least 3 pixels."""
@@ -50,16 +53,16 @@ class MovementScorer:
         return [self._one(clip.frames, clip.fps) for clip in clips]
 
     def _one(self, frames: Frames, fps: float) -> Mapping[str, float]:
-        lumas = [_sized(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames]
         # An instance per clip: it keeps buffers, and several threads score at once.
-        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         lengths, errors = [], []
-        for here, then in itertools.pairwise(lumas):
+        for place in _spread(len(frames) - 1, MOST_PAIRS):
+            here, then = (_luma(frame) for frame in frames[place : place + 2])
             blank = np.zeros((*here.shape, 2), np.float32)
             forth, back = flow.calc(here, then, blank.copy()), flow.calc(then, here, blank)
             lengths.append(np.linalg.norm(forth, axis=2).mean())
             errors.append(_warping_error(here, then, forth, back))
-        diagonal = math.hypot(*lumas[0].shape)
+        diagonal = math.hypot(*_luma(frames[0]).shape)
         known = [each for each in errors if not math.isnan(each)]
         return {
             "motion": float(np.mean(lengths)) / diagonal * fps if lengths else 0.0,
@@ -69,8 +72,16 @@ class MovementScorer:
         }
 
 
-def _sized(luma: Plane) -> Plane:
-    """A frame in the size that flow is computed on."""
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` of the numbers below `count`, evenly spread."""
+    if count <= most:
+        return list(range(count))
+    return [place * count // most for place in range(most)]
+
+
+def _luma(frame: Plane) -> Plane:
+    """The luma of a frame in the size that flow is computed on."""
+    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     height, width = luma.shape
     scale = min(1.0, LONG_SIDE / max(height, width))
     scale = max(scale, SHORT_SIDE / min(height, width))
