@@ -120,6 +120,11 @@ class ScorerPanel:
             time.monotonic() - began,
         )
 
+    def unreadable(self, reason: str) -> ClipScores:
+        """What stands for the scores of a clip that cannot be read."""
+        names = tuple(f"{scorer.name}@{scorer.version}" for scorer in self._scorers)
+        return ClipScores(dict.fromkeys(self._names), names, reason[:LONGEST_REASON])
+
     def is_good(self, row: Mapping[str, Any]) -> bool | None:
         """Whether a row meets the condition; None without one, or if it needs a missing score."""
         return self._condition.of_row(row) if self._condition else None

@@ -1,0 +1,195 @@
+"""Scores that were given to the clips of a prefix after they were made, and the last `--keep`.
+
+`scores/part-*.parquet` holds what `jobs/score.py` measured, and `scores/keep.json` the condition
+that it was last given. Output rows are never rewritten: readers lay these scores over those of the
+rows, and judge the rows by the last condition. A score counts for the very clip that it was
+measured on: the hash of its mp4 is part of it. Of several values of one score the newest counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.parts import read_parts
+from pipeline.dataset.struct_columns import SCORES_TYPE
+from pipeline.errors import StorageError
+from pipeline.scoring.conditions import Condition
+from pipeline.storage.keys import StoredFile
+from pipeline.storage.storage import Storage
+
+FOLDER = "scores/"
+KEEP_KEY = f"{FOLDER}keep.json"
+
+STORED_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("media_sha256", pa.string()),
+        ("scores", SCORES_TYPE),
+        ("scorers", pa.list_(pa.string())),
+        ("scores_missing", pa.string()),
+        ("score_s", pa.float64()),
+        ("perceptual_hash", pa.string()),
+        ("scored_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Columns of `scores/part-*.parquet`."""
+
+_NEWEST = """
+with named as (
+    select sample_id, media_sha256, scored_at, each.name as name, each.value as value
+    from (select sample_id, media_sha256, scored_at, unnest(scores) as each from parts)
+), newest as (
+    select sample_id, media_sha256, name, arg_max({'v': value}, scored_at).v as value
+    from named group by all
+)
+select sample_id, media_sha256, list({'name': name, 'value': value} order by name) as scores,
+    list(name order by name) as names
+from newest group by all
+"""
+_FACTS = """
+select sample_id, media_sha256, list_distinct(flatten(list(scorers))) as scorers,
+    arg_max(scores_missing, scored_at) as scores_missing,
+    arg_max(perceptual_hash, scored_at) as perceptual_hash, sum(score_s) as score_s
+from parts group by all
+"""
+_OVERLAY = """
+select rows.* replace (
+    case when newest.sample_id is null then rows.scores else list_concat(
+        [one for one in coalesce(rows.scores, []) if not list_contains(newest.names, one.name)],
+        newest.scores) end as scores,
+    case when facts.sample_id is null then rows.scorers
+        else list_sort(list_distinct(list_concat(coalesce(rows.scorers, []), facts.scorers)))
+        end as scorers,
+    coalesce(facts.scores_missing, rows.scores_missing) as scores_missing,
+    coalesce(facts.perceptual_hash, rows.perceptual_hash) as perceptual_hash,
+    coalesce(rows.score_s, 0) + coalesce(facts.score_s, 0) as score_s
+)
+from rows
+left join newest on rows.sample_id = newest.sample_id and rows.media_sha256 = newest.media_sha256
+left join facts on rows.sample_id = facts.sample_id and rows.media_sha256 = facts.media_sha256
+order by rows.place
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepChoice:
+    """The condition that a prefix was last judged by.
+
+    Attributes:
+        keep: As `--keep`; "" where every row keeps what its run said.
+        scores: Names of the scores that it may ask for.
+    """
+
+    keep: str = ""
+    scores: tuple[str, ...] = ()
+
+
+class StoredScores:
+    """What is stored beside the rows of a prefix, read once."""
+
+    def __init__(self, parts: pa.Table, choice: KeepChoice) -> None:
+        """Merge stored scores.
+
+        Args:
+            parts: Rows of `STORED_SCHEMA`.
+            choice: The condition that rows are judged by.
+
+        Raises:
+            UserError: The condition is invalid.
+        """
+        self._database = duckdb.connect(config={"threads": 2})
+        self._database.register("parts", parts)
+        for name, query in (("newest", _NEWEST), ("facts", _FACTS)):
+            self._database.execute(f"create table {name} as {query}")
+        self._database.unregister("parts")
+        self.choice = choice
+        self._condition = Condition(choice.keep, choice.scores) if choice.keep else None
+        self._empty = not parts.num_rows
+
+    def over(self, rows: pa.Table) -> pa.Table:
+        """Lay the stored scores over rows of `SCHEMA`, and judge them by the last condition."""
+        schema = rows.schema
+        if not self._empty:
+            placed = rows.append_column("place", pa.array(range(rows.num_rows)))
+            self._database.register("rows", placed)
+            found = self._database.sql(_OVERLAY).to_arrow_table()
+            self._database.unregister("rows")
+            rows = found.drop_columns(["place"]).cast(schema)
+        if self._condition is not None:
+            good = pa.array(self._condition.of_table(rows), pa.bool_())
+            ok = [status == "ok" for status in rows["status"].to_pylist()]
+            judged = [value if made else None for value, made in zip(good, ok, strict=True)]
+            at = schema.get_field_index("good")
+            rows = rows.set_column(at, schema.field(at), pa.array(judged, pa.bool_()))
+        return rows
+
+
+def read_stored(storage: Storage) -> StoredScores:
+    """Read the scores and the condition that are stored in a prefix.
+
+    Raises:
+        UserError: The stored condition is invalid.
+        StorageError: A file cannot be read, or is not ours.
+    """
+    files = [file for file in storage.list(f"{FOLDER}part-") if file.key.endswith(".parquet")]
+    tables = list(read_parts(storage, files, lambda opened, file: _read(storage, opened, file)))
+    parts = pa.concat_tables(tables) if tables else STORED_SCHEMA.empty_table()
+    return StoredScores(parts, read_choice(storage))
+
+
+def read_choice(storage: Storage) -> KeepChoice:
+    """Read the condition that a prefix was last judged by.
+
+    Raises:
+        StorageError: The file cannot be read, or is not ours.
+    """
+    if not storage.exists(KEEP_KEY):
+        return KeepChoice()
+    try:
+        found = json.loads(storage.read_bytes(KEEP_KEY))
+        return KeepChoice(str(found["keep"]), tuple(str(name) for name in found["scores"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{storage.uri}/{KEEP_KEY} is damaged: {error}") from error
+
+
+def write_choice(storage: Storage, choice: KeepChoice) -> None:
+    """Store the condition that the rows of a prefix are judged by from now on."""
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    value = {"keep": choice.keep, "scores": list(choice.scores), "since": now}
+    storage.put_bytes(KEEP_KEY, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_scores(storage: Storage, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store a part of scores; it is visible whole or not at all.
+
+    Args:
+        storage: The output prefix.
+        key: Name of the part behind `scores/part-`, unique in the prefix.
+        rows: Values of `STORED_SCHEMA`.
+    """
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=STORED_SCHEMA)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    storage.put_bytes(f"{FOLDER}part-{key}.parquet", buffer.getvalue().to_pybytes())
+
+
+def _read(storage: Storage, opened: BytesIO, file: StoredFile) -> pa.Table:
+    try:
+        return (
+            pq.ParquetFile(opened)
+            .read(use_threads=False)
+            .select(STORED_SCHEMA.names)
+            .cast(STORED_SCHEMA)
+        )
+    except (pa.ArrowException, KeyError) as error:
+        text = str(error).splitlines()[0]
+        raise StorageError(f"{storage.uri}/{file.key} is no part of ours: {text}") from error

@@ -1,0 +1,126 @@
+"""Clips of a prefix get the scores that they lack, once each, also after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.dataset import mp4
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.schema import media_key, rejected_row, to_table
+from pipeline.errors import UserError
+from pipeline.scoring.panel import ScorerPanel
+from pipeline.scoring.score_prefix import clip_rows, score_prefix, score_row
+from pipeline.scoring.scorer import ScoredClip
+from pipeline.scoring.stored_scores import STORED_SCHEMA, read_stored
+from pipeline.storage.storage import Storage
+from tests.pipeline.scoring.made_clips import moving
+
+
+class Mean:
+    """Gives the mean of all pixels, and counts whom it was asked about."""
+
+    scores: tuple[str, ...] = ()
+
+    def __init__(self, name: str, version: str = "1") -> None:
+        self.name, self.version, self.scores = name, version, (name,)
+        self.asked: list[str] = []
+
+    def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
+        self.asked += [clip.row["sample_id"] for clip in clips]
+        return [{self.name: float(clip.frames.mean())} for clip in clips]
+
+
+IDS = [f"{number:020x}" for number in range(6)]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """A prefix of six clips in three parts, one of them damaged, beside a failed row."""
+    storage = Storage(str(tmp_path / "out"))
+    writer = PartWriter(storage, "r", part_rows=3, part_seconds=1e9)
+    rows = []
+    for number, sample_id in enumerate(IDS):
+        path, file = media_key(sample_id), tmp_path / "clip.mp4"
+        mp4.encode(moving(number, frames=3), 8, {"sample_id": sample_id}, file)
+        data = file.read_bytes()
+        storage.put_bytes(path, data if number != 4 else data[:-9])
+        row = rejected_row(sample_id, f"caption {number}", "", "demo", "r", "")
+        row |= {"status": "ok", "fps": 8, "video": {"bytes": None, "path": path}}
+        row |= {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
+        rows.append(row)
+    for row in [*rows, rejected_row("e" * 20, "", "", "demo", "r", "no prompt")]:
+        writer.add(to_table([row]))
+    writer.flush()
+    return storage
+
+
+def scored(storage: Storage, scorers: Sequence[Mean], stop_after: int = 100) -> Any:
+    """Score in this process, one clip at a time; interrupted after so many clips."""
+    by_name = {scorer.name: scorer for scorer in scorers}
+
+    def here(rows: pa.Table, names: tuple[str, ...]) -> Iterator[pa.Table]:
+        panel = ScorerPanel([by_name[name] for name in names])
+        for place, row in enumerate(rows.to_pylist()):
+            if place == stop_after:
+                raise KeyboardInterrupt
+            yield pa.Table.from_pylist([score_row(storage, panel, row)], schema=STORED_SCHEMA)
+
+    names = [scorer.name for scorer in scorers]
+    return score_prefix(storage, names, scorers, here, read_stored(storage))
+
+
+def found(storage: Storage) -> dict[str, dict[str, float | None]]:
+    rows = [row for t in clip_rows(storage, read_stored(storage)) for row in t.to_pylist()]
+    return {
+        row["sample_id"]: {each["name"]: each["value"] for each in row["scores"]} for row in rows
+    }
+
+
+def test_every_clip_is_scored_once_and_damaged_ones_say_so(storage: Storage) -> None:
+    mean = Mean("mean")
+    done = scored(storage, [mean])
+    assert (done.clips, done.before, done.scored) == (6, 0, 6)
+    assert sorted(mean.asked) == [each for each in IDS if each != IDS[4]]
+    assert sum(done.missing.values()) == 1
+    scores = found(storage)
+    assert scores[IDS[4]] == {"mean": None}
+    for number in (0, 1, 2, 3, 5):
+        clip = mp4.decode(storage.read_bytes(media_key(IDS[number])))
+        assert scores[IDS[number]] == {"mean": float(clip.mean())}
+    again = scored(storage, [mean])
+    assert (again.before, again.scored) == (6, 0)
+    assert len(mean.asked) == 5
+
+
+def test_an_interrupted_scoring_goes_on(storage: Storage) -> None:
+    mean = Mean("mean")
+    with pytest.raises(KeyboardInterrupt):
+        scored(storage, [mean], stop_after=2)
+    assert len(found(storage)) == 6
+    done = scored(storage, [mean])
+    assert (done.before, done.scored) == (2, 4)
+    assert len(mean.asked) == len(set(mean.asked)) == 5
+
+
+def test_a_further_scorer_or_version_alone_is_asked(storage: Storage) -> None:
+    first, second, newer = Mean("mean"), Mean("other"), Mean("mean", "2")
+    scored(storage, [first])
+    scored(storage, [first, second])
+    assert len(first.asked) == 5
+    assert len(second.asked) == 5
+    done = scored(storage, [newer, second])
+    assert done.scored == 6
+    assert len(newer.asked) == 5
+    assert len(second.asked) == 5
+    assert set(found(storage)[IDS[0]]) == {"mean", "other"}
+
+
+def test_a_prefix_without_parts_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no data/part-"):
+        scored(Storage(str(tmp_path)), [Mean("mean")])
