@@ -38,12 +38,12 @@ from pipeline.monitoring.prefix_lines import (
 from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.recipe_lines import say_recipe
+from pipeline.monitoring.result import say_result
 from pipeline.monitoring.summary import (
     say_columns,
     say_dry_run,
     say_input,
     say_lines,
-    say_result,
 )
 from pipeline.monitoring.totals import RunTotals
 from pipeline.pending_input import read_pending

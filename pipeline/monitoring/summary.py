@@ -1,4 +1,4 @@
-"""What a run prints before it starts and after it ends: input, expected cost, recovery, result."""
+"""What a run prints before it starts and while it goes on: input, expected cost, recovery."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.config.cache_section import CacheConfig
 from pipeline.config.run_config import RunConfig
@@ -17,10 +16,7 @@ from pipeline.dataset.parts import part_files
 from pipeline.errors import StorageError, UserError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
-from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
-from pipeline.monitoring.totals import RunTotals
-from pipeline.monitoring.yield_lines import yield_text
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
@@ -233,35 +229,3 @@ def say_second_tries(console: Console, samples: int, nodes: Collection[str]) -> 
         console,
         f"Tried {where} now: {samples} of the samples that {whence} nothing was made since.",
     )
-
-
-def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupted: bool) -> None:
-    """Print what was made, what it cost and where it is."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    controls = f", {counted(totals.controls, 'control')}" if totals.controls else ""
-    rejected = counted(totals.rejected, "rejected row")
-    made = f"{totals.clips} ok, {totals.failed} failed, {rejected}"
-    table.add_row("clips", made + controls)
-    device_s = sum(totals.spent.values())
-    if totals.clips:
-        own_s = device_s - totals.control_gpu_s  # failed attempts included, as in the report
-        table.add_row("device time", f"{duration(device_s)}, {own_s / totals.clips:.2f} s a clip")
-        if own_s > 0:  # a test's engine can be too quick for the clock
-            rate = totals.video_s / own_s * 3600
-            table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
-        table.add_row("reused", f"{totals.reuse_ratio:.1%} of {totals.steps} steps")
-        if error := error_text(totals):
-            table.add_row("error", error)
-        if config.gpu_price_per_hour is not None:
-            price = config.gpu_price_per_hour / 3600
-            each = own_s * price / totals.clips
-            table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
-    if good := yield_text(totals, config.gpu_price_per_hour):
-        table.add_row("good", good)
-    if totals.truncated:
-        clips = counted(totals.truncated, "clip")
-        table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")
-    table.add_row("output", text_of(config.output))
-    console.print(table, highlight=False)
-    if interrupted:
-        console.print("Interrupted; run the same command again and it goes on.", highlight=False)

@@ -13,7 +13,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.models.resolve import resolve_model
-from pipeline.monitoring.summary import say_dry_run, say_input, say_result
+from pipeline.monitoring.result import say_result
+from pipeline.monitoring.summary import say_dry_run, say_input
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.storage import Storage

@@ -1,0 +1,70 @@
+"""What a run prints when it ends: clips, cost, errors, and how many clips are good."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config.run_config import RunConfig
+from pipeline.monitoring.console import text_of
+from pipeline.monitoring.profile_lines import error_text
+from pipeline.monitoring.progress import duration
+from pipeline.monitoring.totals import RunTotals
+from pipeline.wording import counted
+
+
+def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupted: bool) -> None:
+    """Print what was made, what it cost and where it is."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    controls = f", {counted(totals.controls, 'control')}" if totals.controls else ""
+    rejected = counted(totals.rejected, "rejected row")
+    made = f"{totals.clips} ok, {totals.failed} failed, {rejected}"
+    table.add_row("clips", made + controls)
+    device_s = sum(totals.spent.values())
+    if totals.clips:
+        own_s = device_s - totals.control_gpu_s  # failed attempts included, as in the report
+        table.add_row("device time", f"{duration(device_s)}, {own_s / totals.clips:.2f} s a clip")
+        if own_s > 0:  # a test's engine can be too quick for the clock
+            rate = totals.video_s / own_s * 3600
+            table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
+        table.add_row("reused", f"{totals.reuse_ratio:.1%} of {totals.steps} steps")
+        if error := error_text(totals):
+            table.add_row("error", error)
+        if config.gpu_price_per_hour is not None:
+            price = config.gpu_price_per_hour / 3600
+            each = own_s * price / totals.clips
+            table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
+    if good := yield_text(totals, config.gpu_price_per_hour):
+        table.add_row("good", good)
+    if totals.truncated:
+        clips = counted(totals.truncated, "clip")
+        table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")
+    table.add_row("output", text_of(config.output))
+    console.print(table, highlight=False)
+    if interrupted:
+        console.print("Interrupted; run the same command again and it goes on.", highlight=False)
+
+
+def yield_text(totals: RunTotals, price_per_hour: float | None) -> str:
+    """How many clips are good, and what a good one cost; "" where no condition was given.
+
+    The cost of a good clip is everything that the run spent, over its good clips.
+
+    Args:
+        totals: Of the run.
+        price_per_hour: Of a device; None where it is not known.
+    """
+    judged = totals.good + totals.not_good
+    unknown = totals.clips - judged
+    if not judged:
+        return ""
+    text = f"{totals.good} of {counted(judged, 'clip')} ({totals.good / judged:.0%})"
+    if unknown:
+        text += f", {unknown} not judged because scores are missing (scores_missing)"
+    spent_s = sum(totals.spent.values())
+    if totals.good and spent_s > 0:
+        text += f"; {spent_s / totals.good:.2f} device seconds"
+        if price_per_hour is not None:
+            text += f", ${spent_s / totals.good * price_per_hour / 3600:.6f}"
+        text += " a good clip"
+    return text
