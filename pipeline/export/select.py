@@ -141,7 +141,7 @@ def select(
         StorageError: The prefix cannot be read.
     """
     names = list(splits)
-    spool = Spool(storage.uri)
+    spool = Spool(storage)
     try:
         spool.check(where)
         filled = spool.fill(storage, lambda text: names.index(split_of(text, splits)), split_by)

@@ -22,6 +22,7 @@ from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.requests.columns import cell_json
+from pipeline.scoring.stored_scores import read_stored
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -53,9 +54,15 @@ _SOURCE = "case when json_valid(source) then source::json end"
 class Spool:
     """Rows of a prefix; first all, then those that are chosen, ordered by split and id."""
 
-    def __init__(self, uri: str) -> None:
-        """Open an empty spool for the rows of a prefix, which `uri` names in messages."""
-        self._uri = uri
+    def __init__(self, storage: Storage) -> None:
+        """Open an empty spool for the rows of a prefix.
+
+        Raises:
+            UserError: The condition that is stored with the scores of the prefix is invalid.
+            StorageError: The stored scores cannot be read.
+        """
+        self._uri = storage.uri
+        self._stored = read_stored(storage)
         self._folder = tempfile.TemporaryDirectory(prefix="export-")
         at = Path(self._folder.name)
         settings: dict[str, Any] = {"threads": 2, "memory_limit": MEMORY}
@@ -78,14 +85,17 @@ class Spool:
     def check(self, where: str) -> None:
         """Refuse a condition that is no SQL condition over the columns of a row.
 
+        A column that is unknown yet may be the name of a score; `choose` knows these.
+
         Raises:
             UserError: What is wrong with it.
         """
-        self._sql(
-            f"select 1 from (select * replace ({_SOURCE} as source) from clips) "  # noqa: S608
-            f"where ({where or 'true'})",
-            where,
-        )
+        query = f"select 1 from {self._rows_of('true')} where ({where or 'true'})"  # noqa: S608
+        try:
+            self._sql(query, where)
+        except UserError as error:
+            if not isinstance(error.__cause__, duckdb.BinderException):
+                raise
 
     def fill(self, storage: Storage, split_of: Callable[[str], int], by: str = "") -> Filled:
         """Take in every row of a prefix.
@@ -130,10 +140,12 @@ class Spool:
             raise StorageError(f"{self._uri}/data: {error}") from error
         self._heads = []
         self._database.register("winners", winners)
+        counting = f"{usual} and {PLACE} in (select {PLACE} from winners)"  # noqa: S608
+        text = "coalesce(source::varchar, '') as source"
+        columns = ", ".join(text if name == "source" else name for name in self._schema.names)
         self._sql(
-            "create table chosen as select * replace (coalesce(source::varchar, '') as source) "  # noqa: S608
-            f"from (select * replace ({_SOURCE} as source) from clips where {usual} and {PLACE} "
-            f"in (select {PLACE} from winners)) where ({where or 'true'}) "
+            f"create table chosen as select {columns} "  # noqa: S608
+            f"from {self._rows_of(counting)} where ({where or 'true'}) "
             f"order by {SPLIT}, sample_id",
             where,
         )
@@ -163,6 +175,19 @@ class Spool:
         found: pa.Table = query.to_arrow_table()
         return list(found.cast(SCHEMA).to_pylist())
 
+    def _rows_of(self, condition: str) -> str:
+        """The rows that meet a condition as a subquery, with each score under its own name."""
+        names = self._database.execute(
+            "select distinct each.name from (select unnest(scores) as each from clips)"
+        ).fetchall()
+        own = [name for (name,) in names if name not in self._schema.names]
+        scores = "".join(
+            f", map_from_entries(scores)['{name}'] as \"{name}\""
+            for name in sorted(own)
+            if name.isidentifier()
+        )
+        return f"(select * replace ({_SOURCE} as source){scores} from clips where {condition})"  # noqa: S608
+
     def _read(self, file: Any, part: StoredFile) -> pa.Table:
         try:
             parquet = pq.ParquetFile(file)
@@ -183,6 +208,7 @@ class Spool:
         except (pa.ArrowException, ValueError) as error:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
+        table = self._stored.over(table)
         decides, by_prompt = _deciding(table, by)
         texts = decides.combine_chunks().dictionary_encode()
         if isinstance(texts, pa.ChunkedArray):
@@ -209,7 +235,7 @@ class Spool:
             raise StorageError(f"cannot sort rows in {self._folder.name}: {text}") from None
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
-            raise UserError(f"--where {where}: {text}") from None
+            raise UserError(f"--where {where}: {text}") from error
 
 
 def _deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:
