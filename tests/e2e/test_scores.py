@@ -1,0 +1,76 @@
+"""Clips are scored and judged while they are made, and again later on the same cluster."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.score import main as score
+from pipeline.config.run_config import RunConfig
+from pipeline.run import run
+from pipeline.scoring.score_prefix import clip_rows
+from pipeline.scoring.scorer import ScoredClip
+from pipeline.scoring.stored_scores import read_stored
+from pipeline.storage.storage import Storage
+from tests.e2e.engines import obedient
+from tests.e2e.outputs import rows_of, write_prompts
+
+pytestmark = pytest.mark.slow
+
+
+class FirstPixel:
+    """Scores a clip by its first pixel, and fails at one caption."""
+
+    name, version, scores = "first-pixel", "1", ("first_pixel",)
+
+    def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
+        if any("two" in clip.caption for clip in clips):
+            raise RuntimeError("cannot score this")
+        return [{"first_pixel": float(clip.frames[0, 0, 0, 0])} for clip in clips]
+
+
+def test_a_run_scores_its_clips_and_a_later_job_scores_them_more(
+    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = write_prompts(tmp_path / "p.txt", ("one", "two", "three"))
+    output, text = tmp_path / "out", io.StringIO()
+    mine = f"{__name__}:{FirstPixel.__name__}"
+    config = RunConfig(
+        prompts=prompts,
+        output=str(output),
+        replicas=1,
+        scorers=["basic", mine],
+        keep="black <= 1 and first_pixel >= 0",
+    )
+    result = run(config, factory=obedient(), console=Console(file=text, width=200))
+    assert (result.totals.good, result.totals.not_good) == (2, 0)
+    assert "good         2 of 2 clips (100%), 1 not judged" in text.getvalue()
+    rows = {row["caption"]: row for row in rows_of(output)}
+    assert [rows[name]["good"] for name in ("one", "two", "three")] == [True, None, True]
+    assert rows["two"]["scores_missing"] == "first-pixel: RuntimeError: cannot score this"
+    names = {each["name"] for each in rows["two"]["scores"]}
+    assert {"black", "motion", "sharpness", "first_pixel"} <= names
+
+    again = f"{mine}Again"
+    assert score(["--output", str(output), "--scorers", again, "--keep", "again > 0.5"]) == 0
+    assert "3 of 3 clips are good" in capsys.readouterr().out
+    stored = read_stored(Storage(str(output)))
+    (table,) = clip_rows(Storage(str(output)), stored)
+    for row in table.to_pylist():
+        own = {each["name"]: each["value"] for each in rows[row["caption"]]["scores"]}
+        now = {each["name"]: each["value"] for each in row["scores"]}
+        assert now == own | {"again": 1.0}
+        assert "again@1" in row["scorers"]
+
+
+class FirstPixelAgain:
+    """Gives every clip 1."""
+
+    name, version, scores = "again", "1", ("again",)
+
+    def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
+        return [{"again": 1.0} for _ in clips]

@@ -1,0 +1,59 @@
+"""The command line that scores a finished prefix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.score import main
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.storage.storage import Storage
+
+
+def prefix(folder: Path) -> Path:
+    """Three clips that have every basic score already, with motion 0.1, 0.2 and 0.3."""
+    writer = PartWriter(Storage(str(folder)), "r", part_rows=9, part_seconds=1e9)
+    for number in range(3):
+        row = rejected_row(f"{number:020x}", "", "", "demo", "r", "") | {"status": "ok"}
+        row |= {"scorers": ["light@1", "movement@1", "detail@1"]}
+        row |= {"scores": [{"name": "motion", "value": (number + 1) / 10}]}
+        writer.add(to_table([row]))
+    writer.flush()
+    return folder
+
+
+def test_another_condition_reads_no_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output", str(prefix(tmp_path))]
+    assert main([*flags, "--keep", "motion > 0.15"]) == 0
+    assert "0 scored now, 3 before" in capsys.readouterr().out
+    assert json.loads((tmp_path / "scores/keep.json").read_text())["keep"] == "motion > 0.15"
+    assert main([*flags, "--keep", "motion > 0.25"]) == 0
+    assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out
+    assert main(flags) == 0  # the last condition stays
+    assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out
+    assert main([*flags, "--keep", "motion > 0.05 and flicker < 1"]) == 0
+    assert "0 of 3 clips are good, 3 not judged because scores are missing" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--keep", "moton > 1"], "moton"),
+        (["--scorers", "basik"], "did you mean basic"),
+        (["--output", "no/such/prefix"], "holds no data/part-"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main(["--output", str(prefix(tmp_path / "out")), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out/scores/keep.json").exists()
