@@ -6,17 +6,26 @@ Defaults < recipe < YAML file < flags. A recipe never changes a setting that the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from pipeline.config.sections import EngineConfig, SamplingConfig
 from pipeline.errors import UserError
 from pipeline.models.recipes import get_recipe
 from pipeline.models.recipes.base import Recipe
 
-if TYPE_CHECKING:
-    from pipeline.config.run_config import RunConfig
-
 _LEVELS = {"sigmas", "num_inference_steps", "flow_shift"}
 """Settings that say together at which noise levels a clip is sampled. Whoever sets one sets all."""
+
+
+class RecipeTarget(Protocol):
+    """The settings of a run that a recipe has something to say about."""
+
+    @property
+    def model_path(self) -> str: ...  # noqa: D102
+    @property
+    def sampling(self) -> SamplingConfig: ...  # noqa: D102
+    @property
+    def engine(self) -> EngineConfig: ...  # noqa: D102
 
 
 def with_recipe(given: Mapping[str, Any], default_model: str) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def with_recipe(given: Mapping[str, Any], default_model: str) -> dict[str, Any]:
     return filled
 
 
-def replaced(recipe: Recipe, config: RunConfig) -> list[str]:
+def replaced(recipe: Recipe, config: RecipeTarget) -> list[str]:
     """The values of a recipe that the settings of a run replace, each in words."""
     own = config.sampling.model_dump(exclude_none=True)
     kept = _own_sampling(recipe, own)
