@@ -78,6 +78,12 @@ class SamplingConfig(ConfigPart):
         le=MAX_GUIDANCE,
         description="classifier-free guidance; 1 or less is off",
     )
+    guidance_scale_2: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GUIDANCE,
+        description="guidance of the second network, at low noise (wan2.2-t2v-a14b)",
+    )
     width: int | None = _row_number("width", "pixels")
     height: int | None = _row_number("height", "pixels")
     num_frames: int | None = _row_number("num_frames", "frames per clip")

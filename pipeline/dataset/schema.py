@@ -85,6 +85,7 @@ SCHEMA = pa.schema(
         ("score_s", pa.float64()),
         ("perceptual_hash", pa.string()),
         ("good", pa.bool_()),
+        ("guidance_scale_2", pa.float64()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -224,6 +225,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "prompt_truncated": None if tokens is None else tokens > request.max_sequence_length,
         "settings": shown(settings_text(request)),
         **NO_SCORES,
+        "guidance_scale_2": request.guidance_scale_2,
     }
 
 
@@ -255,6 +257,7 @@ def rejected_row(
         "source": source,
         "prompt_tokens": None,
         **NO_SCORES,
+        "guidance_scale_2": None,
     }
 
 

@@ -92,6 +92,7 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.sigmas,
         request.num_inference_steps,
         request.guidance_scale,
+        request.guidance_scale_2,
         request.width,
         request.height,
         request.num_frames,

@@ -66,7 +66,8 @@ def recording(
     if not request.records:
         yield None
         return
-    with recorded_outputs(pipe, request.guidance_scale if guided else None) as outputs:
+    scales = (request.guidance_scale, request.guidance_scale_2) if guided else (None, None)
+    with recorded_outputs(pipe, *scales) as outputs:
         yield outputs
 
 

@@ -14,7 +14,7 @@ from pipeline.requests.sample_request import SampleRequest
 
 def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any]:
     """Arguments that all requests of a batch share: all but texts and seeds."""
-    return {
+    arguments = {
         "height": request.height,
         "width": request.width,
         "num_frames": request.num_frames,
@@ -23,6 +23,9 @@ def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any
         "max_sequence_length": request.max_sequence_length,
         **spec.pipeline.call_arguments(request),
     }
+    if request.guidance_scale_2 is not None:
+        arguments["guidance_scale_2"] = request.guidance_scale_2
+    return arguments
 
 
 def text_arguments(spec: ModelSpec, requests: Sequence[SampleRequest]) -> dict[str, list[str]]:

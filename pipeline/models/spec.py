@@ -28,11 +28,16 @@ class SamplingDefaults:
         num_frames: Frames.
         fps: Frames per second.
         num_inference_steps: Sampler steps.
-        guidance_scale: Classifier-free guidance scale.
+        guidance_scale: Classifier-free guidance scale; of a model with two networks, the scale of
+            the first one, which samples at high noise.
         sampler: Diffusers scheduler class name, "" for the one saved with the weights.
-        flow_shift: Shift of a flow-matching schedule; None leaves the scheduler's own.
+        flow_shift: Shift of a flow-matching schedule at the default size; None leaves the
+            scheduler's own.
         max_sequence_length: Padded text length in tokens.
         negative_prompt: Default negative prompt.
+        guidance_scale_2: Scale of the second network; None for a model with one.
+        small_shift: For a model whose shift depends on the size: the most pixels of a small frame,
+            and the shift of small frames and of larger ones. None: one shift for every size.
     """
 
     width: int
@@ -45,6 +50,15 @@ class SamplingDefaults:
     sampler: str = ""
     flow_shift: float | None = None
     negative_prompt: str = ""
+    guidance_scale_2: float | None = None
+    small_shift: tuple[int, float, float] | None = None
+
+    def shift_at(self, width: int, height: int) -> float | None:
+        """Flow shift of a size, which is given in pixels."""
+        if self.small_shift is None or (width, height) == (self.width, self.height):
+            return self.flow_shift
+        pixels, small, large = self.small_shift
+        return small if width * height <= pixels else large
 
 
 def no_arguments(request: SampleRequest) -> dict[str, Any]:

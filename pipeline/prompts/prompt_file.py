@@ -16,7 +16,10 @@ PROMPT_COLUMN = "prompt"
 """Default column of the prompt; only this default falls back to `FALLBACK_COLUMNS`."""
 FALLBACK_COLUMNS = ("caption", "text")
 NUMBER_COLUMNS = frozenset(
-    {"seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"}
+    {
+        *("seed", "width", "height", "num_frames", "fps"),
+        *("num_inference_steps", "guidance_scale", "guidance_scale_2"),
+    }
 )
 KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt", "image"}
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.calibration.chosen_profile import choose_profile
@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
 from pipeline.models.samplers import check_sampler, check_takes_sigmas, sampler_name
-from pipeline.models.spec import ModelSpec, ResolvedModel
+from pipeline.models.spec import ModelSpec, ResolvedModel, SamplingDefaults
 from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
@@ -87,7 +87,22 @@ def request_defaults(
         spec.pipeline.distilled_guidance,
         functools.partial(_steps_problem, config.cache, len(template.sigmas)),
         chosen,
+        _sampler_at(config, spec, template.sampler),
     )
+
+
+def _sampler_at(
+    config: RunConfig, spec: ModelSpec, sampler: str
+) -> Callable[[int, int], str] | None:
+    """How the sampler of a row follows from its size; None where it does not."""
+    given = config.sampling
+    if spec.defaults.small_shift is None or given.flow_shift is not None or given.sigmas:
+        return None
+    return functools.partial(_sampler_of_size, spec.defaults, sampler.partition("/")[0])
+
+
+def _sampler_of_size(defaults: SamplingDefaults, class_name: str, width: int, height: int) -> str:
+    return sampler_name(class_name, defaults.shift_at(width, height))
 
 
 def _warn_of_distance(
@@ -166,7 +181,17 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
 def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     spec = model.spec
     given = config.sampling.model_dump(exclude={"seed", "sigmas"}, exclude_none=True)
-    settings: dict[str, Any] = dataclasses.asdict(spec.defaults) | given
+    own = spec.defaults
+    settings: dict[str, Any] = dataclasses.asdict(own) | given
+    del settings["small_shift"]
+    if "flow_shift" not in given:
+        settings["flow_shift"] = own.shift_at(settings["width"], settings["height"])
+    if settings["guidance_scale_2"] is not None:
+        if own.guidance_scale_2 is None:
+            raise UserError(
+                f"--sampling.guidance-scale-2: {spec.name} has one network; leave it out"
+            )
+        settings["guidance_scale_2"] = float(settings["guidance_scale_2"])
     settings["guidance_scale"] = float(settings["guidance_scale"])
     sigmas = tuple(config.sampling.sigmas or ())
     if sigmas:

@@ -31,7 +31,7 @@ WHOLE_NUMBERS = {
     "fps": (1, 240),
 }
 """Lowest and highest value of what a row, or the run's `sampling` section, may set."""
-OVERRIDES = frozenset({"negative_prompt", *WHOLE_NUMBERS, "guidance_scale"})
+OVERRIDES = frozenset({"negative_prompt", *WHOLE_NUMBERS, "guidance_scale", "guidance_scale_2"})
 """What a row may set, apart from prompt and seed."""
 
 
@@ -54,6 +54,8 @@ class RequestDefaults:
             no negative prompt.
         steps_problem: Says why the cache cannot serve a number of steps; "" if it can.
         chosen: The profile that the run plans with.
+        sampler_at: The sampler of a width and height, where it depends on them: an authors' shift
+            for small frames and another one for large frames. None: one sampler for all.
     """
 
     template: SampleRequest
@@ -63,16 +65,23 @@ class RequestDefaults:
     distilled_guidance: bool = False
     steps_problem: Callable[[int], str] = lambda steps: ""
     chosen: ChosenProfile = dataclasses.field(default_factory=_no_profile)
+    sampler_at: Callable[[int, int], str] | None = None
 
     def settled(self, request: SampleRequest) -> SampleRequest:
-        """Return the request without what its model does not read.
+        """Return the request with the sampler of its size, and without what its model ignores.
 
         Guidance that is off has the scale 1, and no negative prompt: only the unconditional branch
         would read it. So requests for one clip have one id.
         """
+        if self.sampler_at is not None:
+            sampler = self.sampler_at(request.width, request.height)
+            if sampler != request.sampler:
+                request = dataclasses.replace(request, sampler=sampler)
         if self.distilled_guidance or request.guidance_scale > 1.0:
             return request
-        return dataclasses.replace(request, guidance_scale=1.0, negative_prompt="")
+        return dataclasses.replace(
+            request, guidance_scale=1.0, guidance_scale_2=None, negative_prompt=""
+        )
 
 
 def build_request(
@@ -147,6 +156,13 @@ def _overrides(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, A
     fields["guidance_scale"] = number(
         row.get("guidance_scale"), "guidance_scale", base.guidance_scale, 0.0, MAX_GUIDANCE
     )
+    second = row.get("guidance_scale_2")
+    if base.guidance_scale_2 is not None:
+        fields["guidance_scale_2"] = number(
+            second, "guidance_scale_2", base.guidance_scale_2, 0.0, MAX_GUIDANCE
+        )
+    elif second is not None:
+        raise RowRejectedError(f"guidance_scale_2: {base.model} has one network: leave it empty")
     return fields
 
 

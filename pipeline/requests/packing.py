@@ -26,7 +26,10 @@ A single string column keeps the schema of all blocks equal, whatever the input 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
 
-ALIKE = ("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps")
+ALIKE = (
+    *("num_inference_steps", "guidance_scale", "guidance_scale_2"),
+    *("width", "height", "num_frames", "fps"),
+)
 """Settings that a row may change and that the first clips share with the run's defaults."""
 
 

@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.requests.from_row import WHOLE_NUMBERS
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest, digest
 
 if TYPE_CHECKING:
@@ -58,10 +59,20 @@ def cache_used(cache: CacheConfig, chosen: ChosenProfile) -> dict[str, Any]:
 
 def own_settings(defaults: RequestDefaults) -> tuple[str, ...]:
     """Return the settings of the clips that a run makes: its own, and those of its first clips."""
-    template = defaults.template
     texts: tuple[str, ...] = ()
-    if template.cache.profile != UNMEASURED:
-        texts = (settings_text(template),)
-    if defaults.chosen.source == "own":
-        texts += (settings_text(replace(template, cache=CacheIdentity())),)
+    for sampler in _samplers(defaults):
+        template = replace(defaults.template, sampler=sampler)
+        if template.cache.profile != UNMEASURED:
+            texts += (settings_text(template),)
+        if defaults.chosen.source == "own":
+            texts += (settings_text(replace(template, cache=CacheIdentity())),)
     return texts
+
+
+def _samplers(defaults: RequestDefaults) -> list[str]:
+    """The sampler of the run, and those that rows of other sizes have."""
+    found = {defaults.template.sampler: None}
+    if defaults.sampler_at is not None:
+        largest = WHOLE_NUMBERS["width"][1]
+        found |= dict.fromkeys(defaults.sampler_at(side, side) for side in (1, largest))
+    return list(found)

@@ -108,6 +108,8 @@ class SampleRequest:
         image: SHA-256 of the image file that the clip starts from. "" means no image and is not
             part of the identity.
         image_at: URI of that file; not part of the identity.
+        guidance_scale_2: Scale of the second network, which takes over at low noise. None where
+            there is one network, or guidance is off; it is not part of the identity then.
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
         sigmas: Noise levels of the steps, in (0, 1] and falling, in place of the sampler's own. ()
@@ -140,6 +142,7 @@ class SampleRequest:
     control_of: str = ""
     image: str = ""
     image_at: str = ""
+    guidance_scale_2: float | None = None
     decoding: str = ""
     sigmas: tuple[float, ...] = ()
     source: str = ""
@@ -157,6 +160,8 @@ class SampleRequest:
         for name in ("control_of", "image", "decoding", "sigmas"):
             if not fields[name]:
                 del fields[name]
+        if self.guidance_scale_2 is None:
+            del fields["guidance_scale_2"]
         return fields
 
     def identity_json(self) -> str:

@@ -33,20 +33,34 @@ class OutputRecording:
         evaluations: Rows that went through the networks.
     """
 
-    def __init__(self, num_train_timesteps: int, guidance_scale: float | None) -> None:
+    def __init__(self, num_train_timesteps: int) -> None:
         """Begin without outputs.
 
         Args:
             num_train_timesteps: What timesteps are divided by to get tau.
-            guidance_scale: Of classifier-free guidance; None where the pipeline has none.
         """
         self.evaluations = 0
-        self._unit, self._scale = num_train_timesteps, guidance_scale
+        self._unit = num_train_timesteps
         self._outputs = OutputRecorder()
         self._step, self._first = -1, ""
 
-    def add(self, family: Family, context: str | None, call: Any, output: torch.Tensor) -> None:
-        """Keep the output of one network call."""
+    def add(
+        self,
+        family: Family,
+        context: str | None,
+        call: Any,
+        output: torch.Tensor,
+        guidance_scale: float | None,
+    ) -> None:
+        """Keep the output of one network call.
+
+        Args:
+            family: Of the network.
+            context: Name of diffusers' cache context, if there is one.
+            call: The call, as `CallReader` reads it.
+            output: What the network returned.
+            guidance_scale: Of this network; None where its calls have one branch.
+        """
         name = context or ""
         branches = family.branches(context) if context else ("cond",)
         if len(branches) > 1 and not is_paired(call.latents):
@@ -56,7 +70,7 @@ class OutputRecording:
         self._step += name == self._first
         self.evaluations += call.rows
         tau = call.tau(self._unit).max().item()
-        self._outputs.add(self._step, tau, branches, output, self._scale)
+        self._outputs.add(self._step, tau, branches, output, guidance_scale)
 
     def drift(self, steps: int) -> tuple[tuple[float, ...], Array]:
         """Times and distances of the run's outputs.
@@ -85,10 +99,12 @@ class OutputHook(ModelHook):
 
     _is_stateful = True  # so that diffusers tells it the cache context
 
-    def __init__(self, family: Family, recording: OutputRecording) -> None:
+    def __init__(
+        self, family: Family, recording: OutputRecording, guidance_scale: float | None
+    ) -> None:
         super().__init__()
         self.state_manager = StateManager(BaseState)
-        self._family, self._recording = family, recording
+        self._family, self._recording, self._scale = family, recording, guidance_scale
         self._read: CallReader | None = None
 
     @torch.compiler.disable
@@ -99,7 +115,8 @@ class OutputHook(ModelHook):
         call = self._read(args, kwargs)
         output = self.fn_ref.original_forward(*args, **kwargs)
         context = self.state_manager._context
-        self._recording.add(self._family, context.name if context else None, call, output[0])
+        name = context.name if context else None
+        self._recording.add(self._family, name, call, output[0], self._scale)
         return output
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -109,7 +126,9 @@ class OutputHook(ModelHook):
 
 
 @contextmanager
-def recorded_outputs(pipe: Any, guidance_scale: float | None) -> Iterator[OutputRecording]:
+def recorded_outputs(
+    pipe: Any, guidance_scale: float | None, guidance_scale_2: float | None = None
+) -> Iterator[OutputRecording]:
     """Record what the networks of a pipeline answer within the block.
 
     Enter it after caches are applied, with policy none or no cache at all.
@@ -118,15 +137,18 @@ def recorded_outputs(pipe: Any, guidance_scale: float | None) -> Iterator[Output
         pipe: A diffusers pipeline.
         guidance_scale: Of classifier-free guidance, which the sampler sees the result of; None
             where the network takes the scale as an input, or guidance is off.
+        guidance_scale_2: Scale of a second network; None: it has the same.
 
     Raises:
         ValueError: The pipeline has no transformer, or its class is unknown.
     """
     unit = int(pipe.scheduler.config["num_train_timesteps"])
-    recording = OutputRecording(unit, guidance_scale)
-    networks = [(each, family_of(each)) for each in networks_of(pipe).values()]
+    recording = OutputRecording(unit)
+    second = guidance_scale if guidance_scale_2 is None else guidance_scale_2
+    networks = [(name, each, family_of(each)) for name, each in networks_of(pipe).items()]
     with ExitStack() as attached:
-        for network, family in networks:
-            attach(network, OutputHook(family, recording), HOOK_NAME)
+        for name, network, family in networks:
+            scale = second if name == "transformer_2" else guidance_scale
+            attach(network, OutputHook(family, recording, scale), HOOK_NAME)
             attached.callback(detach, network, HOOK_NAME)
         yield recording

@@ -87,6 +87,9 @@ TEXT_TO_VIDEO = PipelineClass(
 
 PIPELINES = (TEXT_TO_VIDEO,)
 
+_OWN_SIZES = SizeRules(multiple=16, frame_stride=8, max_frames=49, max_pixels=720 * 480)
+"""The cards: 720x480 and 49 frames, and no other resolution. Smaller ones are left to the user."""
+
 MODELS = (
     ModelSpec(
         name="cogvideox-2b",
@@ -97,6 +100,7 @@ MODELS = (
         dtype="float16",
         defaults=_DEFAULTS,
         sources=_SOURCES,
+        own_sizes=_OWN_SIZES,
     ),
     ModelSpec(
         name="cogvideox-5b",
@@ -107,5 +111,6 @@ MODELS = (
         dtype="bfloat16",
         defaults=_DEFAULTS,
         sources=_SOURCES,
+        own_sizes=_OWN_SIZES,
     ),
 )

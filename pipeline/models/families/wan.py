@@ -23,8 +23,8 @@ class WanFamily(ModelFamily):
     """What Wan does in its own way."""
 
     def precision(self, dtype: str) -> dict[str, str]:
-        """Decode in float32, as the authors' example: half precision costs visible quality."""
-        return {"default": dtype, "vae": "float32"}
+        """Decode and read images in float32: half precision costs visible quality."""
+        return {"default": dtype, "vae": "float32", "image_encoder": "float32"}
 
     def tokens(self, network: Any, latents: Sequence[int]) -> int:
         """Patches of latents of shape [rows, channels, frames, height, width]."""
@@ -62,6 +62,9 @@ _sampling = functools.partial(
 _SOURCES = {"*": "Wan-Video/Wan2.1 README.md, generate.py and wan/configs"}
 _SOURCES_2_2 = {"*": "Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py"}
 
+_480P_OR_720P = (832 * 480, 3.0, 5.0)
+"""Flow shift of Wan 2.1 up to 480p, and above."""
+
 _SIZES = SizeRules(multiple=16, frame_stride=4)
 
 TEXT_TO_VIDEO = PipelineClass(
@@ -69,7 +72,12 @@ TEXT_TO_VIDEO = PipelineClass(
     family=WAN,
     sizes=_SIZES,
     defaults=_sampling(
-        width=832, height=480, num_inference_steps=50, guidance_scale=5.0, flow_shift=3.0
+        width=832,
+        height=480,
+        num_inference_steps=50,
+        guidance_scale=5.0,
+        flow_shift=3.0,
+        small_shift=_480P_OR_720P,
     ),
     sources=_SOURCES,
     text_embeddings=("prompt_embeds", "negative_prompt_embeds"),
@@ -116,7 +124,12 @@ MODELS = (
         hub_id="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
         defaults=_sampling(
-            width=1280, height=720, num_inference_steps=50, guidance_scale=5.0, flow_shift=5.0
+            width=1280,
+            height=720,
+            num_inference_steps=50,
+            guidance_scale=5.0,
+            flow_shift=5.0,
+            small_shift=_480P_OR_720P,
         ),
     ),
     _model(
@@ -125,9 +138,13 @@ MODELS = (
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         two_networks=True,
         sources=_SOURCES_2_2,
-        # The authors give the low-noise expert a guidance of 3; a request has one scale for both.
         defaults=_sampling(
-            width=1280, height=720, num_inference_steps=40, guidance_scale=4.0, flow_shift=12.0
+            width=1280,
+            height=720,
+            num_inference_steps=40,
+            guidance_scale=4.0,
+            guidance_scale_2=3.0,
+            flow_shift=12.0,
         ),
     ),
     _model(

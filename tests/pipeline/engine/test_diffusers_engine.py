@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.calibration.measurement import Measurement
 from pipeline.engine.diffusers_engine import (
     BadFramesError,
     DiffusersEngine,
@@ -273,6 +274,30 @@ def test_two_experts_share_the_steps_of_a_run(
     assert len(decisions) == 12
     assert clip.cache["nfe"] == decisions.count("C")
     assert clip.cache["reused"] == decisions.count("R") > 0
+
+
+def test_two_experts_have_a_guidance_each(engine_of: EngineOf, request_for: MakeRequest) -> None:
+    engine, model = engine_of(TWO_EXPERTS)
+    (plain,) = engine.generate([request_for(model)])
+    (same,) = engine.generate([request_for(model, guidance_scale_2=3.0)])
+    (other,) = engine.generate([request_for(model, guidance_scale_2=9.0)])
+    assert np.array_equal(plain.frames, same.frames)  # diffusers takes the first scale for both
+    assert not np.array_equal(plain.frames, other.frames)
+
+
+def test_the_drift_of_two_experts_has_the_guidance_of_each(
+    engine_of: EngineOf, request_for: MakeRequest
+) -> None:
+    """Four steps are at high noise; the latents of the fifth do not know the second scale yet."""
+    engine, model = engine_of(TWO_EXPERTS)
+    drifts = []
+    for second in (3.0, 9.0):
+        request = request_for(model, guidance_scale_2=second, records=True)
+        (clip,) = engine.generate([request])
+        drifts.append(np.array(Measurement.from_json(clip.measurement).drift.distances))
+    one, two = drifts
+    assert np.array_equal(one[:4, :4], two[:4, :4])
+    assert not np.isclose(one[:4, 4], two[:4, 4]).any()
 
 
 def test_two_experts_where_only_one_runs(engine_of: EngineOf, request_for: MakeRequest) -> None:

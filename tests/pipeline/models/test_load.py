@@ -35,6 +35,13 @@ def test_wan_keeps_its_decoder_in_float32(tiny_model: Callable[[str], Path]) -> 
     assert pipe.transformer.dtype == pipe.text_encoder.dtype == torch.bfloat16
 
 
+def test_wan_reads_its_first_image_in_float32(tiny_model: Callable[[str], Path]) -> None:
+    name = "wan2.1-i2v-14b"
+    pipe = load_pipeline(resolve_model(name, str(tiny_model(name))), "cpu", "bfloat16")
+    assert pipe.image_encoder.dtype == torch.float32
+    assert pipe.transformer.dtype == torch.bfloat16
+
+
 def test_hunyuan_keeps_only_its_network_in_bfloat16(tiny_model: Callable[[str], Path]) -> None:
     pipe = load_pipeline(
         resolve_model("hunyuanvideo", str(tiny_model("hunyuanvideo"))), "cpu", "bfloat16"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import RowRejectedError, UserError
 from pipeline.models.profile import load_profile
-from pipeline.models.registry import MODELS
+from pipeline.models.registry import MODELS, get_model
 from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ResolvedModel
 from pipeline.prompts.prompt_file import ImageRef
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
@@ -119,6 +120,8 @@ def test_a_sampler_inherits_the_model_s_shift() -> None:
         ),
         (WAN, {"num_frames": 80}, r"num_frames 80 .* use 77 or 81.*--sampling\.num-frames"),
         ("cogvideox-5b", {"num_frames": 45}, "use 41 or 49"),
+        ("cogvideox-5b", {"num_frames": 161}, "too many for this model: use 49 or less"),
+        ("cogvideox-2b", {"width": 1360, "height": 768}, "at most 345,600"),
         ("cogvideox-5b", {"flow_shift": 3.0}, r"--sampling\.flow-shift.*takes no flow shift"),
         ("ltx-video", {"sampler": "EulerDiscreteScheduler"}, r"--sampling\.sampler.*does not fit"),
         ("hunyuanvideo", {"negative_prompt": "blur"}, r"--sampling\.negative-prompt: hunyuanvideo"),
@@ -129,6 +132,60 @@ def test_what_a_model_cannot_do_names_the_flag(
 ) -> None:
     with pytest.raises(UserError, match=message):
         request_defaults(config(model=name, sampling=sampling), resolve_model(name))
+
+
+TWO_EXPERTS = "wan2.2-t2v-a14b"
+
+
+def test_a_second_network_has_a_guidance_of_its_own() -> None:
+    model = resolve_model(TWO_EXPERTS)
+    defaults = request_defaults(config(model=TWO_EXPERTS), model)
+    request = build_request({"prompt": "a dog"}, defaults, "p:1")
+    assert (request.guidance_scale, request.guidance_scale_2) == (4.0, 3.0)
+    row = build_request({"prompt": "a dog", "guidance_scale_2": 2}, defaults, "p:1")
+    assert row.guidance_scale_2 == 2.0
+    assert row.sample_id != request.sample_id
+    run = config(model=TWO_EXPERTS, sampling={"guidance_scale_2": 2})
+    assert build_request({"prompt": "a dog"}, request_defaults(run, model), "p:1") == row
+    off = build_request({"prompt": "a dog", "guidance_scale": 1}, defaults, "p:1")
+    assert off.guidance_scale_2 is None
+    assert "guidance_scale_2" not in off.identity()
+
+
+def test_a_guidance_of_a_second_network_is_refused_where_there_is_none() -> None:
+    sampling = {"guidance_scale_2": 3.0}
+    with pytest.raises(UserError, match=r"--sampling\.guidance-scale-2: .*has one network"):
+        request_defaults(config(model=WAN, sampling=sampling), resolve_model(WAN))
+    defaults = request_defaults(config(model=WAN), resolve_model(WAN))
+    with pytest.raises(RowRejectedError, match=r"guidance_scale_2: .* has one network"):
+        build_request({"prompt": "a dog", "guidance_scale_2": 3.0}, defaults, "p:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "shift"),
+    [
+        ("wan2.1-t2v-14b", (1280, 720), 5.0),
+        ("wan2.1-t2v-14b", (832, 480), 3.0),
+        ("wan2.1-t2v-14b", (480, 832), 3.0),
+        ("wan2.1-t2v-14b", (720, 1280), 5.0),
+        ("wan2.1-i2v-14b", (832, 480), 3.0),
+        ("wan2.1-i2v-14b", (1280, 720), 5.0),
+        (WAN, (1280, 720), 8.0),
+        (TWO_EXPERTS, (832, 480), 12.0),
+    ],
+)
+def test_the_shift_follows_the_size(name: str, size: tuple[int, int], shift: float) -> None:
+    sampling = {"width": size[0], "height": size[1]}
+    spec = get_model(name)
+    model = ResolvedModel(spec, "nowhere", "0" * 40)
+    run = request_defaults(config(model=name, sampling=sampling), model)
+    assert run.template.sampler == f"UniPCMultistepScheduler/{shift}"
+    plain = request_defaults(config(model=name), model)
+    row = {"prompt": "a dog", **sampling, "image": ImageRef("0" * 64, "image.png")}
+    assert build_request(row, plain, "p:1").sampler == run.template.sampler
+    assert build_request(row, plain, "p:1").sample_id == build_request(row, run, "p:1").sample_id
+    given = request_defaults(config(model=name, sampling={"flow_shift": 2.0}), model)
+    assert build_request(row, given, "p:1").sampler == "UniPCMultistepScheduler/2.0"
 
 
 @given(epsilon=st.floats(0, 100), reuse=st.integers(1, 100), strict=st.floats(0, 1))

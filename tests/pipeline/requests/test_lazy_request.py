@@ -28,6 +28,11 @@ ODD = RequestDefaults(
     seed=7,
     sizes=SizeRules(16, 4),
 )
+TWO_NETWORKS = dataclasses.replace(
+    DEFAULTS,
+    template=dataclasses.replace(DEFAULTS.template, guidance_scale_2=3.0),
+    sampler_at=lambda width, height: f"Euler/{3.0 if width * height < 1000 else 5.0}",
+)
 TEXT = st.text(max_size=20) | st.sampled_from(['"seed":-1', "\\u0000prompt", "\0", "\ud800", " "])
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just([1])
 ROWS = st.fixed_dictionaries(
@@ -39,6 +44,7 @@ ROWS = st.fixed_dictionaries(
         "num_frames": st.sampled_from([None, 1, 5, 6]),
         "num_inference_steps": st.sampled_from([None, 1, 1.0, 50, 0]),
         "guidance_scale": st.sampled_from([None, 1, 1.0, 5.5, float("nan"), 0.0, -0.0]),
+        "guidance_scale_2": st.sampled_from([None, None, 1, 2.5, -1.0, "3"]),
         "fps": ANYTHING,
         "other": ANYTHING,
     },
@@ -46,7 +52,7 @@ ROWS = st.fixed_dictionaries(
 
 
 @given(rows=st.lists(ROWS, min_size=1, max_size=8), copies=st.integers(1, 3))
-@pytest.mark.parametrize("defaults", [DEFAULTS, ODD])
+@pytest.mark.parametrize("defaults", [DEFAULTS, ODD, TWO_NETWORKS])
 @settings(max_examples=300)
 def test_lazy_requests_are_the_requests_of_their_rows(
     defaults: RequestDefaults, rows: list[dict[str, Any]], copies: int

@@ -18,8 +18,8 @@ REQUEST = SampleRequest(
 
 def test_the_id_is_the_documented_hash() -> None:
     fields = dataclasses.asdict(REQUEST)
-    left_out = {"control_of", "image", "decoding", "sigmas"}  # where they are empty
-    for name in NOT_IDENTITY | left_out:
+    empty = {"control_of", "image", "decoding", "sigmas", "guidance_scale_2"}
+    for name in NOT_IDENTITY | empty:
         del fields[name]
     fields["adapters"] = []
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -40,6 +40,7 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
         CacheIdentity: lambda: CacheIdentity("paper", '{"epsilon":0.1}', "abc"),
         tuple: lambda: ("lora@1.0",),
         bytes: lambda: value + b"x",
+        type(None): lambda: 3.0,
     }[type(value)]()
     moved = dataclasses.replace(REQUEST, **{name: other}).sample_id
     assert (moved == REQUEST.sample_id) == (name in NOT_IDENTITY)
