@@ -65,6 +65,7 @@ def read_pending(
     finished: Committed,
     storage: Storage,
     *,
+    not_good: Ids | None = None,
     first_only: bool = False,
 ) -> PendingInput:
     """Read the input, and keep the requests that are left.
@@ -76,13 +77,14 @@ def read_pending(
         rows: The input, freshly opened.
         finished: What the prefix holds.
         storage: The prefix.
+        not_good: Sorted ids of its clips that get another try.
         first_only: Leave out all clips but those that measure the run's profile.
 
     Raises:
         UserError: The input cannot be read.
         StorageError: The prefix cannot be read or written.
     """
-    pending = _read(config, resolved, defaults, rows, finished, storage)
+    pending = _read(config, resolved, defaults, rows, finished, storage, not_good)
     counts = pending.intake.counts
     if not defaults.chosen.is_pending:
         return _without_rest(pending) if first_only else pending
@@ -96,7 +98,7 @@ def read_pending(
         defaults = request_defaults(config, resolved, storage)
     # Now the profile is known, and with it the ids of all samples.
     rows = read_source(config.prompts, config.prompt_column, config.columns)
-    pending = _read(config, resolved, defaults, rows, finished, storage)
+    pending = _read(config, resolved, defaults, rows, finished, storage, not_good)
     return _without_rest(pending) if first_only else pending
 
 
@@ -115,6 +117,7 @@ def _read(
     rows: PromptRows,
     finished: Committed,
     storage: Storage,
+    not_good: Ids | None,
 ) -> PendingInput:
     chosen, template = defaults.chosen, defaults.template
     own = chosen.own.requests if chosen.own else ()
@@ -129,6 +132,7 @@ def _read(
         Images(storage, store=not config.dry_run),
         ColumnUse.of(config),
         first,
+        not_good or Ids(),
     )
     long_prompts = LongPrompts(local_tokenizer(resolved))
     before = chosen_before(storage, template) if chosen.is_pending else ()

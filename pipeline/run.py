@@ -53,6 +53,7 @@ from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.scoring.panel import ScoringPlan
+from pipeline.scoring.verdicts import not_good
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.supervisor import announce
@@ -152,6 +153,7 @@ def _run(
         rows,
         finished.including(recovery.ids),
         storage,
+        not_good=not_good(storage, panel, recovery.rows) if config.redraw else None,
         first_only=first_only,
     )
     intake, tables, defaults = pending.intake, pending.tables, pending.defaults
@@ -229,6 +231,7 @@ def _run(
                     defaults.chosen,
                     pending.first,
                     pending.first_to_make,
+                    counts.redraws,
                 )
                 commit = CommitFirst(parts, manifest, storage, result.totals)
                 with closing(execute(cluster_run, result.totals, console)) as made, commit.first():

@@ -58,6 +58,7 @@ class ClusterRun:
         chosen: The profile that they are planned with.
         first: The clips that measure it; None where that is done, or not to be done.
         first_to_make: Those of them that have no row yet; `tables` does not hold them.
+        redraws: Requests that are further tries at clips that are not good.
     """
 
     config: RunConfig
@@ -70,6 +71,7 @@ class ClusterRun:
     chosen: ChosenProfile | None = None
     first: FirstClips | None = None
     first_to_make: Sequence[SampleRequest] = ()
+    redraws: int = 0
 
 
 def execute(
@@ -136,6 +138,7 @@ def execute(
             console,
             gpu_price_per_hour=config.gpu_price_per_hour,
             groups=groups.replicas,
+            redraws=run.redraws,
         )
         telemetry = RunTelemetry(
             run.run_id,

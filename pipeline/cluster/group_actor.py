@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Never
 
 import pyarrow as pa
 import ray
 
 from pipeline.attempts.batch_runner import BatchRunner
+from pipeline.attempts.redraws import make_with_redraws
 from pipeline.calibration.measurement import FirstClips
 from pipeline.cluster import nodes
 from pipeline.cluster.actor_load import load_here, retire_briefly
 from pipeline.cluster.first_clips import FirstClipsHere
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TEXTS_COLUMN, with_texts
-from pipeline.dataset.schema import to_table
+from pipeline.dataset.schema import Row, to_table
 from pipeline.engine.own_thread import OwnThreadEngine
 from pipeline.engine.protocol import BadNodeError, EngineDiedError, EngineFactory
 from pipeline.errors import UserError
@@ -33,6 +35,7 @@ from pipeline.process import (
 from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.requests.packing import REQUEST_COLUMN
+from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 
@@ -67,7 +70,7 @@ class GroupActor:
         guard_output()
         self._ledger = ledger
         say_state("loading")
-        panel = load_here(scoring.panel, ledger, "the scorers")
+        self._panel = load_here(scoring.panel, ledger, "the scorers")
         began = time.monotonic()
         engine = load_here(lambda: WatchedEngine(OwnThreadEngine(factory)), ledger, "the model")
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
@@ -80,27 +83,31 @@ class GroupActor:
             worker=worker,
             node=nodes.own_name(),
             deadline_s=deadline_s,
-            panel=panel,
+            panel=self._panel,
         )
         self._first: FirstClipsHere | None = None
         if first is not None:
             self._first = FirstClipsHere(first, ledger, self._runner.process, deadline_s)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Map a block of packed requests to a table of output rows, one per request, in order."""
+        """Map a block of packed requests to a table of their output rows, and of further tries."""
         units = [unpack(text) for text in batch[REQUEST_COLUMN].to_pylist()]
         if TEXTS_COLUMN in batch.column_names:
             encoded = batch[TEXTS_COLUMN].to_pylist()
             units = [with_texts(unit, texts) for unit, texts in zip(units, encoded, strict=True)]
         try:
-            if self._first is not None:
-                return to_table(self._first.process(units))
-            return to_table(self._runner.process([each for unit in units for each in unit]))
+            return to_table(make_with_redraws(units, self._make, self._panel))
         except UserError as error:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
             self._leave(error)
+
+    def _make(self, units: Sequence[Sequence[SampleRequest]]) -> list[Row]:
+        """The rows of units, in order."""
+        if self._first is not None:
+            return self._first.process(units)
+        return self._runner.process([each for unit in units for each in unit])
 
     def _leave(self, error: EngineDiedError) -> Never:
         """End this process, and with a bad node its service, so that Ray goes on elsewhere.

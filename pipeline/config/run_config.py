@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.config.cache_section import CacheConfig, without_overridden
@@ -64,6 +64,9 @@ class RunConfig(ConfigPart):
     )
     keep: str = Field(
         default="", description="a good clip's scores, in SQL, as motion > 0.2 and black < 0.01"
+    )
+    redraw: int = Field(
+        default=0, ge=0, le=100, description="further tries, by other seeds, at a clip not good"
     )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
@@ -119,6 +122,13 @@ class RunConfig(ConfigPart):
         default = str(cls.model_fields["model"].default)
         return with_recipe(given, default) if isinstance(given, dict) else given
 
+    @field_validator("redraw")
+    @classmethod
+    def _needs_keep(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("keep"):
+            raise ValueError("needs --keep, which says what a good clip has, as motion > 0.1")
+        return value
+
     def to_dict(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values in a fixed order."""
         return self.model_dump(mode="json")
@@ -130,7 +140,7 @@ HELP = {"-h", "--help", "--help-all"}
 SHOWN = {
     *("config", "prompts", "output", "model", "recipe", "model_path", "prompt_column"),
     *("columns", "limit"),
-    *("samples_per_prompt", "control_fraction", "scorers", "keep"),
+    *("samples_per_prompt", "control_fraction", "scorers", "keep", "redraw"),
     *("replicas", "batch_rows", "device"),
     *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),

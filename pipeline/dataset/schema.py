@@ -86,6 +86,8 @@ SCHEMA = pa.schema(
         ("perceptual_hash", pa.string()),
         ("good", pa.bool_()),
         ("guidance_scale_2", pa.float64()),
+        ("candidate", pa.int32()),
+        ("candidates", pa.int32()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -226,6 +228,8 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "settings": shown(settings_text(request)),
         **NO_SCORES,
         "guidance_scale_2": request.guidance_scale_2,
+        "candidate": request.candidate,
+        "candidates": request.candidates,
     }
 
 

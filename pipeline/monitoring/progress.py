@@ -96,6 +96,7 @@ class RunProgress:
         *,
         gpu_price_per_hour: float | None = None,
         groups: int = 0,
+        redraws: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the display; it starts with the `with` block.
@@ -106,12 +107,13 @@ class RunProgress:
             console: Shows the progress.
             gpu_price_per_hour: Dollars per GPU-hour; None shows device time instead of dollars.
             groups: Groups that the run starts with.
+            redraws: Samples of the total that are further tries; tries that follow come on top.
             clock: Monotonic seconds.
         """
         self._groups_started = groups
         self._groups: dict[str, GroupProgress] = {}
         self._plans_told: set[tuple[int, str]] = set()
-        self._total = total
+        self._planned, self._redraws = total - redraws, redraws
         self._totals = totals
         self._console = console
         self._price = gpu_price_per_hour
@@ -137,7 +139,7 @@ class RunProgress:
             self._live.start()
         else:
             self._console.print(
-                f"loading the model, then {counted(self._total, 'clip')}", highlight=False
+                f"loading the model, then {counted(self.total, 'clip')}", highlight=False
             )
         return self
 
@@ -174,16 +176,21 @@ class RunProgress:
             self._logged = now
             self._console.print(self.line(), highlight=False, soft_wrap=True)
 
+    @property
+    def total(self) -> int:
+        """Samples that the run makes, as far as it is known: further tries show up as they come."""
+        return self._planned + max(self._redraws, self._totals.redraws)
+
     def snapshot(self) -> Snapshot:
         """The progress in numbers."""
         totals, price = self._totals, self._price
         elapsed = self._clock() - self._began
         gpu_s = sum(totals.spent.values())
         dollars = None if price is None else gpu_s / 3600 * price
-        projected = dollars / totals.made * self._total if dollars and totals.made else None
+        projected = dollars / totals.made * self.total if dollars and totals.made else None
         return Snapshot(
             made=totals.made,
-            total=self._total,
+            total=self.total,
             failed=totals.failed,
             clips_per_s=totals.ok / elapsed if elapsed > 0 else 0.0,
             eta_s=self.eta_s(),
@@ -209,7 +216,7 @@ class RunProgress:
         if not done or not elapsed:
             # Only one batch so far: its whole time gives the only known rate.
             done, elapsed = self._totals.made, self._clock() - self._loaded
-        return (self._total - self._totals.made) * elapsed / done
+        return (self.total - self._totals.made) * elapsed / done
 
     def line(self) -> str:
         """The progress in one line of plain text."""
@@ -247,7 +254,7 @@ class RunProgress:
                 group.rows, group.last = group.rows + 1, now
 
     def _screen(self) -> Table:
-        self._bar.update(self._task, completed=self._totals.made)
+        self._bar.update(self._task, completed=self._totals.made, total=self.total)
         screen = Table.grid()
         screen.add_row(self._bar)
         screen.add_row(self.line())

@@ -59,6 +59,8 @@ def yield_text(totals: RunTotals, price_per_hour: float | None) -> str:
     if not judged:
         return ""
     text = f"{totals.good} of {counted(judged, 'clip')} ({totals.good / judged:.0%})"
+    if totals.redraws:
+        text += f", {totals.redraws_good} of them by {counted(totals.redraws, 'redraw')}"
     if unknown:
         text += f", {unknown} not judged because scores are missing (scores_missing)"
     spent_s = sum(totals.spent.values())

@@ -65,6 +65,8 @@ def say_input(
     ]
     if counts.done_failed:
         parts[2] += f", {counts.done_failed} of them failed (--retry-failed tries them again)"
+    if counts.redraws:
+        parts[1] += f", {counted(counts.redraws, 'redraw')} of clips that are not good among them"
     if counts.controls:
         parts[1] += f", {counted(counts.controls, 'uncached control')} among them"
     if counts.duplicates:

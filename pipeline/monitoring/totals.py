@@ -34,6 +34,8 @@ class RunTotals:
         latent_squares: Sum of the squares of the errors that these found.
         good: Clips that meet the condition `--keep`, without controls.
         not_good: Clips that do not.
+        redraws: Further tries at clips that were not good.
+        redraws_good: Those of them that are good.
         score_s: Seconds of CPU threads that scored clips.
     """
 
@@ -56,6 +58,8 @@ class RunTotals:
     latent_squares: float = 0.0
     good: int = 0
     not_good: int = 0
+    redraws: int = 0
+    redraws_good: int = 0
     score_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
@@ -86,6 +90,9 @@ class RunTotals:
         good = int(_sum(clips["good"]))
         self.good += good
         self.not_good += len(pc.drop_null(clips["good"])) - good
+        further = clips.filter(pc.greater(clips["candidate"], 1))
+        self.redraws += further.num_rows
+        self.redraws_good += int(_sum(further["good"]))
         self.score_s += _sum(made["score_s"])
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe

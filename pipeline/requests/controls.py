@@ -43,7 +43,9 @@ def is_chosen(content: bytes, fraction: float) -> bool:
 
 def control_for(request: SampleRequest) -> SampleRequest:
     """Return the uncached twin of a request; everything else, also the seed, is equal."""
-    return dataclasses.replace(request, cache=CacheIdentity(), control_of=request.sample_id)
+    return dataclasses.replace(
+        request, cache=CacheIdentity(), control_of=request.sample_id, candidate=1, candidates=1
+    )
 
 
 def units(requests: Iterable[SampleRequest]) -> Iterator[list[SampleRequest]]:

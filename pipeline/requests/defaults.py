@@ -227,6 +227,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         dtype=config.dtype,
         decoding=_decoding(config, spec),
         sigmas=sigmas,
+        candidates=1 + config.redraw,
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.dataset.committed import FAILED, Committed, Ids
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
+from pipeline.requests.candidates import next_try
 from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
@@ -50,6 +51,7 @@ class InputCounts:
         done_failed: Those of `done` that ended as failed rows.
         pending: Samples to make, also controls.
         controls: Those of `pending` that are controls.
+        redraws: Those of `pending` that are further tries at clips that are not good.
         lone_controls: Those of `controls` whose clip is committed already. Nothing can be compared
             with them, because clips are compared before they are encoded.
         unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
@@ -63,6 +65,7 @@ class InputCounts:
     done_failed: int = 0
     pending: int = 0
     controls: int = 0
+    redraws: int = 0
     lone_controls: int = 0
     unread_negatives: int = 0
     markers: int = 0
@@ -103,6 +106,7 @@ class Intake:
         control_fraction: Share of the samples that have a control. A control comes right after its
             sample if both are still to be made.
         images: Reads the first frames; needed for models that start from an image.
+        not_good: Sorted ids of finished clips that another try should replace.
         first: By the id of the cached clip, the uncached one that stands for it because the run's
             profile rests on it. It has no control.
         columns: Decides which columns of the input set something, and counts them.
@@ -121,6 +125,7 @@ class Intake:
     images: Images | None = None
     columns: ColumnUse = field(default_factory=ColumnUse)
     first: Mapping[bytes, SampleRequest] = field(default_factory=dict)
+    not_good: Ids = field(default_factory=Ids)
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -203,6 +208,10 @@ class Intake:
             if is_pending := self._is_pending(request.sample_id, state):
                 self.steps[request.template.base.num_inference_steps] += 1
                 yield request.build(row.key, self.columns.source(row))
+            elif self.not_good and (further := self._further_try(row, request)) is not None:
+                self.counts.redraws += 1
+                self.steps[further.num_inference_steps] += 1
+                yield further
             if self.control_fraction and is_chosen(request.content(), self.control_fraction):
                 control = control_for(request.build(row.key, source_json(row.other)[0]))
                 control_id = digest(control.identity())
@@ -211,6 +220,21 @@ class Intake:
                     self.counts.controls += 1
                     self.counts.lone_controls += not is_pending
                     yield control
+
+    def _further_try(self, row: SourceRow, request: LazyRequest) -> SampleRequest | None:
+        """The first try at a clip that is still to be made; None if one is good or all are made."""
+        made: SampleRequest | None = request.build(row.key, self.columns.source(row))
+        while made is not None:
+            own = Ids.from_bytes(digest(made.identity()))
+            if not self.not_good.find(own)[0]:
+                return None
+            made = next_try(made)
+            if made is None or self._is_pending(
+                sample_id := digest(made.identity()),
+                int(self.committed.states(Ids.from_bytes(sample_id))[0]),
+            ):
+                return made
+        return None
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
         self._seen.add(sample_id)

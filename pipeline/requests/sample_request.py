@@ -117,6 +117,8 @@ class SampleRequest:
         source: JSON object of the row's other columns, "" without any; not part of the identity.
         records: Whether the drift of the network's output is recorded, for the profile that a run
             measures on its own first clips. It changes no pixel and is not part of the identity.
+        candidate: Which try at its clip this is, from 1; not part of the identity.
+        candidates: Most tries, the first included; not part of the identity.
         texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
         profile_text: JSON of the profile that the cache names, where the engine was loaded before
             the run had it; part of neither the identity nor the JSON.
@@ -147,6 +149,8 @@ class SampleRequest:
     sigmas: tuple[float, ...] = ()
     source: str = ""
     records: bool = False
+    candidate: int = 1
+    candidates: int = 1
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
     profile_text: str = dataclasses.field(default="", repr=False, compare=False)
 
@@ -157,6 +161,8 @@ class SampleRequest:
         del fields["image_at"]
         del fields["source"]
         del fields["records"]
+        del fields["candidate"]
+        del fields["candidates"]
         for name in ("control_of", "image", "decoding", "sigmas"):
             if not fields[name]:
                 del fields[name]

@@ -4,7 +4,7 @@ Content is the prompt and the first image, and nothing else. So one prompt has o
 run, whatever the model, the cache, the sampler or the size is: the clips of two runs show the same
 noise and can be compared. Copies of a row have seeds of their own: copy 0 has the row's, and the
 others are drawn by a hash of that seed and the copy's number, so they do not meet the seed that the
-next row counts up to.
+next row counts up to. The seeds of further tries at a clip follow by a hash from one another.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ def copy_seed(first: int, copy: int) -> int:
         copy: Number of the clip among those of its row, from 0.
     """
     return first if copy == 0 else _drawn(["copy", first, copy])
+
+
+def redraw_seed(seed: int) -> int:
+    """Return the seed of the next try, after a clip with this seed that was not good."""
+    return _drawn(["redraw", seed])
 
 
 def _drawn(content: list[Any]) -> int:

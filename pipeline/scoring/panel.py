@@ -78,7 +78,12 @@ class ScoringPlan:
 
 
 class ScorerPanel:
-    """Scores clips and judges them by a condition; several threads may use it at once."""
+    """Scores clips and judges them by a condition; several threads may use it at once.
+
+    Attributes:
+        keep: The condition, "" for none.
+        names: Names of the scores that it gives.
+    """
 
     def __init__(self, scorers: Sequence[Scorer], keep: str = "") -> None:
         """Take scorers, and the condition that a good clip meets.
@@ -91,14 +96,15 @@ class ScorerPanel:
             UserError: The condition is invalid, or names an unknown score or column.
         """
         self._scorers = tuple(scorers)
-        self._names = tuple(name for scorer in scorers for name in scorer.scores)
-        self._condition = Condition(keep, self._names) if keep else None
+        self.keep = keep
+        self.names = tuple(name for scorer in scorers for name in scorer.scores)
+        self._condition = Condition(keep, self.names) if keep else None
         self._said: set[str] = set()
 
     def score(self, clip: ScoredClip) -> ClipScores:
         """Ask every scorer about a clip."""
         began = time.monotonic()
-        scores: dict[str, float | None] = dict.fromkeys(self._names)
+        scores: dict[str, float | None] = dict.fromkeys(self.names)
         reasons = []
         for scorer in self._scorers:
             try:
@@ -123,7 +129,7 @@ class ScorerPanel:
     def unreadable(self, reason: str) -> ClipScores:
         """What stands for the scores of a clip that cannot be read."""
         names = tuple(f"{scorer.name}@{scorer.version}" for scorer in self._scorers)
-        return ClipScores(dict.fromkeys(self._names), names, reason[:LONGEST_REASON])
+        return ClipScores(dict.fromkeys(self.names), names, reason[:LONGEST_REASON])
 
     def is_good(self, row: Mapping[str, Any]) -> bool | None:
         """Whether a row meets the condition; None without one, or if it needs a missing score."""
@@ -134,7 +140,7 @@ class ScorerPanel:
         if not self._scorers:
             return ""
         names = ", ".join(f"{scorer.name}@{scorer.version}" for scorer in self._scorers)
-        kept = f"a good clip has {self._condition.text}" if self._condition else "no --keep is set"
+        kept = f"a good clip has {self.keep}" if self.keep else "no --keep is set"
         return f"scored by {names}; {kept}"
 
     def _failed(self, scorer: Scorer, reason: str) -> str:

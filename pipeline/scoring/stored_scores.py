@@ -111,9 +111,21 @@ class StoredScores:
         for name, query in (("newest", _NEWEST), ("facts", _FACTS)):
             self._database.execute(f"create table {name} as {query}")
         self._database.unregister("parts")
+        self._empty = not parts.num_rows
+        self._judge_by(choice)
+
+    def judged_by(self, choice: KeepChoice) -> StoredScores:
+        """Judge rows by another condition from now on; returns itself.
+
+        Raises:
+            UserError: The condition is invalid.
+        """
+        self._judge_by(choice)
+        return self
+
+    def _judge_by(self, choice: KeepChoice) -> None:
         self.choice = choice
         self._condition = Condition(choice.keep, choice.scores) if choice.keep else None
-        self._empty = not parts.num_rows
 
     def over(self, rows: pa.Table) -> pa.Table:
         """Lay the stored scores over rows of `SCHEMA`, and judge them by the last condition."""

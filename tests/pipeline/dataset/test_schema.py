@@ -25,7 +25,8 @@ COLUMNS = (
     "encode_s,upload_s,peak_memory_bytes,media_bytes,media_sha256,cache,control_of,versions,"
     "quality,worker,times,parallel,image_sha256,source,"
     "seed_u64,prompt_tokens,prompt_truncated,settings,"
-    "scores,scorers,scores_missing,score_s,perceptual_hash,good,guidance_scale_2"
+    "scores,scorers,scores_missing,score_s,perceptual_hash,good,guidance_scale_2,"
+    "candidate,candidates"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
+from pipeline.requests.candidates import next_try
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.requests.sample_request import SampleRequest
@@ -237,3 +239,41 @@ def test_against_a_naive_oracle(
     assert [r.sample_id for r in intake] == pending
     assert intake.counts == expected
     assert [r.sample_id for r in intake.rejected] == bad
+
+
+def tries_of(prompt: str) -> list[SampleRequest]:
+    """All tries at the clip of a row, in order."""
+    (found,) = Intake(rows({"prompt": prompt}), TRYING, Committed())
+    tries = [found]
+    while (following := next_try(tries[-1])) is not None:
+        tries.append(following)
+    return tries
+
+
+TRYING = dataclasses.replace(
+    DEFAULTS, template=dataclasses.replace(DEFAULTS.template, candidates=3)
+)
+
+
+@pytest.mark.parametrize(
+    ("done", "bad", "pending"),
+    [
+        ((), (), 0),  # nothing is made
+        ((0,), (), None),  # the first is good
+        ((0,), (0,), 1),
+        ((0, 1), (0,), None),
+        ((0, 1), (0, 1), 2),
+        ((0, 1, 2), (0, 1, 2), None),  # all are used up
+        ((1,), (1,), 0),  # only a later one is here, of another run
+    ],
+)
+def test_the_first_try_that_is_missing_is_made(
+    done: tuple[int, ...], bad: tuple[int, ...], pending: int | None
+) -> None:
+    tries = tries_of("a")
+    committed = holding(*(tries[number].sample_id for number in done))
+    ids = b"".join(bytes.fromhex(tries[number].sample_id) for number in bad)
+    intake = Intake(rows({"prompt": "a"}), TRYING, committed, not_good=Ids.from_bytes(ids).sorted())
+    assert [tries.index(each) for each in intake] == ([] if pending is None else [pending])
+    assert intake.counts.redraws == (1 if pending else 0)
+    assert intake.counts.pending == (pending is not None)
