@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipeline.dataset.schema import Row
-from pipeline.requests.candidates import next_try
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.requests.seeds import next_try
 from pipeline.scoring.panel import ScorerPanel
 
 MakeUnits = Callable[[Sequence[Sequence[SampleRequest]]], list[Row]]

@@ -19,7 +19,6 @@ from pipeline.dataset.committed import FAILED, Committed, Ids
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
-from pipeline.requests.candidates import next_try
 from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
@@ -28,6 +27,7 @@ from pipeline.requests.markers import without_markers
 from pipeline.requests.reasons import Reasons
 from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
+from pipeline.requests.seeds import next_try
 
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up at once."""

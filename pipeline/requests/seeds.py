@@ -9,11 +9,12 @@ next row counts up to. The seeds of further tries at a clip follow by a hash fro
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pipeline.errors import RowRejectedError
 from pipeline.requests.row_values import integer
-from pipeline.requests.sample_request import digest
+from pipeline.requests.sample_request import SampleRequest, digest
 
 MAX_SEED = 2**64 - 1
 MAX_FLOAT_SEED = 2**53
@@ -53,9 +54,18 @@ def copy_seed(first: int, copy: int) -> int:
     return first if copy == 0 else _drawn(["copy", first, copy])
 
 
-def redraw_seed(seed: int) -> int:
-    """Return the seed of the next try, after a clip with this seed that was not good."""
-    return _drawn(["redraw", seed])
+def next_try(request: SampleRequest) -> SampleRequest | None:
+    """Return the try after a clip that is not good; None after the last one.
+
+    It is the same request with the next seed, a sample like any other with its own id, row and mp4.
+    Which try follows depends on the request alone, so a run that was interrupted goes on with it.
+    Controls have no tries of their own, nor have the clips that measure a run's profile.
+    """
+    if request.candidate >= request.candidates or request.control_of or request.records:
+        return None
+    return dataclasses.replace(
+        request, seed=_drawn(["redraw", request.seed]), candidate=request.candidate + 1
+    )
 
 
 def _drawn(content: list[Any]) -> int:

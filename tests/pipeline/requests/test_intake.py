@@ -15,11 +15,10 @@ from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
-from pipeline.requests.candidates import next_try
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.requests.sample_request import SampleRequest
-from pipeline.requests.seeds import copy_seed
+from pipeline.requests.seeds import copy_seed, next_try
 
 DEFAULTS = RequestDefaults(
     template=SampleRequest(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipeline.requests.candidates import next_try
 from pipeline.requests.controls import control_for
 from pipeline.requests.packing import recorded_twin
 from pipeline.requests.sample_request import SampleRequest
-from pipeline.requests.seeds import copy_seed
+from pipeline.requests.seeds import copy_seed, next_try
 
 FIRST = SampleRequest(
     "p", "n", "demo", "r", "S/3", 50, 4.0, 64, 64, 17, 8, 32, 3, candidates=4, source_key="f:1"
