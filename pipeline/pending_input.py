@@ -133,6 +133,7 @@ def _read(
         ColumnUse.of(config),
         first,
         not_good or Ids(),
+        config.best_of,
     )
     long_prompts = LongPrompts(local_tokenizer(resolved))
     before = chosen_before(storage, template) if chosen.is_pending else ()

@@ -52,6 +52,7 @@ from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.run_settings import cache_used, own_settings
+from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.verdicts import not_good
 from pipeline.storage.places import check_kept
@@ -129,6 +130,8 @@ def _run(
     resolved = resolve_model(config.model, config.model_path)
     defaults = request_defaults(config, resolved, storage)
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
+    if config.best_of > 1:
+        RowRank(config.select_by, panel.names)  # checked before any device is taken
     rows = read_source(config.prompts, config.prompt_column, config.columns)
     if not config.dry_run:
         if factory is None:

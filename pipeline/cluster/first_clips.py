@@ -66,14 +66,21 @@ class FirstClipsHere:
             if unit[0].records:
                 made[index] = self._record(unit[0])
         if len(made) < len(units):
-            with self._lock:  # of several tasks here, one looks for all
-                own = self._profile()
             waiting = [index for index in range(len(units)) if index not in made]
-            settled = {index: own.settle(units[index]) for index in waiting}
+            ready = self.settle([units[index] for index in waiting])
+            settled = dict(zip(waiting, ready, strict=True))
             # In one go, so that units that are alike share an engine call.
             rows = iter(self._make([each for unit in settled.values() for each in unit]))
             made |= {index: [next(rows) for _ in unit] for index, unit in settled.items()}
         return [row for index in range(len(units)) for row in made[index]]
+
+    def settle(self, units: Sequence[Sequence[SampleRequest]]) -> list[list[SampleRequest]]:
+        """Put the profile into units that wait for it, as soon as it is measured."""
+        if not units:
+            return []
+        with self._lock:  # of several tasks here, one looks for all
+            own = self._profile()
+        return [own.settle(unit) for unit in units]
 
     def _record(self, request: SampleRequest) -> list[Row]:
         rows = self._make([request])

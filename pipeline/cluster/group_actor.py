@@ -11,8 +11,10 @@ import pyarrow as pa
 import ray
 
 from pipeline.attempts.batch_runner import BatchRunner
-from pipeline.attempts.redraws import make_with_redraws
 from pipeline.calibration.measurement import FirstClips
+from pipeline.candidates.best_of import make_best
+from pipeline.candidates.drafts import DraftSettings
+from pipeline.candidates.redraws import make_with_redraws
 from pipeline.cluster import nodes
 from pipeline.cluster.actor_load import load_here, retire_briefly
 from pipeline.cluster.first_clips import FirstClipsHere
@@ -36,6 +38,7 @@ from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 
@@ -50,6 +53,7 @@ tied to an actor: they cannot move to an idle one.
 
 
 NO_SCORING = ScoringPlan()
+NO_DRAFTS = DraftSettings()
 
 
 class GroupActor:
@@ -65,12 +69,17 @@ class GroupActor:
         deadline_s: float,
         first: FirstClips | None = None,
         scoring: ScoringPlan = NO_SCORING,
+        drafts: DraftSettings = NO_DRAFTS,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         guard_output()
         self._ledger = ledger
         say_state("loading")
         self._panel = load_here(scoring.panel, ledger, "the scorers")
+        self._drafts, self._storage = drafts, storage
+        self._rank: RowRank | None = None
+        if drafts.best_of > 1:
+            self._rank = RowRank(drafts.select_by, self._panel.names)
         began = time.monotonic()
         engine = load_here(lambda: WatchedEngine(OwnThreadEngine(factory)), ledger, "the model")
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
@@ -96,12 +105,26 @@ class GroupActor:
             encoded = batch[TEXTS_COLUMN].to_pylist()
             units = [with_texts(unit, texts) for unit, texts in zip(units, encoded, strict=True)]
         try:
-            return to_table(make_with_redraws(units, self._make, self._panel))
+            return to_table(self._rows(units))
         except UserError as error:
             self._ledger.complain(str(error))
             raise
         except EngineDiedError as error:
             self._leave(error)
+
+    def _rows(self, units: Sequence[Sequence[SampleRequest]]) -> list[Row]:
+        """The rows of units, each the best of some drafts or with the redraws that it needs."""
+        if self._rank is None:
+            return make_with_redraws(units, self._make, self._panel)
+        return make_best(
+            units,
+            self._make,
+            self._drafts,
+            self._rank,
+            self._storage,
+            settle=self._first.settle if self._first else list,
+            forget=self._ledger.finish,
+        )
 
     def _make(self, units: Sequence[Sequence[SampleRequest]]) -> list[Row]:
         """The rows of units, in order."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.calibration.measurement import ChosenProfile, FirstClips
+from pipeline.candidates.drafts import DraftSettings
 from pipeline.cluster.capacity import Groups, plan_groups
 from pipeline.cluster.connection import own_cores
 from pipeline.cluster.group_actor import CALLS_AT_ONCE, GroupActor
@@ -138,6 +139,7 @@ def requests_to_rows(
             "deadline_s": config.call_deadline_s,
             "first": first,
             "scoring": ScoringPlan(tuple(config.scorers), config.keep),
+            "drafts": DraftSettings(config.best_of, config.draft_budget, config.select_by),
         },
         batch_size=task_rows,
         batch_format="pyarrow",

@@ -68,6 +68,17 @@ class RunConfig(ConfigPart):
     redraw: int = Field(
         default=0, ge=0, le=100, description="further tries, by other seeds, at a clip not good"
     )
+    best_of: int = Field(
+        default=1, ge=1, le=64, description="drafts per clip, by other seeds; the best is finished"
+    )
+    draft_budget: float = Field(
+        default=0.16, gt=0, le=1, description="share of the steps that a draft computes"
+    )
+    select_by: str = Field(
+        default="",
+        validate_default=True,
+        description="what the best draft has most of, in SQL, as sharpness - flicker",
+    )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
         default=0.0, ge=0, description="wait so long for the first GPUs of a cluster"
@@ -122,6 +133,21 @@ class RunConfig(ConfigPart):
         default = str(cls.model_fields["model"].default)
         return with_recipe(given, default) if isinstance(given, dict) else given
 
+    @field_validator("select_by")
+    @classmethod
+    def _chooses(cls, value: str, info: ValidationInfo) -> str:
+        best_of = info.data.get("best_of", 1)
+        if best_of > 1 and not value:
+            raise ValueError(
+                f"is needed by --best-of {best_of}: what the best draft has most of, "
+                "as sharpness - flicker"
+            )
+        if best_of > 1 and info.data.get("redraw"):
+            raise ValueError(
+                "--best-of and --redraw choose among seeds in two ways: leave one of them out"
+            )
+        return value
+
     @field_validator("redraw")
     @classmethod
     def _needs_keep(cls, value: int, info: ValidationInfo) -> int:
@@ -141,6 +167,7 @@ SHOWN = {
     *("config", "prompts", "output", "model", "recipe", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "scorers", "keep", "redraw"),
+    *("best_of", "draft_budget", "select_by"),
     *("replicas", "batch_rows", "device"),
     *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),

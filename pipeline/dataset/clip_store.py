@@ -22,7 +22,7 @@ from pathlib import Path
 from pipeline.calibration.measurement import measurement_key, not_measured
 from pipeline.dataset import mp4
 from pipeline.dataset.recovery import stored_row
-from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row, media_key
+from pipeline.dataset.schema import Provenance, Row, SampleOutcome, draft_key, make_row, media_key
 from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
@@ -100,6 +100,10 @@ class ClipStore:
         seen = ScoredClip(clip.frames, request.fps, request.prompt, row)
         row |= self._panel.score(seen).to_row()
         row["good"] = self._panel.is_good(row)
+        if request.draft_of:  # nobody wants its clip
+            row["video"] = None
+            self._storage.put_bytes(draft_key(request.sample_id), mp4.row_json(row).encode())
+            return row
         if request.records and not self._storage.exists(key := measurement_key(request)):
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.dataset.struct_columns import (
     CACHE_TYPE,
+    DRAFTS_TYPE,
     PARALLEL_TYPE,
     QUALITY_TYPE,
     SCORES_TYPE,
@@ -88,6 +89,7 @@ SCHEMA = pa.schema(
         ("guidance_scale_2", pa.float64()),
         ("candidate", pa.int32()),
         ("candidates", pa.int32()),
+        ("drafts", DRAFTS_TYPE),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -172,6 +174,11 @@ def media_key(sample_id: str, writer: str = "") -> str:
     return f"media/{sample_id[:2]}/{sample_id}{own}.mp4"
 
 
+def draft_key(sample_id: str) -> str:
+    """Path of a draft's row inside the output prefix; a draft leaves no clip."""
+    return f"drafts/{sample_id[:2]}/{sample_id}.json"
+
+
 def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutcome) -> Row:
     """Build an output row; `pipeline.dataset.clip_store` adds size, hash and times of the mp4.
 
@@ -230,6 +237,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "guidance_scale_2": request.guidance_scale_2,
         "candidate": request.candidate,
         "candidates": request.candidates,
+        "drafts": json.loads(request.drafts or "[]"),
     }
 
 

@@ -58,6 +58,19 @@ PARALLEL_TYPE = pa.struct(
 )
 """How the ranks of a group shared the model, and why (`pipeline.parallel.layout.Layout`)."""
 
+DRAFTS_TYPE = pa.list_(
+    pa.struct(
+        [
+            ("sample_id", pa.string()),
+            ("seed_u64", pa.uint64()),
+            ("rank", pa.float64()),
+            ("nfe", pa.int32()),
+            ("gpu_s", pa.float64()),
+        ]
+    )
+)
+"""The drafts that a clip was chosen by (`pipeline.candidates.drafts.DraftResult`)."""
+
 SCORES_TYPE = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 """Scores of a clip by name; `value` is null where a scorer gave none. A list, because `datasets`
 does not read Arrow's map type; in DuckDB, `map_from_entries(scores)` is the map."""

@@ -28,6 +28,9 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             rate = totals.video_s / own_s * 3600
             table.add_row("throughput", f"{rate:.0f} s of video per device-hour")
         table.add_row("reused", f"{totals.reuse_ratio:.1%} of {totals.steps} steps")
+        if totals.drafts:
+            share = totals.draft_gpu_s / totals.drafts
+            table.add_row("drafts", f"{totals.drafts}, {share:.2f} s each, in the device time")
         if error := error_text(totals):
             table.add_row("error", error)
         if config.gpu_price_per_hour is not None:

@@ -36,6 +36,8 @@ class RunTotals:
         not_good: Clips that do not.
         redraws: Further tries at clips that were not good.
         redraws_good: Those of them that are good.
+        drafts: Drafts that clips were chosen by.
+        draft_gpu_s: Device-seconds of these.
         score_s: Seconds of CPU threads that scored clips.
     """
 
@@ -60,6 +62,8 @@ class RunTotals:
     not_good: int = 0
     redraws: int = 0
     redraws_good: int = 0
+    drafts: int = 0
+    draft_gpu_s: float = 0.0
     score_s: float = 0.0
 
     def add(self, table: pa.Table) -> None:
@@ -90,9 +94,14 @@ class RunTotals:
         good = int(_sum(clips["good"]))
         self.good += good
         self.not_good += len(pc.drop_null(clips["good"])) - good
-        further = clips.filter(pc.greater(clips["candidate"], 1))
+        by_drafts = pc.greater(pc.list_value_length(clips["drafts"]), 0).fill_null(False)
+        later = pc.greater(clips["candidate"], 1).fill_null(False)
+        further = clips.filter(pc.and_(later, pc.invert(by_drafts)))
         self.redraws += further.num_rows
         self.redraws_good += int(_sum(further["good"]))
+        drafts = pc.list_flatten(made["drafts"])
+        self.drafts += len(drafts)
+        self.draft_gpu_s += _sum(pc.struct_field(drafts, "gpu_s"))
         self.score_s += _sum(made["score_s"])
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
@@ -122,6 +131,7 @@ class RunTotals:
             "clips": self.gpu_s - self.control_gpu_s,
             "controls": self.control_gpu_s,
             "failed_attempts": self.wasted_gpu_s,
+            "drafts": self.draft_gpu_s,
         }
 
     @property

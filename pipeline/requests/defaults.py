@@ -56,6 +56,11 @@ def request_defaults(
     template = dataclasses.replace(template, cache=_identity(config.cache, model, chosen))
     if config.cache.policy == "planned":
         _check_plan(template, model, config.cache)
+    elif config.best_of > 1:
+        raise UserError(
+            f"--best-of {config.best_of}: drafts are planned clips with a smaller budget, and the "
+            f"policy of this run is {config.cache.policy}; use --cache.policy planned"
+        )
     if chosen.profile is not None and chosen.source in ("given", "shipped"):
         _warn_of_distance(chosen.profile, template, model)
     if layout.cfg > 1 and template.guidance_scale <= 1.0:

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.dataset.committed import FAILED, Committed, Ids
+from pipeline.candidates.drafts import candidates_of
+from pipeline.dataset.committed import DONE, FAILED, PENDING, Committed, Ids
 from pipeline.errors import RowRejectedError
 from pipeline.prompts.images import Images
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
@@ -107,6 +108,7 @@ class Intake:
             sample if both are still to be made.
         images: Reads the first frames; needed for models that start from an image.
         not_good: Sorted ids of finished clips that another try should replace.
+        best_of: Drafts per clip. A clip is finished if that of any draft's seed is.
         first: By the id of the cached clip, the uncached one that stands for it because the run's
             profile rests on it. It has no control.
         columns: Decides which columns of the input set something, and counts them.
@@ -126,6 +128,7 @@ class Intake:
     columns: ColumnUse = field(default_factory=ColumnUse)
     first: Mapping[bytes, SampleRequest] = field(default_factory=dict)
     not_good: Ids = field(default_factory=Ids)
+    best_of: int = 1
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
@@ -205,6 +208,8 @@ class Intake:
                 if self._is_pending(digest(first.identity()), state):
                     yield dataclasses.replace(first, source_key=row.key)
                 continue
+            if self.best_of > 1:
+                state = self._state_of_candidates(request)
             if is_pending := self._is_pending(request.sample_id, state):
                 self.steps[request.template.base.num_inference_steps] += 1
                 yield request.build(row.key, self.columns.source(row))
@@ -235,6 +240,13 @@ class Intake:
             ):
                 return made
         return None
+
+    def _state_of_candidates(self, request: LazyRequest) -> int:
+        """The state of a clip that is chosen by drafts: that of the seed that was chosen."""
+        candidates = candidates_of(request.build(""), self.best_of)
+        ids = Ids.from_bytes(b"".join(digest(each.identity()) for each in candidates))
+        states = self.committed.states(ids).tolist()
+        return next((state for state in (DONE, FAILED) if state in states), PENDING)
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
         self._seen.add(sample_id)

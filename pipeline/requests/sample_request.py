@@ -119,6 +119,9 @@ class SampleRequest:
             measures on its own first clips. It changes no pixel and is not part of the identity.
         candidate: Which try at its clip this is, from 1; not part of the identity.
         candidates: Most tries, the first included; not part of the identity.
+        draft_of: Id of the clip that this is a draft of; "" for others. Not part of the identity: a
+            draft is the clip of its own settings.
+        drafts: JSON of the drafts that it was chosen by; not part of the identity.
         texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
         profile_text: JSON of the profile that the cache names, where the engine was loaded before
             the run had it; part of neither the identity nor the JSON.
@@ -151,6 +154,8 @@ class SampleRequest:
     records: bool = False
     candidate: int = 1
     candidates: int = 1
+    draft_of: str = ""
+    drafts: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
     profile_text: str = dataclasses.field(default="", repr=False, compare=False)
 
@@ -163,6 +168,8 @@ class SampleRequest:
         del fields["records"]
         del fields["candidate"]
         del fields["candidates"]
+        del fields["draft_of"]
+        del fields["drafts"]
         for name in ("control_of", "image", "decoding", "sigmas"):
             if not fields[name]:
                 del fields[name]

@@ -54,6 +54,16 @@ def copy_seed(first: int, copy: int) -> int:
     return first if copy == 0 else _drawn(["copy", first, copy])
 
 
+def draft_seed(first: int, place: int) -> int:
+    """Return the seed of one of several drafts of a clip.
+
+    Args:
+        first: Seed of the clip, which is that of its first draft.
+        place: Number of the draft, from 0.
+    """
+    return first if place == 0 else _drawn(["draft", first, place])
+
+
 def next_try(request: SampleRequest) -> SampleRequest | None:
     """Return the try after a clip that is not good; None after the last one.
 

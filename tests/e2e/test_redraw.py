@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
+from pipeline.errors import UserError
 from pipeline.requests.sample_request import digest
 from pipeline.run import RunResult, run
 from pipeline.scoring.scorer import ScoredClip
@@ -84,3 +86,54 @@ def test_redraws_stop_at_a_good_clip_and_a_later_run_goes_on_with_them(
     result, text = generate(tmp_path, "parts", redraw=3)
     assert result.totals.made == 0
     assert "nothing to make" in text
+
+
+def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
+    local_ray: None, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"best_of": 4, "draft_budget": 0.1, "select_by": "luck"}
+    settings |= {"batch_rows": 4, "cache": {"budget": 0.34}}
+    result, text = generate(tmp_path, "out", **settings)
+    output = tmp_path / "out"
+    rows = rows_of(output)
+    assert len(rows) == len(list(output.glob("media/*/*.mp4"))) == len(PROMPTS)
+    for row in rows:
+        drafts = row["drafts"]
+        assert [each["rank"] for each in drafts] == [luck(each["seed_u64"]) for each in drafts]
+        best = max(drafts, key=lambda each: each["rank"])
+        assert row["seed_u64"] == best["seed_u64"]
+        assert row["candidate"] == drafts.index(best) + 1
+        assert all(each["gpu_s"] > 0 for each in drafts)
+        assert row["status"] == "ok"
+    assert result.totals.drafts == 4 * len(PROMPTS)
+    assert result.totals.draft_gpu_s > 0
+    assert f"drafts       {4 * len(PROMPTS)}, " in text
+    assert f"{len(PROMPTS)}/{len(PROMPTS)} clips" in text
+    again, text = generate(tmp_path, "out", **settings)
+    assert again.totals.made == 0
+    assert "nothing to make" in text
+
+    # A run that lost its rows takes the clips over, with what they say of their drafts.
+    for part in (output / "data").iterdir():
+        part.unlink()
+    (manifest,) = (output / "runs").glob("*.json")
+    state = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(state | {"state": "running", "ended_at": None}))
+    generate(tmp_path, "out", **settings)
+    recovered = {row["sample_id"]: row["drafts"] for row in rows_of(output)}
+    assert recovered == {row["sample_id"]: row["drafts"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"select_by": "lick"}, "lick"),
+        ({"select_by": "caption"}, "it should be a number"),
+        ({"select_by": "luck", "cache": {"policy": "none"}}, "use --cache.policy planned"),
+    ],
+)
+def test_drafts_that_cannot_be_chosen_are_refused_before_a_device_is_taken(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        generate(tmp_path, "out", best_of=4, **settings)

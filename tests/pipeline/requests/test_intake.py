@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.candidates.drafts import candidates_of
 from pipeline.dataset.committed import Committed, Ids
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import RowRejectedError
@@ -276,3 +277,25 @@ def test_the_first_try_that_is_missing_is_made(
     assert [tries.index(each) for each in intake] == ([] if pending is None else [pending])
     assert intake.counts.redraws == (1 if pending else 0)
     assert intake.counts.pending == (pending is not None)
+
+
+@pytest.mark.parametrize(
+    ("ok", "failed", "counts"),
+    [
+        ((), (), (1, 0, 0)),
+        ((0,), (), (0, 1, 0)),
+        ((2,), (), (0, 1, 0)),  # the third draft was the best
+        ((), (1,), (0, 1, 1)),
+        ((3,), (1,), (0, 1, 0)),
+    ],
+)
+def test_a_clip_chosen_by_drafts_is_done_when_that_of_any_draft_is(
+    ok: tuple[int, ...], failed: tuple[int, ...], counts: tuple[int, int, int]
+) -> None:
+    (base,) = Intake(rows({"prompt": "a"}), DEFAULTS, Committed())
+    ids = [each.sample_id for each in candidates_of(base, 4)]
+    done = holding(*(ids[n] for n in ok), failed=tuple(ids[n] for n in failed))
+    intake = Intake(rows({"prompt": "a"}), DEFAULTS, done, best_of=4)
+    assert list(intake) == [base] * counts[0]
+    found = intake.counts
+    assert (found.pending, found.done, found.done_failed) == counts

@@ -65,7 +65,7 @@ def test_columns_of_the_input_can_be_asked() -> None:
         ("moton > 0.2", 'Referenced column "moton" not found'),
         ("motion >", "syntax error"),
         ("motion + 1", "it should be true or false"),
-        ("motion > 0; drop table rows", "give one condition"),
+        ("motion > 0; drop table rows", "give one expression"),
         ("motion > 0) or (select true from read_csv('/etc/passwd')", "--keep"),
     ],
 )

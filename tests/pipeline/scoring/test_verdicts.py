@@ -12,7 +12,7 @@ from pipeline.scoring.panel import ScorerPanel
 from pipeline.scoring.stored_scores import KeepChoice, write_choice
 from pipeline.scoring.verdicts import not_good
 from pipeline.storage.storage import Storage
-from tests.pipeline.attempts.test_redraws import Luck
+from tests.pipeline.candidates.test_redraws import Luck
 
 
 def row(number: int, luck: float | None, status: str = "ok") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pipeline.attempts.redraws import make_with_redraws
+from pipeline.candidates.redraws import make_with_redraws
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
 from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import SampleRequest
