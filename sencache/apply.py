@@ -13,6 +13,7 @@ from diffusers.hooks.hooks import HookRegistry
 
 from sencache.config import SenCacheConfig, missing_profile
 from sencache.families.base import Family
+from sencache.families.refusals import refuse_pipeline
 from sencache.families.registry import UnknownTransformerError, family_of
 from sencache.handle import AnyHook, SenCacheHandle
 from sencache.hook.agreement import Agreement
@@ -85,8 +86,9 @@ def apply_sencache(
 
     Raises:
         ValueError: A cache is already applied, the class or the name of the settings is unknown,
-            or the profile is missing, of the other kind than the policy's, or belongs to another
-            model, revision, family or architecture.
+            the pipeline samples in a way that allows no reuse, or the profile is missing, of the
+            other kind than the policy's, or belongs to another model, revision, family or
+            architecture.
         TypeError: The settings or the profile are of another type.
 
     Warns:
@@ -94,6 +96,8 @@ def apply_sencache(
             first call, with another number of steps or without the guidance branch that runs.
     """
     config = config_of(config)
+    if config.may_reuse:
+        refuse_pipeline(target)
     networks = networks_of(target) if config.may_reuse else counted_networks_of(target)
     for network in networks.values():
         _refuse_second_cache(network)

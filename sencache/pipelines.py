@@ -56,6 +56,11 @@ def _networks(target: Any, names: Sequence[str]) -> Mapping[str, torch.nn.Module
     found = {name: getattr(target, name, None) for name in names}
     networks = {name: net for name, net in found.items() if isinstance(net, torch.nn.Module)}
     if not networks:
+        if isinstance(getattr(target, "unet", None), torch.nn.Module):
+            raise ValueError(
+                f"the network of {type(target).__name__} is a U-Net, whose outputs are not reused "
+                '(the pipeline has no transformer); policy="none" works'
+            )
         raise ValueError(
             f"an object of type {type(target).__name__} has no {' or '.join(names)}; pass a "
             "diffusers video pipeline, or its transformer"

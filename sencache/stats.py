@@ -160,21 +160,36 @@ class RunLog:
 
     Wan 2.2 has two networks that follow one another: the statistics of a sample are those of both.
     Another run begins when a network begins again, with another batch, in another run of the
-    scheduler, or after the end of a call.
+    scheduler, or after the end of a call. A clip that is made in chunks has a recorder for each.
     """
 
     def __init__(self) -> None:
-        self._recorders: dict[int, Recorder] = {}
+        self._recorders: dict[int, list[Recorder]] = {}
         self._ended = False
         self._run: object | None = None
 
-    def begin(self, network: int, recorder: Recorder, run: object | None = None) -> None:
-        """Add the recorder of a network that starts a trajectory; `run` differs from run to run."""
-        rows = {recorder.rows} | {known.rows for known in self._recorders.values()}
-        other = run is not self._run or network in self._recorders or len(rows) > 1
-        if self._ended or other:
-            self._recorders, self._ended, self._run = {}, False, run
-        self._recorders[network] = recorder
+    def begin(
+        self,
+        network: int,
+        recorder: Recorder,
+        run: object | None = None,
+        *,
+        next_chunk: bool = False,
+    ) -> None:
+        """Add the recorder of a network that starts a trajectory.
+
+        Args:
+            network: Differs from network to network.
+            recorder: Of the trajectory.
+            run: Differs from run to run of the scheduler.
+            next_chunk: Whether the trajectory continues the clips of the one before it.
+        """
+        rows = {recorder.rows} | {known[-1].rows for known in self._recorders.values()}
+        other = run is not self._run or network in self._recorders
+        if self._ended or len(rows) > 1 or (other and not next_chunk):
+            self._recorders, self._ended = {}, False
+        self._run = run
+        self._recorders.setdefault(network, []).append(recorder)
 
     def end(self) -> None:
         """Note that the pipeline's call is over."""
@@ -182,7 +197,7 @@ class RunLog:
 
     def samples(self) -> list[SampleStats]:
         """The statistics of the current or last run, one per sample; empty before the first."""
-        parts = [recorder.samples() for recorder in self._recorders.values()]
+        parts = [each.samples() for chunks in self._recorders.values() for each in chunks]
         return [join_stats(sample) for sample in zip(*parts, strict=True)]
 
 

@@ -33,6 +33,7 @@ from sencache.calibration.provenance import (
 from sencache.calibration.secants import CalibrationHook, SecantBatch, SecantRecorder
 from sencache.families.base import Family
 from sencache.hook.attachment import attach, detach
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.profiles.metadata import ProfileError, ProfileMetadata, sampler_facts
 from sencache.profiles.profile import ProfileWarning, SensitivityProfile
 
@@ -206,7 +207,10 @@ def _measure(
     scales = {"transformer_2": options.get("guidance_scale_2", guidance_scale)}
     hooks = {
         network.component: CalibrationHook(
-            network.family, recorder, scales.get(network.component, guidance_scale)
+            network.family,
+            recorder,
+            scales.get(network.component, guidance_scale),
+            SamplerPosition(lambda: pipe.scheduler),
         )
         for network in networks
     }

@@ -19,7 +19,9 @@ from sencache.calibration.outputs import OutputRecorder
 from sencache.families.base import Family
 from sencache.families.registry import family_of
 from sencache.hook.attachment import attach, detach
-from sencache.hook.call import CallReader, is_paired
+from sencache.hook.call import Call, CallReader, is_paired
+from sencache.hook.naming import CallNames
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import networks_of
 from sencache.schedules.drift import Array
 
@@ -44,11 +46,16 @@ class OutputRecording:
         self._outputs = OutputRecorder()
         self._step, self._first = -1, ""
 
+    @property
+    def num_train_timesteps(self) -> int:
+        """What timesteps are divided by to get tau."""
+        return self._unit
+
     def add(
         self,
         family: Family,
         context: str | None,
-        call: Any,
+        call: Call,
         output: torch.Tensor,
         guidance_scale: float | None,
     ) -> None:
@@ -56,9 +63,9 @@ class OutputRecording:
 
         Args:
             family: Of the network.
-            context: Name of diffusers' cache context, if there is one.
-            call: The call, as `CallReader` reads it.
-            output: What the network returned.
+            context: Name of the call's cache context, if it has one.
+            call: The call.
+            output: What the network returned; several outputs joined to one.
             guidance_scale: Of this network; None where its calls have one branch.
         """
         name = context or ""
@@ -100,11 +107,16 @@ class OutputHook(ModelHook):
     _is_stateful = True  # so that diffusers tells it the cache context
 
     def __init__(
-        self, family: Family, recording: OutputRecording, guidance_scale: float | None
+        self,
+        family: Family,
+        recording: OutputRecording,
+        sampler: SamplerPosition,
+        guidance_scale: float | None,
     ) -> None:
         super().__init__()
         self.state_manager = StateManager(BaseState)
-        self._family, self._recording, self._scale = family, recording, guidance_scale
+        self._family, self._recording, self._sampler = family, recording, sampler
+        self._names, self._scale = CallNames(family, sampler), guidance_scale
         self._read: CallReader | None = None
 
     @torch.compiler.disable
@@ -113,11 +125,12 @@ class OutputHook(ModelHook):
         if self._read is None:
             self._read = CallReader(self._family, module, self.fn_ref.original_forward)
         call = self._read(args, kwargs)
-        output = self.fn_ref.original_forward(*args, **kwargs)
+        answer = self.fn_ref.original_forward(*args, **kwargs)
         context = self.state_manager._context
-        name = context.name if context else None
-        self._recording.add(self._family, name, call, output[0], self._scale)
-        return output
+        name = self._names.name(context.name if context else None, call)
+        call = self._names.timed(call, self._sampler.step(), self._recording.num_train_timesteps)
+        self._recording.add(self._family, name, call, call.output(answer), self._scale)
+        return answer
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the context; the recording stays."""
@@ -143,12 +156,12 @@ def recorded_outputs(
         ValueError: The pipeline has no transformer, or its class is unknown.
     """
     unit = int(pipe.scheduler.config["num_train_timesteps"])
-    recording = OutputRecording(unit)
+    recording, sampler = OutputRecording(unit), SamplerPosition(lambda: pipe.scheduler)
     second = guidance_scale if guidance_scale_2 is None else guidance_scale_2
     networks = [(name, each, family_of(each)) for name, each in networks_of(pipe).items()]
     with ExitStack() as attached:
         for name, network, family in networks:
             scale = second if name == "transformer_2" else guidance_scale
-            attach(network, OutputHook(family, recording, scale), HOOK_NAME)
+            attach(network, OutputHook(family, recording, sampler, scale), HOOK_NAME)
             attached.callback(detach, network, HOOK_NAME)
         yield recording

@@ -24,6 +24,8 @@ from sencache.calibration.clips import NoisedClips
 from sencache.calibration.outputs import OutputRecorder
 from sencache.families.base import Family
 from sencache.hook.call import Call, CallReader, is_paired, row_rms
+from sencache.hook.naming import CallNames
+from sencache.hook.sampler_position import SamplerPosition
 from sencache.policies.base import unnamed_branches
 from sencache.profiles.metadata import Branch, dtype_name
 
@@ -129,10 +131,16 @@ class CalibrationHook(ModelHook):
     _is_stateful = True
 
     def __init__(
-        self, family: Family, recorder: SecantRecorder, guidance_scale: float | None = None
+        self,
+        family: Family,
+        recorder: SecantRecorder,
+        guidance_scale: float | None = None,
+        sampler: SamplerPosition | None = None,
     ) -> None:
         super().__init__()
         self._scale = guidance_scale
+        self._sampler = sampler or SamplerPosition()
+        self._names = CallNames(family, self._sampler)
         self.state_manager = StateManager(BaseState)  # receives the cache context
         self.measured = 0  # steps, every branch counted by itself
         self._family, self._recorder = family, recorder
@@ -147,32 +155,38 @@ class CalibrationHook(ModelHook):
             self._read = CallReader(self._family, module, self.fn_ref.original_forward)
         call = self._read(args, kwargs)
         context = self.state_manager._context
-        name = context.name if context else None
+        name = self._names.name(context.name if context else None, call)
+        unit = self._recorder.num_train_timesteps
+        call = self._names.timed(call, self._sampler.step(), unit)
         branches = self._branches(name, call)
         if name is None:
             self._refuse_repeated(call)
         self._recorder.enter(self, name)
         if self._recorder.inputs is None:
-            output = self.fn_ref.original_forward(*args, **kwargs)
+            answer = self.fn_ref.original_forward(*args, **kwargs)
         else:
             call = self._with_latents(call, self._recorder.inputs.like(call, self._recorder.step))
-            output = self.fn_ref.original_forward(**call.arguments)
+            answer = self.fn_ref.original_forward(**call.arguments)
+        output = call.output(answer).detach()
         if self._recorder.outputs is not None:
-            tau = call.tau(self._recorder.num_train_timesteps).max().item()
-            self._recorder.outputs.add(self._recorder.step, tau, branches, output[0], self._scale)
+            tau = call.tau(unit).max().item()
+            self._recorder.outputs.add(self._recorder.step, tau, branches, output, self._scale)
         self._recorder.evaluations += call.rows
         self._recorder.dtype = dtype_name(call.latents.dtype)
+        if branches == ("perturbed",):
+            return answer  # it follows the decisions of cond, so no profile has it
         if name in self._before and self._before[name][0].rows == call.rows:
             # Otherwise guidance was switched on or off in between.
             self._measure(*self._before[name], call, branches)
         # Copies: the pipeline may write into its latents and into the output.
         kept = self._with_latents(call, call.arguments[self._family.latents].detach().clone())
-        self._before[name] = (kept, output[0].detach().clone())
-        return output
+        self._before[name] = (kept, output.clone())
+        return answer
 
     def forget(self) -> None:
         """Forget the last step."""
         self._before, self._seen = {}, None
+        self._names.forget()
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the last step; diffusers calls this at the end of a pipeline call."""
@@ -201,7 +215,8 @@ class CalibrationHook(ModelHook):
 
     def _with_latents(self, call: Call, latents: torch.Tensor) -> Call:
         assert self._read is not None  # noqa: S101 - set by the call that led here
-        return self._read((), {**call.arguments, self._family.latents: latents})
+        moved = self._read((), {**call.arguments, self._family.latents: latents})
+        return replace(moved, sampler_tau=call.sampler_tau)
 
     def _measure(
         self, before: Call, output: torch.Tensor, now: Call, branches: tuple[Branch, ...]
@@ -226,8 +241,15 @@ class CalibrationHook(ModelHook):
             self.measured += 1
 
     def _evaluate(self, before: Call, argument: str, now: Call) -> torch.Tensor:
-        """The output of the step before with one argument taken from this step."""
+        """The output of the step before with one argument taken from this step.
+
+        Arguments that move with the latents or with the timestep are taken along.
+        """
         moved = {**before.arguments, argument: now.arguments[argument]}
+        for name in self._family.moving:
+            value = now.arguments.get(name)
+            is_latent = isinstance(value, torch.Tensor) and value.ndim > 2
+            if value is not None and is_latent is (argument == self._family.latents):
+                moved[name] = value
         self._recorder.evaluations += before.rows
-        output: torch.Tensor = self.fn_ref.original_forward(**moved)[0]
-        return output.detach()
+        return before.output(self.fn_ref.original_forward(**moved)).detach()

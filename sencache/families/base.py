@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from sencache.profiles.metadata import Branch
 
 # The two ways in which the pipelines of diffusers compute guidance.
 TWO_CALLS: Mapping[str, tuple[Branch, ...]] = {"cond": ("cond",), "uncond": ("uncond",)}
 ONE_CALL: Mapping[str, tuple[Branch, ...]] = {"cond_uncond": ("uncond", "cond")}
+
+GUIDER_CALLS: Mapping[str, tuple[Branch, ...]] = {
+    "pred_cond": ("cond",),
+    "pred_uncond": ("uncond",),
+    "pred_cond_skip": ("perturbed",),
+    "pred_cond_seg": ("perturbed",),
+}
+"""Calls of pipelines that leave guidance to `pipe.guider`, by the names that the guiders of
+diffusers 0.42 give their predictions."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +88,29 @@ class Family:
         classes: Names of the transformer classes; subclasses count too.
         contexts: For each name that pipelines pass to ``cache_context``, the guidance branches
             of that call in the order of its rows: ``("cond",)`` for a call of its own,
-            ``("uncond", "cond")`` for both branches in one batch. Empty where the family's
-            pipelines open no context.
+            ``("uncond", "cond")`` for both branches in one batch. Names in `unnamed` count too.
+        unnamed: Contexts of the calls of one step that a pipeline makes outside of
+            ``cache_context``, in their order: ``("cond", "uncond")`` for two calls, the second of
+            which is missing without guidance; ``("cond_uncond",)`` for one. Empty where every
+            pipeline opens contexts.
         per_row: Arguments that hold one item per row, or several in a row one after another,
-            where their leading size is the batch or a multiple of it; any other argument
+            where their leading size is the batch or a multiple of it; also lists of such tensors.
+            Any other argument
             (rotary tables, scales, switches) is shared by the rows.
+        moving: Arguments beside the latents and the timestep that differ from step to step, such
+            as the latents of a sound. All others count as conditions: a change makes the step
+            computed.
         latents: Argument that holds the noisy latents, batch first.
         timestep: Argument that holds the timestep: a scalar, [rows] or [rows, tokens].
+        clock: What tells the time of a call. "timestep": the argument, in the sampler's unit.
+            "sampler": the position of its step in the sampler's schedule, because the pipelines
+            hand the network another function of time.
         channel_dim: Dimension of the latents' channels. Channels beyond those the network
             predicts hold a condition (an image, a mask) that does not change while sampling.
+        out_channels: Entry of the transformer's config with the number of channels that it
+            predicts.
+        chunked: Whether pipelines make a clip in chunks, each with timesteps and decisions of its
+            own; the statistics of a sample are those of its chunks, one after another.
         time_rises: Whether timesteps rise from noise to clip instead of falling.
         blocks: Attributes with the lists of blocks that the latents go through, in the order of
             execution. Hint blocks are not among them.
@@ -99,9 +123,14 @@ class Family:
     classes: tuple[str, ...]
     contexts: Mapping[str, tuple[Branch, ...]]
     per_row: tuple[str, ...]
+    unnamed: tuple[str, ...] = ()
+    moving: tuple[str, ...] = ()
     latents: str = "hidden_states"
     timestep: str = "timestep"
+    clock: Literal["timestep", "sampler"] = "timestep"
     channel_dim: int = 1
+    out_channels: str = "out_channels"
+    chunked: bool = False
     time_rises: bool = False
     blocks: tuple[str, ...] = ()
     hints: HintBlocks | None = None
@@ -111,8 +140,8 @@ class Family:
     def branches(self, context: str | None) -> tuple[Branch, ...]:
         """Branches of a call, in row order.
 
-        A call without a context counts as one of a loop without guidance. The hook refuses a loop
-        that calls the network twice per step without contexts.
+        A call without a context counts as one of a loop without guidance, where the family does
+        not name it (`unnamed`). The hook then refuses a loop that calls the network twice per step.
 
         Raises:
             ValueError: The context's name is not one of this family.

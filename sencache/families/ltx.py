@@ -1,4 +1,4 @@
-"""LTX-Video: text- and image-to-video."""
+"""LTX-Video, and LTX-2 with its sound."""
 
 from sencache.families.base import ONE_CALL, Family, OfficialSettings
 
@@ -19,4 +19,25 @@ LTX = Family(
     official=OfficialSettings(
         0.7, 0.01, 4, 1015.9685034488028, forced_fraction=0.02, residual_end="proj_out"
     ),
+)
+
+LTX2 = Family(
+    name="ltx2",
+    classes=("LTX2VideoTransformer3DModel",),
+    contexts={**ONE_CALL, "uncond_stg": ("perturbed",), "uncond_modality": ("perturbed",)},
+    per_row=(
+        *LTX.per_row,
+        "audio_hidden_states",
+        "audio_encoder_hidden_states",
+        "audio_encoder_attention_mask",
+        "audio_timestep",
+        "sigma",
+        "audio_sigma",
+        "audio_coords",
+        "perturbation_mask",
+        "video_self_attention_mask",
+        "video_keyframes_mask",
+    ),
+    moving=("audio_hidden_states", "audio_timestep", "sigma", "audio_sigma"),
+    channel_dim=-1,
 )

@@ -7,16 +7,44 @@ from typing import TYPE_CHECKING, get_args
 
 from sencache.families.base import Family, OfficialSettings
 from sencache.families.cogvideox import COGVIDEOX
-from sencache.families.hunyuan_video import HUNYUAN_VIDEO
-from sencache.families.ltx import LTX
+from sencache.families.cosmos import COSMOS
+from sencache.families.helios import HELIOS
+from sencache.families.hunyuan_video import FRAMEPACK, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from sencache.families.joined import ALLEGRO, ANYFLOW, CONSISID, EASYANIMATE, LATTE, SANA_VIDEO
+from sencache.families.kandinsky import KANDINSKY_5, KANDINSKY_6
+from sencache.families.ltx import LTX, LTX2
 from sencache.families.mochi import MOCHI
-from sencache.families.wan import WAN
+from sencache.families.motif import MOTIF_VIDEO
+from sencache.families.wan import CHRONOEDIT, SKYREELS_V2, WAN, WAN_ANIMATE
 from sencache.profiles.metadata import Branch
 
 if TYPE_CHECKING:
     import torch
 
-FAMILIES: tuple[Family, ...] = (WAN, COGVIDEOX, LTX, HUNYUAN_VIDEO, MOCHI)
+FAMILIES: tuple[Family, ...] = (
+    WAN,
+    CHRONOEDIT,
+    SKYREELS_V2,
+    WAN_ANIMATE,
+    COGVIDEOX,
+    LTX,
+    LTX2,
+    HUNYUAN_VIDEO,
+    HUNYUAN_VIDEO_15,
+    FRAMEPACK,
+    MOCHI,
+    KANDINSKY_5,
+    KANDINSKY_6,
+    COSMOS,
+    SANA_VIDEO,
+    ALLEGRO,
+    EASYANIMATE,
+    CONSISID,
+    MOTIF_VIDEO,
+    LATTE,
+    ANYFLOW,
+    HELIOS,
+)
 """The families that this library describes itself."""
 
 OFFICIAL_SETTINGS: Mapping[str, OfficialSettings] = {
@@ -50,11 +78,17 @@ def register_family(family: Family) -> None:
             f"per_row of the {family.name} family must list its latents, {family.latents!r}, "
             "and every other argument that holds one item per row"
         )
+    lost = [name for name in family.unnamed if name not in family.contexts]
+    if lost:
+        raise ValueError(
+            f"unnamed of the {family.name} family has {lost[0]!r}, which is not one of its contexts"
+        )
     for context, branches in family.contexts.items():
         if not branches or not set(branches) <= set(get_args(Branch)):
             raise ValueError(
                 f"context {context!r} of the {family.name} family names the branches "
-                f"{branches!r}; it must name 'cond', 'uncond' or both, in the order of the rows"
+                f"{branches!r}; it must name 'cond', 'uncond' or both, in the order of the rows, "
+                "or 'perturbed'"
             )
     known = _by_class()
     for name in family.classes:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.utils.torch_utils import unwrap_module
 
 from sencache.families.base import Family
+from sencache.hook.answer import AnswerForm
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,15 @@ class Call:
         family: How to read them.
         arguments: Every argument that was passed, by name.
         latents: The part of the latents that sampling moves, shape [rows, ...].
+        form: Of the network's answers.
+        sampler_tau: Time by the sampler, for families whose clock it is; None until it is known.
     """
 
     family: Family
     arguments: Mapping[str, Any]
     latents: torch.Tensor
+    form: AnswerForm = field(default_factory=AnswerForm)
+    sampler_tau: float | None = None
 
     @property
     def rows(self) -> int:
@@ -46,6 +50,8 @@ class Call:
         With a timestep per token (given frames sit at the clip's end: Wan 2.2 TI2V, LTX) the
         row's time is that of its noisiest token.
         """
+        if self.sampler_tau is not None:
+            return torch.full((self.rows,), self.sampler_tau, device=self.latents.device)
         timestep = torch.as_tensor(self.arguments[self.family.timestep])
         tau = timestep.to(self.latents.device, torch.float32) / num_train_timesteps
         if self.family.time_rises:
@@ -59,15 +65,23 @@ class Call:
         chosen = dict(self.arguments)
         for name in self.family.per_row:
             value = chosen.get(name)
-            if isinstance(value, torch.Tensor) and value.ndim:
+            if isinstance(value, (list, tuple)):
+                chosen[name] = [self._take(each, index) for each in value]
+            elif isinstance(value, torch.Tensor) and value.ndim:
                 chosen[name] = self._take(value, index)
         return chosen
 
-    def answer(self, sample: torch.Tensor) -> Any:
+    def output(self, answer: Any) -> torch.Tensor:
+        """The network's output in an answer for all rows or some; several are joined to one.
+
+        Raises:
+            ValueError: The answer is not one tensor, or several, with one item per row.
+        """
+        return self.form.output(answer)
+
+    def answer(self, output: torch.Tensor) -> Any:
         """Wrap an output in the form that the caller asked for."""
-        if self.arguments.get("return_dict", True):
-            return Transformer2DModelOutput(sample=sample)
-        return (sample,)
+        return self.form.answer(output, as_dict=bool(self.arguments.get("return_dict", True)))
 
     def _take(self, value: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """A subset of the rows of one argument; the argument itself if all rows share it.
@@ -116,7 +130,8 @@ class CallReader:
         self._signature = inspect.signature(forward)
         config = unwrap_module(transformer).config
         # Published configs of Mochi leave it out where it equals the input channels.
-        self._out_channels: int = config.out_channels or config.in_channels
+        self._out_channels: int = getattr(config, family.out_channels) or config.in_channels
+        self._form = AnswerForm()
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Read one call. Raises TypeError as the forward itself would."""
@@ -125,7 +140,8 @@ class CallReader:
             arguments = self._signature.bind(*args, **kwargs).arguments
         latents = arguments[self._family.latents].detach()
         channels = min(self._out_channels, latents.shape[self._family.channel_dim])
-        return Call(self._family, arguments, latents.narrow(self._family.channel_dim, 0, channels))
+        moving = latents.narrow(self._family.channel_dim, 0, channels)
+        return Call(self._family, arguments, moving, self._form)
 
 
 def is_paired(latents: torch.Tensor) -> bool:

@@ -47,10 +47,11 @@ class SeenTensor:
 class Conditions:
     """The conditions of the calls of one cache context.
 
-    Compares every argument but the latents and the timestep, and the channels of the latents that
-    hold a condition. The same tensor counts as unchanged unless it was written to in place
-    (torch counts that, except for tensors made in inference mode). Other tensors are compared by
-    their values, on their device; the result is read when a step is to be reused, not before.
+    Compares every argument but the latents, the timestep and those that move with them, and the
+    channels of the latents that hold a condition. The same tensor counts as unchanged unless it was
+    written to in place (torch counts that, except for tensors made in inference mode). Other
+    tensors are compared by their values, on their device; the result is read when a step is to be
+    reused, not before.
     """
 
     def __init__(self) -> None:
@@ -109,7 +110,7 @@ def _conditions(call: Call) -> dict[str, Any]:
     given = {
         name: value
         for name, value in call.arguments.items()
-        if name not in (family.latents, family.timestep, "return_dict")
+        if name not in (family.latents, family.timestep, "return_dict", *family.moving)
     }
     return dict(_flat("", given))
 

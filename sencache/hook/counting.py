@@ -207,12 +207,13 @@ class CountingHook(RefusesCopy, ModelHook):
         if run is self._run:
             # Without a scheduler only a published step tells.
             return step is not None and counts.last_step is not None and step < counts.last_step
-        # Pipelines of other families may make a clip in sections, each with new timesteps: their
-        # end is told by diffusers' reset, which only networks with cache contexts get. An aborted
-        # run does not come to its last step.
+        # Pipelines of some families, and perhaps of unknown ones, make a clip in chunks, each with
+        # new timesteps: their end is told by diffusers' reset, which only networks with cache
+        # contexts get. An aborted run does not come to its last step.
         steps = self._sampler.length(self._run)
         finished = steps is not None and counts.last_step == steps - 1
-        return self._family is not None or not self._is_reset or not finished
+        whole = self._family is not None and not self._family.chunked
+        return whole or not self._is_reset or not finished
 
     def _branches(self, name: str | None, latents: Any) -> int:
         """Branches of guidance in a run's first call; may wait for the device."""

@@ -18,6 +18,7 @@ from sencache.config import SenCacheConfig
 from sencache.families.base import Family
 from sencache.hook.attachment import RefusesCopy
 from sencache.hook.call import Call, CallReader, is_paired
+from sencache.hook.naming import CallNames
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.hook.trajectory import CallPosition, Trajectory
 from sencache.policies.base import Decision, Policy, Restart, unnamed_branches
@@ -81,6 +82,7 @@ class SenCacheHook(RefusesCopy, ModelHook):
         self._policy, self._guidance = policy, guidance
         self.error_scale = 1.0
         self._read: CallReader | None = None
+        self._names = CallNames(family, sampler)
         self._trajectory: Trajectory | None = None
         self._unnamed: UnnamedCall | None = None
 
@@ -97,17 +99,20 @@ class SenCacheHook(RefusesCopy, ModelHook):
             return self._answer(self._read(args, kwargs), args, kwargs)
         except BaseException:
             # The run is over. Its state must not pass for the next run's first steps.
-            self._trajectory = self._unnamed = None
+            self._forget()
             raise
 
     def _answer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        position = self._position(call)
+        context = self.state_manager._context
+        name = self._names.name(context.name if context else None, call)
+        position = self._position(call, name)
+        call = self._names.timed(call, position.step, self._policy.num_train_timesteps)
         self._policy.prepare(call, position)
         trajectory = self._enter(call, position)
         trajectory.observe(call, position)
         decision = self._policy.decide(call, position, trajectory)
         if isinstance(decision, Restart):
-            position = self._position(call, afresh=True)
+            position = self._position(call, name, afresh=True)
             trajectory = self._begin(call, position, decision.missed)
             trajectory.observe(call, position)
             decision = self._decided(call, position, trajectory)
@@ -150,33 +155,36 @@ class SenCacheHook(RefusesCopy, ModelHook):
 
     def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
         """Forget the trajectory's tensors; its statistics stay until the next one begins."""
-        self._trajectory = self._unnamed = None
+        self._forget()
         self._log.end()
         self.state_manager.reset()
         return module
 
-    def _position(self, call: Call, *, afresh: bool = False) -> CallPosition:
+    def _forget(self) -> None:
+        """Take the next call for the first of a run."""
+        self._trajectory = self._unnamed = None
+        self._names.forget()
+
+    def _position(self, call: Call, name: str | None, *, afresh: bool = False) -> CallPosition:
         context = self.state_manager._context
         num_steps = self._sampler.num_steps() or self._config.num_inference_steps
         step, run = self._sampler.step(), self._sampler.run()
-        if context is None:
+        if name is None:
             if not afresh:  # else this very call is the one before
                 self._refuse_repeated(call, run, step)
             return CallPosition(None, step, num_steps, ("cond",), run=run)
-        possible, guidance = self._family.branches(context.name), self._guidance()
+        possible, guidance = self._family.branches(name), self._guidance()
         sure = len(possible) == 1 or guidance is not None
         if len(possible) > 1:
             if guidance is None:
-                guidance = self._seems_guided(call, context.name, len(possible), afresh)
+                guidance = self._seems_guided(call, name, len(possible), afresh)
             possible = possible if guidance else ("cond",)
-        return CallPosition(
-            context.name,
-            step if context.step_index is None else context.step_index,
-            context.num_inference_steps or num_steps,
-            possible,
-            sure,
-            run,
-        )
+        if step is None and self._family.clock == "sampler":
+            step = 0  # the scheduler counts from its first step on, and time does not tell
+        if context is not None:
+            step = step if context.step_index is None else context.step_index
+            num_steps = context.num_inference_steps or num_steps
+        return CallPosition(name, step, num_steps, possible, sure, run)
 
     def _refuse_repeated(self, call: Call, run: object | None, step: int | None) -> None:
         """Raise ValueError where a call without a context is the same step's second.
@@ -219,10 +227,17 @@ class SenCacheHook(RefusesCopy, ModelHook):
     def _begin(self, call: Call, position: CallPosition, missed: int = 0) -> Trajectory:
         """Start a trajectory; the one before it computed `missed` of its steps."""
         samples, latents = call.rows // len(position.branches), call.latents
+        before = self._trajectory
+        next_chunk = (
+            self._family.chunked
+            and before is not None
+            and before.samples == samples
+            and before.precedes(position)
+        )
         stats = StatsRecorder(samples, self._config.policy, self._profile_hash)
         for _ in range(missed):
             stats.record([True] * samples)
-        self._log.begin(id(self), stats, position.run)
+        self._log.begin(id(self), stats, position.run, next_chunk=next_chunk)
         self._trajectory = Trajectory(
             samples,
             latents.shape[1:],

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sencache.hook.call import Call
-from sencache.schedules.sampler_moves import second_network_steps, step_moves
+from sencache.schedules.sampler_moves import second_network_steps, step_moves, step_times
 
 # Schedules start at 1, or at 0.999 where timesteps are counted from 0.
 TOP_OF_SCHEDULE = 0.998
@@ -36,6 +36,12 @@ class SamplerPosition:
         """
         self._scheduler, self.boundary = scheduler, boundary
         self._read: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._taus_read: tuple[torch.Tensor, bool, tuple[float, ...]] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the scheduler counts its steps, though perhaps not before the first."""
+        return hasattr(self._scheduler() if self._scheduler else None, "step_index")
 
     @property
     def known(self) -> bool:
@@ -82,12 +88,18 @@ class SamplerPosition:
         return step_moves(self._scheduler(), timesteps.tolist())
 
     def times(self, call: Call, num_train: int) -> tuple[float, ...]:
-        """Tau of every step, falling; empty if unknown."""
-        timesteps = self._on_host()
-        if timesteps is None:
+        """Tau of every step, falling; empty if unknown.
+
+        Waits for the device once per run.
+        """
+        timesteps, rises = self._timesteps(), call.family.time_rises
+        if timesteps is None or self._scheduler is None:
             return ()
-        taus = timesteps / num_train
-        return tuple((1 - taus if call.family.time_rises else taus).tolist())
+        known = self._taus_read
+        if known is None or known[0] is not timesteps or known[1] is not rises:
+            taus = step_times(self._scheduler(), time_rises=rises, unit=num_train)
+            known = self._taus_read = (timesteps, rises, taus)
+        return known[2]
 
     def cuts(self, times: Sequence[float]) -> tuple[int, ...]:
         """Steps at which the second network takes over; none or one."""

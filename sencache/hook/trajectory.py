@@ -136,6 +136,16 @@ class Trajectory:
             return position.step
         return None
 
+    def precedes(self, position: CallPosition) -> bool:
+        """Whether a call continues the same clips, where pipelines make these in chunks.
+
+        It does if this trajectory has come to its last step, or if the call is the next step of the
+        same run, with latents of another shape.
+        """
+        if position.run is self.run:
+            return position.step == self.step + 1
+        return self.num_steps is not None and self.step == self.num_steps - 1
+
     def enter(self, step: int) -> None:
         """Move to a step."""
         if step != self.step:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     import torch
 
-Branch = Literal["cond", "uncond"]
+Branch = Literal["cond", "uncond", "perturbed"]
+"""A guidance branch. "perturbed": a call with a part of the network switched off (STG, skipped
+layers, isolated modalities), which follows the decisions of cond and which no profile measures."""
 TimeAxis = Literal["tau", "sigma"]
 
 

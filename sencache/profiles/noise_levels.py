@@ -58,8 +58,8 @@ class NoiseLevels:
         Raises:
             ProfileError: Its noise levels are not known.
         """
-        if prediction_of(scheduler) == "flow":
-            return cls((0.0, 1.0), (0.0, 1.0))
+        if prediction_of(scheduler) == "flow" or _is_edm(scheduler):
+            return cls((0.0, 1.0), (0.0, 1.0))  # their tau is the share of noise
         kept = getattr(scheduler, "alphas_cumprod", None)
         if kept is None:
             raise ProfileError(
@@ -98,8 +98,11 @@ def prediction_of(scheduler: Any) -> Prediction:
     name = config.get("_class_name", "")
     if not isinstance(scheduler, Mapping):
         name = type(scheduler).__name__
-    if str(name).startswith("FlowMatch"):
+    if str(name).startswith(("FlowMatch", "FlowMap")):
         return "flow"
+    if _is_edm(str(name)):
+        # What the network predicts beneath the scaling of EDM is v, with the other sign.
+        return "v"
     kind = str(config.get("prediction_type", ""))
     if kind not in _PREDICTIONS:
         known = ", ".join(_PREDICTIONS)
@@ -108,6 +111,12 @@ def prediction_of(scheduler: Any) -> Prediction:
             "flow matching: measure a profile of the model"
         )
     return _PREDICTIONS[kind]
+
+
+def _is_edm(scheduler: Any) -> bool:
+    """Whether a scheduler, or that of a class name, is one of EDM (arXiv 2206.00364)."""
+    name = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
+    return name.startswith("EDM")
 
 
 def for_sampler(profile: SensitivityProfile, scheduler: Any | None) -> SensitivityProfile:

@@ -39,8 +39,7 @@ class NetworkCall:
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """The network's output for some rows, given by a :func:`~sencache.hook.call.row_index`."""
-        output: torch.Tensor = self.forward(**self.call.select(index))[0].detach()
-        return output
+        return self.call.output(self.forward(**self.call.select(index))).detach()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class ForecastReuse:
         if kept is not None and not group.computed:
             return call.answer(_forecast(group.forecast, kept)), kept.unchanged(selection)
         answer = network_call.whole()
-        after, given = self._after(answer[0].detach().clone(), selection, group, kept)
+        after, given = self._after(call.output(answer).detach().clone(), selection, group, kept)
         return (answer if given is None else call.answer(given)), after
 
     def release(self) -> None:
@@ -101,7 +101,7 @@ def _outputs(network_call: NetworkCall, groups: Sequence[RowGroup]) -> list[torc
         return [None] * len(groups)
     device = network_call.call.latents.device
     if len(running) == network_call.call.rows:
-        output = network_call.whole()[0].detach()
+        output = network_call.call.output(network_call.whole()).detach()
     else:
         output = network_call.rows(row_index(running, device))
     place = {row: number for number, row in enumerate(running)}

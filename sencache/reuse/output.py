@@ -18,7 +18,7 @@ class OutputReuse:
         computed, call = selection.computed, network_call.call
         if kept is None or all(computed):
             answer = network_call.whole()
-            output = answer[0].detach().clone()
+            output = call.output(answer).detach().clone()
             return answer, KeptOutput(output, change=measured_change(selection, output, kept))
         if not any(computed):
             return call.answer(kept.output.clone()), kept.unchanged(selection)

@@ -29,7 +29,7 @@ class ResidualReuse:
         computed = selection.computed
         if kept is None or kept.residual is None or all(computed):
             answer, residual = self._recorded(network_call.whole)
-            output = answer[0].detach().clone()
+            output = network_call.call.output(answer).detach().clone()
             change = measured_change(selection, output, kept)
             return answer, KeptOutput(output, residual, change=change)
         if not any(computed):

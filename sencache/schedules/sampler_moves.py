@@ -49,19 +49,54 @@ def step_moves(scheduler: Any, timesteps: Sequence[float] | None = None) -> tupl
     if key not in _known:
         if len(_known) >= MOST_KNOWN:
             _known.clear()
-        _known[key] = _response(copy.deepcopy(scheduler))
+        is_scaled = _is_scaled_flow(scheduler)
+        _known[key] = _scaled_moves(scheduler) if is_scaled else _response(copy.deepcopy(scheduler))
     return _known[key]
 
 
-def step_times(scheduler: Any, *, time_rises: bool = False) -> tuple[float, ...]:
+def step_times(
+    scheduler: Any, *, time_rises: bool = False, unit: int | None = None
+) -> tuple[float, ...]:
     """Tau of every step of a diffusers scheduler whose timesteps are set, falling, shape [T].
+
+    The timestep in units of `num_train_timesteps`. Where latents are clip + sigma * noise, with
+    sigma beyond 1 (EDM, arXiv 2206.00364), it is the share of noise, sigma / (sigma_data + sigma).
 
     Args:
         scheduler: The scheduler.
         time_rises: Whether the network is called with 1 - tau.
+        unit: What timesteps are divided by; None for the scheduler's num_train_timesteps.
     """
-    taus = scheduler.timesteps.cpu().double() / int(scheduler.config["num_train_timesteps"])
+    data = edm_scale(scheduler)
+    if data is not None:
+        sigmas = scheduler.sigmas[: len(scheduler.timesteps)].cpu().double()
+        return tuple((sigmas / (data + sigmas)).tolist())
+    unit = int(scheduler.config["num_train_timesteps"]) if unit is None else unit
+    taus = scheduler.timesteps.cpu().double() / unit
     return tuple((1 - taus if time_rises else taus).tolist())
+
+
+def edm_scale(scheduler: Any) -> float | None:
+    """Rms of clips where a scheduler's latents are clip + sigma * noise; None where they are not.
+
+    That is so for the EDM schedulers of diffusers 0.42, and for a flow-matching scheduler whose
+    sigmas go beyond 1, which Cosmos 2 wraps its network for.
+
+    Args:
+        scheduler: A diffusers scheduler whose timesteps are set.
+    """
+    if not hasattr(scheduler, "sigmas"):
+        return None
+    if "EDM" in type(scheduler).__name__:
+        return float(scheduler.config["sigma_data"])
+    return 1.0 if _is_scaled_flow(scheduler) else None
+
+
+def _is_scaled_flow(scheduler: Any) -> bool:
+    """Whether a flow-matching scheduler has sigmas that are no share of noise."""
+    sigmas = getattr(scheduler, "sigmas", None)
+    is_flow = type(scheduler).__name__.startswith("FlowMatch")
+    return is_flow and isinstance(sigmas, torch.Tensor) and bool(sigmas.max() > 1 + TOLERANCE)
 
 
 def second_network_steps(times: Sequence[float], boundary: float | None) -> tuple[int, ...]:
@@ -75,6 +110,18 @@ def second_network_steps(times: Sequence[float], boundary: float | None) -> tupl
         return ()
     below = [step for step, tau in enumerate(times) if tau < boundary]
     return tuple(below[:1]) if below and below[0] > 0 else ()
+
+
+def _scaled_moves(scheduler: Any) -> tuple[float, ...]:
+    """The moves of a flow network that is wrapped for latents of clip + sigma * noise.
+
+    With t = sigma / (1 + sigma), the pipeline turns the output F into the clip x / (1 + sigma)
+    - t * F. Its Euler steps over sigma then are those of the flow over t: the products of the
+    factors (1 + sigma') / (1 + sigma) of later steps cancel but for the last.
+    """
+    sigmas = scheduler.sigmas.cpu().double()
+    times = sigmas / (1 + sigmas)
+    return tuple(((1 + sigmas[-1]) * (times[1:] - times[:-1])).tolist())
 
 
 def _response(scheduler: Any) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -18,7 +19,13 @@ from sencache import (
 )
 from sencache.pipelines import counted_networks_of
 from tests.sencache.support.other_pipelines import OTHERS, STEPS, OtherPipeline
-from tests.sencache.support.tiny_pipelines import PIPELINES, TinyPipeline, fitting_profile
+from tests.sencache.support.tiny_models import make_wan
+from tests.sencache.support.tiny_pipelines import (
+    PIPELINES,
+    TinyPipeline,
+    fitting_profile,
+    prompts,
+)
 
 NAMES = [each.name for each in OTHERS]
 LARGE = {"unet", "ltx-2", "hunyuan-1.5"}
@@ -85,7 +92,6 @@ def test_outputs_of_unknown_networks_are_not_reused(other: OtherPipeline) -> Non
         pytest.param(other, guidance, id=f"{other.name}-{guidance}")
         for other in LATE
         for guidance in (True, False)
-        if (other.name, guidance) != ("wan-v2v", True)  # refused, as the next test shows
     ],
 )
 def test_every_step_of_a_run_that_begins_late_is_counted_with_reuse(
@@ -95,18 +101,49 @@ def test_every_step_of_a_run_that_begins_late_is_counted_with_reuse(
     cache = apply_sencache(pipe, ALWAYS, fitting_profile(pipe))
     with counted(pipe.transformer) as calls:
         other.run(pipe, guidance)
-    assert len(calls) == other.steps
+    per_step = 2 if other.name == "wan-v2v" and guidance else 1
+    assert len(calls) == other.steps * per_step
     assert [each.decisions for each in cache.stats()] == ["CRC"] * 2
     evaluations = 4 if guidance else 2
     assert [each.evaluations for each in cache.stats()] == [evaluations] * 2
 
 
-def test_reuse_is_refused_where_the_branches_of_guidance_have_no_names() -> None:
+class CallsTwice(diffusers.WanPipeline):
+    """A loop that calls the network without contexts, and for each branch twice."""
+
+    def __call__(self, steps: int) -> None:
+        self.scheduler.set_timesteps(steps)
+        latents = torch.randn(1, 4, 2, 4, 4)
+        for time in self.scheduler.timesteps:
+            for prompt in (0, 99, 0, 99):
+                given = {"timestep": time[None], "encoder_hidden_states": prompts([prompt])}
+                output = self.transformer(hidden_states=latents, **given).sample
+            latents = self.scheduler.step(output, time, latents).prev_sample
+
+
+def test_a_loop_with_more_calls_than_its_family_declares_is_refused() -> None:
+    pipe = CallsTwice(**make_wan().components)
+    apply_sencache(pipe, ALWAYS, fitting_profile(pipe))
+    with pytest.raises(ValueError, match="was called 3 times at one step outside") as told:
+        pipe(4)
+    assert "do so 2 times, so the calls cannot be told apart" in str(told.value)
+
+
+def test_two_unnamed_calls_need_a_scheduler_that_counts() -> None:
     (other,) = (each for each in OTHERS if each.name == "wan-v2v")
     pipe = other.make()
+    pipe.scheduler = diffusers.DDIMScheduler()
     apply_sencache(pipe, ALWAYS, fitting_profile(pipe))
-    with pytest.raises(ValueError, match="cannot be told apart"):
+    with pytest.raises(ValueError, match="does not count its steps"):
         other.run(pipe)
+
+
+def test_an_unnamed_call_without_guidance_is_the_guided_branch_alone() -> None:
+    (other,) = (each for each in OTHERS if each.name == "wan-v2v")
+    pipe = other.make()
+    handle = apply_sencache(pipe, ALWAYS, fitting_profile(pipe))
+    other.run(pipe, guidance=False)
+    assert {each.evaluations for each in handle.stats()} == {2}
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,12 @@ def test_a_family_names_arguments_and_blocks_that_its_classes_have(family: Famil
         accepted |= set(inspect.signature(cls.forward).parameters)
         assert {family.latents, family.timestep, "return_dict"} <= accepted
         source = inspect.getsource(cls)
-        assert family.blocks
+        assert family.blocks or family.official is None  # else no residual can be reused
         assert all(f"self.{blocks} = nn.ModuleList(" in source for blocks in family.blocks)
+        assert family.out_channels in inspect.signature(cls.__init__).parameters
     assert set(family.per_row) <= accepted
+    assert set(family.moving) <= set(family.per_row)
+    assert set(family.unnamed) <= set(family.contexts)
     shared = {
         "control_hidden_states_scale",
         "attention_kwargs",
@@ -69,6 +72,29 @@ def test_a_family_names_arguments_and_blocks_that_its_classes_have(family: Famil
         "num_frames",
         "height",
         "width",
+        "audio_num_frames",
+        "block_controlnet_hidden_states",
+        "controlnet_block_samples",
+        "enable_diffusion_forcing",
+        "enable_temporal_attentions",
+        "fps",
+        "indices_hidden_states",
+        "indices_latents",
+        "indices_latents_clean",
+        "indices_latents_history_2x",
+        "indices_latents_history_4x",
+        "indices_latents_history_long",
+        "indices_latents_history_mid",
+        "indices_latents_history_short",
+        "isolate_modalities",
+        "motion_encode_batch_size",
+        "padding_mask",
+        "scale_factor",
+        "sparse_params",
+        "spatio_temporal_guidance_blocks",
+        "text_rope_pos",
+        "use_cross_timestep",
+        "visual_rope_pos",
     }
     assert accepted - set(family.per_row) - {"self"} <= shared
 
@@ -125,6 +151,10 @@ def test_what_is_known_cannot_be_declared_otherwise_nor_forgotten(registered: Fa
         (Family("a", ("A", ""), {}, ("hidden_states",)), "needs a name"),
         (Family("a", ("A",), {}, ("timestep",)), "must list its latents, 'hidden_states'"),
         (Family("a", ("A",), {"both": ()}, ("hidden_states",)), "must name 'cond'"),
+        (
+            Family("a", ("A",), {}, ("hidden_states",), unnamed=("both",)),
+            "unnamed of the a family has 'both', which is not one of its contexts",
+        ),
         (
             Family("a", ("A",), {"both": ("cond", "negative")}, ("hidden_states",)),  # type: ignore[arg-type]
             "must name 'cond'",
