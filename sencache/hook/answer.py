@@ -61,7 +61,8 @@ class AnswerForm:
         if self._shapes:
             pieces = torch.split_with_sizes(output, [shape.numel() for shape in self._shapes], 1)
             parts = [
-                piece.unflatten(1, shape) for piece, shape in zip(pieces, self._shapes, strict=True)
+                piece.reshape(len(piece), *shape)
+                for piece, shape in zip(pieces, self._shapes, strict=True)
             ]
         if as_dict:
             return self._class(**dict(zip(self._names, parts, strict=True)))
