@@ -204,7 +204,9 @@ class Spool:
         if not tables:
             return 0
         try:
-            table = conform(pa.concat_tables(tables).replace_schema_metadata(None))
+            # In one piece: DuckDB holds memory for every chunk of every column.
+            whole = pa.concat_tables(tables).combine_chunks()
+            table = conform(whole.replace_schema_metadata(None))
         except (pa.ArrowException, ValueError) as error:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
@@ -224,15 +226,21 @@ class Spool:
 
     def _insert(self, table: pa.Table, into: str) -> None:
         self._database.register("batch", table)
-        self._database.execute(f"{into} select * from batch")  # noqa: S608
+        try:
+            self._database.execute(f"{into} select * from batch")  # noqa: S608
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise self._no_room(error) from None
         self._database.unregister("batch")
+
+    def _no_room(self, error: Exception) -> StorageError:
+        text = str(error).split("\n")[0]
+        return StorageError(f"cannot sort rows in {self._folder.name}: {text}")
 
     def _sql(self, query: str, where: str) -> None:
         try:
             self._database.execute(query)
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            text = str(error).split("\n")[0]
-            raise StorageError(f"cannot sort rows in {self._folder.name}: {text}") from None
+            raise self._no_room(error) from None
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
             raise UserError(f"--where {where}: {text}") from error

@@ -34,6 +34,7 @@ from pipeline.errors import StorageError, UserError
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import parse_splits, select, split_of
+from pipeline.export.spool import Spool
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.write import write_report
 from pipeline.requests.controls import control_for
@@ -344,6 +345,36 @@ def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
         rows = [row for shard in chosen.shards[:3] for row in shard.rows()]
         assert [row["sample_id"] for row in rows] == [i for s in chosen.shards[:3] for i in s.ids]
         assert len(read) == 100
+
+
+def test_rows_of_thousands_of_small_parts_fit_into_the_memory_of_the_database() -> None:
+    (table,) = synthetic_parts(9_000, 9_000)
+    spool = Spool(Storage(f"memory://{uuid.uuid4().hex}"))
+    try:
+        spool._take([table.slice(at, 3) for at in range(0, 9_000, 3)], lambda text: 0, "")
+        assert spool.choose("true", "") == 9_000
+    finally:
+        spool.close()
+
+
+def test_a_database_without_room_is_told_in_one_line() -> None:
+    (table,) = synthetic_parts(10, 10)
+    spool = Spool(Storage(f"memory://{uuid.uuid4().hex}"))
+    database = spool._database
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(database, name)
+
+        def execute(self, query: str) -> None:
+            raise duckdb.OutOfMemoryException("Out of Memory Error: no block\n\nSolutions: ...")
+
+    spool._database = Full()  # type: ignore[assignment]
+    with pytest.raises(
+        StorageError, match=r"cannot sort rows in \S+: Out of Memory Error: no block$"
+    ):
+        spool._take([table], lambda text: 0, "")
+    spool.close()
 
 
 @pytest.mark.slow
