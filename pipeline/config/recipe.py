@@ -5,27 +5,16 @@ Defaults < recipe < YAML file < flags. A recipe never changes a setting that the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pipeline.config.sections import EngineConfig, SamplingConfig
+from pipeline.config.sections import SamplingConfig
 from pipeline.errors import UserError
 from pipeline.models.recipes import get_recipe
 from pipeline.models.recipes.base import Recipe
 
 _LEVELS = {"sigmas", "num_inference_steps", "flow_shift"}
 """Settings that say together at which noise levels a clip is sampled. Whoever sets one sets all."""
-
-
-class RecipeTarget(Protocol):
-    """The settings of a run that a recipe has something to say about."""
-
-    @property
-    def model_path(self) -> str: ...  # noqa: D102
-    @property
-    def sampling(self) -> SamplingConfig: ...  # noqa: D102
-    @property
-    def engine(self) -> EngineConfig: ...  # noqa: D102
 
 
 def with_recipe(given: Mapping[str, Any], default_model: str) -> dict[str, Any]:
@@ -55,9 +44,21 @@ def with_recipe(given: Mapping[str, Any], default_model: str) -> dict[str, Any]:
     return filled
 
 
-def replaced(recipe: Recipe, config: RecipeTarget) -> list[str]:
-    """The values of a recipe that the settings of a run replace, each in words."""
-    own = config.sampling.model_dump(exclude_none=True)
+def replaced(
+    recipe: Recipe, sampling: SamplingConfig, adapters: Sequence[str], model_path: str
+) -> list[str]:
+    """Say which values of a recipe the settings of a run replace.
+
+    Args:
+        recipe: The recipe of the run.
+        sampling: The run's sampling settings.
+        adapters: Its adapters.
+        model_path: Its weights.
+
+    Returns:
+        A text for each value.
+    """
+    own = sampling.model_dump(exclude_none=True)
     kept = _own_sampling(recipe, own)
     found = [
         f"sampling.{name} {_shown(own[name]) if name in own else 'of the sampler'}, "
@@ -65,10 +66,10 @@ def replaced(recipe: Recipe, config: RecipeTarget) -> list[str]:
         for name, value in recipe.sampling.items()
         if name not in kept or _shown(own.get(name)) != _shown(value)
     ]
-    if recipe.adapters and tuple(config.engine.adapters) != recipe.adapters:
-        found.append(f"engine.adapters {', '.join(config.engine.adapters)}, not its own")
-    if recipe.weights and config.model_path != recipe.weights:
-        found.append(f"model_path {config.model_path}, not {recipe.weights}")
+    if recipe.adapters and tuple(adapters) != recipe.adapters:
+        found.append(f"engine.adapters {', '.join(adapters)}, not its own")
+    if recipe.weights and model_path != recipe.weights:
+        found.append(f"model_path {model_path}, not {recipe.weights}")
     return found
 
 

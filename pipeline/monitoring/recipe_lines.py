@@ -30,5 +30,6 @@ def say_recipe(console: Console, config: RunConfig) -> None:
         f"Recipe {recipe.name} ({recipe.about}; {recipe.licence}): "
         f"{counted(recipe.steps, 'step')}, all of them computed, so there is no cache",
     )
-    for text in replaced(recipe, config):
+    adapters, path = config.engine.adapters, config.model_path
+    for text in replaced(recipe, config.sampling, adapters, path):
         say(console, f"  the run's own: {text}")

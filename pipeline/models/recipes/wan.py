@@ -13,7 +13,8 @@ _LIGHTNING_FILES = (
     "hf://lightx2v/Wan2.2-Lightning@18bccf8884ec0a078eed79785eb4ef13ea16ce1e/"
     "Wan2.2-T2V-A14B-4steps-lora-rank64-Seko-V1.1"
 )
-_LIGHTX2V = "ModelTC/LightX2V configs/distill"
+_LIGHTX2V_2_1 = "ModelTC/LightX2V configs/distill/wan21/wan_t2v_distill_lora_4step_cfg.json"
+_LIGHTX2V_2_2 = "ModelTC/LightX2V configs/distill/wan22/wan_moe_t2v_distill_lora.json"
 _LIGHTX2V_STEPS = "ModelTC/LightX2V lightx2v/models/schedulers/wan/step_distill/scheduler.py"
 
 RECIPES = (
@@ -34,7 +35,12 @@ RECIPES = (
         name="lightning-4step",
         model="wan2.2-t2v-a14b",
         about="Wan2.2-Lightning V1.1, a LoRA for each of the two networks",
-        sampling={"sampler": EULER, "sigmas": _FOUR_STEPS, "guidance_scale": 1.0},
+        sampling={
+            "sampler": EULER,
+            "sigmas": _FOUR_STEPS,
+            "guidance_scale": 1.0,
+            "guidance_scale_2": 1.0,
+        },
         adapters=(
             f"{_LIGHTNING_FILES}/high_noise_model.safetensors",
             f"{_LIGHTNING_FILES}/low_noise_model.safetensors#transformer_2",
@@ -43,6 +49,7 @@ RECIPES = (
             "sampler": "ModelTC/Wan2.2-Lightning generate.py: euler was used in distillation",
             "sigmas": f"{_LIGHTNING}: 4 steps from 1000 to 0, sample_shift 5",
             "guidance_scale": f"{_LIGHTNING}: sample_guide_scale 1 for both networks",
+            "guidance_scale_2": f"{_LIGHTNING}: sample_guide_scale 1 for both networks",
             "adapters": "ModelTC/Wan2.2-Lightning README.md",
         },
     ),
@@ -54,6 +61,7 @@ RECIPES = (
             "sampler": EULER,
             "sigmas": _FOUR_STEPS,
             "guidance_scale": 1.0,
+            "guidance_scale_2": 1.0,
             "width": 832,
             "height": 480,
         },
@@ -64,12 +72,12 @@ RECIPES = (
         ),
         sources={
             "sampler": f"{_LIGHTX2V_STEPS}: Wan22StepDistillScheduler",
-            "sigmas": f"{_LIGHTX2V}/wan22/wan_moe_t2v_distill_lora.json: denoising_step_list, "
-            "sample_shift 5",
-            "guidance_scale": f"{_LIGHTX2V}/wan22/wan_moe_t2v_distill_lora.json: enable_cfg false",
-            "width": f"{_LIGHTX2V}/wan22/wan_moe_t2v_distill_lora.json",
-            "height": f"{_LIGHTX2V}/wan22/wan_moe_t2v_distill_lora.json",
-            "adapters": f"{_LIGHTX2V}/wan22/wan_moe_t2v_distill_lora.json",
+            "sigmas": f"{_LIGHTX2V_2_2}: denoising_step_list, sample_shift 5",
+            "guidance_scale": f"{_LIGHTX2V_2_2}: enable_cfg false",
+            "guidance_scale_2": f"{_LIGHTX2V_2_2}: enable_cfg false",
+            "width": _LIGHTX2V_2_2,
+            "height": _LIGHTX2V_2_2,
+            "adapters": _LIGHTX2V_2_2,
         },
     ),
     Recipe(
@@ -88,13 +96,11 @@ RECIPES = (
         ),
         sources={
             "sampler": f"{_LIGHTX2V_STEPS}: WanStepDistillScheduler",
-            "sigmas": f"{_LIGHTX2V}/wan21/wan_t2v_distill_lora_4step_cfg.json: "
-            "denoising_step_list, sample_shift 5",
-            "guidance_scale": f"{_LIGHTX2V}/wan21/wan_t2v_distill_lora_4step_cfg.json: "
-            "enable_cfg false",
-            "width": f"{_LIGHTX2V}/wan21/wan_t2v_distill_lora_4step_cfg.json",
-            "height": f"{_LIGHTX2V}/wan21/wan_t2v_distill_lora_4step_cfg.json",
-            "adapters": f"{_LIGHTX2V}/wan21/wan_t2v_distill_lora_4step_cfg.json",
+            "sigmas": f"{_LIGHTX2V_2_1}: denoising_step_list, sample_shift 5",
+            "guidance_scale": f"{_LIGHTX2V_2_1}: enable_cfg false",
+            "width": _LIGHTX2V_2_1,
+            "height": _LIGHTX2V_2_1,
+            "adapters": _LIGHTX2V_2_1,
         },
     ),
 )
