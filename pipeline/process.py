@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -146,6 +147,8 @@ def briefly(act: Callable[[], object], within_s: float) -> bool:
     Returns:
         Whether it came to an end in time, be it by raising.
     """
+    if sys.is_finalizing():
+        return _last_act(act, within_s)
     done = threading.Event()
 
     def run() -> None:
@@ -160,6 +163,22 @@ def briefly(act: Callable[[], object], within_s: float) -> bool:
     thread.start()
     thread.join(within_s)
     return done.is_set()
+
+
+def _last_act(act: Callable[[], object], within_s: float) -> bool:
+    """Do something while the interpreter ends, which also ends the process if it takes too long.
+
+    No thread can start any more then, and Python 3.11 would wait for it for ever.
+    """
+    with contextlib.suppress(Exception):
+        faulthandler.dump_traceback_later(within_s, exit=True, file=2)
+    try:
+        act()
+    except Exception:
+        _logger.exception("not done")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    return True
 
 
 def oom_kills() -> int:

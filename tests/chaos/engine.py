@@ -25,6 +25,7 @@ from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import RankContext
 from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.scorer import ScoredClip
 from tests.chaos.faults import Faults
 
 RANKS = 2
@@ -44,7 +45,7 @@ class Draw:
             time.sleep(self.delay_s)
             context.mark("drawn")
             self.faults.check_answer(context)
-            return [request.seed % 200 for request in requests]
+            return [grey_of(request.seed) for request in requests]
 
         return work
 
@@ -93,6 +94,20 @@ class ChaosEngine:
         line = {"event": event, "ids": ids, "at": time.time(), "pid": os.getpid()}
         with self._log.open("a") as log:  # one write in append mode: lines do not mix
             log.write(json.dumps(line) + "\n")
+
+
+class GreyScorer:
+    """Scores a clip by its grey level, which follows from its seed."""
+
+    name, version, scores = "grey", "1", ("grey",)
+
+    def score(self, clips: Sequence[ScoredClip]) -> list[dict[str, float]]:
+        return [{"grey": float(clip.frames[0, 0, 0, 0])} for clip in clips]
+
+
+def grey_of(seed: int) -> int:
+    """The grey level of the clip of a seed."""
+    return seed % 200
 
 
 def faults_of(broken: str) -> str:

@@ -14,8 +14,11 @@ import pytest
 from pipeline.dataset.committed import committed
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.write import write_report
+from pipeline.requests.seeds import draft_seed, first_seed
 from pipeline.storage.storage import Storage
+from tests.chaos.candidates import BEST_OF, GOOD, REDRAW, expected_rows
 from tests.chaos.cluster import Cluster, running, wait_until
+from tests.chaos.engine import grey_of
 from tests.chaos.proxy import FAULTS
 from tests.chaos.store import Store, serving
 from tests.chaos.trial import KINDS, NO_CONDITIONS, RUN_S, SAMPLES, Scene, run_trial
@@ -74,6 +77,44 @@ def test_an_attempt_in_flight_may_be_made_again_once() -> None:
     assert verdict.wasted == 1
 
 
+def chosen(*tries: tuple[int, int]) -> list[dict[str, Any]]:
+    """Rows of tries at one clip, by their numbers and seeds."""
+    return [
+        {"caption": "p", "status": "ok", "candidate": number, "seed_u64": seed}
+        for number, seed in tries
+    ]
+
+
+FIRST = first_seed(None, None, "p")
+GOOD_SEED, BAD_SEED = 150, 50
+
+
+def test_right_choices_are_accepted() -> None:
+    later = chosen((2, BAD_SEED), (3, GOOD_SEED))
+    rows = chosen((1, FIRST)) + ([] if grey_of(FIRST) >= GOOD else later)
+    assert expected_rows(REDRAW, rows, ["p"]) == len(rows)
+    seeds = [draft_seed(FIRST, place) for place in range(4)]
+    best = max(range(4), key=lambda place: grey_of(seeds[place]))
+    assert expected_rows(BEST_OF, chosen((best + 1, seeds[best])), ["p"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "tries"),
+    [
+        (REDRAW, []),
+        (REDRAW, [(1, 7)]),  # another seed than its own
+        (REDRAW, [(2, GOOD_SEED)]),
+        (REDRAW, [(1, FIRST), (2, GOOD_SEED), (3, GOOD_SEED)]),
+        (REDRAW, [(1, FIRST), (2, BAD_SEED)]),
+        (BEST_OF, []),
+        (BEST_OF, [(1, 7)]),
+    ],
+)
+def test_wrong_choices_are_seen(kind: str, tries: list[tuple[int, int]]) -> None:
+    with pytest.raises(AssertionError):
+        expected_rows(kind, chosen(*tries), ["p"])
+
+
 def test_recovery_ends_with_the_next_clip_or_the_run() -> None:
     attempts = [Attempt("end", IDS, 1, 1), begun(2.5, "a"), Attempt("end", ("a",), 4, 1)]
     assert recovery_s(attempts, Kill(2, frozenset()), ended=9) == 2
@@ -94,7 +135,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["driver", "flaky store", NO_CONDITIONS])
+@pytest.mark.parametrize("kind", ["driver", "flaky store", NO_CONDITIONS, REDRAW, BEST_OF])
 def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:
     trial = run_trial(*stage, seed=list(KINDS).index(kind))
     assert trial.kind == kind

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from tests.chaos import candidates
+from tests.chaos.candidates import expected_rows
 from tests.chaos.cluster import Cluster, group_processes, wait_until
 from tests.chaos.engine import faults_of
 from tests.chaos.faults import ANSWER, CLOSE, FAST, LOAD, Faults
@@ -86,7 +88,8 @@ class Scene:
         self.call_s = 4 * CALL_S if kind == "broken node" else CALL_S
         self.driver: BaseProcess | None = None
         prompts = folder / "prompts.txt"
-        prompts.write_text("".join(f"clip {seed} {n}\n" for n in range(SAMPLES)))
+        self.prompts = [f"clip {seed} {n}" for n in range(SAMPLES)]
+        prompts.write_text("\n".join(self.prompts) + "\n")
         self.settings: dict[str, Any] = {
             "prompts": str(prompts),
             "cache": {"policy": "none"},
@@ -100,6 +103,7 @@ class Scene:
             "contact_sheet": False,
             "report": False,
         }
+        self.settings |= candidates.SETTINGS.get(kind, {})
 
     def use(self, folder: Path) -> None:
         """Put the output into a local folder."""
@@ -231,6 +235,11 @@ def break_node(scene: Scene) -> None:
     scene.broken.unlink()
 
 
+def kill_any(scene: Scene) -> None:
+    """SIGKILL a group's process, a node or the driver."""
+    scene.random.choice([kill_actor, kill_node, kill_driver])(scene)
+
+
 NO_CONDITIONS = "no conditional puts"
 
 
@@ -274,6 +283,8 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     CLOSE: plant(CLOSE),
     LOAD: forbid_loads,
     NO_CONDITIONS: kill_driver,  # whose workers may be storing while the next run begins
+    candidates.REDRAW: kill_any,
+    candidates.BEST_OF: kill_any,
 }
 NEEDS_GROUPS = ("rank", "actor", ANSWER)
 """There is nothing to kill before the groups are up."""
@@ -333,7 +344,9 @@ def _play(scene: Scene, trial: Trial) -> None:
     ended = time.time()
     attempts = read_log(scene.log)
     trial.recovery_s = recovery_s(attempts, kill, ended)
-    trial.verdict = judge(SAMPLES, scene.result.rows(), scene.result.hashes(), attempts, [kill])
+    rows = scene.result.rows()
+    expected = expected_rows(trial.kind, rows, scene.prompts)
+    trial.verdict = judge(expected, rows, scene.result.hashes(), attempts, [kill])
     try:
         wait_until(lambda: not group_processes() and not scene.actors(), SETTLE_S, "no orphan")
     except AssertionError:

@@ -62,3 +62,39 @@ def test_an_act_is_not_awaited_for_longer_than_said() -> None:
     assert briefly(lambda: None, 300)
     assert not briefly(lambda: time.sleep(30), 0.05)
     assert briefly(lambda: 1 / 0, 300)
+
+
+_AT_THE_END = """
+import sys, time
+from pipeline.process import briefly, end_process
+
+class Late:
+    def __del__(self):
+        assert sys.is_finalizing()
+        if not briefly(lambda: {act}, {within}):
+            end_process(9)
+        print("ended")
+        sys.stdout.flush()
+
+late = Late()
+late.itself = late
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("act", "within", "said"),
+    [
+        ("print('closed')", 60, "closed\nended\n"),
+        ("1 / 0", 60, "ended\n"),
+        ("time.sleep(600)", 0.5, ""),
+    ],
+)
+def test_an_act_at_the_very_end_of_a_process_cannot_hold_it(
+    act: str, within: float, said: str
+) -> None:
+    code = _AT_THE_END.format(act=act, within=within)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.stdout == said, ended.stderr
