@@ -57,10 +57,14 @@ def resolve_adapters(given: Sequence[str]) -> tuple[Adapter, ...]:
     Args:
         given: `URI[#transformer_2][@WEIGHT]` each; the weight is 1 where it is left out.
 
+    Returns:
+        Those that change something: an adapter of weight 0 is checked like the others, then left
+        out, so that it changes no id either.
+
     Raises:
         UserError: A weight is not a number, or a file is missing or of another kind.
     """
-    return tuple(_resolve(text) for text in given)
+    return tuple(adapter for text in given if (adapter := _resolve(text)).weight)
 
 
 def _resolve(text: str) -> Adapter:

@@ -24,6 +24,7 @@ from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
+from pipeline.wording import are
 from sencache.measuring import prior_profile
 
 if TYPE_CHECKING:
@@ -185,6 +186,13 @@ def _check_plan(template: SampleRequest, model: ResolvedModel, cache: CacheConfi
 
 def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     spec = model.spec
+    adapters = resolve_adapters(config.engine.adapters)
+    if without := len(config.engine.adapters) - len(adapters):
+        logger.warning(
+            "--engine.adapters: %d of weight 0 %s left out, as nothing would change by it",
+            without,
+            are(without),
+        )
     given = config.sampling.model_dump(exclude={"seed", "sigmas"}, exclude_none=True)
     own = spec.defaults
     settings: dict[str, Any] = dataclasses.asdict(own) | given
@@ -228,7 +236,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         model_revision=model.revision,
         sampler=sampler,
         seed=0,
-        adapters=tuple(adapter.identity for adapter in resolve_adapters(config.engine.adapters)),
+        adapters=tuple(adapter.identity for adapter in adapters),
         dtype=config.dtype,
         decoding=_decoding(config, spec),
         sigmas=sigmas,

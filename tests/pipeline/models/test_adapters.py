@@ -159,3 +159,12 @@ def test_a_file_of_the_hub_is_read_through_its_cache(
 def test_a_file_that_the_hub_or_the_package_has_not_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve_adapters([text])
+
+
+@pytest.mark.parametrize("weight", ["0", "0.0", "-0"])
+def test_an_adapter_of_no_weight_is_left_out(weight: str, lora: Path) -> None:
+    assert resolve_adapters([f"{lora}@{weight}"]) == ()
+    (kept,) = resolve_adapters([f"{lora}@{weight}", f"{lora}@0.5"])
+    assert kept.weight == 0.5
+    with pytest.raises(UserError, match="missing"):
+        resolve_adapters([f"/missing.safetensors@{weight}"])
