@@ -24,6 +24,7 @@ COMMANDS = {
     "batching": "jobs.benchmarks.sampling.batching",
     "cache": "jobs.benchmarks.sampling.cache",
     "calibration": "jobs.benchmarks.profiles.calibration",
+    "distilled": "jobs.benchmarks.distilled",
     "groups": "jobs.benchmarks.throughput.groups",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",

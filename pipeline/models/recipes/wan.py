@@ -13,9 +13,35 @@ _LIGHTNING_FILES = (
     "hf://lightx2v/Wan2.2-Lightning@18bccf8884ec0a078eed79785eb4ef13ea16ce1e/"
     "Wan2.2-T2V-A14B-4steps-lora-rank64-Seko-V1.1"
 )
-_LIGHTX2V_2_1 = "ModelTC/LightX2V configs/distill/wan21/wan_t2v_distill_lora_4step_cfg.json"
 _LIGHTX2V_2_2 = "ModelTC/LightX2V configs/distill/wan22/wan_moe_t2v_distill_lora.json"
 _LIGHTX2V_STEPS = "ModelTC/LightX2V lightx2v/models/schedulers/wan/step_distill/scheduler.py"
+
+
+def _lightx2v_of_wan_2_1(model: str, lora: str, config: str) -> Recipe:
+    """LightX2V's step distillation of a Wan 2.1, by the names of its LoRA and configuration."""
+    source = f"ModelTC/LightX2V configs/distill/wan21/{config}.json"
+    return Recipe(
+        name="lightx2v-4step",
+        model=model,
+        about="LightX2V's step distillation, a LoRA; it draws noise at every step",
+        sampling={
+            "sampler": LCM,
+            "sigmas": _FOUR_STEPS,
+            "guidance_scale": 1.0,
+            "width": 832,
+            "height": 480,
+        },
+        adapters=(f"hf://lightx2v/Wan2.1-Distill-Loras/{lora}.safetensors",),
+        sources={
+            "sampler": f"{_LIGHTX2V_STEPS}: WanStepDistillScheduler",
+            "sigmas": f"{source}: denoising_step_list, sample_shift 5",
+            "guidance_scale": f"{source}: enable_cfg false",
+            "width": source,
+            "height": source,
+            "adapters": source,
+        },
+    )
+
 
 RECIPES = (
     Recipe(
@@ -80,27 +106,14 @@ RECIPES = (
             "adapters": _LIGHTX2V_2_2,
         },
     ),
-    Recipe(
-        name="lightx2v-4step",
-        model="wan2.1-t2v-14b",
-        about="LightX2V's step distillation, a LoRA; it draws noise at every step",
-        sampling={
-            "sampler": LCM,
-            "sigmas": _FOUR_STEPS,
-            "guidance_scale": 1.0,
-            "width": 832,
-            "height": 480,
-        },
-        adapters=(
-            "hf://lightx2v/Wan2.1-Distill-Loras/wan2.1_t2v_14b_lora_rank64_lightx2v_4step.safetensors",
-        ),
-        sources={
-            "sampler": f"{_LIGHTX2V_STEPS}: WanStepDistillScheduler",
-            "sigmas": f"{_LIGHTX2V_2_1}: denoising_step_list, sample_shift 5",
-            "guidance_scale": f"{_LIGHTX2V_2_1}: enable_cfg false",
-            "width": _LIGHTX2V_2_1,
-            "height": _LIGHTX2V_2_1,
-            "adapters": _LIGHTX2V_2_1,
-        },
+    _lightx2v_of_wan_2_1(
+        "wan2.1-t2v-14b",
+        "wan2.1_t2v_14b_lora_rank64_lightx2v_4step",
+        "wan_t2v_distill_lora_4step_cfg",
+    ),
+    _lightx2v_of_wan_2_1(
+        "wan2.1-i2v-14b",
+        "wan2.1_i2v_lora_rank64_lightx2v_4step",
+        "wan_i2v_distill_lora_4step_cfg",
     ),
 )
