@@ -20,12 +20,15 @@ from pipeline.supervisor import supervised
 if TYPE_CHECKING:
     from pipeline.run import RunResult
 
+LIST_MODELS = "--list-models"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one generation job and return its exit code."""
     try:
+        if LIST_MODELS in (sys.argv[1:] if argv is None else argv):
+            return list_models()
         with interruptible():  # from the start, because loading libraries takes a while
             config = load_config(sys.argv[1:] if argv is None else argv)
             from pipeline.run import run  # loads Ray, so not before the command line is checked
@@ -42,6 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return EXIT_FAILED if problems else 0
+
+
+def list_models() -> int:
+    """Print the models that `--model` takes and return the exit code."""
+    from rich.console import Console
+
+    from pipeline.models.catalogue.table import LEGEND, models_table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(models_table())
+    console.print(LEGEND, style="dim")
+    return 0
 
 
 def _too_many(config: RunConfig, result: RunResult) -> list[str]:

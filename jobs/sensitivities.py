@@ -43,7 +43,7 @@ def _measure(options: argparse.Namespace, config: RunConfig) -> None:
     from pipeline.engine.device import pick_device
     from pipeline.models.hub_cache import check_available
     from pipeline.models.load import load_pipeline
-    from pipeline.models.resolve import resolve_model
+    from pipeline.models.resolve import model_of
     from pipeline.requests.defaults import request_defaults
 
     storage, name = locate(config.output)
@@ -55,7 +55,7 @@ def _measure(options: argparse.Namespace, config: RunConfig) -> None:
             raise UserError(f"{flag} is {count}; it should be 0 or more")
     prompts = _captions(config, options.clips + options.curve_clips)
     storage.check_writable()  # now and not after the sampling
-    model = resolve_model(config.model, config.model_path)
+    model = model_of(config)
     if model.spec.takes_image:
         raise UserError(
             f"--model {model.spec.name} starts from an image, and calibration samples from texts "

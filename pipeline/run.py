@@ -26,7 +26,7 @@ from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
-from pipeline.models.resolve import resolve_model
+from pipeline.models.resolve import model_of
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.prefix_lines import (
     say_other_runs,
@@ -127,7 +127,7 @@ def _run(
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
     check_kept(config.output)
-    resolved = resolve_model(config.model, config.model_path)
+    resolved = model_of(config)
     defaults = request_defaults(config, resolved, storage)
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
     if config.best_of > 1:

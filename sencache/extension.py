@@ -14,6 +14,7 @@ These names are as stable as those of `sencache` itself; all other modules are i
 from sencache.apply import PolicyMaker, apply_policy
 from sencache.calibration.recording import OutputRecording, recorded_outputs
 from sencache.families.base import ONE_CALL
+from sencache.families.registry import FAMILIES
 from sencache.hook.agreement import Agreement
 from sencache.hook.attachment import attach, detach
 from sencache.hook.call import Call, CallReader, is_paired, row_index, row_rms
@@ -42,6 +43,7 @@ from sencache.schedules.sampler_moves import step_moves
 from sencache.schedules.weights import Forecast
 
 __all__ = [
+    "FAMILIES",
     "ONE_CALL",
     "Agreement",
     "AnyProfile",

@@ -109,7 +109,7 @@ def measure_profile(
     return calibrate(
         pipe,
         prompts,
-        model=model.spec.name,
+        model=model.spec.identity_name,
         revision=model.revision,
         seeds=range(first_seed, first_seed + clips),
         call_kwargs=arguments,

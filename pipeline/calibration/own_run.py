@@ -15,7 +15,7 @@ from pipeline.calibration.measurement import OwnProfile
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
-from pipeline.models.resolve import resolve_model
+from pipeline.models.resolve import model_of
 from pipeline.requests.defaults import request_defaults
 from pipeline.run import run
 from pipeline.storage.storage import Storage
@@ -62,7 +62,7 @@ def calibrate_on_cluster(
 
 def _stored(config: RunConfig, storage: Storage) -> OwnProfile:
     """The profile of the prefix, put together now if no process has done so."""
-    resolved = resolve_model(config.model, config.model_path)
+    resolved = model_of(config)
     defaults = request_defaults(config, resolved, storage)
     if defaults.chosen.own is not None:
         return defaults.chosen.own

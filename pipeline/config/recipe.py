@@ -39,6 +39,7 @@ def with_recipe(given: Mapping[str, Any], default_model: str) -> dict[str, Any]:
     filled["sampling"] = _own_sampling(recipe, sampling) | sampling
     engine = _plain(filled.get("engine"))
     filled["engine"] = engine | {"adapters": engine.get("adapters") or list(recipe.adapters)}
+    filled["model"] = filled.get("model") or default_model
     filled["model_path"] = filled.get("model_path") or recipe.weights
     filled["cache"] = _no_cache(recipe, _plain(filled.get("cache")))
     return filled

@@ -38,11 +38,21 @@ class RunConfig(ConfigPart):
 
     prompts: str = Field(min_length=1, description="Parquet, JSONL, CSV, TSV or text file; any URI")
     output: str = Field(min_length=1, description="folder or s3://bucket/prefix of the dataset")
-    model: str = Field(default="demo", min_length=1, description="name in the model registry")
+    model: str = Field(
+        default="demo", description="name in the registry (--list-models); or only --model-path"
+    )
     recipe: str = Field(
         default="", description="distilled version of the model, by name: its authors' settings"
     )
-    model_path: str = Field(default="", description="local folder or s3:// mirror of the weights")
+    model_path: str = Field(
+        default="", description="folder, org/name[@revision] of the Hub, or s3:// mirror of weights"
+    )
+    model_spec: str = Field(
+        default="", description="YAML file or module:attribute that describes the model's class"
+    )
+    model_name: str = Field(
+        default="", description="name in rows of a model that only model_path names"
+    )
     prompt_column: str = Field(
         default="prompt",
         min_length=1,
@@ -130,8 +140,13 @@ class RunConfig(ConfigPart):
     @model_validator(mode="before")
     @classmethod
     def _fill_recipe(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
         default = str(cls.model_fields["model"].default)
-        return with_recipe(given, default) if isinstance(given, dict) else given
+        filled = with_recipe(given, default)
+        if "model" not in filled and (filled.get("model_path") or filled.get("model_spec")):
+            filled["model"] = ""  # whatever the path holds
+        return filled
 
     @field_validator("select_by")
     @classmethod

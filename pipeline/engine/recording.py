@@ -89,7 +89,7 @@ def measured(
     networks = list(networks_of(pipe).values())
     levels = NoiseLevels.of_scheduler(pipe.scheduler)
     metadata = ProfileMetadata(
-        model=model.spec.name,
+        model=model.spec.identity_name,
         revision=model.revision,
         family=model.spec.family.name,
         num_inference_steps=steps,

@@ -8,21 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import STANDARD_ARGUMENTS, ModelSpec
 from pipeline.requests.sample_request import SampleRequest
 
 
 def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any]:
     """Arguments that all requests of a batch share: all but texts and seeds."""
-    arguments = {
-        "height": request.height,
-        "width": request.width,
-        "num_frames": request.num_frames,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "max_sequence_length": request.max_sequence_length,
-        **spec.pipeline.call_arguments(request),
-    }
+    names = spec.pipeline.argument_names
+    arguments = {names.get(name, name): getattr(request, name) for name in STANDARD_ARGUMENTS}
+    arguments.pop("", None)  # what the call does not take
+    arguments |= spec.pipeline.call_arguments(request)
     if request.guidance_scale_2 is not None:
         arguments["guidance_scale_2"] = request.guidance_scale_2
     return arguments

@@ -7,16 +7,18 @@ nothing of requests or caching. Written against diffusers 0.42.
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
+from pipeline.models.catalogue.saved_pipeline import INDEX
 from pipeline.models.engine_options import DEFAULT, EngineOptions
-from pipeline.models.resolve import INDEX, is_remote
-from pipeline.models.spec import ModelSpec, ResolvedModel
+from pipeline.models.resolve import is_remote
+from pipeline.models.spec import ModelSpec, PipelineClass, ResolvedModel
 from pipeline.models.weights import node_copy
-from sencache import family_of, networks_of
+from sencache import family_of, networks_of, register_family
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +68,7 @@ def load_pipeline(
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    pipeline_class = getattr(diffusers, model.spec.pipeline.name)
+    pipeline_class = _pipeline_type(model.spec.pipeline)
     source, at = _source(model)
     dtypes = _dtypes(model.spec, device, dtype)
     try:
@@ -96,6 +98,23 @@ def load_pipeline(
     if model.parts != "text":
         _tune(pipe, model.spec, options, own_attention=network_class is not None)
     return pipe
+
+
+def _pipeline_type(pipeline: PipelineClass) -> Any:
+    """The Python class of a pipeline, and its networks made known to the cache.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    import diffusers
+
+    if pipeline.cache_family is not None:
+        register_family(pipeline.cache_family)
+    module, colon, name = pipeline.name.rpartition(":")
+    try:
+        return getattr(import_module(module) if colon else diffusers, name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"pipeline class {pipeline.name}: {error}") from error
 
 
 def _place(pipe: Any, device: str, options: EngineOptions) -> None:

@@ -82,7 +82,7 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
     # A Hub commit and a content hash of files may well name the same weights; two of a kind do not.
     same_kind = len(measured) == len(mine)
     profile.check(
-        model=model.spec.name,
+        model=model.spec.identity_name,
         family=model.spec.family.name,
         revision=mine if same_kind else None,
     )

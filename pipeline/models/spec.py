@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.sizes import SizeRules
 from pipeline.requests.sample_request import SampleRequest
 from sencache.measuring import Prediction
 
+if TYPE_CHECKING:
+    from sencache import Family
+
 Condition = Literal["image"]
 """What a clip can start from besides its text."""
+
+STANDARD_ARGUMENTS = (
+    *("height", "width", "num_frames", "num_inference_steps"),
+    *("guidance_scale", "max_sequence_length"),
+)
+"""Arguments that every request gives to a pipeline's call."""
 
 Sources = Mapping[str, str]
 """Where values are from, by the name of the value; `*` stands for all others."""
@@ -85,6 +94,10 @@ class PipelineClass:
         distilled_guidance: The guidance scale is an input of the network: there is no unconditional
             branch, and no negative prompt to give to it.
         call_arguments: From a request to arguments of the call that other classes do not take.
+        argument_names: Names in its call of those `STANDARD_ARGUMENTS` that it calls otherwise; ""
+            for one that it does not take.
+        variant: Hash of what a user's description adds to the call; part of ids.
+        cache_family: How the cache reads its networks' calls, where `sencache` does not know them.
         saved_as: Other classes that `model_index.json` may name: the weights serve this one too.
     """
 
@@ -98,7 +111,10 @@ class PipelineClass:
     prediction: Prediction = "flow"
     distilled_guidance: bool = False
     call_arguments: Callable[[SampleRequest], dict[str, Any]] = no_arguments
+    argument_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     saved_as: tuple[str, ...] = ()
+    variant: str = ""
+    cache_family: Family | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +136,11 @@ class ModelSpec:
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
         two_networks: A second network takes over within a run, so its plans have no gate.
         own_sizes: Rules of this model where they differ from those of its class.
+        network_shape: Some values of its transformer's configuration, by which a saved pipeline is
+            recognised as one of this model's kind.
+        weights_gb: Size of the weights in GB, in the types that they run in; None if not known.
+        registered: Whether `name` is a registry name. If not, it is for people: the pipeline class
+            stands for it in ids, beside the revision.
     """
 
     name: str
@@ -135,6 +156,9 @@ class ModelSpec:
     vae_tiling: bool = False
     two_networks: bool = False
     own_sizes: SizeRules | None = None
+    network_shape: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    weights_gb: float | None = None
+    registered: bool = True
 
     @property
     def family(self) -> ModelFamily:
@@ -145,6 +169,13 @@ class ModelSpec:
     def sizes(self) -> SizeRules:
         """The sizes that it can make."""
         return self.own_sizes or self.pipeline.sizes
+
+    @property
+    def identity_name(self) -> str:
+        """What stands for the model in ids and profiles, beside its revision."""
+        if self.registered:
+            return self.name
+        return "+".join(filter(None, (self.pipeline.name, self.pipeline.variant)))
 
     @property
     def takes_image(self) -> bool:
@@ -160,6 +191,7 @@ class ResolvedModel:
         spec: The registry entry.
         location: Hub id, local directory, or `s3://` (any fsspec) prefix of a saved pipeline.
         revision: Commit or content hash; part of every sample's identity.
+        notes: What was chosen how, a line each, for a model that the registry does not name.
         parts: What a process loads: `all`, the text encoders (`text`), or the rest (`clips`), which
             makes clips from encoded texts.
     """
@@ -168,3 +200,4 @@ class ResolvedModel:
     location: str
     revision: str
     parts: Literal["all", "text", "clips"] = "all"
+    notes: tuple[str, ...] = ()

@@ -58,6 +58,8 @@ def say_input(
         f"{host_note(config.output)} with {resolved.spec.name} ({resolved.revision[:16]}), "
         f"cache {config.cache.policy}",
     )
+    for note in resolved.notes:
+        say(console, note)
     parts = [
         counted(counts.read, "row"),
         f"{counted(counts.pending, 'clip')} to make",

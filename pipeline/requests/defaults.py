@@ -233,6 +233,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         **settings,
         prompt="",
         model=spec.name,
+        model_class="" if spec.registered else spec.identity_name,
         model_revision=model.revision,
         sampler=sampler,
         seed=0,

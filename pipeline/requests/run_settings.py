@@ -27,15 +27,15 @@ def settings_text(request: SampleRequest) -> str:
 
     For example `demo planned budget=0.34 FlowMatchEulerDiscreteScheduler/3.0 #1a2b3c4d`.
     """
-    cache = request.cache
+    cache, model = request.cache, request.model_class or request.model
     decided = [
-        *(request.model, request.model_revision, request.sampler, request.max_sequence_length),
+        *(model, request.model_revision, request.sampler, request.max_sequence_length),
         *(cache.policy, cache.params, cache.profile),
         *([*request.adapters], request.dtype, request.decoding),
         *([[*request.sigmas]] if request.sigmas else []),
     ]
     params = json.loads(cache.params)
-    shown = [request.model, cache.policy]
+    shown = [model, cache.policy]
     shown += [
         f"{name}={params[name]}"
         for name in ("budget", "max_error", "epsilon", "gate")

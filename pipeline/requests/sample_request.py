@@ -108,6 +108,8 @@ class SampleRequest:
         image: SHA-256 of the image file that the clip starts from. "" means no image and is not
             part of the identity.
         image_at: URI of that file; not part of the identity.
+        model_class: Stands for `model` in the identity where that is no registry name but the name
+            of a folder or repository: the pipeline class.
         guidance_scale_2: Scale of the second network, which takes over at low noise. None where
             there is one network, or guidance is off; it is not part of the identity then.
         decoding: `tiled` or `whole` if the run decodes otherwise than its model does by default
@@ -147,6 +149,7 @@ class SampleRequest:
     control_of: str = ""
     image: str = ""
     image_at: str = ""
+    model_class: str = ""
     guidance_scale_2: float | None = None
     decoding: str = ""
     sigmas: tuple[float, ...] = ()
@@ -173,6 +176,7 @@ class SampleRequest:
         for name in ("control_of", "image", "decoding", "sigmas"):
             if not fields[name]:
                 del fields[name]
+        fields["model"] = fields.pop("model_class") or self.model
         if self.guidance_scale_2 is None:
             del fields["guidance_scale_2"]
         return fields

@@ -72,7 +72,23 @@ _DEFAULTS = SamplingDefaults(
     sampler=DDIM,
 )
 
-_SOURCES = {"*": "zai-org/CogVideo inference/cli_demo.py; model cards zai-org/CogVideoX-2b, -5b"}
+_CARDS = (
+    "model cards zai-org/CogVideoX-2b and CogVideoX-5b: 720 x 480, 6 seconds at 8 frames per second"
+)
+_SOURCES = {
+    "*": "zai-org/CogVideo inference/cli_demo.py",
+    "width": _CARDS,
+    "height": _CARDS,
+    "num_frames": _CARDS,
+    "fps": _CARDS,
+    "max_frames": _CARDS,
+    "max_pixels": f"{_CARDS}; no other resolution",
+    "max_sequence_length": "model cards zai-org/CogVideoX-2b and CogVideoX-5b: 226 tokens",
+    "sampler": "zai-org/CogVideo inference/cli_demo.py for 2B; 5B's DPM is random, and no cache "
+    "schedule can be planned for it",
+    "multiple": "diffusers CogVideoXPipeline: stride of the VAE (8) x patch (2)",
+    "frame_stride": "zai-org/CogVideo README.md: 8N + 1 frames",
+}
 
 TEXT_TO_VIDEO = PipelineClass(
     name="CogVideoXPipeline",
@@ -93,6 +109,7 @@ _OWN_SIZES = SizeRules(multiple=16, frame_stride=8, max_frames=49, max_pixels=72
 MODELS = (
     ModelSpec(
         name="cogvideox-2b",
+        network_shape={"num_layers": 30, "num_attention_heads": 30},
         pipeline=TEXT_TO_VIDEO,
         hub_id="zai-org/CogVideoX-2b",
         revision="1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01",
@@ -104,6 +121,7 @@ MODELS = (
     ),
     ModelSpec(
         name="cogvideox-5b",
+        network_shape={"num_layers": 42, "num_attention_heads": 48, "patch_size_t": None},
         pipeline=TEXT_TO_VIDEO,
         hub_id="zai-org/CogVideoX-5b",
         revision="8fc5b281006c82b82d34fd2543d2f0ebb4e7e321",

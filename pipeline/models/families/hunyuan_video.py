@@ -83,7 +83,12 @@ _DEFAULTS = SamplingDefaults(
     flow_shift=7.0,
 )
 
-_SOURCES = {"*": "Tencent-Hunyuan/HunyuanVideo README.md and hyvideo/config.py"}
+_SOURCES = {
+    "*": "Tencent-Hunyuan/HunyuanVideo README.md and hyvideo/config.py",
+    "max_sequence_length": "diffusers HunyuanVideoPipeline: default of its call",
+    "multiple": "diffusers HunyuanVideoPipeline: stride of the VAE (8) x patch (2)",
+    "frame_stride": "diffusers HunyuanVideoPipeline: stride of the VAE in time",
+}
 
 TEXT_TO_VIDEO = PipelineClass(
     name="HunyuanVideoPipeline",
@@ -100,6 +105,7 @@ PIPELINES = (TEXT_TO_VIDEO,)
 MODELS = (
     ModelSpec(
         name="hunyuanvideo",
+        network_shape={"num_layers": 20, "num_single_layers": 40, "num_attention_heads": 24},
         pipeline=TEXT_TO_VIDEO,
         hub_id="hunyuanvideo-community/HunyuanVideo",
         revision="e8c2aaa66fe3742a32c11a6766aecbf07c56e773",

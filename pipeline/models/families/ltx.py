@@ -62,7 +62,12 @@ _DEFAULTS = SamplingDefaults(
     negative_prompt="worst quality, inconsistent motion, blurry, jittery, distorted",
 )
 
-_SOURCES = {"*": "Lightricks/LTX-Video README.md; example of diffusers LTXPipeline"}
+_SOURCES = {
+    "*": "diffusers LTXPipeline: its example and the defaults of its call",
+    "multiple": "Lightricks/LTX-Video README.md: divisible by 32",
+    "frame_stride": "Lightricks/LTX-Video README.md: divisible by 8, plus 1",
+    "min_frames": "diffusers LTXImageToVideoPipeline: the first frame is given",
+}
 
 TEXT_TO_VIDEO = PipelineClass(
     name="LTXPipeline",
@@ -92,6 +97,7 @@ PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
 
 _TEXT_MODEL = ModelSpec(
     name="ltx-video",
+    network_shape={"num_layers": 28, "num_attention_heads": 32, "attention_head_dim": 64},
     pipeline=TEXT_TO_VIDEO,
     hub_id="Lightricks/LTX-Video",
     revision="8984fa25007f376c1a299016d0957a37a2f797bb",

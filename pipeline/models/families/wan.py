@@ -59,11 +59,33 @@ _sampling = functools.partial(
     negative_prompt=_NEGATIVE_PROMPT,
 )
 
-_SOURCES = {"*": "Wan-Video/Wan2.1 README.md, generate.py and wan/configs"}
-_SOURCES_2_2 = {"*": "Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py"}
+_STRIDES = "diffusers WanPipeline: strides of the VAE (8 and 4) x patch (2 and 1)"
+_SHIFTS = "diffusers WanPipeline, example: flow_shift 5.0 for 720P, 3.0 for 480P"
+_SOURCES = {
+    "*": "Wan-Video/Wan2.1 README.md, generate.py and wan/configs",
+    "negative_prompt": "Wan-Video/Wan2.1 wan/configs/shared_config.py: sample_neg_prompt",
+    "flow_shift": _SHIFTS,
+    "small_shift": _SHIFTS,
+    "multiple": _STRIDES,
+    "frame_stride": _STRIDES,
+}
+_SMALL = "Wan-Video/Wan2.1 README.md: sample_guide_scale 6 and sample_shift 8 to 12 for T2V-1.3B"
+_SOURCES_1_3B = _SOURCES | {"guidance_scale": _SMALL, "flow_shift": _SMALL}
+_EXPERTS = "Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py"
+_BOTH_SCALES = f"{_EXPERTS}: sample_guide_scale 3.0 at low noise, 4.0 at high noise"
+_SOURCES_2_2 = {
+    "*": _EXPERTS,
+    "guidance_scale": _BOTH_SCALES,
+    "guidance_scale_2": _BOTH_SCALES,
+    "negative_prompt": "Wan-Video/Wan2.2 wan/configs/shared_config.py: sample_neg_prompt",
+    "multiple": _STRIDES,
+    "frame_stride": _STRIDES,
+}
 
 _480P_OR_720P = (832 * 480, 3.0, 5.0)
 """Flow shift of Wan 2.1 up to 480p, and above."""
+
+_14B = {"num_layers": 40, "num_attention_heads": 40, "ffn_dim": 13824}
 
 _SIZES = SizeRules(multiple=16, frame_stride=4)
 
@@ -103,6 +125,7 @@ _model = functools.partial(
 MODELS = (
     _model(
         name="demo",
+        network_shape={"num_layers": 6, "num_attention_heads": 6, "ffn_dim": 768},
         hub_id="",
         revision="",
         dtype="float32",
@@ -113,6 +136,9 @@ MODELS = (
     ),
     _model(
         name="wan2.1-t2v-1.3b",
+        sources=_SOURCES_1_3B,
+        network_shape={"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960},
+        weights_gb=14.7,
         hub_id="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         revision="0fad780a534b6463e45facd96134c9f345acfa5b",
         defaults=_sampling(
@@ -121,6 +147,8 @@ MODELS = (
     ),
     _model(
         name="wan2.1-t2v-14b",
+        network_shape=_14B,
+        weights_gb=40.5,
         hub_id="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
         defaults=_sampling(
@@ -134,6 +162,8 @@ MODELS = (
     ),
     _model(
         name="wan2.2-t2v-a14b",
+        network_shape=_14B,
+        weights_gb=69.2,
         hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         two_networks=True,
@@ -148,6 +178,7 @@ MODELS = (
         ),
     ),
     _model(
+        network_shape=_14B,
         name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
         hub_id="",
         revision="",

@@ -1,0 +1,237 @@
+"""From a saved pipeline alone to a model: class, sampler, sizes, defaults and name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import UserError
+from pipeline.models.catalogue.matching import most_alike, spec_of
+from pipeline.models.catalogue.saved_pipeline import SavedPipeline, read_folder
+from pipeline.models.catalogue.saved_sizes import strides
+from pipeline.models.load import load_pipeline
+from pipeline.models.registry import MODELS, PIPELINES
+from pipeline.models.resolve import resolve_model
+from pipeline.models.samplers import make_scheduler
+from pipeline.requests.defaults import request_defaults
+from pipeline.requests.from_row import build_request
+from pipeline.requests.sample_request import SampleRequest
+
+TinyModel = Callable[[str], Path]
+
+WAN = "wan2.1-t2v-1.3b"
+
+
+def saved(
+    class_name: str = "WanPipeline",
+    network: Mapping[str, Any] | None = None,
+    scheduler: tuple[str, Mapping[str, Any]] = ("UniPCMultistepScheduler", {"flow_shift": 3.0}),
+    **parts: Any,
+) -> SavedPipeline:
+    """The configurations of a saved Wan, as far as they are read."""
+    shape = {"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960, "patch_size": [1, 2, 2]}
+    index = {
+        "_class_name": class_name,
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "scheduler": ["diffusers", scheduler[0]],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "T5TokenizerFast"],
+        **parts,
+    }
+    configs = {
+        "transformer": shape | (network or {}),
+        "scheduler": scheduler[1],
+        "vae": {"scale_factor_spatial": 8, "scale_factor_temporal": 4},
+    }
+    return SavedPipeline("my-wan", "my-wan", index, configs)
+
+
+def test_a_fine_tune_has_the_defaults_of_the_model_with_its_network() -> None:
+    spec, notes = spec_of(saved())
+    base = MODELS[WAN]
+    assert spec.defaults == base.defaults
+    assert (spec.name, spec.pipeline, spec.sizes) == ("my-wan", base.pipeline, base.sizes)
+    assert spec.profile == ""
+    assert not spec.registered
+    assert any(f"defaults of {WAN}, which has this network" in note for note in notes)
+    assert any("saved is 3" in note for note in notes)
+
+
+def test_a_network_of_another_shape_takes_the_nearest_model_and_its_own_shift() -> None:
+    spec, notes = spec_of(saved(network={"num_layers": 28}))
+    assert spec.defaults == dataclasses.replace(MODELS[WAN].defaults, flow_shift=3.0)
+    assert "the network most like it" in notes[0]
+    assert "shift 3 as saved" in notes[0]
+
+
+def test_a_network_like_none_takes_the_defaults_of_its_class() -> None:
+    odd = {"num_layers": 1, "num_attention_heads": 1, "ffn_dim": 1}
+    spec, notes = spec_of(saved(network=odd))
+    own = PIPELINES["WanPipeline"].defaults
+    assert (spec.defaults.width, spec.defaults.guidance_scale) == (own.width, own.guidance_scale)
+    assert "defaults of the class WanPipeline" in notes[0]
+
+
+def test_two_networks_are_seen_in_the_index() -> None:
+    both = ["diffusers", "WanTransformer3DModel"]
+    big = {"num_layers": 40, "num_attention_heads": 40, "ffn_dim": 13824}
+    spec, _ = spec_of(saved(network=big, transformer_2=both))
+    assert spec.two_networks
+    assert spec.defaults == MODELS["wan2.2-t2v-a14b"].defaults
+    one, _ = spec_of(saved(network=big, transformer_2=[None, None]))
+    assert not one.two_networks
+    assert one.defaults.guidance_scale_2 is None
+    small, _ = spec_of(saved(transformer_2=both))
+    assert small.defaults.guidance_scale_2 == small.defaults.guidance_scale
+
+
+def test_the_stride_of_the_vae_decides_the_sizes() -> None:
+    wide = saved(network={"num_layers": 28})
+    configs = {**wide.configs, "vae": {"scale_factor_spatial": 16, "scale_factor_temporal": 4}}
+    spec, _ = spec_of(dataclasses.replace(wide, configs=configs))
+    assert (spec.sizes.multiple, spec.sizes.frame_stride) == (32, 4)
+
+
+def test_a_random_sampler_gives_way_to_one_that_plans_accept() -> None:
+    cog = SavedPipeline(
+        "cog",
+        "cog",
+        {
+            "_class_name": "CogVideoXPipeline",
+            "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+            "scheduler": ["diffusers", "CogVideoXDPMScheduler"],
+        },
+        {"transformer": {"num_layers": 42, "num_attention_heads": 48}, "scheduler": {}},
+    )
+    spec, notes = spec_of(cog)
+    assert spec.defaults.sampler == "CogVideoXDDIMScheduler"
+    assert "CogVideoXDPMScheduler is random" in notes[-1]
+    assert spec.sizes.max_frames == 49
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "demo"])
+def test_what_is_read_from_configurations_is_what_is_declared(
+    name: str, tiny_model: TinyModel
+) -> None:
+    """The tiny pipelines are of the real classes: diffusers' own strides are the oracle."""
+    found = read_folder(tiny_model(name))
+    spec = MODELS[name]
+    multiple, stride = strides(found.configs)
+    pipe = load_pipeline(resolve_model(name, str(tiny_model(name))), "cpu")
+    patch = found.configs["transformer"]["patch_size"]
+    space = patch[1] if isinstance(patch, list) else patch
+    ratio = next(
+        getattr(pipe, field)
+        for field in ("vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+        if hasattr(pipe, field)
+    )
+    assert multiple == ratio * space == spec.sizes.multiple
+    if spec.family.name == "cogvideox":  # asks for more than its VAE
+        assert spec.sizes.frame_stride == 2 * (stride or 0)
+    else:
+        assert stride == spec.sizes.frame_stride
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "demo"])
+def test_every_saved_class_resolves_by_its_path_alone(name: str, tiny_model: TinyModel) -> None:
+    model = resolve_model("", str(tiny_model(name)))
+    own = MODELS[name].pipeline
+    assert model.spec.pipeline.name == own.name
+    assert model.spec.name == name  # of the folder
+    assert model.revision == resolve_model(name, str(tiny_model(name))).revision
+    assert len(model.notes) >= 1
+
+
+def request_of(path: Path, **changes: Any) -> SampleRequest:
+    given = {"prompts": "p", "output": "o", "model_path": str(path), "cache": {"policy": "none"}}
+    config = RunConfig.model_validate(given | changes)
+    assert config.model == ""
+    model = resolve_model(config.model, config.model_path, shown_as=config.model_name)
+    return build_request({"prompt": "a dog"}, request_defaults(config, model), "p:1")
+
+
+def test_a_name_for_people_does_not_move_the_id(tiny_model: TinyModel, tmp_path: Path) -> None:
+    moved = tmp_path / "renamed"
+    shutil.copytree(tiny_model(WAN), moved)
+    one, two = request_of(tiny_model(WAN)), request_of(moved)
+    three = request_of(moved, model_name="mine")
+    assert (one.model, two.model, three.model) == (WAN, "renamed", "mine")
+    assert one.sample_id == two.sample_id == three.sample_id
+    assert one.identity()["model"] == "WanPipeline"
+    assert "model_class" not in one.identity()
+
+
+def test_a_class_of_another_name_runs_as_the_one_with_its_parts(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_model(WAN), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "MyOwnPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    model = resolve_model("", str(folder))
+    assert model.spec.pipeline is PIPELINES["WanPipeline"]
+    assert "its parts are those of WanPipeline" in model.notes[0]
+    assert type(load_pipeline(model, "cpu")).__name__ == "WanPipeline"
+
+
+def test_a_class_of_diffusers_that_is_not_registered_is_described_by_its_signature(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ltx"
+    shutil.copytree(tiny_model("ltx-video"), folder)
+    monkeypatch.delitem(PIPELINES, "LTXPipeline")
+    monkeypatch.setitem(
+        PIPELINES,
+        "LTXImageToVideoPipeline",
+        dataclasses.replace(PIPELINES["LTXImageToVideoPipeline"], saved_as=()),
+    )
+    model = resolve_model("", str(folder))
+    spec = model.spec
+    assert spec.pipeline.name == "LTXPipeline"
+    assert "as its call's signature says" in model.notes[0]
+    assert (spec.defaults.width, spec.defaults.num_frames, spec.defaults.fps) == (704, 161, 25)
+    assert (spec.sizes.multiple, spec.sizes.frame_stride) == (32, 8)
+    known = MODELS["ltx-video"].pipeline
+    request = request_of(tiny_model("ltx-video"))
+    assert spec.pipeline.call_arguments(request) == known.call_arguments(request)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "network", "said"),
+    [
+        ("WanAnimatePipeline", "WanTransformer3DModel", "its call takes"),
+        ("AllegroPipeline", "SomeTransformer", "SomeTransformer is of no known family"),
+        ("NobodyKnowsPipeline", "SomeTransformer", "no class of diffusers"),
+    ],
+)
+def test_what_nothing_explains_is_refused_with_a_way_out(
+    class_name: str, network: str, said: str
+) -> None:
+    index = saved(class_name).index
+    odd = dataclasses.replace(
+        saved(class_name), index={**index, "transformer": ["diffusers", network]}
+    )
+    with pytest.raises(UserError, match=said) as caught:
+        spec_of(odd)
+    assert "--model-spec FILE.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_saved_sampler_that_does_not_fit_says_which_would() -> None:
+    spec, _ = spec_of(saved(scheduler=("EulerDiscreteScheduler", {})))
+    with pytest.raises(UserError, match="use UniPCMultistepScheduler or FlowMatchEuler"):
+        make_scheduler(spec.defaults.sampler, spec.family, {})
+
+
+def test_nothing_in_common_is_no_likeness() -> None:
+    network = {"num_layers": 1, "num_attention_heads": 1, "ffn_dim": 1}
+    assert most_alike(saved(network=network), PIPELINES["WanPipeline"]) == (None, False)
