@@ -20,7 +20,10 @@ from tests.model_fixtures import TEXT_TOKENS
 
 def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
     text = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-    parts: dict[str, Any] = {"transformer": _wan_network()} | config
+    scheduler = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    parts: dict[str, Any] = {"transformer": _wan_network(), "scheduler": scheduler} | config
     return kind(
         tokenizer=_letters(),
         text_encoder=transformers.UMT5EncoderModel(transformers.UMT5Config(**text)).eval(),
@@ -31,9 +34,6 @@ def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
             num_res_blocks=1,
             latents_mean=[0.0] * 4,
             latents_std=[1.0] * 4,
-        ),
-        scheduler=diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
         **parts,
     )
@@ -62,17 +62,21 @@ def wan_two_experts() -> diffusers.WanPipeline:
     return wan(transformer_2=_wan_network(), boundary_ratio=0.875)
 
 
+WAN_SHAPE: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 4,
+    "attention_head_dim": 12,
+    "text_dim": 16,
+    "freq_dim": 32,
+    "ffn_dim": 32,
+    "num_layers": 2,
+    "rope_max_seq_len": 32,
+}
+
+
 def _wan_network(**config: Any) -> diffusers.WanTransformer3DModel:
-    return diffusers.WanTransformer3DModel(
-        **{"in_channels": 4, "out_channels": 4} | config,
-        num_attention_heads=4,
-        attention_head_dim=12,
-        text_dim=16,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
+    return diffusers.WanTransformer3DModel(**(WAN_SHAPE | config))
 
 
 def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
@@ -178,6 +182,57 @@ def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
     )
 
+
+def ltx_condition() -> diffusers.LTXConditionPipeline:
+    pipe = ltx(diffusers.LTXConditionPipeline)
+    pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()  # it does not shift by the size
+    return pipe
+
+
+def mochi() -> diffusers.MochiPipeline:
+    return diffusers.MochiPipeline(
+        tokenizer=_letters(),
+        text_encoder=_t5(),
+        vae=diffusers.AutoencoderKLMochi(
+            encoder_block_out_channels=(32, 32, 32, 32),
+            decoder_block_out_channels=(32, 32, 32, 32),
+            layers_per_block=(1, 1, 1, 1, 1),
+        ),
+        transformer=diffusers.MochiTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=2,
+            pooled_projection_dim=16,
+            in_channels=12,
+            text_embed_dim=16,
+            time_embed_dim=16,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+    )
+
+
+def skyreels() -> diffusers.SkyReelsV2Pipeline:
+    return wan(
+        diffusers.SkyReelsV2Pipeline,
+        transformer=diffusers.SkyReelsV2Transformer3DModel(**WAN_SHAPE),
+    )
+
+
+def anyflow() -> diffusers.AnyFlowPipeline:
+    return wan(
+        diffusers.AnyFlowPipeline,
+        transformer=diffusers.AnyFlowTransformer3DModel(**WAN_SHAPE),
+        scheduler=diffusers.FlowMapEulerDiscreteScheduler(shift=5.0),
+    )
+
+
+BY_CLASS: dict[str, Callable[[], Any]] = {
+    "MochiPipeline": mochi,
+    "SkyReelsV2Pipeline": skyreels,
+    "AnyFlowPipeline": anyflow,
+    "LTXConditionPipeline": ltx_condition,
+}
+"""Classes that no model of the registry has."""
 
 BUILDERS: dict[str, Callable[[], Any]] = {
     "wan2.1-t2v-1.3b": wan,

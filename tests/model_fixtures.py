@@ -35,7 +35,7 @@ def storage() -> Storage:
 
 @pytest.fixture(scope="session")
 def tiny_model(shared_folder: Path) -> Callable[[str], Path]:
-    """Return a function from a registry name to the folder of a tiny model of that kind.
+    """Return a function from the name of a model or pipeline class to the folder of a tiny one.
 
     Each model is built once for all processes of a test session and saved to disk as diffusers
     saves a real one, so tests load it through the same code as a 14B checkpoint. Tests that change
@@ -55,13 +55,13 @@ def tiny_model(shared_folder: Path) -> Callable[[str], Path]:
 def _build(name: str, folder: Path) -> None:
     import torch
 
-    from tests.model_builders import BUILDERS
+    from tests.model_builders import BUILDERS, BY_CLASS
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for one another
     unfinished = folder.with_name(f"{name}-{os.getpid()}")
     # safe_serialization writes safetensors, the only format that the loader accepts.
-    BUILDERS[name]().save_pretrained(unfinished, safe_serialization=True)
+    (BUILDERS | BY_CLASS)[name]().save_pretrained(unfinished, safe_serialization=True)
     unfinished.rename(folder)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.models.spec import ModelSpec, PipelineClass
 
-FAMILIES = ("wan", "cogvideox", "ltx", "hunyuan_video")
+FAMILIES = ("wan", "cogvideox", "ltx", "hunyuan_video", "mochi", "skyreels_v2", "anyflow")
 """Files of `pipeline.models.families`."""
 
 _FILES = [import_module(f"pipeline.models.families.{family}") for family in FAMILIES]

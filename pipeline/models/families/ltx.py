@@ -93,7 +93,20 @@ IMAGE_TO_VIDEO = dataclasses.replace(
     saved_as=("LTXPipeline",),  # one set of weights for both
 )
 
-PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
+CONDITIONED = dataclasses.replace(
+    TEXT_TO_VIDEO,
+    name="LTXConditionPipeline",  # versions 0.9.5 and later; without conditions it starts from text
+    defaults=dataclasses.replace(_DEFAULTS, width=768, height=512, num_inference_steps=40),
+    sources={
+        **_SOURCES,
+        **dict.fromkeys(
+            ("width", "height", "num_frames", "fps", "num_inference_steps", "negative_prompt"),
+            "example of diffusers LTXConditionPipeline",
+        ),
+    },
+)
+
+PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO, CONDITIONED)
 
 _TEXT_MODEL = ModelSpec(
     name="ltx-video",
