@@ -22,7 +22,7 @@ RECIPES = (
             "height": 720,
             "num_frames": 125,
         },
-        weights="FastVideo/FastHunyuan-diffusers",
+        weights="FastVideo/FastHunyuan-diffusers@7e948fca38562e218ae34485e005956592d36d9b",
         licence="tencent-hunyuan-community",
         sources={
             "sampler": _CONFIG,

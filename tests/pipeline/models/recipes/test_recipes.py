@@ -9,6 +9,7 @@ import pytest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.models.adapters import HUB, SECOND, SHIPPED, SUFFIX
+from pipeline.models.catalogue.saved_pipeline import HUB_ID
 from pipeline.models.recipes import RECIPES, get_recipe, recipes_of
 from pipeline.models.recipes.base import Recipe
 from pipeline.models.registry import MODELS
@@ -63,6 +64,14 @@ def test_each_network_of_the_model_has_an_adapter(recipe: Recipe) -> None:
     for uri in recipe.adapters:
         assert uri.startswith((HUB, SHIPPED))
         assert uri.removesuffix(SECOND).endswith(SUFFIX)
+
+
+@EACH
+def test_weights_are_a_repository_at_a_commit(recipe: Recipe) -> None:
+    if recipe.weights:
+        match = HUB_ID.fullmatch(recipe.weights)
+        assert match is not None
+        assert re.fullmatch("[0-9a-f]{40}", match["revision"])
 
 
 @pytest.mark.parametrize("name", ["lightning-4step", "lightx2v-4step"])
