@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -29,7 +32,7 @@ def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
 
 
-def wait_for_part(output: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for_part(output: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not list(output.glob("data/part-*.parquet")):
         assert process.poll() is None, "the driver ended early"
@@ -70,3 +73,68 @@ def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     )
     ended = "running" if number == signal.SIGKILL else "interrupted"
     assert states == {ended: 1, "done": 1}
+
+
+SUPERVISED = (
+    "import sys; from pipeline.supervisor import supervised; from tests.e2e.engines import main; "
+    "sys.exit(supervised(main))"
+)
+
+
+def descendant(process: subprocess.Popen[str], part_of_command: str) -> psutil.Process:
+    """The process below another one whose command holds a text."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        for each in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if part_of_command in " ".join(each.cmdline()):
+                    return each
+        time.sleep(0.05)
+    raise AssertionError(f"no process with {part_of_command} in its command")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["runtime_env/agent/main.py", "raylet/raylet"])
+def test_a_part_of_ray_that_is_killed_ends_the_run_with_code_3_and_it_goes_on(
+    tmp_path: Path, service: str
+) -> None:
+    output, slow = tmp_path / "out", tmp_path / "slow"
+    settings: dict[str, Any] = {
+        "prompts": write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(24)]),
+        "output": str(output),
+        "cache": {"policy": "none"},
+        "replicas": 1,
+        "part_rows": 2,
+        "part_seconds": 0.5,
+    }
+    command = [sys.executable, "-c", SUPERVISED, json.dumps(settings), "2.0", str(slow)]
+    patient = os.environ | {"RAY_raylet_start_wait_time_s": "200"}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=patient,
+        )
+
+    slow.touch()
+    process = start()
+    wait_for_part(output, process)
+    descendant(process, service).kill()
+    _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 3, said
+    assert "Ray ended the driver" in said
+    (manifest,) = output.glob("runs/*Z-??????.json")
+    assert json.loads(manifest.read_text())["state"] == "error"
+    committed = {row["sample_id"] for row in rows_of(output)}
+    assert 0 < len(committed) < 24
+    slow.unlink()
+    again = start()
+    _, said = again.communicate(timeout=WAIT_S)
+    assert again.returncode == 0, said
+    rows = rows_of(output)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len({row["sample_id"] for row in rows}) == len(rows) == 24
