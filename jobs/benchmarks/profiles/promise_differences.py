@@ -39,7 +39,7 @@ class SourceDifference:
 def differences(rows: Sequence[Mapping[str, Any]]) -> list[SourceDifference]:
     """Compare every source with the shipped profile, or with the paper's rule where it ran.
 
-    The rule is compared at the one point that it was tuned to, with plans of at most as many
+    A source that makes the same plans is left out. The rule is compared at the one point that it was tuned to, with plans of at most as many
     evaluations (rounded up).
 
     Args:
@@ -56,6 +56,8 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> list[SourceDifference]:
             if round(reference["nfe"]) != row["nfe"]:
                 continue
             pair = row["psnr_per_clip"], reference["psnr_per_clip"]
+            if pair[0] == pair[1]:  # the same profile, so the same plans
+                continue
             made.append(
                 SourceDifference(
                     sampler=row["sampler"],
