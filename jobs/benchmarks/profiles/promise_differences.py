@@ -39,8 +39,8 @@ class SourceDifference:
 def differences(rows: Sequence[Mapping[str, Any]]) -> list[SourceDifference]:
     """Compare every source with the shipped profile, or with the paper's rule where it ran.
 
-    A source that makes the same plans is left out. The rule is compared at the one point that it was tuned to, with plans of at most as many
-    evaluations (rounded up).
+    A source that makes the same plans is left out. The rule is compared at the one point that it
+    was tuned to.
 
     Args:
         rows: Of one `promise` result.
