@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
+from pipeline.models.catalogue import matching, signature
 from pipeline.models.catalogue.matching import most_alike, spec_of
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline, read_folder
 from pipeline.models.catalogue.saved_sizes import strides
@@ -188,12 +189,13 @@ def test_a_class_of_diffusers_that_is_not_registered_is_described_by_its_signatu
 ) -> None:
     folder = tmp_path / "ltx"
     shutil.copytree(tiny_model("ltx-video"), folder)
-    monkeypatch.delitem(PIPELINES, "LTXPipeline")
-    monkeypatch.setitem(
-        PIPELINES,
-        "LTXImageToVideoPipeline",
-        dataclasses.replace(PIPELINES["LTXImageToVideoPipeline"], saved_as=()),
-    )
+    others = {
+        name: dataclasses.replace(known, saved_as=())
+        for name, known in PIPELINES.items()
+        if name != "LTXPipeline"
+    }
+    for module in (matching, signature):
+        monkeypatch.setattr(module, "PIPELINES", others)
     model = resolve_model("", str(folder))
     spec = model.spec
     assert spec.pipeline.name == "LTXPipeline"
