@@ -190,7 +190,8 @@ SHOWN = {
     *("sampling.width", "sampling.height", "sampling.num_frames", "sampling.fps"),
     *("sampling.seed", "sampling.sampler"),
     *("cache.quality", "cache.policy", "cache.budget", "cache.epsilon", "cache.profile"),
-    *("parallel.degree", "engine.compile", "engine.offload", "engine.adapters"),
+    *("parallel.degree", "engine.compile", "engine.offload", "engine.quantize"),
+    "engine.adapters",
 }
 """The settings that `--help` shows: those that people set. `--help-all` shows every field."""
 

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.models.quantisation.quantise import Quantise
 from pipeline.requests.from_row import MAX_GUIDANCE, WHOLE_NUMBERS
 from pipeline.requests.seeds import MAX_SEED
 
@@ -141,6 +142,9 @@ class EngineConfig(ConfigPart):
     vae_slicing: bool = Field(default=False, description="decode a batch clip by clip")
     offload: Offload = Field(
         default="none", description="keep idle parts of the model in host memory"
+    )
+    quantize: Quantise = Field(
+        default="none", description="store the network's weights in fewer bits"
     )
     adapters: list[str] = Field(
         default=[], description="LoRA files, URI.safetensors[@WEIGHT], comma-separated"

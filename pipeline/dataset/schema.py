@@ -90,6 +90,7 @@ SCHEMA = pa.schema(
         ("candidate", pa.int32()),
         ("candidates", pa.int32()),
         ("drafts", DRAFTS_TYPE),
+        ("quantisation", pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -238,6 +239,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "candidate": request.candidate,
         "candidates": request.candidates,
         "drafts": json.loads(request.drafts or "[]"),
+        "quantisation": request.quantisation,
     }
 
 

@@ -23,16 +23,17 @@ from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.first_frame import image_arguments
+from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
-from pipeline.engine.protocol import Clip, batch_key
+from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
 from pipeline.engine.stopwatch import stopwatch
-from pipeline.models.adapters import Adapter
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
 from pipeline.models.profile import source_of
 from pipeline.models.prompt_length import token_counts
+from pipeline.models.quantisation.full_precision import FullPrecision
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import embedded_arguments
@@ -97,7 +98,8 @@ class DiffusersEngine:
         *,
         profile: SensitivityProfile | None = None,
         role: RankRole = ALONE,
-        adapters: Sequence[Adapter] = (),
+        options: EngineOptions = DEFAULT,
+        full: FullPrecision | None = None,
     ) -> None:
         """Take over a loaded pipeline; parallelism and offloading must be set up already.
 
@@ -106,11 +108,12 @@ class DiffusersEngine:
             pipe: From `load_pipeline`.
             profile: Sensitivities of this model; None if all requests are uncached.
             role: What this rank does of the calls that all ranks run together.
-            adapters: Adapters that were added to the pipeline's networks.
+            options: With which the pipeline was loaded.
+            full: Its networks before they were quantised, for unquantised controls.
         """
         self._device = pipe._execution_device  # not where the parts are, if they are offloaded
         self.device_name = device_name(self._device)
-        self._adapters = tuple(adapter.identity for adapter in adapters)
+        self._held, self._full = HeldModel.of(model, options, has_full=full is not None), full
         self.group_size, self._role = role.layout.size, role
         self._model, self._pipe = model, pipe
         self._profiles = {profile.hash: profile} if profile else {}
@@ -125,7 +128,7 @@ class DiffusersEngine:
             BadFramesError: The model gave NaN or a clip of another size.
         """
         first = requests[0]
-        self._check(requests)
+        self._held.check(requests)
         generators = [generator(request.seed) for request in requests]
         family, saved = self._model.spec.family, self._saved_scheduler
         self._pipe.scheduler = make_scheduler(
@@ -147,6 +150,7 @@ class DiffusersEngine:
         last = LastLatents(self._role.mark)
         profile = self._profile_of(first)
         with (
+            self._in_precision(first),
             stopwatch(self._pipe) as laps,
             cached(self._pipe, cache, profile, agreement) as handle,
             recording(self._pipe, first, guided=is_guided) as outputs,
@@ -188,30 +192,16 @@ class DiffusersEngine:
 
     def close(self) -> None:
         """Drop the model and free its device memory."""
-        self._pipe = None
+        self._pipe = self._full = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _check(self, requests: Sequence[SampleRequest]) -> None:
-        first = requests[0]
-        if len({batch_key(request) for request in requests}) > 1:
-            raise ValueError("a batch must agree in everything but its texts and seeds")
-        if bool(first.image) != self._model.spec.takes_image:
-            raise ValueError(
-                f"{self._model.spec.name} {'needs an' if not first.image else 'takes no'} image"
-            )
-        mine = (self._model.spec.name, self._model.revision)
-        if (first.model, first.model_revision) != mine:
-            raise ValueError(
-                f"request is for {first.model} at {first.model_revision}, "
-                f"this engine holds {mine[0]} at {mine[1]}"
-            )
-        if first.adapters != self._adapters:
-            raise ValueError(
-                f"request is for the adapters {', '.join(first.adapters) or '(none)'}, this engine "
-                f"holds {', '.join(self._adapters) or '(none)'}"
-            )
+    def _in_precision(self, request: SampleRequest) -> contextlib.AbstractContextManager[None]:
+        """The context in which the pipeline's networks have a request's precision."""
+        if self._full is None or request.quantisation == self._held.quantisation:
+            return contextlib.nullcontext()
+        return self._full.in_place(self._pipe, self._device)
 
     def _profile_of(self, request: SampleRequest) -> SensitivityProfile | None:
         wanted = request.cache.profile
@@ -265,8 +255,10 @@ def load_engine(
     if threads:
         torch.set_num_threads(threads)
     profile = SensitivityProfile.from_json(profile_json) if profile_json else None
-    pipe = load_pipeline(model, str(pick_device(device)), dtype, options=options)
-    return DiffusersEngine(model, pipe, profile=profile, adapters=options.adapters)
+    own = str(pick_device(device))
+    full = FullPrecision.load(model, own, dtype, options) if options.keeps_full else None
+    pipe = load_pipeline(model, own, dtype, options=options)
+    return DiffusersEngine(model, pipe, profile=profile, options=options, full=full)
 
 
 def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:

@@ -46,7 +46,8 @@ def engine_factory(
     device = device or config.device
     layout = choose_layout(config.parallel, model.spec, device)
     adapters = resolve_adapters(config.engine.adapters)
-    options = settle_options(config.engine, model.spec, layout, device, adapters)
+    controls = config.control_fraction > 0.0
+    options = settle_options(config.engine, model.spec, layout, device, adapters, controls=controls)
     if layout.size > 1:
         from pipeline.ranks.group_engine import LoadRank, load_group
 

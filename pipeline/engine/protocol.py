@@ -101,6 +101,7 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.cache,
         request.adapters,
         request.dtype,
+        request.quantisation,
         # diffusers' pipelines take one image per call, so each clip with an image is its own batch.
         # So is a recorded clip: its drift must not depend on the clips beside it.
         request.sample_id if request.image or request.records else "",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
+from pipeline.models.quantisation.quantise import Quantise, check_quantise
 
 if TYPE_CHECKING:
     from pipeline.config.sections import Attention, EngineConfig, Offload
@@ -32,6 +33,8 @@ class EngineOptions:
         offload: What waits in host memory until it is needed: whole parts (`model`) or single
             layers (`sequential`).
         adapters: LoRA adapters, in order.
+        quantise: How the weights of the networks are stored.
+        keeps_full: Whether the engine also keeps the networks unquantised, for controls.
     """
 
     attention: Attention = "auto"
@@ -40,6 +43,8 @@ class EngineOptions:
     vae_slicing: bool = False
     offload: Offload = "none"
     adapters: tuple[Adapter, ...] = ()
+    quantise: Quantise = "none"
+    keeps_full: bool = False
 
 
 DEFAULT = EngineOptions()
@@ -51,6 +56,8 @@ def settle_options(
     layout: ParallelLayout,
     device: str,
     adapters: tuple[Adapter, ...] = (),
+    *,
+    controls: bool = False,
 ) -> EngineOptions:
     """Check that a run's settings fit its model, ranks and device.
 
@@ -60,6 +67,7 @@ def settle_options(
         layout: How ranks share it.
         device: `cuda` or `cpu`; `auto` while it is not known.
         adapters: From `resolve_adapters`.
+        controls: Whether the run makes controls.
 
     Raises:
         UserError: With what would be right.
@@ -84,6 +92,7 @@ def settle_options(
                 f"--engine.offload {engine.offload} is for one GPU (in each rank of a group it was "
                 "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
+    _check_quantise(engine, layout, device, controls=controls)
     return EngineOptions(
         attention,
         engine.compile,
@@ -91,4 +100,31 @@ def settle_options(
         engine.vae_slicing,
         engine.offload,
         adapters,
+        engine.quantize,
+        controls and engine.quantize != "none",
     )
+
+
+def _check_quantise(
+    engine: EngineConfig, layout: ParallelLayout, device: str, *, controls: bool
+) -> None:
+    """Refuse quantised weights together with what they do not go with."""
+    flag = f"--engine.quantize {engine.quantize}"
+    check_quantise(engine.quantize, device)
+    if engine.quantize == "none":
+        return
+    if layout.size > 1:
+        raise UserError(
+            f"{flag} is for a model on one GPU (a split of quantised weights was never tried, for "
+            "want of GPUs): leave it out or use --parallel.degree 1"
+        )
+    if engine.offload == "sequential":
+        raise UserError(
+            f"{flag} does not go with --engine.offload sequential, which moves single tensors: use "
+            "--engine.offload model or leave one of the two out"
+        )
+    if engine.offload != "none" and controls:
+        raise UserError(
+            f"{flag} with --engine.offload {engine.offload} has no room for controls, which are "
+            "made in full precision: set --control-fraction 0 or leave the offload out"
+        )

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
 from pipeline.models.catalogue.saved_pipeline import INDEX
 from pipeline.models.engine_options import DEFAULT, EngineOptions
+from pipeline.models.quantisation.quantise import quantise_network, quiet_libraries
 from pipeline.models.resolve import is_remote
 from pipeline.models.spec import ModelSpec, PipelineClass, ResolvedModel
 from pipeline.models.weights import node_copy
@@ -66,6 +67,7 @@ def load_pipeline(
     import torch
     import transformers
 
+    quiet_libraries()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     pipeline_class = _pipeline_type(model.spec.pipeline)
@@ -84,6 +86,9 @@ def load_pipeline(
             **at,
         )
         add_adapters(pipe, options.adapters)
+        if options.quantise != "none":
+            for network in networks_of(pipe).values():
+                quantise_network(network, options.quantise, torch.device(device))
         _place(pipe, device, options)
     except UserError:
         raise
@@ -130,9 +135,9 @@ def _place(pipe: Any, device: str, options: EngineOptions) -> None:
 def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: bool) -> None:
     """Apply tiling, slicing, the attention kernel and compilation."""
     tiling = spec.vae_tiling if options.vae_tiling is None else options.vae_tiling
-    if tiling:
+    if tiling and pipe.vae is not None:
         pipe.vae.enable_tiling()
-    if options.vae_slicing:
+    if options.vae_slicing and pipe.vae is not None:
         pipe.vae.enable_slicing()
     for network in networks_of(pipe).values():
         loaded: Any = network
@@ -191,8 +196,13 @@ def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:
     """Components that this process does not load, as arguments of `from_pretrained`."""
     if parts == "all":
         return {}
-    texts, clips = ("text_encoder", "tokenizer"), ("transformer", "vae", "image_encoder")
-    names = texts if parts == "clips" else clips
+    texts, images = ("text_encoder", "tokenizer"), ("vae", "image_encoder")
+    left_out = {
+        "clips": texts,
+        "text": ("transformer", *images),
+        "networks": (*texts, *images, "image_processor"),
+    }
+    names = left_out[parts]
     components = inspect.signature(pipeline_class).parameters
     return {name: None for name in components if name.startswith(names)}
 

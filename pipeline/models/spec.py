@@ -192,12 +192,12 @@ class ResolvedModel:
         location: Hub id, local directory, or `s3://` (any fsspec) prefix of a saved pipeline.
         revision: Commit or content hash; part of every sample's identity.
         notes: What was chosen how, a line each, for a model that the registry does not name.
-        parts: What a process loads: `all`, the text encoders (`text`), or the rest (`clips`), which
-            makes clips from encoded texts.
+        parts: What a process loads: `all`, the text encoders (`text`), the rest (`clips`), which
+            makes clips from encoded texts, or the denoising networks alone (`networks`).
     """
 
     spec: ModelSpec
     location: str
     revision: str
-    parts: Literal["all", "text", "clips"] = "all"
+    parts: Literal["all", "text", "clips", "networks"] = "all"
     notes: tuple[str, ...] = ()

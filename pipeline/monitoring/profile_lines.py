@@ -118,6 +118,8 @@ def error_text(totals: RunTotals) -> str:
     if measured is None:
         return f"{text}; no control measured it (--control-fraction)"
     text += f", {totals.compared} controls measured {measured:.2g}"
+    if totals.quantised:
+        return f"{text}, with what quantised weights cost: no plan promises that part"
     if measured > FAR * promised:
         text += ": more than promised, choose a higher --cache.quality"
     return text

@@ -28,6 +28,7 @@ class RunTotals:
         controls_failed: Controls that used up their attempts.
         control_gpu_s: Device-seconds of the controls.
         truncated: Clips whose prompt has an end that the model did not read.
+        quantised: Clips whose controls are in full precision, because their weights are quantised.
         planned: Clips with a promised error.
         promised_squares: Sum of the squares of their promised errors.
         compared: Controls whose latents were compared with those of their cached twin.
@@ -54,6 +55,7 @@ class RunTotals:
     controls_failed: int = 0
     control_gpu_s: float = 0.0
     truncated: int = 0
+    quantised: int = 0
     planned: int = 0
     promised_squares: float = 0.0
     compared: int = 0
@@ -85,6 +87,7 @@ class RunTotals:
         self.control_gpu_s += _sum(controls["gpu_s"])
         self.video_s += _sum(clips["duration_s"])
         self.truncated += int(_sum(clips["prompt_truncated"]))
+        self.quantised += int(_sum(pc.not_equal(clips["quantisation"], "")))
         promised = pc.drop_null(pc.struct_field(clips["cache"], "promised_error"))
         self.planned += len(promised)
         self.promised_squares += _sum(pc.power(promised, 2))

@@ -80,8 +80,7 @@ class LoadRank:
             mark=context.mark,
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
-        adapters = self.options.adapters
-        return DiffusersEngine(self.model, pipe, profile=profile, role=role, adapters=adapters)
+        return DiffusersEngine(self.model, pipe, profile=profile, role=role, options=self.options)
 
 
 @dataclass(frozen=True)

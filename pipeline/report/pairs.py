@@ -20,6 +20,8 @@ from pipeline.report.document import Quality, Speedup
 from pipeline.report.rows import Mask, RowRoles, Rows, kinds
 from pipeline.wording import counted
 
+_FULL = "controls are unquantised, so what quantised weights cost is measured too, and not promised"
+
 Places = npt.NDArray[np.int64]
 
 
@@ -92,22 +94,27 @@ def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
 
 
 def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
-    """Measure how close cached clips are to their controls, by policy and NFE."""
+    """Measure how close clips are to their controls, by policy, NFE and quantisation."""
     psnr = rows.numbers("psnr_db")[pairs.controls]
     measured = np.isfinite(psnr)
     policy_codes, policies = rows.codes("policy")
+    weight_codes, weights = rows.codes("quantisation")
     clips, at = pairs.clips[measured], pairs.controls[measured]
     combined, which = kinds(
-        policy_codes[clips], rows.known("nfe")[clips], rows.known("num_inference_steps")[clips]
+        policy_codes[clips],
+        rows.known("nfe")[clips],
+        rows.known("num_inference_steps")[clips],
+        weight_codes[clips],
     )
     found = []
     for index, kind in enumerate(combined):
+        stored = weights[int(kind[3])]
         mine = at[which == index]
         values = rows.numbers("psnr_db")[mine]
         ssim, lpips = (rows.numbers(name)[mine] for name in ("ssim", "lpips"))
         found.append(
             Quality(
-                policy=policies[kind[0]],
+                policy=", ".join(filter(None, (policies[kind[0]], stored))),
                 nfe=int(kind[1]),
                 steps=int(kind[2]),
                 pairs=len(mine),
@@ -118,7 +125,7 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
                 lpips=mean(lpips) if np.isfinite(lpips).all() else None,
                 promised_error=_rms(rows.numbers("promised_error")[clips[which == index]]),
                 latent_error=_rms(rows.numbers("latent_error")[mine]),
-                note=few(len(mine)),
+                note="; ".join(filter(None, (few(len(mine)), _FULL if stored else ""))),
             )
         )
     return found

@@ -1,5 +1,7 @@
 """Controls: the uncached twins of some samples, by which a cache is judged.
 
+Of a run with quantised weights they are in full precision too, so they tell what both cost.
+
 Which samples have a control depends on their content alone (prompt, image and seed), so a resumed
 run chooses the same ones, and so do runs with other cache settings. A sample and its control travel
 to a worker as one unit. The worker makes them one after the other, in engine calls of the same
@@ -42,9 +44,14 @@ def is_chosen(content: bytes, fraction: float) -> bool:
 
 
 def control_for(request: SampleRequest) -> SampleRequest:
-    """Return the uncached twin of a request; everything else, also the seed, is equal."""
+    """Return the uncached, unquantised twin of a request; all else, also the seed, is equal."""
     return dataclasses.replace(
-        request, cache=CacheIdentity(), control_of=request.sample_id, candidate=1, candidates=1
+        request,
+        cache=CacheIdentity(),
+        quantisation="",
+        control_of=request.sample_id,
+        candidate=1,
+        candidates=1,
     )
 
 

@@ -51,7 +51,8 @@ def request_defaults(
         StorageError: The prefix cannot be read.
     """
     layout = choose_layout(config.parallel, model.spec, config.device)
-    settle_options(config.engine, model.spec, layout, config.device)
+    controls = config.control_fraction > 0.0
+    settle_options(config.engine, model.spec, layout, config.device, controls=controls)
     template = _template(config, model)
     chosen = choose_profile(config.cache, model, template, storage, measure=measure)
     template = dataclasses.replace(template, cache=_identity(config.cache, model, chosen))
@@ -78,7 +79,14 @@ def request_defaults(
             "(--sampling.guidance-scale %g): only rows that turn it on have it",
             template.guidance_scale,
         )
-    if config.control_fraction and template.cache.policy == "none":
+    if controls and template.quantisation:
+        logger.info(
+            "controls are made in full precision (--engine.quantize %s): each model copy keeps its "
+            "networks unquantised in host memory too, and they take the place of the quantised "
+            "ones on the device while a control is made",
+            template.quantisation,
+        )
+    elif controls and template.cache.policy == "none":
         raise UserError(
             f"--control-fraction {config.control_fraction:g} makes uncached twins of cached clips, "
             "and this run caches nothing: choose a cache, e.g. --cache.quality balanced, or set it "
@@ -242,6 +250,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         decoding=_decoding(config, spec),
         sigmas=sigmas,
         candidates=1 + config.redraw,
+        quantisation="" if config.engine.quantize == "none" else config.engine.quantize,
     )
 
 

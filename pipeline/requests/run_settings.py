@@ -33,6 +33,7 @@ def settings_text(request: SampleRequest) -> str:
         *(cache.policy, cache.params, cache.profile),
         *([*request.adapters], request.dtype, request.decoding),
         *([[*request.sigmas]] if request.sigmas else []),
+        *([request.quantisation] if request.quantisation else []),
     ]
     params = json.loads(cache.params)
     shown = [model, cache.policy]
@@ -43,7 +44,7 @@ def settings_text(request: SampleRequest) -> str:
     ]
     levels = ",".join(f"{sigma:g}" for sigma in request.sigmas)
     shown += [request.sampler, f"sigmas={levels}" if levels else ""]
-    shown += [*request.adapters, request.dtype, request.decoding]
+    shown += [*request.adapters, request.dtype, request.quantisation, request.decoding]
     text = " ".join(part for part in shown if part)
     return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
 

@@ -116,6 +116,8 @@ class SampleRequest:
             (tiles leave seams in the pixels). "" means the default and is not part of the identity.
         sigmas: Noise levels of the steps, in (0, 1] and falling, in place of the sampler's own. ()
             means the sampler's own and is not part of the identity.
+        quantisation: How the network's weights are quantised. "" means not and is not part of the
+            identity.
         source: JSON object of the row's other columns, "" without any; not part of the identity.
         records: Whether the drift of the network's output is recorded, for the profile that a run
             measures on its own first clips. It changes no pixel and is not part of the identity.
@@ -153,6 +155,7 @@ class SampleRequest:
     guidance_scale_2: float | None = None
     decoding: str = ""
     sigmas: tuple[float, ...] = ()
+    quantisation: str = ""
     source: str = ""
     records: bool = False
     candidate: int = 1
@@ -173,7 +176,7 @@ class SampleRequest:
         del fields["candidates"]
         del fields["draft_of"]
         del fields["drafts"]
-        for name in ("control_of", "image", "decoding", "sigmas"):
+        for name in ("control_of", "image", "decoding", "sigmas", "quantisation"):
             if not fields[name]:
                 del fields[name]
         fields["model"] = fields.pop("model_class") or self.model

@@ -146,6 +146,7 @@ def test_what_a_row_cannot_set_is_its_settings() -> None:
         {"adapters": ("a@1",)},
         {"dtype": "float16"},
         {"decoding": "tiled"},
+        {"quantisation": "int8"},
     ):
         assert settings_text(dataclasses.replace(SAMPLE, **change)) != settings_text(SAMPLE)
 

@@ -164,3 +164,21 @@ def test_nothing_to_compare_is_nothing(tmp_path: Path) -> None:
     assert (len(pairs.clips), len(pairs.controls), pairs.lone) == (0, 0, 0)
     assert measure_quality(rows, pairs) == []
     assert comparable(rows, pairs)[0].dtype == np.bool_
+
+
+def test_quantised_clips_are_told_apart(tmp_path: Path) -> None:
+    def compared(number: int, psnr: float, quantisation: str) -> Any:
+        quality = {"psnr_db": psnr, "ssim": None, "lpips": None}
+        return [
+            row(number, nfe=4, up=50.0) | {"quantisation": quantisation},
+            row(number, control=True, up=60.0) | {"quality": quality, "quantisation": ""},
+        ]
+
+    rows = [*compared(0, 30.0, ""), *compared(1, 20.0, "int8"), *compared(2, 22.0, "int8")]
+    found = measure_quality(*of(tmp_path, rows))
+    told = {each.policy: (each.pairs, each.psnr_db.value) for each in found}
+    (plain, int8) = sorted(told)
+    assert told == {plain: (1, 30.0), f"{plain}, int8": (2, 21.0)}
+    assert int8 == f"{plain}, int8"
+    notes = {each.policy: "controls are unquantised" in each.note for each in found}
+    assert notes == {plain: False, int8: True}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +399,21 @@ def test_a_gate_is_refused_for_a_model_with_two_networks() -> None:
         request_defaults(given, two)
     request_defaults(config(cache={"budget": 0.34}), two)
     assert [spec.name for spec in MODELS.values() if spec.two_networks] == ["wan2.2-t2v-a14b"]
+
+
+def test_quantised_weights_have_controls_without_a_cache(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    demo = resolve_model("demo")
+    plain = config(cache={"policy": "none"}, control_fraction=0.5)
+    with pytest.raises(UserError, match="this run caches nothing"):
+        request_defaults(plain, demo)
+    given = config(
+        cache={"policy": "none"}, control_fraction=0.5, engine={"quantize": "int8"}, device="cpu"
+    )
+    with caplog.at_level(logging.INFO):
+        template = request_defaults(given, demo).template
+    assert template.quantisation == "int8"
+    assert "controls are made in full precision (--engine.quantize int8)" in caplog.text
+    assert request_defaults(config(), demo).template.quantisation == ""

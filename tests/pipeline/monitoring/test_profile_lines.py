@@ -1,0 +1,18 @@
+"""What a run says of its promises."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pipeline.monitoring.profile_lines import error_text
+from pipeline.monitoring.totals import RunTotals
+
+
+def test_controls_of_quantised_clips_judge_no_promise() -> None:
+    plain = RunTotals(planned=1, promised_squares=0.01**2, compared=2, latent_squares=2 * 0.3**2)
+    assert error_text(plain).endswith("choose a higher --cache.quality")
+    text = error_text(dataclasses.replace(plain, quantised=1))
+    assert text == (
+        "promised 0.01 of the latents, 2 controls measured 0.3, with what quantised weights cost: "
+        "no plan promises that part"
+    )
