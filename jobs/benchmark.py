@@ -25,6 +25,7 @@ COMMANDS = {
     "cache": "jobs.benchmarks.sampling.cache",
     "calibration": "jobs.benchmarks.profiles.calibration",
     "distilled": "jobs.benchmarks.distilled",
+    "first-clips": "jobs.benchmarks.throughput.first_clips",
     "groups": "jobs.benchmarks.throughput.groups",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
