@@ -7,6 +7,7 @@ nothing of requests or caching. Written against diffusers 0.42.
 from __future__ import annotations
 
 import inspect
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ def load_pipeline(
     quiet_libraries()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("diffusers.pipelines.pipeline_utils").addFilter(_says_more_than_the_error)
     pipeline_class = _pipeline_type(model.spec.pipeline)
     source, at = _source(model)
     dtypes = _dtypes(model.spec, device, dtype)
@@ -120,6 +122,11 @@ def _pipeline_type(pipeline: PipelineClass) -> Any:
         return getattr(import_module(module) if colon else diffusers, name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"pipeline class {pipeline.name}: {error}") from error
+
+
+def _says_more_than_the_error(record: logging.LogRecord) -> bool:
+    """Whether diffusers' log says something that the error of a model without weights does not."""
+    return not record.getMessage().startswith("Couldn't connect to the Hub")
 
 
 def _place(pipe: Any, device: str, options: EngineOptions) -> None:

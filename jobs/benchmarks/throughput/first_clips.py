@@ -66,7 +66,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from pipeline.cluster.connection import connected
 
     captions = demo_captions(HELD_OUT)
-    if not 8 <= options.clips:
+    if not options.clips >= 8:
         raise UserError(f"--clips {options.clips}: a run of fewer than 8 measures no profile")
     # Captions repeat with other seeds, as samples of one prompt.
     copies = -(-options.clips // len(captions))
