@@ -62,7 +62,7 @@ def _estimate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace, console: Console) -> None:
     from pipeline.monitoring.console import say
     from pipeline.report.pricing.prices import Prices, load_table, parse_prices
-    from pipeline.report.projections import BUDGETS
+    from pipeline.report.pricing.projections import BUDGETS
     from pipeline.report.text import print_report, print_what_if
     from pipeline.report.write import PAGE_KEY, write_report
     from pipeline.storage.places import check_kept
@@ -73,7 +73,13 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
     check_kept(options.output)
     while True:
-        report = write_report(storage, prices, more_clips=options.more_clips, budgets=budgets)
+        report = write_report(
+            storage,
+            prices,
+            more_clips=options.more_clips,
+            budgets=budgets,
+            all_duplicates=options.all_duplicates,
+        )
         print_report(report, console)
         if options.what_if:
             print_what_if(report, console)
@@ -122,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--watch", type=float, default=0.0, metavar="S", help="again every S seconds while it runs"
+    )
+    parser.add_argument(
+        "--all-duplicates",
+        action="store_true",
+        help="look for near duplicates however many clips there are: a minute for 100,000",
     )
     parser.add_argument("--schema", action="store_true", help="print the schema of report.json")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report.document import Estimate
+from pipeline.report.base import Estimate
 
 RESAMPLES = 2000
 LEVEL = 95.0
@@ -28,7 +28,8 @@ def ratio_of_sums(above: Floats, below: Floats, seed: int = 0) -> Estimate:
     if not len(above):
         raise ValueError("a ratio needs at least one pair")
     draws = _resampled(np.stack([above, below], axis=1), seed)
-    low, high = _percentiles(draws[:, 0] / draws[:, 1])
+    with np.errstate(divide="ignore"):  # a resample without any of the few counts is infinite
+        low, high = _percentiles(draws[:, 0] / draws[:, 1])
     return Estimate(value=float(above.sum() / below.sum()), low=low, high=high)
 
 

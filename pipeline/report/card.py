@@ -143,6 +143,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         lines.append(f"| mixed settings | {plain(text.mixed(report.settings))} |")
     if report.kept:
         lines.append(f"| kept columns | {plain(text.kept(report.kept))} |")
+    lines += _good_clips(report)
     if head.reuse_ratio is not None:
         lines.append(
             f"| caching | {text.percent(head.reuse_ratio)} of sampler steps reused, "
@@ -176,3 +177,30 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "",
     ]
     return "\n".join(lines)
+
+
+def _good_clips(report: Report) -> list[str]:
+    found = report.good_clips
+    if found is None:
+        return []
+    lines = []
+    if found.scorers:
+        each = ", ".join(
+            f"{plain(one.scorer)} ({counted(one.clips, 'clip', grouped=True)})"
+            for one in found.scorers
+        )
+        lines.append(f"| scores | by {each}; columns `scores` and `scorers` of the rows |")
+    if found.good + found.not_good:
+        share = f" ({text.percent(found.share.value)})" if found.share else ""
+        by = f": {plain(found.condition)}" if found.condition else ""
+        lines.append(
+            f"| good clips | {text.count(found.good)} of "
+            f"{text.count(found.good + found.not_good)} judged{share}{by} |"
+        )
+    if found.cost is not None:
+        cost = f", {text.dollars(found.cost.dollars)}" if found.cost.dollars is not None else ""
+        lines.append(
+            f"| cost of a good clip | {found.cost.device_s:.2f} s of device time{cost}, with all "
+            "that was spent |"
+        )
+    return lines

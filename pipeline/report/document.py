@@ -7,32 +7,14 @@ are seconds times the devices of a group. Money is null where no price is known.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
-from pipeline.redaction import redacted
+from pipeline.report.base import ClipEntry, Estimate, ReportPart
+from pipeline.report.good_clips.document import GoodClips
 
 FORMAT: Final = "sencache-report/1"
-
-
-class ReportPart(BaseModel):
-    """Base of all parts. No text in them holds credentials, whatever the rows say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _redact(cls, value: Any) -> Any:
-        return redacted(value) if isinstance(value, str | list) else value
-
-
-class Estimate(ReportPart):
-    """A value with its bootstrap interval of 95 % over pairs."""
-
-    value: float
-    low: float
-    high: float
 
 
 class RunEntry(ReportPart, title="Run"):
@@ -235,27 +217,6 @@ class WhatIf(ReportPart):
     measured: bool = Field(description="whether clips of this NFE are among the rows")
 
 
-class ClipEntry(ReportPart, title="Clip"):
-    """A clip beside its control."""
-
-    __qualname__ = "Clip"
-
-    sample_id: str
-    caption: str
-    path: str
-    model: str
-    seed: int
-    policy: str
-    nfe: int
-    steps: int
-    wall_s: float
-    control_id: str = ""
-    control_path: str = ""
-    control_wall_s: float | None = None
-    psnr_db: float | None = None
-    ssim: float | None = None
-
-
 class PriceUsed(ReportPart):
     """A price that went into the sums."""
 
@@ -298,3 +259,6 @@ class Report(ReportPart):
     prices: list[PriceUsed]
     settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")
     kept: dict[str, int] = Field(default={}, description="input column in `source` to clips")
+    good_clips: GoodClips | None = Field(
+        default=None, description="null where no clip was scored or judged"
+    )

@@ -22,7 +22,7 @@ from PIL import Image
 
 from pipeline.dataset import mp4
 from pipeline.errors import StorageError
-from pipeline.report.document import ClipEntry
+from pipeline.report.base import ClipEntry
 from pipeline.report.pairs import ComparedPairs
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
@@ -126,12 +126,12 @@ def gallery(rows: Rows, roles: RowRoles, pairs: ComparedPairs) -> list[ClipEntry
     """Choose clips for the gallery: pairs first, then others, evenly spaced in the order of ids."""
     ids = np.array(rows.table["sample_id"].take(pa.array(pairs.clips)).to_pylist(), dtype=object)
     order = np.argsort(ids, kind="stable")
-    chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in _even(order, GALLERY)]
+    chosen = [(int(pairs.clips[i]), int(pairs.controls[i])) for i in even(order, GALLERY)]
     if len(chosen) < GALLERY:
         paired = {clip for clip, _ in chosen}
         others = np.array([i for i in np.flatnonzero(roles.clips)[:10_000] if i not in paired])
-        chosen += [(int(i), -1) for i in _even(others, GALLERY - len(chosen))]
-    return _clips(rows, chosen)
+        chosen += [(int(i), -1) for i in even(others, GALLERY - len(chosen))]
+    return clip_entries(rows, chosen)
 
 
 def worst(rows: Rows, pairs: ComparedPairs) -> list[ClipEntry]:
@@ -139,10 +139,11 @@ def worst(rows: Rows, pairs: ComparedPairs) -> list[ClipEntry]:
     psnr = rows.numbers("psnr_db")[pairs.controls]
     known = np.flatnonzero(np.isfinite(psnr))
     order = known[np.argsort(psnr[known], kind="stable")][:WORST]
-    return _clips(rows, [(int(pairs.clips[i]), int(pairs.controls[i])) for i in order])
+    return clip_entries(rows, [(int(pairs.clips[i]), int(pairs.controls[i])) for i in order])
 
 
-def _even(values: Any, count: int) -> Any:
+def even(values: Any, count: int) -> Any:
+    """Choose up to `count` values, evenly spaced."""
     if not len(values):
         return values
     at = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.int64))
@@ -154,7 +155,13 @@ def _path(row: Mapping[str, Any]) -> str:
     return (row["video"] or {}).get("path") or ""
 
 
-def _clips(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
+def clip_entries(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
+    """Read what the page shows of clips.
+
+    Args:
+        rows: Of the prefix.
+        chosen: Positions of clips and of their controls; -1 where none is shown.
+    """
     whole = rows.whole([place for pair in chosen for place in pair if place >= 0])
     found = []
     for place, twin in chosen:

@@ -16,16 +16,12 @@ from pipeline.errors import StorageError
 from pipeline.report import tables, text
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
-from pipeline.report.document import (
-    Headline,
-    Report,
-    RunEntry,
-    Totals,
-)
+from pipeline.report.document import Headline, Report, RunEntry, Totals
 from pipeline.report.gallery import gallery, worst
+from pipeline.report.good_clips.measure import measure_good_clips
 from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
-from pipeline.report.projections import BUDGETS, project, what_if
+from pipeline.report.pricing.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, counted
@@ -35,7 +31,12 @@ LOST_SHOWN = 5
 
 
 def measure(
-    rows: Rows, prices: Prices, *, more_clips: int = 0, budgets: Sequence[float] = BUDGETS
+    rows: Rows,
+    prices: Prices,
+    *,
+    more_clips: int = 0,
+    budgets: Sequence[float] = BUDGETS,
+    all_duplicates: bool = False,
 ) -> Report:
     """Work out what a report says.
 
@@ -44,8 +45,10 @@ def measure(
         prices: What devices cost; prices in the runs' own configurations are added here.
         more_clips: Project the cost of so many further clips.
         budgets: Shares of steps for the what-if table.
+        all_duplicates: Look for near duplicates however many clips there are.
 
     Raises:
+        UserError: The stored condition of good clips is invalid.
         StorageError: There are no rows, or the record of a run cannot be read.
     """
     storage = rows.storage
@@ -56,6 +59,9 @@ def measure(
         run_id: float(m["config"]["gpu_price_per_hour"])
         for run_id, m in manifests.items()
         if m.get("config", {}).get("gpu_price_per_hour") is not None
+    }
+    conditions = {
+        run_id: str(m.get("config", {}).get("keep") or "") for run_id, m in manifests.items()
     }
     roles = RowRoles.of(rows)
     accounts = account(rows, roles, replace(prices, of_runs=of_runs))
@@ -120,6 +126,9 @@ def measure(
         prices=accounts.used,
         settings=kinds_of_clips,
         kept=tables.kept(rows, roles.clips),
+        good_clips=measure_good_clips(
+            rows, roles, accounts, conditions, all_duplicates=all_duplicates
+        ),
     )
 
 

@@ -33,6 +33,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "one": lambda value: text.NONE if value is None else f"{value:,.1f}",
     "two": lambda value: text.NONE if value is None else f"{value:,.2f}",
     "four": lambda value: text.NONE if value is None else f"{value:.4f}",
+    "short": lambda value: text.NONE if value is None else f"{value:.3g}",
     "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
     "db": lambda value: text.NONE if value is None else f"{value:.1f} dB",
 }
@@ -48,10 +49,14 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
     value = json.loads(report.model_dump_json())
     scripts = [_plotly(), _read("plots.js")]
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_read),
     )
     environment.filters |= _WORDS
-    template = environment.from_string(_read("index.html.jinja"))
+    template = environment.get_template("index.html.jinja")
     return template.render(
         report=report,
         previews=previews,

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
-from pipeline.report.document import ClipSettings, Estimate, Report
+from pipeline.report.base import Estimate
+from pipeline.report.document import ClipSettings, Report
+from pipeline.report.good_clips.document import GoodClips
 from pipeline.wording import counted
 
 NONE = "–"
@@ -79,6 +81,19 @@ def kept(columns: Mapping[str, int]) -> str:
     )
 
 
+def good_clips(found: GoodClips) -> list[str]:
+    """Say how many clips are good, what one cost, and what to do next; part by part."""
+    cost = found.cost
+    return [
+        f"{count(found.good)} of {counted(found.good + found.not_good, 'clip', grouped=True)}"
+        + (f" ({percent(found.share.value)})" if found.share else " judged"),
+        f"{count(found.not_judged)} not judged" if found.not_judged else "",
+        f"{cost.device_s:.2f} s of device time a good clip" if cost else "",
+        f"{dollars(cost.dollars)} a good clip" if cost and cost.dollars is not None else "",
+        found.advice,
+    ]
+
+
 MOST_COLUMNS = 20
 MOST_SETTINGS = 8
 SHOWN = 4
@@ -117,6 +132,8 @@ def print_report(report: Report, console: Console) -> None:
             f"{dollars(head.dollars_per_clip)} a clip",
             f"{dollars(head.dollars_per_clip_all_in)} with loading, idle time and controls",
         )
+    if report.good_clips:
+        line("good clips", *good_clips(report.good_clips))
     speedup = report.speedup
     ratio = (
         f"{estimate(speedup.ratio, 'x')} over {counted(speedup.pairs, 'pair')}"

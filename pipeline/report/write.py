@@ -16,10 +16,11 @@ from pipeline.report.card import write_card
 from pipeline.report.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.report.document import Report
 from pipeline.report.gallery import previews
+from pipeline.report.good_clips.measure import good_clips_shown
 from pipeline.report.numbers import measure
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
-from pipeline.report.projections import BUDGETS
+from pipeline.report.pricing.projections import BUDGETS
 from pipeline.report.rows import RowRoles, read_rows
 from pipeline.storage.storage import Storage
 
@@ -34,6 +35,7 @@ def write_report(
     *,
     more_clips: int = 0,
     budgets: Sequence[float] = BUDGETS,
+    all_duplicates: bool = False,
 ) -> Report:
     """Measure a prefix and write its report into it.
 
@@ -42,13 +44,17 @@ def write_report(
         prices: What devices cost.
         more_clips: Project the cost of so many further clips.
         budgets: Shares of steps for the what-if table.
+        all_duplicates: Look for near duplicates however many clips there are.
 
     Raises:
         StorageError: The prefix cannot be read or written, or holds no rows.
     """
     rows = read_rows(storage)
-    report = measure(rows, prices, more_clips=more_clips, budgets=budgets)
-    page = render(report, previews(storage, [*report.gallery, *report.worst]))
+    report = measure(
+        rows, prices, more_clips=more_clips, budgets=budgets, all_duplicates=all_duplicates
+    )
+    judged = good_clips_shown(report.good_clips) if report.good_clips else []
+    page = render(report, previews(storage, [*report.gallery, *judged, *report.worst]))
     storage.put_bytes(PAGE_KEY, page.encode())
     storage.put_bytes(REPORT_KEY, (report.model_dump_json(indent=1) + "\n").encode())
     write_card(storage, report, rows, RowRoles.of(rows).clips)

@@ -7,7 +7,6 @@ duplicates are found over a whole dataset, whichever runs made it, without readi
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +34,9 @@ Codes = np.ndarray[Any, np.dtype[np.uint16]]
 """Hashes in chunks of 16 bits, of shape [clips, chunks]."""
 
 CHUNK_BITS = 16
+
+ROWS, COLUMNS = 512, 8192
+"""Sizes of the blocks of clips that are compared at once: 16 MB of products."""
 
 
 def clip_hash(frames: Frames) -> str:
@@ -95,37 +97,40 @@ def duplicate_groups(
 def _groups(members: Sequence[tuple[str, str]], near_bits: int) -> dict[str, str]:
     """Groups of clips whose hashes have one version.
 
-    Of two hashes that differ in at most `near_bits`, some chunk differs in at most `near_bits` over
-    the number of chunks. So it is enough to compare a clip with those whose chunk is that near.
+    With bits as -1 and 1, the product of two hashes is the number of their bits less twice their
+    distance; so blocks of clips are compared by matrix products, which are exact in float32.
     """
-    codes = _codes([text for _, text in members])
-    chunks = codes.shape[1]
-    masks = _masks(near_bits // chunks)
-    firsts: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in range(chunks)]
+    signs = _signs([text for _, text in members])
+    least = signs.shape[1] - 2 * near_bits
+    firsts = np.empty(0, np.int64)
     groups: dict[str, str] = {}
-    for place, (sample_id, _) in enumerate(members):
-        code = [int(each) for each in codes[place]]
-        found = {
-            first
-            for known, chunk in zip(firsts, code, strict=True)
-            for mask in masks
-            for first in known.get(chunk ^ mask, ())
-        }
-        near = sorted(found)
-        hits = np.flatnonzero(_distances(codes[near], codes[place]) <= near_bits)
-        if len(hits):
-            groups[sample_id] = members[near[int(hits[0])]][0]
-            continue
-        for known, chunk in zip(firsts, code, strict=True):
-            known[chunk].append(place)
+    for start in range(0, len(members), ROWS):
+        block = signs[start : start + ROWS]
+        first = np.full(len(block), -1)
+        for some in range(0, len(firsts), COLUMNS):
+            near = block @ signs[firsts[some : some + COLUMNS]].T >= least
+            found = (first < 0) & near.any(axis=1)
+            first[found] = firsts[some + near[found].argmax(axis=1)]
+        near = block @ block.T >= least
+        new: list[int] = []
+        for at in range(len(block)):
+            if first[at] < 0:
+                before = np.flatnonzero(near[at, new])
+                if len(before):
+                    first[at] = start + new[int(before[0])]
+                else:
+                    new.append(at)
+        for at, of in enumerate(first.tolist()):
+            if of >= 0:
+                groups[members[start + at][0]] = members[of][0]
+        firsts = np.append(firsts, start + np.array(new, np.int64))
     return groups
 
 
-def _masks(radius: int) -> list[int]:
-    """All chunks with at most so many bits set."""
-    places = range(CHUNK_BITS)
-    sets = (chosen for n in range(radius + 1) for chosen in itertools.combinations(places, n))
-    return [sum(1 << place for place in chosen) for chosen in sets]
+def _signs(hashes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Bits of hashes as -1 and 1, shape [clips, bits]."""
+    bits = np.unpackbits(_codes(hashes).view(np.uint8), axis=1)
+    return bits.astype(np.float32) * 2 - 1
 
 
 def _codes(hashes: Sequence[str]) -> Codes:

@@ -118,7 +118,19 @@
     draw("plot-quality", quality, layout("network evaluations (steps)", "PSNR to control (dB)", { showlegend: quality.length > 1 }));
   }
 
-  function all() { time(); throughput(); nfe(); decisions(); errors(); }
+  function scores() {
+    const found = report.good_clips ? report.good_clips.scores : [];
+    found.forEach((score, index) => {
+      if (!score.clips) return;
+      const middle = score.counts.map((_, bar) => (score.edges[bar] + score.edges[bar + 1]) / 2);
+      draw("plot-score-" + index, [{
+        type: "bar", x: middle, y: score.counts, marker: { color: color("accent") },
+        hovertemplate: "%{y} clips near %{x:.3g}<extra></extra>",
+      }], layout(text(score.name), "clips", { height: 200, bargap: 0.04 }));
+    });
+  }
+
+  function all() { time(); throughput(); nfe(); decisions(); errors(); scores(); }
   all();
   dark.addEventListener("change", all);
   narrow.addEventListener("change", all);

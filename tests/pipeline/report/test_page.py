@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.dataset import mp4
+from pipeline.report.base import ClipEntry
 from pipeline.report.card import card_text
-from pipeline.report.document import ClipEntry
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
+from pipeline.report.text import print_report
 from pipeline.storage.storage import Storage
+from tests.pipeline.report.good_clips.scored_rows import record, scored
 from tests.pipeline.report.hostile import PROMPTS
 from tests.pipeline.report.made import measure, row, write
 
@@ -48,6 +51,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     rows = []
     for number, prompt in enumerate(PROMPTS):
         made = row(number, labels=prompt[:50]) | {"caption": prompt, "source_key": prompt[:80]}
+        made |= {
+            "scores": [{"name": prompt[:40], "value": None}],
+            "scorers": [prompt[:40]],
+            "scores_missing": prompt,
+            "score_s": 1.0,
+        }
         failed = row(100 + number, status="failed") | {
             "caption": prompt,
             "error_type": prompt[:60],
@@ -157,3 +166,43 @@ def test_page_and_card_name_the_input_columns_that_clips_keep(tmp_path: Path) ->
     assert nothing.kept == {}
     assert "kept columns" not in card_text(nothing)
     assert "further columns of the input" not in render(nothing, {})
+
+
+def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
+    tmp_path: Path,
+) -> None:
+    rows = [scored(n, n >= 4, motion=n / 10, black=0.0, look=LOOK) for n in range(16)]
+    storage = record(write(tmp_path / "some", rows), "motion >= 0.4 and 'a<b' <> 'c|d'")
+    report = measure(storage, Prices({"": 3600.0}))
+    page = render(report, {})
+    said = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "A good clip has motion &gt;= 0.4 and &#39;a&lt;b&#39; &lt;&gt; &#39;c|d&#39;" in said
+    assert "rejects most: 4 of 4 rejected clips, 4 of them alone" in said
+    assert "share of good clips 75.0% 95 %:" in said
+    assert "$ per good clip $8.33 95 %:" in said  # 100 s over 12 clips, a dollar a second
+    assert "motion 16 0 0.75 ≥ 0.1 93.8% ≥ 0.4 ≥ 0.8 ≥ 1.2 ≥ 1.4 12.5%" in said
+    assert "≤ 1.4 93.8% ≤ 1.1 ≤ 0.7 ≤ 0.3 ≤ 0.1 12.5%" in said
+    assert "black 16 0 0 ≥ 0 100.0%" in said
+    assert "fails: motion &gt;= 0.4" in said
+    assert "16 clips look alike" in said
+    assert 'id="plot-score-1"' in page
+    card = card_text(report)
+    assert "| scores | by own&#64;1 (16 clips)" in card
+    assert "| good clips | 12 of 16 judged (75.0%): motion &#62;= 0.4 and 'a&#60;b'" in card
+    assert "| cost of a good clip | 8.33 s of device time, $8.33, with all" in card
+    console = Console(record=True, width=400)
+    print_report(report, console)
+    assert "12 of 16 clips (75.0%) · 8.33 s of device time a good clip · $8.33 a good clip" in (
+        console.export_text()
+    )
+
+
+def test_the_page_says_how_to_get_scores_where_there_are_none(tmp_path: Path) -> None:
+    report = measure(write(tmp_path, [row(0)]), Prices())
+    page = render(report, {})
+    assert "No clip was scored." in page
+    assert f"jobs/score.py --output {tmp_path}" in page
+    assert "good clips" not in card_text(report)
+
+
+LOOK = "p1:" + "00" * 42

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.scoring import perceptual_hash
 from pipeline.scoring.perceptual_hash import (
     BITS,
     HASH_VERSION,
@@ -67,8 +69,15 @@ def plain_groups(hashes: list[tuple[str, str]], near_bits: int) -> dict[str, str
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), near_bits=st.sampled_from([0, 10, 24, NEAR_BITS]))
-def test_groups_are_those_of_comparing_all_pairs(seed: int, near_bits: int) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    near_bits=st.sampled_from([0, 10, 24, NEAR_BITS]),
+    rows=st.sampled_from([1, 5, 512]),
+    columns=st.sampled_from([1, 3, 8192]),
+)
+def test_groups_are_those_of_comparing_all_pairs(
+    seed: int, near_bits: int, rows: int, columns: int
+) -> None:
     rng = random.Random(seed)
     width = -(-BITS // 16) * 16
     hashes: list[tuple[str, str]] = []
@@ -78,4 +87,5 @@ def test_groups_are_those_of_comparing_all_pairs(seed: int, near_bits: int) -> N
         for place in rng.sample(range(width), rng.randrange(0, near_bits + 12)):
             bits ^= 1 << place
         hashes.append((f"{number:02d}", f"{HASH_VERSION}:{bits:0{width // 4}x}"))
-    assert duplicate_groups(hashes, near_bits) == plain_groups(hashes, near_bits)
+    with mock.patch.multiple(perceptual_hash, ROWS=rows, COLUMNS=columns):
+        assert duplicate_groups(hashes, near_bits) == plain_groups(hashes, near_bits)

@@ -1,0 +1,88 @@
+"""The sentence that says what to do next about the scores of a dataset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipeline.report.good_clips.document import (
+    ConditionTerm,
+    MissingScores,
+    ScoreSummary,
+    Threshold,
+)
+from pipeline.wording import counted
+
+_COMPARISON = re.compile(r"(\w+) (>=|>|<=|<) [-+.\deE]+")
+HALF = 0.5
+
+
+def advise(
+    good: int,
+    not_good: int,
+    not_judged: int,
+    terms: Sequence[ConditionTerm],
+    scores: Sequence[ScoreSummary],
+    missing: Sequence[MissingScores],
+) -> str:
+    """Say what to do next.
+
+    Args:
+        good: Clips that meet the condition.
+        not_good: Clips that do not.
+        not_judged: Clips without a condition, or without a score that it needs.
+        terms: Of the condition.
+        scores: Of the dataset.
+        missing: Reasons of missing scores, the most frequent first.
+    """
+    if not good and not not_good and not terms:
+        return _without_condition(scores)
+    if not_judged > not_good:
+        why = f": {missing[0].reason}" if missing else ""
+        return (
+            f"{counted(not_judged, 'clip', grouped=True)} cannot be judged because scores are "
+            f"missing{why}; jobs/score.py with the scorers of the condition gives them."
+        )
+    if not not_good:
+        return (
+            "Every judged clip is good; jobs/score.py --keep tries a stricter condition without "
+            "scoring again."
+        )
+    hardest = max(terms, key=lambda term: (term.fails, term.fails_alone), default=None)
+    if hardest is None or not hardest.fails:
+        return "jobs/score.py --keep judges all clips by one condition, without scoring again."
+    return (
+        f"The term {hardest.text} rejects most: {hardest.fails:,} of {not_good:,} rejected clips, "
+        f"{hardest.fails_alone:,} of them alone{_looser(hardest, scores)}."
+    )
+
+
+def _without_condition(scores: Sequence[ScoreSummary]) -> str:
+    for score in scores:
+        half = next((t for t in score.at_least if t.wanted == HALF), None)
+        if half is not None and half.kept < 1:
+            return (
+                "No condition marks the good clips yet; jobs/score.py --keep "
+                f'"{score.name} >= {half.value:.4g}" would keep {half.kept:.0%}, without scoring '
+                "again."
+            )
+    return "No condition marks the good clips yet: give one with jobs/score.py --keep."
+
+
+def _looser(term: ConditionTerm, scores: Sequence[ScoreSummary]) -> str:
+    """What threshold of a simple term would keep the next larger share of clips."""
+    found = _COMPARISON.fullmatch(term.text)
+    score = next((each for each in scores if found and each.name == found[1]), None)
+    if not found or score is None or not score.clips:
+        return ""
+    sign = ">=" if found[2].startswith(">") else "<="
+    now = 1 - term.fails / score.clips
+    choices: Sequence[Threshold] = score.at_least if sign == ">=" else score.at_most
+    more = [each for each in choices if each.wanted >= HALF and each.kept > now]
+    if not more:
+        return ""
+    best = min(more, key=lambda each: each.kept)
+    return (
+        f"; it keeps {now:.0%} of the clips with this score, and "
+        f"{score.name} {sign} {best.value:.4g} would keep {best.kept:.0%}"
+    )
