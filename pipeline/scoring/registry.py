@@ -24,6 +24,9 @@ SCORERS: Mapping[str, str] = {
     "light": "pipeline.scoring.light:LightScorer",
     "movement": "pipeline.scoring.movement:MovementScorer",
     "detail": "pipeline.scoring.detail:DetailScorer",
+    "text-alignment": "pipeline.scoring.weights.text_alignment:TextAlignmentScorer",
+    "aesthetics": "pipeline.scoring.weights.aesthetics:AestheticsScorer",
+    "image-classes": "pipeline.scoring.weights.image_classes:ImageClassesScorer",
 }
 """Class of each scorer that comes with the package, as `module:Class`."""
 
