@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,40 @@ def test_the_second_network_has_adapters_of_its_own(
     first, second, plain = (
         frames(model, request, resolve_adapters(given))
         for given in ([str(lora)], [f"{lora}#transformer_2@1"], [])
+    )
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(second, plain)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("biased", [False, True], ids=["weights", "weights-and-biases"])
+def test_a_lora_in_the_layout_of_wan_s_authors_is_taken_for_either_network(
+    biased: bool, tmp_path: Path, tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    """The public distilled LoRAs have this layout, some with changes of biases."""
+    model = tiny_resolved(TWO_EXPERTS)
+    generator = torch.Generator().manual_seed(0)
+    config = json.loads((Path(model.location) / "transformer/config.json").read_text())
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    layers = {
+        f"{kind}.{part}": (width, width) for kind in ("self_attn", "cross_attn") for part in "qkvo"
+    }
+    layers |= {"ffn.0": (config["ffn_dim"], width), "ffn.2": (width, config["ffn_dim"])}
+    tensors = {}
+    for block in range(config["num_layers"]):
+        for name, (rows, columns) in layers.items():
+            key = f"diffusion_model.blocks.{block}.{name}"
+            tensors[f"{key}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+            tensors[f"{key}.lora_up.weight"] = torch.randn(rows, 2, generator=generator) / 4
+            if biased:
+                tensors[f"{key}.diff_b"] = torch.randn(rows, generator=generator) / 4
+    path = tmp_path / "authors.safetensors"
+    save_file(tensors, path)
+    request = request_for(model)
+    plain, first, second = (
+        frames(model, request, resolve_adapters(given))
+        for given in ([], [str(path)], [f"{path}#transformer_2"])
     )
     assert not np.array_equal(first, plain)
     assert not np.array_equal(second, plain)
