@@ -48,7 +48,10 @@ def check_room(gate: int, computed: int, steps: int) -> None:
     """
     least, most = SHARED + 2, steps - gate
     if not least <= computed <= most:
+        room = f"with this gate it can be {least} to {most}"
+        if most < least:
+            room = f"a gate of {gate} needs a run of at least {least + gate} steps"
         raise ValueError(
             f"SenCacheConfig.gate is {gate} but the budget computes {computed} of "
-            f"{steps} steps; with this gate it can be {least} to {most}"
+            f"{steps} steps; {room}"
         )

@@ -53,3 +53,6 @@ def test_a_gate_needs_seven_steps_and_room_above() -> None:
             f"SenCacheConfig.gate is 3 but the budget computes {computed} of 20 steps; with this "
             "gate it can be 7 to 17"
         )
+    with pytest.raises(ValueError, match="a gate of 3 needs a run of at least 10 steps"):
+        check_room(3, 4, 9)
+    check_room(3, 7, 10)
