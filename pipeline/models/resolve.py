@@ -117,6 +117,8 @@ def _unnamed(path: str, given: GivenModel | None, shown_as: str) -> ResolvedMode
         if not spec.hub_id:
             raise UserError(f"--model-spec: {spec.name} names no repository: give --model-path")
         return ResolvedModel(spec, spec.hub_id, spec.revision)
+    if not path and given is None:
+        raise UserError("--model is empty: give a name that --list-models shows, or --model-path")
     if not path:
         raise UserError("--model-spec describes a model; give --model-path, where its weights are")
     if given is None and (known := _registered(path)) is not None:

@@ -95,7 +95,7 @@ JOB_CASES: Mapping[str, Sequence[str]] = {
     "model without weights": ["--model=wan2.1-i2v-14b", DRY],
     "weights nowhere": ["--model-path={folder}/nowhere", DRY],
     "weights empty": ["--model-path={folder}/weights", DRY],
-    "weights of another": ["--model-path={folder}/other", DRY],
+    "weights of another": ["--model=demo", "--model-path={folder}/other", DRY],
     "weights without class": ["--model-path={folder}/index", DRY],
     "sampler": ["--sampling.sampler=EulerDiscreteScheduler", DRY],
     "sampler shift": [
