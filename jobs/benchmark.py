@@ -35,6 +35,7 @@ COMMANDS = {
     "promise": "jobs.benchmarks.profiles.promise",
     "quality": "jobs.benchmarks.quality",
     "report": "jobs.benchmarks.prefixes.report_rows",
+    "scorers": "jobs.benchmarks.scoring.detection",
     "simulate": "jobs.benchmarks.fleet.simulate",
     "sizing": "jobs.benchmarks.fleet.sizing",
 }

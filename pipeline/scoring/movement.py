@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -25,10 +25,17 @@ STILL_LEVEL = 4.0
 """A frame repeats the one before if no part of it changes by more levels (of 255). A part is a
 32nd of the longer side, and at least 3 pixels."""
 
-CUT_LEVEL, CUT_RATIO, CUT_WINDOW = 15.0, 3.0, 2
-"""A cut changes hue, saturation and value by so many levels (of 255) in the mean, and by so many
-times the median change of as many frames on each side. The numbers are the defaults of the adaptive
-detector of PySceneDetect 0.6, which takes the mean."""
+CUT_RATIO, CUT_WINDOW = 3.0, 2
+"""A cut changes a frame by so many times the median change of as many frames on each side (after
+the adaptive detector of PySceneDetect 0.6, which takes the mean), and by a least amount besides."""
+
+CUT_LEVEL = 15.0
+"""Least mean change of hue, saturation and value, of 255; the default of that detector. It misses
+cuts between clips that move fast."""
+
+CUT_COLOURS, CUT_BINS = 0.12, (8, 4, 4)
+"""Least share of the pixels that change their bin of hue, saturation and value. Movement changes
+few, so it finds cuts between clips that move fast, but not between clips of the same colours."""
 
 CONSISTENT = 0.01, 0.5
 """A pixel counts as visible in both frames if forward and backward flow cancel out within this
@@ -45,7 +52,7 @@ class MovementScorer:
     """
 
     name = "movement"
-    version = "1"
+    version = "2"
     scores = ("motion", "warping_error", "frozen", "cuts")
 
     def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
@@ -122,21 +129,41 @@ def _frozen(frames: Frames) -> float:
 
 def _cuts(frames: Frames) -> int:
     """Hard cuts; a frame that flashes up between two similar ones is none."""
-    colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL).astype(np.int16) for frame in frames]
+    colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL) for frame in frames]
+    pixels = colours[0].shape[0] * colours[0].shape[1]
+    bins = [
+        cv2.calcHist([frame], [0, 1, 2], None, list(CUT_BINS), [0, 256] * 3).ravel() / pixels
+        for frame in colours
+    ]
 
-    def change(first: int, second: int) -> float:
-        first, second = max(first, 0), min(second, len(colours) - 1)
-        difference = np.abs(colours[second] - colours[first])
+    def moved(first: int, second: int) -> float:
+        difference = np.abs(colours[second].astype(np.int16) - colours[first])
         hue = difference[..., 0]
         difference[..., 0] = np.minimum(hue, 256 - hue)  # hue is a circle
         return float(difference.mean())
 
-    steps = [change(place, place + 1) for place in range(len(colours) - 1)]
-    cuts = 0
+    def recoloured(first: int, second: int) -> float:
+        return float(np.abs(bins[second] - bins[first]).sum() / 2)
+
+    places = _lasting_jumps(moved, len(frames), CUT_LEVEL)
+    return len(places | _lasting_jumps(recoloured, len(frames), CUT_COLOURS))
+
+
+def _lasting_jumps(change: Callable[[int, int], float], count: int, level: float) -> set[int]:
+    """Places of frames that differ from the next one by far more than their neighbours do."""
+
+    def between(first: int, second: int) -> float:
+        return change(max(first, 0), min(second, count - 1))
+
+    steps = [between(place, place + 1) for place in range(count - 1)]
+    found = set()
     for place, step in enumerate(steps):
+        if step < level:
+            continue
         # Both sides differ beyond the pair of frames, or it is a flash.
-        lasting = min(step, change(place - 1, place + 1), change(place, place + 2))
+        lasting = min(step, between(place - 1, place + 1), between(place, place + 2))
         near = steps[max(0, place - CUT_WINDOW) : place] + steps[place + 1 : place + 1 + CUT_WINDOW]
         usual = float(np.median(near)) if near else 0.0
-        cuts += lasting >= max(CUT_LEVEL, CUT_RATIO * usual)
-    return cuts
+        if lasting >= max(level, CUT_RATIO * usual):
+            found.add(place)
+    return found

@@ -1,0 +1,1 @@
+"""How well scores tell faults of clips: known faults, planted into made clips."""

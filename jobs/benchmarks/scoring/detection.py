@@ -1,0 +1,139 @@
+"""`scorers`: how many planted faults and duplicates the scores find, at 1 % of false alarms.
+
+Takes the clips of any dataset. A score's threshold is the one that 1 % of the clips as they are
+exceed; a fault counts as found where the score of the clip with the fault lies beyond it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from jobs.benchmarks.scoring.faults import FAULTS, cropped
+from jobs.benchmarks.tables import table
+from pipeline.errors import UserError
+from pipeline.scoring.scorer import Frames
+
+HELP = "planted faults and duplicates that the scores without weights find in a dataset's clips"
+FALSE_ALARMS = 0.01
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--output", required=True, help="output prefix of a dataset")
+    parser.add_argument("--clips", type=int, default=200, help="most clips")
+
+
+def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure, print and return everything.
+
+    Raises:
+        UserError: The dataset has too few clips.
+    """
+    clips, fps = _clips_of(options.output, options.clips)
+    if len(clips) < 20:
+        raise UserError(f"{options.output}: {len(clips)} clips are too few for a share of 1 %")
+    faults = found_faults(clips, fps)
+    copies = found_copies(clips)
+    rows = [(name, each["score"], f"{each['found']:.1%}") for name, each in faults.items()]
+    rows += [
+        (name, f"perceptual hash, {each['bits']} bits", f"{each['found']:.1%}")
+        for name, each in copies.items()
+    ]
+    title = f"{len(clips)} clips, at {FALSE_ALARMS:.0%} of false alarms"
+    console.print(table(title, ("fault", "score", "found"), rows))
+    return {"clips": len(clips), "faults": faults, "duplicates": copies}
+
+
+def found_faults(clips: Sequence[Frames], fps: float) -> dict[str, dict[str, Any]]:
+    """Share of each planted fault that its score shows."""
+    sound = [_scores(clip, fps) for clip in clips]
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, fault in FAULTS.items():
+        sign = 1.0 if fault.higher else -1.0
+        usual = np.array([sign * scores[fault.score] for scores in sound])
+        threshold = np.quantile(usual, 1 - FALSE_ALARMS)
+        spoiled = [
+            fault.spoil(clip, clips[(place + 1) % len(clips)], rng)
+            for place, clip in enumerate(clips)
+        ]
+        values = np.array([sign * _scores(clip, fps)[fault.score] for clip in spoiled])
+        found[name] = {
+            "score": fault.score,
+            "threshold": float(sign * threshold),
+            "found": float(np.mean(values > threshold)),
+        }
+    return found
+
+
+def found_copies(clips: Sequence[Frames]) -> dict[str, dict[str, Any]]:
+    """Share of each kind of near duplicate whose hash is near, where 1 % of other pairs are."""
+    from pipeline.scoring.perceptual_hash import clip_hash, distance
+
+    hashes = [clip_hash(clip) for clip in clips]
+    pairs = [
+        distance(one, other) or 0 for at, one in enumerate(hashes) for other in hashes[at + 1 :]
+    ]
+    near = int(np.quantile(pairs, FALSE_ALARMS))
+    kinds: dict[str, Callable[[Frames], Frames]] = {
+        "encoded again (crf 28)": lambda clip: _encoded(clip, 28),
+        "cropped by 3 % a side": lambda clip: cropped(clip, 0.03),
+        "cropped by 5 % a side": lambda clip: cropped(clip, 0.05),
+        "both": lambda clip: _encoded(cropped(clip, 0.03), 28),
+    }
+    return {
+        name: {
+            "bits": near,
+            "found": float(
+                np.mean(
+                    [
+                        (distance(own, clip_hash(change(clip))) or 0) <= near
+                        for own, clip in zip(hashes, clips, strict=True)
+                    ]
+                )
+            ),
+        }
+        for name, change in kinds.items()
+    }
+
+
+def _scores(clip: Frames, fps: float) -> dict[str, float]:
+    from pipeline.scoring.detail import DetailScorer
+    from pipeline.scoring.light import LightScorer
+    from pipeline.scoring.movement import MovementScorer
+    from pipeline.scoring.scorer import ScoredClip
+
+    seen = [ScoredClip(clip, fps, "", {})]
+    scorers = (LightScorer(), MovementScorer(), DetailScorer())
+    return {name: value for each in scorers for name, value in each.score(seen)[0].items()}
+
+
+def _encoded(clip: Frames, crf: int) -> Frames:
+    """The clip after H.264."""
+    from pipeline.dataset import mp4
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        mp4.encode(clip, 8, {}, path, crf=crf)
+        return mp4.decode(path)
+
+
+def _clips_of(uri: str, most: int) -> tuple[list[Frames], float]:
+    """The first clips of a dataset, by id, and their frame rate."""
+    from pipeline.dataset import mp4
+    from pipeline.dataset.whole_clips import read_clip
+    from pipeline.scoring.score_prefix import clip_rows
+    from pipeline.scoring.stored_scores import read_stored
+    from pipeline.storage.storage import Storage
+
+    storage = Storage(uri)
+    rows = [row for t in clip_rows(storage, read_stored(storage)) for row in t.to_pylist()]
+    rows = sorted(rows, key=lambda row: row["sample_id"])[:most]
+    return [mp4.decode(read_clip(storage, row)) for row in rows], float(rows[0]["fps"])
