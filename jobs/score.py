@@ -79,7 +79,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     say(
         console,
         f"{counted(done.clips, 'clip')}: {done.scored} scored now, {done.before} before, "
-        f"{done.score_s:.1f} CPU seconds",
+        f"{done.score_s:.1f} s of scoring",
     )
     for reason, clips in done.missing.most_common(NAMED):
         say(console, f"  no score in {counted(clips, 'clip')}: {reason}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 CACHE_TYPE = pa.struct(
     [
@@ -74,3 +78,13 @@ DRAFTS_TYPE = pa.list_(
 SCORES_TYPE = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 """Scores of a clip by name; `value` is null where a scorer gave none. A list, because `datasets`
 does not read Arrow's map type; in DuckDB, `map_from_entries(scores)` is the map."""
+
+
+def draft_seconds(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Device seconds of the drafts of each row; 0 where the column `drafts` is not there."""
+    sums = np.zeros(rows.num_rows)
+    if "drafts" in rows.column_names:
+        drafts = rows["drafts"].combine_chunks()
+        seconds = pc.fill_null(pc.struct_field(pc.list_flatten(drafts), "gpu_s"), 0.0)
+        np.add.at(sums, pc.list_parent_indices(drafts).to_numpy(), seconds.to_numpy())
+    return sums

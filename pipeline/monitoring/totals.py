@@ -39,7 +39,7 @@ class RunTotals:
         redraws_good: Those of them that are good.
         drafts: Drafts that clips were chosen by.
         draft_gpu_s: Device-seconds of these.
-        score_s: Seconds of CPU threads that scored clips.
+        score_s: Thread seconds of scoring.
     """
 
     ok: int = 0

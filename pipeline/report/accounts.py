@@ -1,9 +1,9 @@
 """Device time and money of a prefix: what each second was spent on.
 
 A process is charged from the beginning of loading to the end of its last call, times the devices of
-its group. That time consists of the calls of its rows, the attempts that raised, loading, and idle
-time; so the parts add up to the total, whatever failed, was retried or was resumed. Rows of old
-versions, which did not record their process, count with their calls only.
+its group. That time consists of the calls of its rows and of their drafts, the attempts that
+raised, loading, and idle time; so the parts add up to the total, whatever failed, was retried or
+was resumed. Rows of old versions, which did not record their process, count with their calls only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
     """Add up device time and money."""
     group = np.maximum(rows.known("group_size"), 1.0)
     calls, wasted = rows.known("gpu_s"), rows.known("wasted_s") * group
-    price, used, unpriced = _prices(rows, prices, calls + wasted)
+    drafts = rows.known("draft_gpu_s")
+    price, used, unpriced = _prices(rows, prices, calls + wasted + drafts)
     loading, idle, worker_price = _processes(rows, group, price)
     masks = {
         "clips": roles.clips,
@@ -52,7 +53,7 @@ def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
     parts = {name: float(calls[mask].sum()) for name, mask in masks.items()}
     # A failed row has no call of its own today; if it had one, that would be a failed attempt.
     lost = wasted + np.where(roles.failed, calls, 0.0)
-    parts |= {"failed_attempts": float(lost.sum())}
+    parts |= {"failed_attempts": float(lost.sum()), "drafts": float(drafts.sum())}
     parts |= {"loading": float(loading.sum()), "idle": float(idle.sum())}
     money = {
         name: float((calls * price)[mask].sum() / HOUR) if mask.any() else 0.0
@@ -60,6 +61,7 @@ def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
     }
     charged = lost > 0
     money["failed_attempts"] = float((lost * price)[charged].sum() / HOUR)
+    money["drafts"] = float((drafts * price)[drafts > 0].sum() / HOUR)
     money["loading"] = float((loading * worker_price).sum() / HOUR)
     money["idle"] = float((idle * worker_price).sum() / HOUR)
     known = all(np.isfinite(value) for value in money.values()) and bool(used)
@@ -108,7 +110,8 @@ def _processes(rows: Rows, group: Floats, price: Floats) -> tuple[Floats, Floats
         return np.zeros(0), np.zeros(0), np.zeros(0)
     codes = codes[known]
     size = len(values)
-    busy = np.bincount(codes, (rows.known("wall_s") + rows.known("wasted_s"))[known], size)
+    called_s = rows.known("wall_s") + rows.known("wasted_s") + rows.known("draft_gpu_s") / group
+    busy = np.bincount(codes, called_s[known], size)
     load, up, ranks = np.zeros(size), np.zeros(size), np.zeros(size)
     np.maximum.at(load, codes, rows.known("load_s")[known])
     np.maximum.at(up, codes, rows.known("up_s")[known])

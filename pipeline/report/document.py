@@ -57,6 +57,7 @@ class Spent(ReportPart):
     clips: float
     controls: float
     failed_attempts: float = Field(description="attempts that raised, as far as measured")
+    drafts: float = Field(default=0.0, description="drafts that clips were chosen by")
     regenerated: float = Field(description="rows that do not count")
     loading: float
     idle: float = Field(description="between loading and the last clip of each process")

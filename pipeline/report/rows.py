@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
+from pipeline.dataset.struct_columns import draft_seconds
 from pipeline.errors import StorageError
 from pipeline.requests.columns import names_json
 from pipeline.storage.keys import StoredFile
@@ -264,7 +265,7 @@ def _columns(file: Any) -> pa.Table:
         if parent in there
         for child in children
     ]
-    wanted += [name for name in ("caption", "error_message") if name in there]
+    wanted += [name for name in ("caption", "error_message", "drafts") if name in there]
     return parquet.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
 
 
@@ -284,6 +285,7 @@ def _flat(table: pa.Table) -> pa.Table:
                 else _nulls(table, struct.field(child).type)
             )
     columns["kept"] = pa.array(map(names_json, columns.pop("source").to_pylist()), pa.string())
+    columns["draft_gpu_s"] = pa.array(draft_seconds(table))
     columns["caption_chars"] = pc.utf8_length(table["caption"])
     columns["error_message"] = pc.utf8_slice_codeunits(table["error_message"], 0, MESSAGE_CHARS)
     for name in _REPEATED:

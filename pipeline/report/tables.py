@@ -103,6 +103,7 @@ def laps(rows: Rows, roles: RowRoles, accounts: Accounts) -> list[Lap]:
         "denoising": max(gpu_s - text_s - decode_s, 0.0),
         "decoding": decode_s,
         "failed attempts": device.failed_attempts,
+        "drafts": device.drafts,
         "regenerated": device.regenerated,
         "idle": device.idle,
     }

@@ -207,6 +207,7 @@ def _shares(report: Report) -> str:
         for name, value in (
             ("clips", spent.clips),
             ("controls", spent.controls),
+            ("drafts", spent.drafts),
             ("loading", spent.loading),
             ("idle", spent.idle),
             ("wasted", waste),

@@ -48,7 +48,7 @@ class ScoredPrefix:
         before: Those that had every score already.
         scored: Those that were scored now.
         missing: How often a score could not be given, by reason.
-        score_s: CPU seconds of scoring.
+        score_s: Thread seconds of scoring.
     """
 
     clips: int = 0

@@ -41,7 +41,7 @@ class ScoredClips:
         terms: The terms of the condition.
         verdicts: 1 where a clip meets a term, 0 where not, NaN where unknown; a column per term.
         hashes: Perceptual hashes, "" where there is none.
-        score_s: CPU seconds of scoring.
+        score_s: Thread seconds of scoring.
         scorers: Clips that a scorer (`name@version`) was asked about.
         missing: Clips that lack scores, by reason.
         condition: Of the terms; "" if there is none, or several.

@@ -101,7 +101,7 @@ class GoodClips(ReportPart):
     scorers: list[ScorerUsed]
     missing: list[MissingScores] = Field(description="the most frequent reasons")
     duplicates: NearDuplicates
-    score_s: float = Field(description="CPU seconds of scoring, over the dataset's clips")
+    score_s: float = Field(description="thread seconds of scoring, over the dataset's clips")
     kept: list[JudgedClip] = Field(description="good clips to look at")
     rejected: list[JudgedClip] = Field(description="clips to look at that are not good")
     notes: list[str]

@@ -42,6 +42,7 @@ def test_each_second_has_the_price_of_its_device(tmp_path: Path) -> None:
             "clips": 1800.0 + 2 * 900.0,
             "controls": 720.0,
             "failed_attempts": 360.0 + 2 * 90.0,
+            "drafts": 0.0,
             "regenerated": 0.0,
             "loading": 7.0 + 2 * 7.0,
             # 3607 - 7 - 1800 - 360 - 720, and twice 1807 - 7 - 900 - 90
@@ -54,6 +55,7 @@ def test_each_second_has_the_price_of_its_device(tmp_path: Path) -> None:
             "clips": 5.0 + 1.0,
             "controls": 2.0,
             "failed_attempts": 1.0 + 0.1,
+            "drafts": 0.0,
             "regenerated": 0.0,
             "loading": (7 * 10 + 14 * 2) / HOUR,
             "idle": 2.0 + 0.9,
@@ -87,6 +89,7 @@ def test_rows_that_do_not_count_and_failed_ones_cost_as_well(tmp_path: Path) -> 
             "clips": 100.0,
             "controls": 0.0,
             "failed_attempts": 34.0,
+            "drafts": 0.0,
             "regenerated": 50.0,
             "loading": 14.0,
             "idle": (200 - 7 - 130) + (70 - 7 - 54),
@@ -139,6 +142,7 @@ def test_rows_without_a_process_count_with_their_calls(tmp_path: Path) -> None:
             "clips": 13.0,
             "controls": 0.0,
             "failed_attempts": 1.0,
+            "drafts": 0.0,
             "regenerated": 0.0,
             "loading": 7.0,
             "idle": 14.0,
@@ -153,3 +157,18 @@ def test_no_row_costs_nothing(tmp_path: Path) -> None:
     found = accounts(tmp_path, Prices({"": 1.0}))
     assert (found.device_s.total, found.dollars, found.used, found.unpriced) == (0.0, None, [], [])
     assert found.row_dollars.shape == (0,)
+
+
+def test_drafts_are_paid_for_and_are_no_idle_time(tmp_path: Path) -> None:
+    drafts = [
+        {"sample_id": "a", "seed_u64": 1, "rank": 0.5, "nfe": 8, "gpu_s": seconds}
+        for seconds in (6.0, 4.0)
+    ]
+    plain = accounts(tmp_path / "plain", Prices({"": HOUR}), [row(0, wall=20.0, up=100.0)])
+    chosen = row(0, wall=20.0, up=100.0) | {"drafts": drafts}
+    found = accounts(tmp_path / "chosen", Prices({"": HOUR}), [chosen])
+    assert found.device_s.drafts == pytest.approx(10.0)
+    assert dollars(found)["drafts"] == pytest.approx(10.0)
+    assert found.device_s.idle == pytest.approx(plain.device_s.idle - 10.0)
+    assert found.device_s.total == pytest.approx(plain.device_s.total)
+    assert found.device_s.clips == plain.device_s.clips
