@@ -12,8 +12,11 @@ from pipeline.scoring.scorer import Frames, ScoredClip
 
 Plane = np.ndarray[Any, Any]
 
-BLUR_PIXELS = 9
-"""Length of the box filter that a frame is blurred with, after Crete et al. 2007."""
+STEEPEST = 99.9
+"""Percentile of the differences between neighbouring pixels that counts as the steepest edge."""
+
+LEAST_RANGE = 16.0
+"""Levels (of 255) that a frame's range of luma counts as at least: noise alone is no edge."""
 
 BLOCK = 8
 """Blocks of common codecs and of many decoders' artefacts, pixels a side."""
@@ -22,14 +25,15 @@ BLOCK = 8
 class DetailScorer:
     """Numbers about edges.
 
-    `sharpness` is 1 less the blur effect (Crete et al. 2007): the share of the luma's variation
-    that a blur of 9 pixels takes away; 1 is sharp, 0 is blurred or empty. `blockiness` is the mean
+    `sharpness` is the acutance of the sharpest edges: the steepest difference between neighbouring
+    pixels over the range of the frame's luma. 1 is from dark to bright within one pixel; a blur of
+    sigma pixels leaves at most 0.4 / sigma. `blockiness` is the mean
     step across the borders of blocks of 8 pixels over that elsewhere, less 1 (after Wang, Sheikh
     and Bovik 2002); 0 without blocks. Both are means over frames.
     """
 
     name = "detail"
-    version = "1"
+    version = "2"
     scores = ("sharpness", "blockiness")
 
     def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
@@ -45,16 +49,11 @@ class DetailScorer:
 
 
 def _sharpness(luma: Plane) -> float:
-    """The lesser of the two directions."""
-    found = []
-    for axis, size in ((0, (1, BLUR_PIXELS)), (1, (BLUR_PIXELS, 1))):
-        blurred = cv2.blur(luma, size)
-        before = np.abs(np.diff(luma, axis=axis))
-        after = np.abs(np.diff(blurred, axis=axis))
-        whole = float(before.sum())
-        lost = float(np.maximum(0.0, before - after).sum())
-        found.append(lost / whole if whole else 0.0)
-    return min(found)
+    steps = np.concatenate([np.abs(np.diff(luma, axis=axis)).ravel() for axis in (0, 1)])
+    if not steps.size:
+        return 0.0
+    low, high = np.percentile(luma, [0.5, 99.5])
+    return min(1.0, float(np.percentile(steps, STEEPEST)) / max(float(high - low), LEAST_RANGE))
 
 
 def _blockiness(luma: Plane) -> float:

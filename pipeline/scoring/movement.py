@@ -33,9 +33,10 @@ CUT_LEVEL = 15.0
 """Least mean change of hue, saturation and value, of 255; the default of that detector. It misses
 cuts between clips that move fast."""
 
-CUT_COLOURS, CUT_BINS = 0.12, (8, 4, 4)
-"""Least share of the pixels that change their bin of hue, saturation and value. Movement changes
-few, so it finds cuts between clips that move fast, but not between clips of the same colours."""
+CUT_SPREAD = 4.0
+"""Least distance between the distributions of the values of a channel, of 255 (Wasserstein-1, mean
+over red, green and blue). Movement changes them little, so it finds cuts between clips that move
+fast, but not between clips of the same colours."""
 
 CONSISTENT = 0.01, 0.5
 """A pixel counts as visible in both frames if forward and backward flow cancel out within this
@@ -130,11 +131,16 @@ def _frozen(frames: Frames) -> float:
 def _cuts(frames: Frames) -> int:
     """Hard cuts; a frame that flashes up between two similar ones is none."""
     colours = [cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL) for frame in frames]
-    pixels = colours[0].shape[0] * colours[0].shape[1]
-    bins = [
-        cv2.calcHist([frame], [0, 1, 2], None, list(CUT_BINS), [0, 256] * 3).ravel() / pixels
-        for frame in colours
-    ]
+    pixels = frames[0].shape[0] * frames[0].shape[1]
+    shares = (
+        np.stack(
+            [
+                [cv2.calcHist([frame], [each], None, [256], [0, 256]).ravel() for each in range(3)]
+                for frame in frames
+            ]
+        ).cumsum(axis=2)
+        / pixels
+    )
 
     def moved(first: int, second: int) -> float:
         difference = np.abs(colours[second].astype(np.int16) - colours[first])
@@ -143,10 +149,10 @@ def _cuts(frames: Frames) -> int:
         return float(difference.mean())
 
     def recoloured(first: int, second: int) -> float:
-        return float(np.abs(bins[second] - bins[first]).sum() / 2)
+        return float(np.abs(shares[second] - shares[first]).sum(axis=1).mean())
 
     places = _lasting_jumps(moved, len(frames), CUT_LEVEL)
-    return len(places | _lasting_jumps(recoloured, len(frames), CUT_COLOURS))
+    return len(places | _lasting_jumps(recoloured, len(frames), CUT_SPREAD))
 
 
 def _lasting_jumps(change: Callable[[int, int], float], count: int, level: float) -> set[int]:

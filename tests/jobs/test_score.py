@@ -18,7 +18,7 @@ def prefix(folder: Path) -> Path:
     writer = PartWriter(Storage(str(folder)), "r", part_rows=9, part_seconds=1e9)
     for number in range(3):
         row = rejected_row(f"{number:020x}", "", "", "demo", "r", "") | {"status": "ok"}
-        row |= {"scorers": ["light@1", "movement@2", "detail@1"]}
+        row |= {"scorers": ["light@1", "movement@2", "detail@2"]}
         row |= {"scores": [{"name": "motion", "value": (number + 1) / 10}]}
         writer.add(to_table([row]))
     writer.flush()

@@ -131,3 +131,16 @@ def test_blur_lowers_sharpness_and_blocks_are_seen(seed: int) -> None:
     assert scores_of(DetailScorer(), blurred(clip))["sharpness"] < 0.6 * sound["sharpness"]
     assert sound["blockiness"] < 0.3
     assert scores_of(DetailScorer(), blocky(moving(seed)))["blockiness"] > 1.0
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 4.0])
+def test_sharpness_is_the_steepest_step_over_the_range(sigma: float) -> None:
+    edge = np.full((2, 64, 64, 3), 40, np.uint8)
+    edge[:, :, 32:] = 200
+    assert scores_of(DetailScorer(), edge)["sharpness"] == pytest.approx(1.0)
+    # A step that is blurred by sigma has a slope of 1 / (sigma * sqrt(2 pi)) of its height.
+    expected = 1 / (sigma * math.sqrt(2 * math.pi))
+    found = scores_of(DetailScorer(), blurred(edge, sigma))["sharpness"]
+    assert found == pytest.approx(expected, rel=0.1)
+    flat = np.random.default_rng(0).integers(118, 122, (2, 64, 64, 3), dtype=np.uint8)
+    assert scores_of(DetailScorer(), flat)["sharpness"] < 0.3

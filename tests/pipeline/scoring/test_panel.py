@@ -87,7 +87,7 @@ def test_a_plan_loads_its_scorers_and_checks_its_condition() -> None:
     plan = ScoringPlan(("basic",), "motion > 0.01 and black < 0.5")
     assert row_of(plan.panel())["good"] is True
     assert plan.panel().line() == (
-        "scored by light@1, movement@2, detail@1; a good clip has motion > 0.01 and black < 0.5"
+        "scored by light@1, movement@2, detail@2; a good clip has motion > 0.01 and black < 0.5"
     )
     with pytest.raises(UserError, match="aesthetics"):
         ScoringPlan(("basic",), "aesthetics > 5").panel()
