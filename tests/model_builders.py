@@ -25,7 +25,7 @@ def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
     )
     parts: dict[str, Any] = {"transformer": _wan_network(), "scheduler": scheduler} | config
     return kind(
-        tokenizer=_letters(),
+        tokenizer=letters(),
         text_encoder=transformers.UMT5EncoderModel(transformers.UMT5Config(**text)).eval(),
         vae=diffusers.AutoencoderKLWan(
             base_dim=4,
@@ -81,8 +81,8 @@ def _wan_network(**config: Any) -> diffusers.WanTransformer3DModel:
 
 def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
     return diffusers.CogVideoXPipeline(
-        tokenizer=_letters(),
-        text_encoder=_t5(),
+        tokenizer=letters(),
+        text_encoder=t5(),
         vae=diffusers.AutoencoderKLCogVideoX(
             block_out_channels=(8, 8, 8, 8),
             latent_channels=4,
@@ -111,8 +111,8 @@ def cogvideox(*, rotary: bool, scheduler: str) -> diffusers.CogVideoXPipeline:
 
 def ltx(kind: Any = diffusers.LTXPipeline) -> Any:
     return kind(
-        tokenizer=_letters(),
-        text_encoder=_t5(),
+        tokenizer=letters(),
+        text_encoder=t5(),
         vae=diffusers.AutoencoderKLLTXVideo(
             latent_channels=8,
             block_out_channels=(8, 8, 8, 8),
@@ -136,9 +136,9 @@ def ltx(kind: Any = diffusers.LTXPipeline) -> Any:
 
 
 def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
-    words = _words()
+    vocabulary = words()
     llama = transformers.LlamaConfig(
-        vocab_size=words.vocab_size,
+        vocab_size=vocabulary.vocab_size,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=3,
@@ -146,7 +146,7 @@ def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
         pad_token_id=0,
     )
     clip = transformers.CLIPTextConfig(
-        vocab_size=words.vocab_size,
+        vocab_size=vocabulary.vocab_size,
         hidden_size=8,
         intermediate_size=16,
         num_hidden_layers=1,
@@ -156,9 +156,9 @@ def hunyuan_video() -> diffusers.HunyuanVideoPipeline:
         eos_token_id=1,
     )
     return diffusers.HunyuanVideoPipeline(
-        tokenizer=words,
+        tokenizer=vocabulary,
         text_encoder=transformers.LlamaModel(llama).eval(),
-        tokenizer_2=_words(),
+        tokenizer_2=words(),
         text_encoder_2=transformers.CLIPTextModel(clip).eval(),
         vae=diffusers.AutoencoderKLHunyuanVideo(
             latent_channels=4,
@@ -191,8 +191,8 @@ def ltx_condition() -> diffusers.LTXConditionPipeline:
 
 def mochi() -> diffusers.MochiPipeline:
     return diffusers.MochiPipeline(
-        tokenizer=_letters(),
-        text_encoder=_t5(),
+        tokenizer=letters(),
+        text_encoder=t5(),
         vae=diffusers.AutoencoderKLMochi(
             encoder_block_out_channels=(32, 32, 32, 32),
             decoder_block_out_channels=(32, 32, 32, 32),
@@ -247,21 +247,21 @@ BUILDERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _t5() -> transformers.T5EncoderModel:
+def t5() -> transformers.T5EncoderModel:
     config = transformers.T5Config(
         vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
     )
     return transformers.T5EncoderModel(config).eval()
 
 
-def _letters() -> transformers.T5Tokenizer:
+def letters() -> transformers.T5Tokenizer:
     """A T5 tokenizer that reads letter by letter."""
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     letters = [(letter, -3.0) for letter in string.ascii_lowercase + string.digits]
     return transformers.T5Tokenizer(vocab=special + letters, extra_ids=0)
 
 
-def _words() -> transformers.PreTrainedTokenizerFast:
+def words() -> transformers.PreTrainedTokenizerFast:
     """A tokenizer that tells words by their first letter: enough for prompts to differ."""
     vocab = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
     vocab |= {letter: 3 + index for index, letter in enumerate(string.ascii_letters)}

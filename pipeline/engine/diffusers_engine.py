@@ -21,6 +21,7 @@ import torch
 
 from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
+from pipeline.engine.call_shape import callback_arguments, guidance_set
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.first_frame import image_arguments
 from pipeline.engine.held_model import HeldModel
@@ -152,6 +153,7 @@ class DiffusersEngine:
         with (
             self._in_precision(first),
             stopwatch(self._pipe) as laps,
+            guidance_set(self._pipe, first.guidance_scale),
             cached(self._pipe, cache, profile, agreement) as handle,
             recording(self._pipe, first, guided=is_guided) as outputs,
             self._role.guided(self._pipe),
@@ -160,8 +162,8 @@ class DiffusersEngine:
                 **texts,
                 **sampling_arguments(self._model.spec, first),
                 **image_arguments(first),
-                callback_on_step_end=last,
-                generator=generators,
+                **callback_arguments(self._pipe, last),
+                generator=generators if len(generators) > 1 else generators[0],
                 output_type="pt" if self._role.decodes else "latent",
             ).frames
             stats = handle.stats()

@@ -18,10 +18,13 @@ class SizeRules:
     Attributes:
         multiple: Width and height must be multiples of this (spatial stride of the VAE x patch of
             the network), pixels.
-        frame_stride: num_frames must be 1 + k x frame_stride (temporal stride of the VAE).
+        frame_stride: num_frames must be frame_start + k x frame_stride (temporal stride of the
+            VAE).
         min_frames: Shortest clip, frames.
         max_frames: Longest clip, frames; None for no limit of the model's own.
         max_pixels: Most pixels of a frame; None for no limit of the model's own.
+        frame_start: Frames that the first latent frame stands for, 1 where the VAE treats the first
+            frame apart; 0 where it does not.
     """
 
     multiple: int
@@ -29,6 +32,7 @@ class SizeRules:
     min_frames: int = 1
     max_frames: int | None = None
     max_pixels: int | None = None
+    frame_start: int = 1
 
     def problem(self, width: int, height: int, num_frames: int) -> str:
         """Say why a model cannot make a size and which near sizes it can make; "" if it can."""
@@ -45,10 +49,11 @@ class SizeRules:
             return (
                 f"num_frames {num_frames} is too many for this model: use {self.max_frames} or less"
             )
-        if (num_frames - 1) % self.frame_stride:
-            low = num_frames - (num_frames - 1) % self.frame_stride
+        if beyond := (num_frames - self.frame_start) % self.frame_stride:
+            low = num_frames - beyond
+            start = f"{self.frame_start} + " if self.frame_start else ""
             return (
-                f"num_frames {num_frames} is not 1 + a multiple of {self.frame_stride}: "
+                f"num_frames {num_frames} is not {start}a multiple of {self.frame_stride}: "
                 f"use {low} or {low + self.frame_stride}"
             )
         if self.max_pixels is not None and width * height > self.max_pixels:

@@ -11,8 +11,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline
 from pipeline.models.catalogue.saved_sizes import sizes_of
+from pipeline.models.catalogue.unlisted import TILED_ONLY
 from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 
@@ -72,6 +74,11 @@ def pipeline_class_of(saved: SavedPipeline) -> tuple[PipelineClass, str]:
         UserError: It is unknown.
     """
     name = saved.class_name
+    if saved.configs.get("transformer", {}).get("pos_embed_seq_len"):  # Wan 2.1 FLF2V
+        raise UserError(
+            f"model_path {saved.where} holds a {name} that joins a first and a last frame, and "
+            "rows can give a first frame only"
+        )
     if name in PIPELINES:
         return PIPELINES[name], ""
     for known in PIPELINES.values():
@@ -165,4 +172,5 @@ def _stranger(known: PipelineClass) -> ModelSpec:
         dtype="bfloat16",
         defaults=known.defaults,
         sources=known.sources,
+        vae_tiling=known.family.name in TILED_ONLY,
     )

@@ -15,10 +15,18 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline
 from pipeline.models.catalogue.saved_sizes import sizes_of
+from pipeline.models.catalogue.unlisted import (
+    INPUTS,
+    OPTIONAL_INPUTS,
+    WINDOWED,
+    defaults_for,
+    family_of,
+    prediction_of,
+    sizes_for,
+)
 from pipeline.models.registry import PIPELINES
 from pipeline.models.spec import (
     STANDARD_ARGUMENTS,
-    Condition,
     PipelineClass,
     SamplingDefaults,
 )
@@ -29,25 +37,30 @@ HOW_TO_DESCRIBE = "describe it with --model-spec FILE.yaml (docs/models.md has a
 _SPEED = ("frame_rate", "fps")
 """Names under which calls take the frames per second."""
 
-_INPUTS = frozenset(
-    {
-        *("video", "control_video", "mask", "mask_video", "pose_video", "face_video"),
-        *("reference_images", "conditions", "control_image", "last_image", "negative_video"),
-    }
-)
-"""Inputs of calls that a signature alone does not explain."""
+_FRAMES = ("num_frames", "frames", "video_length")
+"""Names under which calls take the number of frames."""
 
-_OPTIONAL = frozenset({"last_image"})
+_OFF = ("use_resolution_binning", "sample_audio")
+"""Arguments that are switched off: a size from a list in place of the one asked for, and sound."""
+
+_GUIDANCE = ("guidance_scale", "true_cfg_scale")
 
 
 @dataclass(frozen=True, slots=True)
-class _SpeedArgument:
-    """The frames per second, under the name that a call gives to them; "" for none."""
+class _OwnArguments:
+    """The frames per second, under the name that a call gives to them, and constants.
 
-    name: str
+    Attributes:
+        speed: Name of the argument; "" for none.
+        constants: Arguments and their values.
+    """
+
+    speed: str
+    constants: tuple[tuple[str, bool], ...] = ()
 
     def __call__(self, request: SampleRequest) -> dict[str, Any]:
-        return {self.name: request.fps} if self.name else {}
+        given = {self.speed: request.fps} if self.speed else {}
+        return given | dict(self.constants)
 
 
 def same_parts(saved: SavedPipeline) -> PipelineClass | None:
@@ -68,6 +81,8 @@ def same_parts(saved: SavedPipeline) -> PipelineClass | None:
             continue
         parameters = dict(inspect.signature(getattr(diffusers, known.name).__init__).parameters)
         del parameters["self"]
+        if network not in str(parameters["transformer"].annotation):
+            continue  # of the family, but its call has inputs that this class does not give
         needed = {
             name for name, each in parameters.items() if each.default is inspect.Parameter.empty
         }
@@ -93,37 +108,88 @@ def described(saved: SavedPipeline) -> tuple[PipelineClass, str]:
     pipeline_type = getattr(diffusers, name, None)
     if not isinstance(pipeline_type, type):
         raise _unknown(saved, "no class of diffusers, and its parts are of none")
-    bases = [each.__name__ for each in pipeline_type.__mro__]
-    base = next((PIPELINES[each] for each in bases if each in PIPELINES), None)
-    families = [known for known in PIPELINES.values() if network in _networks(known.family.name)]
-    if base is None and not families:
-        raise _unknown(saved, f"its network {network or '(none)'} is of no known family")
-    like = base or families[0]
     parameters = dict(inspect.signature(pipeline_type.__call__).parameters)
-    inputs = sorted((_INPUTS - _OPTIONAL) & parameters.keys())
-    if inputs or "prompt" not in parameters:
-        raise _unknown(saved, f"its call takes {', '.join(inputs) or 'no prompt'}")
-    if "num_frames" not in parameters:
-        raise _unknown(saved, "its call takes no num_frames")
-    conditions: tuple[Condition, ...] = ("image",) if "image" in parameters else ()
+    _check_inputs(saved, parameters)
+    like, family = _like(pipeline_type, network), _family(network)
+    if like is None and not family:
+        raise _unknown(saved, f"its network {network or '(none)'} is of no known family")
+    sizes = sizes_of(saved.configs, like.sizes) if like else sizes_for(saved, family)
+    own = like.defaults if like else defaults_for(pipeline_type, saved)
+    true_scale = parameters.get("true_cfg_scale")
+    is_guided = true_scale is None or true_scale.default > 1.0
+    names = {each: "" for each in STANDARD_ARGUMENTS if each not in parameters}
+    names |= {"num_frames": next(each for each in _FRAMES if each in parameters)}
+    if true_scale is not None and is_guided:
+        names["guidance_scale"] = "true_cfg_scale"
+    speed = next((each for each in _SPEED if each in parameters), "")
+    optional = OPTIONAL_INPUTS.get(name, frozenset())
+    takes_image = "image" in parameters and "image" not in optional
     known = PipelineClass(
         name=name,
-        family=like.family,
-        sizes=sizes_of(saved.configs, like.sizes),
-        defaults=_signature_defaults(parameters, like.defaults),
+        # No test compares two devices with one for this class.
+        family=dataclasses.replace(like.family, splits={}, shares_decoder=False)
+        if like
+        else family_of(saved, family),
+        sizes=sizes,
+        defaults=_signature_defaults(parameters, own),
         sources={"*": f"signature of {name} in diffusers {diffusers.__version__}"},
         text_embeddings=(),
-        conditions=conditions,
-        prediction=like.prediction,
-        distilled_guidance="negative_prompt" not in parameters or "true_cfg_scale" in parameters,
-        call_arguments=_SpeedArgument(next((each for each in _SPEED if each in parameters), "")),
-        argument_names={each: "" for each in STANDARD_ARGUMENTS if each not in parameters},
+        conditions=("image",) if takes_image else (),
+        prediction=like.prediction if like else prediction_of(saved),
+        distilled_guidance="negative_prompt" not in parameters or not is_guided,
+        call_arguments=_OwnArguments(
+            speed, tuple((each, False) for each in _OFF if each in parameters)
+        ),
+        argument_names=names,
     )
     line = (
         f"{name} is not in the registry: it runs as its call's signature says, with the networks "
         f"of the {known.family.name} family"
     )
+    if unused := sorted((INPUTS | {"image", "last_image"}) & parameters.keys() & optional):
+        line += f", without its optional {', '.join(unused)}"
+    if "audio_vae" in saved.index:
+        line += "; the sound that it makes is dropped"
     return known, line
+
+
+def _check_inputs(saved: SavedPipeline, parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse a class that needs what rows cannot give.
+
+    Raises:
+        UserError: It does.
+    """
+    name = saved.class_name
+    needed = sorted(INPUTS & parameters.keys() - OPTIONAL_INPUTS.get(name, frozenset()))
+    reason = WINDOWED.get(name, "")
+    if needed:
+        reason = f"its call takes {', '.join(needed)}, which rows cannot give"
+    elif "prompt" not in parameters:
+        reason = "its call takes no prompt"
+    elif not any(each in parameters for each in _FRAMES):
+        reason = "its call takes no num_frames"
+    elif "width" not in parameters:
+        reason = "its call takes no width and height, so the size of a clip cannot be chosen"
+    if reason:
+        raise UserError(
+            f"model_path {saved.where} holds a {name}, which its signature alone cannot run: "
+            f"{reason}. If a constant serves for it, {HOW_TO_DESCRIBE}"
+        )
+
+
+def _like(pipeline_type: type, network: str) -> PipelineClass | None:
+    """The known class that a class is derived from, else the first with such a network."""
+    bases = [each.__name__ for each in pipeline_type.__mro__]
+    base = next((PIPELINES[each] for each in bases if each in PIPELINES), None)
+    families = [known for known in PIPELINES.values() if network in _networks(known.family.name)]
+    return base or next(iter(families), None)
+
+
+def _family(network: str) -> str:
+    """Name of the family of `sencache` that has a transformer class; "" for none."""
+    from sencache.extension import FAMILIES
+
+    return next((each.name for each in FAMILIES if network in each.classes), "")
 
 
 def _networks(family: str) -> frozenset[str]:
@@ -137,11 +203,16 @@ def _signature_defaults(
     parameters: Mapping[str, inspect.Parameter], like: SamplingDefaults
 ) -> SamplingDefaults:
     """The defaults of a call, and those of a class like it where the call has none."""
-    names = ("width", "height", "num_frames", "num_inference_steps", "guidance_scale")
+    names = ("width", "height", "num_inference_steps", "max_sequence_length")
+    called = [(name, name) for name in names]
+    called += [("num_frames", name) for name in _FRAMES]
+    called += [("guidance_scale", name) for name in _GUIDANCE]
     changes: dict[str, Any] = {}
-    for name in (*names, "max_sequence_length"):
-        parameter = parameters.get(name)
-        if parameter is not None and isinstance(parameter.default, int | float):
+    for name, argument in called:
+        parameter = parameters.get(argument)
+        if parameter is None or not isinstance(parameter.default, int | float):
+            continue
+        if argument != "true_cfg_scale" or parameter.default > 1.0:
             changes[name] = parameter.default
     for name in _SPEED:
         if name in parameters and isinstance(parameters[name].default, int | float):

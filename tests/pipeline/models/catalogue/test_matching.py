@@ -207,6 +207,55 @@ def test_a_class_of_diffusers_that_is_not_registered_is_described_by_its_signatu
     assert spec.pipeline.call_arguments(request) == known.call_arguments(request)
 
 
+def test_a_class_of_a_family_without_registered_classes_is_described_too() -> None:
+    kandinsky = saved(
+        "Kandinsky5T2VPipeline",
+        scheduler=("FlowMatchEulerDiscreteScheduler", {"shift": 5.0}),
+        transformer=["diffusers", "Kandinsky5Transformer3DModel"],
+    )
+    spec, _ = spec_of(kandinsky)
+    assert spec.family.name == "kandinsky5"
+    assert spec.defaults.sampler == "FlowMatchEulerDiscreteScheduler"
+    assert (spec.defaults.width, spec.defaults.num_frames, spec.defaults.fps) == (768, 121, 24)
+    assert not spec.family.splits
+
+
+def test_a_random_sampler_of_such_a_class_gives_way_to_the_same_one_without_noise() -> None:
+    allegro = saved(
+        "AllegroPipeline",
+        scheduler=("EulerAncestralDiscreteScheduler", {"prediction_type": "epsilon"}),
+        transformer=["diffusers", "AllegroTransformer3DModel"],
+    )
+    spec, notes = spec_of(allegro)
+    assert spec.defaults.sampler == "EulerDiscreteScheduler"
+    assert spec.pipeline.prediction == "epsilon"
+    assert spec.vae_tiling  # its decoder works in tiles only
+    assert spec.sizes.problem(64, 64, 8) == ""
+    assert "is not a multiple of 4" in spec.sizes.problem(64, 64, 9)
+    assert "EulerAncestralDiscreteScheduler is random" in notes[-1]
+
+
+def test_names_of_arguments_and_optional_inputs_follow_the_call() -> None:
+    sana = saved("SanaVideoPipeline", transformer=["diffusers", "SanaVideoTransformer3DModel"])
+    assert spec_of(sana)[0].pipeline.argument_names["num_frames"] == "frames"
+    vace, notes = spec_of(saved("WanVACEPipeline"))
+    assert vace.pipeline.argument_names == {"num_frames": "num_frames"}
+    assert "without its optional mask, reference_images, video" in notes[0]
+    skyreels = saved(
+        "HunyuanSkyreelsImageToVideoPipeline",
+        transformer=["diffusers", "HunyuanVideoTransformer3DModel"],
+    )
+    spec, _ = spec_of(skyreels)
+    assert spec.pipeline.argument_names["guidance_scale"] == "true_cfg_scale"
+    assert not spec.pipeline.distilled_guidance
+    assert (spec.defaults.guidance_scale, spec.takes_image) == (6.0, True)
+
+
+def test_a_model_that_needs_a_last_frame_is_refused() -> None:
+    with pytest.raises(UserError, match="rows can give a first frame only"):
+        spec_of(saved("WanImageToVideoPipeline", {"pos_embed_seq_len": 514}))
+
+
 @pytest.mark.parametrize(
     ("class_name", "network", "said"),
     [
