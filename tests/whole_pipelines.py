@@ -63,7 +63,8 @@ def chatting() -> Any:
     """A tokenizer that puts messages behind one another, and words to be cut off before them."""
     tokenizer = words()
     tokenizer.chat_template = (
-        "{{ 'a ' * 108 }}{% for each in messages %}{% if each.content is string %}{{ each.content }}"
+        "{{ 'a ' * 108 }}{% for each in messages %}"
+        "{% if each.content is string %}{{ each.content }}"
         "{% else %}{{ each.content[0].text }}{% endif %} {% endfor %}"
     )
     return tokenizer
