@@ -15,6 +15,7 @@ from pipeline.engine.protocol import BadNodeError, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.process import EXIT_ENGINE_DIED
 from pipeline.requests.controls import pack
+from pipeline.scoring.panel import ScorerPanel
 from tests.pipeline.attempts.runners import requests
 
 TASK = pa.table({REQUEST_COLUMN: [pack(requests("a"))]})
@@ -43,7 +44,8 @@ def actor(error: Exception, close: Callable[[], None] = lambda: None) -> Any:
     made: Any = GroupActor.__new__(GroupActor)
     made.said = []
     made._runner = SimpleNamespace(process=process, close=close)
-    made._first = None
+    made._first = made._rank = None
+    made._panel = ScorerPanel(())
     made._ledger = SimpleNamespace(complain=made.said.append)
     return made
 
