@@ -83,10 +83,10 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     )
     for reason, clips in done.missing.most_common(NAMED):
         say(console, f"  no score in {counted(clips, 'clip')}: {reason}")
+    stored = read_stored(storage)
     if options.keep:
         known = tuple(name for scorer in scorers for name in scorer.scores)
-        write_choice(storage, KeepChoice(options.keep, known))
-    stored = read_stored(storage)
+        stored.judged_by(KeepChoice(options.keep, known))
     if stored.choice.keep:
         good: Counter[bool | None] = Counter()
         for table in clip_rows(storage, stored):
@@ -95,6 +95,8 @@ def _score(options: argparse.Namespace, console: Console) -> None:
         if good[None]:
             text += f", {good[None]} not judged because scores are missing"
         say(console, f"{text}: {stored.choice.keep}")
+    if options.keep:  # when it has judged every row
+        write_choice(storage, stored.choice)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -54,6 +54,7 @@ from pipeline.requests.intake import Intake
 from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
+from pipeline.scoring.stored_scores import KeepChoice, write_choice
 from pipeline.scoring.verdicts import not_good
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
@@ -201,6 +202,8 @@ def _run(
         cache=cache_used(config.cache, defaults.chosen),
     )
     manifest.write(storage)
+    if config.keep:  # reports and exports judge every row of the prefix by it
+        write_choice(storage, KeepChoice(config.keep, panel.names))
     if pending.first is not None:
         pending.first.keep_choice()
     announce(config.output, result.run_id)

@@ -86,8 +86,8 @@ def make_best(
     finals = []
     for unit, own in zip(others, drafts, strict=True):
         results = [_result(draft, known[draft.sample_id], rank) for draft in own]
-        ranks = [-math.inf if each.rank is None else each.rank for each in results]
-        best = candidates_of(unit[0], settings.best_of)[ranks.index(max(ranks))]
+        values = [-math.inf if each.value is None else each.value for each in results]
+        best = candidates_of(unit[0], settings.best_of)[values.index(max(values))]
         final = replace(best, drafts=results_json(results))
         finals.append([final, control_for(final)] if len(unit) > 1 else [final])
     forget(list(known))

@@ -39,14 +39,14 @@ class DraftResult:
     Attributes:
         sample_id: Of the draft.
         seed_u64: Its seed, which is also that of the clip that would have been finished.
-        rank: By `--select-by`; None where a score that it needs is missing, or the draft failed.
+        value: Of `--select-by`; None where a score that it needs is missing, or the draft failed.
         nfe: Evaluations.
         gpu_s: Device seconds, failed attempts included.
     """
 
     sample_id: str
     seed_u64: int
-    rank: float | None
+    value: float | None
     nfe: int
     gpu_s: float
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.config.cache_section import CacheConfig, without_overridden
@@ -85,9 +85,7 @@ class RunConfig(ConfigPart):
         default=0.16, gt=0, le=1, description="share of the steps that a draft computes"
     )
     select_by: str = Field(
-        default="",
-        validate_default=True,
-        description="what the best draft has most of, in SQL, as sharpness - flicker",
+        default="", description="what the best draft has most of, in SQL, as sharpness - flicker"
     )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
@@ -147,28 +145,6 @@ class RunConfig(ConfigPart):
         if "model" not in filled and (filled.get("model_path") or filled.get("model_spec")):
             filled["model"] = ""  # whatever the path holds
         return filled
-
-    @field_validator("select_by")
-    @classmethod
-    def _chooses(cls, value: str, info: ValidationInfo) -> str:
-        best_of = info.data.get("best_of", 1)
-        if best_of > 1 and not value:
-            raise ValueError(
-                f"is needed by --best-of {best_of}: what the best draft has most of, "
-                "as sharpness - flicker"
-            )
-        if best_of > 1 and info.data.get("redraw"):
-            raise ValueError(
-                "--best-of and --redraw choose among seeds in two ways: leave one of them out"
-            )
-        return value
-
-    @field_validator("redraw")
-    @classmethod
-    def _needs_keep(cls, value: int, info: ValidationInfo) -> int:
-        if value and not info.data.get("keep"):
-            raise ValueError("needs --keep, which says what a good clip has, as motion > 0.1")
-        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values in a fixed order."""

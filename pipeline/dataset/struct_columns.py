@@ -67,7 +67,7 @@ DRAFTS_TYPE = pa.list_(
         [
             ("sample_id", pa.string()),
             ("seed_u64", pa.uint64()),
-            ("rank", pa.float64()),
+            ("value", pa.float64()),
             ("nfe", pa.int32()),
             ("gpu_s", pa.float64()),
         ]

@@ -52,6 +52,7 @@ def control_for(request: SampleRequest) -> SampleRequest:
         control_of=request.sample_id,
         candidate=1,
         candidates=1,
+        drafts="",
     )
 
 

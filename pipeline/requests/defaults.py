@@ -50,6 +50,7 @@ def request_defaults(
         UserError: The model does not support a setting; the text names the flag.
         StorageError: The prefix cannot be read.
     """
+    _check_tries(config)
     layout = choose_layout(config.parallel, model.spec, config.device)
     controls = config.control_fraction > 0.0
     settle_options(config.engine, model.spec, layout, config.device, controls=controls)
@@ -61,7 +62,8 @@ def request_defaults(
     elif config.best_of > 1:
         raise UserError(
             f"--best-of {config.best_of}: drafts are planned clips with a smaller budget, and the "
-            f"policy of this run is {config.cache.policy}; use --cache.policy planned"
+            f"policy of this run is {config.cache.policy}; use --cache.policy planned, or leave "
+            "--best-of out"
         )
     if chosen.profile is not None and chosen.source in ("given", "shipped"):
         _warn_of_distance(chosen.profile, template, model)
@@ -117,6 +119,27 @@ def _sampler_at(
 
 def _sampler_of_size(defaults: SamplingDefaults, class_name: str, width: int, height: int) -> str:
     return sampler_name(class_name, defaults.shift_at(width, height))
+
+
+def _check_tries(config: RunConfig) -> None:
+    """Refuse settings of redraws and drafts that lack one another, or contradict."""
+    if config.redraw and not config.keep:
+        raise UserError(
+            f"--redraw {config.redraw} needs --keep, which says what a good clip has, as "
+            '--keep "motion > 0.1"'
+        )
+    if config.best_of > 1 and config.redraw:
+        raise UserError(
+            f"--best-of {config.best_of} and --redraw {config.redraw} choose among seeds in two "
+            "ways: leave one of them out"
+        )
+    if config.best_of > 1 and not config.select_by:
+        raise UserError(
+            f"--best-of {config.best_of} needs --select-by, which says what the best draft has "
+            'most of, as --select-by "sharpness - flicker"'
+        )
+    if config.select_by and config.best_of == 1:
+        raise UserError("--select-by chooses among drafts: give --best-of with their number")
 
 
 def _warn_of_distance(

@@ -7,6 +7,7 @@ false, and a rank is unknown.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,8 +18,14 @@ import pyarrow as pa
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
 
+_NO_SCORES = "; there are no scores, because no scorer is on (--scorers)"
+
 _SOURCE = "case when json_valid(source) then source::json end as source"
 """So that `source->>'name'` works in an expression, as in exports."""
+
+
+_SEVERAL_ROWS = re.compile(r"\bover\s*\(|\(\s*select\b", re.IGNORECASE)
+"""Window functions and subqueries: their value depends on which rows are judged together."""
 
 
 class RowExpression:
@@ -39,6 +46,7 @@ class RowExpression:
             UserError: It is no such expression over these scores and the columns of a row.
         """
         self.text = text
+        self._scores = tuple(scores)
         own = [name for name in scores if name not in SCHEMA.names]
         if len(own) < len(scores):
             taken = ", ".join(sorted(set(scores) - set(own)))
@@ -50,7 +58,13 @@ class RowExpression:
         self._database.execute("set enable_external_access = false; set lock_configuration = true")
         if ";" in text or "--" in text:
             raise UserError(f"{self.flag} {text}: give one expression, without ; and comments")
-        kind = str(self._relation(SCHEMA.empty_table()).types[0])
+        empty = self._relation(SCHEMA.empty_table())
+        if _SEVERAL_ROWS.search(text) or empty.fetchall():
+            raise UserError(
+                f"{self.flag} {text}: looks at several rows; it should give each row a value by "
+                "that row alone"
+            )
+        kind = str(empty.types[0])
         if not kind.startswith((*self.result_types, '"NULL"')):
             raise UserError(f"{self.flag} {text}: gives a {kind}; it should be {self.wanted}")
 
@@ -65,6 +79,8 @@ class RowExpression:
             return self._database.sql(self._query)
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
+            if "Referenced column" in text:
+                text += f"; scores are {', '.join(self._scores)}" if self._scores else _NO_SCORES
             raise UserError(f"{self.flag} {self.text}: {text}") from None
 
 

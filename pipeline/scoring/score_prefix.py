@@ -1,8 +1,9 @@
 """Scores the clips of an existing prefix, and judges them anew; the same call again goes on.
 
-Nothing is scored twice: a clip is left out if its row, or a stored score of that very clip, says
-the same scorer in the same version. Clips are read and scored by a function that the caller gives,
-on a cluster (`pipeline.cluster.score_stage`) or here.
+Nothing is scored twice: a scorer is not asked again about a clip that has all of its scores, by the
+same version, in its row or stored for that very clip. A score that is missing is tried again. Clips
+are read and scored by a function that the caller gives, on a cluster
+(`pipeline.cluster.score_stage`) or here.
 """
 
 from __future__ import annotations
@@ -85,13 +86,15 @@ def score_prefix(
     """
     done = ScoredPrefix()
     lacking: defaultdict[tuple[str, ...], list[pa.Table]] = defaultdict(list)
-    wanted = [f"{scorer.name}@{scorer.version}" for scorer in scorers]
     for table in clip_rows(storage, stored):
         done.clips += table.num_rows
         groups: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        for place, known in enumerate(table["scorers"].to_pylist()):
+        for place, (asked, scores) in enumerate(_scored(table)):
             missing = [
-                name for name, each in zip(names, wanted, strict=True) if each not in (known or ())
+                name
+                for name, scorer in zip(names, scorers, strict=True)
+                if f"{scorer.name}@{scorer.version}" not in asked
+                or any(scores.get(score) is None for score in scorer.scores)
             ]
             groups[tuple(missing)].append(place)
         done.before += len(groups.pop((), []))
@@ -106,6 +109,13 @@ def score_prefix(
             _count(done, table)
             progress(done)
     return done
+
+
+def _scored(table: pa.Table) -> Iterator[tuple[list[str], dict[str, float | None]]]:
+    """Which scorers each row was asked about, and its scores."""
+    columns = table["scorers"].to_pylist(), table["scores"].to_pylist()
+    for asked, scores in zip(*columns, strict=True):
+        yield asked or [], {each["name"]: each["value"] for each in scores or ()}
 
 
 def clip_rows(storage: Storage, stored: StoredScores) -> Iterator[pa.Table]:

@@ -99,8 +99,8 @@ def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
     assert len(rows) == len(list(output.glob("media/*/*.mp4"))) == len(PROMPTS)
     for row in rows:
         drafts = row["drafts"]
-        assert [each["rank"] for each in drafts] == [luck(each["seed_u64"]) for each in drafts]
-        best = max(drafts, key=lambda each: each["rank"])
+        assert [each["value"] for each in drafts] == [luck(each["seed_u64"]) for each in drafts]
+        best = max(drafts, key=lambda each: each["value"])
         assert row["seed_u64"] == best["seed_u64"]
         assert row["candidate"] == drafts.index(best) + 1
         assert all(each["gpu_s"] > 0 for each in drafts)
@@ -127,7 +127,9 @@ def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"select_by": "lick"}, "lick"),
+        ({"select_by": ""}, "--best-of 4 needs --select-by"),
+        ({"select_by": "luck", "redraw": 1}, "leave one of them out"),
+        ({"select_by": "lick"}, "lick.*; scores are luck"),
         ({"select_by": "caption"}, "it should be a number"),
         ({"select_by": "luck", "cache": {"policy": "none"}}, "use --cache.policy planned"),
     ],

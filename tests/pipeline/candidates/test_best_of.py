@@ -79,7 +79,7 @@ def test_the_draft_with_the_highest_rank_is_finished(
     seed = drafts_of(REQUEST, FOUR)[best - 1].seed
     assert row["sample_id"] == dataclasses.replace(REQUEST, seed=seed).sample_id
     assert (row["candidate"], row["candidates"]) == (best, 4)
-    assert [each["rank"] for each in row["drafts"]] == luck
+    assert [each["value"] for each in row["drafts"]] == luck
     assert [each["gpu_s"] for each in row["drafts"]] == [1.0] * 4  # 0.5 s of two devices
     assert to_table([row]).num_rows == 1
 

@@ -161,7 +161,7 @@ def test_no_row_costs_nothing(tmp_path: Path) -> None:
 
 def test_drafts_are_paid_for_and_are_no_idle_time(tmp_path: Path) -> None:
     drafts = [
-        {"sample_id": "a", "seed_u64": 1, "rank": 0.5, "nfe": 8, "gpu_s": seconds}
+        {"sample_id": "a", "seed_u64": 1, "value": 0.5, "nfe": 8, "gpu_s": seconds}
         for seconds in (6.0, 4.0)
     ]
     plain = accounts(tmp_path / "plain", Prices({"": HOUR}), [row(0, wall=20.0, up=100.0)])

@@ -64,6 +64,10 @@ def test_columns_of_the_input_can_be_asked() -> None:
     [
         ("moton > 0.2", 'Referenced column "moton" not found'),
         ("motion >", "syntax error"),
+        ("sum(motion) > 0.1", "looks at several rows"),
+        ("motion > avg(motion) over ()", "looks at several rows"),
+        ("motion > (select 1)", "looks at several rows"),
+        ("moton > 0.2", "scores are motion, black"),
         ("motion + 1", "it should be true or false"),
         ("motion > 0; drop table rows", "give one expression"),
         ("motion > 0) or (select true from read_csv('/etc/passwd')", "--keep"),
@@ -78,3 +82,8 @@ def test_mistakes_are_found_before_any_row(text: str, message: str) -> None:
 def test_a_score_cannot_have_the_name_of_a_column() -> None:
     with pytest.raises(UserError, match="the name of a column: status"):
         Condition("status = 'ok'", ("motion", "status"))
+
+
+def test_a_run_without_scorers_says_that_there_are_no_scores() -> None:
+    with pytest.raises(UserError, match="no scorer is on"):
+        Condition("motion > 0.2", ())

@@ -94,7 +94,8 @@ def test_every_clip_is_scored_once_and_damaged_ones_say_so(storage: Storage) -> 
         clip = mp4.decode(storage.read_bytes(media_key(IDS[number])))
         assert scores[IDS[number]] == {"mean": float(clip.mean())}
     again = scored(storage, [mean])
-    assert (again.before, again.scored) == (6, 0)
+    assert (again.before, again.scored) == (5, 1)  # the damaged one is looked at again
+    assert sum(again.missing.values()) == 1
     assert len(mean.asked) == 5
 
 
@@ -119,6 +120,22 @@ def test_a_further_scorer_or_version_alone_is_asked(storage: Storage) -> None:
     assert len(newer.asked) == 5
     assert len(second.asked) == 5
     assert set(found(storage)[IDS[0]]) == {"mean", "other"}
+
+
+def test_a_score_that_failed_is_tried_again(storage: Storage) -> None:
+    class Flaky(Mean):
+        def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
+            if len(self.asked) == 2:
+                self.asked.append("")
+                raise MemoryError("not now")
+            return super().score(clips)
+
+    flaky = Flaky("mean")
+    assert sum(scored(storage, [flaky]).missing.values()) == 2  # one, and the damaged clip
+    done = scored(storage, [flaky])
+    assert (done.before, done.scored) == (4, 2)
+    values = [each["mean"] for sample_id, each in found(storage).items() if sample_id != IDS[4]]
+    assert None not in values
 
 
 def test_a_prefix_without_parts_is_named(tmp_path: Path) -> None:
