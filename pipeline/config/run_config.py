@@ -158,7 +158,7 @@ SHOWN = {
     *("config", "prompts", "output", "model", "recipe", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "scorers", "keep", "redraw"),
-    *("best_of", "draft_budget", "select_by"),
+    *("best_of", "select_by"),
     *("replicas", "batch_rows", "device"),
     *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),

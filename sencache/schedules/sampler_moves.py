@@ -92,11 +92,16 @@ def edm_scale(scheduler: Any) -> float | None:
     return 1.0 if _is_scaled_flow(scheduler) else None
 
 
+def _largest(sigmas: torch.Tensor) -> float:
+    """The largest noise level; samplers keep theirs on the CPU, so nothing waits for a device."""
+    return float(sigmas.detach().cpu().numpy().max())
+
+
 def _is_scaled_flow(scheduler: Any) -> bool:
     """Whether a flow-matching scheduler has sigmas that are no share of noise."""
     sigmas = getattr(scheduler, "sigmas", None)
     is_flow = type(scheduler).__name__.startswith("FlowMatch")
-    return is_flow and isinstance(sigmas, torch.Tensor) and bool(sigmas.max() > 1 + TOLERANCE)
+    return is_flow and isinstance(sigmas, torch.Tensor) and _largest(sigmas) > 1 + TOLERANCE
 
 
 def second_network_steps(times: Sequence[float], boundary: float | None) -> tuple[int, ...]:

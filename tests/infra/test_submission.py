@@ -31,7 +31,7 @@ def test_the_working_directory_is_small_and_has_no_weights_but_the_embedded_mode
     assert packed.stat().st_size < LARGEST_BYTES
     with zipfile.ZipFile(packed) as package:
         names = [Path(name) for name in package.namelist()]
-    embedded = Path("pipeline/models/demo/weights")
+    embedded = Path("pipeline/models/demo")
     assert all(embedded in name.parents for name in names if name.suffix in WEIGHTS)
     assert {name.parts[0] for name in names} <= {
         *("jobs", "pipeline", "sencache", "pyproject.toml", "constraints.txt", "Makefile"),

@@ -26,7 +26,7 @@ FALSE_ALARMS = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    parser.add_argument("--output", required=True, help="output prefix of a dataset")
+    parser.add_argument("--output", default="", help="output prefix of a dataset")
     parser.add_argument("--clips", type=int, default=200, help="most clips")
 
 
@@ -36,6 +36,8 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         UserError: The dataset has too few clips.
     """
+    if not options.output:
+        raise UserError("--output: say which dataset, a folder or s3://bucket/prefix")
     clips, fps = _clips_of(options.output, options.clips)
     if len(clips) < 20:
         raise UserError(f"{options.output}: {len(clips)} clips are too few for a share of 1 %")

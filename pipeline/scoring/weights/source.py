@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,18 @@ class WeightsSource:
 
         if Path(self.place).is_dir() and not self._files():
             raise UserError(f"{self.flag}: the folder holds no *.safetensors")
-        return self._read(AutoConfig)
+        return self._read(AutoConfig.from_pretrained)
 
     def load(self, kind: Any) -> Any:
         """Load a model from safetensors, in evaluation, on its device."""
         import torch
 
-        model = self._read(kind, use_safetensors=True, dtype=torch.float32)
+        model = self._read(kind.from_pretrained, use_safetensors=True, dtype=torch.float32)
         return model.eval().to(self.device)
 
     def load_part(self, kind: Any) -> Any:
         """Load a tokenizer or an image processor."""
-        return self._read(kind)
+        return self._read(kind.from_pretrained)
 
     def version(self) -> str:
         """The commit of the repository, or the first digits of a hash of a folder's weights."""
@@ -97,12 +98,10 @@ class WeightsSource:
     def _files(self) -> list[Path]:
         return sorted(Path(self.place).glob("*.safetensors"))
 
-    def _read(self, kind: Any, **options: Any) -> Any:
+    def _read(self, load: Callable[..., Any], **options: Any) -> Any:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
         try:
-            return kind.from_pretrained(
-                self.place, trust_remote_code=False, local_files_only=offline, **options
-            )
+            return load(self.place, trust_remote_code=False, local_files_only=offline, **options)
         except Exception as error:  # transformers raises many kinds
             raise UserError(f"{self.flag}: {message_of(error)}") from error
 
