@@ -13,7 +13,7 @@ from jobs.report import main as report
 from pipeline.models.weights import SUFFIXES
 from tests.infra.manifests import INFRA, REPOSITORY, commands, flags, generate_flags
 
-LARGEST_BYTES = 16 << 20
+LARGEST_BYTES = 20 << 20
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 TEXTS = ["README.md", "infra/README.md", "infra/aws/cluster.yaml"]
 
