@@ -20,6 +20,7 @@ import torch
 from sencache.families.refusals import REFUSED_PIPELINES
 from sencache.families.registry import family_of
 from sencache.pipelines import networks_of
+from tests.folder_table import section
 from tests.sencache.support.video import properties
 from tests.sencache.support.video.table import (
     BROKEN,
@@ -44,7 +45,7 @@ class that is not here.
 
 `one` stands where the pipeline takes one prompt per call, `threshold` where its sampler takes more
 than outputs and so allows no plans. `pipeline/models/families` lists the classes that
-`jobs/generate.py` knows.
+`jobs/generate.py` knows; the last table says what becomes of a folder of each class.
 
 ## Cached
 
@@ -95,7 +96,7 @@ def page() -> str:
     head = HEAD.format(version=diffusers.__version__, same=properties.SAME)
     classes = len({class_of(name) for name in SUPPORTED})
     tail = ["", f"{classes} classes.", "", "## Not cached", "", "| class | why |", "|---|---|"]
-    return "\n".join([head + "\n".join(lines), *tail, *refused, ""])
+    return "\n".join([head + "\n".join(lines), *tail, *refused, "", section(), ""])
 
 
 def main() -> int:
