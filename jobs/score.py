@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _score(options: argparse.Namespace, console: Console) -> None:
     from pipeline.cluster.connection import connected
     from pipeline.cluster.score_stage import score_clips
+    from pipeline.dataset.parts import part_files
     from pipeline.monitoring.console import say
     from pipeline.scoring.panel import ScorerPanel
     from pipeline.scoring.registry import expanded, load_scorers
@@ -57,7 +58,10 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     from pipeline.storage.storage import Storage
 
     check_kept(options.output)
-    storage = Storage(options.output).check_writable()
+    storage = Storage(options.output)
+    if not part_files(storage):  # before anything is written where a name is misspelt
+        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    storage = storage.check_writable()
     names = expanded(options.scorers.split(","))
     scorers = load_scorers(names)
     ScorerPanel(scorers, options.keep)  # checks the condition before anything is scored

@@ -49,7 +49,6 @@ def test_another_condition_reads_no_clip(
         (["--keep", "moton > 1"], "moton"),
         (["--keep", "sum(motion) > 1"], "looks at several rows"),
         (["--scorers", "basik"], "did you mean basic"),
-        (["--output", "no/such/prefix"], "holds no data/part-"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(
@@ -59,3 +58,11 @@ def test_mistakes_are_one_line_and_code_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out/scores/keep.json").exists()
+
+
+def test_a_place_without_a_dataset_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--output", str(tmp_path / "misspelt")]) == 2
+    assert "holds no data/part-" in capsys.readouterr().err
+    assert not (tmp_path / "misspelt").exists()
