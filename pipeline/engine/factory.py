@@ -14,6 +14,7 @@ from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
 from pipeline.models.profile import load_profile
+from pipeline.models.quantisation.quantise import quiet_libraries
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import choose_layout
 
@@ -83,12 +84,14 @@ def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callab
 
 
 def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
+    quiet_libraries()  # before the import, which brings diffusers
     from pipeline.engine.diffusers_engine import load_engine
 
     return load_engine(model, **settings)
 
 
 def _load_text_encoder(model: ResolvedModel, device: str, dtype: str, threads: int) -> TextEncoder:
+    quiet_libraries()
     from pipeline.models.text_encoders import load_text_encoder
 
     return load_text_encoder(model, device, dtype, threads)
