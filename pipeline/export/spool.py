@@ -22,6 +22,7 @@ from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.requests.columns import cell_json
+from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
@@ -45,10 +46,6 @@ class Filled:
 
     rows: int
     by_prompt: int
-
-
-_SOURCE = "case when json_valid(source) then source::json end"
-"""So that `source->>'name'` works in a condition."""
 
 
 class Spool:
@@ -181,12 +178,8 @@ class Spool:
             "select distinct each.name from (select unnest(scores) as each from clips)"
         ).fetchall()
         own = [name for (name,) in names if name not in self._schema.names]
-        scores = "".join(
-            f", map_from_entries(scores)['{name}'] as \"{name}\""
-            for name in sorted(own)
-            if name.isidentifier()
-        )
-        return f"(select * replace ({_SOURCE} as source){scores} from clips where {condition})"  # noqa: S608
+        scores = score_columns(name for name in sorted(own) if name.isidentifier())
+        return f"(select * replace ({SOURCE_JSON}){scores} from clips where {condition})"  # noqa: S608
 
     def _read(self, file: Any, part: StoredFile) -> pa.Table:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import duckdb
@@ -20,8 +20,13 @@ from pipeline.errors import UserError
 
 _NO_SCORES = "; there are no scores, because no scorer is on (--scorers)"
 
-_SOURCE = "case when json_valid(source) then source::json end as source"
-"""So that `source->>'name'` works in an expression, as in exports."""
+SOURCE_JSON = "case when json_valid(source) then source::json end as source"
+"""So that `source->>'name'` works in an expression, here and in exports."""
+
+
+def score_columns(names: Iterable[str]) -> str:
+    """SQL that gives each score a column of its own, to follow the columns of rows."""
+    return "".join(f", map_from_entries(scores)['{name}'] as \"{name}\"" for name in names)
 
 
 _SEVERAL_ROWS = re.compile(r"\bover\s*\(|\(\s*select\b", re.IGNORECASE)
@@ -51,8 +56,8 @@ class RowExpression:
         if len(own) < len(scores):
             taken = ", ".join(sorted(set(scores) - set(own)))
             raise UserError(f"{self.flag}: a score has the name of a column: {taken}")
-        listed = "".join(f", map_from_entries(scores)['{name}'] as \"{name}\"" for name in own)
-        self._query = f"select ({text}) from (select * replace ({_SOURCE}){listed} from rows)"  # noqa: S608
+        listed = score_columns(own)
+        self._query = f"select ({text}) from (select * replace ({SOURCE_JSON}){listed} from rows)"  # noqa: S608
         self._lock = threading.Lock()
         self._database = duckdb.connect(config={"threads": 1})
         self._database.execute("set enable_external_access = false; set lock_configuration = true")
