@@ -13,7 +13,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
 from pipeline.cluster.ray_compat import stop_auto_connect
-from pipeline.errors import UserError
+from pipeline.errors import UserError, message_of
 
 MIN_LOGICAL_CPUS = 4
 """Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
@@ -40,7 +40,7 @@ def connected() -> Iterator[bool]:
         Whether nodes can join the cluster during the run; they cannot join a private one.
 
     Raises:
-        UserError: There is no cluster at `RAY_ADDRESS`.
+        UserError: There is no cluster at `RAY_ADDRESS`, or Ray cannot start on this machine.
     """
     if ray.is_initialized():
         _configure_ray_data()
@@ -60,6 +60,23 @@ def connected() -> Iterator[bool]:
                 "with `ray job submit --address`"
             ) from error
     else:
+        _start_private()
+    try:
+        _configure_ray_data()
+        yield bool(os.environ.get("RAY_ADDRESS"))
+    finally:
+        stop_auto_connect()
+        ray.shutdown()
+
+
+def _start_private() -> None:
+    """Start a cluster for this process.
+
+    Raises:
+        UserError: Ray cannot start: no room for its files or objects, a path that is too long for
+            its sockets, a port that is taken, or a machine too slow for its time limits.
+    """
+    try:
         ray.init(
             address="local",
             # One more than the cores: Ray Data's own tasks need little, and groups take the rest.
@@ -67,12 +84,12 @@ def connected() -> Iterator[bool]:
             include_dashboard=False,
             logging_level=logging.ERROR,
         )
-    try:
-        _configure_ray_data()
-        yield bool(os.environ.get("RAY_ADDRESS"))
-    finally:
-        stop_auto_connect()
-        ray.shutdown()
+    except Exception as error:  # of many types, plain `Exception` among them (Ray 2.60)
+        ray.shutdown()  # the processes that it has started
+        raise UserError(
+            f"Ray cannot start on this machine: {type(error).__name__}: {message_of(error)}; its "
+            "logs are in the folder ray of /tmp, or of RAY_TMPDIR where that is set"
+        ) from error
 
 
 def own_cores() -> int:

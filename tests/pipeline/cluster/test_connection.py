@@ -1,13 +1,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
 from pipeline.cluster import connection
-from pipeline.cluster.connection import await_gpus
+from pipeline.cluster.connection import await_gpus, connected
+from pipeline.errors import UserError
 
 
 class Scaling:
@@ -55,6 +57,20 @@ def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     scaling.wait(4, 30)
     assert scaling.now == 30
     assert scaling.asked == [[{"GPU": 4}], []]
+
+
+def test_ray_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 110)  # longer than the name of a socket may be
+    folder.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    said = r"Ray cannot start on this machine: .*107 bytes"
+    with pytest.raises(UserError, match=said) as raised, connected():
+        pass
+    text = str(raised.value)
+    assert "\n" not in text
+    assert "its logs are in the folder ray of" in text
+    assert not ray.is_initialized()
 
 
 @pytest.mark.slow
