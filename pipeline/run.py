@@ -262,9 +262,14 @@ def _run(
                 manifest.end(storage, state, asdict(result.totals), problem)
 
     # 6. Summarise. After a signal there is no time for the report: the node may be taken away.
-    say_result(console, config, result.totals, result.interrupted)
+    totals, more = result.totals, bool(result.done_before)
+    say_result(console, config, totals, result.interrupted, is_part=more)
     if not result.interrupted:
-        report_writer.write(contact_sheet=config.contact_sheet, report=config.report)
+        report_writer.write(
+            contact_sheet=config.contact_sheet,
+            report=config.report,
+            judged=totals.good + totals.not_good,
+        )
     return result
 
 

@@ -13,8 +13,23 @@ from pipeline.monitoring.totals import RunTotals
 from pipeline.wording import counted
 
 
-def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupted: bool) -> None:
-    """Print what was made, what it cost and where it is."""
+def say_result(
+    console: Console,
+    config: RunConfig,
+    totals: RunTotals,
+    interrupted: bool,
+    *,
+    is_part: bool = False,
+) -> None:
+    """Print what was made, what it cost and where it is.
+
+    Args:
+        console: Where.
+        config: The run's settings.
+        totals: Of the run.
+        interrupted: Whether a signal ended it.
+        is_part: Whether earlier runs made clips of the same input: the numbers are of this run.
+    """
     table = Table(show_header=False, box=None, pad_edge=False)
     controls = f", {counted(totals.controls, 'control')}" if totals.controls else ""
     rejected = counted(totals.rejected, "rejected row")
@@ -38,7 +53,7 @@ def say_result(console: Console, config: RunConfig, totals: RunTotals, interrupt
             each = own_s * price / totals.clips
             table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
     if good := yield_text(totals, config.gpu_price_per_hour):
-        table.add_row("good", good)
+        table.add_row("good", f"{good}; of this run alone" if is_part else good)
     if totals.truncated:
         clips = counted(totals.truncated, "clip")
         table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")

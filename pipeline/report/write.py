@@ -22,6 +22,7 @@ from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS
 from pipeline.report.rows import RowRoles, read_rows
+from pipeline.report.text import good_clips
 from pipeline.storage.storage import Storage
 
 REPORT_KEY = "report/report.json"
@@ -77,12 +78,19 @@ class ReportWriter:
             ok = [row for row in rows if row["status"] == "ok" and not row["control_of"]]
             self._shown += ok[:room]
 
-    def write(self, *, contact_sheet: bool, report: bool) -> None:
-        """Write those that are wanted; the sheet only if there is a clip to show."""
+    def write(self, *, contact_sheet: bool, report: bool, judged: int = 0) -> None:
+        """Write those that are wanted; the sheet only if there is a clip to show.
+
+        Args:
+            contact_sheet: Whether the sheet is wanted.
+            report: Whether the report is. Of a dataset with more clips than this run judged, it
+                also says how many are good.
+            judged: Clips that this run judged.
+        """
         if contact_sheet and self._shown:
             self._write_contact_sheet()
         if report:
-            self._write_report()
+            self._write_report(judged)
 
     def _write_contact_sheet(self) -> None:
         try:
@@ -91,13 +99,17 @@ class ReportWriter:
         except Exception as error:  # noqa: BLE001 - reported; the dataset is complete without it
             self._say(f"no contact sheet: {type(error).__name__}: {error}")
 
-    def _write_report(self) -> None:
+    def _write_report(self, judged: int) -> None:
         try:
-            write_report(self._storage, Prices())
+            report = write_report(self._storage, Prices())
         except Exception as error:  # noqa: BLE001 - reported; jobs/report.py can write it later
             self._say(f"no report: {type(error).__name__}: {error}")
-        else:
-            self._say(f"report: {self._storage.uri}/{PAGE_KEY}")
+            return
+        found = report.good_clips
+        if found is not None and found.good + found.not_good > judged:
+            parts = " · ".join(part for part in good_clips(found) if part)
+            self._say(f"good clips of the whole dataset: {parts}")
+        self._say(f"report: {self._storage.uri}/{PAGE_KEY}")
 
     def _say(self, text: str) -> None:
         say(self._console, text, one_line=True)

@@ -76,11 +76,16 @@ def test_redraws_stop_at_a_good_clip_and_a_later_run_goes_on_with_them(
     assert result.totals.redraws == redraws
     assert f"{8 + redraws}/{8 + redraws} clips" in text
     assert f"by {redraws} redraw" in text
+    assert "of this run alone" not in text
+    assert "whole dataset" not in text
 
     # The same in three runs: no redraws, one redraw, three.
     for redraw in (0, 1, 3):
         _, text = generate(tmp_path, "parts", redraw=redraw)
     assert tries(tmp_path / "parts") == whole
+    good = sum(made[-1][1] for made in whole.values())
+    assert "; of this run alone" in text
+    assert f"good clips of the whole dataset: {good} of {8 + redraws} clips" in text
     ids = [{row["sample_id"] for row in rows_of(tmp_path / name)} for name in ("whole", "parts")]
     assert ids[0] == ids[1]
     result, text = generate(tmp_path, "parts", redraw=3)
