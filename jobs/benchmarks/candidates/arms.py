@@ -1,0 +1,50 @@
+"""The arms: ways to good clips of the same prompts.
+
+An arm's requests are made as `jobs/generate.py` makes them, from the flags that its user would set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.benchmarks.candidates.slots import FINISHED_NFE, STEPS
+
+UNCACHED, PLANNED = "uncached", f"planned {FINISHED_NFE}"
+DRAFT_NFE = 8
+BEST_OF_FOUR = f"best of 4 by drafts at {DRAFT_NFE}"
+DISTILLED = "distilled, 4 steps"
+
+_PLAN = {"cache": {"budget": FINISHED_NFE / STEPS}}
+
+
+@dataclass(frozen=True)
+class GoodClipArm:
+    """One way to make the clips.
+
+    Attributes:
+        name: In tables.
+        settings: Of its run, under their names in a YAML file.
+        redraw: Further tries at a clip that is not good.
+        best_of: Drafts per clip; 1 for none.
+        draft_nfe: Evaluations of a draft.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    redraw: int = 0
+    best_of: int = 1
+    draft_nfe: int = DRAFT_NFE
+
+
+ARMS = (
+    GoodClipArm(UNCACHED, {"cache": {"policy": "none"}}),
+    GoodClipArm(PLANNED, _PLAN),
+    GoodClipArm(f"{PLANNED}, up to 3 redraws", _PLAN, redraw=3),
+    GoodClipArm(BEST_OF_FOUR, _PLAN, best_of=4),
+    GoodClipArm("best of 2 by drafts at 8", _PLAN, best_of=2),
+    GoodClipArm(DISTILLED, {"recipe": "distilled-4step"}),
+    GoodClipArm(f"{DISTILLED}, up to 3 redraws", {"recipe": "distilled-4step"}, redraw=3),
+)
+"""The first is what the others are held to."""
