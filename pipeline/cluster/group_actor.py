@@ -96,7 +96,14 @@ class GroupActor:
         )
         self._first: FirstClipsHere | None = None
         if first is not None:
-            self._first = FirstClipsHere(first, ledger, self._runner.process, deadline_s)
+            self._first = FirstClipsHere(
+                first,
+                ledger,
+                self._runner.process,
+                deadline_s,
+                ray.get_runtime_context().get_actor_id() or "",
+                nodes.is_alive,
+            )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map a block of packed requests to a table of their output rows, and of further tries."""

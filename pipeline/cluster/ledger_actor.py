@@ -25,13 +25,25 @@ class LedgerActor(Ledger):
         """Open the ledger; see `Ledger`."""
         super().__init__(*args, **settings)
         self._loads: defaultdict[str, Loads] = defaultdict(Loads)
+        self._reserved: dict[str, str] = {}
 
-    def unbegun(self, sample_ids: Sequence[str]) -> list[str]:
-        """Those of some samples that no attempt of this run has begun."""
-        return [each for each in sample_ids if each not in self._finished and not self._begun(each)]
+    def reserve(self, sample_ids: Sequence[str], holder: str, instead_of: str = "") -> str:
+        """Reserve the first of some samples that no other actor holds; "" if there is none.
 
-    def _begun(self, sample_id: str) -> int:
-        return self._entries[sample_id].attempts if sample_id in self._entries else 0
+        Args:
+            sample_ids: The samples.
+            holder: Id of the actor that wants one.
+            instead_of: An actor that is dead, and holds nothing any more.
+        """
+        for sample_id in sample_ids:
+            if self._reserved.get(sample_id, holder) in (holder, instead_of):
+                self._reserved[sample_id] = holder
+                return sample_id
+        return ""
+
+    def holder_of(self, sample_id: str) -> str:
+        """The actor that has reserved a sample, "" if none has."""
+        return self._reserved.get(sample_id, "")
 
     def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
         """Record that a process begins to load; returns what it should do."""
@@ -128,9 +140,13 @@ class RemoteLedger:
         stop: str = self._ask("broken", list(sample_ids), where, reason)
         return stop
 
-    def unbegun(self, sample_ids: Sequence[str]) -> list[str]:
-        """Those of some samples that no attempt of this run has begun."""
-        return ray.get(self._handle.unbegun.remote(list(sample_ids)))
+    def reserve(self, sample_ids: Sequence[str], holder: str, instead_of: str = "") -> str:
+        """Reserve the first of some samples that no other actor holds; "" if there is none."""
+        return ray.get(self._handle.reserve.remote(list(sample_ids), holder, instead_of))
+
+    def holder_of(self, sample_id: str) -> str:
+        """The actor that has reserved a sample, "" if none has."""
+        return ray.get(self._handle.holder_of.remote(sample_id))
 
     def load_begins(self, what: str, actor: str, node: str, others: Collection[str]) -> AfterLoad:
         """Report that this process begins to load; returns what it should do."""

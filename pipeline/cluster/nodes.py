@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from pipeline.cluster.capacity import Groups
-from pipeline.cluster.ray_compat import drain_node
+from pipeline.cluster.ray_compat import actors_of_this_job, drain_node
 
 WATCH_EVERY_S = 5.0
 NAMED = 4
@@ -55,6 +55,13 @@ def others(gpus: float = 0.0) -> list[str]:
         and node["Resources"].get("GPU", 0) >= gpus
         and (node["Resources"].get("CPU") or node["Resources"].get("GPU"))
     ]
+
+
+def is_alive(actor: str) -> bool:
+    """Whether the process of an actor of this job lives, by the actor's id."""
+    return any(
+        each["ActorID"] == actor and each["State"] == "ALIVE" for each in actors_of_this_job()
+    )
 
 
 def own_gpus() -> float:

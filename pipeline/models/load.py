@@ -232,7 +232,7 @@ def _dtypes(spec: ModelSpec, device: str, dtype: str) -> dict[str, torch.dtype]:
     """Precision of each part, by its attribute; `default` for all others."""
     import torch
 
-    name = dtype or (spec.dtype if device.startswith("cuda") else "float32")
+    name = dtype or spec.own_dtype(device)
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
     return {part: getattr(torch, own) for part, own in spec.family.precision(name).items()}

@@ -177,6 +177,17 @@ class ModelSpec:
             return self.name
         return "+".join(filter(None, (self.pipeline.name, self.pipeline.variant)))
 
+    def own_dtype(self, device: str) -> str:
+        """Torch dtype name that the weights run in on a device unless a run says otherwise."""
+        return self.dtype if device.startswith("cuda") else "float32"
+
+    def other_dtype(self, dtype: str, device: str) -> str:
+        """A type of the weights; "" for the one that they have anyway on the device of a run.
+
+        Which device `auto` is, only the cluster knows. There, a type stands for itself.
+        """
+        return "" if device != "auto" and dtype == self.own_dtype(device) else dtype
+
     @property
     def takes_image(self) -> bool:
         """Whether every clip starts from an image."""

@@ -269,7 +269,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         sampler=sampler,
         seed=0,
         adapters=tuple(adapter.identity for adapter in adapters),
-        dtype=config.dtype,
+        dtype=spec.other_dtype(config.dtype, config.device),
         decoding=_decoding(config, spec),
         sigmas=sigmas,
         candidates=1 + config.redraw,

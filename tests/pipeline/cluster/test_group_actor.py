@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +25,11 @@ class Ended(BaseException):
     """The process has ended."""
 
 
+_made: list[Any] = []
+
+
 @pytest.fixture
-def codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     found: list[int] = []
 
     def end(code: int) -> None:
@@ -34,7 +37,11 @@ def codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         raise Ended
 
     monkeypatch.setattr("os._exit", end)
-    return found
+    yield found
+    # Tracebacks keep the actors alive. The garbage collector would end them at any moment later,
+    # such as in the middle of a thread's start, where no other thread can start.
+    while _made:
+        del _made.pop()._runner
 
 
 def actor(error: Exception, close: Callable[[], None] = lambda: None) -> Any:
@@ -47,6 +54,7 @@ def actor(error: Exception, close: Callable[[], None] = lambda: None) -> Any:
     made._first = made._rank = None
     made._panel = ScorerPanel(())
     made._ledger = SimpleNamespace(complain=made.said.append)
+    _made.append(made)
     return made
 
 

@@ -44,6 +44,26 @@ def test_every_model_has_usable_defaults(name: str) -> None:
     assert request.cache == CacheIdentity()
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "kept"),
+    [
+        ("cuda", "bfloat16", ""),
+        ("cuda", "float32", "float32"),
+        ("cpu", "float32", ""),
+        ("cpu", "bfloat16", "bfloat16"),
+        ("auto", "bfloat16", "bfloat16"),
+        ("cuda", "", ""),
+    ],
+)
+def test_the_type_that_weights_have_anyway_makes_no_other_clip(
+    device: str, dtype: str, kept: str
+) -> None:
+    model = resolve_model(WAN)
+    assert model.spec.dtype == "bfloat16"
+    template = request_defaults(config(model=WAN, device=device, dtype=dtype), model).template
+    assert template.dtype == kept
+
+
 EULER = "FlowMatchEulerDiscreteScheduler"
 LEVELS = [1.0, 0.9, 0.5]
 
