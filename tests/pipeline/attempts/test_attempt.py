@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.attempts.ledger import Ledger
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import media_key, to_table
-from pipeline.engine.protocol import BadNodeError, EngineDiedError
+from pipeline.engine.protocol import BadNodeError, Clip, EngineDiedError
 from pipeline.process import EXIT_OVERDUE
 from pipeline.ranks.failures import RankDiedError
 from pipeline.requests.sample_request import SampleRequest
@@ -274,3 +275,98 @@ def test_a_worker_on_a_bad_node_makes_nothing_more(storage: Storage) -> None:
     with pytest.raises(BadNodeError, match="node bad kills whatever runs on it"):
         worker.process(requests("a", "b"))
     assert engine.batches == []
+
+
+class TimedEngine(FakeEngine):
+    """Says what its calls took, and sleeps for longer than that."""
+
+    def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
+        clips = super().generate(requests)
+        time.sleep(0.05)
+        return [dataclasses.replace(clip, text_s=0.02, decode_s=0.01) for clip in clips]
+
+
+def test_the_clips_of_a_call_share_its_seconds(storage: Storage) -> None:
+    for row in runner(TimedEngine(), storage).process(requests("a", "b")):
+        times = row["times"]
+        assert (times["text_s"], times["decode_s"]) == (0.01, 0.005)
+        assert times["denoise_s"] == pytest.approx(row["wall_s"] - 0.015)
+        assert row["peak_memory_bytes"] == 123
+
+
+def test_a_failed_row_claims_no_seconds_and_no_memory(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        raise ValueError("always")
+
+    (row,) = runner(FakeEngine(fault), storage).process(requests("a"))
+    assert (row["status"], row["wall_s"], row["peak_memory_bytes"]) == ("failed", 0.0, 0)
+    parts = ("text_s", "denoise_s", "decode_s")
+    assert [row["times"][part] for part in parts] == [0.0, 0.0, 0.0]
+
+
+def test_an_overdue_call_costs_its_samples_the_deadline_together(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr("os._exit", lambda _: ended.set())
+    ledger, pair = ledger_of(storage), requests("a", "b")
+    engine = FakeEngine(lambda batch: assert_true(ended.wait(PATIENCE_S)))
+    attempts = BatchRunner(engine, storage, ledger, "run", batch_rows=2, deadline_s=0.5)._attempts
+    attempts.together(pair)
+    for sample in pair:
+        assert ledger.claim([sample.sample_id], "n/2").lost_s == [0.25]
+
+
+class AcceleratorError(RuntimeError):
+    """What torch raises for a lost device since 2.8."""
+
+
+def test_a_lost_accelerator_ends_the_engine_whatever_its_words(storage: Storage) -> None:
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        raise AcceleratorError("device-side assert")
+
+    with pytest.raises(EngineDiedError, match="device-side assert"):
+        runner(FakeEngine(fault), storage).process(requests("a"))
+
+
+def test_attempts_that_wait_when_the_engine_is_closed_never_begin(storage: Storage) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+
+    engine = FakeEngine(fault)
+    worker = runner(engine, storage)
+    turns = worker._attempts._turns
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(worker.process, requests("a"))
+        assert begun.wait(PATIENCE_S)
+        second = pool.submit(worker.process, requests("b"))
+        while not turns._work_queue.qsize():
+            time.sleep(0.005)
+        closed = pool.submit(worker.close)
+        while turns._work_queue.qsize() and not turns._shutdown:
+            time.sleep(0.005)
+        go_on.set()
+        closed.result(PATIENCE_S)
+        with pytest.raises(EngineDiedError, match="the engine is closed"):
+            second.result(PATIENCE_S)
+        first.result(PATIENCE_S)
+    assert engine.batches == [["a"]]
+    assert engine.closed
+
+
+def test_an_engine_says_whether_it_can_make_a_clip_again(storage: Storage) -> None:
+    broken = threading.Event()
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if broken.is_set():
+            raise ValueError("not any more")
+
+    engine = FakeEngine(fault)
+    attempts = runner(engine, storage)._attempts
+    assert attempts.again(requests("a")[0]) is True
+    broken.set()
+    assert attempts.again(requests("a")[0]) is False
+    assert engine.batches == [["a"], ["a"]]
