@@ -8,13 +8,16 @@ CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 # Tests start hundreds of processes; without byte code each one compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint format chaos chaos-quick mutants mutants-quick bench lock clean
+.PHONY: demo test test-all test-fast lint format chaos chaos-quick mutants mutants-quick bench lock clean
 
 demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
 
 # One process more than there are cores: the end-to-end tests wait for other processes most of the time.
-test: $(STAMP)  ## every test that needs no GPU
+test: $(STAMP)  ## every promise; 12 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not gpu and not variant" -n $$(($(CORES) + 1)) --dist loadfile
+
+test-all: $(STAMP)  ## the same in every variant: each layout of ranks, each class of diffusers, each kill
 	$(BIN)/python -m pytest -m "not gpu" -n $$(($(CORES) + 1)) --dist loadfile
 
 test-fast: $(STAMP)  ## without the end-to-end tests and others of over a second

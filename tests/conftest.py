@@ -6,9 +6,9 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -27,12 +27,45 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+VARIANTS = pytest.StashKey[int]()
+
+
 def pytest_report_header() -> list[str]:
     return missing_tools()
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count what `make test` leaves to `make test-all`."""
+    variants = [item for item in items if item.get_closest_marker("variant")]
+    if variants:
+        stash = variants[0].config.stash
+        stash[VARIANTS] = stash.get(VARIANTS, 0) + len(variants)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that runs all others what this one has left out."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["variants"] = session.config.stash.get(VARIANTS, 0)
+
+
+class OtherProcesses:
+    """Hears of the processes of pytest-xdist, each of which collects every test."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        output = getattr(node, "workeroutput", {})
+        node.config.stash[VARIANTS] = output.get("variants", 0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(OtherProcesses())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what kept tests from running once more, where it is seen."""
+    left_out = terminalreporter.config.stash.get(VARIANTS, 0)
+    if left_out:
+        terminalreporter.write_line(f"{left_out} variants left out; `make test-all` runs them too")
     if lines := missing_tools():
         terminalreporter.section("missing programs: tests that need them are skipped", yellow=True)
         terminalreporter.write("".join(f"{line}\n" for line in lines))

@@ -135,7 +135,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["driver", "flaky store", NO_CONDITIONS, REDRAW, BEST_OF])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "driver",
+        "flaky store",
+        BEST_OF,
+        *(pytest.param(kind, marks=pytest.mark.variant) for kind in (NO_CONDITIONS, REDRAW)),
+    ],
+)
 def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:
     trial = run_trial(*stage, seed=list(KINDS).index(kind))
     assert trial.kind == kind
@@ -199,7 +207,13 @@ def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [10_003, 10_004], ids=["conditional puts", "none"])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(10_003, id="conditional puts"),
+        pytest.param(10_004, id="none", marks=pytest.mark.variant),
+    ],
+)
 def test_two_runs_into_one_prefix_are_safe_and_the_second_one_says_so(
     stage: tuple[Cluster, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

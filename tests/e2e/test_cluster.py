@@ -151,6 +151,7 @@ def test_the_ledger_is_on_the_node_of_the_driver(cluster: Cluster, tmp_path: Pat
         ray.shutdown()
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
     cluster: Cluster, tmp_path: Path
@@ -192,6 +193,7 @@ def test_a_fixed_number_of_groups_goes_on_with_those_that_are_left(
     assert len({row["sample_id"] for row in rows}) == len(rows) == 61
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_run_whose_text_encoder_has_no_place_left_ends_and_goes_on_with_fewer_groups(
     cluster: Cluster, tmp_path: Path

@@ -87,7 +87,16 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b", "ltx-video", "hunyuanvideo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cogvideox-2b",
+        *(
+            pytest.param(name, marks=pytest.mark.variant)
+            for name in ("wan2.1-t2v-1.3b", "ltx-video", "hunyuanvideo")
+        ),
+    ],
+)
 def test_every_family_is_cached_by_its_first_command(
     local_ray: None, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
 ) -> None:

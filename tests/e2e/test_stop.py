@@ -41,7 +41,10 @@ def wait_for_part(output: Path, process: subprocess.Popen[Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.variant)],
+)
 def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     local_ray: None, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -94,7 +97,10 @@ def descendant(process: subprocess.Popen[str], part_of_command: str) -> psutil.P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("service", ["runtime_env/agent/main.py", "raylet/raylet"])
+@pytest.mark.parametrize(
+    "service",
+    ["raylet/raylet", pytest.param("runtime_env/agent/main.py", marks=pytest.mark.variant)],
+)
 def test_a_part_of_ray_that_is_killed_ends_the_run_with_code_3_and_it_goes_on(
     tmp_path: Path, service: str
 ) -> None:

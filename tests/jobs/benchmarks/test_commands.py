@@ -22,6 +22,7 @@ def _result(arguments: str, folder: Path) -> Any:
     return json.loads(out.read_text())["result"]
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_overhead_of_the_demo_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms = _result("overhead --device cpu --batch-rows 1 --steps 10 --repeats 1", tmp_path)
@@ -35,6 +36,7 @@ def test_overhead_of_the_demo_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "of ideal" in capsys.readouterr().out
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_random_weights_reuse_by_a_fixed_pattern(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -46,6 +48,7 @@ def test_random_weights_reuse_by_a_fixed_pattern(
     assert "fixed pattern" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_batching_computes_the_rows_that_are_needed(tmp_path: Path) -> None:
     result = _result(

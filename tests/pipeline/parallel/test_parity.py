@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,18 @@ def trial(
     return make
 
 
+def cases(found: Sequence[tuple[Any, ...]], quick: str) -> list[Any]:
+    """Parameters of a test; four ranks are variants of two, but for one model."""
+    return [
+        pytest.param(
+            *case,
+            id="-".join(map(label, case)),
+            marks=() if case[1].size == 2 or case[0] == quick else (pytest.mark.variant,),
+        )
+        for case in found
+    ]
+
+
 def label(value: Any) -> str:
     """Name of a parameter."""
     if not isinstance(value, ParallelLayout):
@@ -204,7 +216,7 @@ def compare(got: group_models.Outcome, want: dict[str, Any], layout: ParallelLay
     assert got.degrees == degrees
 
 
-@pytest.mark.parametrize(("name", "layout", "size"), CLIPS, ids=label)
+@pytest.mark.parametrize(("name", "layout", "size"), cases(CLIPS, "cogvideox-2b"))
 def test_ranks_make_what_one_makes(
     name: str, layout: ParallelLayout, size: str, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
@@ -220,7 +232,7 @@ def test_ranks_make_what_one_makes(
     compare(ranks(layout.size).ask(asked), want, layout)
 
 
-@pytest.mark.parametrize(("name", "layout"), BRANCHES, ids=label)
+@pytest.mark.parametrize(("name", "layout"), cases(BRANCHES, "hunyuanvideo"))
 def test_each_half_of_the_ranks_computes_one_branch(
     name: str, layout: ParallelLayout, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:

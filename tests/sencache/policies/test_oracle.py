@@ -242,8 +242,10 @@ both_kinds = pytest.mark.parametrize("kind", ["paper", "official"])
 
 
 def examples(few: int, many: int) -> pytest.MarkDecorator:
-    """Run a test on few examples, and in the slow part on many."""
-    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
+    """Run a test on few examples, and in the variant on many."""
+    return pytest.mark.parametrize(
+        "examples", [few, pytest.param(many, marks=(pytest.mark.slow, pytest.mark.variant))]
+    )
 
 
 @both_kinds

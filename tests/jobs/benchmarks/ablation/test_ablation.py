@@ -111,6 +111,7 @@ def test_profiles_are_transferred_to_half_the_size(
         other_settings(template, model.spec, 30, [40, 32])
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_all_studies_are_measured_shown_and_returned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -51,6 +51,7 @@ def test_the_teacher_passes_the_student_s_levels_or_is_refused() -> None:
         replace(_MICRO, teacher_steps=6)
 
 
+@pytest.mark.variant
 @torch.no_grad()
 def test_the_teacher_s_solver_converges_to_what_euler_converges_to() -> None:
     pipeline = load_pipeline(WEIGHTS_DIR)

@@ -103,6 +103,7 @@ def small_ray() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_real_run_takes_what_the_simulation_says(small_ray: None, tmp_path: Path) -> None:
     """Two groups, sixteen clips of 0.8 s: the seconds come from the rows themselves."""

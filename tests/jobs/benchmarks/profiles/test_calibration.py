@@ -110,6 +110,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
     return argparse.Namespace(**vars(parsed) | changes)
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_everything_is_measured_shown_and_returned(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

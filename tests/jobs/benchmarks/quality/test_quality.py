@@ -23,6 +23,7 @@ def measured(arguments: str, folder: Path) -> Any:
     return json.loads(out.read_text())["result"]
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_arms_are_compared_with_both_references(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

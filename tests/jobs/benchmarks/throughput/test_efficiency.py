@@ -62,6 +62,7 @@ def run_here(config: RunConfig, *, factory: EngineFactory, console: Any) -> Any:
     return SimpleNamespace(totals=SimpleNamespace(ok=len(rows)))
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_both_sides_make_the_same_calls_and_count_from_the_end_of_the_first(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
