@@ -42,6 +42,7 @@ class BatchRunner:
         node: str = "",
         deadline_s: float = math.inf,
         panel: ScorerPanel | None = None,
+        keep_drafts: bool = False,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -55,6 +56,7 @@ class BatchRunner:
             node: Name of this node, for the ledger; by default the host's name.
             deadline_s: Longest engine call in seconds; after that this process ends itself.
             panel: Scores the clips; by default nothing does.
+            keep_drafts: Whether the clips of drafts are stored.
         """
         self._ledger = ledger
         self._batch_rows = batch_rows
@@ -64,7 +66,9 @@ class BatchRunner:
         where = f"{node or socket.gethostname()}/{os.getpid()}"
         self._attempts = Attempts(
             engine,
-            ClipStore(storage, self._pairs, panel or ScorerPanel(()), where),
+            ClipStore(
+                storage, self._pairs, panel or ScorerPanel(()), where, keep_drafts=keep_drafts
+            ),
             ledger,
             run_id,
             worker=worker,

@@ -1,8 +1,8 @@
 """Makes several drafts of each clip of a task, and finishes the best one.
 
-The drafts of all clips of a task are made together, so that they share engine calls. A draft
-leaves no clip. Its row stays in `drafts/` of the prefix, so that a run which is interrupted chooses
-as it would have, and makes no draft twice.
+The drafts of all clips of a task are made together, so that they share engine calls. The row of a
+draft stays in `drafts/` of the prefix, so that a run which is interrupted chooses as it would have,
+and makes no draft twice. Its clip is thrown away unless drafts are kept.
 """
 
 from __future__ import annotations

@@ -25,11 +25,13 @@ class DraftSettings:
         best_of: Drafts per clip.
         budget: Share of the steps that a draft computes, in (0, 1].
         select_by: What tells better drafts from worse ones, as `--select-by`.
+        keep: Whether the clips of drafts are stored too.
     """
 
     best_of: int = 1
     budget: float = 0.16
     select_by: str = ""
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class GroupActor:
             node=nodes.own_name(),
             deadline_s=deadline_s,
             panel=self._panel,
+            keep_drafts=drafts.keep,
         )
         self._first: FirstClipsHere | None = None
         if first is not None:

@@ -139,7 +139,9 @@ def requests_to_rows(
             "deadline_s": config.call_deadline_s,
             "first": first,
             "scoring": ScoringPlan(tuple(config.scorers), config.keep),
-            "drafts": DraftSettings(config.best_of, config.draft_budget, config.select_by),
+            "drafts": DraftSettings(
+                config.best_of, config.draft_budget, config.select_by, config.keep_drafts
+            ),
         },
         batch_size=task_rows,
         batch_format="pyarrow",

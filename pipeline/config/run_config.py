@@ -87,6 +87,9 @@ class RunConfig(ConfigPart):
     select_by: str = Field(
         default="", description="what the best draft has most of, in SQL, as sharpness - flicker"
     )
+    keep_drafts: bool = Field(
+        default=False, description="store the clips of drafts too, in drafts/ of the output"
+    )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
         default=0.0, ge=0, description="wait so long for the first GPUs of a cluster"

@@ -9,6 +9,7 @@ attempts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -16,13 +17,22 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pipeline.calibration.measurement import measurement_key, not_measured
 from pipeline.dataset import mp4
 from pipeline.dataset.recovery import stored_row
-from pipeline.dataset.schema import Provenance, Row, SampleOutcome, draft_key, make_row, media_key
+from pipeline.dataset.schema import (
+    Provenance,
+    Row,
+    SampleOutcome,
+    draft_clip_key,
+    draft_key,
+    make_row,
+    media_key,
+)
 from pipeline.engine.protocol import Clip
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
@@ -45,7 +55,13 @@ class ClipStore:
     """Stores the clips of one worker."""
 
     def __init__(
-        self, storage: Storage, pairs: ControlPairs, panel: ScorerPanel, where: str
+        self,
+        storage: Storage,
+        pairs: ControlPairs,
+        panel: ScorerPanel,
+        where: str,
+        *,
+        keep_drafts: bool = False,
     ) -> None:
         """Open an output prefix for clips.
 
@@ -54,8 +70,9 @@ class ClipStore:
             pairs: Compares samples with their controls before H.264 adds its own loss.
             panel: Scores clips, also before they are encoded.
             where: Node and process, for error messages.
+            keep_drafts: Whether the clips of drafts are stored, beside their rows.
         """
-        self._storage = storage
+        self._storage, self._keep_drafts = storage, keep_drafts
         self._pairs = pairs
         self._panel = panel
         self._where = where
@@ -100,18 +117,15 @@ class ClipStore:
         seen = ScoredClip(clip.frames, request.fps, request.prompt, row)
         row |= self._panel.score(seen).to_row()
         row["good"] = self._panel.is_good(row)
-        if request.draft_of:  # nobody wants its clip
-            row["video"] = None
-            self._storage.put_bytes(draft_key(request.sample_id), mp4.row_json(row).encode())
-            return row
+        if request.draft_of:
+            return self._store_draft(clip, row)
         if request.records and not self._storage.exists(key := measurement_key(request)):
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
-        path = Path(self._folder.name) / f"{request.sample_id}.mp4"
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
         shared = [media_key(request.sample_id)] if self._storage.conditional else []
-        try:
+        with self._local_file(request.sample_id) as path:
             for key in (*shared, own):
                 row["video"]["path"] = key
                 began = time.monotonic()
@@ -126,6 +140,38 @@ class ClipStore:
                 break
             uploaded = time.monotonic()
             data = path.read_bytes()
+        return row | {
+            "media_bytes": len(data),
+            "media_sha256": hashlib.sha256(data).hexdigest(),
+            "encode_s": encoded - began,
+            "upload_s": uploaded - encoded,
+        }
+
+    def _store_draft(self, clip: Clip, row: Row) -> Row:
+        """Store the row of a draft, and before it the clip where drafts are kept.
+
+        Both lie outside of the dataset's rows and media, so no reader or export takes them for it.
+        """
+        sample_id = row["sample_id"]
+        row["video"] = None
+        if self._keep_drafts:
+            row["video"] = {"bytes": None, "path": draft_clip_key(sample_id)}
+            with self._local_file(sample_id) as path:
+                mp4.encode(clip.frames, row["fps"], row, path)
+                self._storage.put_file(draft_clip_key(sample_id), path)
+        self._storage.put_bytes(draft_key(sample_id), mp4.row_json(row).encode())
+        return row
+
+    @contextlib.contextmanager
+    def _local_file(self, sample_id: str) -> Iterator[Path]:
+        """A place on the local disk for an mp4, until the end of the block.
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        path = Path(self._folder.name) / f"{sample_id}.mp4"
+        try:
+            yield path
         except OSError as error:
             if is_full(error):  # the node's fault: no other sample could be stored here either
                 raise StorageError(
@@ -134,12 +180,6 @@ class ClipStore:
             raise
         finally:
             path.unlink(missing_ok=True)
-        return row | {
-            "media_bytes": len(data),
-            "media_sha256": hashlib.sha256(data).hexdigest(),
-            "encode_s": encoded - began,
-            "upload_s": uploaded - encoded,
-        }
 
 
 def _lower_priority() -> None:

@@ -176,8 +176,13 @@ def media_key(sample_id: str, writer: str = "") -> str:
 
 
 def draft_key(sample_id: str) -> str:
-    """Path of a draft's row inside the output prefix; a draft leaves no clip."""
+    """Path of a draft's row inside the output prefix; it is no row of the dataset."""
     return f"drafts/{sample_id[:2]}/{sample_id}.json"
+
+
+def draft_clip_key(sample_id: str) -> str:
+    """Path of a draft's mp4 inside the output prefix, where drafts are kept."""
+    return f"drafts/{sample_id[:2]}/{sample_id}.mp4"
 
 
 def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutcome) -> Row:

@@ -138,8 +138,9 @@ def _check_tries(config: RunConfig) -> None:
             f"--best-of {config.best_of} needs --select-by, which says what the best draft has "
             'most of, as --select-by "sharpness - flicker"'
         )
-    if config.select_by and config.best_of == 1:
-        raise UserError("--select-by chooses among drafts: give --best-of with their number")
+    if config.best_of == 1 and (config.select_by or config.keep_drafts):
+        flag = "--select-by chooses among" if config.select_by else "--keep-drafts stores"
+        raise UserError(f"{flag} drafts: give --best-of with their number")
 
 
 def _warn_of_distance(

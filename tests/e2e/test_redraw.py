@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
+from pipeline.dataset import mp4
 from pipeline.errors import UserError
 from pipeline.requests.sample_request import digest
 from pipeline.run import RunResult, run
@@ -93,11 +94,11 @@ def test_redraws_stop_at_a_good_clip_and_a_later_run_goes_on_with_them(
     assert "nothing to make" in text
 
 
-def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
+def test_the_best_of_several_drafts_is_finished_and_the_others_are_no_clips_of_the_dataset(
     local_ray: None, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"best_of": 4, "draft_budget": 0.1, "select_by": "luck"}
-    settings |= {"batch_rows": 4, "cache": {"budget": 0.34}}
+    settings |= {"batch_rows": 4, "cache": {"budget": 0.34}, "keep_drafts": True}
     result, text = generate(tmp_path, "out", **settings)
     output = tmp_path / "out"
     rows = rows_of(output)
@@ -110,6 +111,11 @@ def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
         assert row["candidate"] == drafts.index(best) + 1
         assert all(each["gpu_s"] > 0 for each in drafts)
         assert row["status"] == "ok"
+        for each in drafts:
+            place = output / "drafts" / each["sample_id"][:2] / each["sample_id"]
+            kept = mp4.read_row(place.with_suffix(".mp4").read_bytes())
+            assert kept["seed_u64"] == each["seed_u64"]
+            assert json.loads(place.with_suffix(".json").read_text())["video"] == kept["video"]
     assert result.totals.drafts == 4 * len(PROMPTS)
     assert result.totals.draft_gpu_s > 0
     assert f"drafts       {4 * len(PROMPTS)}, " in text
@@ -134,6 +140,7 @@ def test_the_best_of_several_drafts_is_finished_and_nothing_else_is_kept(
     [
         ({"select_by": ""}, "--best-of 4 needs --select-by"),
         ({"select_by": "luck", "redraw": 1}, "leave one of them out"),
+        ({"best_of": 1, "keep_drafts": True}, "--keep-drafts stores drafts: give --best-of"),
         ({"select_by": "lick"}, "lick.*; scores are luck"),
         ({"select_by": "caption"}, "it should be a number"),
         ({"select_by": "luck", "cache": {"policy": "none"}}, "use --cache.policy planned"),
@@ -143,4 +150,4 @@ def test_drafts_that_cannot_be_chosen_are_refused_before_a_device_is_taken(
     tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        generate(tmp_path, "out", best_of=4, **settings)
+        generate(tmp_path, "out", **{"best_of": 4, **settings})
