@@ -25,6 +25,7 @@ COMMANDS = {
     "cache": "jobs.benchmarks.sampling.cache",
     "calibration": "jobs.benchmarks.profiles.calibration",
     "distilled": "jobs.benchmarks.distilled",
+    "draft-shortcuts": "jobs.benchmarks.draft_shortcuts.benchmark",
     "drafts": "jobs.benchmarks.candidates.drafts",
     "first-clips": "jobs.benchmarks.throughput.first_clips",
     "good-clips": "jobs.benchmarks.candidates.good_clips",

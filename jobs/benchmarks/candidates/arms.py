@@ -13,10 +13,11 @@ from jobs.benchmarks.candidates.slots import FINISHED_NFE, STEPS
 
 UNCACHED, PLANNED = "uncached", f"planned {FINISHED_NFE}"
 DRAFT_NFE = 8
-BEST_OF_FOUR = f"best of 4 by drafts at {DRAFT_NFE}"
+BEST_OF_FOUR = f"best of 4 by drafts at {DRAFT_NFE}, {PLANNED}"
 DISTILLED = "distilled, 4 steps"
 
 _PLAN = {"cache": {"budget": FINISHED_NFE / STEPS}}
+_SHORT_PLAN = {"cache": {"budget": 13 / STEPS}}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ ARMS = (
     GoodClipArm(PLANNED, _PLAN),
     GoodClipArm(f"{PLANNED}, up to 3 redraws", _PLAN, redraw=3),
     GoodClipArm(BEST_OF_FOUR, _PLAN, best_of=4),
-    GoodClipArm("best of 2 by drafts at 8", _PLAN, best_of=2),
+    GoodClipArm(f"best of 2 by drafts at {DRAFT_NFE}, planned 13", _SHORT_PLAN, best_of=2),
     GoodClipArm(DISTILLED, {"recipe": "distilled-4step"}),
     GoodClipArm(f"{DISTILLED}, up to 3 redraws", {"recipe": "distilled-4step"}, redraw=3),
 )

@@ -8,7 +8,6 @@ file, so that an interrupted measurement goes on.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from jobs.benchmarks.candidates.kept import KeptPrompts
 from jobs.benchmarks.candidates.slots import (
     FINISHED_NFE,
     JUDGE,
@@ -71,8 +71,8 @@ def _prompts(
     options: argparse.Namespace, settings: Mapping[str, Any], console: Console
 ) -> list[dict[str, Any]]:
     """The measured prompts, those of an earlier start included."""
-    kept = Path(options.partial)
-    done = _kept(kept, settings)
+    kept = KeptPrompts(Path(options.partial), settings)
+    done = kept.read()
     config = run_config({"cache": {"budget": FINISHED_NFE / STEPS}})
     requests = slots(config, options.split, options.prompts)
     if len(done) >= len(requests):
@@ -83,27 +83,10 @@ def _prompts(
     engine, panel = engine_factory(config, model())(), ScoringPlan((JUDGE,)).panel()
     for number, slot in enumerate(requests[len(done) :], len(done) + 1):
         measured = _measure(engine, panel, slot, settings)
-        with kept.open("a") as file:
-            file.write(json.dumps(measured) + "\n")
+        kept.add(measured)
         done.append(measured)
         console.log(f"{number}/{len(requests)} prompts")
     return done
-
-
-def _kept(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Prompts of an earlier start with the same settings; begins the file if there is none.
-
-    Raises:
-        UserError: Its settings are others.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(json.dumps(settings) + "\n")
-        return []
-    first, *lines = path.read_text().splitlines()
-    if json.loads(first) != settings:
-        raise UserError(f"--partial {path} holds prompts of other settings: name another file")
-    return [json.loads(line) for line in lines]
 
 
 def _measure(engine: Any, panel: Any, slot: Any, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from jobs.benchmarks.candidates.arms import ARMS, GoodClipArm
+from jobs.benchmarks.candidates.kept import KeptPrompts
 from jobs.benchmarks.candidates.slots import (
     JUDGE,
     STEPS,
@@ -34,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     add_slot_arguments(parser)
     parser.add_argument("--price", type=float, default=0.10, help="$ per hour of a core")
+    parser.add_argument(
+        "--partial", default="out/good-clips.jsonl", help="keeps the prompts that are done"
+    )
 
 
 def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -67,26 +72,36 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, list[li
     from jobs.benchmarks.candidates.maker import TimedMaker
     from pipeline.scoring.panel import ScoringPlan
 
-    panel = ScoringPlan((JUDGE,), KEEP).panel()
     configs = {arm.name: run_config(arm.settings) for arm in ARMS}
-    engines = _engines(configs)
     requests = {arm.name: slots(configs[arm.name], options.split, options.prompts) for arm in ARMS}
-    for name, engine in engines.items():
-        engine.generate(requests[name][:1])  # the first call loads kernels
-    found: dict[str, list[list[Any]]] = {arm.name: [] for arm in ARMS}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn, start in enumerate(range(0, options.prompts, PROMPTS_AT_ONCE)):
-            for position in range(len(ARMS)):
-                arm = ARMS[(position + turn) % len(ARMS)]
-                maker = TimedMaker(engines[arm.name], panel)
-                some = requests[arm.name][start : start + PROMPTS_AT_ONCE]
-                _make(arm, some, maker, folder)
-                for slot in some:
-                    own = [row for row in maker.rows if row["source"] == slot.source]
-                    found[arm.name].append([_tried(row) for row in own])
-            done = min(start + PROMPTS_AT_ONCE, options.prompts)
-            console.log(f"{done}/{options.prompts} prompts of every arm")
-    return found
+    settings = {"split": options.split, "keep": KEEP, "arms": [asdict(arm) for arm in ARMS]}
+    kept = KeptPrompts(Path(options.partial), settings)
+    groups = kept.read()
+    starts = range(0, options.prompts, PROMPTS_AT_ONCE)
+    if len(groups) < len(starts):
+        panel = ScoringPlan((JUDGE,), KEEP).panel()
+        engines = _engines(configs)
+        for name, engine in engines.items():
+            engine.generate(requests[name][:1])  # the first call loads kernels
+        with tempfile.TemporaryDirectory() as folder:
+            for turn, start in list(enumerate(starts))[len(groups) :]:
+                found: dict[str, list[list[Any]]] = {}
+                for position in range(len(ARMS)):
+                    arm = ARMS[(position + turn) % len(ARMS)]
+                    maker = TimedMaker(engines[arm.name], panel)
+                    some = requests[arm.name][start : start + PROMPTS_AT_ONCE]
+                    _make(arm, some, maker, folder)
+                    found[arm.name] = [
+                        [_tried(row) for row in maker.rows if row["source"] == slot.source]
+                        for slot in some
+                    ]
+                kept.add(found)
+                groups.append(found)
+                console.log(f"{min(start + PROMPTS_AT_ONCE, options.prompts)} prompts of every arm")
+    return {
+        arm.name: [prompt for group in groups[: len(starts)] for prompt in group[arm.name]]
+        for arm in ARMS
+    }
 
 
 def _make(arm: GoodClipArm, requests: Sequence[Any], maker: Any, folder: str) -> None:
