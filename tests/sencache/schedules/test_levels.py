@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 from typing import Any
 
 import pytest
+from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.models.registry import MODELS, shipped_folder
 from sencache import QUALITY, ProfileError, SenCacheConfig, SensitivityProfile
+from sencache.profiles.prior import prior_profile
 from sencache.schedules.budget import FEW_STEPS, PLANNER_VERSION, least_computed
 from sencache.schedules.levels import (
     plan_for,
@@ -21,6 +24,7 @@ from sencache.schedules.levels import (
     promised_error,
     scale_correction,
 )
+from sencache.schedules.sampler_moves import step_times
 from tests.sencache.support.toys import euler, make_profile, unipc
 
 DEMO = SensitivityProfile.load(shipped_folder(MODELS["demo"]) / MODELS["demo"].profile)
@@ -93,6 +97,49 @@ def test_a_larger_error_scale_asks_for_more_steps() -> None:
 def test_a_plan_needs_a_drift() -> None:
     with pytest.raises(ProfileError, match="drift"):
         plan_for(SenCacheConfig(policy="planned"), make_profile(), [0.9, 0.5, 0.1], [0.3] * 3)
+
+
+@pytest.mark.parametrize("boundary", [0.3, 0.5, 0.7])
+def test_the_first_step_of_a_second_network_is_computed(boundary: float) -> None:
+    scheduler = run_of(euler(), 30)
+    times = step_times(scheduler)
+    first = next(step for step, tau in enumerate(times) if tau < boundary)
+    few = SenCacheConfig(policy="planned", budget=0.2)
+    with_two = plan_of_run(few, DEMO, scheduler, boundary=boundary)
+    assert first in with_two.computed
+    # No forecast of the second network rests on outputs of the first.
+    assert all(
+        step < first or min(forecast.anchors) >= first
+        for step, forecast in with_two.forecasts.items()
+    )
+    assert with_two != plan_of_run(few, DEMO, scheduler)
+
+
+def test_a_prior_is_moved_to_the_times_of_the_scheduler() -> None:
+    """So it is refused where the scheduler predicts something else, and only then."""
+    prior = prior_profile("v")
+    with pytest.raises(ProfileError, match="FlowMatchEulerDiscreteScheduler has flow"):
+        plan_of_run(QUALITY["fast"], prior, run_of(euler(), 20))
+    ddim = run_of(DDIMScheduler(prediction_type="v_prediction", clip_sample=False), 20)
+    assert len(plan_of_run(QUALITY["fast"], prior, ddim).computed) < 20
+
+
+def test_a_network_that_is_called_with_rising_times_gets_the_same_plan() -> None:
+    falling = run_of(euler(), 20)
+    rising = copy.deepcopy(falling)
+    rising.timesteps = 1000 - falling.timesteps
+    config = SenCacheConfig(policy="planned", budget=0.4)
+    wanted = plan_of_run(config, DEMO, falling)
+    found = plan_of_run(config, DEMO, rising, time_rises=True)
+    assert found.computed == wanted.computed
+    assert found.error == pytest.approx(wanted.error)
+
+
+@pytest.mark.parametrize("steps", [1, 2, FEW_STEPS])
+def test_a_plan_without_reuse_has_no_forecasts(steps: int) -> None:
+    times, moves = [1 - step / (steps + 1) for step in range(steps)], [1 / steps] * steps
+    plan = plan_for(SenCacheConfig(policy="planned", max_error=10.0), DEMO, times, moves)
+    assert (plan.forecasts, plan.error) == ({}, 0.0)
 
 
 def plans() -> dict[str, Any]:
