@@ -5,12 +5,14 @@ Loading and idle time can be added up from the `worker` struct of the rows alone
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
 import logging
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -135,6 +137,19 @@ def end_after(code: int, *last_acts: Callable[[], object], within_s: float = LAS
         faulthandler.cancel_dump_traceback_later()
         timer.cancel()
         end_process(code)
+
+
+def end_for_certain(within_s: float = LAST_ACTS_S + 60.0) -> None:
+    """Have the kernel end this process if it takes too long to leave by itself.
+
+    An actor of Ray 2.60 can hang in the last lines of its exit, when no code of Python runs any
+    more: it holds its device, and Ray believes that it is gone. The time counts from the moment at
+    which the interpreter begins to end.
+
+    Args:
+        within_s: Seconds from then on; more than last acts may take.
+    """
+    atexit.register(signal.alarm, math.ceil(within_s))  # the default action of SIGALRM is the end
 
 
 def briefly(act: Callable[[], object], within_s: float) -> bool:

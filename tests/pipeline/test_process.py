@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -98,3 +99,26 @@ def test_an_act_at_the_very_end_of_a_process_cannot_hold_it(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.stdout == said, ended.stderr
+
+
+HANGS = """
+import atexit, ctypes
+from pipeline.process import end_for_certain
+
+libc = ctypes.CDLL(None)
+libc.on_exit(ctypes.cast(libc.pause, ctypes.c_void_p), None)  # when no code of Python runs any more
+end_for_certain({within_s})
+atexit.register(print, "leaves", flush=True)
+"""
+
+
+def test_the_kernel_ends_a_process_that_hangs_on_its_way_out() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS.format(within_s=0.5)], capture_output=True, text=True
+    )
+    assert (ended.stdout, ended.returncode) == ("leaves\n", -signal.SIGALRM), ended.stderr
+
+
+def test_a_process_that_leaves_in_time_is_not_ended() -> None:
+    code = "from pipeline.process import end_for_certain; end_for_certain(60)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
