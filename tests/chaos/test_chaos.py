@@ -169,6 +169,7 @@ def test_a_run_asks_the_store_once_per_sample(stage: tuple[Cluster, Store], tmp_
     assert len(asked) - len(media) - len(parts) <= 20, asked
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
     stage: tuple[Cluster, Store], tmp_path: Path

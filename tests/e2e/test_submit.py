@@ -115,6 +115,7 @@ def test_a_stopped_job_submitted_again_ends_exactly_once(
     assert [sealed(row) for row in output.rows()] == [sealed(row) for row in rows]
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_prometheus_says_of_a_run_what_its_report_says(
     cluster: RayCluster, s3_env: dict[str, str], tmp_path: Path

@@ -156,7 +156,7 @@ def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [pytest.param("inline", marks=pytest.mark.variant), "separate"])
+@pytest.mark.parametrize("stage", ["inline", pytest.param("separate", marks=pytest.mark.variant)])
 def test_a_prompt_that_is_cut_off_is_marked_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:
