@@ -1,4 +1,4 @@
-"""Clips that are not good are drawn again on a real cluster, and a resumed run decides the same."""
+"""On a real cluster: redraws, the best of drafts, and clips of rewritten prompts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from jobs import rewrite
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset import mp4
 from pipeline.errors import UserError
@@ -151,3 +152,34 @@ def test_drafts_that_cannot_be_chosen_are_refused_before_a_device_is_taken(
 ) -> None:
     with pytest.raises(UserError, match=message):
         generate(tmp_path, "out", **{"best_of": 4, **settings})
+
+
+def at_night(prompts: Sequence[str]) -> list[str]:
+    """Rewrites prompts, but for one."""
+    if "prompt 3" in prompts:
+        raise RuntimeError("not this one")
+    return [f"{prompt}, at night" for prompt in prompts]
+
+
+def test_clips_of_rewritten_prompts_say_what_their_prompt_was(
+    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewriter, new = f"{__name__}:{at_night.__name__}", tmp_path / "new.jsonl"
+    given = write_prompts(tmp_path / "p.txt", PROMPTS)
+    flags = ["--prompts", given, "--to", str(new), "--rewrite", rewriter, "--batch-rows", "3"]
+    assert rewrite.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "7 prompts rewritten" in said
+    assert "1 stay as they were (rewrite_error), e.g. RuntimeError: not this one" in said
+    assert rewrite.main(flags) == 2
+    assert "is there already" in capsys.readouterr().err
+
+    config = RunConfig(prompts=str(new), output=str(tmp_path / "out"), replicas=1, scorers=[])
+    run(config, factory=obedient(), console=Console(file=io.StringIO()))
+    rows = {row["caption"]: json.loads(row["source"]) for row in rows_of(tmp_path / "out")}
+    expected = {
+        f"{prompt}, at night": {"prompt_before": prompt, "prompt_rewriter": rewriter}
+        for prompt in PROMPTS
+    }
+    del expected["prompt 3, at night"]
+    assert rows == {**expected, "prompt 3": {"rewrite_error": "RuntimeError: not this one"}}
