@@ -30,6 +30,7 @@ class GoodClipArm:
         redraw: Further tries at a clip that is not good.
         best_of: Drafts per clip; 1 for none.
         draft_nfe: Evaluations of a draft.
+        plain: Name of the arm without redraws, whose clips are the first tries of this one.
     """
 
     name: str
@@ -37,15 +38,19 @@ class GoodClipArm:
     redraw: int = 0
     best_of: int = 1
     draft_nfe: int = DRAFT_NFE
+    plain: str = ""
 
 
 ARMS = (
     GoodClipArm(UNCACHED, {"cache": {"policy": "none"}}),
-    GoodClipArm(PLANNED, _PLAN),
-    GoodClipArm(f"{PLANNED}, up to 3 redraws", _PLAN, redraw=3),
+    GoodClipArm(f"{PLANNED}, up to 3 redraws", _PLAN, redraw=3, plain=PLANNED),
     GoodClipArm(BEST_OF_FOUR, _PLAN, best_of=4),
     GoodClipArm(f"best of 2 by drafts at {DRAFT_NFE}, planned 13", _SHORT_PLAN, best_of=2),
-    GoodClipArm(DISTILLED, {"recipe": "distilled-4step"}),
-    GoodClipArm(f"{DISTILLED}, up to 3 redraws", {"recipe": "distilled-4step"}, redraw=3),
+    GoodClipArm(
+        f"{DISTILLED}, up to 3 redraws",
+        {"recipe": "distilled-4step"},
+        redraw=3,
+        plain=DISTILLED,
+    ),
 )
 """The first is what the others are held to."""

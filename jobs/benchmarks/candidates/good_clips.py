@@ -98,10 +98,13 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, list[li
                 kept.add(found)
                 groups.append(found)
                 console.log(f"{min(start + PROMPTS_AT_ONCE, options.prompts)} prompts of every arm")
-    return {
-        arm.name: [prompt for group in groups[: len(starts)] for prompt in group[arm.name]]
-        for arm in ARMS
-    }
+    whole: dict[str, list[list[Any]]] = {}
+    for arm in ARMS:
+        prompts = [prompt for group in groups[: len(starts)] for prompt in group[arm.name]]
+        if arm.plain:
+            whole[arm.plain] = [prompt[:1] for prompt in prompts]
+        whole[arm.name] = prompts
+    return whole
 
 
 def _make(arm: GoodClipArm, requests: Sequence[Any], maker: Any, folder: str) -> None:

@@ -20,7 +20,10 @@ from pipeline.errors import UserError
 BEGIN = "<!-- quality: begin; written by jobs.benchmarks.quality.document.benchmarks_md -->"
 END = "<!-- quality: end -->"
 
-PATH_OPTIONS = ("--json", "--plot", "--cache-dir", "--model-path", "--profile")
+PATH_OPTIONS = (
+    *("--json", "--plot", "--cache-dir", "--model-path", "--profile"),
+    *("--partial", "--drafts"),
+)
 """Options whose value is a path on one machine."""
 
 KEPT = Path(__file__).parents[1] / "results" / "demo.json"
