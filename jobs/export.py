@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.errors import UserError
-from pipeline.redaction import guard_output
+from pipeline.redaction import guard_output, shown
 from pipeline.wording import are, counted
 
 EXIT_DAMAGED = 1
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = counted(chosen.by_prompt, "row", grouped=True)
         say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")
     for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
-        print(f"damaged: {sample_id}: {problem}", file=sys.stderr)
+        print(f"damaged: {shown(sample_id)}: {problem}", file=sys.stderr)
     if done.damaged:
         print(
             f"error: {counted(len(done.damaged), 'clip', grouped=True)} {are(len(done.damaged))} "

@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.errors import UserError
 from pipeline.redaction import guard_output
 
+EXIT_INTERRUPTED = 130
 ESTIMATED = "1,0.5,0.34,0.26"
 """Budgets of an estimate: no cache, then `high`, `balanced` and `fast`."""
 
@@ -43,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # the way to end --watch
-        pass
+    except KeyboardInterrupt:
+        if not options.watch:  # which has no other end
+            print("interrupted; the report of before stands", file=sys.stderr)
+            return EXIT_INTERRUPTED
     return 0
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import ray
 
+from pipeline.cluster.actor_load import load_here
+from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.errors import UserError
 from pipeline.redaction import guard_output
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.score_prefix import score_row
@@ -23,11 +26,11 @@ _NEEDED = ("sample_id", "media_sha256", "media_bytes", "video", "fps", "caption"
 class ScoreActor:
     """Reads and scores clips; one per CPU, or on a share of a GPU."""
 
-    def __init__(self, storage: Storage, scorers: tuple[str, ...]) -> None:
-        """Load the scorers; called once per actor."""
+    def __init__(self, storage: Storage, scorers: tuple[str, ...], ledger: RemoteLedger) -> None:
+        """Load the scorers; called once per actor and again after each restart."""
         guard_output()
         self._storage = storage
-        self._panel = ScoringPlan(scorers).panel()
+        self._panel = load_here(ScoringPlan(scorers).panel, ledger, "the scorers")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map rows to their scores, in order."""
@@ -48,17 +51,27 @@ def score_clips(
 
     Yields:
         Tables of `STORED_SCHEMA`, in any order.
+
+    Raises:
+        UserError: No node can load the scorers.
     """
+    # It only hears of loads: a score that fails is a null in its row, not an attempt.
+    ledger = RemoteLedger.start(storage, "scoring", max_attempts=1, forget=True)
     dataset = ray.data.from_arrow(rows.select(list(_NEEDED)))
     dataset = dataset.repartition(target_num_rows_per_block=TASK_ROWS)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
     dataset = dataset.map_batches(
         ScoreActor,
-        fn_constructor_kwargs={"storage": storage, "scorers": scorers},
+        fn_constructor_kwargs={"storage": storage, "scorers": scorers, "ledger": ledger},
         batch_size=TASK_ROWS,
         batch_format="pyarrow",
         num_cpus=1,
         num_gpus=gpus or None,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
     )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    try:
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    except Exception as error:
+        if text := ledger.complaint():
+            raise UserError(text) from error
+        raise

@@ -21,13 +21,13 @@ from pipeline.dataset.committed import CLIP_DAMAGED, Ids
 from pipeline.dataset.parts import part_files
 from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import to_table
-from pipeline.dataset.whole_clips import DamagedClipError, read_clip
+from pipeline.dataset.whole_clips import NEVER_EMPTY, DamagedClipError, read_clip
 from pipeline.errors import StorageError
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
 THREADS = 16
-_NEEDED = ["sample_id", "status", "video", "media_bytes", "media_sha256"]
+_NEEDED = ["sample_id", "status", "video", "media_bytes", "media_sha256", *NEVER_EMPTY]
 
 
 @dataclass(frozen=True, slots=True)

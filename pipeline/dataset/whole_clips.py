@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StorageError
+from pipeline.redaction import shown
 from pipeline.storage.storage import Storage
 
 THREADS = 16
@@ -19,8 +20,16 @@ LIST_AT_ONCE = 10_000
 _GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
+NEVER_EMPTY = ("caption", "width", "height", "num_frames", "fps")
+"""Cells that every ok row has, and that trainers read."""
+
+
 class DamagedClipError(Exception):
     """The media of an ok row is missing, or it is not the clip of that row."""
+
+    def __init__(self, problem: str) -> None:
+        """Say what is wrong; a hostile row may name anything."""
+        super().__init__(shown(problem))
 
 
 def clip_path(row: Mapping[str, Any]) -> str:
@@ -42,6 +51,8 @@ def read_clip(storage: Storage, row: Mapping[str, Any]) -> bytes:
     path = clip_path(row)
     if not path:
         raise DamagedClipError("its row names no clip")
+    if empty := [name for name in NEVER_EMPTY if name in row and row[name] is None]:
+        raise DamagedClipError(f"its row has no {', '.join(empty)}")
     try:
         data = storage.read_bytes(path)
     except StorageError as error:

@@ -205,7 +205,8 @@ class Spool:
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
         table = self._stored.over(table)
         decides, by_prompt = _deciding(table, by)
-        texts = decides.combine_chunks().dictionary_encode()
+        # A row without a caption is damaged: the export names it, so it must be in some split.
+        texts = decides.fill_null("").combine_chunks().dictionary_encode()
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks()
         numbers = [split_of(text) for text in texts.dictionary.to_pylist()]

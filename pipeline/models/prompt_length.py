@@ -70,12 +70,21 @@ class LocalTokenizer:
         return ids
 
 
+_CLEANS = {
+    **dict.fromkeys(("anyflow", "skyreels_v2", "wan"), True),
+    **dict.fromkeys(("cogvideox", "ltx", "mochi"), False),
+}
+"""By family, whether its pipelines of diffusers 0.42 clean prompts as above."""
+
+
 def local_tokenizer(model: ResolvedModel) -> LocalTokenizer | None:
     """Return a model's tokenizer if its file is on this machine, else None.
 
-    A family that puts prompts into a template is left to the workers.
+    A family that puts prompts into a template, or cleans them in another way, is left to the
+    workers.
     """
-    if is_remote(model.location) or model.spec.pipeline.distilled_guidance:
+    family = model.spec.family.name
+    if is_remote(model.location) or family not in _CLEANS:
         return None
     file = Path(model.location) / TOKENIZER
     if not file.is_absolute():
@@ -85,4 +94,4 @@ def local_tokenizer(model: ResolvedModel) -> LocalTokenizer | None:
         file = Path(cached) if isinstance(cached, str) else file
     if not file.is_file():
         return None
-    return LocalTokenizer(file, cleans=model.spec.family.name == "wan")
+    return LocalTokenizer(file, cleans=_CLEANS[family])

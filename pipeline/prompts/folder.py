@@ -19,7 +19,7 @@ from pipeline.prompts.prompt_file import ReadNotes, SourceFile, extension
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
-_MANIFEST = re.compile(r"(?:(.*)/)?runs/\d{8}T\d{6}Z[^/]*\.json")
+_WRITTEN = re.compile(r"(?:(.*)/)?(?:runs/\d{8}T\d{6}Z[^/]*|export)\.json")
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -53,7 +53,7 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
             notes.add("hidden or unfinished files", key)
         elif any(key.startswith(output) for output in outputs):
             if extension(key) == ".parquet":
-                notes.add("files that earlier runs have written", key)
+                notes.add("files that earlier runs or exports have written", key)
         elif not sizes[key]:
             notes.add("empty files", key)
         elif extension(key) != ".parquet":
@@ -65,7 +65,9 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
     if files:
         return files
     if "" in outputs and matched:
-        raise UserError(f"{uri}: is the output of earlier runs; name its folder data/ to read that")
+        raise UserError(
+            f"{uri}: is the output of earlier runs or an export; name its folder data/ to read that"
+        )
     if matched:
         raise UserError(
             f"{uri}: holds no .parquet file; name one file of another kind directly{notes.suffix()}"
@@ -76,8 +78,8 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
 
 
 def _outputs(keys: Iterable[str]) -> list[str]:
-    """The output prefixes among some keys, known by the manifests of their runs."""
-    found = {match[1] for match in map(_MANIFEST.fullmatch, keys) if match}
+    """What runs and exports have written among some keys, known by their manifests and records."""
+    found = {match[1] for match in map(_WRITTEN.fullmatch, keys) if match}
     return sorted(f"{prefix}/" if prefix else "" for prefix in found)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from pipeline.errors import UserError
+from pipeline.redaction import redact
 from pipeline.storage.storage import Storage
 
 PROMPT_COLUMN = "prompt"
@@ -223,9 +224,9 @@ class _CarriageReturns(io.RawIOBase):
 
 def problem_row(key: str, line: bytes, problem: str) -> SourceRow:
     """Return the row of a line that cannot be read."""
-    return SourceRow(
-        key, {PROMPT_COLUMN: line[:MAX_LINE_BYTES].decode("utf-8", "replace")}, problem
-    )
+    # Nobody meant this text as a prompt: the row's cells may hold URLs with credentials.
+    text = redact(line[:MAX_LINE_BYTES].decode("utf-8", "replace"))
+    return SourceRow(key, {PROMPT_COLUMN: text}, problem)
 
 
 def too_long(line: bytes) -> str:

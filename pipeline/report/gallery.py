@@ -155,6 +155,11 @@ def _path(row: Mapping[str, Any]) -> str:
     return (row["video"] or {}).get("path") or ""
 
 
+def _known(value: Any, unknown: Any) -> Any:
+    """A cell, or what stands for an empty one: null, or NaN."""
+    return unknown if value is None or value != value else value
+
+
 def clip_entries(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntry]:
     """Read what the page shows of clips.
 
@@ -167,27 +172,28 @@ def clip_entries(rows: Rows, chosen: Sequence[tuple[int, int]]) -> list[ClipEntr
     for place, twin in chosen:
         row = whole[place]
         control: dict[str, Any] = {}
+        cache = row["cache"] or {}
         if twin >= 0:
             other = whole[twin]
             quality = other.get("quality") or {}
             control = {
                 "control_id": other["sample_id"],
                 "control_path": _path(other),
-                "control_wall_s": other["wall_s"],
+                "control_wall_s": _known(other["wall_s"], None),
                 "psnr_db": quality.get("psnr_db"),
                 "ssim": quality.get("ssim"),
             }
         found.append(
             ClipEntry(
                 sample_id=row["sample_id"],
-                caption=row["caption"],
+                caption=_known(row["caption"], ""),
                 path=_path(row),
-                model=row["model"],
-                seed=row["seed"] if row.get("seed_u64") is None else row["seed_u64"],
-                policy=row["cache"]["policy"],
-                nfe=row["cache"]["nfe"],
-                steps=row["num_inference_steps"],
-                wall_s=row["wall_s"],
+                model=_known(row["model"], ""),
+                seed=_known(row.get("seed_u64"), _known(row["seed"], 0)),
+                policy=_known(cache.get("policy"), ""),
+                nfe=_known(cache.get("nfe"), 0),
+                steps=_known(row["num_inference_steps"], 0),
+                wall_s=_known(row["wall_s"], 0.0),
                 **control,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -176,6 +177,12 @@ def _check(
         raise ValueError(f"prompts is of type {type(prompts).__name__}; pass a list of captions")
     if not isinstance(seeds, Sequence):
         raise ValueError(f"seeds is {seeds!r:.80}; pass one seed per clip, such as range(8)")
+    low = Counter(seed % 2**32 for seed in set(seeds))
+    if alike := [seed for seed in seeds if low[seed % 2**32] > 1]:
+        raise ValueError(
+            f"seeds {alike[0]} and {alike[1]} give the same noise: torch draws on a CPU from the "
+            "last 32 bits; pass seeds below 2**32"
+        )
     if not prompts or not seeds or batch_size < 1:
         raise ValueError(
             f"calibration got {len(prompts)} prompts, {len(seeds)} seeds and batch_size "

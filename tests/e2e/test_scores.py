@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import ray
 from rich.console import Console
 
 from jobs.score import main as score
@@ -74,3 +75,28 @@ class FirstPixelAgain:
 
     def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
         return [{"again": 1.0} for _ in clips]
+
+
+class Torn:
+    """Cannot be loaded by an actor."""
+
+    name, version, scores = "torn", "1", ("torn",)
+
+    def __init__(self) -> None:
+        if ray.get_runtime_context().get_actor_id():
+            raise OSError("the weights are torn")
+
+    def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:
+        raise NotImplementedError
+
+
+def test_scorers_that_no_node_can_load_end_the_job_in_one_line(
+    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = write_prompts(tmp_path / "p.txt", ("one",))
+    output = tmp_path / "out"
+    config = RunConfig(prompts=prompts, output=str(output), replicas=1, scorers=["none"])
+    run(config, factory=obedient(), console=Console(file=io.StringIO()))
+    assert score(["--output", str(output), "--scorers", f"{__name__}:{Torn.__name__}"]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("error")]
+    assert line == f"error: --scorers {__name__}:Torn: OSError: the weights are torn"

@@ -326,9 +326,27 @@ def test_the_output_of_earlier_runs_is_no_input(tmp_path: Path) -> None:
     parquet(tmp_path / "clips" / "metadata.parquet", caption=["a"])
     rows = read_source(str(tmp_path))
     assert [row.values["prompt"] for row in rows] == ["a"]
-    assert rows.notes.lines()[0].startswith("files that earlier runs have written: 2")
-    with pytest.raises(UserError, match="is the output of earlier runs; name its folder data/"):
+    assert rows.notes.lines()[0].startswith("files that earlier runs or exports have written: 2")
+    with pytest.raises(UserError, match="or an export; name its folder data/"):
         read_source(str(tmp_path / "clips"))
+
+
+def test_an_export_is_no_input(tmp_path: Path) -> None:
+    parquet(tmp_path / "p.parquet", prompt=["a"])
+    write(tmp_path / "hub" / "export.json", "{}")
+    parquet(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet", caption=["a"], prompt=["b"])
+    rows = read_source(str(tmp_path))
+    assert [row.values["prompt"] for row in rows] == ["a"]
+    assert rows.notes.lines()[0].startswith("files that earlier runs or exports have written: 1")
+
+
+def test_a_line_that_cannot_be_read_shows_no_credentials(tmp_path: Path) -> None:
+    line = '{"prompt": "a", "image": "https://me:hunter2@host/i.png?X-Amz-Signature=abcdef0123"'
+    _, intake = taken(write(tmp_path / "p.jsonl", line))
+    (rejected,) = intake.rejected
+    assert "hunter2" not in rejected.caption
+    assert "abcdef0123" not in rejected.caption
+    assert rejected.caption.startswith('{"prompt": "a", "image": "https://')
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

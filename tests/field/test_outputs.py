@@ -64,6 +64,22 @@ def test_text_of_a_hostile_part_is_text_everywhere(
     assert "<img src=x" not in page
 
 
+NULLS = ("caption", "model", "num_inference_steps", "cache", "wall_s", "seed", "seed_u64", "fps")
+
+
+@pytest.mark.parametrize("cell", NULLS)
+def test_a_part_with_an_empty_cell_has_a_report(tmp_path: Path, cell: str) -> None:
+    rows = [row(0), row(0, control=True, psnr=30.0, up=50.0), row(1)]
+    write(tmp_path, [each | {cell: None} for each in rows])
+    assert report(["--output", str(tmp_path), "--price", "1"]) == 0
+    assert json.loads((tmp_path / "report/report.json").read_text())["totals"]["rows"] == 3
+
+
+def test_a_part_whose_seconds_are_not_a_number_has_a_report(tmp_path: Path) -> None:
+    write(tmp_path, [row(0) | {"wall_s": float("nan")}, row(1)])
+    assert report(["--output", str(tmp_path)]) == 0
+
+
 @pytest.mark.parametrize("path", ["../private.mp4", "media/../../private.mp4", "{here}", None])
 def test_a_part_that_names_a_file_outside_of_the_prefix_shows_nothing_of_it(
     tmp_path: Path, path: str | None

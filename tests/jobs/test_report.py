@@ -103,3 +103,19 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert problem in error
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_an_interrupted_report_says_so_and_a_watched_one_ends(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    watch: bool,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.report._report", interrupt)
+    flags = ["--output", str(tmp_path), *(["--watch", "1"] if watch else [])]
+    assert main(flags) == (0 if watch else 130)
+    assert ("the report of before stands" in capsys.readouterr().err) is not watch

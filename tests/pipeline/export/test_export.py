@@ -207,6 +207,37 @@ def test_damaged_clips_are_left_out_named_and_taken_in_when_whole(
     assert files(to) == files(tmp_path / "sound") != text
 
 
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("cell", ["caption", "fps"])
+def test_a_row_with_an_empty_cell_is_a_damaged_clip(
+    prefix: Path, tmp_path: Path, name: str, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, part = tmp_path / "copy", "data/part-r1-00000.parquet"
+    shutil.copytree(prefix, copy)
+    rows = pq.read_table(copy / part).to_pylist()
+    rows[0][cell] = None
+    pq.write_table(to_table(rows), copy / part)
+    flags = ["--output", str(copy), "--to", str(tmp_path / "to"), "--format", name]
+    assert main([*flags, "--splits", "train=0.5,val=0.5"]) == 1
+    said = capsys.readouterr()
+    assert "9 clips in" in said.out
+    assert f"damaged: {rows[0]['sample_id']}: its row has no {cell}" in said.err
+
+
+def test_a_path_with_escapes_reaches_no_terminal(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, part = tmp_path / "copy", "data/part-r1-00000.parquet"
+    shutil.copytree(prefix, copy)
+    rows = pq.read_table(copy / part).to_pylist()
+    rows[0]["video"]["path"] = "media/\x1b[2J.mp4"
+    pq.write_table(to_table(rows), copy / part)
+    assert main(["--output", str(copy), "--to", str(tmp_path / "to")]) == 1
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert r"media/\x1b[2J.mp4 is missing" in err
+
+
 def test_a_store_that_cannot_be_read_is_no_damaged_clip(
     prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pipeline.engine.diffusers_engine import load_engine
@@ -31,6 +33,22 @@ def test_no_prompt_at_the_limit_is_taken_for_a_short_one(length: int) -> None:
     prompt = "?" * length
     ids = tokenizer.tokens(prompt, 1) or []
     assert tokenizer.tokens(prompt, len(ids)) == ids
+
+
+@pytest.mark.parametrize(
+    ("family", "counted"), [("skyreels_v2", True), ("ltx", True), ("latte", False)]
+)
+def test_a_prompt_is_cleaned_as_the_pipelines_of_its_family_do(family: str, counted: bool) -> None:
+    demo = resolve_model("demo")
+    kind = dataclasses.replace(
+        demo.spec.pipeline, family=dataclasses.replace(demo.spec.family, name=family)
+    )
+    spec = dataclasses.replace(demo.spec, pipeline=kind)
+    tokenizer = local_tokenizer(dataclasses.replace(demo, spec=spec))
+    assert (tokenizer is not None) is counted
+    if tokenizer is not None:
+        clean = tokenizer.tokens("a & b", 1)
+        assert (tokenizer.tokens("a  &amp;  b", 1) == clean) == (family == "skyreels_v2")
 
 
 def test_a_model_that_is_not_here_is_counted_by_its_workers() -> None:

@@ -399,3 +399,8 @@ def test_the_profile_it_makes_can_be_applied() -> None:
     assert stats.actual_error is not None
     # A triangle inequality for a linear network, so the prediction is never too small.
     assert stats.actual_error <= stats.predicted_error * 1.001
+
+
+def test_seeds_that_give_one_noise_are_refused() -> None:
+    with pytest.raises(ValueError, match="seeds 5 and 4294967301 give the same noise"):
+        measure(LinearPipe(LinearTransformer(1.0, 1.0), euler()), seeds=[5, 1, 2**32 + 5])
