@@ -27,6 +27,7 @@ from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import guard_output
+from pipeline.requests.packing import MOST_FIRST
 from pipeline.storage.storage import locate
 from pipeline.supervisor import supervised
 
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--output", required=True, help="where the profile goes; any URI")
-    parser.add_argument("--clips", type=int, default=8, help="uncached clips to measure (1 to 8)")
+    parser.add_argument("--clips", type=int, default=8, help="uncached clips to measure (1 to 16)")
     parser.add_argument(
         "--sensitivities",
         action="store_true",
@@ -105,8 +106,8 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
     whole = options.sensitivities or options.clips_from
     cache = ["--cache.policy=none"]
     if not whole:
-        if options.clips > 8:
-            raise UserError(f"--clips is {options.clips}; 8 are the most, and more gain nothing")
+        if options.clips > MOST_FIRST:
+            raise UserError(f"--clips is {options.clips}; {MOST_FIRST} are the most")
         cache = ["--cache.profile=own", f"--cache.measure-clips={options.clips}"]
     output = options.output if whole else f"{options.output}.clips"
     return load_config([*rest, f"--output={output}", *cache])

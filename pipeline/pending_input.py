@@ -26,7 +26,7 @@ from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.long_prompts import LongPrompts
-from pipeline.requests.packing import FirstChoice, pack_tables
+from pipeline.requests.packing import FirstChoice, first_clips, pack_tables
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
@@ -88,7 +88,8 @@ def read_pending(
     counts = pending.intake.counts
     if not defaults.chosen.is_pending:
         return _without_rest(pending) if first_only else pending
-    few = counts.pending + counts.done < CLIPS_PER_FIRST * config.cache.measure_clips
+    least = first_clips(config.cache.measure_clips, samples=0)
+    few = counts.pending + counts.done < CLIPS_PER_FIRST * least
     if pending.first is None or (few and not first_only):
         defaults = request_defaults(config, resolved, storage, measure=False)
     elif pending.first.missing() or config.dry_run:

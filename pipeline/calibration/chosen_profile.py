@@ -49,7 +49,7 @@ def choose_profile(
     own = own_profile(storage, template)
     if own is not None:
         return ChosenProfile(source_of(own.profile, model.spec), own.profile, own)
-    if measure and cache.measure_clips:
+    if measure and cache.measure_clips != 0:
         return ChosenProfile("own")
     if cache.profile == OWN:
         raise UserError(

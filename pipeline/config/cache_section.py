@@ -97,12 +97,12 @@ class CacheConfig(ConfigPart):
         description="sensitivity profile file, or own or prior; empty: the shipped one, else the "
         "run's own, else the prior",
     )
-    measure_clips: int = Field(
-        default=4,
+    measure_clips: int | None = Field(
+        default=None,
         ge=0,
-        le=8,
-        description="clips that a run without a profile makes uncached first, to measure one; 0: "
-        "plan with the prior",
+        le=16,
+        description="clips that a run without a profile makes uncached first, to measure one "
+        "(default: one in 25, from 4 to 16); 0: plan with the prior",
     )
 
     @model_validator(mode="before")

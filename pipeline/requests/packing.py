@@ -33,44 +33,70 @@ ALIKE = (
 """Settings that a row may change and that the first clips share with the run's defaults."""
 
 
+FEWEST_FIRST, MOST_FIRST, SAMPLES_PER_FIRST = 4, 16, 25
+"""First clips of a run that does not say how many: one for so many samples, within bounds.
+
+Plans from 4 clips differ from set to set, those from 16 hardly; see BENCHMARKS.md."""
+
+
+def first_clips(asked: int | None, samples: int) -> int:
+    """How many first clips a run makes.
+
+    Args:
+        asked: As the user wants it; None leaves it to the size of the run.
+        samples: Samples that the run has to make.
+    """
+    if asked is not None:
+        return asked
+    return min(max(samples // SAMPLES_PER_FIRST, FEWEST_FIRST), MOST_FIRST)
+
+
 @dataclass
 class FirstChoice:
     """Chooses the requests of the first clips while all requests pass by.
 
+    What is chosen is known once all have passed.
+
     Attributes:
-        count: Clips to choose.
+        asked: Clips to choose; None: by the number of requests (`first_clips`).
         template: The run's defaults; only clips with its settings are chosen.
         fixed: Contents of the clips that an earlier run chose; only these are chosen then.
     """
 
-    count: int
+    asked: int | None
     template: SampleRequest
     fixed: frozenset[bytes] = frozenset()
     _found: list[tuple[bytes, int, list[SampleRequest]]] = field(default_factory=list, init=False)
+    _offered: int = field(default=0, init=False)
 
     def offer(self, unit: list[SampleRequest], place: int) -> None:
         """Consider the unit at a place of the input."""
         request = unit[0]
+        self._offered += 1
         if any(getattr(request, name) != getattr(self.template, name) for name in ALIKE):
             return
         entry = (content_digest(request), place, unit)
         if self.fixed and entry[0] not in self.fixed:
             return
-        if len(self._found) < self.count or entry[:2] < self._found[-1][:2]:
+        most = MOST_FIRST if self.asked is None else self.asked
+        if len(self._found) < most or entry[:2] < self._found[-1][:2]:
             bisect.insort(self._found, entry, key=lambda each: each[:2])
-            del self._found[self.count :]
+            del self._found[most:]
+
+    def _chosen(self) -> list[tuple[bytes, int, list[SampleRequest]]]:
+        return self._found[: first_clips(self.asked, self._offered)]
 
     def places(self) -> set[int]:
         """Places of the chosen requests."""
-        return {place for _, place, _ in self._found}
+        return {place for _, place, _ in self._chosen()}
 
     def left_out(self) -> list[SampleRequest]:
         """The chosen requests and their controls, as they would have been made."""
-        return [request for _, _, unit in self._found for request in unit]
+        return [request for _, _, unit in self._chosen() for request in unit]
 
     def recorded(self) -> list[SampleRequest]:
         """The chosen requests as they are made: without a cache, and recorded, by their ids."""
-        made = [recorded_twin(unit[0]) for _, _, unit in self._found]
+        made = [recorded_twin(unit[0]) for _, _, unit in self._chosen()]
         return sorted(made, key=lambda request: request.sample_id)
 
 

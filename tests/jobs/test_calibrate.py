@@ -115,7 +115,7 @@ def test_more_clips_than_help_are_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = [each for each in arguments if each != "--sensitivities"]
-    assert "--clips is 9; 8 are the most" in error_of([*plain, "--clips=9"], capsys)
+    assert "--clips is 17; 16 are the most" in error_of([*plain, "--clips=17"], capsys)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,13 +65,14 @@ class Setting:
     first: Sequence[ClipBatch]
 
 
-def plan_sources(setting: Setting, own: Sequence[int], *, shipped: bool) -> list[PlanSource]:
+def plan_sources(setting: Setting, own: Sequence[int], kinds: Collection[str]) -> list[PlanSource]:
     """What the plans of a setting are made from.
 
     Args:
         setting: The setting.
         own: Numbers of own clips.
-        shipped: Whether the embedded model's profile is one of them.
+        kinds: What to plan from: "shipped" (the embedded model's profile), "prior", "alone" (own
+            clips) or "blend" (own clips and the prior).
     """
     bench = setting.bench
     prior = prior_profile(prediction_of(bench.pipe.scheduler))
@@ -79,18 +80,21 @@ def plan_sources(setting: Setting, own: Sequence[int], *, shipped: bool) -> list
     clips = [clip for run in runs for clip in run.drifts()]
     first = runs[0].latents[:1]
     sources = []
-    if shipped:
+    if "shipped" in kinds:
         file = shipped_folder(MODELS["demo"]) / MODELS["demo"].profile
         sources.append(PlanSource("shipped profile", SensitivityProfile.load(file)))
-    probe = _probe(setting, prior, first)
-    factor = scale_correction(probe.measured, probe.predicted)
-    corrected = float(f"{prior.error_scale * factor:.4g}")
-    probed = dataclasses.replace(prior, error_scale=corrected)
-    sources.append(PlanSource("prior alone", prior, probed))
+    if "prior" in kinds:
+        probe = _probe(setting, prior, first)
+        factor = scale_correction(probe.measured, probe.predicted)
+        corrected = float(f"{prior.error_scale * factor:.4g}")
+        probed = dataclasses.replace(prior, error_scale=corrected)
+        sources.append(PlanSource("prior alone", prior, probed))
     metadata = _metadata(setting)
     for count in own:
         few = clips[:count]
-        for what, weight in (("alone", 0.0), ("and prior", PRIOR_CLIPS)):
+        for kind, what, weight in (("alone", "alone", 0.0), ("blend", "and prior", PRIOR_CLIPS)):
+            if kind not in kinds:
+                continue
             profile = profile_from_clips(few, prior, metadata, prior_clips=weight)
             probe = _probe(setting, profile, first)
             with_probe = [dataclasses.replace(few[0], probe=probe), *few[1:]]

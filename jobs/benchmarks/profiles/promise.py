@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 HELP = "predicted against measured error of planned runs, by what the plan was made from"
 RULE = "paper's rule"
+KINDS = ("shipped", "prior", "alone", "blend")
+"""What plans are made from: a shipped profile, the prior, own clips alone, own clips and prior."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", default="", help="captions; empty: the embedded model's own")
     parser.add_argument("--clips", type=int, default=16, help="clips to measure")
     parser.add_argument("--own", type=int, nargs="*", default=[2, 4, 8], help="own clips of a plan")
+    parser.add_argument(
+        "--from",
+        dest="kinds",
+        nargs="+",
+        choices=KINDS,
+        default=KINDS,
+        help="what to make plans from",
+    )
     parser.add_argument("--sampler", choices=("euler", "unipc", "both"), default="both")
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 30, 50])
     parser.add_argument("--nfe", type=int, nargs="+", default=[25, 21, 17, 13, 10, 8])
@@ -115,8 +125,10 @@ def _measure(
         ]
 
     rows = []
-    shipped = options.model == "demo" and not options.model_path
-    sources = plan_sources(setting, options.own, shipped=shipped)
+    kinds = set(options.kinds)
+    if options.model != "demo" or options.model_path:
+        kinds.discard("shipped")
+    sources = plan_sources(setting, options.own, kinds)
     known: dict[str, list[torch.Tensor]] = {}  # profiles that differ in nothing else plan alike
     for source in sources:
         for nfe in (each for each in options.nfe if each < steps):

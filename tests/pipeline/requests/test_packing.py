@@ -74,6 +74,28 @@ def test_first_clips_begin_the_first_tasks_and_nothing_is_lost(
         assert begins.records
 
 
+@pytest.mark.parametrize(
+    ("requests", "chosen"), [(3, 3), (8, 4), (124, 4), (125, 5), (399, 15), (400, 16), (999, 16)]
+)
+def test_larger_runs_make_more_first_clips_within_one_in_25(requests: int, chosen: int) -> None:
+    choice = FirstChoice(None, SAMPLE)
+    tables = pack_tables(samples(requests), choice)
+    made = choice.recorded()
+    assert len(made) == len(choice.left_out()) == chosen
+    assert sum(table.num_rows for table in tables) == requests - chosen
+    by_content = sorted(samples(requests), key=content_digest)[:chosen]
+    assert {each.seed for each in made} == {each.seed for each in by_content}
+
+
+def test_an_earlier_choice_does_not_grow_with_the_input() -> None:
+    before = FirstChoice(None, SAMPLE)
+    pack_tables(samples(10), before)
+    fixed = frozenset(content_digest(each) for each in before.recorded())
+    after = FirstChoice(len(fixed), SAMPLE, fixed)
+    pack_tables(samples(500), after)
+    assert after.recorded() == before.recorded()
+
+
 def test_clips_that_were_chosen_before_are_chosen_again_whatever_else_there_is() -> None:
     before = FirstChoice(3, SAMPLE)
     pack_tables(samples(10), before)
