@@ -36,7 +36,7 @@ ALIKE = (
 FEWEST_FIRST, MOST_FIRST, SAMPLES_PER_FIRST = 4, 16, 25
 """First clips of a run that does not say how many: one for so many samples, within bounds.
 
-Plans from 4 clips differ from set to set, those from 16 hardly; see BENCHMARKS.md."""
+Plans from 4 clips differ with the clips, those from 16 less; see BENCHMARKS.md."""
 
 
 def first_clips(asked: int | None, samples: int) -> int:
