@@ -56,9 +56,9 @@ def _measure(options: argparse.Namespace, config: RunConfig) -> None:
     prompts = _captions(config, options.clips + options.curve_clips)
     storage.check_writable()  # now and not after the sampling
     model = model_of(config)
-    if model.spec.takes_image:
+    if any(each.required for each in model.spec.conditions):
         raise UserError(
-            f"--model {model.spec.name} starts from an image, and calibration samples from texts "
+            f"--model {model.spec.name} starts from files, and calibration samples from texts "
             "alone: measure it with sencache.calibrate"
         )
     check_available(model)

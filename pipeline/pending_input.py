@@ -17,7 +17,7 @@ from pipeline.dataset.committed import FAILED, Committed, Ids
 from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.spec import ResolvedModel
 from pipeline.process import frozen_objects
-from pipeline.prompts.images import Images
+from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.prompts.reader import PromptRows, read_source
 from pipeline.requests.columns import ColumnUse
@@ -98,7 +98,7 @@ def read_pending(
         pending.first.complete()
         defaults = request_defaults(config, resolved, storage)
     # Now the profile is known, and with it the ids of all samples.
-    rows = read_source(config.prompts, config.prompt_column, config.columns)
+    rows = read_source(config.prompts, config.prompt_column, config.columns, defaults.conditions)
     pending = _read(config, resolved, defaults, rows, finished, storage, not_good)
     return _without_rest(pending) if first_only else pending
 
@@ -130,7 +130,7 @@ def _read(
         config.samples_per_prompt,
         config.limit,
         config.control_fraction,
-        Images(storage, store=not config.dry_run),
+        ConditionReader(storage, store=not config.dry_run),
         ColumnUse.of(config),
         first,
         not_good or Ids(),

@@ -133,7 +133,7 @@ def _run(
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
     if config.best_of > 1:
         RowRank(config.select_by, panel.names)  # checked before any device is taken
-    rows = read_source(config.prompts, config.prompt_column, config.columns)
+    rows = read_source(config.prompts, config.prompt_column, config.columns, defaults.conditions)
     if not config.dry_run:
         if factory is None:
             check_available(resolved)

@@ -1,126 +1,94 @@
-"""The tiny pipelines of every video class with their text encoders, as saved ones have them."""
+"""The tiny pipelines of every video class with all their parts, as saved ones have them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import diffusers
-import transformers
 
-from tests.model_builders import letters, t5, words
-from tests.sencache.support.tiny_models import DIM, POOLED
+from tests.model_builders import mochi
+from tests.sencache.support import tiny_models as tiny
+from tests.sencache.support.other_pipelines import make_cogvideox_video
+from tests.sencache.support.video.hunyuan_like import hunyuan_vae, motif_network
 from tests.sencache.support.video.table import SUPPORTED, class_of
-
-_VISION = {
-    "depth": 1,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_heads": 2,
-    "out_hidden_size": DIM,
-    "fullatt_block_indexes": [0],
-}
+from tests.tiny_encoders import encoders
 
 
 def whole(name: str) -> Any:
-    """Make the pipeline of a variant and give it text encoders where it has none.
+    """Make the pipeline of a variant and give it what it lacks to make clips from texts.
 
     Args:
         name: A key of `SUPPORTED`.
     """
+    if name == "MochiPipeline":
+        return mochi()  # its own tiny one has no decoder that fits
     pipe = SUPPORTED[name].make()
     kind = getattr(diffusers, class_of(name))
-    if type(pipe) is not kind:  # one that a test of the cache changed
-        pipe = kind(**pipe.components)
-    for part, made in encoders(name).items():
-        if hasattr(pipe, part) and getattr(pipe, part) is None:
-            pipe.register_modules(**{part: made})
-    return pipe
+    given = dict(pipe.components)
+    for part, made in {**encoders(name), **decoders(name)}.items():
+        if part in given and (given[part] is None or type(given[part]) is object):
+            given[part] = made
+    if name == "MotifVideoImage2VideoPipeline":  # its own tiny one sees no image
+        given["transformer"] = motif_network(image_embed_dim=tiny.DIM)
+    if name == "EasyAnimateInpaintPipeline":  # as the published one has it
+        given["vae"].register_to_config(cache_mag_vae=True)
+    return tiny.quiet(kind(**given, **options(pipe)))
 
 
-def encoders(name: str) -> dict[str, Any]:
-    """The text encoders and tokenizers of a variant."""
-    if name.startswith(("HunyuanVideo15", "Kandinsky")):
-        second = clip(DIM) if name.startswith("Kandinsky") else t5()
-        return {
-            "text_encoder": qwen_text(),
-            "tokenizer": chatting(),
-            "text_encoder_2": second,
-            "tokenizer_2": words() if name.startswith("Kandinsky") else letters(),
-        }
+def options(pipe: Any) -> dict[str, Any]:
+    """What a pipeline was made with apart from its parts."""
+    names = ("boundary_ratio", "expand_timesteps")
+    return {name: pipe.config[name] for name in names if name in pipe.config}
+
+
+def decoders(name: str) -> dict[str, Any]:
+    """What turns the latents of a variant into frames and sound, where its maker leaves it out."""
+    if name.startswith("Wan"):
+        return {"vae": tiny.wan_vae()}
+    if name.startswith("CogVideoX"):
+        return {"vae": make_cogvideox_video("CogVideoXDDIMScheduler").vae}
     if name.startswith("Hunyuan"):
-        return {
-            "text_encoder": llama(),
-            "tokenizer": words(),
-            "text_encoder_2": clip(),
-            "tokenizer_2": words(),
-        }
-    if name.startswith("Sana"):
-        return {"text_encoder": gemma(), "tokenizer": words()}
-    return {"text_encoder": t5(), "tokenizer": letters()}
+        return {"vae": hunyuan_vae()}
+    if name.startswith("LTX2"):
+        return {"vocoder": ltx_2_vocoder()}
+    if name == "Kandinsky6TI2VAPipeline":
+        return kandinsky_6_sound()
+    if name.startswith("Motif"):
+        return {"vae": tiny.wan_vae()}
+    return {}
 
 
-def chatting() -> Any:
-    """A tokenizer that puts messages behind one another, and words to be cut off before them."""
-    tokenizer = words()
-    tokenizer.chat_template = (
-        "{{ 'a ' * 108 }}{% for each in messages %}"
-        "{% if each.content is string %}{{ each.content }}"
-        "{% else %}{{ each.content[0].text }}{% endif %} {% endfor %}"
+def ltx_2_vocoder() -> Any:
+    return tiny.lively(
+        diffusers.pipelines.ltx2.LTX2Vocoder(
+            in_channels=16,
+            hidden_channels=8,
+            upsample_kernel_sizes=[4, 4],
+            upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+            output_sampling_rate=400,
+        )
     )
-    return tokenizer
 
 
-def llama() -> Any:
-    config = transformers.LlamaConfig(
-        vocab_size=words().vocab_size,
-        hidden_size=DIM,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        pad_token_id=0,
+def kandinsky_6_sound() -> dict[str, Any]:
+    audio_vae = diffusers.MMAudioVAE(
+        mel_bins=8,
+        latent_channels=4,
+        hidden_channels=32,
+        channel_multipliers=(1, 2),
+        layers_per_block=1,
+        sample_rate=1600,
+        n_fft=64,
+        hop_length=4,
     )
-    return transformers.LlamaModel(config).eval()
-
-
-def gemma() -> Any:
-    config = transformers.Gemma2Config(
-        vocab_size=words().vocab_size,
-        hidden_size=DIM,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        pad_token_id=0,
+    vocoder = diffusers.MMAudioVocoder(
+        num_mels=8,
+        upsample_initial_channel=8,
+        upsample_rates=(2, 2),
+        upsample_kernel_sizes=(4, 4),
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3, 5),),
     )
-    return transformers.Gemma2Model(config).eval()
-
-
-def clip(width: int = POOLED) -> Any:
-    config = transformers.CLIPTextConfig(
-        vocab_size=words().vocab_size,
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        projection_dim=width,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    return transformers.CLIPTextModel(config).eval()
-
-
-def qwen_text() -> Any:
-    config = transformers.Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 64,
-            "hidden_size": DIM,
-            "intermediate_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
-        },
-        vision_config=_VISION,
-    )
-    return transformers.Qwen2_5_VLTextModel(config.text_config).eval()
+    return {"audio_vae": tiny.lively(audio_vae), "vocoder": tiny.lively(vocoder)}

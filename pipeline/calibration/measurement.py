@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from pipeline.prompts.condition_columns import CONDITION_COLUMNS
 from pipeline.requests.sample_request import UNMEASURED, SampleRequest, digest
 from pipeline.storage.storage import Storage
 from sencache import SensitivityProfile
@@ -37,7 +38,7 @@ ProfileSource = Literal["", "given", "shipped", "own", "prior"]
 """Where a profile comes from: `own` is measured by runs into the same prefix, "" is no profile."""
 
 FOLDER = "profiles"
-NO_PART = ("prompt", "negative_prompt", "seed", "cache", "control_of", "image")
+NO_PART = ("prompt", "negative_prompt", "seed", "cache", "control_of", *CONDITION_COLUMNS)
 """Fields of an identity that a profile does not depend on."""
 
 
@@ -57,12 +58,9 @@ class Measurement:
 
     def to_json(self) -> str:
         """Return it as text."""
+        drift = json.loads(self.drift.to_json())
         return json.dumps(
-            {
-                "metadata": asdict(self.metadata),
-                "prediction": self.prediction,
-                "drift": json.loads(self.drift.to_json()),
-            }
+            {"metadata": asdict(self.metadata), "prediction": self.prediction, "drift": drift}
         )
 
     @classmethod

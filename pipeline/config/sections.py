@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.models.families.cosmos import SafetyChecker
 from pipeline.models.quantisation.quantise import Quantise
 from pipeline.requests.from_row import MAX_GUIDANCE, WHOLE_NUMBERS
 from pipeline.requests.seeds import MAX_SEED
@@ -145,6 +146,9 @@ class EngineConfig(ConfigPart):
     )
     quantize: Quantise = Field(
         default="none", description="store the network's weights in fewer bits"
+    )
+    safety_checker: SafetyChecker = Field(
+        default="own", description="off: run a model that checks prompts and clips without it"
     )
     adapters: list[str] = Field(
         default=[], description="LoRA files, URI.safetensors[@WEIGHT], comma-separated"

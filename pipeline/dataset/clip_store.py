@@ -111,7 +111,12 @@ class ClipStore:
         row = make_row(
             request,
             provenance,
-            SampleOutcome("ok", cache=clip.cache, prompt_tokens=clip.prompt_tokens),
+            SampleOutcome(
+                "ok",
+                cache=clip.cache,
+                prompt_tokens=clip.prompt_tokens,
+                audio_sample_rate=clip.sound.rate if clip.sound else 0,
+            ),
         )
         row["quality"] = self._pairs.quality(request, clip)
         seen = ScoredClip(clip.frames, request.fps, request.prompt, row)
@@ -123,13 +128,15 @@ class ClipStore:
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
+        track = (clip.sound.samples, clip.sound.rate) if clip.sound else None
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
         shared = [media_key(request.sample_id)] if self._storage.conditional else []
         with self._local_file(request.sample_id) as path:
             for key in (*shared, own):
                 row["video"]["path"] = key
                 began = time.monotonic()
-                mp4.encode(clip.frames, request.fps, row, path)  # which carries its row
+                # The file carries its row.
+                mp4.encode(clip.frames, request.fps, row, path, sound=track)
                 encoded = time.monotonic()
                 if key == own:
                     self._storage.put_file(key, path)

@@ -28,7 +28,8 @@ from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-from pipeline.dataset import seal
+from pipeline.dataset import mp4_sound, seal
+from pipeline.dataset.mp4_sound import Samples
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB frames, uint8, shape (num_frames, height, width, 3)."""
@@ -62,8 +63,11 @@ def encode(
     path: str | os.PathLike[str],
     *,
     crf: int = DEFAULT_CRF,
+    sound: tuple[Samples, int] | None = None,
 ) -> None:
     """Write frames and their row as one mp4 (H.264 High, yuv420p BT.709, index at the front).
+
+    A sound becomes a track of AAC.
 
     Args:
         frames: uint8 RGB of shape (num_frames, height, width, 3); height and width even.
@@ -72,9 +76,10 @@ def encode(
         path: A local file, replaced if it exists. It must be a real file, because moving the index
             to the front rewrites it.
         crf: x264 constant rate factor; 16 is visually lossless for most content.
+        sound: Samples of shape (channels, samples) from -1 to 1, and their rate per second.
 
     Raises:
-        ValueError: Shape, type, size or fps cannot be encoded, or the row is not JSON.
+        ValueError: Shape, type, size, fps or sound cannot be encoded, or the row is not JSON.
     """
     _check(frames, fps)
     with av.open(
@@ -106,9 +111,13 @@ def encode(
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED_RANGE
         without_banner = BitStreamFilterContext(_NO_BANNER, stream)
+        track = mp4_sound.add_track(container, *sound) if sound else None
         for packet in _packets(frames, stream):
             container.mux(without_banner.filter(packet))
         container.mux(without_banner.filter(None))
+        if sound and track:
+            for heard in mp4_sound.packets(*sound, track):
+                container.mux(heard)
     seal.close(Path(path))
 
 
@@ -138,6 +147,16 @@ def decode(source: Source) -> Frames:
         # A truncated file still has a whole header, because the index comes first.
         raise ValueError(f"{_name(source)} is cut short: {len(frames)} of {promised} frames")
     return np.stack(frames)
+
+
+def sound_of(source: Source) -> tuple[Samples, int] | None:
+    """Samples of shape (channels, samples) and their rate per second; None for a silent video.
+
+    Raises:
+        ValueError: Not a video.
+    """
+    with _open(source) as container:
+        return mp4_sound.read_track(container)
 
 
 def frame_rate(source: Source) -> float:

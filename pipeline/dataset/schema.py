@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.dataset.struct_columns import (
     CACHE_TYPE,
+    CONDITIONS_TYPE,
     DRAFTS_TYPE,
     PARALLEL_TYPE,
     QUALITY_TYPE,
@@ -91,6 +92,8 @@ SCHEMA = pa.schema(
         ("candidates", pa.int32()),
         ("drafts", DRAFTS_TYPE),
         ("quantisation", pa.string()),
+        ("conditions", CONDITIONS_TYPE),
+        ("audio_sample_rate", pa.int32()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -161,6 +164,7 @@ class SampleOutcome:
     error_message: str = ""
     cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
     prompt_tokens: int | None = None
+    audio_sample_rate: int = 0
 
 
 def media_key(sample_id: str, writer: str = "") -> str:
@@ -233,7 +237,9 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "worker": dict(provenance.worker) if provenance.worker else None,
         "times": dict(provenance.times) if provenance.times else None,
         "parallel": dict(provenance.parallel),
-        "image_sha256": request.image,
+        "image_sha256": next(
+            (file.sha256 for file in request.conditions if file.column == "image"), ""
+        ),
         "source": request.source,
         "seed_u64": request.seed,
         "prompt_tokens": tokens,
@@ -245,6 +251,10 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "candidates": request.candidates,
         "drafts": json.loads(request.drafts or "[]"),
         "quantisation": request.quantisation,
+        "conditions": [
+            {"column": file.column, "sha256": file.sha256} for file in request.conditions
+        ],
+        "audio_sample_rate": outcome.audio_sample_rate,
     }
 
 

@@ -24,6 +24,9 @@ CACHE_TYPE = pa.struct(
 """What the cache did. `promised_error` is the relative rms error of the last latents that a plan
 promises, and `profile_source` says where its profile is from: given, shipped, own or prior."""
 
+CONDITIONS_TYPE = pa.list_(pa.struct([("column", pa.string()), ("sha256", pa.string())]))
+"""The files that a clip starts from, several of one column in their order."""
+
 WORKER_TYPE = pa.struct(
     [
         *((name, pa.string()) for name in ("id", "node", "labels")),

@@ -51,13 +51,13 @@ def cached(
 
 
 def cache_struct(
-    stats: SampleStats, steps: int, disagreements: int = 0, profile_source: str = ""
+    stats: SampleStats, steps: int | None, disagreements: int = 0, profile_source: str = ""
 ) -> dict[str, Any]:
     """Describe what the cache did for one sample, as the row's `cache` struct.
 
     Args:
         stats: Of the sample, over all networks of the pipeline.
-        steps: Steps of the run.
+        steps: Steps of the run; None if the call may make another number than it is asked for.
         disagreements: Decisions of the engine's call in which some rank would have decided
             differently from the group.
         profile_source: Where the profile is from (`pipeline.models.profile.source_of`).
@@ -65,7 +65,7 @@ def cache_struct(
     Raises:
         RuntimeError: The statistics do not cover the run, so they belong to another one.
     """
-    if len(stats.decisions) != steps:
+    if steps is not None and len(stats.decisions) != steps:
         raise RuntimeError(f"cache statistics cover {len(stats.decisions)} of {steps} steps")
     return {
         "policy": stats.policy,

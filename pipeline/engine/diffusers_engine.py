@@ -22,12 +22,13 @@ import torch
 from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.call_shape import callback_arguments, guidance_set
+from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
-from pipeline.engine.first_frame import image_arguments
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
 from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
+from pipeline.engine.sound import sounds_of
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
@@ -145,7 +146,7 @@ class DiffusersEngine:
             texts, tokens = embedded_arguments(requests, device)
         else:
             texts = text_arguments(self._model.spec, requests)
-            tokens = token_counts(self._pipe, texts["prompt"])
+            tokens = token_counts(self._pipe, [request.prompt for request in requests])
         cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
         is_guided = first.guidance_scale > 1.0 and not self._model.spec.pipeline.distilled_guidance
         last = LastLatents(self._role.mark)
@@ -158,27 +159,29 @@ class DiffusersEngine:
             recording(self._pipe, first, guided=is_guided) as outputs,
             self._role.guided(self._pipe),
         ):
-            video = self._pipe(
+            output = self._pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
-                **image_arguments(first),
+                **condition_arguments(self._model.spec.pipeline, first),
                 **callback_arguments(self._pipe, last),
                 generator=generators if len(generators) > 1 else generators[0],
                 output_type="pt" if self._role.decodes else "latent",
-            ).frames
+            )
             stats = handle.stats()
         if not self._role.answers:
             return []
-        frames = to_uint8(video, first)
+        frames = to_uint8(output.frames, first)
+        sounds = sounds_of(self._pipe, output, first.num_frames / first.fps)
         latents = last.per_clip(len(requests))
         measurement = self._measured(first, outputs, latents[0])
         peak, parallel = peak_memory_bytes(device), self._role.layout.to_row()
         source = source_of(profile, self._model.spec) if profile else ""
+        steps = None if self._model.spec.pipeline.own_steps else first.num_inference_steps
         disagreed = agreement.disagreements - before if agreement else 0
         return [
             Clip(
                 clip,
-                cache_struct(sample, first.num_inference_steps, disagreed, source),
+                cache_struct(sample, steps, disagreed, source),
                 peak,
                 laps.text_s,
                 laps.decode_s,
@@ -186,9 +189,10 @@ class DiffusersEngine:
                 prompt_tokens,
                 final,
                 measurement,
+                sound,
             )
-            for clip, sample, prompt_tokens, final in zip(
-                frames, stats, tokens, latents, strict=True
+            for clip, sample, prompt_tokens, final, sound in zip(
+                frames, stats, tokens, latents, sounds, strict=True
             )
         ]
 

@@ -49,8 +49,12 @@ class HeldModel:
         first, spec = requests[0], self.spec
         if len({batch_key(request) for request in requests}) > 1:
             raise ValueError("a batch must agree in everything but its texts and seeds")
-        if bool(first.image) != spec.takes_image:
-            raise ValueError(f"{spec.name} {'needs an' if not first.image else 'takes no'} image")
+        given = {file.column for file in first.conditions}
+        taken = {each.column for each in spec.conditions}
+        required = {each.column for each in spec.conditions if each.required}
+        for column in sorted(given - taken) + sorted(required - given):
+            verb = "needs" if column in required else "takes no"
+            raise ValueError(f"{spec.name} {verb} {column}")
         if (first.model, first.model_revision) != (spec.name, self.revision):
             raise ValueError(
                 f"request is for {first.model} at {first.model_revision}, "

@@ -16,6 +16,19 @@ from pipeline.requests.sample_request import SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """The sound of one clip.
+
+    Attributes:
+        samples: Shape (channels, samples), from -1 to 1.
+        rate: Samples per second.
+    """
+
+    samples: np.ndarray[Any, np.dtype[np.float32]]
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One generated clip, still in memory.
 
@@ -31,6 +44,7 @@ class Clip:
             its control; None if the engine does not know them.
         measurement: For a request that `records`, what was measured, as text
             (`pipeline.calibration.measurement`).
+        sound: Its sound; None for a silent clip.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -42,6 +56,7 @@ class Clip:
     prompt_tokens: int | None = None
     latents: np.ndarray[Any, np.dtype[np.float32]] | None = None
     measurement: str = ""
+    sound: Sound | None = None
 
 
 class EngineDiedError(Exception):
@@ -102,7 +117,8 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.adapters,
         request.dtype,
         request.quantisation,
-        # diffusers' pipelines take one image per call, so each clip with an image is its own batch.
-        # So is a recorded clip: its drift must not depend on the clips beside it.
-        request.sample_id if request.image or request.records else "",
+        request.safety_checker,
+        # diffusers' pipelines take one image per call, so each clip that starts from files is its
+        # own batch. So is a recorded clip: its drift must not depend on the clips beside it.
+        request.sample_id if request.conditions or request.records else "",
     )

@@ -1,4 +1,4 @@
-"""From requests to the arguments of a diffusers pipeline's call.
+"""From requests to the arguments of a diffusers pipeline's call, and what no call can take.
 
 Knows nothing of weights, devices or caching. Written against diffusers 0.42.
 """
@@ -6,10 +6,41 @@ Knows nothing of weights, devices or caching. Written against diffusers 0.42.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import UserError
 from pipeline.models.spec import STANDARD_ARGUMENTS, ModelSpec
+from pipeline.prompts.condition_columns import CONDITION_COLUMNS
 from pipeline.requests.sample_request import SampleRequest
+
+if TYPE_CHECKING:
+    from pipeline.config.run_config import RunConfig
+
+
+def check_call(config: RunConfig, spec: ModelSpec) -> None:
+    """Refuse columns and batches that a call of the model's pipeline does not take.
+
+    Raises:
+        UserError: With the flag.
+    """
+    taken = [each.column for each in spec.conditions]
+    for column in config.columns:
+        if column in CONDITION_COLUMNS and column not in taken:
+            also = f"takes {', '.join(taken)}" if taken else "starts from texts alone"
+            raise UserError(
+                f"--columns {column}: {spec.name} takes no {column} (it {also}); leave it out"
+            )
+    length = config.sampling.max_sequence_length
+    if spec.text_length is not None and length not in (None, spec.text_length):
+        raise UserError(
+            f"--sampling.max-sequence-length {length}: the network of {spec.name} has positions "
+            f"for a text of {spec.text_length} tokens and no other length; leave it out"
+        )
+    if config.batch_rows != "auto" and config.batch_rows > 1 and spec.pipeline.one_prompt:
+        raise UserError(
+            f"--batch-rows {config.batch_rows}: {spec.pipeline.name} takes one prompt per call; "
+            "leave it out"
+        )
 
 
 def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any]:
@@ -23,8 +54,12 @@ def sampling_arguments(spec: ModelSpec, request: SampleRequest) -> dict[str, Any
     return arguments
 
 
-def text_arguments(spec: ModelSpec, requests: Sequence[SampleRequest]) -> dict[str, list[str]]:
+def text_arguments(
+    spec: ModelSpec, requests: Sequence[SampleRequest]
+) -> dict[str, list[str]] | dict[str, str]:
     """The prompts of a batch, and its negative prompts where the model reads them.
+
+    Lists, but for a pipeline that takes one prompt per call.
 
     Raises:
         ValueError: A negative prompt for a model that would not read it.
@@ -37,4 +72,6 @@ def text_arguments(spec: ModelSpec, requests: Sequence[SampleRequest]) -> dict[s
             )
     elif requests[0].guidance_scale > 1.0:
         arguments["negative_prompt"] = [request.negative_prompt for request in requests]
+    if spec.pipeline.one_prompt:
+        return {name: texts[0] for name, texts in arguments.items()}
     return arguments

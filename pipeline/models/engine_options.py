@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
+from pipeline.models.families.cosmos import SafetyChecker, check_safety_checker
 from pipeline.models.quantisation.quantise import Quantise, check_quantise
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class EngineOptions:
             layers (`sequential`).
         adapters: LoRA adapters, in order.
         quantise: How the weights of the networks are stored.
+        safety_checker: Whether a model that checks prompts and clips does so.
         keeps_full: Whether the engine also keeps the networks unquantised, for controls.
     """
 
@@ -44,6 +46,7 @@ class EngineOptions:
     offload: Offload = "none"
     adapters: tuple[Adapter, ...] = ()
     quantise: Quantise = "none"
+    safety_checker: SafetyChecker = "own"
     keeps_full: bool = False
 
 
@@ -93,6 +96,7 @@ def settle_options(
                 "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
     _check_quantise(engine, layout, device, controls=controls)
+    check_safety_checker(engine.safety_checker, spec.name, has_one=spec.pipeline.safety_checker)
     return EngineOptions(
         attention,
         engine.compile,
@@ -101,6 +105,7 @@ def settle_options(
         engine.offload,
         adapters,
         engine.quantize,
+        engine.safety_checker,
         controls and engine.quantize != "none",
     )
 

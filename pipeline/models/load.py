@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
 from pipeline.models.catalogue.saved_pipeline import INDEX
 from pipeline.models.engine_options import DEFAULT, EngineOptions
+from pipeline.models.families.cosmos import NoSafetyChecker
 from pipeline.models.quantisation.quantise import quantise_network, quiet_libraries
 from pipeline.models.resolve import is_remote
 from pipeline.models.spec import ModelSpec, PipelineClass, ResolvedModel
@@ -84,6 +85,7 @@ def load_pipeline(
             dtype=dtypes,
             use_safetensors=True,
             **networks,
+            **_unchecked(model.spec.pipeline, options),
             **_left_out(pipeline_class, model.parts),
             **at,
         )
@@ -197,6 +199,13 @@ def _networks(
         for name in ("transformer", "transformer_2")
         if (saved.get(name) or [None])[0] is not None
     }
+
+
+def _unchecked(pipeline: PipelineClass, options: EngineOptions) -> dict[str, Any]:
+    """The part that stands in for a safety checker that the user turned off."""
+    if options.safety_checker == "own" or not pipeline.safety_checker:
+        return {}
+    return {"safety_checker": NoSafetyChecker()}
 
 
 def _left_out(pipeline_class: type, parts: str) -> dict[str, None]:

@@ -21,6 +21,7 @@ from pipeline.models.catalogue.saved_pipeline import (
     read_folder,
     read_hub,
 )
+from pipeline.models.catalogue.saved_sizes import text_length_of
 from pipeline.models.catalogue.spec_file import GivenModel, given_model
 from pipeline.models.registry import MODELS, get_model, shipped_folder
 from pipeline.models.spec import ModelSpec, ResolvedModel
@@ -100,6 +101,7 @@ def resolve_model(
         )
     found = _find(model_path or str(shipped_folder(spec) / "weights"), spec.hub_id)
     _check_class(spec, found.saved)
+    spec = dataclasses.replace(spec, text_length=text_length_of(found.saved.configs))
     if found.hub_id:
         spec = dataclasses.replace(spec, hub_id=found.hub_id)
     return ResolvedModel(spec, found.location, found.revision)

@@ -23,6 +23,9 @@ class SizeRules:
         min_frames: Shortest clip, frames.
         max_frames: Longest clip, frames; None for no limit of the model's own.
         max_pixels: Most pixels of a frame; None for no limit of the model's own.
+        max_width: Widest frame, pixels; None for no limit of the model's own.
+        max_height: Highest frame, pixels; None for no limit of the model's own.
+        only: The widths and heights that it can make; empty for all that the other rules allow.
         frame_start: Frames that the first latent frame stands for, 1 where the VAE treats the first
             frame apart; 0 where it does not.
     """
@@ -32,15 +35,15 @@ class SizeRules:
     min_frames: int = 1
     max_frames: int | None = None
     max_pixels: int | None = None
+    max_width: int | None = None
+    max_height: int | None = None
+    only: tuple[tuple[int, int], ...] = ()
     frame_start: int = 1
 
     def problem(self, width: int, height: int, num_frames: int) -> str:
         """Say why a model cannot make a size and which near sizes it can make; "" if it can."""
-        for name, value in (("width", width), ("height", height)):
-            if value % self.multiple:
-                low = max(self.multiple, value - value % self.multiple)
-                near = f"{low} or {low + self.multiple}" if value > self.multiple else f"{low}"
-                return f"{name} {value} is not a multiple of {self.multiple}: use {near}"
+        if problem := self._frame_problem(width, height):
+            return problem
         if num_frames < self.min_frames:
             return (
                 f"num_frames {num_frames} is too few for this model: use {self.min_frames} or more"
@@ -65,5 +68,24 @@ class SizeRules:
             return (
                 f"{width}x{height}x{num_frames} is {width * height * num_frames:,} pixels per "
                 f"clip, more than the limit of {MAX_PIXELS_PER_CLIP:,}"
+            )
+        return ""
+
+    def _frame_problem(self, width: int, height: int) -> str:
+        for name, value, most in (
+            ("width", width, self.max_width),
+            ("height", height, self.max_height),
+        ):
+            if value % self.multiple:
+                low = max(self.multiple, value - value % self.multiple)
+                near = f"{low} or {low + self.multiple}" if value > self.multiple else f"{low}"
+                return f"{name} {value} is not a multiple of {self.multiple}: use {near}"
+            if most is not None and value > most:
+                return f"{name} {value} is too much for this model: use {most} or less"
+        if self.only and (width, height) not in self.only:
+            nearest = min(self.only, key=lambda size: abs(size[0] - width) + abs(size[1] - height))
+            return (
+                f"{width}x{height} is none of the {len(self.only)} sizes that this model makes: "
+                f"the nearest is {nearest[0]}x{nearest[1]}"
             )
         return ""

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.sizes import SizeRules
+from pipeline.prompts.condition_columns import MediaCondition
 from pipeline.requests.sample_request import SampleRequest
 from sencache.measuring import Prediction
 
 if TYPE_CHECKING:
     from sencache import Family
-
-Condition = Literal["image"]
-"""What a clip can start from besides its text."""
 
 STANDARD_ARGUMENTS = (
     *("height", "width", "num_frames", "num_inference_steps"),
@@ -70,6 +68,14 @@ class SamplingDefaults:
         return small if width * height <= pixels else large
 
 
+ConditionArguments = Callable[[Mapping[str, Any], SampleRequest], dict[str, Any]]
+
+
+def as_given(media: Mapping[str, Any], request: SampleRequest) -> dict[str, Any]:
+    """Media as arguments of a call that takes them as they are."""
+    return dict(media)
+
+
 def no_arguments(request: SampleRequest) -> dict[str, Any]:
     """Further arguments of a pipeline that takes none."""
     return {}
@@ -89,13 +95,18 @@ class PipelineClass:
         sources: Where the defaults and the sizes are from, by name (`guidance_scale`, `multiple`);
             under `*` for all that are not named. `docs/models.md` shows them.
         text_embeddings: What its `encode_prompt` returns, under the names that its call takes.
-        conditions: What every clip starts from besides its text, under the names of the columns.
+        conditions: What clips start from besides their texts.
+        condition_arguments: From the media of a request, by argument, to arguments of the call.
         prediction: What its networks predict, for the prior of a model that was never measured.
         distilled_guidance: The guidance scale is an input of the network: there is no unconditional
             branch, and no negative prompt to give to it.
         call_arguments: From a request to arguments of the call that other classes do not take.
         argument_names: Names in its call of those `STANDARD_ARGUMENTS` that it calls otherwise; ""
             for one that it does not take.
+        one_prompt: A call makes one clip, even without files to start from.
+        own_steps: A call makes another number of steps than it is asked for: it skips the first
+            ones because it begins with a video, or samples a clip in parts.
+        safety_checker: A part of it, installed apart, checks prompts and clips.
         variant: Hash of what a user's description adds to the call; part of ids.
         cache_family: How the cache reads its networks' calls, where `sencache` does not know them.
         saved_as: Other classes that `model_index.json` may name: the weights serve this one too.
@@ -107,12 +118,16 @@ class PipelineClass:
     defaults: SamplingDefaults
     sources: Sources = field(hash=False)
     text_embeddings: tuple[str, ...]
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[MediaCondition, ...] = ()
+    condition_arguments: ConditionArguments = as_given
     prediction: Prediction = "flow"
     distilled_guidance: bool = False
     call_arguments: Callable[[SampleRequest], dict[str, Any]] = no_arguments
     argument_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     saved_as: tuple[str, ...] = ()
+    one_prompt: bool = False
+    own_steps: bool = False
+    safety_checker: bool = False
     variant: str = ""
     cache_family: Family | None = field(default=None, hash=False)
 
@@ -139,6 +154,7 @@ class ModelSpec:
         network_shape: Some values of its transformer's configuration, by which a saved pipeline is
             recognised as one of this model's kind.
         weights_gb: Size of the weights in GB, in the types that they run in; None if not known.
+        text_length: The one text length that its network can take, in tokens; None for any.
         registered: Whether `name` is a registry name. If not, it is for people: the pipeline class
             stands for it in ids, beside the revision.
     """
@@ -158,6 +174,7 @@ class ModelSpec:
     own_sizes: SizeRules | None = None
     network_shape: Mapping[str, Any] = field(default_factory=dict, hash=False)
     weights_gb: float | None = None
+    text_length: int | None = None
     registered: bool = True
 
     @property
@@ -189,9 +206,9 @@ class ModelSpec:
         return "" if device != "auto" and dtype == self.own_dtype(device) else dtype
 
     @property
-    def takes_image(self) -> bool:
-        """Whether every clip starts from an image."""
-        return "image" in self.pipeline.conditions
+    def conditions(self) -> tuple[MediaCondition, ...]:
+        """What its clips start from besides their texts."""
+        return self.pipeline.conditions
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from pipeline.errors import UserError
 from pipeline.prompts.delimited import Records
 from pipeline.prompts.prompt_file import (
     FALLBACK_COLUMNS,
-    KNOWN_COLUMNS,
     NUMBER_COLUMNS,
     PROMPT_COLUMN,
     SourceFile,
@@ -38,8 +37,8 @@ def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
         if not header:
             if problem:
                 raise UserError(f"{file.uri}: the header is not valid: {problem}")
-            header = _header(cells)
-            column = find_prompt_column(file.uri, wanted.prompt, header) if header else ""
+            header = _header(cells, wanted)
+            column = find_prompt_column(file.uri, wanted, header) if header else ""
             records.width = len(header)
             continue
         if not cells and not problem:
@@ -57,12 +56,13 @@ def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
         file.notes.add("rows whose quotes are escaped by backslashes", count=records.backslashed)
 
 
-def _header(cells: list[str]) -> list[str]:
+def _header(cells: list[str], wanted: WantedColumns) -> list[str]:
     """The names of the columns; those without a name or with one of an earlier column get one."""
     names: list[str] = []
+    fixed = wanted.known | {PROMPT_COLUMN, *FALLBACK_COLUMNS}
     for place, cell in enumerate(cells, 1):
         name = cell.strip() or f"column_{place}"
-        while name in names and name not in KNOWN_COLUMNS | {PROMPT_COLUMN, *FALLBACK_COLUMNS}:
+        while name in names and name not in fixed:
             name += "_"
         names.append(name)
     return names

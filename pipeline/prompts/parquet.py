@@ -19,10 +19,12 @@ from pipeline.prompts.prompt_file import (
 from pipeline.storage.storage import READ_BLOCK_BYTES
 
 BATCH_ROWS = 1024
+BATCH_OF_FILES = 64
+"""Rows in memory at once, and rows whose cells hold whole files."""
 
 
 def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
-    """Read all rows; of binary columns only the prompt's and `image` are read."""
+    """Read all rows; of binary columns only those of the prompt and of files are read."""
     row = 0
     with file.open() as handle:
         try:
@@ -32,17 +34,24 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
                 file.notes.add("files without rows", file.name)
                 return
             names = parquet.schema_arrow.names
-            column = find_prompt_column(file.uri, wanted.prompt, names)
+            column = find_prompt_column(file.uri, wanted, names)
             read = [
                 field.name
                 for field in parquet.schema_arrow
                 if field.name == column
-                or (wanted.includes(field.name) and (field.name == "image" or not _binary(field)))
+                or (
+                    wanted.includes(field.name)
+                    and (field.name in wanted.conditions or not _binary(field))
+                )
             ]
             for field in parquet.schema_arrow:
                 if field.name not in read and wanted.includes(field.name):
                     file.notes.add("binary columns that are not read", field.name)
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=read):
+            holds_files = any(
+                field.name in read and _binary(field) for field in parquet.schema_arrow
+            )
+            rows_at_once = BATCH_OF_FILES if holds_files else BATCH_ROWS
+            for batch in parquet.iter_batches(rows_at_once, columns=read):
                 for cells in _batch_rows(batch):
                     row += 1
                     key = f"{file.name}:{row}"

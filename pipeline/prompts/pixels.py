@@ -7,6 +7,8 @@ white. Colour profiles are not applied. Of an animation the first frame counts.
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -43,3 +45,12 @@ def _scaled(image: Image.Image) -> Image.Image:
     if not (values.min() >= 0.0 and values.max() <= top):
         raise ValueError(f"its values are not within 0 to {top:g}: save it with 8 or 16 bits")
     return Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8)).convert("RGB")
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a file begins like one of an image format, animations left out."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return not getattr(image, "is_animated", False)
+    except Exception:  # noqa: BLE001 - decoders raise anything on a broken file
+        return False

@@ -22,7 +22,8 @@ NUMBER_COLUMNS = frozenset(
         *("num_inference_steps", "guidance_scale", "guidance_scale_2"),
     }
 )
-KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt", "image"}
+KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt"}
+"""Columns that set something of a clip, apart from what the model takes as conditions."""
 
 MAX_LINE_BYTES = 1 << 20
 """Longer lines are cut and become rows with a problem, so that they cannot fill the memory."""
@@ -39,7 +40,7 @@ class SourceRow:
         problem: Why the row cannot be read, "" if it can.
         other: Its other columns, as the file holds them; kept as `source` of the output row.
         may_mark: Whether writers of its format put words or NaN where a value is missing.
-        folder: URI of its file's folder, if it has an image: relative paths start there.
+        folder: URI of its file's folder, if it names files: relative paths start there.
     """
 
     key: str
@@ -57,27 +58,21 @@ class WantedColumns:
     Attributes:
         prompt: Column of the prompt. The default also finds `caption` or `text`.
         only: The columns to read besides the prompt; empty reads all.
+        conditions: The columns whose files the model takes.
     """
 
     prompt: str = PROMPT_COLUMN
     only: frozenset[str] = frozenset()
+    conditions: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The columns that set something of a clip, apart from the prompt."""
+        return KNOWN_COLUMNS | self.conditions
 
     def includes(self, name: str) -> bool:
         """Whether a column other than the prompt is read."""
         return not self.only or name in self.only
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """The image that a clip starts from.
-
-    Attributes:
-        sha256: Of its file, hex.
-        at: URI of the file.
-    """
-
-    sha256: str
-    at: str
 
 
 @dataclass(slots=True)
@@ -139,19 +134,20 @@ class SourceFile:
         return self.storage.open(self.key)
 
 
-def find_prompt_column(uri: str, wanted: str, names: Iterable[str]) -> str:
+def find_prompt_column(uri: str, wanted: WantedColumns, names: Iterable[str]) -> str:
     """Return the name of the column that holds the prompt.
 
     Raises:
         UserError: There is no such column, or a column that matters exists twice.
     """
     names = list(names)
-    choices = (wanted, *FALLBACK_COLUMNS) if wanted == PROMPT_COLUMN else (wanted,)
+    column = wanted.prompt
+    choices = (column, *FALLBACK_COLUMNS) if column == PROMPT_COLUMN else (column,)
     found = next((name for name in choices if name in names), "")
     if not found:
         shown = ", ".join(map(repr, names[:20])) or "none"
-        raise UserError(f"{uri}: no column {wanted!r}; set --prompt-column to one of: {shown}")
-    for name in (found, *KNOWN_COLUMNS):
+        raise UserError(f"{uri}: no column {column!r}; set --prompt-column to one of: {shown}")
+    for name in (found, *wanted.known):
         if names.count(name) > 1:
             raise UserError(f"{uri}: column {name!r} is there twice; keep one")
     return found
@@ -171,7 +167,7 @@ def source_row(
     for name, value in values.items():
         if name == column or not wanted.includes(name):
             continue
-        (known if name in KNOWN_COLUMNS else other)[name] = value
+        (known if name in wanted.known else other)[name] = value
     return SourceRow(key, known, other=other, may_mark=may_mark)
 
 

@@ -18,10 +18,11 @@ JSONL object without that column is a row with a problem.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from pipeline.errors import UserError
+from pipeline.prompts.condition_columns import MediaCondition
 from pipeline.prompts.csv_tsv import read_csv
 from pipeline.prompts.folder import parquet_files
 from pipeline.prompts.jsonl_text import read_jsonl, read_text
@@ -61,7 +62,10 @@ class PromptRows(Iterator[SourceRow]):
 
 
 def read_source(
-    uri: str, prompt_column: str = PROMPT_COLUMN, columns: Collection[str] = ()
+    uri: str,
+    prompt_column: str = PROMPT_COLUMN,
+    columns: Collection[str] = (),
+    conditions: Iterable[MediaCondition] = (),
 ) -> PromptRows:
     """Open a source of prompts.
 
@@ -69,6 +73,7 @@ def read_source(
         uri: A path or any fsspec URI; for Parquet also a folder or a glob pattern.
         prompt_column: Column of the prompt. The default also finds `caption` or `text`.
         columns: The columns to read besides the prompt; empty reads all.
+        conditions: What the model takes besides texts; other columns of files are like any other.
 
     Returns:
         An iterator that reads the rows as they are asked for. The first row is read at once, so
@@ -78,13 +83,15 @@ def read_source(
         UserError: The source is missing, empty, damaged or of an unknown kind, or it has no such
             column.
     """
-    return PromptRows(uri, WantedColumns(prompt_column, frozenset(columns)))
+    taken = frozenset(each.column for each in conditions)
+    return PromptRows(uri, WantedColumns(prompt_column, frozenset(columns), taken))
 
 
 def _rows(uri: str, wanted: WantedColumns, notes: ReadNotes) -> Iterator[SourceRow]:
     for file, read in _files(uri, notes):
         for row in read(file, wanted):
-            yield replace(row, folder=file.folder) if "image" in row.values else row
+            has_files = wanted.conditions & row.values.keys()
+            yield replace(row, folder=file.folder) if has_files else row
 
 
 def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:

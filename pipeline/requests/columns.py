@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.prompts.condition_columns import CONDITION_COLUMNS
 from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
 from pipeline.redaction import redact
 from pipeline.requests.from_row import OVERRIDES
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.config.run_config import RunConfig
 
 SETTINGS = OVERRIDES | {"seed"}
-"""Columns that set something of a clip, apart from prompt and image."""
+"""Columns that set something of a clip, apart from the prompt and files."""
 
 MAX_SOURCE_CHARS = 16_384
 """Longest `source` of a row; the longest columns are left out until the rest fits."""
@@ -65,7 +66,7 @@ class ColumnUse:
         texts = {config.prompt_column, *FALLBACK_COLUMNS}  # read in any case, as the prompt
         return cls(frozenset(given - named), named - texts)
 
-    def apply(self, row: SourceRow, takes_image: bool) -> SourceRow:
+    def apply(self, row: SourceRow) -> SourceRow:
         """Return the row with only the values that decide about its clips; count its columns."""
         if row.problem or (len(row.values) == 1 and not row.other):
             return row
@@ -79,8 +80,6 @@ class ColumnUse:
                 other[name] = values.pop(name)
             else:
                 self.taken[name] += 1
-        if not takes_image and values.get("image") is not None:
-            other["image"] = values.pop("image")
         return dataclasses.replace(row, values=values, other=other)
 
     def source(self, row: SourceRow) -> str:
@@ -114,6 +113,9 @@ class ColumnUse:
                 f"taken from the input: {taken}; a --sampling flag wins over its column, and "
                 "--columns prompt,... reads only the columns that it names"
             )
+        if unread := {name: n for name, n in self.kept.items() if name in CONDITION_COLUMNS}:
+            columns = ", ".join(map(_column, sorted(unread.items())))
+            yield f"not read as files, for this model takes none there: {columns}"
         if self.kept:
             yield f"kept in the column source: {_named(self.kept)}"
         if self.left_out:

@@ -2,11 +2,11 @@
 
 Of a run with quantised weights they are in full precision too, so they tell what both cost.
 
-Which samples have a control depends on their content alone (prompt, image and seed), so a resumed
-run chooses the same ones, and so do runs with other cache settings. A sample and its control travel
-to a worker as one unit. The worker makes them one after the other, in engine calls of the same
-number of samples: same run, same device, same batch size. How their frames are compared:
-`pipeline.scoring.control_pairs`.
+Which samples have a control depends on their content alone (prompt, condition files and seed), so a
+resumed run chooses the same ones, and so do runs with other cache settings. A sample and its
+control travel to a worker as one unit. The worker makes them one after the other, in engine calls
+of the same number of samples: same run, same device, same batch size. How their frames are
+compared: `pipeline.scoring.control_pairs`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from pipeline.prompts.condition_columns import content_of
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 
 def content_digest(request: SampleRequest) -> bytes:
-    """32 bytes that follow from what a clip shows: its prompt, its image and its seed."""
-    return digest_of_content(request.prompt, request.image, request.seed)
+    """32 bytes that follow from what a clip shows: its prompt, its files and its seed."""
+    return digest_of_content(request.prompt, content_of(request.conditions), request.seed)
 
 
-def digest_of_content(prompt: str, image: str, seed: int) -> bytes:
-    """The same from the three alone."""
-    text = "\0".join((prompt, image, str(seed))).encode("utf-8", "surrogatepass")
+def digest_of_content(prompt: str, files: str, seed: int) -> bytes:
+    """The same from the three alone, the files as `content_of` writes them."""
+    text = "\0".join((prompt, files, str(seed))).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=32).digest()
 
 

@@ -17,6 +17,7 @@ from pipeline.calibration.chosen_profile import choose_profile
 from pipeline.calibration.measurement import ChosenProfile
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
+from pipeline.models.call import check_call
 from pipeline.models.engine_options import settle_options
 from pipeline.models.samplers import check_sampler, check_takes_sigmas, sampler_name
 from pipeline.models.spec import ModelSpec, ResolvedModel, SamplingDefaults
@@ -51,6 +52,7 @@ def request_defaults(
         StorageError: The prefix cannot be read.
     """
     _check_tries(config)
+    check_call(config, model.spec)
     layout = choose_layout(config.parallel, model.spec, config.device)
     controls = config.control_fraction > 0.0
     settle_options(config.engine, model.spec, layout, config.device, controls=controls)
@@ -99,7 +101,7 @@ def request_defaults(
         template,
         config.sampling.seed,
         spec.sizes,
-        spec.takes_image,
+        spec.conditions,
         spec.pipeline.distilled_guidance,
         functools.partial(_steps_problem, config.cache, len(template.sigmas)),
         chosen,
@@ -274,6 +276,7 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
         decoding=_decoding(config, spec),
         sigmas=sigmas,
         candidates=1 + config.redraw,
+        safety_checker="" if config.engine.safety_checker == "own" else "off",
         quantisation="" if config.engine.quantize == "none" else config.engine.quantize,
     )
 

@@ -7,13 +7,19 @@ It knows neither file formats (`pipeline.prompts`) nor what is already made
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
-from pipeline.prompts.prompt_file import ImageRef
+from pipeline.prompts.condition_columns import (
+    ConditionFile,
+    MediaCondition,
+    content_of,
+    missing,
+    too_short,
+)
 from pipeline.requests.row_values import MAX_PROMPT_CHARS, integer, number, text
 from pipeline.requests.sample_request import SampleRequest, digest
 from pipeline.requests.seeds import copy_seed, first_seed
@@ -47,9 +53,9 @@ class RequestDefaults:
 
     Attributes:
         template: A request whose prompt, seed and source_key are placeholders.
-        seed: Base seed; with None, each seed follows from the prompt and the image.
+        seed: Base seed; with None, each seed follows from the prompt and the files.
         sizes: Sizes that the model can make.
-        takes_image: Whether every clip starts from an image; if not, a row's image is ignored.
+        conditions: What clips start from besides their texts; other condition columns are ignored.
         distilled_guidance: Whether the guidance scale is an input of the network, which then reads
             no negative prompt.
         steps_problem: Says why the cache cannot serve a number of steps; "" if it can.
@@ -61,7 +67,7 @@ class RequestDefaults:
     template: SampleRequest
     seed: int | None
     sizes: SizeRules
-    takes_image: bool = False
+    conditions: tuple[MediaCondition, ...] = ()
     distilled_guidance: bool = False
     steps_problem: Callable[[int], str] = lambda steps: ""
     chosen: ChosenProfile = dataclasses.field(default_factory=_no_profile)
@@ -90,8 +96,8 @@ def build_request(
     """Turn one input row into a request.
 
     Args:
-        row: Column name to value; None means "not given". Unknown columns are ignored. The image
-            of a model that takes one is an `ImageRef`.
+        row: Column name to value; None means "not given". Unknown columns are ignored. A column
+            that the model takes as a condition holds its `ConditionFile`s.
         defaults: Inherited values and the model's size rules.
         source_key: Place of the row in the input.
         copy: Number of the clip among the row's `samples_per_prompt`; it only changes the seed.
@@ -103,7 +109,8 @@ def build_request(
         RowRejectedError: The row is not valid; the text names the field and what would be right.
     """
     fields = checked_fields(row, defaults)
-    first = first_seed(row.get("seed"), defaults.seed, fields["prompt"], fields.get("image", ""))
+    files = content_of(fields.get("conditions", ()))
+    first = first_seed(row.get("seed"), defaults.seed, fields["prompt"], files)
     seed = copy_seed(first, copy)
     return defaults.settled(
         dataclasses.replace(defaults.template, source_key=source_key, seed=seed, **fields)
@@ -114,7 +121,7 @@ def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[st
     """Return the fields of a request that its row sets, apart from the seed.
 
     Returns:
-        The prompt; all of `OVERRIDES` in a fixed order if the row sets any of them; the image.
+        The prompt; all of `OVERRIDES` in a fixed order if the row sets any of them; the files.
 
     Raises:
         RowRejectedError: The row is not valid.
@@ -127,17 +134,31 @@ def checked_fields(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[st
             fields |= _overrides(row, defaults)
             size = fields["width"], fields["height"], fields["num_frames"]
             break
-    if defaults.takes_image:
-        image = row.get("image")
-        if not isinstance(image, ImageRef):
-            raise RowRejectedError("image is missing: this model starts from one")
-        fields |= {"image": image.sha256, "image_at": image.at}
+    if defaults.conditions:
+        fields["conditions"] = _files(row, defaults.conditions)
     problem = defaults.sizes.problem(*size) or defaults.steps_problem(
         fields.get("num_inference_steps", base.num_inference_steps)
     )
     if problem:
         raise RowRejectedError(problem)
+    for file in fields.get("conditions", ()):
+        fps = fields.get("fps", base.fps)
+        if file.seconds is not None and (short := too_short(file.seconds, fps, size[2])):
+            raise RowRejectedError(f"{file.column} {short}")
     return fields
+
+
+def _files(
+    row: Mapping[str, Any], conditions: Sequence[MediaCondition]
+) -> tuple[ConditionFile, ...]:
+    """The files of a row, in the order of the model's conditions."""
+    files: list[ConditionFile] = []
+    for each in conditions:
+        found = row.get(each.column) or ()
+        if each.required and not found:
+            raise RowRejectedError(missing(each.column))
+        files.extend(found)
+    return tuple(files)
 
 
 def _overrides(row: Mapping[str, Any], defaults: RequestDefaults) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 It drops samples that are committed and samples that repeat an earlier one of the input. A row that
 cannot become a request is recorded once with its reason, and the stream goes on. What a row may set
-is checked in `pipeline.requests.from_row`; images are read in `pipeline.prompts.images`.
+is checked in `pipeline.requests.from_row`; their files are read in
+`pipeline.prompts.condition_reader`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from pipeline.candidates.drafts import candidates_of
 from pipeline.dataset.committed import DONE, FAILED, PENDING, Committed, Ids
 from pipeline.errors import RowRejectedError
-from pipeline.prompts.images import Images
+from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
 from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
@@ -33,11 +34,11 @@ from pipeline.requests.seeds import next_try
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up at once."""
 
-IMAGE_CHUNK_ROWS = 64
-"""The same for rows that may each hold an image in memory."""
+FILE_CHUNK_ROWS = 64
+"""The same for rows that may each hold whole files in memory."""
 
 READS_AT_ONCE = 16
-"""Images that are read in parallel; most of that time is waiting."""
+"""Rows whose files are read in parallel; most of that time is waiting."""
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class Intake:
         limit: Rows to read; None reads all.
         control_fraction: Share of the samples that have a control. A control comes right after its
             sample if both are still to be made.
-        images: Reads the first frames; needed for models that start from an image.
+        files: Reads what clips start from; needed for models that take conditions.
         not_good: Sorted ids of finished clips that another try should replace.
         best_of: Drafts per clip. A clip is finished if that of any draft's seed is.
         first: By the id of the cached clip, the uncached one that stands for it because the run's
@@ -124,7 +125,7 @@ class Intake:
     samples_per_prompt: int = 1
     limit: int | None = None
     control_fraction: float = 0.0
-    images: Images | None = None
+    files: ConditionReader | None = None
     columns: ColumnUse = field(default_factory=ColumnUse)
     first: Mapping[bytes, SampleRequest] = field(default_factory=dict)
     not_good: Ids = field(default_factory=Ids)
@@ -139,7 +140,7 @@ class Intake:
     def __iter__(self) -> Iterator[SampleRequest]:
         requests = LazyRequests(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
-        size = IMAGE_CHUNK_ROWS if self.defaults.takes_image else CHUNK_ROWS
+        size = FILE_CHUNK_ROWS if self.defaults.conditions else CHUNK_ROWS
         while chunk := [self._read(row) for row in itertools.islice(rows, size)]:
             yield from self._pending(self._lazy_requests(chunk, requests))
 
@@ -147,7 +148,7 @@ class Intake:
         """Return the row with only what may set something."""
         row, markers = without_markers(row)
         self.counts.markers += markers
-        return self.columns.apply(row, self.defaults.takes_image)
+        return self.columns.apply(row)
 
     def knows(self, sample_id: str) -> bool:
         """Whether the input that was read so far holds a sample or its control."""
@@ -158,7 +159,7 @@ class Intake:
     ) -> list[tuple[SourceRow, LazyRequest]]:
         """Return row and request of every clip of the valid rows."""
         found: list[tuple[SourceRow, LazyRequest]] = []
-        for row, values in zip(rows, self._with_images(rows), strict=True):
+        for row, values in zip(rows, self._with_files(rows), strict=True):
             self.counts.read += 1
             try:
                 if isinstance(values, RowRejectedError):
@@ -173,22 +174,22 @@ class Intake:
             found.extend((row, request) for request in made)
         return found
 
-    def _with_images(
+    def _with_files(
         self, rows: Sequence[SourceRow]
     ) -> Iterator[Mapping[str, Any] | RowRejectedError]:
-        """Yield the values of each row with its image read, or the reason why it is rejected."""
+        """Yield the values of each row with its files read, or the reason why it is rejected."""
 
         def resolved(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
             if row.problem:
                 return RowRejectedError(row.problem)
-            if self.images is None or not self.defaults.takes_image:
+            if self.files is None:
                 return row.values
             try:
-                return self.images.resolve(row.values, row.folder)
+                return self.files.resolve(row.values, self.defaults.conditions, row.folder)
             except RowRejectedError as error:
                 return error
 
-        if not self.defaults.takes_image:
+        if not self.defaults.conditions:
             return map(resolved, rows)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             return iter(list(pool.map(resolved, rows)))
@@ -259,8 +260,6 @@ class Intake:
 
     def _reject(self, row: SourceRow, message: str) -> None:
         values = row.values
-        if not self.defaults.takes_image:  # this model ignores the image
-            values = {name: value for name, value in values.items() if name != "image"}
         content = rejected_id(values)
         repeat = self._repeats[content]
         self._repeats[content] += 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
+from pipeline.prompts.condition_columns import content_of
 from pipeline.requests.controls import digest_of_content
 from pipeline.requests.from_row import RequestDefaults, checked_fields
 from pipeline.requests.sample_request import ID_BYTES, SampleRequest
@@ -71,7 +72,7 @@ class LazyRequest:
 
     def content(self) -> bytes:
         """What the clip shows (`pipeline.requests.controls.content_digest`)."""
-        return digest_of_content(self.prompt, self.template.base.image, self.seed)
+        return digest_of_content(self.prompt, content_of(self.template.base.conditions), self.seed)
 
     def build(self, source_key: str, source: str = "") -> SampleRequest:
         """Build the request of a row at a place, with the JSON of its other columns."""
@@ -104,7 +105,9 @@ class LazyRequests:
         template = self._template(fields) if fields else self._default_template
         text = encode_basestring_ascii(prompt)
         before = f"{template.head}{text}{template.middle}"
-        first = first_seed(row.get("seed"), self._defaults.seed, prompt, fields.get("image", ""))
+        first = first_seed(
+            row.get("seed"), self._defaults.seed, prompt, content_of(fields.get("conditions", ()))
+        )
         requests = []
         for copy in range(copies):
             seed = copy_seed(first, copy)

@@ -34,6 +34,7 @@ def settings_text(request: SampleRequest) -> str:
         *([*request.adapters], request.dtype, request.decoding),
         *([[*request.sigmas]] if request.sigmas else []),
         *([request.quantisation] if request.quantisation else []),
+        *([request.safety_checker] if request.safety_checker else []),
     ]
     params = json.loads(cache.params)
     shown = [model, cache.policy]
@@ -45,6 +46,7 @@ def settings_text(request: SampleRequest) -> str:
     levels = ",".join(f"{sigma:g}" for sigma in request.sigmas)
     shown += [request.sampler, f"sigmas={levels}" if levels else ""]
     shown += [*request.adapters, request.dtype, request.quantisation, request.decoding]
+    shown += ["unchecked"] if request.safety_checker else []
     text = " ".join(part for part in shown if part)
     return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
 

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.prompts.condition_columns import ConditionFile, condition_hashes
 from sencache.config import SenCacheConfig
 from sencache.schedules.budget import PLANNER_VERSION
 
@@ -105,9 +106,8 @@ class SampleRequest:
         control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
             dataset. It is part of the identity of controls only, so that a control has another id
             than the same uncached sample in a dataset.
-        image: SHA-256 of the image file that the clip starts from. "" means no image and is not
-            part of the identity.
-        image_at: URI of that file; not part of the identity.
+        conditions: The files that the clip starts from, in the order of their columns. Their
+            hashes are part of the identity, under the names of the columns; their places are not.
         model_class: Stands for `model` in the identity where that is no registry name but the name
             of a folder or repository: the pipeline class.
         guidance_scale_2: Scale of the second network, which takes over at low noise. None where
@@ -118,6 +118,8 @@ class SampleRequest:
             means the sampler's own and is not part of the identity.
         quantisation: How the network's weights are quantised. "" means not and is not part of the
             identity.
+        safety_checker: `off` if the model runs without its own. "" means with it, or that it has
+            none, and is not part of the identity.
         source: JSON object of the row's other columns, "" without any; not part of the identity.
         records: Whether the drift of the network's output is recorded, for the profile that a run
             measures on its own first clips. It changes no pixel and is not part of the identity.
@@ -149,13 +151,13 @@ class SampleRequest:
     dtype: str = ""
     source_key: str = ""
     control_of: str = ""
-    image: str = ""
-    image_at: str = ""
+    conditions: tuple[ConditionFile, ...] = ()
     model_class: str = ""
     guidance_scale_2: float | None = None
     decoding: str = ""
     sigmas: tuple[float, ...] = ()
     quantisation: str = ""
+    safety_checker: str = ""
     source: str = ""
     records: bool = False
     candidate: int = 1
@@ -169,16 +171,17 @@ class SampleRequest:
         """Return the fields that decide the pixels, as plain JSON values."""
         fields = self._fields()
         del fields["source_key"]
-        del fields["image_at"]
+        del fields["conditions"]
         del fields["source"]
         del fields["records"]
         del fields["candidate"]
         del fields["candidates"]
         del fields["draft_of"]
         del fields["drafts"]
-        for name in ("control_of", "image", "decoding", "sigmas", "quantisation"):
+        for name in ("control_of", "decoding", "sigmas", "quantisation", "safety_checker"):
             if not fields[name]:
                 del fields[name]
+        fields |= condition_hashes(self.conditions)
         fields["model"] = fields.pop("model_class") or self.model
         if self.guidance_scale_2 is None:
             del fields["guidance_scale_2"]
@@ -206,6 +209,9 @@ class SampleRequest:
         fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
         fields["adapters"] = list(self.adapters)
         fields["sigmas"] = list(self.sigmas)
+        fields["conditions"] = [
+            [file.column, file.sha256, file.at, file.seconds] for file in self.conditions
+        ]
         return fields
 
     @classmethod
@@ -215,6 +221,11 @@ class SampleRequest:
         fields["cache"] = CacheIdentity(**fields["cache"])
         fields["adapters"] = tuple(fields["adapters"])
         fields["sigmas"] = tuple(fields.get("sigmas", ()))
+        files = [ConditionFile(*each) for each in fields.get("conditions", ())]
+        image, at = fields.pop("image", ""), fields.pop("image_at", "")
+        if image:  # as it was written before there were other conditions
+            files.append(ConditionFile("image", image, at))
+        fields["conditions"] = tuple(files)
         return cls(**fields)
 
 

@@ -1,10 +1,11 @@
 """The seed of a clip: its row's, else the run's, else one that follows from its content.
 
-Content is the prompt and the first image, and nothing else. So one prompt has one seed in every
-run, whatever the model, the cache, the sampler or the size is: the clips of two runs show the same
-noise and can be compared. Copies of a row have seeds of their own: copy 0 has the row's, and the
-others are drawn by a hash of that seed and the copy's number, so they do not meet the seed that the
-next row counts up to. The seeds of further tries at a clip follow by a hash from one another.
+Content is the prompt and the files that the clip starts from, and nothing else. So one prompt has
+one seed in every run, whatever the model, the cache, the sampler or the size is: the clips of two
+runs show the same noise and can be compared. Copies of a row have seeds of their own: copy 0 has
+the row's, and the others are drawn by a hash of that seed and the copy's number, so they do not
+meet the seed that the next row counts up to. The seeds of further tries at a clip follow by a hash
+from one another.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ MAX_FLOAT_SEED = 2**53
 """From here on a float does not hold every whole number."""
 
 
-def first_seed(row_seed: Any, run_seed: int | None, prompt: str, image: str = "") -> int:
+def first_seed(row_seed: Any, run_seed: int | None, prompt: str, files: str = "") -> int:
     """Return the seed of a row's first clip.
 
     Args:
         row_seed: Value of the row, None if it gives none.
         run_seed: `sampling.seed`, None if it is unset.
         prompt: Of the row.
-        image: SHA-256 of the image that the clip starts from, "" without one.
+        files: What the clip starts from, as `content_of` writes it; "" without any.
 
     Raises:
         RowRejectedError: The row's value is not a seed.
     """
     given = run_seed if row_seed is None else row_seed
     if given is None:
-        return _drawn(["seed", prompt, image] if image else ["seed", prompt])
+        return _drawn(["seed", prompt, files] if files else ["seed", prompt])
     if isinstance(given, float) and abs(given) >= MAX_FLOAT_SEED:
         raise RowRejectedError(
             f"seed is {given}, a decimal number that large has lost its last digits: store seeds "

@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from pipeline.dataset.committed import Committed
-from pipeline.engine.first_frame import first_frame
+from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.errors import RowRejectedError, StorageError
+from pipeline.models.registry import PIPELINES
 from pipeline.models.sizes import SizeRules
-from pipeline.prompts.images import MAX_BYTES, SILENT, Images
+from pipeline.prompts.condition_columns import FIRST_IMAGE
+from pipeline.prompts.condition_reader import MAX_BYTES, SILENT, ConditionReader
 from pipeline.prompts.pixels import upright_rgb
 from pipeline.prompts.reader import read_source
 from pipeline.requests.from_row import RequestDefaults
@@ -26,14 +28,15 @@ from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
+FROM_FIRST = PIPELINES["LTXImageToVideoPipeline"]
 BASE = SampleRequest("p", "", "ltx-video-i2v", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
-DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), takes_image=True)
+DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), conditions=(FIRST_IMAGE,))
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None, :].repeat(64, 0)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Images:
-    return Images(Storage(str(tmp_path / "out")), store=False, retry_s=0.3)
+def images(tmp_path: Path) -> ConditionReader:
+    return ConditionReader(Storage(str(tmp_path / "out")), store=False, retry_s=0.3)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -90,7 +93,7 @@ def test_values_of_an_unknown_range_are_refused() -> None:
 
 
 def test_relative_places_are_beside_the_prompts(
-    tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: ConditionReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "in" / "images"
     folder.mkdir(parents=True)
@@ -101,14 +104,14 @@ def test_relative_places_are_beside_the_prompts(
         f'{{"prompt": "c", "image": "{folder}/a.png"}}\n'
     )
     monkeypatch.chdir(tmp_path)
-    rows = read_source("in/p.jsonl")
-    requests = list(Intake(rows, DEFAULTS, Committed(), images=images))
+    rows = read_source("in/p.jsonl", conditions=DEFAULTS.conditions)
+    requests = list(Intake(rows, DEFAULTS, Committed(), files=images))
     assert [request.prompt for request in requests] == ["a", "b", "c"]
-    mean = np.asarray(first_frame(requests[0])).mean()
+    mean = np.asarray(condition_arguments(FROM_FIRST, requests[0])["image"]).mean()
     assert abs(mean - RAMP.mean()) < 1
 
 
-def test_odd_cells_are_rejected_rows(tmp_path: Path, images: Images) -> None:
+def test_odd_cells_are_rejected_rows(tmp_path: Path, images: ConditionReader) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "empty.png").touch()
     with (tmp_path / "huge.png").open("wb") as file:
@@ -136,13 +139,13 @@ def test_odd_cells_are_rejected_rows(tmp_path: Path, images: Images) -> None:
     ]
     for cell in cells:
         with pytest.raises(RowRejectedError, match="image"):
-            images.read(cell, str(tmp_path))
-    assert images.read("good.png", str(tmp_path)).at == f"{tmp_path}/good.png"
+            images.read("image", cell, str(tmp_path))
+    assert images.read("image", "good.png", str(tmp_path)).at == f"{tmp_path}/good.png"
 
 
-def test_images_with_too_many_pixels_are_not_decoded(images: Images) -> None:
+def test_images_with_too_many_pixels_are_not_decoded(images: ConditionReader) -> None:
     with pytest.raises(RowRejectedError, match="more than the limit of 67,108,864 pixels"):
-        images.read(encoded(Image.new("1", (9000, 9000))))
+        images.read("image", encoded(Image.new("1", (9000, 9000))))
 
 
 class Shop(BaseHTTPRequestHandler):
@@ -166,7 +169,7 @@ class Shop(BaseHTTPRequestHandler):
             self.end_headers()
             self.sent[name] = 0
             try:
-                while self.sent[name] < 4 * MAX_BYTES:
+                while self.sent[name] < 4 * MAX_BYTES["image"]:
                     self.wfile.write(bytes(1 << 20))
                     self.sent[name] += 1 << 20
             except OSError:
@@ -191,26 +194,26 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join()
 
 
-def test_a_busy_server_is_asked_again(shop: str, images: Images) -> None:
-    assert images.read(f"{shop}/tired.png").sha256
+def test_a_busy_server_is_asked_again(shop: str, images: ConditionReader) -> None:
+    assert images.read("image", f"{shop}/tired.png").sha256
     assert Shop.asked["tired.png"] >= 3
     with pytest.raises(RowRejectedError, match="not found, or not a file"):
-        images.read(f"{shop}/absent.png")
+        images.read("image", f"{shop}/absent.png")
     with pytest.raises(RowRejectedError, match="the service answers 503") as caught:
-        images.read(f"{shop}/busy.png")
+        images.read("image", f"{shop}/busy.png")
     assert "not found" not in str(caught.value)
 
 
-def test_a_server_that_stays_silent_ends_the_input(shop: str, images: Images) -> None:
+def test_a_server_that_stays_silent_ends_the_input(shop: str, images: ConditionReader) -> None:
     quick = dataclasses.replace(images, retry_s=0.05)
     for number in range(SILENT - 1):
         with pytest.raises(RowRejectedError):
-            quick.read(f"{shop}/busy-{number}.png")
-    with pytest.raises(StorageError, match="3 images in a row"):
-        quick.read(f"{shop}/busy-last.png")
+            quick.read("image", f"{shop}/busy-{number}.png")
+    with pytest.raises(StorageError, match="3 files in a row"):
+        quick.read("image", f"{shop}/busy-last.png")
 
 
-def test_an_endless_image_is_read_to_the_limit_only(shop: str, images: Images) -> None:
+def test_an_endless_image_is_read_to_the_limit_only(shop: str, images: ConditionReader) -> None:
     with pytest.raises(RowRejectedError, match="has more bytes than the limit"):
-        images.read(f"{shop}/endless.png")
-    assert Shop.sent["endless.png"] < 2 * MAX_BYTES
+        images.read("image", f"{shop}/endless.png")
+    assert Shop.sent["endless.png"] < 2 * MAX_BYTES["image"]

@@ -85,6 +85,7 @@ def test_columns_of_a_source_video_are_taken_and_said(tmp_path: Path) -> None:
     assert list(intake.columns.lines()) == [
         "taken from the input: fps (2 rows); a --sampling flag wins over its column, and "
         "--columns prompt,... reads only the columns that it names",
+        "not read as files, for this model takes none there: video (2 rows)",
         "kept in the column source: video, aesthetic score, camera motion, frame, seconds, new_id",
     ]
 

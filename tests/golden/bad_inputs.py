@@ -112,9 +112,9 @@ def _taken(path: Path, model: str, materials: Materials, values: Values) -> dict
     )
     defaults = names.request_defaults(settings, materials.model(model))
     intake = names.requests_of(
-        names.read_source(str(path)),
+        names.read_source(str(path), conditions=defaults.conditions),
         defaults,
-        images=names.Images(names.Storage(str(materials.folder)), store=False),
+        files=names.ConditionReader(names.Storage(str(materials.folder)), store=False),
     )
     made = len(list(intake))
     rejected = [

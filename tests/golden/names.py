@@ -23,7 +23,7 @@ from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.prompts.images import Images
+from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.prompts.reader import read_source
 from pipeline.requests.defaults import request_defaults
@@ -80,7 +80,7 @@ __all__ = [
     "SCHEMA",
     "TINY_MODELS",
     "TINY_PIPELINES",
-    "Images",
+    "ConditionReader",
     "OfficialProfile",
     "OutputDrift",
     "ProfileMetadata",

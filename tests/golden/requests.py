@@ -129,14 +129,14 @@ def requests_of(case: Case, materials: Materials) -> list[names.SampleRequest]:
             defaults, template=dataclasses.replace(defaults.template, cache=cache)
         )
     rows = list(case.rows)
-    if model.spec.takes_image:
+    if model.spec.conditions:
         rows = [{"image": materials.image, **row} for row in rows]
     intake = names.requests_of(
         [names.SourceRow(f"p.txt:{number}", row, "") for number, row in enumerate(rows, 1)],
         defaults,
         samples_per_prompt=settings.samples_per_prompt,
         control_fraction=settings.control_fraction,
-        images=names.Images(names.Storage(str(materials.folder)), store=False),
+        files=names.ConditionReader(names.Storage(str(materials.folder)), store=False),
     )
     found = list(intake)
     if intake.rejected:
@@ -202,7 +202,7 @@ def _tiny() -> Iterator[Case]:
             yield Case(f"tiny/{model}/{policy}", model, "tiny", POLICIES[policy])
         unguided = (*POLICIES["paper-0.3"], "--sampling.guidance-scale=1")
         yield Case(f"tiny/{model}/unguided", model, "tiny", unguided)
-        if not names.MODELS[model].takes_image:
+        if not names.MODELS[model].conditions:
             yield Case(f"tiny/{model}/batch", model, "tiny", POLICIES["paper-0.3"], ROWS[::2])
     wan, experts = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
     for weight in ("0.5", "1"):

@@ -8,15 +8,16 @@ diffusers only for a class that the registry does not know.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.models.catalogue.conditions import with_last_image
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline
-from pipeline.models.catalogue.saved_sizes import sizes_of
+from pipeline.models.catalogue.saved_sizes import sizes_of, text_length_of
 from pipeline.models.catalogue.unlisted import TILED_ONLY
 from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
+from pipeline.prompts.condition_columns import MediaCondition
 
 UNKNOWN_LICENCE = "not stated: see the model's card"
 
@@ -41,6 +42,8 @@ def spec_of(
     if known is None:
         known, note = pipeline_class_of(saved)
         notes += [note] if note else []
+    if known.conditions:
+        notes.append(_columns(known.conditions))
     model, exact = most_alike(saved, known)
     defaults, note = _defaults(saved, known, model, exact)
     notes.append(note)
@@ -59,9 +62,19 @@ def spec_of(
         profile="",
         two_networks=bool(saved.part_class("transformer_2")),
         own_sizes=sizes,
+        text_length=text_length_of(saved.configs),
         registered=False,
     )
     return spec, tuple(notes)
+
+
+def _columns(conditions: Sequence[MediaCondition]) -> str:
+    """Say what files a row names besides its prompt."""
+    needed = [each.column for each in conditions if each.required]
+    others = [each.column for each in conditions if not each.required]
+    parts = [f"needs {' and '.join(needed)}"] if needed else []
+    parts += [f"may have {', '.join(others)}"] if others else []
+    return f"each row {' and '.join(parts)}, as files"
 
 
 def pipeline_class_of(saved: SavedPipeline) -> tuple[PipelineClass, str]:
@@ -74,13 +87,8 @@ def pipeline_class_of(saved: SavedPipeline) -> tuple[PipelineClass, str]:
         UserError: It is unknown.
     """
     name = saved.class_name
-    if saved.configs.get("transformer", {}).get("pos_embed_seq_len"):  # Wan 2.1 FLF2V
-        raise UserError(
-            f"model_path {saved.where} holds a {name} that joins a first and a last frame, and "
-            "rows can give a first frame only"
-        )
     if name in PIPELINES:
-        return PIPELINES[name], ""
+        return with_last_image(PIPELINES[name], saved), ""
     for known in PIPELINES.values():
         if name in known.saved_as:
             return known, ""
@@ -141,6 +149,8 @@ def _defaults(
     elif stated is not None and shift is not None and stated != shift:
         said += f", shift {shift:g} (saved is {stated:g}: --sampling.flow-shift {stated:g})"
     changes: dict[str, Any] = {"sampler": sampler, "flow_shift": shift, "small_shift": small}
+    if (length := text_length_of(saved.configs)) is not None:
+        changes["max_sequence_length"] = length
     if not saved.part_class("transformer_2"):
         changes["guidance_scale_2"] = None
     elif own.guidance_scale_2 is None:

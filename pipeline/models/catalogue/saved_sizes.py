@@ -44,14 +44,43 @@ def sizes_of(configs: Mapping[str, Mapping[str, Any]], known: SizeRules) -> Size
     """Return the rules of a saved pipeline of a known class.
 
     The strides of its own configurations count where they are stated. A class may ask for more
-    frames than its VAE does (CogVideoX), so a declared multiple of the temporal stride stays.
+    frames than its VAE does (CogVideoX), so a declared multiple of the temporal stride stays. So do
+    rules of clips in whole chunks, which begin with no frame of their own.
     """
     multiple, stride = strides(configs)
     found = known
     if multiple is not None:
         found = dataclasses.replace(found, multiple=multiple)
-    if stride is not None and known.frame_stride % stride:
+    if stride is not None and known.frame_start and known.frame_stride % stride:
         found = dataclasses.replace(found, frame_stride=stride)
+    return _within_tables(found, configs)
+
+
+def text_length_of(configs: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """The one text length that a network's position table allows, in tokens; None for any.
+
+    CogVideoX 2B adds a table of positions to text and video together, so a text of another length
+    would shift the positions of the video.
+    """
+    network = configs.get("transformer", {})
+    length = network.get("max_text_seq_length")
+    rotary = network.get("use_rotary_positional_embeddings", True)
+    return length if isinstance(length, int) and not rotary else None
+
+
+def _within_tables(found: SizeRules, configs: Mapping[str, Mapping[str, Any]]) -> SizeRules:
+    """Add the limits of a network whose positions are rows of a table."""
+    network = configs.get("transformer", {})
+    longest, patch = network.get("rope_max_seq_len"), network.get("patch_size")
+    if isinstance(longest, int) and isinstance(patch, list):  # Wan
+        frames = (longest - 1) * found.frame_stride + 1
+        return dataclasses.replace(found, max_frames=min(frames, found.max_frames or frames))
+    table = network.get("use_rotary_positional_embeddings") and network.get("patch_size_t")
+    if table and isinstance(patch, int):  # CogVideoX 1.5
+        stride = found.multiple // patch
+        sides = [network.get(f"sample_{name}") for name in ("width", "height")]
+        width, height = (each * stride if isinstance(each, int) else None for each in sides)
+        return dataclasses.replace(found, max_width=width, max_height=height)
     return found
 
 

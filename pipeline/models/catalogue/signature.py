@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.models.catalogue.conditions import (
+    NOT_FROM_ROWS,
+    ONE_PROMPT,
+    OPTIONAL,
+    UNUSED,
+    conditions_of,
+)
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline
 from pipeline.models.catalogue.saved_sizes import sizes_of
 from pipeline.models.catalogue.unlisted import (
-    INPUTS,
-    OPTIONAL_INPUTS,
-    WINDOWED,
+    NO_CLIPS,
+    OWN_STEPS,
+    SIZE_OF_IMAGE,
     defaults_for,
     family_of,
+    fitted,
+    frames_asked,
+    own_rules,
     prediction_of,
     sizes_for,
 )
@@ -40,26 +50,31 @@ _SPEED = ("frame_rate", "fps")
 _FRAMES = ("num_frames", "frames", "video_length")
 """Names under which calls take the number of frames."""
 
-_OFF = ("use_resolution_binning", "sample_audio")
-"""Arguments that are switched off: a size from a list in place of the one asked for, and sound."""
+_GIVEN_FRAMES = ("video", "control_video", "pose_video")
+"""Videos whose length is that of the clip where a call takes no number of frames."""
+
 
 _GUIDANCE = ("guidance_scale", "true_cfg_scale")
 
 
 @dataclass(frozen=True, slots=True)
 class _OwnArguments:
-    """The frames per second, under the name that a call gives to them, and constants.
+    """Frames and frames per second as a call takes them, and constants.
 
     Attributes:
         speed: Name of the argument; "" for none.
         constants: Arguments and their values.
+        count: From the frames of a clip to what the call is asked for; None: the same.
     """
 
     speed: str
     constants: tuple[tuple[str, bool], ...] = ()
+    count: Callable[[int], int] | None = None
 
     def __call__(self, request: SampleRequest) -> dict[str, Any]:
         given = {self.speed: request.fps} if self.speed else {}
+        if self.count is not None:
+            given["num_frames"] = self.count(request.num_frames)
         return given | dict(self.constants)
 
 
@@ -114,16 +129,19 @@ def described(saved: SavedPipeline) -> tuple[PipelineClass, str]:
     if like is None and not family:
         raise _unknown(saved, f"its network {network or '(none)'} is of no known family")
     sizes = sizes_of(saved.configs, like.sizes) if like else sizes_for(saved, family)
+    sizes = own_rules(saved, sizes)
     own = like.defaults if like else defaults_for(pipeline_type, saved)
     true_scale = parameters.get("true_cfg_scale")
     is_guided = true_scale is None or true_scale.default > 1.0
     names = {each: "" for each in STANDARD_ARGUMENTS if each not in parameters}
-    names |= {"num_frames": next(each for each in _FRAMES if each in parameters)}
+    names |= {"num_frames": next((each for each in _FRAMES if each in parameters), "")}
+    count = frames_asked(saved)
+    if count is not None:
+        names["num_frames"] = ""
     if true_scale is not None and is_guided:
         names["guidance_scale"] = "true_cfg_scale"
     speed = next((each for each in _SPEED if each in parameters), "")
-    optional = OPTIONAL_INPUTS.get(name, frozenset())
-    takes_image = "image" in parameters and "image" not in optional
+    conditions, condition_arguments = conditions_of(saved, parameters)
     known = PipelineClass(
         name=name,
         # No test compares two devices with one for this class.
@@ -131,14 +149,20 @@ def described(saved: SavedPipeline) -> tuple[PipelineClass, str]:
         if like
         else family_of(saved, family),
         sizes=sizes,
-        defaults=_signature_defaults(parameters, own),
+        defaults=fitted(_signature_defaults(parameters, own), sizes),
         sources={"*": f"signature of {name} in diffusers {diffusers.__version__}"},
         text_embeddings=(),
-        conditions=("image",) if takes_image else (),
+        conditions=conditions,
+        condition_arguments=condition_arguments,
+        one_prompt=name in ONE_PROMPT,
+        own_steps=name in OWN_STEPS or _skips_steps(parameters),
+        safety_checker="safety_checker" in inspect.signature(pipeline_type).parameters,
         prediction=like.prediction if like else prediction_of(saved),
         distilled_guidance="negative_prompt" not in parameters or not is_guided,
         call_arguments=_OwnArguments(
-            speed, tuple((each, False) for each in _OFF if each in parameters)
+            speed,
+            tuple((each, False) for each in _switched_off(saved, parameters)),
+            count,
         ),
         argument_names=names,
     )
@@ -146,11 +170,29 @@ def described(saved: SavedPipeline) -> tuple[PipelineClass, str]:
         f"{name} is not in the registry: it runs as its call's signature says, with the networks "
         f"of the {known.family.name} family"
     )
-    if unused := sorted((INPUTS | {"image", "last_image"}) & parameters.keys() & optional):
+    if unused := sorted(UNUSED.get(name, frozenset()) & parameters.keys()):
         line += f", without its optional {', '.join(unused)}"
-    if "audio_vae" in saved.index:
-        line += "; the sound that it makes is dropped"
     return known, line
+
+
+def _switched_off(
+    saved: SavedPipeline, parameters: Mapping[str, inspect.Parameter]
+) -> Iterator[str]:
+    """Arguments that are off.
+
+    A size of a list in place of the one asked for, and sound where the model was saved without the
+    part that makes it.
+    """
+    if "use_resolution_binning" in parameters:
+        yield "use_resolution_binning"
+    if "sample_audio" in parameters and not saved.part_class("vocoder"):
+        yield "sample_audio"
+
+
+def _skips_steps(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a call begins with a noisy video and leaves out its first steps."""
+    strength = parameters.get("strength")
+    return strength is not None and strength.default != 1.0
 
 
 def _check_inputs(saved: SavedPipeline, parameters: Mapping[str, inspect.Parameter]) -> None:
@@ -160,15 +202,15 @@ def _check_inputs(saved: SavedPipeline, parameters: Mapping[str, inspect.Paramet
         UserError: It does.
     """
     name = saved.class_name
-    needed = sorted(INPUTS & parameters.keys() - OPTIONAL_INPUTS.get(name, frozenset()))
-    reason = WINDOWED.get(name, "")
-    if needed:
+    needed = sorted(NOT_FROM_ROWS & parameters.keys() - OPTIONAL.get(name, frozenset()))
+    reason = NO_CLIPS.get(name, "")
+    if not reason and needed:
         reason = f"its call takes {', '.join(needed)}, which rows cannot give"
-    elif "prompt" not in parameters:
+    elif not reason and "prompt" not in parameters:
         reason = "its call takes no prompt"
-    elif not any(each in parameters for each in _FRAMES):
+    elif not reason and not any(each in parameters for each in (*_FRAMES, *_GIVEN_FRAMES)):
         reason = "its call takes no num_frames"
-    elif "width" not in parameters:
+    elif not reason and "width" not in parameters and name not in SIZE_OF_IMAGE:
         reason = "its call takes no width and height, so the size of a clip cannot be chosen"
     if reason:
         raise UserError(

@@ -22,7 +22,7 @@ def values_of(known: ModelSpec | PipelineClass) -> dict[str, Any]:
     found = {**_set(known.defaults), **_set(known.sizes)}
     if found["min_frames"] == 1:
         del found["min_frames"]  # no rule
-    return {name: value for name, value in found.items() if value not in (None, "")}
+    return {name: value for name, value in found.items() if value not in (None, "", ())}
 
 
 def sources_table() -> str:

@@ -11,114 +11,32 @@ import hashlib
 import json
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from pipeline.config.yaml_file import read_yaml
 from pipeline.errors import UserError
+from pipeline.models.catalogue.description import (
+    ConditionDescription,
+    Constant,
+    ModelDescription,
+    NetworkDescription,
+)
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.registry import PIPELINES
 from pipeline.models.samplers import EULER
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import (
     STANDARD_ARGUMENTS,
-    Condition,
     ModelSpec,
     PipelineClass,
     SamplingDefaults,
+    as_given,
 )
+from pipeline.prompts.condition_columns import ConditionColumn, MediaCondition
 from pipeline.requests.sample_request import SampleRequest
 from sencache import Family
-from sencache.measuring import Prediction
-
-Constant = bool | int | float | str
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def given(self) -> dict[str, Any]:
-        """The fields that the file sets."""
-        return self.model_dump(exclude_unset=True, exclude_none=True)
-
-
-class NetworkDescription(_Part):
-    """How the cache reads the calls of a network that it does not know."""
-
-    classes: list[str] = Field(min_length=1, description="names of the transformer classes")
-    contexts: dict[str, list[Literal["cond", "uncond"]]] = Field(
-        default={},
-        description="cache_context of the pipeline's calls, and the branches of guidance in each",
-    )
-    per_row: list[str] = Field(
-        default=["hidden_states", "timestep", "encoder_hidden_states"],
-        description="arguments of the forward that hold one item per row",
-    )
-    latents: str = Field(default="hidden_states", description="argument that holds the latents")
-
-
-class SizesDescription(_Part):
-    """Sizes that the model can make; unset: as its configurations say."""
-
-    multiple: int | None = Field(default=None, ge=1, description="of width and height, pixels")
-    frame_stride: int | None = Field(default=None, ge=1, description="frames are 1 + k x this")
-    min_frames: int | None = Field(default=None, ge=1, description="shortest clip, frames")
-    max_frames: int | None = Field(default=None, ge=1, description="longest clip, frames")
-    max_pixels: int | None = Field(default=None, ge=1, description="most pixels of a frame")
-
-
-class DefaultsDescription(_Part):
-    """How the model is sampled unless a run says otherwise."""
-
-    width: int | None = Field(default=None, ge=1, description="pixels")
-    height: int | None = Field(default=None, ge=1, description="pixels")
-    num_frames: int | None = Field(default=None, ge=1, description="frames")
-    fps: int | None = Field(default=None, ge=1, description="frames per second")
-    num_inference_steps: int | None = Field(default=None, ge=1, description="sampler steps")
-    guidance_scale: float | None = Field(default=None, ge=0, description="1 or less is off")
-    guidance_scale_2: float | None = Field(default=None, ge=0, description="of a second network")
-    max_sequence_length: int | None = Field(default=None, ge=1, description="tokens of a prompt")
-    sampler: str | None = Field(default=None, description="diffusers scheduler class")
-    flow_shift: float | None = Field(default=None, gt=0, description="of a flow-matching schedule")
-    negative_prompt: str | None = Field(default=None, description="what clips should not show")
-
-
-class ModelDescription(_Part):
-    """A model in a `--model-spec` file; every field but `pipeline` can be left out."""
-
-    pipeline: str = Field(
-        min_length=1, description="class of diffusers, or module:Class of an installed package"
-    )
-    like: str | None = Field(
-        default=None, description="known class that says all that this file does not"
-    )
-    name: str | None = Field(default=None, min_length=1, description="name in rows")
-    licence: str | None = Field(default=None, description="SPDX identifier or own name")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        default=None, description="type of the weights on a GPU"
-    )
-    vae_tiling: bool | None = Field(default=None, description="decode in overlapping tiles")
-    conditions: list[Condition] | None = Field(
-        default=None, description="what every clip starts from besides its text"
-    )
-    prediction: Prediction | None = Field(default=None, description="what the network predicts")
-    distilled_guidance: bool | None = Field(
-        default=None, description="the guidance scale is an input of the network"
-    )
-    samplers: list[str] | None = Field(
-        default=None, min_length=1, description="schedulers that serve the network"
-    )
-    text_embeddings: list[str] | None = Field(
-        default=None, description="what encode_prompt returns, by the call's argument names"
-    )
-    argument_names: dict[str, str] = Field(
-        default={}, description='names in the call of standard arguments; "" for one it lacks'
-    )
-    call: dict[str, Constant] = Field(default={}, description="further arguments of the call")
-    network: NetworkDescription | None = Field(default=None)
-    sizes: SizesDescription = SizesDescription()
-    defaults: DefaultsDescription = DefaultsDescription()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -210,9 +128,11 @@ def _from_file(described: ModelDescription, where: str) -> GivenModel:
     if like is None:
         like = _from_nothing(described, where)
     changes: dict[str, Any] = {"name": described.pipeline}
-    for field in ("conditions", "text_embeddings"):
-        if (value := getattr(described, field)) is not None:
-            changes[field] = tuple(value)
+    if described.text_embeddings is not None:
+        changes["text_embeddings"] = tuple(described.text_embeddings)
+    if described.conditions is not None:
+        changes["conditions"] = tuple(map(_condition, described.conditions))
+        changes["condition_arguments"] = as_given
     for field in ("prediction", "distilled_guidance"):
         if (value := getattr(described, field)) is not None:
             changes[field] = value
@@ -225,8 +145,13 @@ def _from_file(described: ModelDescription, where: str) -> GivenModel:
         changes["argument_names"] = {**like.argument_names, **described.argument_names}
     if described.call:
         changes["call_arguments"] = _Constants(like.call_arguments, tuple(described.call.items()))
-    if described.call or described.argument_names:
-        text = json.dumps([described.call, described.argument_names], sort_keys=True)
+    columns = [
+        each.model_dump()
+        for each in described.conditions or ()
+        if isinstance(each, ConditionDescription)
+    ]
+    if described.call or described.argument_names or columns:
+        text = json.dumps([described.call, described.argument_names, *columns], sort_keys=True)
         changes["variant"] = hashlib.sha256(text.encode()).hexdigest()[:8]
     if described.samplers:
         changes["family"] = dataclasses.replace(like.family, samplers=tuple(described.samplers))
@@ -236,6 +161,12 @@ def _from_file(described: ModelDescription, where: str) -> GivenModel:
     known = dataclasses.replace(known, defaults=dataclasses.replace(known.defaults, **defaults))
     own = described.model_dump(include={"licence", "dtype", "vae_tiling"}, exclude_none=True)
     return GivenModel(known, own, defaults, sizes, described.name or "")
+
+
+def _condition(described: ConditionColumn | ConditionDescription) -> MediaCondition:
+    if isinstance(described, ConditionDescription):
+        return MediaCondition(described.column, described.argument, required=described.required)
+    return MediaCondition(described)
 
 
 def _like(described: ModelDescription, where: str) -> PipelineClass | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.models.catalogue.saved_pipeline import SavedPipeline
@@ -23,34 +23,22 @@ from sencache.measuring import Prediction
 _DETERMINISTIC = {"EulerAncestralDiscreteScheduler": "EulerDiscreteScheduler"}
 """Samplers that draw noise at every step, and the one that takes the same steps without noise."""
 
-INPUTS = frozenset(
-    {
-        *("video", "control_video", "mask", "mask_video", "pose_video", "face_video"),
-        *("reference_images", "conditions", "control_image", "negative_video", "id_cond"),
-        *("reference_conditions",),
-    }
-)
-"""Inputs of calls that rows cannot give."""
-
-OPTIONAL_INPUTS: Mapping[str, frozenset[str]] = {
-    "WanVACEPipeline": frozenset({"video", "mask", "reference_images"}),
-    "CosmosVideoToWorldPipeline": frozenset({"video"}),
-    "Cosmos2VideoToWorldPipeline": frozenset({"video"}),
-    "Cosmos2_5_PredictBasePipeline": frozenset({"video", "image"}),
-    "HeliosPipeline": frozenset({"video", "image"}),
-    "Kandinsky6TI2VAPipeline": frozenset({"image"}),
-    "LTX2ConditionPipeline": frozenset({"conditions"}),
-    "LTX2InContextPipeline": frozenset({"conditions", "reference_conditions"}),
-}
-"""Inputs without which a class makes clips all the same, as its documentation says."""
-
-WINDOWED: Mapping[str, str] = {
-    "HunyuanVideoFramepackPipeline": "it makes whole windows of frames, so the length of a clip "
-    "cannot be chosen",
+NO_CLIPS: Mapping[str, str] = {
     "ChronoEditPipeline": "it edits an image, and gives five frames whatever length is asked for",
+    "LTX2HDRPipeline": "it gives linear light without an upper end, which no mp4 here can hold",
 }
-"""Classes that cannot make a clip of a chosen size, and why."""
+"""Classes whose output is no clip of a chosen size, and why."""
 
+
+FRAMEPACK_SECTION, FRAMEPACK_WINDOW = 9 * 4, 8 * 4 + 1
+"""Frames that a section of FramePack adds to a clip, and that its call counts for it: 9 latent
+frames, the default of its call."""
+
+SIZE_OF_IMAGE = frozenset({"HunyuanVideo15ImageToVideoPipeline"})
+"""Classes whose clips have the size of their image."""
+
+OWN_STEPS = frozenset({"HeliosPipeline", "HunyuanVideoFramepackPipeline", "WanAnimatePipeline"})
+"""Classes that sample a clip in parts, each with all steps."""
 
 _SPEEDS = {"HunyuanVideo15Pipeline": 24}
 """Frames per second that the example of a class gets wrong; here that of its image-to-video one."""
@@ -84,6 +72,73 @@ def prediction_of(saved: SavedPipeline) -> Prediction:
     kind = saved.configs.get("scheduler", {}).get("prediction_type")
     known: dict[Any, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
     return known.get(kind, "flow")
+
+
+def own_rules(saved: SavedPipeline, rules: SizeRules) -> SizeRules:
+    """Return the sizes of a class whose call allows fewer than its networks do."""
+    name = saved.class_name
+    if name == "Kandinsky5I2VPipeline":  # the first four latent frames are matched to later ones
+        return dataclasses.replace(rules, min_frames=4 * rules.frame_stride + 1)
+    if name == "HunyuanVideoFramepackPipeline":
+        return dataclasses.replace(
+            rules, frame_stride=FRAMEPACK_SECTION, min_frames=FRAMEPACK_SECTION + 1
+        )
+    if name == "HunyuanVideo15ImageToVideoPipeline":
+        return dataclasses.replace(rules, only=hunyuan_15_sizes(saved.configs, rules))
+    return rules
+
+
+def hunyuan_15_sizes(
+    configs: Mapping[str, Mapping[str, Any]], rules: SizeRules
+) -> tuple[tuple[int, int], ...]:
+    """The sizes that HunyuanVideo 1.5 leaves as they are: it brings each image to the next one."""
+    from diffusers.pipelines.hunyuan_video1_5.image_processor import (
+        HunyuanVideo15ImageProcessor,
+        generate_crop_size_list,
+    )
+
+    area = configs.get("transformer", {}).get("target_size", 640)
+    stride = configs.get("vae", {}).get("spatial_compression_ratio", 16)
+    nearest = HunyuanVideo15ImageProcessor(vae_scale_factor=stride).calculate_default_height_width
+    return tuple(
+        (width, height)
+        for height, width in generate_crop_size_list(area, stride)
+        if not (width % rules.multiple or height % rules.multiple)
+        and nearest(height, width, area) == (height, width)
+    )
+
+
+def fitted(defaults: SamplingDefaults, rules: SizeRules) -> SamplingDefaults:
+    """Bring the default size of a class to one that it can make: no shorter, and the nearest."""
+    frames = max(defaults.num_frames, rules.min_frames)
+    frames += (rules.frame_start - frames) % rules.frame_stride
+    width, height = defaults.width, defaults.height
+    if rules.only:
+        width, height = min(
+            rules.only, key=lambda size: abs(size[0] - width) + abs(size[1] - height)
+        )
+    return dataclasses.replace(defaults, num_frames=frames, width=width, height=height)
+
+
+def frames_asked(saved: SavedPipeline) -> Callable[[int], int] | None:
+    """How a class counts the frames of a clip, where it counts them otherwise."""
+    if saved.class_name == "HunyuanVideoFramepackPipeline":
+        return framepack_frames
+    network = saved.configs.get("transformer", {})
+    joins = network.get("image_condition_type", "latent_concat") == "latent_concat"
+    if saved.class_name == "HunyuanVideoImageToVideoPipeline" and joins:
+        return four_more
+    return None
+
+
+def four_more(num_frames: int) -> int:
+    """HunyuanVideo cuts off four frames where it sets the image's latents beside the noise."""
+    return num_frames + 4
+
+
+def framepack_frames(num_frames: int) -> int:
+    """The number that FramePack is asked for: it counts 33 frames where it adds 36 to a clip."""
+    return (num_frames - 1) // FRAMEPACK_SECTION * FRAMEPACK_WINDOW
 
 
 def sizes_for(saved: SavedPipeline, family: str) -> SizeRules:

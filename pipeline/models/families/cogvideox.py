@@ -109,6 +109,7 @@ _OWN_SIZES = SizeRules(multiple=16, frame_stride=8, max_frames=49, max_pixels=72
 MODELS = (
     ModelSpec(
         name="cogvideox-2b",
+        text_length=226,
         network_shape={"num_layers": 30, "num_attention_heads": 30},
         pipeline=TEXT_TO_VIDEO,
         hub_id="zai-org/CogVideoX-2b",

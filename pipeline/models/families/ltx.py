@@ -13,6 +13,7 @@ from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
 from pipeline.models.samplers import EULER, LCM
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
+from pipeline.prompts.condition_columns import FIRST_IMAGE
 from pipeline.requests.sample_request import SampleRequest
 
 
@@ -89,7 +90,7 @@ IMAGE_TO_VIDEO = dataclasses.replace(
     name="LTXImageToVideoPipeline",
     # The first frame is the image: a clip of one leaves nothing to sample.
     sizes=SizeRules(multiple=32, frame_stride=8, min_frames=9),
-    conditions=("image",),
+    conditions=(FIRST_IMAGE,),
     saved_as=("LTXPipeline",),  # one set of weights for both
 )
 

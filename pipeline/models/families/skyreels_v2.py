@@ -12,6 +12,7 @@ from pipeline.models.families.wan import WanFamily
 from pipeline.models.samplers import DPM_SOLVER, EULER, UNIPC
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import PipelineClass, SamplingDefaults
+from pipeline.prompts.condition_columns import FIRST_IMAGE
 
 SKYREELS_V2 = WanFamily(name="skyreels_v2", samplers=(UNIPC, EULER, DPM_SOLVER))
 
@@ -49,7 +50,7 @@ IMAGE_TO_VIDEO = dataclasses.replace(
         "multiple": "diffusers SkyReelsV2ImageToVideoPipeline: stride of the VAE (8) x patch (2)",
         "frame_stride": "diffusers SkyReelsV2ImageToVideoPipeline: stride of the VAE in time",
     },
-    conditions=("image",),
+    conditions=(FIRST_IMAGE,),
 )
 
 PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)

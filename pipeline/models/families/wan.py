@@ -17,6 +17,7 @@ from pipeline.models.families.base import ULYSSES_AND_RING, ModelFamily
 from pipeline.models.samplers import DPM_SOLVER, EULER, LCM, UNIPC
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
+from pipeline.prompts.condition_columns import FIRST_IMAGE
 
 
 class WanFamily(ModelFamily):
@@ -109,7 +110,7 @@ IMAGE_TO_VIDEO = dataclasses.replace(
     TEXT_TO_VIDEO,
     name="WanImageToVideoPipeline",
     defaults=dataclasses.replace(TEXT_TO_VIDEO.defaults, num_inference_steps=40),
-    conditions=("image",),
+    conditions=(FIRST_IMAGE,),
 )
 
 PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO)

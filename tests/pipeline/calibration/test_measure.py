@@ -63,7 +63,7 @@ def test_a_profile_says_what_it_was_measured_on(
     sorted(
         name
         for name, spec in MODELS.items()
-        if name not in ("demo", TWO_EXPERTS, "wan2.1-t2v-14b") and not spec.takes_image
+        if name not in ("demo", TWO_EXPERTS, "wan2.1-t2v-14b") and not spec.conditions
     ),
 )
 def test_every_family_can_be_calibrated(

@@ -25,7 +25,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SensitivityProfile
 
-HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
 WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
 EULER = "FlowMatchEulerDiscreteScheduler"
 

@@ -19,6 +19,7 @@ from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import TextError, encode_texts, failed_text
+from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.requests.controls import control_for, pack
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
@@ -51,14 +52,13 @@ def test_clips_of_encoded_texts_are_those_of_the_texts(
 ) -> None:
     model = resolve_model(name, "" if name == "demo" else str(tiny_model(name)))
     requests = requests_for(model, "a red circle", "a blue square, moving")
-    if model.spec.takes_image:
+    if model.spec.conditions:
         image = tmp_path / "first.png"
         Image.new("RGB", (64, 48), "red").save(image)
-        ref = {
-            "image": hashlib.sha256(image.read_bytes()).hexdigest(),
-            "image_at": str(image),
-        }
-        requests = [dataclasses.replace(requests[0], **ref)]  # which have calls of their own
+        sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
+        files = (ConditionFile("image", sha256, str(image)),)
+        # Requests with files have calls of their own.
+        requests = [dataclasses.replace(requests[0], conditions=files)]
     whole = load_engine(model, device="cpu").generate(requests)
     encoder = load_pipeline(dataclasses.replace(model, parts="text"), "cpu")
     assert encoder.transformer is None

@@ -29,6 +29,7 @@ from pipeline.parallel.layout import (
     XFUSER,
     ParallelLayout,
 )
+from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.ranks.failures import RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.group_engine import LoadRank
@@ -139,11 +140,12 @@ def profile_of(model: ResolvedModel, profile: SensitivityProfile) -> str:
 
 
 @pytest.fixture(scope="module")
-def first_frame(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def first_frame(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("images") / "frame.png"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)
-    return {"image": hashlib.sha256(path.read_bytes()).hexdigest(), "image_at": str(path)}
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"conditions": (ConditionFile("image", sha256, str(path)),)}
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +165,14 @@ def trial(
     tiny_resolved: Resolve,
     request_for: MakeRequest,
     profile: SensitivityProfile,
-    first_frame: dict[str, str],
+    first_frame: dict[str, Any],
     per_token_wan: ResolvedModel,
 ) -> Callable[..., group_models.Trial]:
     """Return a function that makes a trial with a cache that decides by what it sees."""
 
     def make(name: str, layout: ParallelLayout, **changes: Any) -> group_models.Trial:
         model = per_token_wan if name == "wan2.2-ti2v" else tiny_resolved(name)
-        if model.spec.takes_image:
+        if model.spec.conditions:
             changes = first_frame | changes
         if name == "wan2.1-i2v-14b":  # counts on a text of 512 tokens behind those of the image
             changes["max_sequence_length"] = 512

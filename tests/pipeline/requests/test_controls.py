@@ -15,6 +15,7 @@ from pipeline.dataset.committed import Committed, Ids
 from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.models.sizes import SizeRules
+from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import (
     content_digest,
@@ -62,7 +63,11 @@ def test_a_sample_is_chosen_below_its_own_share_and_not_at_it() -> None:
 def test_runs_with_another_cache_have_controls_of_the_same_clips() -> None:
     other = dataclasses.replace(SAMPLE, cache=CacheIdentity("planned", "{}", "k"), dtype="float16")
     assert content_digest(other) == content_digest(SAMPLE)
-    for change in ({"seed": 1}, {"prompt": "q"}, {"image": "00"}):
+    for change in (
+        {"seed": 1},
+        {"prompt": "q"},
+        {"conditions": (ConditionFile("image", "00", "a.png"),)},
+    ):
         assert content_digest(dataclasses.replace(SAMPLE, **change)) != content_digest(SAMPLE)
 
 

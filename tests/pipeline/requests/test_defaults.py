@@ -15,7 +15,7 @@ from pipeline.models.profile import load_profile
 from pipeline.models.registry import MODELS, get_model
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.prompts.prompt_file import ImageRef
+from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity
@@ -26,7 +26,7 @@ from sencache.schedules.budget import PLANNER_VERSION
 from tests.model_fixtures import changed
 
 WAN = "wan2.1-t2v-1.3b"
-HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
+HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
 
 
 def config(**changes: Any) -> RunConfig:
@@ -202,7 +202,7 @@ def test_the_shift_follows_the_size(name: str, size: tuple[int, int], shift: flo
     run = request_defaults(config(model=name, sampling=sampling), model)
     assert run.template.sampler == f"UniPCMultistepScheduler/{shift}"
     plain = request_defaults(config(model=name), model)
-    row = {"prompt": "a dog", **sampling, "image": ImageRef("0" * 64, "image.png")}
+    row = {"prompt": "a dog", **sampling, "image": (ConditionFile("image", "0" * 64, "image.png"),)}
     assert build_request(row, plain, "p:1").sampler == run.template.sampler
     assert build_request(row, plain, "p:1").sample_id == build_request(row, run, "p:1").sample_id
     given = request_defaults(config(model=name, sampling={"flow_shift": 2.0}), model)
@@ -284,7 +284,7 @@ def test_a_run_far_from_its_profile_is_warned_of_once(
 
 
 def test_a_clip_that_would_be_its_image_alone_is_a_rejected_row() -> None:
-    model, image = resolve_model("ltx-video-i2v"), ImageRef("0" * 64, "image.png")
+    model, image = resolve_model("ltx-video-i2v"), (ConditionFile("image", "0" * 64, "image.png"),)
     defaults = request_defaults(config(model="ltx-video-i2v"), model)
     row = {"prompt": "a dog", "image": image}
     assert build_request(row | {"num_frames": 9}, defaults, "p.txt:0").num_frames == 9

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
-from pipeline.prompts.prompt_file import ImageRef
+from pipeline.prompts.condition_columns import FIRST_IMAGE, ConditionFile
 from pipeline.requests.from_row import (
     RequestDefaults,
     build_request,
@@ -163,14 +163,16 @@ def test_a_row_that_sets_one_thing_inherits_the_others() -> None:
 
 
 def test_a_model_that_starts_from_an_image_needs_one() -> None:
-    takes = dataclasses.replace(DEFAULTS, takes_image=True)
-    made = build_request({"prompt": "p", "image": ImageRef("a" * 64, "x.png")}, takes, "f:1")
-    assert (made.image, made.image_at) == ("a" * 64, "x.png")
-    for row in ({"prompt": "p"}, {"prompt": "p", "image": "x.png"}):
+    takes = dataclasses.replace(DEFAULTS, conditions=(FIRST_IMAGE,))
+    made = build_request(
+        {"prompt": "p", "image": (ConditionFile("image", "a" * 64, "x.png"),)}, takes, "f:1"
+    )
+    assert made.conditions == (ConditionFile("image", "a" * 64, "x.png"),)
+    for row in ({"prompt": "p"}, {"prompt": "p", "image": ()}):
         with pytest.raises(RowRejectedError) as caught:
             build_request(row, takes, "f:1")
-        assert str(caught.value) == "image is missing: this model starts from one"
-    assert build(image=ImageRef("a" * 64, "x.png")).image == ""
+        assert str(caught.value) == "image is missing: this model needs it"
+    assert build(image=(ConditionFile("image", "a" * 64, "x.png"),)).conditions == ()
 
 
 def test_the_size_of_a_row_and_of_the_run_are_checked_alike() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
-from pipeline.prompts.prompt_file import ImageRef
+from pipeline.prompts.condition_columns import FIRST_IMAGE, ConditionFile
 from pipeline.requests.from_row import RequestDefaults, build_request
 from pipeline.requests.lazy_request import LazyRequests
 from pipeline.requests.sample_request import CacheIdentity
@@ -83,8 +83,8 @@ def test_few_templates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("sha", ["0" * 64, "1" * 64])
 def test_the_first_image_is_in_the_id_and_decides_the_seed(sha: str) -> None:
-    takes = dataclasses.replace(DEFAULTS, takes_image=True)
-    row = {"prompt": "p", "image": ImageRef(sha, "a.png")}
+    takes = dataclasses.replace(DEFAULTS, conditions=(FIRST_IMAGE,))
+    row = {"prompt": "p", "image": (ConditionFile("image", sha, "a.png"),)}
     found = LazyRequests(takes).of_row(row, 2)
     expected = [build_request(row, takes, "k", copy) for copy in range(2)]
     assert [request.build("k") for request in found] == expected

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SenCacheConfig
 
@@ -18,16 +19,16 @@ REQUEST = SampleRequest(
 
 def test_the_id_is_the_documented_hash() -> None:
     fields = dataclasses.asdict(REQUEST)
-    empty = {"control_of", "image", "decoding", "sigmas", "guidance_scale_2"}
-    empty |= {"model_class", "quantisation"}
-    for name in NOT_IDENTITY | empty:
+    empty = {"control_of", "decoding", "sigmas", "guidance_scale_2"}
+    empty |= {"model_class", "quantisation", "safety_checker"}
+    for name in NOT_IDENTITY | empty | {"conditions"}:
         del fields[name]
     fields["adapters"] = []
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     assert REQUEST.sample_id == hashlib.sha256(canonical).hexdigest()[:20]
 
 
-NOT_IDENTITY = {"source_key", "texts", "image_at", "source", "records", "profile_text"}
+NOT_IDENTITY = {"source_key", "texts", "source", "records", "profile_text"}
 NOT_IDENTITY |= {"candidate", "candidates", "draft_of", "drafts"}
 
 
@@ -44,6 +45,8 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
         bytes: lambda: value + b"x",
         type(None): lambda: 3.0,
     }[type(value)]()
+    if name == "conditions":
+        other = (ConditionFile("image", "0" * 64, "a.png"),)
     moved = dataclasses.replace(REQUEST, **{name: other}).sample_id
     assert (moved == REQUEST.sample_id) == (name in NOT_IDENTITY)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowRejectedError
-from pipeline.prompts.prompt_file import ImageRef
+from pipeline.prompts.condition_columns import FIRST_IMAGE, ConditionFile
 from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import CacheIdentity
 from pipeline.requests.seeds import MAX_SEED, copy_seed, first_seed
@@ -52,9 +52,11 @@ def test_settings_leave_the_seed_of_a_prompt_alone(changes: dict[str, Any], copy
 
 
 def test_the_first_image_is_content() -> None:
-    takes = dataclasses.replace(DEFAULTS, takes_image=True)
+    takes = dataclasses.replace(DEFAULTS, conditions=(FIRST_IMAGE,))
     one, two, moved = (
-        build_request({"prompt": "p", "image": ImageRef(sha * 64, at)}, takes, "f:1").seed
+        build_request(
+            {"prompt": "p", "image": (ConditionFile("image", sha * 64, at),)}, takes, "f:1"
+        ).seed
         for sha, at in (("0", "a.png"), ("1", "a.png"), ("0", "b.png"))
     )
     assert one != two

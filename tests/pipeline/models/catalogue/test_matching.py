@@ -21,6 +21,7 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.resolve import resolve_model
 from pipeline.models.samplers import make_scheduler
+from pipeline.prompts.condition_columns import FIRST_IMAGE
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
 from pipeline.requests.sample_request import SampleRequest
@@ -240,7 +241,7 @@ def test_names_of_arguments_and_optional_inputs_follow_the_call() -> None:
     assert spec_of(sana)[0].pipeline.argument_names["num_frames"] == "frames"
     vace, notes = spec_of(saved("WanVACEPipeline"))
     assert vace.pipeline.argument_names == {"num_frames": "num_frames"}
-    assert "without its optional mask, reference_images, video" in notes[0]
+    assert notes[1] == "each row may have video, mask, reference_images, as files"
     skyreels = saved(
         "HunyuanSkyreelsImageToVideoPipeline",
         transformer=["diffusers", "HunyuanVideoTransformer3DModel"],
@@ -248,18 +249,29 @@ def test_names_of_arguments_and_optional_inputs_follow_the_call() -> None:
     spec, _ = spec_of(skyreels)
     assert spec.pipeline.argument_names["guidance_scale"] == "true_cfg_scale"
     assert not spec.pipeline.distilled_guidance
-    assert (spec.defaults.guidance_scale, spec.takes_image) == (6.0, True)
+    assert (spec.defaults.guidance_scale, spec.conditions) == (6.0, (FIRST_IMAGE,))
 
 
-def test_a_model_that_needs_a_last_frame_is_refused() -> None:
-    with pytest.raises(UserError, match="rows can give a first frame only"):
-        spec_of(saved("WanImageToVideoPipeline", {"pos_embed_seq_len": 514}))
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"image_dim": 1280, "pos_embed_seq_len": 514}, "needs image and last_image"),
+        ({"image_dim": 1280}, "needs image"),
+        ({"image_dim": None}, "needs image and may have last_image"),
+    ],
+)
+def test_what_a_network_does_with_a_last_frame_decides_the_columns(
+    network: dict[str, Any], said: str
+) -> None:
+    spec, notes = spec_of(saved("WanImageToVideoPipeline", network))
+    assert notes[0] == f"each row {said}, as files"
+    assert [each.column for each in spec.conditions][:1] == ["image"]
 
 
 @pytest.mark.parametrize(
     ("class_name", "network", "said"),
     [
-        ("WanAnimatePipeline", "WanTransformer3DModel", "its call takes"),
+        ("ConsisIDPipeline", "ConsisIDTransformer3DModel", "its call takes id_cond"),
         ("AllegroPipeline", "SomeTransformer", "SomeTransformer is of no known family"),
         ("NobodyKnowsPipeline", "SomeTransformer", "no class of diffusers"),
     ],

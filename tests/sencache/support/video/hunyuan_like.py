@@ -117,7 +117,7 @@ def make_framepack() -> Any:
     return tiny.quiet(pipe)
 
 
-def motif_network() -> Any:
+def motif_network(**options: Any) -> Any:
     return tiny.lively(
         diffusers.MotifVideoTransformer3DModel(
             in_channels=2 * tiny.CHANNELS + 1,
@@ -128,6 +128,7 @@ def motif_network() -> Any:
             num_single_layers=1,
             text_embed_dim=tiny.DIM,
             rope_axes_dim=(4, 6, 6),
+            **options,
         )
     )
 

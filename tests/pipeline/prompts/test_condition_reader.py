@@ -16,23 +16,25 @@ import pytest
 from PIL import Image
 
 from pipeline.dataset.committed import Committed
+from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.diffusers_engine import load_engine
-from pipeline.engine.first_frame import first_frame
 from pipeline.engine.protocol import batch_key
 from pipeline.errors import RowRejectedError
-from pipeline.models.registry import MODELS
+from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ResolvedModel
-from pipeline.prompts.images import Images
+from pipeline.prompts.condition_columns import FIRST_IMAGE
+from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.reader import read_source
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 
-FROM_IMAGE = [name for name, spec in MODELS.items() if spec.takes_image]
+FROM_IMAGE = [name for name, spec in MODELS.items() if spec.conditions]
 BASE = SampleRequest("p", "", "ltx-video-i2v", "rev", "S/3", 4, 4.0, 64, 64, 9, 8, 32, 0)
-DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), takes_image=True)
+FROM_FIRST = PIPELINES["LTXImageToVideoPipeline"]
+DEFAULTS = RequestDefaults(BASE, None, SizeRules(32, 8), conditions=(FIRST_IMAGE,))
 
 
 def png(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (96, 64)) -> bytes:
@@ -42,31 +44,39 @@ def png(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (9
 
 
 @pytest.fixture
-def images() -> Images:
-    return Images(Storage(f"memory://images-{uuid.uuid4().hex}"))
+def images() -> ConditionReader:
+    return ConditionReader(Storage(f"memory://images-{uuid.uuid4().hex}"))
 
 
-def taken(path: Path, images: Images, defaults: RequestDefaults = DEFAULTS) -> Intake:
-    return Intake(read_source(str(path)), defaults, Committed(), images=images)
+def taken(path: Path, images: ConditionReader, defaults: RequestDefaults = DEFAULTS) -> Intake:
+    rows = read_source(str(path), conditions=defaults.conditions)
+    return Intake(rows, defaults, Committed(), files=images)
 
 
-def test_an_image_is_the_same_by_uri_and_by_bytes(tmp_path: Path, images: Images) -> None:
+def frame_of(request: SampleRequest) -> Image.Image:
+    """What the call gets of a request with a first image."""
+    (arguments,) = condition_arguments(FROM_FIRST, request).values()
+    frame: Image.Image = arguments
+    return frame
+
+
+def test_an_image_is_the_same_by_uri_and_by_bytes(tmp_path: Path, images: ConditionReader) -> None:
     file, data = tmp_path / "red.png", png()
     file.write_bytes(data)
-    by_path, by_bytes = images.read(str(file)), images.read(data)
+    by_path, by_bytes = images.read("image", str(file)), images.read("image", data)
     assert by_path.sha256 == by_bytes.sha256
-    assert images.read({"bytes": data, "path": None}) == by_bytes
-    assert images.read({"bytes": None, "path": str(file)}) == by_path
-    assert images.read(f"file://{file}").sha256 == by_path.sha256
+    assert images.read("image", {"bytes": data, "path": None}) == by_bytes
+    assert images.read("image", {"bytes": None, "path": str(file)}) == by_path
+    assert images.read("image", f"file://{file}").sha256 == by_path.sha256
     for ref in (by_path, by_bytes):
-        request = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
-        assert first_frame(request).size == (64, 64)
+        request = dataclasses.replace(BASE, conditions=(ref,))
+        assert frame_of(request).size == (64, 64)
 
 
-def test_a_dry_run_stores_nothing(images: Images) -> None:
+def test_a_dry_run_stores_nothing(images: ConditionReader) -> None:
     dry = dataclasses.replace(images, store=False)
-    assert dry.read(png()) == images.read(png())
-    unseen = dry.read(png((1, 2, 3)))
+    assert dry.read("image", png()) == images.read("image", png())
+    unseen = dry.read("image", png((1, 2, 3)))
     assert not images.storage.exists(f"images/{unseen.sha256[:2]}/{unseen.sha256}")
 
 
@@ -81,12 +91,12 @@ def test_a_dry_run_stores_nothing(images: Images) -> None:
         ("/nowhere/a.png", "image /nowhere/a.png: not found"),
     ],
 )
-def test_a_bad_image_is_a_rejected_row(value: Any, message: str, images: Images) -> None:
+def test_a_bad_image_is_a_rejected_row(value: Any, message: str, images: ConditionReader) -> None:
     with pytest.raises(RowRejectedError, match=message):
-        images.read(value)
+        images.resolve({"image": value}, (FIRST_IMAGE,))
 
 
-def test_rows_with_and_without_images(tmp_path: Path, images: Images) -> None:
+def test_rows_with_and_without_images(tmp_path: Path, images: ConditionReader) -> None:
     (tmp_path / "blue.png").write_bytes(png((0, 0, 200)))
     rows = [
         {"prompt": "a", "image": {"bytes": png(), "path": None}},
@@ -99,12 +109,14 @@ def test_rows_with_and_without_images(tmp_path: Path, images: Images) -> None:
     intake = taken(path, images)
     made = list(intake)
     assert [request.prompt for request in made] == ["a", "b"]
-    assert len({request.image for request in made}) == 2
+    assert len({request.conditions[0].sha256 for request in made}) == 2
     assert [row.caption for row in intake.rejected] == ["c", "d"]
     assert ["image" in row.message for row in intake.rejected] == [True, True]
 
 
-def test_the_identity_holds_the_image_and_not_its_place(tmp_path: Path, images: Images) -> None:
+def test_the_identity_holds_the_image_and_not_its_place(
+    tmp_path: Path, images: ConditionReader
+) -> None:
     for name, colour in (("one", (9, 9, 9)), ("same", (9, 9, 9)), ("other", (8, 8, 8))):
         (tmp_path / f"{name}.png").write_bytes(png(colour))
         (tmp_path / f"{name}.jsonl").write_text(
@@ -113,47 +125,47 @@ def test_the_identity_holds_the_image_and_not_its_place(tmp_path: Path, images: 
     one, same, other = (
         next(iter(taken(tmp_path / f"{name}.jsonl", images))) for name in ("one", "same", "other")
     )
-    assert one.image_at != same.image_at
+    assert one.conditions[0].at != same.conditions[0].at
     assert one.sample_id == same.sample_id
     assert one.sample_id != other.sample_id
     assert SampleRequest.from_json(one.to_json()) == one
 
 
 def test_a_request_without_image_has_the_identity_that_it_always_had(
-    tmp_path: Path, images: Images
+    tmp_path: Path, images: ConditionReader
 ) -> None:
-    assert {"image", "image_at"}.isdisjoint(BASE.identity())
+    assert {"image", "conditions"}.isdisjoint(BASE.identity())
     (tmp_path / "p.jsonl").write_text('{"prompt": "a", "image": "ignored.png"}\n{"prompt": 3}\n')
     (tmp_path / "q.jsonl").write_text('{"prompt": "a"}\n{"prompt": 3}\n')
-    plain = dataclasses.replace(DEFAULTS, takes_image=False)
+    plain = dataclasses.replace(DEFAULTS, conditions=())
     with_column, without = (taken(tmp_path / f"{name}.jsonl", images, plain) for name in "pq")
     ids = [request.sample_id for request in with_column]
     assert ids == [request.sample_id for request in without]
     assert len(with_column.rejected) == len(without.rejected) == 1
 
 
-def test_a_picture_fills_the_frame_undistorted(images: Images) -> None:
+def test_a_picture_fills_the_frame_undistorted(images: ConditionReader) -> None:
     wide = Image.new("RGB", (300, 100), (0, 0, 0))
     wide.paste((255, 255, 255), (100, 0, 200, 100))  # the middle third is a white square
     buffer = io.BytesIO()
     wide.save(buffer, "PNG")
-    ref = images.read(buffer.getvalue())
-    frame = first_frame(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+    ref = images.read("image", buffer.getvalue())
+    frame = frame_of(dataclasses.replace(BASE, conditions=(ref,)))
     assert np.asarray(frame).min() > 240  # Lanczos rings at its edges
 
 
-def test_a_replaced_image_is_an_error(tmp_path: Path, images: Images) -> None:
+def test_a_replaced_image_is_an_error(tmp_path: Path, images: ConditionReader) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(png())
-    ref = images.read(str(file))
+    ref = images.read("image", str(file))
     file.write_bytes(png((1, 1, 1)))
     with pytest.raises(ValueError, match="was replaced since the run began"):
-        first_frame(dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at))
+        frame_of(dataclasses.replace(BASE, conditions=(ref,)))
 
 
-def test_clips_from_images_do_not_share_a_call(images: Images) -> None:
-    ref = images.read(png())
-    one = dataclasses.replace(BASE, image=ref.sha256, image_at=ref.at)
+def test_clips_from_images_do_not_share_a_call(images: ConditionReader) -> None:
+    ref = images.read("image", png())
+    one = dataclasses.replace(BASE, conditions=(ref,))
     assert batch_key(one) != batch_key(dataclasses.replace(one, prompt="q"))
     assert batch_key(BASE) == batch_key(dataclasses.replace(BASE, prompt="q"))
 
@@ -167,7 +179,7 @@ def test_clips_from_images_do_not_share_a_call(images: Images) -> None:
 )
 def test_the_image_reaches_the_pixels(
     name: str,
-    images: Images,
+    images: ConditionReader,
     tiny_resolved: Callable[[str], ResolvedModel],
     request_for: Callable[..., SampleRequest],
 ) -> None:
@@ -177,12 +189,12 @@ def test_the_image_reaches_the_pixels(
     length = {"max_sequence_length": 512} if name.startswith("wan") else {}
     clips = []
     for data in (png(), png(), png((0, 0, 200))):
-        ref = images.read(data)
-        request = request_for(model, image=ref.sha256, image_at=ref.at, **length)
+        ref = images.read("image", data)
+        request = request_for(model, conditions=(ref,), **length)
         clips += engine.generate([request])
     assert clips[0].frames.shape == (9, 64, 64, 3)
     assert np.array_equal(clips[0].frames, clips[1].frames)
     assert not np.array_equal(clips[0].frames, clips[2].frames)
-    with pytest.raises(ValueError, match="needs an image"):
+    with pytest.raises(ValueError, match="needs image"):
         engine.generate([request_for(model, **length)])
     engine.close()
