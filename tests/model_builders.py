@@ -238,6 +238,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "wan2.1-t2v-1.3b": wan,
     "wan2.1-t2v-14b": wan,
     "wan2.2-t2v-a14b": wan_two_experts,
+    "wan2.2-ti2v-5b": lambda: wan(expand_timesteps=True),
     "cogvideox-2b": lambda: cogvideox(rotary=False, scheduler="CogVideoXDDIMScheduler"),
     "cogvideox-5b": lambda: cogvideox(rotary=True, scheduler="CogVideoXDPMScheduler"),
     "ltx-video": ltx,

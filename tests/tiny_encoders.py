@@ -52,9 +52,9 @@ def encoders(name: str) -> dict[str, Any]:
     if name.startswith("LTX2"):
         return {"text_encoder": gemma(DIM // 2), "tokenizer": words()}
     if name.startswith("Cosmos2_5"):  # which joins the outputs of all layers
-        return {"text_encoder": qwen_text(layers=1), "tokenizer": chatting()}
+        return {"text_encoder": qwen_text(layers=1), "tokenizer": chatting(lead=0)}
     if name.startswith("EasyAnimate"):
-        return {"text_encoder": qwen_text(), "tokenizer": chatting()}
+        return {"text_encoder": qwen_text(), "tokenizer": chatting(lead=0)}
     if name.startswith("MotifVideoImage"):
         return {"text_encoder": t5gemma(), "tokenizer": words(), "feature_extractor": square(32)}
     return {"text_encoder": t5(), "tokenizer": letters()}
@@ -65,11 +65,12 @@ def square(side: int) -> Any:
     return transformers.SiglipImageProcessor(size={"height": side, "width": side})
 
 
-def chatting() -> Any:
+def chatting(lead: int = 108) -> Any:
     """A tokenizer that puts messages behind one another, and words to be cut off before them."""
     tokenizer = words()
     tokenizer.chat_template = (
-        "{{ 'a ' * 108 }}{% for each in messages %}"
+        f"{{{{ 'a ' * {lead} }}}}"
+        "{% for each in messages %}"
         "{% if each.content is string %}{{ each.content }}"
         "{% else %}{{ each.content[0].text }}{% endif %} {% endfor %}"
     )

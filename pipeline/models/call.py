@@ -33,8 +33,8 @@ def check_call(config: RunConfig, spec: ModelSpec) -> None:
     length = config.sampling.max_sequence_length
     if spec.text_length is not None and length not in (None, spec.text_length):
         raise UserError(
-            f"--sampling.max-sequence-length {length}: the network of {spec.name} has positions "
-            f"for a text of {spec.text_length} tokens and no other length; leave it out"
+            f"--sampling.max-sequence-length {length}: the network of {spec.name} takes texts of "
+            f"{spec.text_length} tokens and of no other length; leave it out"
         )
     if config.batch_rows != "auto" and config.batch_rows > 1 and spec.pipeline.one_prompt:
         raise UserError(

@@ -68,6 +68,17 @@ def spec_of(
     return spec, tuple(notes)
 
 
+def _with_guidance(known: PipelineClass, saved: SavedPipeline) -> PipelineClass:
+    """Return a class whose guidance is distilled, as it samples a network where it is not."""
+    embeds = saved.configs.get("transformer", {}).get("guidance_embeds", True)
+    if embeds or not known.distilled_guidance:
+        return known
+    names = {**known.argument_names, "guidance_scale": "true_cfg_scale"}
+    return dataclasses.replace(
+        known, distilled_guidance=False, argument_names=names, text_embeddings=()
+    )
+
+
 def _columns(conditions: Sequence[MediaCondition]) -> str:
     """Say what files a row names besides its prompt."""
     needed = [each.column for each in conditions if each.required]
@@ -88,7 +99,7 @@ def pipeline_class_of(saved: SavedPipeline) -> tuple[PipelineClass, str]:
     """
     name = saved.class_name
     if name in PIPELINES:
-        return with_last_image(PIPELINES[name], saved), ""
+        return _with_guidance(with_last_image(PIPELINES[name], saved), saved), ""
     for known in PIPELINES.values():
         if name in known.saved_as:
             return known, ""

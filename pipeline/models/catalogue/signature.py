@@ -132,7 +132,8 @@ def described(saved: SavedPipeline) -> tuple[PipelineClass, str]:
     sizes = own_rules(saved, sizes)
     own = like.defaults if like else defaults_for(pipeline_type, saved)
     true_scale = parameters.get("true_cfg_scale")
-    is_guided = true_scale is None or true_scale.default > 1.0
+    embeds = saved.configs.get("transformer", {}).get("guidance_embeds", True)
+    is_guided = true_scale is None or true_scale.default > 1.0 or not embeds
     names = {each: "" for each in STANDARD_ARGUMENTS if each not in parameters}
     names |= {"num_frames": next((each for each in _FRAMES if each in parameters), "")}
     count = frames_asked(saved)

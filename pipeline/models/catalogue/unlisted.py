@@ -18,7 +18,9 @@ from pipeline.models.families.base import ModelFamily
 from pipeline.models.samplers import DPM_SOLVER, EULER, LCM, UNIPC
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import SamplingDefaults
+from sencache import ProfileError
 from sencache.measuring import Prediction
+from sencache.measuring import prediction_of as prediction_by
 
 _DETERMINISTIC = {"EulerAncestralDiscreteScheduler": "EulerDiscreteScheduler"}
 """Samplers that draw noise at every step, and the one that takes the same steps without noise."""
@@ -69,9 +71,11 @@ def family_of(saved: SavedPipeline, name: str) -> ModelFamily:
 
 def prediction_of(saved: SavedPipeline) -> Prediction:
     """What the networks predict, from the scheduler's configuration."""
-    kind = saved.configs.get("scheduler", {}).get("prediction_type")
-    known: dict[Any, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
-    return known.get(kind, "flow")
+    config = saved.configs.get("scheduler", {})
+    try:
+        return prediction_by({**config, "_class_name": saved.part_class("scheduler")})
+    except ProfileError:
+        return "flow"
 
 
 def own_rules(saved: SavedPipeline, rules: SizeRules) -> SizeRules:

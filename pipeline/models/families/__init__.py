@@ -5,7 +5,9 @@ in `PIPELINES`. From then on every folder, mirror and repository that is saved a
 `--model-path` alone:
 
     VIDEO_TO_VIDEO = dataclasses.replace(
-        TEXT_TO_VIDEO, name="WanVideoToVideoPipeline", conditions=("video",)
+        TEXT_TO_VIDEO,
+        name="WanVideoToVideoPipeline",
+        conditions=(MediaCondition("video"),),
     )
     PIPELINES = (TEXT_TO_VIDEO, VIDEO_TO_VIDEO)
 

@@ -61,6 +61,7 @@ _sampling = functools.partial(
 )
 
 _STRIDES = "diffusers WanPipeline: strides of the VAE (8 and 4) x patch (2 and 1)"
+_POSITIONS = "diffusers WanTransformer3DModel: rope_max_seq_len 1024 latent frames"
 _SHIFTS = "diffusers WanPipeline, example: flow_shift 5.0 for 720P, 3.0 for 480P"
 _SOURCES = {
     "*": "Wan-Video/Wan2.1 README.md, generate.py and wan/configs",
@@ -69,6 +70,7 @@ _SOURCES = {
     "small_shift": _SHIFTS,
     "multiple": _STRIDES,
     "frame_stride": _STRIDES,
+    "max_frames": _POSITIONS,
 }
 _SMALL = "Wan-Video/Wan2.1 README.md: sample_guide_scale 6 and sample_shift 8 to 12 for T2V-1.3B"
 _SOURCES_1_3B = _SOURCES | {"guidance_scale": _SMALL, "flow_shift": _SMALL}
@@ -81,6 +83,15 @@ _SOURCES_2_2 = {
     "negative_prompt": "Wan-Video/Wan2.2 wan/configs/shared_config.py: sample_neg_prompt",
     "multiple": _STRIDES,
     "frame_stride": _STRIDES,
+    "max_frames": _POSITIONS,
+}
+_5B = "Wan-Video/Wan2.2 wan/configs/wan_ti2v_5B.py"
+_SOURCES_5B = _SOURCES_2_2 | {
+    "*": _5B,
+    "guidance_scale": f"{_5B}: sample_guide_scale 5.0",
+    "width": "Wan-Video/Wan2.2 README.md: 720P of TI2V-5B is 1280*704 or 704*1280",
+    "height": "Wan-Video/Wan2.2 README.md: 720P of TI2V-5B is 1280*704 or 704*1280",
+    "multiple": "diffusers WanPipeline: stride of the VAE of Wan 2.2 5B (16) x patch (2)",
 }
 
 _480P_OR_720P = (832 * 480, 3.0, 5.0)
@@ -88,7 +99,8 @@ _480P_OR_720P = (832 * 480, 3.0, 5.0)
 
 _14B = {"num_layers": 40, "num_attention_heads": 40, "ffn_dim": 13824}
 
-_SIZES = SizeRules(multiple=16, frame_stride=4)
+_MAX_FRAMES = 4 * (1024 - 1) + 1
+_SIZES = SizeRules(multiple=16, frame_stride=4, max_frames=_MAX_FRAMES)
 
 TEXT_TO_VIDEO = PipelineClass(
     name="WanPipeline",
@@ -179,7 +191,25 @@ MODELS = (
         ),
     ),
     _model(
+        name="wan2.2-ti2v-5b",  # Wan-AI/Wan2.2-TI2V-5B-Diffusers, by --model-path
+        network_shape={"num_layers": 30, "num_attention_heads": 24, "ffn_dim": 14336},
+        hub_id="",
+        revision="",
+        sources=_SOURCES_5B,
+        defaults=_sampling(
+            width=1280,
+            height=704,
+            num_frames=121,
+            fps=24,
+            num_inference_steps=50,
+            guidance_scale=5.0,
+            flow_shift=5.0,
+        ),
+        own_sizes=SizeRules(multiple=32, frame_stride=4, max_frames=_MAX_FRAMES),
+    ),
+    _model(
         network_shape=_14B,
+        text_length=512,
         name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
         hub_id="",
         revision="",

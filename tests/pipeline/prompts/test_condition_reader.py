@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.dataset import mp4
 from pipeline.dataset.committed import Committed
 from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.diffusers_engine import load_engine
@@ -23,7 +25,7 @@ from pipeline.errors import RowRejectedError
 from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.sizes import SizeRules
 from pipeline.models.spec import ResolvedModel
-from pipeline.prompts.condition_columns import FIRST_IMAGE
+from pipeline.prompts.condition_columns import FIRST_IMAGE, MediaCondition
 from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.reader import read_source
 from pipeline.requests.from_row import RequestDefaults
@@ -198,3 +200,96 @@ def test_the_image_reaches_the_pixels(
     with pytest.raises(ValueError, match="needs image"):
         engine.generate([request_for(model, **length)])
     engine.close()
+
+
+VIDEO = (
+    MediaCondition("video"),
+    MediaCondition("mask", required=False, needs="video"),
+    MediaCondition("reference_images", required=False),
+)
+
+
+def clip_bytes(path: Path, level: int = 90, frames: int = 16) -> bytes:
+    """A video of 8 frames a second, all of one grey."""
+    mp4.encode(np.full((frames, 32, 48, 3), level, np.uint8), 8, {}, path)
+    return path.read_bytes()
+
+
+def test_columns_of_files_are_read_by_their_kind(tmp_path: Path, images: ConditionReader) -> None:
+    data = clip_bytes(tmp_path / "a.mp4")
+    (tmp_path / "one.png").write_bytes(png())
+    row = {
+        "video": {"bytes": data, "path": None},
+        "mask": png((255, 255, 255)),
+        "reference_images": ["one.png", png((0, 0, 9))],
+    }
+    found = images.resolve(row, VIDEO, str(tmp_path))
+    (video,), (mask,) = found["video"], found["mask"]
+    assert (video.seconds, mask.seconds) == (2.0, None)
+    assert images.storage.read_bytes(f"videos/{video.sha256[:2]}/{video.sha256}") == data
+    assert [file.column for file in found["reference_images"]] == ["reference_images"] * 2
+    as_text = images.resolve({**row, "reference_images": '["one.png"]'}, VIDEO, str(tmp_path))
+    assert as_text["reference_images"] == found["reference_images"][:1]
+    files = (video, mask, *found["reference_images"])
+    request = dataclasses.replace(BASE, conditions=files)
+    identity = request.identity()
+    assert identity["video"] == video.sha256
+    assert identity["reference_images"] == [file.sha256 for file in found["reference_images"]]
+    assert SampleRequest.from_json(request.to_json()) == request
+    swapped = dataclasses.replace(request, conditions=(video, mask, *files[:1:-1]))
+    assert swapped.sample_id != request.sample_id
+    takes_all = dataclasses.replace(FROM_FIRST, conditions=VIDEO)
+    arguments = condition_arguments(takes_all, dataclasses.replace(request, fps=8))
+    assert [frame.size for frame in arguments["video"]] == [(64, 64)] * 9
+    assert {frame.mode for frame in arguments["mask"]} == {"L"}
+    assert [image.size for image in arguments["reference_images"]] == [(96, 64)] * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, "video is missing: this model needs it"),
+        ({"video": png()}, "video bytes: (cannot be decoded|lasts|is cut short)"),
+        ({"video": b"junk"}, "video bytes: cannot be decoded"),
+        ({"video": "/nowhere.mp4"}, "video /nowhere.mp4: not found"),
+        ({"video": "a.mp4", "mask": b"junk"}, "mask bytes: cannot be decoded"),
+        ({"video": "a.mp4", "reference_images": "[nonsense"}, "is no JSON list"),
+        ({"video": "a.mp4", "reference_images": ["a.mp4"]}, "reference_images .*a.mp4: cannot be"),
+        ({"video": "a.mp4", "reference_images": ["x.png"] * 17}, "more than the limit of 16"),
+    ],
+)
+def test_a_bad_file_is_a_rejected_row(
+    row: dict[str, Any], message: str, tmp_path: Path, images: ConditionReader
+) -> None:
+    clip_bytes(tmp_path / "a.mp4")
+    with pytest.raises(RowRejectedError, match=message):
+        images.resolve(row, VIDEO, str(tmp_path))
+
+
+def test_a_mask_needs_its_video(images: ConditionReader) -> None:
+    optional = (MediaCondition("video", required=False), *VIDEO[1:])
+    with pytest.raises(RowRejectedError, match="mask means nothing without video"):
+        images.resolve({"mask": png()}, optional)
+
+
+def test_a_video_that_is_too_short_is_a_rejected_row(
+    tmp_path: Path, images: ConditionReader
+) -> None:
+    clip_bytes(tmp_path / "a.mp4")
+    lines = ['{"prompt": "a", "video": "a.mp4"}', '{"prompt": "b", "video": "a.mp4", "fps": 2}']
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    intake = taken(
+        tmp_path / "p.jsonl", images, dataclasses.replace(DEFAULTS, conditions=VIDEO[:1])
+    )
+    assert [request.prompt for request in intake] == ["a"]
+    (row,) = intake.rejected
+    assert row.message.startswith("video lasts 2.00 s, and the clip 4.50 s (9 frames, 2 a second)")
+
+
+def test_requests_of_older_runs_are_read(images: ConditionReader) -> None:
+    ref = images.read("image", png())
+    now = dataclasses.replace(BASE, conditions=(ref,))
+    stored = json.loads(now.to_json())
+    del stored["conditions"]
+    stored |= {"image": ref.sha256, "image_at": ref.at}
+    assert SampleRequest.from_json(json.dumps(stored)) == now

@@ -20,7 +20,7 @@ import torch
 from sencache.families.refusals import REFUSED_PIPELINES
 from sencache.families.registry import family_of
 from sencache.pipelines import networks_of
-from tests.folder_table import section
+from tests.folder_table import checked, section
 from tests.sencache.support.video import properties
 from tests.sencache.support.video.table import (
     BROKEN,
@@ -79,9 +79,10 @@ def row(name: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    lines = []
+    lines, outcomes = [], {}
     for name in sorted(SUPPORTED):
         lines.append(row(name))
+        outcomes[name] = checked(name)
         print(lines[-1], flush=True)
         for cache in (properties.made, properties.uncached):
             cache.cache_clear()
@@ -96,7 +97,7 @@ def page() -> str:
     head = HEAD.format(version=diffusers.__version__, same=properties.SAME)
     classes = len({class_of(name) for name in SUPPORTED})
     tail = ["", f"{classes} classes.", "", "## Not cached", "", "| class | why |", "|---|---|"]
-    return "\n".join([head + "\n".join(lines), *tail, *refused, "", section(), ""])
+    return "\n".join([head + "\n".join(lines), *tail, *refused, "", section(outcomes), ""])
 
 
 def main() -> int:
