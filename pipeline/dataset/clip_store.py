@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pipeline.calibration.measurement import measurement_key, not_measured
 from pipeline.dataset import mp4
+from pipeline.dataset.mp4_sound import Samples
 from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import (
     Provenance,
@@ -128,7 +129,6 @@ class ClipStore:
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
-        track = (clip.sound.samples, clip.sound.rate) if clip.sound else None
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
         shared = [media_key(request.sample_id)] if self._storage.conditional else []
         with self._local_file(request.sample_id) as path:
@@ -136,7 +136,7 @@ class ClipStore:
                 row["video"]["path"] = key
                 began = time.monotonic()
                 # The file carries its row.
-                mp4.encode(clip.frames, request.fps, row, path, sound=track)
+                mp4.encode(clip.frames, request.fps, row, path, sound=_track(clip))
                 encoded = time.monotonic()
                 if key == own:
                     self._storage.put_file(key, path)
@@ -164,7 +164,7 @@ class ClipStore:
         if self._keep_drafts:
             row["video"] = {"bytes": None, "path": draft_clip_key(sample_id)}
             with self._local_file(sample_id) as path:
-                mp4.encode(clip.frames, row["fps"], row, path)
+                mp4.encode(clip.frames, row["fps"], row, path, sound=_track(clip))
                 self._storage.put_file(draft_clip_key(sample_id), path)
         self._storage.put_bytes(draft_key(sample_id), mp4.row_json(row).encode())
         return row
@@ -187,6 +187,11 @@ class ClipStore:
             raise
         finally:
             path.unlink(missing_ok=True)
+
+
+def _track(clip: Clip) -> tuple[Samples, int] | None:
+    """The sound of a clip as its mp4 takes it."""
+    return (clip.sound.samples, clip.sound.rate) if clip.sound else None
 
 
 def _lower_priority() -> None:
