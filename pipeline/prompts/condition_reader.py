@@ -218,6 +218,8 @@ def _checked(column: ConditionColumn, data: bytes, where: str) -> float | None:
         How long a video lasts, in seconds; None for an image.
     """
     kind = CONDITION_COLUMNS[column]
+    if kind == "video" and is_image(data):
+        raise RowRejectedError(f"{column} {where}: is a picture, not a video")
     if kind == "video" or (kind == "mask" and not is_image(data)):
         try:
             with _large:

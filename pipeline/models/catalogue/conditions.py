@@ -61,9 +61,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
 }
 """Optional arguments that are left out: a video that the clip goes on from, or is put into."""
 
-ONE_PROMPT = frozenset(
-    {"WanVACEPipeline", "LTX2ConditionPipeline", "LTX2InContextPipeline", "LTXConditionPipeline"}
-)
+ONE_PROMPT = frozenset({"WanVACEPipeline", "LTX2ConditionPipeline", "LTX2InContextPipeline"})
 """Classes that need no file and yet take one prompt per call."""
 
 
