@@ -39,8 +39,8 @@ FRAMES = {
 }
 """Frames of classes that cannot make nine."""
 
-SIDES = {"CogVideoXImageToVideoPipeline": 32, "CogVideoXPipeline (1.5)": 32}
-"""Sizes of tiny networks whose position table is smaller than 64 x 64 pixels."""
+SMALL = ("CogVideoXImageToVideoPipeline", "CogVideoXPipeline (1.5)", "LTX2")
+"""Begins the names of variants whose tiny networks have a small position table, or many tokens."""
 
 NO_CLIPS = ("ChronoEditPipeline", "ConsisIDPipeline", "LTX2HDRPipeline")
 """Classes that the catalogue refuses, each with its reason."""
@@ -110,7 +110,7 @@ class FolderRun:
         }
         if class_name.startswith("Cosmos"):
             settings["engine"] = {"safety_checker": "off"}
-        side = SIDES.get(self.name, SIDES.get(class_name, 64))
+        side = 32 if self.name.startswith(SMALL) else 64
         size = {"width": side, "height": side}
         if class_name == "HunyuanVideo15ImageToVideoPipeline":
             size = {"width": 16, "height": 16}  # the one size of the tiny network

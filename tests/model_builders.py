@@ -27,16 +27,28 @@ def wan(kind: Any = diffusers.WanPipeline, **config: Any) -> Any:
     return kind(
         tokenizer=letters(),
         text_encoder=transformers.UMT5EncoderModel(transformers.UMT5Config(**text)).eval(),
-        vae=diffusers.AutoencoderKLWan(
-            base_dim=4,
-            z_dim=4,
-            dim_mult=[1, 1, 1, 1],
-            num_res_blocks=1,
-            latents_mean=[0.0] * 4,
-            latents_std=[1.0] * 4,
-        ),
-        **parts,
+        # Last, so that the weights of the other parts do not depend on it.
+        **({"vae": _wan_vae()} | parts),
     )
+
+
+def _wan_vae(**config: Any) -> diffusers.AutoencoderKLWan:
+    return diffusers.AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+        **config,
+    )
+
+
+def wan_5b() -> diffusers.WanPipeline:
+    """As Wan 2.2 5B: a VAE of stride 16, and a timestep for each token."""
+    vae = _wan_vae(patch_size=2, in_channels=12, out_channels=12, scale_factor_spatial=16)
+    pipe: diffusers.WanPipeline = wan(vae=vae, expand_timesteps=True)
+    return pipe
 
 
 def wan_from_image() -> diffusers.WanImageToVideoPipeline:
@@ -238,7 +250,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "wan2.1-t2v-1.3b": wan,
     "wan2.1-t2v-14b": wan,
     "wan2.2-t2v-a14b": wan_two_experts,
-    "wan2.2-ti2v-5b": lambda: wan(expand_timesteps=True),
+    "wan2.2-ti2v-5b": wan_5b,
     "cogvideox-2b": lambda: cogvideox(rotary=False, scheduler="CogVideoXDDIMScheduler"),
     "cogvideox-5b": lambda: cogvideox(rotary=True, scheduler="CogVideoXDPMScheduler"),
     "ltx-video": ltx,

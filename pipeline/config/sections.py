@@ -19,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from pipeline.models.families.cosmos import SafetyChecker
+from pipeline.models.catalogue.safety_checker import SafetyChecker
 from pipeline.models.quantisation.quantise import Quantise
 from pipeline.requests.from_row import MAX_GUIDANCE, WHOLE_NUMBERS
 from pipeline.requests.seeds import MAX_SEED

@@ -23,6 +23,8 @@ from pipeline.dataset.struct_columns import (
     SCORES_TYPE,
     TIMES_TYPE,
     WORKER_TYPE,
+    condition_structs,
+    image_hash,
 )
 from pipeline.dataset.versions import VERSIONED, versions
 from pipeline.parallel.layout import ALONE
@@ -113,7 +115,6 @@ NO_CACHE: Mapping[str, Any] = {
     "promised_error": None,
 }
 """The cache struct of a row for which no network ran."""
-
 
 NO_SCORES: Mapping[str, Any] = {
     "scores": [],
@@ -237,9 +238,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "worker": dict(provenance.worker) if provenance.worker else None,
         "times": dict(provenance.times) if provenance.times else None,
         "parallel": dict(provenance.parallel),
-        "image_sha256": next(
-            (file.sha256 for file in request.conditions if file.column == "image"), ""
-        ),
+        "image_sha256": image_hash(request.conditions),
         "source": request.source,
         "seed_u64": request.seed,
         "prompt_tokens": tokens,
@@ -251,9 +250,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "candidates": request.candidates,
         "drafts": json.loads(request.drafts or "[]"),
         "quantisation": request.quantisation,
-        "conditions": [
-            {"column": file.column, "sha256": file.sha256} for file in request.conditions
-        ],
+        "conditions": condition_structs(request.conditions),
         "audio_sample_rate": outcome.audio_sample_rate,
     }
 

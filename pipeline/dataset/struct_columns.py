@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline.prompts.condition_columns import ConditionFile
 
 CACHE_TYPE = pa.struct(
     [
@@ -91,3 +94,13 @@ def draft_seconds(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.float64]]:
         seconds = pc.fill_null(pc.struct_field(pc.list_flatten(drafts), "gpu_s"), 0.0)
         np.add.at(sums, pc.list_parent_indices(drafts).to_numpy(), seconds.to_numpy())
     return sums
+
+
+def condition_structs(files: Iterable[ConditionFile]) -> list[dict[str, str]]:
+    """The `conditions` of a row: the files that its clip starts from."""
+    return [{"column": file.column, "sha256": file.sha256} for file in files]
+
+
+def image_hash(files: Iterable[ConditionFile]) -> str:
+    """The `image_sha256` of a row, "" without a first image."""
+    return next((file.sha256 for file in files if file.column == "image"), "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
-from pipeline.models.families.cosmos import SafetyChecker, check_safety_checker
+from pipeline.models.catalogue.safety_checker import SafetyChecker, check_safety_checker
 from pipeline.models.quantisation.quantise import Quantise, check_quantise
 
 if TYPE_CHECKING:

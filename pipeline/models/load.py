@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.adapters import add_adapters
+from pipeline.models.catalogue.safety_checker import NoSafetyChecker
 from pipeline.models.catalogue.saved_pipeline import INDEX
 from pipeline.models.engine_options import DEFAULT, EngineOptions
-from pipeline.models.families.cosmos import NoSafetyChecker
 from pipeline.models.quantisation.quantise import quantise_network, quiet_libraries
 from pipeline.models.resolve import is_remote
 from pipeline.models.spec import ModelSpec, PipelineClass, ResolvedModel

@@ -203,21 +203,25 @@ def _check_inputs(saved: SavedPipeline, parameters: Mapping[str, inspect.Paramet
         UserError: It does.
     """
     name = saved.class_name
-    needed = sorted(NOT_FROM_ROWS & parameters.keys() - OPTIONAL.get(name, frozenset()))
-    reason = NO_CLIPS.get(name, "")
-    if not reason and needed:
-        reason = f"its call takes {', '.join(needed)}, which rows cannot give"
-    elif not reason and "prompt" not in parameters:
-        reason = "its call takes no prompt"
-    elif not reason and not any(each in parameters for each in (*_FRAMES, *_GIVEN_FRAMES)):
-        reason = "its call takes no num_frames"
-    elif not reason and "width" not in parameters and name not in SIZE_OF_IMAGE:
-        reason = "its call takes no width and height, so the size of a clip cannot be chosen"
-    if reason:
+    if reason := NO_CLIPS.get(name) or _missing(name, parameters):
         raise UserError(
             f"model_path {saved.where} holds a {name}, which its signature alone cannot run: "
             f"{reason}. If a constant serves for it, {HOW_TO_DESCRIBE}"
         )
+
+
+def _missing(name: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+    """What a call takes that rows cannot give, or lacks that they ask for; "" for nothing."""
+    needed = sorted(NOT_FROM_ROWS & parameters.keys() - OPTIONAL.get(name, frozenset()))
+    if needed:
+        return f"its call takes {', '.join(needed)}, which rows cannot give"
+    if "prompt" not in parameters:
+        return "its call takes no prompt"
+    if not any(each in parameters for each in (*_FRAMES, *_GIVEN_FRAMES)):
+        return "its call takes no num_frames"
+    if "width" not in parameters and name not in SIZE_OF_IMAGE:
+        return "its call takes no width and height, so the size of a clip cannot be chosen"
+    return ""
 
 
 def _like(pipeline_type: type, network: str) -> PipelineClass | None:

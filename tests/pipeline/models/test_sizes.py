@@ -53,3 +53,13 @@ def test_a_clip_may_have_so_many_pixels_and_no_more() -> None:
 )
 def test_a_model_can_have_a_largest_size(size: tuple[int, int, int], said: str) -> None:
     assert SizeRules(16, 4, max_frames=9, max_pixels=1024).problem(*size) == said
+
+
+def test_a_size_beyond_a_position_table_or_a_list_is_refused() -> None:
+    rules = SizeRules(multiple=16, frame_stride=4, max_width=64, max_height=32)
+    assert rules.problem(64, 32, 9) == ""
+    assert "width 80 is too much for this model: use 64 or less" in rules.problem(80, 32, 9)
+    assert "height 48 is too much" in rules.problem(64, 48, 9)
+    listed = SizeRules(multiple=16, frame_stride=4, only=((64, 32), (32, 64)))
+    assert listed.problem(32, 64, 9) == ""
+    assert listed.problem(48, 64, 9).endswith("the nearest is 32x64")

@@ -298,3 +298,50 @@ def test_a_saved_sampler_that_does_not_fit_says_which_would() -> None:
 def test_nothing_in_common_is_no_likeness() -> None:
     network = {"num_layers": 1, "num_attention_heads": 1, "ffn_dim": 1}
     assert most_alike(saved(network=network), PIPELINES["WanPipeline"]) == (None, False)
+
+
+def test_sizes_are_those_that_a_call_can_make() -> None:
+    def described(name: str, network: str, config: Mapping[str, Any] | None = None) -> Any:
+        euler = ("FlowMatchEulerDiscreteScheduler", {})
+        return spec_of(saved(name, config, euler, transformer=["diffusers", network]))[0]
+
+    pack = described("HunyuanVideoFramepackPipeline", "HunyuanVideoFramepackTransformer3DModel")
+    assert pack.sizes.problem(64, 64, pack.defaults.num_frames) == ""
+    assert "use 37 or 73" in pack.sizes.problem(64, 64, 40)
+    count = pack.pipeline.call_arguments.count
+    assert [count(frames) for frames in (37, 73)] == [33, 66]
+    helios = described("HeliosPipeline", "HeliosTransformer3DModel")
+    assert helios.sizes.problem(64, 64, 66) == ""
+    assert "not a multiple of 33" in helios.sizes.problem(64, 64, 33 + 4)
+    kandinsky = described("Kandinsky5I2VPipeline", "Kandinsky5Transformer3DModel")
+    assert "use 17 or more" in kandinsky.sizes.problem(64, 64, 13)
+    fifteen = described(
+        "HunyuanVideo15ImageToVideoPipeline",
+        "HunyuanVideo15Transformer3DModel",
+        {"target_size": 640, "patch_size": 1},
+    )
+    own = fifteen.defaults
+    assert fifteen.sizes.problem(own.width, own.height, own.num_frames) == ""
+    assert all(width * height <= 640**2 for width, height in fifteen.sizes.only)
+    wan, _ = spec_of(saved(network={"num_layers": 3, "rope_max_seq_len": 32}))
+    assert "use 125 or less" in wan.sizes.problem(64, 64, 129)
+    cog = {"patch_size": 2, "patch_size_t": 2, "sample_width": 40, "sample_height": 30}
+    table = described(
+        "CogVideoXImageToVideoPipeline",
+        "CogVideoXTransformer3DModel",
+        {**cog, "use_rotary_positional_embeddings": True},
+    )
+    assert "width 336 is too much for this model: use 320" in table.sizes.problem(336, 240, 9)
+
+
+@pytest.mark.parametrize(
+    ("network", "length"),
+    [
+        ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": False}, 226),
+        ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": True}, None),
+        ({"added_kv_proj_dim": 5120}, 512),
+        ({"added_kv_proj_dim": None}, None),
+    ],
+)
+def test_a_network_can_ask_for_one_text_length(network: dict[str, Any], length: int | None) -> None:
+    assert spec_of(saved(network=network))[0].text_length == length

@@ -1,6 +1,6 @@
-"""The family Cosmos: its safety checker, and running it without one.
+"""Models that check prompts and clips by a part of their own, and running them without it.
 
-The pipelines of diffusers 0.42 load `CosmosSafetyChecker`, which needs the package
+The Cosmos pipelines of diffusers 0.42 load `CosmosSafetyChecker`, which needs the package
 `cosmos_guardrail`. It refuses prompts and clips, and blurs faces.
 """
 
