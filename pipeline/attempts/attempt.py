@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from pipeline.attempts.call_deadline import CallDeadline
 from pipeline.attempts.claim import Claim
 from pipeline.dataset.clip_store import ClipStore
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
@@ -101,7 +102,8 @@ class Attempts:
             run_id: Goes into every row.
             worker: This process, for the rows.
             where: Node and process, for the ledger.
-            deadline_s: Longest engine call in seconds; after that this process ends itself.
+            deadline_s: Longest engine call in seconds; after that, or earlier where the calls of
+                this process were much shorter, this process ends itself.
         """
         self._engine = engine
         self._store = store
@@ -109,7 +111,7 @@ class Attempts:
         self._run_id = run_id
         self._worker = worker
         self._where = where
-        self._deadline_s = deadline_s
+        self._deadline = CallDeadline(deadline_s)
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._dead = ""
         self._wasted_s: defaultdict[str, float] = defaultdict(float)
@@ -186,7 +188,8 @@ class Attempts:
 
     def _again(self, request: SampleRequest) -> bool:
         try:
-            with deadline(self._deadline_s, lambda: end_process(EXIT_OVERDUE)):
+            allowed_s = self._deadline.allowed_s([request])
+            with deadline(allowed_s, lambda: end_process(EXIT_OVERDUE)):
                 return len(self._engine.generate([request])) == 1
         except Exception:
             _logger.exception("this process cannot make again what it made before")
@@ -206,9 +209,10 @@ class Attempts:
     def _generate(self, batch: Sequence[SampleRequest], claim: Claim) -> list[Future[Row]]:
         """Call the engine, and begin to store its clips."""
         ids = [request.sample_id for request in batch]
+        allowed_s = self._deadline.allowed_s(batch)
         began = time.monotonic()
         try:
-            with deadline(self._deadline_s, lambda: self._overdue(ids)):
+            with deadline(allowed_s, lambda: self._overdue(ids, allowed_s)):
                 clips = self._engine.generate(batch)
         except Exception as error:
             spent_s = (time.monotonic() - began) / len(ids)
@@ -221,6 +225,7 @@ class Attempts:
                 self._wasted_s[sample_id] += spent_s
             raise
         wall_s = (time.monotonic() - began) / len(ids)
+        self._deadline.observe(batch, wall_s * len(ids))
         self._ledger.made(ids)
         rows = []
         for index, (request, clip) in enumerate(zip(batch, clips, strict=True)):
@@ -235,9 +240,9 @@ class Attempts:
         if row.exception() is None:
             self._wasted_s.pop(sample_id, None)
 
-    def _overdue(self, ids: Sequence[str]) -> None:
-        reason = f"the engine call gave no answer within {self._deadline_s:g} s"
-        lost_s = self._deadline_s / len(ids)
+    def _overdue(self, ids: Sequence[str], allowed_s: float) -> None:
+        reason = f"the engine call gave no answer within {allowed_s:g} s"
+        lost_s = allowed_s / len(ids)
         end_after(
             EXIT_OVERDUE,
             lambda: self._last_note(ids, "DeadlineExceededError", reason, lost_s),

@@ -106,7 +106,10 @@ class RunConfig(ConfigPart):
     )
     max_attempts: Count = Field(default=3, description="tries before a sample counts as failed")
     call_deadline_s: float = Field(
-        default=4 * 3600.0, gt=0, description="an engine call that takes longer has failed"
+        default=4 * 3600.0,
+        gt=0,
+        description="an engine call that takes longer has failed, as has one that takes 5 times "
+        "the longest of its kind",
     )
     max_failed_fraction: float = Field(
         default=0.1, ge=0, le=1, description="a larger share of failed samples gives exit code 1"

@@ -140,7 +140,7 @@ class EngineConfig(ConfigPart):
     vae_tiling: bool | None = Field(
         default=None, description="decode in tiles; unset: as the model's authors do"
     )
-    vae_slicing: bool = Field(default=False, description="decode a batch clip by clip")
+    vae_slicing: bool = Field(default=True, description="decode a batch clip by clip")
     offload: Offload = Field(
         default="none", description="keep idle parts of the model in host memory"
     )

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pipeline.calibration.measurement import not_measured
@@ -24,21 +23,21 @@ from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.call_shape import callback_arguments, guidance_set
 from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
+from pipeline.engine.frames import to_uint8
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
 from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
 from pipeline.engine.sound import sounds_of
 from pipeline.engine.stopwatch import stopwatch
-from pipeline.models.call import sampling_arguments, text_arguments
+from pipeline.models.call import sampling_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
 from pipeline.models.profile import source_of
-from pipeline.models.prompt_length import token_counts
 from pipeline.models.quantisation.full_precision import FullPrecision
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
-from pipeline.models.text_encoders import embedded_arguments
+from pipeline.models.text_encoders import PromptEncoder, embedded_arguments
 from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
 from pipeline.parallel.layout import ParallelLayout
 from pipeline.requests.sample_request import SampleRequest
@@ -46,10 +45,6 @@ from sencache import SensitivityProfile
 
 if TYPE_CHECKING:
     from sencache.extension import Agreement, OutputRecording
-
-
-class BadFramesError(RuntimeError):
-    """The model gave frames that are not a picture; the sample fails and is not stored."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,8 @@ class RankRole:
         decodes: Whether this rank takes part in turning latents into frames.
         answers: Whether it returns the clips; one rank does.
         agreement: Makes all ranks follow one decision where theirs could differ.
-        mark: Called with "step" at every denoising step, to report progress.
+        mark: Called with the name of a place when the call comes to it, to report progress:
+            "encoding", "encoded", "step", "decoding", "decoded".
     """
 
     layout: ParallelLayout = ALONE_LAYOUT
@@ -118,6 +114,7 @@ class DiffusersEngine:
         self._held, self._full = HeldModel.of(model, options, has_full=full is not None), full
         self.group_size, self._role = role.layout.size, role
         self._model, self._pipe = model, pipe
+        self._prompts = PromptEncoder(pipe, model.spec)
         self._profiles = {profile.hash: profile} if profile else {}
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
 
@@ -141,24 +138,19 @@ class DiffusersEngine:
             torch.cuda.reset_peak_memory_stats(device)
         agreement = self._role.agreement
         before = agreement.disagreements if agreement else 0
-        tokens: Sequence[int | None]
-        if first.texts:
-            texts, tokens = embedded_arguments(requests, device)
-        else:
-            texts = text_arguments(self._model.spec, requests)
-            tokens = token_counts(self._pipe, [request.prompt for request in requests])
         cache = first.cache.settings(first.num_inference_steps, first.guidance_scale)
         is_guided = first.guidance_scale > 1.0 and not self._model.spec.pipeline.distilled_guidance
         last = LastLatents(self._role.mark)
         profile = self._profile_of(first)
         with (
             self._in_precision(first),
-            stopwatch(self._pipe) as laps,
+            stopwatch(self._pipe, self._role.mark) as laps,
             guidance_set(self._pipe, first.guidance_scale),
             cached(self._pipe, cache, profile, agreement) as handle,
             recording(self._pipe, first, guided=is_guided) as outputs,
             self._role.guided(self._pipe),
         ):
+            texts, tokens = self._texts(requests)
             output = self._pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
@@ -198,10 +190,19 @@ class DiffusersEngine:
 
     def close(self) -> None:
         """Drop the model and free its device memory."""
+        self._prompts.release()
         self._pipe = self._full = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _texts(
+        self, requests: Sequence[SampleRequest]
+    ) -> tuple[dict[str, Any], Sequence[int | None]]:
+        """The texts of a batch as arguments of the call, and the tokens of each prompt."""
+        if requests[0].texts:
+            return embedded_arguments(requests, self._device)
+        return self._prompts.arguments(requests), self._prompts.token_counts(requests)
 
     def _in_precision(self, request: SampleRequest) -> contextlib.AbstractContextManager[None]:
         """The context in which the pipeline's networks have a request's precision."""
@@ -265,32 +266,3 @@ def load_engine(
     full = FullPrecision.load(model, own, dtype, options) if options.keeps_full else None
     pipe = load_pipeline(model, own, dtype, options=options)
     return DiffusersEngine(model, pipe, profile=profile, options=options, full=full)
-
-
-def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any, Any]]:
-    """Turn a batch of decoded clips into frames.
-
-    Args:
-        video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device.
-        request: Says what the size must be.
-
-    Returns:
-        Per clip a uint8 array of shape (num_frames, height, width, 3).
-
-    Raises:
-        BadFramesError: The size differs, or a value is not finite.
-    """
-    wanted = (request.num_frames, 3, request.height, request.width)
-    if video.shape[1:] != wanted:
-        raise BadFramesError(
-            f"model gave clips of (frames, channels, height, width) {tuple(video.shape[1:])}, "
-            f"not {wanted}"
-        )
-    clips = []
-    for clip in video:  # one at a time: float32 copies of a whole batch can fill a device
-        values = clip.float()
-        if not bool(torch.isfinite(values).all()):
-            raise BadFramesError("model gave NaN or infinity instead of frames")
-        pixels = (values * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
-        clips.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-    return clips

@@ -17,6 +17,7 @@ from pipeline.models.profile import load_profile
 from pipeline.models.quantisation.quantise import quiet_libraries
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import choose_layout
+from pipeline.process import set_allocator
 
 if TYPE_CHECKING:
     from pipeline.config.run_config import RunConfig
@@ -84,6 +85,7 @@ def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callab
 
 
 def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
+    set_allocator()
     quiet_libraries()  # before the import, which brings diffusers
     from pipeline.engine.diffusers_engine import load_engine
 
@@ -91,6 +93,7 @@ def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
 
 
 def _load_text_encoder(model: ResolvedModel, device: str, dtype: str, threads: int) -> TextEncoder:
+    set_allocator()
     quiet_libraries()
     from pipeline.models.text_encoders import load_text_encoder
 

@@ -30,7 +30,8 @@ class EngineOptions:
         attention: Kernel of the networks' attention; `auto` lets the backend choose.
         compile: Compile the networks' blocks with torch.compile.
         vae_tiling: Decode in overlapping tiles; None for the model's default.
-        vae_slicing: Decode one clip of a batch after the other.
+        vae_slicing: Decode one clip of a batch after the other. On an H200 that halves the peak of
+            a batch of two and takes no longer (docs/gpu.md).
         offload: What waits in host memory until it is needed: whole parts (`model`) or single
             layers (`sequential`).
         adapters: LoRA adapters, in order.
@@ -42,7 +43,7 @@ class EngineOptions:
     attention: Attention = "auto"
     compile: bool = False
     vae_tiling: bool | None = None
-    vae_slicing: bool = False
+    vae_slicing: bool = True
     offload: Offload = "none"
     adapters: tuple[Adapter, ...] = ()
     quantise: Quantise = "none"

@@ -75,6 +75,7 @@ def load_pipeline(
     logging.getLogger("diffusers.pipelines.pipeline_utils").addFilter(_says_more_than_the_error)
     pipeline_class = _pipeline_type(model.spec.pipeline)
     source, at = _source(model)
+    at |= straight_to(device, options)
     dtypes = _dtypes(model.spec, device, dtype)
     try:
         networks = {}
@@ -131,6 +132,19 @@ def _says_more_than_the_error(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Couldn't connect to the Hub")
 
 
+def straight_to(device: str, options: EngineOptions) -> dict[str, str]:
+    """Arguments of `from_pretrained` that read weights straight into a GPU's memory.
+
+    Otherwise each process holds all weights in host memory before it moves them, and those of a
+    node begin at the same time. Quantised weights are made on the host first, and offloaded parts
+    stay there. A device with a number is not what diffusers 0.42 takes here: such a process moves
+    its weights.
+    """
+    if device != "cuda" or options.offload != "none" or options.quantise != "none":
+        return {}
+    return {"device_map": device}
+
+
 def _place(pipe: Any, device: str, options: EngineOptions) -> None:
     """Move the parts to the device, or set their offloading up."""
     if options.offload == "model":
@@ -146,7 +160,7 @@ def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: 
     tiling = spec.vae_tiling if options.vae_tiling is None else options.vae_tiling
     if tiling and pipe.vae is not None:
         pipe.vae.enable_tiling()
-    if options.vae_slicing and pipe.vae is not None:
+    if options.vae_slicing and hasattr(pipe.vae, "enable_slicing"):
         pipe.vae.enable_slicing()
     for network in networks_of(pipe).values():
         loaded: Any = network

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.models.prompt_length import token_counts
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 
+_NEGATIVE = "negative_"
 _TENSORS, _ERROR = b"T", b"E"
 _COUNT = "prompt_tokens"
 """Name under which the number of a prompt's tokens travels with its tensors."""
@@ -29,32 +31,118 @@ class TextError(RuntimeError):
     """A text could not be encoded; the sample fails with the encoder's message."""
 
 
-@torch.no_grad()
-def encode_texts(pipe: Any, spec: ModelSpec, requests: Sequence[SampleRequest]) -> list[bytes]:
-    """Encode the texts of a batch as its pipeline would.
+class PromptEncoder:
+    """Encodes the prompts of a pipeline's batches, and each negative prompt once.
+
+    Nearly all clips of a run share one negative prompt. A pipeline encodes it as it encodes a
+    prompt, so its embeddings are those of the prompt of the same text. They are kept for classes
+    whose `encode_prompt` takes them back.
+    """
+
+    KEPT = 8
+    """Most negative prompts that are kept; one of 512 tokens of 4,096 channels takes 4 MB in
+    bfloat16."""
+
+    def __init__(self, pipe: Any, spec: ModelSpec) -> None:
+        """Begin with none.
+
+        Args:
+            pipe: A diffusers pipeline; of its parts only the text encoders are used.
+            spec: Of the model.
+        """
+        self._pipe, self._spec = pipe, spec
+        self._negative_names = _negative_names(pipe, spec)
+        self._kept: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
+
+    def arguments(self, requests: Sequence[SampleRequest]) -> dict[str, Any]:
+        """The texts of a batch as arguments of the pipeline's call.
+
+        Returns:
+            Embeddings where negative prompts are read and can be kept, else the texts.
+
+        Raises:
+            ValueError: A negative prompt for a model that would not read it.
+        """
+        texts = text_arguments(self._spec, requests)
+        if "negative_prompt" in texts and self._negative_names:
+            return self.embeddings(requests)
+        return dict(texts)
+
+    @torch.no_grad()
+    def embeddings(self, requests: Sequence[SampleRequest]) -> dict[str, Any]:
+        """The encoded texts of a batch, as its pipeline would encode them.
+
+        Args:
+            requests: A batch that agrees in everything but texts and seeds.
+
+        Returns:
+            Tensors by the names of the call's arguments, one item per request in each.
+        """
+        arguments: dict[str, Any] = dict(text_arguments(self._spec, requests))
+        length = requests[0].max_sequence_length
+        if not self._spec.pipeline.distilled_guidance:
+            arguments["do_classifier_free_guidance"] = "negative_prompt" in arguments
+        if self._negative_names and "negative_prompt" in arguments:
+            rows = [self._negative(text, length) for text in arguments.pop("negative_prompt")]
+            arguments |= {
+                name: torch.cat([row[name] for row in rows]) for name in self._negative_names
+            }
+        return self._encoded(length, arguments)
+
+    def token_counts(self, requests: Sequence[SampleRequest]) -> Sequence[int | None]:
+        """Tokens of each prompt before any are cut off; None if they cannot be counted."""
+        return token_counts(self._pipe, [request.prompt for request in requests])
+
+    def release(self) -> None:
+        """Drop what is kept, and the pipeline."""
+        self._kept.clear()
+        self._pipe = None
+
+    def _negative(self, text: str, length: int) -> dict[str, torch.Tensor]:
+        """The embeddings of one negative prompt, with a leading dimension of 1."""
+        if (kept := self._kept.get((text, length))) is not None:
+            return kept
+        alone = {"prompt": [text], "do_classifier_free_guidance": False}
+        encoded = self._encoded(length, alone)
+        row = {name: encoded[name.removeprefix(_NEGATIVE)] for name in self._negative_names}
+        if len(self._kept) >= self.KEPT:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[text, length] = row
+        return row
+
+    def _encoded(self, length: int, arguments: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """What `encode_prompt` returns, by its names in the pipeline's call."""
+        given = self._pipe.encode_prompt(
+            **arguments, max_sequence_length=length, device=self._pipe._execution_device
+        )
+        named = zip(self._spec.pipeline.text_embeddings, given, strict=True)
+        return {name: tensor for name, tensor in named if tensor is not None}
+
+
+def _negative_names(pipe: Any, spec: ModelSpec) -> tuple[str, ...]:
+    """Arguments of a pipeline for encoded negative prompts; none where it does not take them."""
+    names = tuple(name for name in spec.pipeline.text_embeddings if name.startswith(_NEGATIVE))
+    if not hasattr(pipe, "encode_prompt"):
+        return ()
+    encode = inspect.signature(pipe.encode_prompt).parameters
+    call = inspect.signature(type(pipe).__call__).parameters
+    takes = all(name in encode and name in call for name in spec.pipeline.text_embeddings)
+    return names if takes and "do_classifier_free_guidance" in encode else ()
+
+
+def encode_texts(encoder: PromptEncoder, requests: Sequence[SampleRequest]) -> list[bytes]:
+    """Encode the texts of a batch to bytes.
 
     Args:
-        pipe: A pipeline with its text encoders; its other parts are not used.
-        spec: Of the model.
+        encoder: Of a pipeline with its text encoders.
         requests: A batch that agrees in everything but texts and seeds.
 
     Returns:
         The tensors of each request. A text of 512 tokens of 4,096 channels takes 4 MB in bfloat16,
         and its negative prompt the same again.
     """
-    first = requests[0]
-    arguments: dict[str, Any] = dict(text_arguments(spec, requests))
-    if not spec.pipeline.distilled_guidance:
-        arguments["do_classifier_free_guidance"] = "negative_prompt" in arguments
-    given = pipe.encode_prompt(
-        **arguments, max_sequence_length=first.max_sequence_length, device=pipe.device
-    )
-    tensors = {
-        name: tensor.cpu()
-        for name, tensor in zip(spec.pipeline.text_embeddings, given, strict=True)
-        if tensor is not None
-    }
-    counts = token_counts(pipe, arguments["prompt"])
+    tensors = {name: tensor.cpu() for name, tensor in encoder.embeddings(requests).items()}
+    counts = encoder.token_counts(requests)
     tensors[_COUNT] = torch.tensor([-1 if count is None else count for count in counts])
     return [
         _TENSORS + save({name: tensor[row].contiguous() for name, tensor in tensors.items()})
@@ -79,7 +167,7 @@ def load_text_encoder(
     if threads:
         torch.set_num_threads(threads)
     pipe = load_pipeline(dataclasses.replace(model, parts="text"), device, dtype)
-    return functools.partial(encode_texts, pipe, model.spec)
+    return functools.partial(encode_texts, PromptEncoder(pipe, model.spec))
 
 
 def failed_text(error: Exception) -> bytes:

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import ParallelLayout
+from pipeline.process import set_allocator
 from pipeline.ranks.failures import GroupError, RankRaisedError
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import Handler, MakeHandler, RankContext
@@ -70,6 +71,7 @@ class LoadRank:
         from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 
+        context.mark("the weights")
         pipe = load_split(self.model, self.layout, self.device, self.dtype, self.options)
         role = RankRole(
             layout=self.layout,
@@ -166,5 +168,6 @@ class GroupEngine:
 def load_group(load: LoadRank) -> GroupEngine:
     """Start a group on the devices that Ray gave to this process; called by a picklable factory."""
     logger.info("%s: %s", load.model.spec.name, load.layout)
+    set_allocator()  # the ranks inherit it
     devices = visible_devices() if load.device == "cuda" else ()
     return GroupEngine(load, GroupSpec(load.layout.size, devices, load.threads))

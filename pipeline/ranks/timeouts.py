@@ -17,12 +17,13 @@ class AdaptiveTimeout:
     Attributes:
         first_s: Allowed after a mark for the first time: loading and compiling take long.
         factor: A silence may last this many times the longest one so far.
-        floor_s: Always allowed: other work on the machine, or a garbage collection.
+        floor_s: Always allowed, whatever was learnt: a rank compiles anew where the number of rows
+            changes within a run, and other work on the machine can hold it up.
     """
 
     first_s: float = 3600.0
     factor: float = 5.0
-    floor_s: float = 30.0
+    floor_s: float = 300.0
     _longest: dict[str, float] = field(default_factory=dict)
 
     def observe(self, mark: str, seconds: float, work: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from pipeline.calibration.measure import measure_profile
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.device import pick_device
-from pipeline.engine.diffusers_engine import to_uint8
+from pipeline.engine.frames import to_uint8
 from pipeline.engine.noise import generator
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.load import load_pipeline

@@ -14,11 +14,10 @@ import torch
 
 from pipeline.calibration.measurement import Measurement
 from pipeline.engine.diffusers_engine import (
-    BadFramesError,
     DiffusersEngine,
     load_engine,
-    to_uint8,
 )
+from pipeline.engine.frames import BadFramesError, to_uint8
 from pipeline.errors import UserError
 from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel

@@ -71,3 +71,13 @@ def test_a_pipeline_without_these_methods_is_left_alone() -> None:
     with stopwatch(object()) as laps:
         pass
     assert (laps.text_s, laps.decode_s) == (0.0, 0.0)
+
+
+def test_it_marks_what_takes_long_before_and_after() -> None:
+    pipe: Any = Pipe()
+    marks: list[str] = []
+    with stopwatch(pipe, marks.append):
+        pipe.encode_prompt("a")
+        with pytest.raises(ValueError, match="torn"):
+            pipe.vae.decode(-1)
+    assert marks == ["encoding", "encoded", "decoding", "decoded"]

@@ -11,8 +11,9 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 
 from pipeline.config.sections import EngineConfig
 from pipeline.errors import UserError
+from pipeline.models import load as load_module
 from pipeline.models.engine_options import EngineOptions, settle_options
-from pipeline.models.load import load_pipeline
+from pipeline.models.load import load_pipeline, straight_to
 from pipeline.models.registry import get_model
 from pipeline.models.resolve import resolve_model
 from pipeline.parallel.layout import ALONE, CONTEXT_PARALLEL, ParallelLayout
@@ -64,7 +65,8 @@ def test_tiling_is_the_model_s_own_unless_said(
 ) -> None:
     vae = load(name, vae_tiling=given, vae_slicing=True).vae
     assert (vae.use_tiling, vae.use_slicing) == (tiled, True)
-    assert not load(name).vae.use_slicing
+    assert load(name).vae.use_slicing
+    assert not load(name, vae_slicing=False).vae.use_slicing
 
 
 def test_the_kernel_of_ltx_is_set_where_no_mask_comes(load: Callable[..., Any]) -> None:
@@ -110,3 +112,16 @@ def test_every_family_has_blocks_to_compile(
     load(name, compile=True)
     assert len(compiled) == 2
     assert all(block.endswith("Block") for block in compiled)
+
+
+def test_weights_go_straight_to_a_gpu(
+    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert straight_to("cpu", EngineOptions()) == {}
+    assert straight_to("cuda", EngineOptions()) == {"device_map": "cuda"}
+    for needs_host in (EngineOptions(offload="model"), EngineOptions(quantise="int8")):
+        assert straight_to("cuda", needs_host) == {}
+    monkeypatch.setattr(load_module, "straight_to", lambda *_: {"device_map": "cpu"})
+    pipe = load(WAN)
+    assert pipe.hf_device_map == "cpu"
+    assert not hasattr(pipe.transformer, "_hf_hook")  # placed, not dispatched at every call

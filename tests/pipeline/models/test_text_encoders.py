@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.cluster.text_stage import TEXTS_COLUMN, TextActor, with_texts
@@ -18,7 +20,12 @@ from pipeline.models.load import load_pipeline
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
-from pipeline.models.text_encoders import TextError, encode_texts, failed_text
+from pipeline.models.text_encoders import (
+    PromptEncoder,
+    TextError,
+    encode_texts,
+    failed_text,
+)
 from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.requests.controls import control_for, pack
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
@@ -63,7 +70,7 @@ def test_clips_of_encoded_texts_are_those_of_the_texts(
     encoder = load_pipeline(dataclasses.replace(model, parts="text"), "cpu")
     assert encoder.transformer is None
     assert encoder.vae is None
-    texts = encode_texts(encoder, model.spec, requests)
+    texts = encode_texts(PromptEncoder(encoder, model.spec), requests)
     rest = load_engine(dataclasses.replace(model, parts="clips"), device="cpu")
     encoded = [
         dataclasses.replace(request, texts=text)
@@ -121,3 +128,47 @@ def test_a_text_that_cannot_be_encoded_fails_its_own_sample() -> None:
     bad = dataclasses.replace(request, texts=failed_text(ValueError("no words")))
     with pytest.raises(TextError, match="ValueError: no words"):
         engine.generate([bad])
+
+
+def test_a_negative_prompt_is_encoded_once(tiny_resolved: Callable[[str], ResolvedModel]) -> None:
+    model = tiny_resolved("wan2.1-t2v-1.3b")
+    engine = load_engine(model, device="cpu")
+    encoded: list[list[str]] = []
+    before = engine._pipe._get_t5_prompt_embeds
+
+    def watched(*, prompt: list[str], **rest: Any) -> torch.Tensor:
+        encoded.append(prompt)
+        embeddings: torch.Tensor = before(prompt=prompt, **rest)
+        return embeddings
+
+    engine._pipe._get_t5_prompt_embeds = watched
+    one, two = requests_for(model, "a red circle", "a blue square")
+    first, again = engine.generate([one]), engine.generate([one])
+    engine.generate([one, two])
+    assert encoded == [["blurry"], [one.prompt], [one.prompt], [one.prompt, two.prompt]]
+    assert np.array_equal(first[0].frames, again[0].frames)
+    other = dataclasses.replace(one, negative_prompt="dark")
+    assert not np.array_equal(engine.generate([other])[0].frames, first[0].frames)
+    assert encoded[-2:] == [["dark"], [one.prompt]]
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b", "ltx-video"])
+def test_a_negative_prompt_is_encoded_as_its_pipeline_would(
+    name: str, tiny_resolved: Callable[[str], ResolvedModel]
+) -> None:
+    model = tiny_resolved(name)
+    pipe = load_pipeline(model, "cpu")
+    (request,) = requests_for(model, "a red circle")
+    names = model.spec.pipeline.text_embeddings
+    with torch.no_grad():
+        wanted = pipe.encode_prompt(
+            prompt=[request.prompt],
+            negative_prompt=[request.negative_prompt],
+            do_classifier_free_guidance=True,
+            max_sequence_length=24,
+        )
+    given = PromptEncoder(pipe, model.spec).arguments([request])
+    assert given.keys() == {*names}
+    for embedding, tensor in zip(names, wanted, strict=True):
+        assert torch.equal(given[embedding], tensor)
