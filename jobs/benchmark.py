@@ -32,6 +32,7 @@ COMMANDS = {
     "groups": "jobs.benchmarks.throughput.groups",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
+    "memory": "jobs.benchmarks.memory",
     "metadata": "jobs.benchmarks.prefixes.metadata",
     "pipeline": "jobs.benchmarks.throughput.pipeline",
     "prior": "jobs.benchmarks.profiles.prior",

@@ -23,11 +23,13 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.dataset.verify import Verified, verify
+from pipeline.engine.preflight import largest_call
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
 from pipeline.models.resolve import model_of
 from pipeline.models.spec import ResolvedModel
+from pipeline.monitoring.memory_lines import memory_lines
 from pipeline.monitoring.prefix_lines import (
     say_other_runs,
     say_recovery,
@@ -184,6 +186,9 @@ def _run(
         first_only=first_only,
     )
     say_lines(console, [panel.line()])
+    largest = largest_call(intake.largest, config, resolved)
+    if config.device != "cpu":
+        say_lines(console, memory_lines(largest))
     say_settings(console, finished.settings, own_settings(defaults))
     if config.verify:
         say_verified(console, verified, intake.knows)
@@ -238,6 +243,7 @@ def _run(
                     pending.first,
                     pending.first_to_make,
                     counts.redraws,
+                    largest,
                 )
                 commit = CommitFirst(parts, manifest, storage, result.totals)
                 with closing(execute(cluster_run, result.totals, console)) as made, commit.first():

@@ -24,6 +24,7 @@ from pipeline.cluster.connection import await_gpus, connected
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.ray_compat import await_ray_data_threads
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
@@ -59,6 +60,7 @@ class ClusterRun:
         first: The clips that measure it; None where that is done, or not to be done.
         first_to_make: Those of them that have no row yet; `tables` does not hold them.
         redraws: Requests that are further tries at clips that are not good.
+        largest: The largest engine call.
     """
 
     config: RunConfig
@@ -72,6 +74,7 @@ class ClusterRun:
     first: FirstClips | None = None
     first_to_make: Sequence[SampleRequest] = ()
     redraws: int = 0
+    largest: LargestCall | None = None
 
 
 def execute(
@@ -192,6 +195,7 @@ def _one_pass(
         avoid=avoid,
         chosen=run.chosen,
         first=run.first,
+        largest=run.largest,
     )
     before = set(threading.enumerate())
     try:

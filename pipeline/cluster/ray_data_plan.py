@@ -22,6 +22,7 @@ from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory, text_factory
+from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import EngineFactory
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.packing import REQUEST_COLUMN
@@ -77,6 +78,7 @@ def requests_to_rows(
     avoid: Collection[str] = (),
     chosen: ChosenProfile | None = None,
     first: FirstClips | None = None,
+    largest: LargestCall | None = None,
 ) -> ray.data.Dataset:
     """Build the dataset that makes the requests; it starts when its rows are read.
 
@@ -93,6 +95,7 @@ def requests_to_rows(
         avoid: Ids of nodes that must get no group.
         chosen: The run's profile.
         first: The clips that measure it, where the run has yet to do that.
+        largest: The largest call of the run.
 
     Raises:
         UserError: The model cannot run with these settings.
@@ -127,6 +130,7 @@ def requests_to_rows(
         device=groups.device,
         threads=groups.num_cpus if groups.device == "cpu" else 0,
         chosen=chosen,
+        largest=largest,
     )
     return dataset.map_batches(
         GroupActor,

@@ -26,6 +26,7 @@ from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.frames import to_uint8
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
+from pipeline.engine.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
 from pipeline.engine.sound import sounds_of
@@ -244,6 +245,7 @@ def load_engine(
     profile_json: str = "",
     threads: int = 0,
     options: EngineOptions = DEFAULT,
+    largest: LargestCall | None = None,
 ) -> DiffusersEngine:
     """Load a model on one device and make an engine of it; a picklable factory calls it.
 
@@ -255,14 +257,20 @@ def load_engine(
             the driver's files.
         threads: CPU threads of torch in this process; 0 leaves them.
         options: Further settings.
+        largest: The largest call of the run, which a GPU tries when the model is loaded.
 
     Raises:
-        UserError: The model cannot be loaded, or there is no such device.
+        UserError: The model cannot be loaded, or not make that call, or there is no such device.
     """
     if threads:
         torch.set_num_threads(threads)
     profile = SensitivityProfile.from_json(profile_json) if profile_json else None
-    own = str(pick_device(device))
+    place = pick_device(device)
+    own, (memory, card) = str(place), device_memory(place)
+    check_fits(largest, model.spec, memory, card)
     full = FullPrecision.load(model, own, dtype, options) if options.keeps_full else None
     pipe = load_pipeline(model, own, dtype, options=options)
-    return DiffusersEngine(model, pipe, profile=profile, options=options, full=full)
+    engine = DiffusersEngine(model, pipe, profile=profile, options=options, full=full)
+    if place.type == "cuda" and model.parts == "all":
+        try_largest(engine.generate, largest, model.spec, card)
+    return engine

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.calibration.measurement import ChosenProfile
+from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
@@ -30,6 +31,7 @@ def engine_factory(
     device: str = "",
     threads: int = 0,
     chosen: ChosenProfile | None = None,
+    largest: LargestCall | None = None,
 ) -> EngineFactory:
     """What makes an actor's engine; picklable, and needs no file of the driver's node.
 
@@ -39,6 +41,7 @@ def engine_factory(
         device: The device that the cluster offers; "" takes the configured one.
         threads: CPU threads of torch in the actor; 0 leaves them.
         chosen: The run's profile; None takes the one that is given, shipped, or the prior.
+        largest: The largest call of the run, to be tried when the model is loaded.
 
     Raises:
         UserError: The sensitivity profile cannot be used.
@@ -54,7 +57,7 @@ def engine_factory(
         from pipeline.ranks.group_engine import LoadRank, load_group
 
         share = max(1, threads // layout.size)
-        load = LoadRank(model, layout, device, config.dtype, profile_json, share, options)
+        load = LoadRank(model, layout, device, config.dtype, profile_json, share, options, largest)
         return functools.partial(load_group, load)
     return functools.partial(
         _load_engine,
@@ -64,6 +67,7 @@ def engine_factory(
         profile_json=profile_json,
         threads=threads,
         options=options,
+        largest=largest,
     )
 
 

@@ -50,6 +50,10 @@ class EngineOptions:
     safety_checker: SafetyChecker = "own"
     keeps_full: bool = False
 
+    def tiles(self, spec: ModelSpec) -> bool:
+        """Whether a model decodes in tiles."""
+        return spec.tiled if self.vae_tiling is None else self.vae_tiling
+
 
 DEFAULT = EngineOptions()
 

@@ -157,8 +157,7 @@ def _place(pipe: Any, device: str, options: EngineOptions) -> None:
 
 def _tune(pipe: Any, spec: ModelSpec, options: EngineOptions, *, own_attention: bool) -> None:
     """Apply tiling, slicing, the attention kernel and compilation."""
-    tiling = spec.vae_tiling if options.vae_tiling is None else options.vae_tiling
-    if tiling and pipe.vae is not None:
+    if options.tiles(spec) and pipe.vae is not None:
         pipe.vae.enable_tiling()
     if options.vae_slicing and hasattr(pipe.vae, "enable_slicing"):
         pipe.vae.enable_slicing()

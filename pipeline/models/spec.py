@@ -149,6 +149,9 @@ class ModelSpec:
         batch_rows: Samples per sampler call that are efficient on one device.
         profile: File name of the sensitivity profile shipped with the model, "" without one.
         vae_tiling: Decode in overlapping tiles unless a run says otherwise.
+        tiles_by_need: Decode in tiles unless a run says otherwise, because whole clips of the
+            default size do not fit on an 80 GB card beside the weights. Not the authors' way, so
+            ids tell such clips from those decoded whole.
         two_networks: A second network takes over within a run, so its plans have no gate.
         own_sizes: Rules of this model where they differ from those of its class.
         network_shape: Some values of its transformer's configuration, by which a saved pipeline is
@@ -170,6 +173,7 @@ class ModelSpec:
     batch_rows: int = 1
     profile: str = ""
     vae_tiling: bool = False
+    tiles_by_need: bool = False
     two_networks: bool = False
     own_sizes: SizeRules | None = None
     network_shape: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -186,6 +190,11 @@ class ModelSpec:
     def sizes(self) -> SizeRules:
         """The sizes that it can make."""
         return self.own_sizes or self.pipeline.sizes
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it decodes in tiles unless a run says otherwise."""
+        return self.vae_tiling or self.tiles_by_need
 
     @property
     def identity_name(self) -> str:

@@ -40,8 +40,8 @@ class PromptEncoder:
     """
 
     KEPT = 8
-    """Most negative prompts that are kept; one of 512 tokens of 4,096 channels takes 4 MB in
-    bfloat16."""
+    """Most batches whose negative prompts are kept; a text of 512 tokens of 4,096 channels takes
+    4 MB in bfloat16."""
 
     def __init__(self, pipe: Any, spec: ModelSpec) -> None:
         """Begin with none.
@@ -52,7 +52,7 @@ class PromptEncoder:
         """
         self._pipe, self._spec = pipe, spec
         self._negative_names = _negative_names(pipe, spec)
-        self._kept: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
+        self._kept: dict[tuple[tuple[str, ...], int], dict[str, torch.Tensor]] = {}
 
     def arguments(self, requests: Sequence[SampleRequest]) -> dict[str, Any]:
         """The texts of a batch as arguments of the pipeline's call.
@@ -83,10 +83,7 @@ class PromptEncoder:
         if not self._spec.pipeline.distilled_guidance:
             arguments["do_classifier_free_guidance"] = "negative_prompt" in arguments
         if self._negative_names and "negative_prompt" in arguments:
-            rows = [self._negative(text, length) for text in arguments.pop("negative_prompt")]
-            arguments |= {
-                name: torch.cat([row[name] for row in rows]) for name in self._negative_names
-            }
+            arguments |= self._negatives(tuple(arguments.pop("negative_prompt")), length)
         return self._encoded(length, arguments)
 
     def token_counts(self, requests: Sequence[SampleRequest]) -> Sequence[int | None]:
@@ -98,17 +95,22 @@ class PromptEncoder:
         self._kept.clear()
         self._pipe = None
 
-    def _negative(self, text: str, length: int) -> dict[str, torch.Tensor]:
-        """The embeddings of one negative prompt, with a leading dimension of 1."""
-        if (kept := self._kept.get((text, length))) is not None:
+    def _negatives(self, texts: tuple[str, ...], length: int) -> dict[str, torch.Tensor]:
+        """The embeddings of the negative prompts of a batch.
+
+        They are kept for the batch and not for each text, because rounding depends on the number of
+        rows: so they have the bits that the pipeline would compute.
+        """
+        if (kept := self._kept.get((texts, length))) is not None:
             return kept
-        alone = {"prompt": [text], "do_classifier_free_guidance": False}
-        encoded = self._encoded(length, alone)
-        row = {name: encoded[name.removeprefix(_NEGATIVE)] for name in self._negative_names}
+        encoded = self._encoded(
+            length, {"prompt": list(texts), "do_classifier_free_guidance": False}
+        )
+        made = {name: encoded[name.removeprefix(_NEGATIVE)] for name in self._negative_names}
         if len(self._kept) >= self.KEPT:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[text, length] = row
-        return row
+        self._kept[texts, length] = made
+        return made
 
     def _encoded(self, length: int, arguments: dict[str, Any]) -> dict[str, torch.Tensor]:
         """What `encode_prompt` returns, by its names in the pipeline's call."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
@@ -41,6 +42,7 @@ class LoadRank:
         profile_json: Text of the sensitivity profile, "" without.
         threads: CPU threads of torch in each rank.
         options: Further settings of the engine.
+        largest: The largest call of the run, which GPUs try when they have loaded.
     """
 
     model: ResolvedModel
@@ -50,6 +52,7 @@ class LoadRank:
     profile_json: str = ""
     threads: int = 1
     options: EngineOptions = DEFAULT
+    largest: LargestCall | None = None
 
     def __call__(self, context: RankContext) -> Handler:
         """Join the other ranks and load; called in every rank at once."""
@@ -65,12 +68,16 @@ class LoadRank:
 
     def load(self, context: RankContext) -> DiffusersEngine:
         """Load this rank's engine, after the ranks have joined."""
+        import torch
         import torch.distributed as dist
 
         from pipeline.engine.diffusers_engine import DiffusersEngine, RankRole
         from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 
+        own = torch.device(self.device)
+        memory, card = device_memory(own)
+        check_fits(self.largest, self.model.spec, memory, card)
         context.mark("the weights")
         pipe = load_split(self.model, self.layout, self.device, self.dtype, self.options)
         role = RankRole(
@@ -82,7 +89,10 @@ class LoadRank:
             mark=context.mark,
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
-        return DiffusersEngine(self.model, pipe, profile=profile, role=role, options=self.options)
+        engine = DiffusersEngine(self.model, pipe, profile=profile, role=role, options=self.options)
+        if own.type == "cuda":
+            try_largest(engine.generate, self.largest, self.model.spec, card)
+        return engine
 
 
 @dataclass(frozen=True)

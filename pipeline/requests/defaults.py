@@ -292,8 +292,9 @@ def _count_of(sigmas: Sequence[float], steps: int | None) -> int:
 
 
 def _decoding(config: RunConfig, spec: ModelSpec) -> str:
-    """Say how frames are decoded, "" for the model's default."""
-    tiling = config.engine.vae_tiling
-    if tiling is None or tiling == spec.vae_tiling:
+    """Say how frames are decoded, "" for the way of the model's authors."""
+    asked = config.engine.vae_tiling
+    tiling = spec.tiled if asked is None else asked
+    if tiling == spec.vae_tiling:
         return ""
     return "tiled" if tiling else "whole"

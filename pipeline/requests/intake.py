@@ -116,6 +116,7 @@ class Intake:
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
         steps: Number of pending requests by their sampler steps.
+        largest: One of the pending requests with most pixels in all their frames.
         reasons: Why rows are rejected, earlier recorded ones included.
     """
 
@@ -133,6 +134,7 @@ class Intake:
     counts: InputCounts = field(default_factory=InputCounts, init=False)
     rejected: list[RejectedRow] = field(default_factory=list, init=False)
     steps: Counter[int] = field(default_factory=Counter, init=False)
+    largest: SampleRequest | None = field(default=None, init=False)
     reasons: Reasons = field(default_factory=Reasons, init=False)
     _repeats: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
@@ -142,7 +144,10 @@ class Intake:
         rows = itertools.islice(self.rows, self.limit)
         size = FILE_CHUNK_ROWS if self.defaults.conditions else CHUNK_ROWS
         while chunk := [self._read(row) for row in itertools.islice(rows, size)]:
-            yield from self._pending(self._lazy_requests(chunk, requests))
+            for request in self._pending(self._lazy_requests(chunk, requests)):
+                if self.largest is None or request.pixels > self.largest.pixels:
+                    self.largest = request
+                yield request
 
     def _read(self, row: SourceRow) -> SourceRow:
         """Return the row with only what may set something."""

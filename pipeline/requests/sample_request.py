@@ -192,6 +192,11 @@ class SampleRequest:
         return canonical_json(self.identity())
 
     @property
+    def pixels(self) -> int:
+        """Pixels in all frames."""
+        return self.width * self.height * self.num_frames
+
+    @property
     def sample_id(self) -> str:
         """First 20 hex digits of SHA-256 over the canonical JSON of `identity()`."""
         return digest(self.identity()).hex()

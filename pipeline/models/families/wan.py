@@ -177,6 +177,7 @@ MODELS = (
         name="wan2.2-t2v-a14b",
         network_shape=_14B,
         weights_gb=69.2,
+        tiles_by_need=True,  # 69 GB of weights leave 16 of an H100, and a whole decode takes 22
         hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         two_networks=True,

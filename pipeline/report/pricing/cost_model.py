@@ -1,4 +1,4 @@
-"""Estimates what a clip costs in device time and memory, from the shape of the network.
+"""Estimates what a clip costs in device time, from the shape of the network, and its memory.
 
 A forward of a diffusion transformer over n tokens costs 2 n (parameters) + 4 L n^2 d floating-point
 operations: every parameter once per token, and the two products of attention in each of L layers of
@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.models.memory.cards import CARDS
+from pipeline.models.memory.need import Workload, memory_need
+from pipeline.models.registry import get_model
+from pipeline.parallel.layout import ParallelLayout
+
 MFU = 0.4
 """Model FLOPs utilisation: an assumption, in the range that well-tuned transformers reach."""
 
 SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
 """Share of the ideal speed-up that a group reaches, by its ranks: assumed, not measured."""
 
-ROOM = 0.9
-"""Share of a device's memory that an estimate may fill."""
+ROOM = 0.97
+"""Share of a device's memory that an estimate may fill; the rest is for fragments."""
 
 STEPS = 50
 """Sampler steps of an estimated clip: the default of these models."""
@@ -29,7 +34,7 @@ class DeviceModel:
 
     Attributes:
         peak_flops: Dense bfloat16 peak, operations per second.
-        memory_bytes: Memory; vendors count in powers of 1000.
+        memory_bytes: Memory, as drivers report it.
     """
 
     peak_flops: float
@@ -37,13 +42,13 @@ class DeviceModel:
 
 
 DEVICES = {
-    "H100": DeviceModel(989e12, 80e9),  # SXM; so are H200 and A100
-    "H100 PCIe": DeviceModel(756e12, 80e9),
-    "H100 NVL": DeviceModel(835e12, 94e9),
-    "H200": DeviceModel(989e12, 141e9),
-    "A100": DeviceModel(312e12, 80e9),
-    "A100 40GB": DeviceModel(312e12, 40e9),
-    "L40S": DeviceModel(362e12, 48e9),
+    "H100": DeviceModel(989e12, CARDS["H100 80GB"] * 1e9),  # SXM; so are H200 and A100
+    "H100 PCIe": DeviceModel(756e12, CARDS["H100 80GB"] * 1e9),
+    "H100 NVL": DeviceModel(835e12, CARDS["H100 NVL"] * 1e9),
+    "H200": DeviceModel(989e12, CARDS["H200"] * 1e9),
+    "A100": DeviceModel(312e12, CARDS["A100 80GB"] * 1e9),
+    "A100 40GB": DeviceModel(312e12, CARDS["A100 40GB"] * 1e9),
+    "L40S": DeviceModel(362e12, CARDS["L40S"] * 1e9),
 }
 """Devices by words that must all occur in a product's name; the key with the most words wins."""
 
@@ -60,21 +65,18 @@ class NetworkShape:
         parameters: Parameters of the transformer only.
         layers: Attention layers.
         width: Width of a token.
-        other_bytes: Size of text encoder and VAE, in the precision that they run in.
     """
 
     name: str
     parameters: float
     layers: int
     width: int
-    other_bytes: float
 
 
-WAN_1_3B = NetworkShape("wan2.1-t2v-1.3b", 1.42e9, 30, 1536, 11.9e9)
-WAN_14B = NetworkShape("wan2.1-t2v-14b", 14.3e9, 40, 5120, 11.9e9)
+WAN_1_3B = NetworkShape("wan2.1-t2v-1.3b", 1.42e9, 30, 1536)
+WAN_14B = NetworkShape("wan2.1-t2v-14b", 14.3e9, 40, 5120)
 NETWORKS = {network.name: network for network in (WAN_1_3B, WAN_14B)}
-"""From the published configurations of Wan 2.1; its text encoder (UMT5-XXL) has 5.7e9 parameters in
-bfloat16, its VAE 0.13e9 in float32."""
+"""From the published configurations of Wan 2.1."""
 
 SIZES = {"480p": (832, 480, 81), "720p": (1280, 720, 81)}
 """Width, height, frames."""
@@ -113,20 +115,22 @@ def clip_cost(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> Clip
 
 
 def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> float:
-    """Estimate peak device memory of one rank, in bytes.
+    """Device memory of one rank in bytes, by the figures of `pipeline.models.memory`.
 
-    Every rank holds all weights in bfloat16, text encoder and VAE included, and the activations of
-    its share of the tokens: in a block with an MLP of 4 widths about 24 widths per token are alive
-    at once. A plan keeps the outputs of its last evaluations, 2 per branch in float32, of latent
-    size.
+    Every rank holds all weights and the activations of its share of the tokens.
+
+    Raises:
+        ValueError: The model has no figures.
     """
-    width, height, frames = SIZES[size]
-    cost = clip_cost(network, size, "H100")
-    activations = 24 * cost.tokens * network.width * 2 / gpus * 2  # two branches in a batch
-    latents = 16 * (width // SPATIAL) * (height // SPATIAL) * (1 + (frames - 1) // TEMPORAL)
-    kept = {"none": 0, "paper": 2, "planned": 4}[policy] * latents * 4
-    decoding = 3 * width * height * frames * 4 * 4  # frames in float32, and the VAE's own
-    return network.parameters * 2 + network.other_bytes + max(activations, decoding) + kept
+    need = memory_need(
+        get_model(network.name),
+        Workload(*SIZES[size]),
+        policy,
+        layout=ParallelLayout(ulysses=gpus),
+    )
+    if need is None:
+        raise ValueError(f"the memory of {network.name} was not measured")
+    return need.total * 1e9
 
 
 def smallest_group(network: NetworkShape, size: str, gpu: str) -> int:

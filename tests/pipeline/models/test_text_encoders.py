@@ -144,8 +144,11 @@ def test_a_negative_prompt_is_encoded_once(tiny_resolved: Callable[[str], Resolv
     engine._pipe._get_t5_prompt_embeds = watched
     one, two = requests_for(model, "a red circle", "a blue square")
     first, again = engine.generate([one]), engine.generate([one])
+    assert encoded == [["blurry"], [one.prompt], [one.prompt]]
     engine.generate([one, two])
-    assert encoded == [["blurry"], [one.prompt], [one.prompt], [one.prompt, two.prompt]]
+    engine.generate([two, one])
+    both = [one.prompt, two.prompt]
+    assert encoded[3:] == [["blurry", "blurry"], both, both[::-1]]
     assert np.array_equal(first[0].frames, again[0].frames)
     other = dataclasses.replace(one, negative_prompt="dark")
     assert not np.array_equal(engine.generate([other])[0].frames, first[0].frames)

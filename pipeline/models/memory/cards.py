@@ -1,0 +1,25 @@
+"""GPUs by the memory that a process finds on them."""
+
+from __future__ import annotations
+
+CARDS = {
+    "RTX 4090": 25.4,
+    "A100 40GB": 42.3,
+    "L40S": 47.7,
+    "A100 80GB": 84.9,
+    "H100 80GB": 85.0,
+    "H100 NVL": 99.9,
+    "H200": 150.1,
+    "B200": 191.5,
+}
+"""Memory in GB (10^9 bytes), as drivers report it in MiB, without what the driver keeps; by size.
+Vendors count a GB as 2^30 bytes here: 80 GB are 85 of these."""
+
+SMALLEST_SERVED = "H100 80GB"
+"""The card on which every model of the registry runs at its default size without a flag."""
+
+
+def cards_that_hold(need_gb: float) -> tuple[list[str], list[str]]:
+    """The cards that hold so much, and those that do not, both by size."""
+    fits = [name for name, memory in CARDS.items() if memory >= need_gb]
+    return fits, [name for name in CARDS if name not in fits]
