@@ -29,6 +29,7 @@ COMMANDS = {
     "drafts": "jobs.benchmarks.candidates.drafts",
     "first-clips": "jobs.benchmarks.throughput.first_clips",
     "good-clips": "jobs.benchmarks.candidates.good_clips",
+    "gpu": "jobs.benchmarks.gpu",
     "groups": "jobs.benchmarks.throughput.groups",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",

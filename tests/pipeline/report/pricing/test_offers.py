@@ -6,6 +6,7 @@ import datetime
 
 import pytest
 
+from pipeline.report.pricing import offers as offers_module
 from pipeline.report.pricing.offers import (
     device_of,
     evaluations,
@@ -41,7 +42,15 @@ def test_dollars_are_operations_over_the_peak_times_the_price() -> None:
         assert dollars == pytest.approx(seconds / 3600 * 2.0 * 1000)
 
 
-def test_a_model_that_needs_more_gpus_pays_for_all_of_them() -> None:
+def test_a_model_that_needs_more_gpus_pays_for_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits = offers_module.smallest_group
+    monkeypatch.setattr(
+        offers_module,
+        "smallest_group",
+        lambda network, size, gpu: 2 if gpu == "H100" else fits(network, size, gpu),
+    )
     kinds = parse_kinds("wan2.1-t2v-14b:720p")
     (large,) = offers(kinds, BUDGETS, [line("H200")], "on-demand")
     (split,) = offers(kinds, BUDGETS, [line("H100 80GB HBM3")], "on-demand")
