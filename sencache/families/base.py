@@ -112,6 +112,8 @@ class Family:
         chunked: Whether pipelines make a clip in chunks, each with timesteps and decisions of its
             own; the statistics of a sample are those of its chunks, one after another.
         time_rises: Whether timesteps rise from noise to clip instead of falling.
+        float_latents: Whether all pipelines keep latents in float32 and cast them for the network,
+            so that they take outputs in float32 too.
         blocks: Attributes with the lists of blocks that the latents go through, in the order of
             execution. Hint blocks are not among them.
         hints: Blocks that compute hints for these; None where there are none.
@@ -132,6 +134,7 @@ class Family:
     out_channels: str = "out_channels"
     chunked: bool = False
     time_rises: bool = False
+    float_latents: bool = False
     blocks: tuple[str, ...] = ()
     hints: HintBlocks | None = None
     official: OfficialSettings | None = None

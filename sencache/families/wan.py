@@ -16,6 +16,7 @@ WAN = Family(
         "control_hidden_states",  # their scale has one item per layer, not per row
     ),
     unnamed=("cond", "uncond"),  # video to video opens no context
+    float_latents=True,
     blocks=("blocks",),
     hints=HintBlocks("vace_blocks", "vace_layers", (2, "control_hidden_states")),  # of VACE
     # Scale: latents of 16x21x60x104 elements.
@@ -23,7 +24,7 @@ WAN = Family(
     official_readme=OfficialSettings(2.0, 0.045, 3, 1447.97790038, calls_per_step=2),  # 50 steps
 )
 
-_DERIVED = replace(WAN, hints=None, official=None, official_readme=None)
+_DERIVED = replace(WAN, hints=None, official=None, official_readme=None, float_latents=False)
 
 CHRONOEDIT = replace(
     _DERIVED,

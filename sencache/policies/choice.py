@@ -54,7 +54,7 @@ def policy_of(
         gate = profile_gate(config, measured)
         planner = profile_planner(config, measured)
         planned = PlannedPolicy(planner, position, unit, gate, agreement)
-        return planned, ForecastReuse(config.order), None
+        return planned, ForecastReuse(config.order, in_float32=family.float_latents), None
     policy = SensitivityPolicy(config, profile, position, agreement)
     if config.reuse_object == "residual":
         stack = BlockStack(network, family, _residual_end(config, family))

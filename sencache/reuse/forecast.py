@@ -19,16 +19,19 @@ from sencache.schedules.weights import Forecast
 class ForecastReuse:
     """Returns sums of the last computed outputs, as the schedules of the rows say.
 
-    Computes sums in float32 and returns them in the dtype of the network.
+    Computes sums in float32, and keeps outputs in the dtype of the network.
     """
 
-    def __init__(self, order: int) -> None:
+    def __init__(self, order: int, *, in_float32: bool = False) -> None:
         """Set the number of kept outputs.
 
         Args:
             order: Outputs before the last one that a forecast uses.
+            in_float32: Give every output to the sampler in float32. Rounding a forecast to bfloat16
+                costs about as much as the forecast itself. Computed outputs are given likewise, so
+                that a row does not depend on what its neighbours do. Else in the network's dtype.
         """
-        self._order = order
+        self._order, self._in_float32 = order, in_float32
 
     def evaluate(
         self, network_call: NetworkCall, selection: RowSelection, kept: KeptOutput | None
@@ -39,10 +42,16 @@ class ForecastReuse:
         (group,) = selection.groups
         call = network_call.call
         if kept is not None and not group.computed:
-            return call.answer(_forecast(group.forecast, kept)), kept.unchanged(selection)
+            given = self._given(_forecast(group.forecast, kept), kept.output.dtype)
+            return call.answer(given), kept.unchanged(selection)
         answer = network_call.whole()
-        after, given = self._after(call.output(answer).detach().clone(), selection, group, kept)
-        return (answer if given is None else call.answer(given)), after
+        output = call.output(answer).detach()
+        after, repaired = self._after(output.clone(), selection, group, kept)
+        if repaired is None and not self._in_float32:
+            return answer, after
+        return call.answer(
+            self._given(output if repaired is None else repaired, output.dtype)
+        ), after
 
     def release(self) -> None:
         """Nothing to remove."""
@@ -61,11 +70,12 @@ class ForecastReuse:
         for group, output, own in zip(groups, outputs, before, strict=True):
             if output is None:
                 assert own is not None  # noqa: S101 - a row without an output computes
-                answers.append(_forecast(group.forecast, own))
+                answers.append(self._given(_forecast(group.forecast, own), own.output.dtype))
                 after.append(own.unchanged(selection))
             else:
-                now, given = self._after(output, selection, group, own)
-                answers.append(output if given is None else given)
+                now, repaired = self._after(output, selection, group, own)
+                given = output if repaired is None else repaired
+                answers.append(self._given(given, output.dtype))
                 after.append(now)
         changes = [each.change for each in after if each.change is not None]
         change = _scattered(index, changes) if len(changes) == len(groups) else None
@@ -73,6 +83,15 @@ class ForecastReuse:
         return network_call.call.answer(_scattered(index, answers)), KeptOutput(
             empty, step=selection.step, change=change, groups=tuple(after)
         )
+
+    def _given(self, output: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """An output as the sampler gets it.
+
+        Args:
+            output: Computed, or a sum.
+            dtype: Of the network's outputs.
+        """
+        return output.float() if self._in_float32 else output.to(dtype)
 
     def _after(
         self,
@@ -86,7 +105,7 @@ class ForecastReuse:
         earlier: dict[int, torch.Tensor] = {}
         if kept is not None:
             if selection.measured:
-                change = row_rms(output.float() - _forecast(group.check, kept).float())
+                change = row_rms(output.float() - _forecast(group.check, kept))
             earlier = {**kept.earlier, kept.step: kept.output}
         now = KeptOutput(output, earlier=earlier, step=selection.step, change=change)
         given = None if group.forecast is None else _forecast(group.forecast, now)
@@ -132,15 +151,15 @@ def _scattered(index: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) ->
 
 
 def _forecast(forecast: Forecast | None, kept: KeptOutput) -> torch.Tensor:
-    """A sum of outputs; the last output without a forecast, or where an anchor is missing.
+    """A sum of outputs in float32; the last output without a forecast, or without an anchor.
 
     An anchor is missing where a context joined the run late, such as guidance that began in its
     middle.
     """
     outputs = {**kept.earlier, kept.step: kept.output}
     if forecast is None or not all(step in outputs for step in forecast.anchors):
-        return kept.output.clone()
+        return kept.output.to(torch.float32, copy=True)
     total = torch.zeros_like(kept.output, dtype=torch.float32)
     for step, weight in zip(forecast.anchors, forecast.weights, strict=True):
         total.add_(outputs[step], alpha=weight)
-    return total.to(kept.output.dtype)
+    return total

@@ -46,7 +46,7 @@ def facts(bench: Bench) -> dict[str, Any]:
             "gpu": found.name,
             "memory_bytes": found.total_memory,
             "capability": list(torch.cuda.get_device_capability(bench.device)),
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         }
     return said
@@ -59,7 +59,7 @@ def attention(bench: Bench) -> dict[str, Any]:
     for shapes, masked in ((SHAPES, False), (MASKED, True)):
         for name, (heads, tokens) in shapes.items():
             count = 256 if bench.tiny else tokens
-            like = {"device": bench.device, "dtype": torch.bfloat16}
+            like: dict[str, Any] = {"device": bench.device, "dtype": torch.bfloat16}
             query, key, value = (torch.randn(1, heads, count, 128, **like) for _ in range(3))
             mask = None
             if masked:
@@ -150,7 +150,7 @@ def large(bench: Bench) -> dict[str, Any]:
     network = _bfloat16(
         bench, lambda: diffusers.WanTransformer3DModel(**ARCHITECTURES["wan2.1-t2v-14b"])
     )
-    like = {"device": bench.device, "dtype": torch.bfloat16}
+    like: dict[str, Any] = {"device": bench.device, "dtype": torch.bfloat16}
     inputs = {
         "hidden_states": torch.randn(1, 16, *Z_720P, **like),
         "timestep": torch.full((1,), 500, device=bench.device),

@@ -230,3 +230,31 @@ def test_a_run_of_a_wider_range_than_the_calibration_is_computed_at_its_end() ->
     drift = OutputDrift.of_outputs(times.tolist(), ((path[:, None] - path[None]) ** 2).mean(-1))
     wide = drift.at(np.linspace(1.0, 0.02, 30).tolist()).matrix()
     assert (np.diff(wide[0]) > 0).all()  # the output goes on moving where nothing was measured
+
+
+def test_forecasts_of_a_network_in_half_precision_are_not_rounded() -> None:
+    """Wan's latents are float32: its sampler gets all outputs in it, and rows stay their own."""
+    pipe = tiny_pipe()
+    pipe.transformer.to(torch.bfloat16)
+    given: list[torch.Tensor] = []
+    step = pipe.scheduler.step
+
+    def watched(output: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        given.append(output)
+        return step(output, *args, **kwargs)
+
+    pipe.scheduler.step = watched
+    texts = {
+        name: embeddings([0, 1]).bfloat16() for name in ("prompt_embeds", "negative_prompt_embeds")
+    }
+    sample(pipe, [0, 1], STEPS, **texts)
+    assert {output.dtype for output in given} == {torch.bfloat16}
+    given.clear()
+    handle = apply_sencache(pipe, HALF, with_drift(fitting_profile(pipe)))
+    together = sample(pipe, [0, 1], STEPS, **texts)
+    assert "R" in handle.stats()[0].decisions
+    assert {output.dtype for output in given} == {torch.float32}
+    rounded = [torch.equal(output, output.bfloat16().float()) for output in given]
+    assert not all(rounded)
+    assert together.dtype == torch.float32
+    assert pipe.transformer.dtype == torch.bfloat16

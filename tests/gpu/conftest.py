@@ -1,0 +1,10 @@
+"""Fixtures of the tests of `pipeline`."""
+
+from tests.model_fixtures import (  # noqa: F401 - pytest finds fixtures by name
+    profile,
+    request_for,
+    storage,
+    tiny_model,
+    tiny_resolved,
+    wan_profile,
+)

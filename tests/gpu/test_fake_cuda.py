@@ -1,0 +1,144 @@
+"""Every family and policy on the fake of CUDA: no mix of devices, and only the documented waits.
+
+The library's README and docs/gpu.md state the waits; an H200 counted the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.benchmarks.gpu.loops import PROFILE
+from pipeline.engine.diffusers_engine import DiffusersEngine
+from pipeline.models.registry import get_model
+from pipeline.models.spec import ResolvedModel
+from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
+from sencache import SensitivityProfile
+from tests.gpu.fake_cuda import CUDA, DeviceMixError, FakeCudaTensor, Waits, fake_cuda, to_cuda
+from tests.model_builders import BUILDERS
+
+STEPS = 8
+WAN = "wan2.1-t2v-1.3b"
+PAPER = {"epsilon": 0.4, "strict_epsilon": 0.4, "max_reuse": 3}
+PLAN = {"budget": 0.5, "order": 1, "repair": True}
+GATE = {"budget": 0.875, "order": 1, "repair": True, "gate": 1, "gate_ratio": 0.25}
+POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("none", {}),
+    "paper": ("paper", PAPER),
+    "residual": ("paper", PAPER | {"reuse": "residual"}),
+    "planned": ("planned", PLAN),
+    "gated": ("planned", GATE),
+}
+HOOK_WAITS = {"none": 1, "paper": STEPS - 2 + 1, "residual": STEPS - 2 + 1, "planned": 3}
+"""Waits of the library in a run that is not the first of its profile."""
+
+FIRST_RUN = {"paper": 2, "residual": 2, "planned": 1}
+"""Further waits in the first run: a profile goes to the device, or a sampler's path is read."""
+
+OTHERS = ["cogvideox-2b", "ltx-video", "hunyuanvideo", "wan2.2-t2v-a14b", "wan2.1-t2v-1.3b"]
+
+
+@pytest.fixture
+def engine_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[str], tuple[DiffusersEngine, SensitivityProfile, Waits]]]:
+    """An engine of a tiny pipeline on the fake device, the profile that it holds, and its waits."""
+    with fake_cuda(monkeypatch) as waits:
+
+        def make(name: str) -> tuple[DiffusersEngine, SensitivityProfile, Waits]:
+            spec = get_model(name)
+            torch.manual_seed(0)
+            pipe = BUILDERS[name]()
+            pipe.set_progress_bar_config(disable=True)
+            to_cuda(pipe)
+            own = SensitivityProfile.from_json(PROFILE.read_text())
+            facts = {"model": name, "family": spec.family.name, "architecture": "", "revision": ""}
+            profile = dataclasses.replace(own, metadata=dataclasses.replace(own.metadata, **facts))
+            return (
+                DiffusersEngine(ResolvedModel(spec, "", ""), pipe, profile=profile),
+                profile,
+                waits,
+            )
+
+        yield make
+
+
+def requests(
+    make: Callable[..., SampleRequest], name: str, policy: str, profile: SensitivityProfile
+) -> list[SampleRequest]:
+    model = ResolvedModel(get_model(name), "", "")
+    kind, settings = POLICIES[policy]
+    cache = CacheIdentity()
+    if kind != "none":
+        cache = CacheIdentity(kind, canonical_json(settings), profile.hash)
+    return [make(model, seed=seed, num_inference_steps=STEPS, cache=cache) for seed in range(2)]
+
+
+def waits_of_the_library(waits: Waits) -> int:
+    """Those of `sencache`, after a check of the engine's own: a look and a copy for each clip."""
+    engine = Counter(
+        wait.where.partition(":")[0] for wait in waits.ours if wait.where.startswith("pipeline/")
+    )
+    assert engine == {"pipeline/engine/frames.py": 4, "pipeline/engine/recording.py": 1}
+    return sum(wait.where.startswith("sencache/") for wait in waits.ours)
+
+
+def check(
+    engine: DiffusersEngine, waits: Waits, batch: list[SampleRequest], policy: str, *, first: bool
+) -> None:
+    waits.all.clear()
+    clips = engine.generate(batch)
+    assert clips[0].frames.shape == (9, 64, 64, 3)
+    assert clips[0].cache["nfe"] > 0
+    if policy in HOOK_WAITS:
+        extra = FIRST_RUN.get(policy, 0) if first else 0
+        assert waits_of_the_library(waits) == HOOK_WAITS[policy] + extra
+
+
+def test_the_fake_refuses_what_cuda_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_cuda(monkeypatch) as waits:
+        here, there = torch.ones(3), torch.ones(3, device="cuda")
+        assert isinstance(there, FakeCudaTensor)
+        assert there.device == CUDA
+        with pytest.raises(DeviceMixError, match=r"cpu and cuda:0, \[3\] on cpu"):
+            here + there
+        assert (there + torch.tensor(2.0)).sum().item() == 9.0
+        assert there[torch.tensor([0, 2])].cpu().tolist() == [1.0, 1.0]
+        assert [wait.kind for wait in waits.all] == ["item", "to device", "to host"]
+        waits.all.clear()
+        assert here.to("cuda", non_blocking=True).device == CUDA
+        there.add_(1.0)
+        assert there.view(3, 1).shape == (3, 1)
+        assert waits.all == []
+        assert there.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore::sencache.ProfileWarning")
+def test_a_planned_run_waits_three_times(
+    engine_of: Callable[[str], Any], request_for: Callable[..., SampleRequest]
+) -> None:
+    engine, profile, waits = engine_of(WAN)
+    batch = requests(request_for, WAN, "planned", profile)
+    check(engine, waits, batch, "planned", first=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sencache.ProfileWarning")
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_policy_runs_on_one_device_with_the_documented_waits(
+    name: str, engine_of: Callable[[str], Any], request_for: Callable[..., SampleRequest]
+) -> None:
+    engine, profile, waits = engine_of(name)
+    seen: set[str] = set()
+    for policy in POLICIES:
+        if policy == "gated" and get_model(name).two_networks:
+            continue
+        batch = requests(request_for, name, policy, profile)
+        kind = POLICIES[policy][0]
+        check(engine, waits, batch, policy, first=kind not in seen)
+        seen.add(kind)
