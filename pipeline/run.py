@@ -232,7 +232,7 @@ def _run(
             result.totals.add(rejected)
             if to_make:
                 cluster_run = ClusterRun(
-                    config,
+                    config.model_copy(update={"batch_rows": largest.rows}) if largest else config,
                     resolved,
                     factory,
                     storage,

@@ -289,5 +289,5 @@ def _is_fatal(error: BaseException) -> bool:
     if isinstance(error, EngineDiedError):
         return True
     text = str(error)
-    sticky = "CUDA error" in text or "NCCL error" in text or "cuDNN error" in text
-    return type(error).__name__ == "AcceleratorError" or sticky
+    sticky = ("CUDA error", "CUDA driver error", "NCCL error", "cuDNN error")
+    return type(error).__name__ == "AcceleratorError" or any(each in text for each in sticky)

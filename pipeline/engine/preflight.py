@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.models.engine_options import EngineOptions
-from pipeline.models.memory.need import MemoryNeed, Workload, memory_need
+from pipeline.models.memory.need import MemoryNeed, Workload, filling_rows, memory_need
 from pipeline.parallel.layout import ParallelLayout
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 GB = 1e9
 STEPS = 2
+
+SURE = 1.05
+"""A device is refused where the figures exceed its memory by this factor. They were compared with a
+GPU for Wan alone; below it the trial decides."""
+
 REMEDIES = (
     "use a GPU with more memory, a smaller --sampling.width, --sampling.height, "
     "--sampling.num-frames or --batch-rows, --engine.vae-tiling, --stages.text separate, or "
@@ -87,25 +92,26 @@ def largest_call(
     """
     if request is None:
         return None
-    rows = model.spec.batch_rows if config.batch_rows == "auto" else config.batch_rows
     engine, split, cache = config.engine, config.parallel, config.cache
-    need = memory_need(
-        model.spec,
-        workload(request, rows),
-        cache.policy,
-        order=cache.order,
-        layout=ParallelLayout(
+    settings: dict[str, Any] = {
+        "policy": cache.policy,
+        "order": cache.order,
+        "layout": ParallelLayout(
             ulysses=max(1, split.degree // split.cfg), cfg=split.cfg, vae=split.vae
         ),
-        options=EngineOptions(
+        "options": EngineOptions(
             vae_tiling=engine.vae_tiling,
             vae_slicing=engine.vae_slicing,
             offload=engine.offload,
             quantise=engine.quantize,
         ),
-        parts="clips" if config.stages.text == "separate" else model.parts,
-    )
-    return LargestCall(request, rows, need)
+        "parts": "clips" if config.stages.text == "separate" else model.parts,
+    }
+    if config.batch_rows == "auto":
+        rows = filling_rows(model.spec, workload(request, 1), **settings)
+    else:
+        rows = config.batch_rows
+    return LargestCall(request, rows, memory_need(model.spec, workload(request, rows), **settings))
 
 
 def check_fits(call: LargestCall | None, spec: ModelSpec, memory_bytes: float, card: str) -> None:
@@ -120,7 +126,7 @@ def check_fits(call: LargestCall | None, spec: ModelSpec, memory_bytes: float, c
     Raises:
         UserError: It needs more than the device has.
     """
-    if call is None or call.need is None or call.need.total * GB <= memory_bytes:
+    if call is None or call.need is None or call.need.total * GB <= SURE * memory_bytes:
         return
     raise UserError(
         f"{spec.name} at {call.work} needs {call.need}, and {card} has {memory_bytes / GB:.1f}: "

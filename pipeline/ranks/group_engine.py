@@ -90,7 +90,7 @@ class LoadRank:
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
         engine = DiffusersEngine(self.model, pipe, profile=profile, role=role, options=self.options)
-        if own.type == "cuda":
+        if own.type == "cuda" and self.model.parts == "all":
             try_largest(engine.generate, self.largest, self.model.spec, card)
         return engine
 

@@ -28,13 +28,13 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         UserError: A section is unknown.
     """
     from jobs.benchmarks.gpu.plan import SECTIONS
-    from jobs.benchmarks.gpu.sections import Bench, run_sections
+    from jobs.benchmarks.gpu.sections import MeasuredDevice, run_sections
     from pipeline.process import set_allocator
 
     set_allocator()
     return run_sections(
         SECTIONS,
-        Bench.here(tiny=options.tiny),
+        MeasuredDevice.here(tiny=options.tiny),
         budget_s=options.budget_s,
         only=tuple(filter(None, options.only.split(","))),
         out=options.out,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from jobs.benchmarks.gpu.sections import Bench
+from jobs.benchmarks.gpu.sections import MeasuredDevice
 from jobs.benchmarks.sampling.denoising_loop import Arm, DenoisingLoop
 from jobs.benchmarks.sampling.random_weights import constant_profile, random_loop
 from pipeline.models.demo import WEIGHTS_DIR
@@ -29,17 +29,17 @@ PAPER = SenCacheConfig(policy="paper", epsilon=1e9, max_reuse=2, strict_fraction
 STEPS, FEW_STEPS, TINY_STEPS = 10, 6, 5
 
 
-def batch_of_one(bench: Bench) -> dict[str, Any]:
+def batch_of_one(bench: MeasuredDevice) -> dict[str, Any]:
     """Every way to run the loop with one row."""
     return _arms(bench, 1, STEPS)
 
 
-def batch_of_two(bench: Bench) -> dict[str, Any]:
+def batch_of_two(bench: MeasuredDevice) -> dict[str, Any]:
     """The same with two rows, and with rows that decide differently."""
     return _arms(bench, 2, FEW_STEPS)
 
 
-def waits(bench: Bench) -> dict[str, Any]:
+def waits(bench: MeasuredDevice) -> dict[str, Any]:
     """Waits of the host for the device in a run of five steps, by source line."""
     loop, profile = loop_of(bench, 2, TINY_STEPS, **({} if bench.tiny else {"layers": 4}))
     made: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def waits(bench: Bench) -> dict[str, Any]:
     return made
 
 
-def compiled(bench: Bench) -> dict[str, Any]:
+def compiled(bench: MeasuredDevice) -> dict[str, Any]:
     """Seconds of the first step, of further steps, and of a change of the rows within a run."""
     loop, profile = loop_of(bench, 2, TINY_STEPS if bench.tiny else FEW_STEPS)
     if bench.tiny and not bench.on_gpu:
@@ -70,7 +70,7 @@ def compiled(bench: Bench) -> dict[str, Any]:
 
 
 def loop_of(
-    bench: Bench, rows: int, steps: int, **settings: Any
+    bench: MeasuredDevice, rows: int, steps: int, **settings: Any
 ) -> tuple[DenoisingLoop, SensitivityProfile]:
     """The loop, and a profile by which only the cap on reuses, or a plan, decides."""
     spec = get_model(MODEL)
@@ -112,7 +112,7 @@ def rows_take_turns() -> Iterator[None]:
         SensitivityRule.verdict = before  # type: ignore[method-assign]
 
 
-def _arms(bench: Bench, rows: int, steps: int) -> dict[str, Any]:
+def _arms(bench: MeasuredDevice, rows: int, steps: int) -> dict[str, Any]:
     loop, profile = loop_of(bench, rows, TINY_STEPS if bench.tiny else steps)
     loop.shorter(2).run(Arm("warm-up"))
     made: dict[str, Any] = {}

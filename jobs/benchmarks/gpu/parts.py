@@ -11,7 +11,7 @@ import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from jobs.benchmarks.gpu.sections import Bench
+from jobs.benchmarks.gpu.sections import MeasuredDevice
 from jobs.benchmarks.sampling.random_weights import ARCHITECTURES
 from pipeline.engine.device import installed_driver
 
@@ -31,7 +31,7 @@ Z_480P, Z_720P = (21, 60, 104), (21, 90, 160)
 """Frames, height and width of latents of 81 frames."""
 
 
-def facts(bench: Bench) -> dict[str, Any]:
+def facts(bench: MeasuredDevice) -> dict[str, Any]:
     """The device, its driver, and the versions of what runs on it."""
     said: dict[str, Any] = {
         "torch": torch.__version__,
@@ -53,7 +53,7 @@ def facts(bench: Bench) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def attention(bench: Bench) -> dict[str, Any]:
+def attention(bench: MeasuredDevice) -> dict[str, Any]:
     """Milliseconds and TFLOP/s of each kernel, with and without a mask."""
     made: dict[str, Any] = {}
     for shapes, masked in ((SHAPES, False), (MASKED, True)):
@@ -73,7 +73,7 @@ def attention(bench: Bench) -> dict[str, Any]:
 
 
 def _attended(
-    bench: Bench,
+    bench: MeasuredDevice,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -97,7 +97,7 @@ def _attended(
 
 
 @torch.no_grad()
-def decode(bench: Bench) -> dict[str, Any]:
+def decode(bench: MeasuredDevice) -> dict[str, Any]:
     """Wan's VAE in float32: sizes, batches, tiles, cudnn.benchmark, and the copy to the host."""
     torch.manual_seed(0)
     settings = {"base_dim": 8} if bench.tiny else {}
@@ -130,7 +130,7 @@ def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     return video
 
 
-def _copies(bench: Bench, pixels: torch.Tensor) -> dict[str, Any]:
+def _copies(bench: MeasuredDevice, pixels: torch.Tensor) -> dict[str, Any]:
     """Seconds of the copy of one clip to ordinary and to pinned memory."""
     made: dict[str, Any] = {"copy_bytes": pixels.numel()}
     made["copy pageable s"] = bench.timed(pixels.cpu)[0]
@@ -141,7 +141,7 @@ def _copies(bench: Bench, pixels: torch.Tensor) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def large(bench: Bench) -> dict[str, Any]:
+def large(bench: MeasuredDevice) -> dict[str, Any]:
     """The text encoder of Wan, and one branch of 14B at 720p."""
     made = {"text": _text(bench)}
     bench.free()
@@ -161,7 +161,7 @@ def large(bench: Bench) -> dict[str, Any]:
     return made
 
 
-def _text(bench: Bench) -> dict[str, float]:
+def _text(bench: MeasuredDevice) -> dict[str, float]:
     """UMT5-XXL on 512 tokens."""
     size = {"vocab_size": 256_384, "d_model": 4096, "d_ff": 10_240, "num_layers": 24}
     if bench.tiny:
@@ -176,7 +176,7 @@ def _text(bench: Bench) -> dict[str, float]:
     return bench.peaked(lambda: encoder(ids, mask))[0]
 
 
-def _bfloat16(bench: Bench, make: Any) -> Any:
+def _bfloat16(bench: MeasuredDevice, make: Any) -> Any:
     """A module in bfloat16, made on the device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

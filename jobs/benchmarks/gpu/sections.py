@@ -20,7 +20,7 @@ KEPT_CHARS = 1500
 
 
 @dataclass(frozen=True)
-class Bench:
+class MeasuredDevice:
     """The device of the measurements, and whether shapes are tiny.
 
     Attributes:
@@ -32,7 +32,7 @@ class Bench:
     tiny: bool = False
 
     @classmethod
-    def here(cls, *, tiny: bool) -> Bench:
+    def here(cls, *, tiny: bool) -> MeasuredDevice:
         """Take this machine's GPU, or its CPU.
 
         Raises:
@@ -92,12 +92,12 @@ class Section:
 
     name: str
     bound_s: float
-    measure: Callable[[Bench], dict[str, Any]]
+    measure: Callable[[MeasuredDevice], dict[str, Any]]
 
 
 def run_sections(
     sections: Sequence[Section],
-    bench: Bench,
+    bench: MeasuredDevice,
     *,
     budget_s: float,
     only: Sequence[str] = (),
@@ -146,7 +146,7 @@ def run_sections(
     return result
 
 
-def _measured(section: Section, bench: Bench) -> dict[str, Any]:
+def _measured(section: Section, bench: MeasuredDevice) -> dict[str, Any]:
     try:
         return section.measure(bench)
     except Exception as error:  # noqa: BLE001 - it becomes the section's result

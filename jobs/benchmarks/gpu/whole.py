@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from jobs.benchmarks.gpu.loops import MODEL, PROFILE, TINY, loop_of
-from jobs.benchmarks.gpu.sections import Bench
+from jobs.benchmarks.gpu.sections import MeasuredDevice
 from pipeline.engine.diffusers_engine import DiffusersEngine, load_engine
 from pipeline.engine.protocol import Clip
 from pipeline.models.registry import get_model
@@ -26,7 +26,7 @@ from sencache import SensitivityProfile
 PROMPTS = ("a red circle moving left", "a blue square", "a green triangle", "a yellow star")
 
 
-def parity(bench: Bench) -> dict[str, Any]:
+def parity(bench: MeasuredDevice) -> dict[str, Any]:
     """Decisions and frames of the embedded model: the CPU in float32 against the device."""
     model = resolve_model("demo")
     profile = PROFILE.read_text()
@@ -48,7 +48,7 @@ def parity(bench: Bench) -> dict[str, Any]:
     return made
 
 
-def engine(bench: Bench) -> dict[str, Any]:
+def engine(bench: MeasuredDevice) -> dict[str, Any]:
     """An engine call at true size: encoded texts, four steps, decode, pixels, copy."""
     loop, profile = loop_of(bench, 1, 4)
     spec = get_model(MODEL)
@@ -116,7 +116,7 @@ def _requests(model: ResolvedModel, cache: CacheIdentity, steps: int) -> list[Sa
     ]
 
 
-def _of_size(spec: ModelSpec, bench: Bench, cache: CacheIdentity) -> SampleRequest:
+def _of_size(spec: ModelSpec, bench: MeasuredDevice, cache: CacheIdentity) -> SampleRequest:
     """A request with encoded texts: random ones, which cost what others cost."""
     own = spec.defaults
     size = TINY if bench.tiny else {}

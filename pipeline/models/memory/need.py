@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.models.engine_options import DEFAULT, EngineOptions
+from pipeline.models.memory.cards import CARDS, cards_that_hold
 from pipeline.models.spec import ModelSpec
 from pipeline.parallel.layout import ALONE, ParallelLayout
 
@@ -29,6 +30,12 @@ SAMPLING_WORKSPACE = 1.04
 
 CONTEXT_GB = 0.6
 """CUDA's context, cuBLAS and the kernels of one process: assumed."""
+
+FILLING_TOKENS = 32_760
+"""Tokens of one clip of Wan at 480p."""
+
+MOST_ROWS = 8
+"""Most clips in a call by itself: all of them are lost with the call, and wait for its end."""
 
 TILE = 256
 """Side of a tile of every VAE of the registry, pixels."""
@@ -160,6 +167,34 @@ def memory_need(
         own["text_row"] * work.rows / _GB,
         options.offload,
     )
+
+
+def filling_rows(spec: ModelSpec, work: Workload, **settings: Any) -> int:
+    """Clips in one call that fill a GPU without needing a larger one.
+
+    One clip of Wan 1.3B at 480p fills an H200: two took twice as long (docs/gpu.md). So a call gets
+    as many clips as have the tokens of that one, and no more than fit on the smallest card that
+    holds a single clip.
+
+    Args:
+        spec: The model.
+        work: The largest clip of the run; its `rows` are not read.
+        settings: Further arguments of `memory_need`.
+    """
+    own = figures().get(spec.name)
+    if own is None:
+        return spec.batch_rows
+    branches = own["guidance_rows"] if work.guided else 1
+    rows = min(MOST_ROWS, FILLING_TOKENS // (branches * tokens(own, work)))
+
+    def total(count: int) -> float:
+        need = memory_need(spec, replace(work, rows=count), **settings)
+        return need.total if need else 0.0
+
+    fits, _ = cards_that_hold(total(1))
+    while rows > 1 and fits and total(rows) > CARDS[fits[0]]:
+        rows -= 1
+    return max(1, rows)
 
 
 def tokens(own: Mapping[str, Any], work: Workload) -> int:

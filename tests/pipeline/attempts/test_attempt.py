@@ -63,16 +63,40 @@ def test_torn_media_is_made_again(storage: Storage) -> None:
     assert mp4.decode(storage.read_bytes(row["video"]["path"])).shape[0] == 5
 
 
-def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: no CUDA-capable device is detected",  # it fell off the bus
+        "CUDA driver error: unknown error",  # from the allocator of growing segments
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled system error",
+    ],
+)
+def test_a_lost_device_ends_the_engine_and_leaves_its_reason(storage: Storage, said: str) -> None:
     def fault(batch: Sequence[SampleRequest]) -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError(said)
 
     ledger = ledger_of(storage)
-    with pytest.raises(EngineDiedError, match="illegal memory access"):
+    with pytest.raises(EngineDiedError, match=said):
         runner(FakeEngine(fault), storage, ledger).process(requests("a"))
     claim = ledger.claim([requests("a")[0].sample_id], "n/2")
     assert (claim.attempts, claim.kind) == ([2], "RuntimeError")
-    assert "illegal memory access" in claim.reason
+    assert said in claim.reason
+
+
+def test_too_little_memory_at_the_decode_of_a_batch_costs_no_sample(storage: Storage) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch names it."""
+
+    def fault(batch: Sequence[SampleRequest]) -> None:
+        if len(batch) > 1:
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 18.86 GiB")
+
+    engine = FakeEngine(fault)
+    rows = runner(engine, storage).process(requests("a", "b"))
+    assert engine.batches == [["a", "b"], ["a"], ["b"]]
+    assert [(row["status"], row["attempts"]) for row in rows] == [("ok", 1), ("ok", 1)]
+    assert all(row["times"]["wasted_s"] >= 0 for row in rows)
 
 
 def test_what_killed_an_engine_is_the_kind_of_its_attempt(storage: Storage) -> None:

@@ -69,6 +69,22 @@ def summing(context: RankContext) -> Any:
     return work
 
 
+def decoding_together(context: RankContext) -> Any:
+    """Marks a decode and meets its peers in a real collective; "hang" keeps rank 1 out of it."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+
+    def work(order: str) -> str:
+        context.mark("decoding")
+        if order == "hang" and context.rank == 1:
+            time.sleep(3600)
+        dist.barrier()
+        return order
+
+    return work
+
+
 def copying(context: RankContext) -> Any:
     """Takes this node's copy of a mirrored model."""
     from pipeline.models.weights import node_copy

@@ -157,6 +157,20 @@ def test_a_silent_rank_is_found_by_the_pace_that_was_learnt(start: Start) -> Non
     assert not group.alive
 
 
+@pytest.mark.slow
+def test_ranks_that_wait_for_one_in_a_collective_are_ended_and_the_place_is_named(
+    start: Start,
+) -> None:
+    """As in NCCL, where the waiting ranks do not raise."""
+    timeout = AdaptiveTimeout(first_s=3600.0, factor=3.0, floor_s=3.0)
+    group = start(group_workers.decoding_together, timeout=timeout)
+    assert group.ask("go") == "go"
+    with pytest.raises(RankSilentError, match="after decoding") as caught:
+        group.ask("hang")
+    assert caught.value.ranks == (0, 1)  # both had come to the collective's place
+    assert not group.alive
+
+
 def test_a_rank_that_cannot_load_is_told_and_nothing_is_left(start: Start, impatient: None) -> None:
     with pytest.raises(RankRaisedError, match="no such weights") as caught:
         start(group_workers.rank_one_cannot_load)

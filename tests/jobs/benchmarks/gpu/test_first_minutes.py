@@ -11,10 +11,10 @@ import torch
 
 from jobs.benchmark import main
 from jobs.benchmarks.gpu.plan import SECTIONS
-from jobs.benchmarks.gpu.sections import Bench, Section, run_sections
+from jobs.benchmarks.gpu.sections import MeasuredDevice, Section, run_sections
 from pipeline.errors import UserError
 
-HERE = Bench(torch.device("cpu"), tiny=True)
+HERE = MeasuredDevice(torch.device("cpu"), tiny=True)
 
 
 def test_ten_sections_take_less_than_nine_minutes() -> None:
@@ -27,14 +27,14 @@ def test_what_no_longer_fits_is_skipped_and_what_fails_stops_nothing(tmp_path: P
     out = tmp_path / "out.json"
 
     def takes(seconds: float) -> Any:
-        def measure(bench: Bench) -> dict[str, Any]:
+        def measure(bench: MeasuredDevice) -> dict[str, Any]:
             now[0] += seconds
             written.append(out.exists() and len(json.loads(out.read_text())["sections"]))
             return {"took": seconds}
 
         return measure
 
-    def fails(bench: Bench) -> dict[str, Any]:
+    def fails(bench: MeasuredDevice) -> dict[str, Any]:
         raise ValueError("no such kernel")
 
     sections = (

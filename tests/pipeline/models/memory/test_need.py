@@ -12,7 +12,14 @@ import pytest
 from jobs.benchmarks.memory import markdown
 from pipeline.models.engine_options import EngineOptions
 from pipeline.models.memory.cards import CARDS, SMALLEST_SERVED
-from pipeline.models.memory.need import CONTEXT_GB, MemoryNeed, Workload, figures, memory_need
+from pipeline.models.memory.need import (
+    CONTEXT_GB,
+    MemoryNeed,
+    Workload,
+    figures,
+    filling_rows,
+    memory_need,
+)
 from pipeline.models.registry import MODELS, get_model
 from pipeline.parallel.layout import ParallelLayout
 
@@ -137,3 +144,27 @@ def test_between_the_measured_sizes_memory_is_a_straight_line(
         sampling_peak(spec, size), rel=0.05
     )
     assert own.decode * 1e9 / DECODE_WORKSPACE == pytest.approx(decode_peak(spec, size), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "work", "rows"),
+    [
+        (SMALL, P480, 1),  # two rows take twice as long
+        (SMALL, P720, 1),
+        ("ltx-video", Workload(704, 480, 161), 2),
+        ("ltx-video", Workload(704, 480, 161, guided=False), 4),
+        (SMALL, Workload(256, 256, 17), 8),
+    ],
+)
+def test_a_batch_fills_a_gpu_and_no_larger_one(name: str, work: Workload, rows: int) -> None:
+    assert filling_rows(get_model(name), work) == rows
+
+
+def test_memory_limits_a_batch() -> None:
+    work = Workload(1280, 96, 81)  # few tokens, of which Wan 2.2 has no room for many
+    found = filling_rows(get_model(TWO), work)
+    held = need(TWO, dataclasses.replace(work, rows=found), "planned").total
+    more = need(TWO, dataclasses.replace(work, rows=found + 1), "planned").total
+    assert held <= CARDS[SMALLEST_SERVED]
+    assert found in (4, 8) or more > CARDS["A100 80GB"]
+    assert filling_rows(get_model("demo"), work) == get_model("demo").batch_rows
