@@ -49,6 +49,7 @@ def measured(spec: ModelSpec) -> dict[str, Any]:
     overlap, tile_frames = _TILED.get(spec.family.name, (1.78, 0))
     return {
         "weights": weights,
+        "networks": parts.networks,
         "guidance_rows": parts.guidance_rows,
         "distilled": spec.pipeline.distilled_guidance,
         "token_stride": [time, space],

@@ -98,6 +98,7 @@ class MemoryNeed:
         decode: Peak of decoding above the weights.
         text: Peak of encoding a text above the weights.
         offload: What waits in host memory.
+        networks: Networks that share the weights of `networks`; offloading moves one at a time.
     """
 
     weights: Mapping[str, float]
@@ -105,6 +106,7 @@ class MemoryNeed:
     decode: float
     text: float
     offload: str = "none"
+    networks: int = 1
 
     @property
     def total(self) -> float:
@@ -113,7 +115,7 @@ class MemoryNeed:
         text = self.text if "text" in own else 0.0
         if self.offload == "none":
             return CONTEXT_GB + sum(own.values()) + max(self.sampling, self.decode, text)
-        networks = 0.0 if self.offload == "sequential" else own["networks"]
+        networks = 0.0 if self.offload == "sequential" else own["networks"] / self.networks
         alone = 0.0 if self.offload == "sequential" else own.get("text", 0.0)
         return CONTEXT_GB + max(networks + self.sampling, own["vae"] + self.decode, alone + text)
 
@@ -166,6 +168,7 @@ def memory_need(
         _decoding(own, work, options.tiles(spec), layout) / _GB,
         own["text_row"] * work.rows / _GB,
         options.offload,
+        own["networks"],
     )
 
 
