@@ -23,10 +23,10 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.dataset.verify import Verified, verify
-from pipeline.engine.preflight import largest_call
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
+from pipeline.models.memory.preflight import largest_call
 from pipeline.models.resolve import model_of
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.memory_lines import memory_lines

@@ -24,10 +24,10 @@ from pipeline.cluster.connection import await_gpus, connected
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.ray_compat import await_ray_data_threads
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
+from pipeline.models.memory.preflight import LargestCall
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say
 from pipeline.monitoring.progress import RunProgress

@@ -22,8 +22,8 @@ from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory, text_factory
-from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import EngineFactory
+from pipeline.models.memory.preflight import LargestCall
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.scoring.panel import ScoringPlan

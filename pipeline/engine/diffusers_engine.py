@@ -26,7 +26,6 @@ from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
 from pipeline.engine.frames import to_uint8
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
-from pipeline.engine.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
 from pipeline.engine.sound import sounds_of
@@ -34,6 +33,7 @@ from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.call import sampling_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.load import load_pipeline
+from pipeline.models.memory.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.models.profile import source_of
 from pipeline.models.quantisation.full_precision import FullPrecision
 from pipeline.models.samplers import make_scheduler

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.calibration.measurement import ChosenProfile
-from pipeline.engine.preflight import LargestCall
 from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
+from pipeline.models.memory.preflight import LargestCall
 from pipeline.models.profile import load_profile
 from pipeline.models.quantisation.quantise import quiet_libraries
 from pipeline.models.spec import ResolvedModel

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.engine.preflight import LargestCall
 from pipeline.models.memory.cards import CARDS, cards_that_hold
+from pipeline.models.memory.preflight import LargestCall
 
 
 def memory_lines(call: LargestCall | None) -> list[str]:

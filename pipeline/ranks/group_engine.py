@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
+from pipeline.models.memory.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import ParallelLayout
 from pipeline.process import set_allocator

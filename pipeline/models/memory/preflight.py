@@ -70,7 +70,7 @@ class LargestCall:
             cache=CacheIdentity(),
             records=False,
         )
-        rows = 1 if first.image else self.rows
+        rows = 1 if first.conditions else self.rows
         return [dataclasses.replace(tried, seed=seed) for seed in range(rows)]
 
 

@@ -12,16 +12,16 @@ import torch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine import diffusers_engine
 from pipeline.engine.diffusers_engine import load_engine
-from pipeline.engine.preflight import LargestCall, check_fits, largest_call, try_largest
 from pipeline.errors import UserError
 from pipeline.models.memory.cards import CARDS
+from pipeline.models.memory.preflight import LargestCall, check_fits, largest_call, try_largest
 from pipeline.models.registry import MODELS, get_model
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.memory_lines import memory_lines
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 
 WAN, TWO = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
-TEXT_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.takes_image]
+TEXT_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
 
 
 def call_of(request: SampleRequest, name: str = TWO, **settings: Any) -> LargestCall:
