@@ -45,7 +45,7 @@ def section(name: str, written: Mapping[str, Any]) -> str:
         f"{conditions['cpu']}, {conditions['threads']} thread, torch {versions['torch']}, "
         f"{conditions['date'][:10]}"
     )
-    return f"{_SECTIONS[name](result)}\n\n{head}."
+    return f"{_SECTIONS[name](result)}\n\n{_size(result)}; {head}."
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -101,6 +101,15 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes[1].legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=90)
     pyplot.close(figure)
+
+
+def _size(result: Mapping[str, Any]) -> str:
+    """How much was measured."""
+    if "plans" in result:
+        return f"{result['clips']} clips finished, drafts of {result['half']['prompts']} captions"
+    if "tries" in result:
+        return f"{result['prompts']} captions, $ at {result['price']:g} an hour of a core"
+    return f"{len(result['prompts'])} captions, {result['seeds']} seeds each"
 
 
 def _drafts(result: Mapping[str, Any]) -> str:
