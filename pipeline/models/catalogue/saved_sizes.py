@@ -60,12 +60,9 @@ def text_length_of(configs: Mapping[str, Mapping[str, Any]]) -> int | None:
     """The one text length that a network can take, in tokens; None for any.
 
     CogVideoX 2B adds a table of positions to text and video together, so a text of another length
-    would shift the positions of the video. Wan networks that see an image take all tokens before
-    the last 512 for those of the image.
+    would shift the positions of the video.
     """
     network = configs.get("transformer", {})
-    if network.get("added_kv_proj_dim") is not None:
-        return 512
     length = network.get("max_text_seq_length")
     rotary = network.get("use_rotary_positional_embeddings", True)
     return length if isinstance(length, int) and not rotary else None

@@ -210,7 +210,6 @@ MODELS = (
     ),
     _model(
         network_shape=_14B,
-        text_length=512,
         name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
         hub_id="",
         revision="",

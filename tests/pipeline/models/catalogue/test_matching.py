@@ -339,8 +339,7 @@ def test_sizes_are_those_that_a_call_can_make() -> None:
     [
         ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": False}, 226),
         ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": True}, None),
-        ({"added_kv_proj_dim": 5120}, 512),
-        ({"added_kv_proj_dim": None}, None),
+        ({}, None),
     ],
 )
 def test_a_network_can_ask_for_one_text_length(network: dict[str, Any], length: int | None) -> None:
