@@ -227,6 +227,16 @@ class PriceUsed(ReportPart):
     device_s: float
 
 
+class ReportVerdict(ReportPart):
+    """The report in four sentences."""
+
+    got: str
+    good: str = Field(description="is it good: what was judged and measured, and what was not")
+    cost: str
+    next: str = Field(description="what to do next")
+    command: str = Field(description="of what to do next; empty if it is the run's own command")
+
+
 class Report(ReportPart):
     """Everything that a report shows."""
 
@@ -260,6 +270,9 @@ class Report(ReportPart):
     prices: list[PriceUsed]
     settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")
     kept: dict[str, int] = Field(default={}, description="input column in `source` to clips")
+    verdict: ReportVerdict | None = Field(
+        default=None, description="null in reports of older versions"
+    )
     good_clips: GoodClips | None = Field(
         default=None, description="null where no clip was scored or judged"
     )

@@ -23,6 +23,7 @@ from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedu
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
+from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, counted
 
@@ -84,7 +85,7 @@ def measure(
             "Some runs encoded texts in actors of their own (stages.text separate). Their device "
             "time is in no row and not in these sums."
         )
-    return Report(
+    report = Report(
         generated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         output=storage.uri,
         notes=notes,
@@ -130,6 +131,7 @@ def measure(
             rows, roles, accounts, conditions, all_duplicates=all_duplicates
         ),
     )
+    return report.model_copy(update={"verdict": verdict(report)})
 
 
 def _manifests(storage: Storage) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,8 @@ from pipeline.report.good_clips.document import GoodClips
 from pipeline.wording import counted
 
 NONE = "–"
+IDENTICAL_DB = 100.0
+"""PSNR of a clip that equals its control, in place of infinity."""
 
 
 def count(value: float | None) -> str:
@@ -163,6 +165,10 @@ def print_report(report: Report, console: Console) -> None:
     console.print(table, highlight=False)
     for note in report.notes:
         say(console, text_of(f"note: {note}", "dim"))
+    if report.verdict:
+        say(console, text_of("next: ", "bold"), report.verdict.next)
+        if report.verdict.command:
+            say(console, f"  {report.verdict.command}", one_line=True)
 
 
 def print_what_if(report: Report, console: Console) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.monitoring.console import say
 from pipeline.report.card import write_card
-from pipeline.report.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.report.document import Report
 from pipeline.report.gallery import previews
 from pipeline.report.good_clips.measure import good_clips_shown

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline.dataset import mp4
-from pipeline.report.contact_sheet import MAX_CLIPS, contact_sheet
+from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.storage.storage import Storage
 
 

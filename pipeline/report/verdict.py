@@ -1,0 +1,143 @@
+"""The verdict of a report in four sentences: what there is, how good, at what cost, and what next.
+
+All numbers are those of the report. Where something was not measured, the sentence says so, and the
+advice is the command that measures it.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pipeline.monitoring.progress import duration
+from pipeline.report import text
+from pipeline.report.document import Report, ReportVerdict
+from pipeline.report.good_clips.document import ScoreSummary
+from pipeline.wording import counted
+
+MOTION = "motion"
+"""The score that an example of a condition takes if there is one."""
+
+KEEPS = 0.75
+
+
+def verdict(report: Report) -> ReportVerdict:
+    """Sum up a report for somebody who reads nothing else of it."""
+    next_, command = _next(report)
+    return ReportVerdict(
+        got=_got(report), good=_good(report), cost=_cost(report), next=next_, command=command
+    )
+
+
+def _got(report: Report) -> str:
+    totals = report.totals
+    said = f"{counted(totals.ok, 'clip', grouped=True)}, {duration(totals.video_s)} of video"
+    if totals.controls:
+        said += f", and {counted(totals.controls, 'uncached control', grouped=True)}"
+    said += " so far" if _running(report) else ""
+    failed = totals.failed + totals.controls_failed
+    if not failed and not totals.rejected:
+        return f"{said}; nothing failed."
+    left = [f"{counted(failed, 'sample', grouped=True)} failed"] if failed else []
+    if totals.rejected:
+        left.append(f"{counted(totals.rejected, 'input row', grouped=True)} could not be used")
+    return f"{said}; {' and '.join(left)}."
+
+
+def _good(report: Report) -> str:
+    head, found, speedup = report.headline, report.good_clips, report.speedup.ratio
+    said = []
+    if found and found.good + found.not_good:
+        judged = found.good + found.not_good
+        said.append(
+            f"{text.count(found.good)} of {counted(judged, 'judged clip', grouped=True)} "
+            f"({found.good / judged:.0%}) meet the condition {found.condition or 'of their runs'}"
+        )
+    if head.psnr_db:
+        faster = f"made clips {speedup.value:.2f} times as fast and " if speedup else ""
+        said.append(
+            f"caching {faster}changed them {_change(head.psnr_db.value)} over "
+            f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
+        )
+    elif _cached(report):
+        said.append("what caching changed was not measured, because no pair has a control")
+    if not found or not found.good + found.not_good:
+        said.append("whether clips are good was not judged")
+    sentence = "; ".join(said)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _change(psnr_db: float) -> str:
+    """A mean PSNR and what it means for a pixel: 20 dB are a tenth of the range from 0 to 255."""
+    if psnr_db >= text.IDENTICAL_DB:
+        return "not at all"
+    return f"by {10 ** (-psnr_db / 20):.1%} of the range of a pixel (PSNR {psnr_db:.1f} dB)"
+
+
+def _cost(report: Report) -> str:
+    spent, ok = report.device_s, report.totals.ok
+    each = f", {spent.total / ok:.2f} s a clip with everything" if ok else ""
+    said = f"{duration(spent.total)} of device time{each}"
+    if report.dollars:
+        said += f"; {text.dollars(report.dollars.total)}"
+        if ok:
+            said += f", or {text.dollars(1000 * report.dollars.total / ok)} per 1,000 clips"
+    else:
+        said += "; the price of a GPU-hour is not known"
+    share = 1 - spent.clips / spent.total if spent.total else 0.0
+    return f"{said}; {share:.0%} of the time did not go into clips." if ok else f"{said}."
+
+
+def _next(report: Report) -> tuple[str, str]:
+    """The most urgent step, and its command; "" where it is the run's own command, unknown here."""
+    place, totals, found = shlex.quote(report.output), report.totals, report.good_clips
+    left = sum(entry.clips for entry in report.projections if entry.what.startswith("rest of"))
+    if _running(report):
+        return "Wait for the run; this keeps the page fresh:", (
+            f"python jobs/report.py --output {place} --watch 30"
+        )
+    if left:
+        clips = counted(left, "sample", grouped=True)
+        return f"Run the same command again: {clips} are not made yet.", ""
+    if totals.failed + totals.controls_failed:
+        return (
+            "Read the causes under Errors, then run the same command with --retry-failed, which "
+            "tries failed samples again.",
+            "",
+        )
+    if not totals.ok:
+        return "Correct the rejected rows of the input, and run the same command again.", ""
+    if _cached(report) and not report.headline.quality_pairs:
+        return (
+            "Give the next run --control-fraction 0.05: it measures what caching wins and changes.",
+            "",
+        )
+    if not found or not found.good + found.not_good:
+        condition = _condition(found.scores if found else [])
+        return f"Say which clips are good; for example, {condition[1]}:", (
+            f"python jobs/score.py --output {place} --keep {shlex.quote(condition[0])}"
+        )
+    if not found.good:
+        return "Choose a looser condition, without scoring again: no clip meets this one.", ""
+    return "Give the good clips to a trainer:", (
+        f"python jobs/export.py --output {place} --to {shlex.quote(report.output + '-export')} "
+        "--where good"
+    )
+
+
+def _condition(scores: list[ScoreSummary]) -> tuple[str, str]:
+    """A condition that suits the scores there are, and what it does."""
+    known = sorted((one for one in scores if one.clips), key=lambda one: one.name != MOTION)
+    for score in known:
+        for threshold in score.at_least:
+            if threshold.wanted == KEEPS:
+                keeps = f"this keeps {threshold.kept:.0%} of the clips"
+                return f"{score.name} >= {threshold.value:.4g}", keeps
+    return f"{MOTION} > 0.1", "this keeps clips in which something moves"
+
+
+def _running(report: Report) -> bool:
+    return any(run.state == "running" for run in report.runs)
+
+
+def _cached(report: Report) -> bool:
+    return report.totals.nfe < report.totals.steps

@@ -1,0 +1,86 @@
+"""The four sentences at the top of a report: each number is counted here by hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.document import ReportVerdict
+from pipeline.report.page import render
+from pipeline.report.pricing.prices import Prices
+from pipeline.storage.storage import Storage
+from tests.pipeline.report.good_clips.scored_rows import record, scored
+from tests.pipeline.report.made import measure, row, write
+
+
+def verdict(storage: Storage, price: float | None = None) -> ReportVerdict:
+    found = measure(storage, Prices({} if price is None else {"": price})).verdict
+    assert found is not None
+    return found
+
+
+def state(storage: Storage, state: str, wanted: int) -> Storage:
+    record: dict[str, Any] = {"run_id": "r1", "state": state, "input": {"pending": wanted}}
+    storage.put_bytes("runs/r1.json", json.dumps(record).encode())
+    return storage
+
+
+def test_pairs_say_what_caching_won_and_changed(tmp_path: Path) -> None:
+    rows = [row(n, wall=1.0) for n in range(4)]
+    rows += [row(n, control=True, psnr=40.0, wall=2.5) for n in range(2)]
+    found = verdict(write(tmp_path / "my clips", rows), 3600.0)
+    assert found.got == "4 clips, 2 s of video, and 2 uncached controls; nothing failed."
+    assert "changed them by 1.0% of the range of a pixel (PSNR 40.0 dB) over 2 pairs" in found.good
+    assert found.good.endswith("whether clips are good was not judged.")
+    # The process was up for 100 s, at a dollar a second: 4 s of them went into the four clips.
+    assert found.cost == (
+        "1 min 40 s of device time, 25.00 s a clip with everything; $100, or $25,000 per 1,000 "
+        "clips; 96% of the time did not go into clips."
+    )
+    assert shlex.split(found.command)[:4] == [
+        "python",
+        "jobs/score.py",
+        "--output",
+        str(tmp_path / "my clips"),
+    ]
+
+
+def test_each_gap_has_its_own_next_step_the_most_urgent_first(tmp_path: Path) -> None:
+    rows = [row(0), row(1, status="failed"), row(2, status="rejected")]
+    storage = write(tmp_path, rows)
+    assert verdict(storage).got == (
+        "1 clip, 1 s of video; 1 sample failed and 1 input row could not be used."
+    )
+    assert "--retry-failed" in verdict(storage).next
+    assert "2 samples are not made yet" in verdict(state(storage, "interrupted", 4)).next
+    assert "--watch 30" in verdict(state(storage, "running", 4)).command
+    uncached = write(tmp_path / "uncached", [row(0, nfe=10)])
+    assert "caching" not in verdict(uncached).good
+    assert '--keep "motion > 0.1"' in verdict(uncached).command.replace("'", '"')
+    cached = verdict(write(tmp_path / "cached", [row(0)]))
+    assert "no pair has a control" in cached.good
+    assert "--control-fraction" in cached.next
+    assert "price of a GPU-hour is not known" in cached.cost
+
+
+def test_judged_clips_go_to_a_trainer_and_scores_without_a_condition_suggest_one(
+    tmp_path: Path,
+) -> None:
+    rows = [scored(n, n >= 4, motion=n / 10, black=0.5) | {"cache": None} for n in range(16)]
+    found = verdict(record(write(tmp_path / "judged", rows), "motion >= 0.4"))
+    assert "12 of 16 judged clips (75%) meet the condition motion >= 0.4" in found.good
+    assert "jobs/export.py" in found.command
+    assert "--where good" in found.command
+    bare = [one | {"good": None} for one in rows]
+    found = verdict(write(tmp_path / "bare", bare))
+    assert "--keep 'motion >= 0.4'" in found.command  # 12 of 16 values, 0 to 1.5 in tenths
+    assert "keeps 75%" in found.next
+
+
+def test_the_verdict_stands_above_the_sections(tmp_path: Path) -> None:
+    report = measure(write(tmp_path, [row(0)]), Prices())
+    assert report.verdict is not None
+    page = render(report, {})
+    assert page.index(report.verdict.got) < page.index("<nav") < page.index("<section")
