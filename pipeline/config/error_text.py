@@ -94,7 +94,15 @@ def validation_problem(
 
 def _closest(word: str, known: Sequence[str]) -> str:
     nested = [name for name in known if name.startswith(f"{word}.")]
-    found = nested[:1] or difflib.get_close_matches(word, known, 1, 0.5)
+    section, dot, last = word.rpartition(".")
+    # `steps` is a word of num-inference-steps, although more of their letters differ than of `fps`.
+    longer = [
+        name
+        for name in known
+        if name.startswith(section + dot) and last in name.removeprefix(section + dot).split("-")
+    ]
+    likely = nested or (longer if dot else [])
+    found = likely[:1] or difflib.get_close_matches(word, known, 1, 0.5)
     return f"; did you mean {found[0]}?" if found else ""
 
 

@@ -47,10 +47,15 @@ def say_recovery(console: Console, found: Recovery) -> None:
     if not found.after:
         return
     state = "has not ended yet" if found.goes_on else "did not end"
-    text = f"Run {found.after} {state}: {found.rows.num_rows} of its clips had no row yet"
-    text += f" and {are(found.rows.num_rows)} taken over" if found.rows.num_rows else ""
+    taken = found.rows.num_rows
+    text = f"Run {found.after} {state}"
+    if taken:
+        text += f": {taken} of its clips had no row yet and {are(taken)} taken over"
+    elif not found.damaged:
+        text += "; all clips that it stored have their rows, and nothing is lost"
     if found.damaged:
-        text += f"; {found.damaged} more {are(found.damaged)} damaged and will be made again"
+        more = f"; {found.damaged} more" if taken else f": {counted(found.damaged, 'stored clip')}"
+        text += f"{more} {are(found.damaged)} damaged and will be made again"
     say(console, text)
 
 

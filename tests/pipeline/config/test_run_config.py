@@ -202,6 +202,11 @@ def test_a_configuration_cannot_be_changed() -> None:
             [*NEEDED, "--epsilon", "1"],
             "there is no flag --epsilon; did you mean --cache.epsilon?; --help-all lists all",
         ),
+        (
+            [*NEEDED, "--sampling.steps", "4"],
+            "there is no flag --sampling.steps; did you mean --sampling.num-inference-steps?; "
+            "--help-all lists all",
+        ),
         ([*NEEDED, "--zzzzzz"], "there is no flag --zzzzzz; --help-all lists all"),
         ([*NEEDED, "--limit"], "--limit needs a value"),
         ([*NEEDED, "--limit", "--dry-run"], "--limit needs a value"),
@@ -347,7 +352,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     assert refusal(["--config", str(path)]).startswith(f"{path}: not a YAML text file: ")
 
 
-OFF = {"--no-contact-sheet", "--no-cache.repair", "--no-report"}
+OFF = {"--no-contact-sheet", "--no-cache.repair", "--no-engine.vae-slicing", "--no-report"}
 """Flags of settings that are on unless they are switched off."""
 
 

@@ -171,6 +171,17 @@ def test_a_run_that_goes_on_is_not_said_to_have_ended(storage: Storage) -> None:
     )
 
 
+def test_a_run_that_left_nothing_is_mentioned_calmly(storage: Storage) -> None:
+    run_ended(storage, DEAD, "error")
+    text = io.StringIO()
+    say_recovery(
+        Console(file=text, width=200), recover(storage, committed(storage), all_runs(storage))
+    )
+    assert text.getvalue() == (
+        f"Run {DEAD} did not end; all clips that it stored have their rows, and nothing is lost\n"
+    )
+
+
 def test_runs_that_are_known_are_not_asked_again(storage: Storage) -> None:
     for run_id in (DEAD, "20260102T000000Z-00000b", "20260103T000000Z-00000c"):
         run_ended(storage, run_id, "running")
