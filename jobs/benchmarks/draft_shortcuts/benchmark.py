@@ -45,7 +45,9 @@ KEPT_DRAFTS = Path(candidates.__file__).parent / "results" / "drafts.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     add_slot_arguments(parser)
-    parser.add_argument("--drafts", default=str(KEPT_DRAFTS), help="JSON of the benchmark `drafts`")
+    parser.add_argument(
+        "--drafts", default="", help="JSON of the benchmark `drafts`; empty: the one in BENCHMARKS"
+    )
     parser.add_argument("--clips", type=int, default=8, help="clips that are finished")
 
 
@@ -58,7 +60,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from jobs.benchmarks.draft_shortcuts.half_way import ShortcutBench
     from jobs.benchmarks.draft_shortcuts.tables import half_table, shared_table
 
-    drafts = json.loads(Path(options.drafts).read_text())["result"]
+    drafts = json.loads(Path(options.drafts or KEPT_DRAFTS).read_text())["result"]
     config = run_config({"cache": {"budget": FINISHED_NFE / STEPS}})
     requests = slots(config, drafts["split"], options.prompts)
     bench = ShortcutBench.load(config)
