@@ -97,7 +97,14 @@ class FolderRun:
         """The engine, freshly loaded from the folder."""
         return engine_factory(self._config("planned"), self.model)()
 
-    def _config(self, cache: str = "none", **sampling: Any) -> RunConfig:
+    def prompts(self) -> list[dict[str, Any]]:
+        """Two input rows, with a file for each condition of the class."""
+        conditions = self.model.spec.conditions
+        files = {each.column: str(self._file(each)) for each in conditions}
+        return [{"prompt": "a red circle", "seed": seed, **files} for seed in (1, 2)]
+
+    def settings(self, cache: str = "none", **sampling: Any) -> dict[str, Any]:
+        """The settings of a run, as in a YAML file."""
         class_name = class_of(self.name)
         settings: dict[str, Any] = {
             "prompts": "p",
@@ -127,7 +134,10 @@ class FolderRun:
         }
         if self._text_length is None and not class_name.startswith(COUNTS_ON_512):
             settings["sampling"]["max_sequence_length"] = 24
-        return RunConfig.model_validate(settings)
+        return settings
+
+    def _config(self, cache: str = "none", **sampling: Any) -> RunConfig:
+        return RunConfig.model_validate(self.settings(cache, **sampling))
 
     def _file(self, condition: MediaCondition) -> Path:
         """A file of noise of a condition's kind."""

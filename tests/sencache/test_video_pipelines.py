@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import pytest
 
@@ -15,6 +14,7 @@ from tests.sencache.support.video.table import (
     SUPPORTED,
     class_of,
     has_transformer,
+    marks_of,
     video_classes,
 )
 
@@ -26,22 +26,11 @@ QUICK = {
     "Cosmos2VideoToWorldPipeline",
     "MotifVideoPipeline",
 }
-FIRST = {re.match("[A-Z][a-z]+|[A-Z0-9]+", n)[0]: n for n in sorted(SUPPORTED, reverse=True)}  # type: ignore[index]
-"""By the first word of their names, the classes that `make test` takes."""
-
-
-def marks_of(name: str) -> tuple[pytest.MarkDecorator, ...]:
-    if name in QUICK:
-        return ()
-    first = name in FIRST.values()
-    return (pytest.mark.slow,) if first else (pytest.mark.slow, pytest.mark.variant)
-
-
 WITHOUT_TRANSFORMER = {name for name, cls in video_classes().items() if not has_transformer(cls)}
 
 EVERY_ONE = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=marks_of(name)) for name in sorted(SUPPORTED)],
+    [pytest.param(name, marks=marks_of(name, QUICK)) for name in sorted(SUPPORTED)],
 )
 
 

@@ -8,17 +8,14 @@ import pytest
 
 from pipeline.errors import UserError
 from tests.folder_clips import NO_CLIPS, FolderRun, check_that_a_folder_makes_clips
-from tests.sencache.support.video.table import SUPPORTED, class_of
+from tests.sencache.support.video.table import SUPPORTED, class_of, marks_of
 
 QUICK = {"HunyuanVideo15Pipeline", "WanVACEPipeline"}
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(each, marks=() if each in QUICK else (pytest.mark.slow,))
-        for each in sorted(SUPPORTED)
-    ],
+    [pytest.param(each, marks=marks_of(each, QUICK)) for each in sorted(SUPPORTED)],
 )
 def test_a_folder_alone_makes_clips(name: str, tmp_path: Path) -> None:
     from tests.whole_pipelines import whole

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+from collections.abc import Collection
 from typing import Any
 
 import diffusers
+import pytest
 
 from tests.sencache.support.video.base import VideoPipeline
 from tests.sencache.support.video.hunyuan_like import HUNYUAN_LIKE
@@ -49,3 +51,15 @@ def has_transformer(cls: type) -> bool:
 def class_of(variant: str) -> str:
     """The class of a variant."""
     return variant.partition(" (")[0]
+
+
+FIRST = {re.match("[A-Z][a-z]+|[A-Z0-9]+", n)[0]: n for n in sorted(SUPPORTED, reverse=True)}  # type: ignore[index]
+"""By the first word of their names, the variants that `make test` takes."""
+
+
+def marks_of(name: str, quick: Collection[str] = ()) -> tuple[pytest.MarkDecorator, ...]:
+    """The marks of a test of one variant: `quick` ones are fast, and one of each kind is slow."""
+    if name in quick:
+        return ()
+    first = name in FIRST.values()
+    return (pytest.mark.slow,) if first else (pytest.mark.slow, pytest.mark.variant)
