@@ -35,7 +35,8 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "four": lambda value: text.NONE if value is None else f"{value:.4f}",
     "short": lambda value: text.NONE if value is None else f"{value:.3g}",
     "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
-    "db": lambda value: text.NONE if value is None else f"{value:.1f} dB",
+    "db": text.decibels,
+    "thousand": lambda value: text.dollars(None if value is None else 1000 * value),
 }
 
 
@@ -56,10 +57,13 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         loader=jinja2.FunctionLoader(_read),
     )
     environment.filters |= _WORDS
+    shown = {clip.sample_id for clip in report.gallery}
     template = environment.get_template("index.html.jinja")
     return template.render(
         report=report,
         previews=previews,
+        errors=any(point.group != "planned" for point in report.errors),
+        worst=any(clip.sample_id not in shown for clip in report.worst),
         kept=text.kept(report.kept) if report.kept else "",
         number=lambda path, word: _number(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file

@@ -27,6 +27,8 @@ from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
 Places = npt.NDArray[np.int64]
 
 BUCKETS = 60
+BUCKET_CLIPS = 4
+"""Clips that a span of time holds in the mean, so that bars are rates and not single clips."""
 SPANS_S = (1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400)
 MAX_NODES_IN_TIME = 12
 MAX_DECISIONS = 40
@@ -46,7 +48,8 @@ def throughput(rows: Rows, roles: RowRoles) -> tuple[float, list[Bucket]]:
         return 0.0, []
     seconds = rows.known("created_at")[made] / 1e6
     began, spread = seconds.min(), float(np.ptp(seconds))
-    span = next((s for s in SPANS_S if spread / s <= BUCKETS), -(-spread // BUCKETS))
+    least = spread * max(1 / BUCKETS, BUCKET_CLIPS / len(made))
+    span = next((s for s in SPANS_S if s >= least), -(-spread // BUCKETS))
     codes, values = rows.codes("node")
     nodes = codes[made]
     common = np.argsort(-np.bincount(nodes, minlength=len(values)), kind="stable")

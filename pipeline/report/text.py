@@ -35,6 +35,13 @@ def dollars(value: float | None) -> str:
     return f"${value:.3g}" if value >= 1e-4 else f"${value:.6f}"
 
 
+def decibels(value: float | None) -> str:
+    """A PSNR; frames that equal those of the control are said to be identical."""
+    if value is None:
+        return NONE
+    return "identical" if value >= IDENTICAL_DB else f"{value:.1f} dB"
+
+
 def percent(value: float | None) -> str:
     """A share in percent, with one decimal."""
     return NONE if value is None else f"{value:.1%}"
@@ -44,6 +51,8 @@ def estimate(value: Estimate | None, unit: str) -> str:
     """A value and its 95 % interval."""
     if value is None:
         return NONE
+    if value.low == value.high:  # one pair, or equal ones: nothing to resample
+        return f"{value.value:.2f}{unit}"
     return f"{value.value:.2f}{unit} (95 %: {value.low:.2f} to {value.high:.2f})"
 
 

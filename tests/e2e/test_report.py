@@ -30,9 +30,9 @@ from tests.system_tools import system_tool
 
 SECTIONS = (
     *("overview", "caching", "time", "throughput", "steps"),
-    *("errors", "cost", "waste", "gallery", "worst"),
+    *("errors", "cost", "waste", "gallery"),
 )
-PLOTS = ("time", "throughput", "nfe", "decisions", "errors", "quality")
+PLOTS = ("time", "throughput", "nfe", "decisions", "quality")
 
 WAIT_S = 300
 

@@ -26,8 +26,12 @@
     return base;
   }
 
+  // A count has no halves: few of them get a tick each.
+  const whole = (most) => (most < 8 ? { dtick: 1, rangemode: "tozero" } : { rangemode: "tozero" });
+
   function draw(id, data, shape) {
     const place = document.getElementById(id);
+    if (!place) return;
     if (!data.length || !data.some((trace) => (trace.x || trace.z || []).length)) {
       place.className = "empty";
       place.textContent = "Nothing to show yet.";
@@ -61,9 +65,9 @@
       type: "bar", orientation: "h", y: laps.map((lap) => lap.name), x: seconds,
       marker: { color: laps.map((lap) => color("accent")), opacity: laps.map((lap) => (lap.beside ? 0.35 : 0.95)) },
       text: laps.map((lap) => (lap.beside ? "beside" : (lap.share * 100).toFixed(1) + " %")),
-      textposition: "auto", cliponaxis: false, textfont: { size: 11.5 },
+      textposition: "outside", cliponaxis: false, textfont: { size: 11.5, color: color("ink") },
       hovertemplate: "%{y}: %{x:,.2f} s<extra></extra>",
-    }], layout("device-seconds", "", { height: 70 + 30 * laps.length, yaxis: { showgrid: false } }));
+    }], layout("device-seconds", "", { xaxis: { range: [0, Math.max(0, ...seconds) * 1.15] }, height: 70 + 30 * laps.length, yaxis: { showgrid: false } }));
   }
 
   function throughput() {
@@ -84,12 +88,13 @@
   }
 
   function nfe() {
+    const most = Math.max(0, ...report.nfe.map((bar) => bar.clips));
     draw("plot-nfe", [{
       type: "bar", x: report.nfe.map((bar) => bar.nfe), y: report.nfe.map((bar) => bar.clips),
       marker: { color: color("accent") }, width: report.nfe.length < 4 ? 0.6 : undefined,
       hovertemplate: "%{y} clips with %{x} evaluations<extra></extra>",
     }], layout("network evaluations (steps)", "clips", report.nfe.length < 4 && report.nfe.length
-      ? { xaxis: { dtick: 1, range: [report.nfe[0].nfe - 3, report.nfe[report.nfe.length - 1].nfe + 3] } } : {}));
+      ? { yaxis: whole(most), xaxis: { dtick: 1, range: [report.nfe[0].nfe - 3, report.nfe[report.nfe.length - 1].nfe + 3] } } : { yaxis: whole(most) }));
   }
 
   function decisions() {
@@ -106,11 +111,12 @@
   }
 
   function errors() {
-    const limit = Math.max(0, ...report.errors.map((p) => Math.max(p.x, p.y))) * 1.05;
-    const data = scatter(report.errors);
+    // A plan predicts the same for all its clips, of another output than the one measured.
+    const points = report.errors.filter((p) => p.group !== "planned");
+    const limit = Math.max(0, ...points.map((p) => Math.max(p.x, p.y))) * 1.05;
+    const data = scatter(points);
     const many = data.length > 1;
-    // Of planned clips the two axes are of different outputs: equality means nothing there.
-    if (report.errors.some((p) => p.group !== "planned")) {
+    if (points.length) {
       data.push({ type: "scatter", mode: "lines", name: "equal", x: [0, limit], y: [0, limit], line: { dash: "dot", width: 1, color: color("soft") }, hoverinfo: "skip" });
     }
     draw("plot-errors", data, layout("predicted change (RMS of the output)", "actual change (RMS of the output)", { showlegend: many }));
@@ -126,7 +132,7 @@
       draw("plot-score-" + index, [{
         type: "bar", x: middle, y: score.counts, marker: { color: color("accent") },
         hovertemplate: "%{y} clips near %{x:.3g}<extra></extra>",
-      }], layout(text(score.name), "clips", { height: 200, bargap: 0.04 }));
+      }], layout(text(score.name), "clips", { height: 200, bargap: 0.04, yaxis: whole(Math.max(...score.counts)) }));
     });
   }
 

@@ -99,7 +99,7 @@ def test_the_policy_allows_two_scripts_and_no_network(hostile: tuple[str, Any]) 
     for _, attrs in reader.tags:
         for name in ("src", "href", "poster", "srcset", "action"):
             value = attrs.get(name) or ""
-            assert value.startswith(("#", "data:")) or not value
+            assert value.startswith(("#", "data:", "../media/")) or not value
 
 
 def test_previews_are_small_and_playable_and_lost_media_is_said(tmp_path: Path) -> None:
@@ -151,6 +151,37 @@ def test_the_page_says_in_a_sentence_what_plans_promised_and_controls_measured(
         "and controls measured 0.0125; the promise is not corrected by them." in said
     )
     assert "promised an error of" not in without
+
+
+def test_the_page_shows_nothing_that_says_nothing(tmp_path: Path) -> None:
+    pair = [row(0), row(0, control=True, psnr=100.0), row(1)]
+    page = render(measure(write(tmp_path / "unpriced", pair), Prices()), {})
+    assert "identical" in page
+    assert "100.0 dB" not in page
+    assert "95 %:" not in page  # an interval of one pair
+    assert '<th class="r">$' not in page  # a column without a price
+    assert 'href="#worst"' not in page  # all pairs are in the gallery
+    assert 'id="plot-errors"' not in page  # all predictions of a plan are equal
+    uncached = render(measure(write(tmp_path / "uncached", [row(1, nfe=10)]), Prices()), {})
+    assert 'href="#errors"' not in uncached
+    assert "Play starts both" not in uncached
+    priced = render(measure(write(tmp_path / "priced", pair), Prices({"": 3.6})), {})
+    assert "$ per 1,000 clips" in priced
+    assert '"thousand">$1.00</span>' in priced  # 1 s at a thousandth of a dollar a second
+
+
+def test_a_clip_of_the_gallery_links_to_its_file_inside_the_prefix_alone(tmp_path: Path) -> None:
+    inside, outside = row(0), row(1)
+    outside["video"]["path"] = "media/../../secret.mp4"
+    page = render(measure(write(tmp_path, [inside, outside]), Prices()), {})
+    assert f'<a href="../{inside["video"]["path"]}"><code>{inside["sample_id"]}</code>' in page
+    assert not re.search(r'href="[^"]*secret', page)
+
+
+def test_few_clips_are_counted_in_wide_spans_of_time(tmp_path: Path) -> None:
+    rows = [scored(number, minute=number) for number in range(22)]
+    report = measure(write(tmp_path, rows), Prices())
+    assert report.bucket_s == 300  # 22 clips in 21 minutes: about five a bar
 
 
 def test_page_and_card_name_the_input_columns_that_clips_keep(tmp_path: Path) -> None:
