@@ -10,8 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all test-fast lint format chaos chaos-quick mutants mutants-quick bench lock clean
 
-demo: $(STAMP)  ## make a small real dataset in out/demo with the embedded model
-	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml
+demo: $(STAMP)  ## make a small real dataset and a few controls in out/demo with the embedded model
+	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml --control-fraction 0.25
 
 # One process more than there are cores: the end-to-end tests wait for other processes most of the time.
 test: $(STAMP)  ## every promise; 12 minutes on 2 cores
