@@ -140,11 +140,11 @@ def test_by_default_the_job_makes_clips_of_a_dataset_and_writes_their_profile(
     assert SensitivityProfile.load(tmp_path / "profile.json").hash == profile.hash
 
 
-def test_a_model_that_starts_from_an_image_is_refused(
+def test_a_model_that_starts_from_files_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = error_of([*arguments, "--model=ltx-video-i2v"], capsys)
-    assert "ltx-video-i2v starts from an image" in line
+    assert "ltx-video-i2v starts from files, and calibration samples from texts alone" in line
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from jobs.benchmarks.demo_model.captions import parse_caption
-from jobs.benchmarks.demo_model.judge import agreement, judge
 from jobs.benchmarks.demo_model.palette import palette_of
 from pipeline.models.demo import WEIGHTS_DIR
 from pipeline.scoring.scorer import ScoredClip
@@ -52,6 +49,10 @@ class CaptionJudge:
         return [self._one(clip) for clip in clips]
 
     def _one(self, clip: ScoredClip) -> Mapping[str, float]:
+        import torch  # not above: lists of commands import this module
+
+        from jobs.benchmarks.demo_model.judge import agreement, judge
+
         source = json.loads(clip.row.get("source") or "{}")
         wanted = parse_caption(source.get(WANTED) or clip.caption)
         frames = torch.from_numpy(clip.frames).permute(3, 0, 1, 2).float() / 127.5 - 1

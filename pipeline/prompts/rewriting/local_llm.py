@@ -33,7 +33,9 @@ class LocalLanguageModel:
         if not Path(folder).is_dir():
             raise UserError(f"--rewrite: {folder} is no folder on this machine")
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True
+            )
             self._model = AutoModelForCausalLM.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True
             )
