@@ -15,6 +15,8 @@ from pipeline.wording import counted
 
 _COMPARISON = re.compile(r"(\w+) (>=|>|<=|<) [-+.\deE]+")
 HALF = 0.5
+FAULTS = ("black", "blockiness", "clipped", "cuts", "flicker", "frozen", "warping_error")
+"""Scores of the basic scorers of which a good clip has little."""
 
 
 def advise(
@@ -58,13 +60,14 @@ def advise(
 
 
 def _without_condition(scores: Sequence[ScoreSummary]) -> str:
-    for score in scores:
-        half = next((t for t in score.at_least if t.wanted == HALF), None)
+    for score in sorted(scores, key=lambda each: each.name in FAULTS):
+        sign, choices = ("<=", score.at_most) if score.name in FAULTS else (">=", score.at_least)
+        half = next((t for t in choices if t.wanted == HALF), None)
         if half is not None and half.kept < 1:
             return (
                 "No condition marks the good clips yet; jobs/score.py --keep "
-                f'"{score.name} >= {half.value:.4g}" would keep {half.kept:.0%}, without scoring '
-                "again."
+                f'"{score.name} {sign} {half.value:.4g}" would keep {half.kept:.0%}, without '
+                "scoring again."
             )
     return "No condition marks the good clips yet: give one with jobs/score.py --keep."
 

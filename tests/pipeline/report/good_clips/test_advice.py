@@ -9,6 +9,7 @@ from pipeline.report.good_clips.document import ConditionTerm, MissingScores
 from pipeline.report.good_clips.summaries import summarize
 
 MOTION = summarize("motion", np.arange(100) / 100, 100)
+BLOCKS = summarize("blockiness", np.arange(100) / 100, 100)
 BLACK = summarize("black", np.zeros(100), 100)
 
 
@@ -20,6 +21,9 @@ def test_without_a_condition_it_offers_one_that_keeps_half() -> None:
     said = advise(0, 0, 100, [], [BLACK, MOTION], [])
     assert '--keep "motion >= 0.5" would keep 50%' in said
     assert "give one with" in advise(0, 0, 100, [], [BLACK], [])
+    # Of a fault a good clip has little, and anything else comes first.
+    assert '--keep "motion >= 0.5"' in advise(0, 0, 100, [], [BLOCKS, MOTION], [])
+    assert '--keep "blockiness <= 0.49" would keep 50%' in advise(0, 0, 100, [], [BLOCKS], [])
 
 
 def test_it_names_the_hardest_term_and_the_next_looser_threshold() -> None:
