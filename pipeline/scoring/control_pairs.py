@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ QualityStruct = dict[str, float | str | None]
 _TOO_SMALL = "no SSIM: frames are smaller than its window of 11 pixels"
 
 _logger = logging.getLogger(__name__)
+_loading = threading.Lock()
+"""Clips are compared in several threads; a cache alone would let each of them load LPIPS."""
 
 COMPARED_FRAMES = 8
 """Frames that are compared at a time: a whole clip in floating point can take gigabytes."""
@@ -111,7 +114,8 @@ def compare(clip: Frames, control: Frames) -> QualityStruct:
             part = torch.from_numpy(frames[start : start + COMPARED_FRAMES].copy())
             yield part.permute(0, 3, 1, 2).double() / 255.0
 
-    distance, no_lpips = _lpips()
+    with _loading:
+        distance, no_lpips = _lpips()
     small = min(clip.shape[1:3]) < similarity.WINDOW
     squares, similar, far = 0.0, 0.0, 0.0
     for one, other in zip(parts(clip), parts(control), strict=True):

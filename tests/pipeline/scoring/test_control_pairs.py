@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,6 +24,23 @@ def test_compare_agrees_with_the_whole_clip_metrics() -> None:
     tiny = compare(clip[:, :8, :8], control[:, :8, :8])
     assert tiny["ssim"] is None
     assert "no SSIM: frames are smaller than its window of 11 pixels" in str(tiny["missing"])
+
+
+def test_threads_that_compare_at_once_load_lpips_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[int] = []
+
+    def load(_: torch.device) -> tuple[None, str]:
+        loads.append(1)
+        time.sleep(0.05)  # so that the others come meanwhile
+        return None, "no LPIPS"
+
+    monkeypatch.setattr(similarity, "load_lpips", load)
+    control_pairs._lpips.cache_clear()
+    clip = np.zeros((3, 16, 16, 3), np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: compare(clip, clip), range(4)))
+    assert len(loads) == 1
+    control_pairs._lpips.cache_clear()
 
 
 def test_the_reason_why_lpips_is_missing_is_in_the_row_and_said_once(
