@@ -1,13 +1,17 @@
-"""Print the project's dependencies, one a line, so that an image layer can hold them alone."""
+"""Print the packages of the image, one a line, so that an image layer can hold them alone."""
 
 import tomllib
 from pathlib import Path
 
+EXTRAS = ("pipeline", "xfuser")
+
 
 def main() -> None:
-    """Print them."""
+    """Print what the library, the pipeline and split models need."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    print("\n".join(project["dependencies"]))  # noqa: T201
+    extras = project["optional-dependencies"]
+    lists = [project["dependencies"], *(extras[name] for name in EXTRAS)]
+    print("\n".join(line for lines in lists for line in lines))  # noqa: T201
 
 
 if __name__ == "__main__":

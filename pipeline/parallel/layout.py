@@ -6,6 +6,7 @@ message that says what would be right. Importing it loads neither torch nor a ba
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 XFUSER: Final = "xfuser"
 CONTEXT_PARALLEL: Final = "context_parallel"
+
+NOT_INSTALLED = "is not installed: pip install 'sencache-pipeline[xfuser]'"
 
 CFG, RING, ULYSSES = "cfg", "ring", "ulysses"
 """Dimensions of the mesh of ranks; the last two are named as in diffusers."""
@@ -157,6 +160,8 @@ def _check_decoder(degree: int, spec: ModelSpec) -> None:
             f"--parallel.vae: DistVAE, which shares decoders out, has none for {spec.name}; leave "
             "it out"
         )
+    if not _is_installed("distvae"):
+        raise UserError(f"--parallel.vae: distvae {NOT_INSTALLED}, or leave it out")
 
 
 def _backend(
@@ -178,9 +183,20 @@ def _backend(
             raise UserError(
                 f"--parallel.backend {XFUSER} needs GPUs: use {CONTEXT_PARALLEL} on a CPU"
             )
+        if wanted == XFUSER and not _is_installed(XFUSER):
+            raise UserError(
+                f"--parallel.backend {XFUSER}: {XFUSER} {NOT_INSTALLED}, or use {CONTEXT_PARALLEL}"
+            )
         return wanted, "asked for"
     if device == "cpu":
         return CONTEXT_PARALLEL, "auto: xfuser needs GPUs"
-    if XFUSER in able:
-        return XFUSER, "auto: on GPUs"
-    return CONTEXT_PARALLEL, f"auto: xfuser is not offered for {spec.family.name}"
+    if XFUSER not in able:
+        return CONTEXT_PARALLEL, f"auto: xfuser is not offered for {spec.family.name}"
+    if not _is_installed(XFUSER):
+        return CONTEXT_PARALLEL, f"auto: xfuser {NOT_INSTALLED}"
+    return XFUSER, "auto: on GPUs"
+
+
+def _is_installed(library: str) -> bool:
+    """Whether a library of the extra `xfuser` is there; it is not imported."""
+    return importlib.util.find_spec(library) is not None

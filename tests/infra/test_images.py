@@ -78,7 +78,9 @@ def test_the_image_installs_what_the_project_says() -> None:
         check=True,
     )
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert done.stdout.splitlines() == project["dependencies"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["pipeline"], *extras["xfuser"]]
+    assert done.stdout.splitlines() == wanted
 
 
 def test_the_check_of_an_image_fails_on_another_version() -> None:

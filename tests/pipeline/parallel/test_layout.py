@@ -99,5 +99,22 @@ def test_what_is_not_offered_is_refused_by_name(
         chosen(name, device, **settings)
 
 
+def test_without_the_extra_diffusers_splits_and_what_only_it_can_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    layout = chosen(WAN, "cuda", degree=2)
+    assert layout.backend == CONTEXT_PARALLEL
+    assert layout.reason.endswith(
+        "xfuser is not installed: pip install 'sencache-pipeline[xfuser]'"
+    )
+    with pytest.raises(UserError, match=r"xfuser is not installed: .*\[xfuser\]', or use context_"):
+        chosen(WAN, "cuda", degree=2, backend="xfuser")
+    with pytest.raises(
+        UserError, match=r"distvae is not installed: .*\[xfuser\]', or leave it out"
+    ):
+        chosen(WAN, "cpu", degree=2, cfg=2, vae=True)
+
+
 def test_every_model_is_split_by_some_backend() -> None:
     assert all(spec.family.splits for spec in MODELS.values())
