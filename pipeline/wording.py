@@ -18,3 +18,11 @@ def counted(number: int, noun: str, *, grouped: bool = False) -> str:
 def are(number: int) -> str:
     """The verb that follows a counted noun: `is` for one, else `are`."""
     return "is" if number == 1 else "are"
+
+
+def rate(clips_per_s: float) -> str:
+    """Clips per second, minute or hour, whichever is easiest to read."""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if clips_per_s * seconds >= 1:
+            return f"{clips_per_s * seconds:.1f} clips/{unit}"
+    return f"{clips_per_s * 3600:.1f} clips/h"

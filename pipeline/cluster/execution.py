@@ -151,7 +151,9 @@ def execute(
             gpu_price_per_hour=config.gpu_price_per_hour,
         )
         telemetry.update(totals)  # the rejected rows
-        watching = nodes.watched(groups, progress.say) if grows else nullcontext()
+        watching = (
+            nodes.watched(groups, progress.say, progress.room_for) if grows else nullcontext()
+        )
         try:
             # Closed inside the connection, because Ray Data should stop before Ray does.
             first_pass = closing(_one_pass(run, blocks, groups, ledger))

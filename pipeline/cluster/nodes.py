@@ -87,13 +87,17 @@ def retire(reason: str) -> bool:
 
 @contextmanager
 def watched(
-    groups: Groups, say: Callable[[str], None], every_s: float = WATCH_EVERY_S
+    groups: Groups,
+    say: Callable[[str], None],
+    room: Callable[[int], None],
+    every_s: float = WATCH_EVERY_S,
 ) -> Iterator[None]:
     """Report from a thread of its own, inside the block, which nodes a run loses and gains.
 
     Args:
         groups: Groups of the run.
         say: Prints one line.
+        room: Told how many groups the run can have at a time, whenever nodes come or go.
         every_s: Seconds between two looks.
     """
     stop = threading.Event()
@@ -107,7 +111,9 @@ def watched(
             except ray.exceptions.RayError as error:  # the run will meet and report the same error
                 _logger.warning("cannot watch the nodes any more: %s", error)
                 return
-            for line in changes(groups, before, now):
+            if lines := changes(groups, before, now):
+                room(min(sum(_room(groups, node) for node in now.values()), groups.most))
+            for line in lines:
                 say(line)
             before = now
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.profile_lines import say_plans
 from pipeline.monitoring.totals import RunTotals
-from pipeline.wording import counted
+from pipeline.wording import counted, rate
 
 LOG_EVERY_S = 10.0
 QUIET_S = 60.0
@@ -68,7 +68,7 @@ class Snapshot:
         dollars: Price of these device-seconds, None without a price per hour.
         dollars_projected: Price of the whole run at this rate, None while unknown.
         reuse_ratio: Reused / steps.
-        groups: Processes by id.
+        groups: Processes that can still be there, by id.
         waiting: Groups without a row so far: they load, or make their first clip.
     """
 
@@ -106,11 +106,11 @@ class RunProgress:
             totals: Shared with the caller, who adds the rows.
             console: Shows the progress.
             gpu_price_per_hour: Dollars per GPU-hour; None shows device time instead of dollars.
-            groups: Groups that the run starts with.
+            groups: Groups that the run starts with; 0 if unknown.
             redraws: Samples of the total that are further tries; tries that follow come on top.
             clock: Monotonic seconds.
         """
-        self._groups_started = groups
+        self._room = groups
         self._groups: dict[str, GroupProgress] = {}
         self._plans_told: set[tuple[int, str]] = set()
         self._planned, self._redraws = total - redraws, redraws
@@ -188,6 +188,7 @@ class RunProgress:
         gpu_s = sum(totals.spent.values())
         dollars = None if price is None else gpu_s / 3600 * price
         projected = dollars / totals.made * self.total if dollars and totals.made else None
+        present = self._present()
         return Snapshot(
             made=totals.made,
             total=self.total,
@@ -198,9 +199,19 @@ class RunProgress:
             dollars=dollars,
             dollars_projected=projected,
             reuse_ratio=totals.reuse_ratio,
-            groups=dict(self._groups),
-            waiting=max(self._groups_started - len(self._groups), 0),
+            groups=present,
+            waiting=max(self._room - len(present), 0),
         )
+
+    def room_for(self, groups: int) -> None:
+        """Take note of how many groups the cluster has room for from now on."""
+        self._room = groups
+
+    def _present(self) -> dict[str, GroupProgress]:
+        """Processes that can still be there: a group that starts again does so in a new one."""
+        latest = sorted(self._groups, key=lambda name: -self._groups[name].last)
+        left = set(latest[: self._room or None])
+        return {name: group for name, group in self._groups.items() if name in left}
 
     def eta_s(self) -> float | None:
         """Seconds to go, None while unknown.
@@ -259,13 +270,13 @@ class RunProgress:
         screen.add_row(self._bar)
         screen.add_row(self.line())
         now = self._clock()
-        latest = sorted(self._groups.items(), key=lambda item: item[1].last)[:GROUPS_SHOWN]
-        for name, group in latest:
+        present = sorted(self._present().items(), key=lambda item: item[1].last)
+        for name, group in present[:GROUPS_SHOWN]:
             state = f"{group.state(now)}, last {duration(now - group.last)} ago"
             rows = counted(group.rows, "row")
             screen.add_row(text_of(f"  {group.node} {name}: {rows}, {state}", "dim"))
-        if len(self._groups) > GROUPS_SHOWN:
-            screen.add_row(f"  and {len(self._groups) - GROUPS_SHOWN} more groups", style="dim")
+        if len(present) > GROUPS_SHOWN:
+            screen.add_row(f"  and {len(present) - GROUPS_SHOWN} more groups", style="dim")
         return screen
 
 
@@ -276,14 +287,6 @@ def _working_s(table: pa.Table) -> float:
     """
     workers = [worker for worker in table["worker"].to_pylist() if worker]
     return max((each["up_s"] - each["load_s"] for each in workers), default=math.inf)
-
-
-def rate(clips_per_s: float) -> str:
-    """Clips per second, minute or hour, whichever is easiest to read."""
-    for unit, seconds in (("s", 1), ("min", 60)):
-        if clips_per_s * seconds >= 1:
-            return f"{clips_per_s * seconds:.1f} clips/{unit}"
-    return f"{clips_per_s * 3600:.1f} clips/h"
 
 
 def duration(seconds: float) -> str:

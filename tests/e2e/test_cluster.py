@@ -33,7 +33,7 @@ from pipeline.storage.storage import Storage
 from tests.e2e.services import QUICK_HEALTH_CHECKS, REPOSITORY, patient_start
 
 STORE_BYTES = 100 << 20
-WAIT_S = 300
+WAIT_S = 1200
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tests.e2e.outputs import rows_of, write_prompts
 from tests.e2e.services import REPOSITORY
 
 KILLS = 3
-WAIT_S = 300
+WAIT_S = 1200
 
 
 def settings_of(prompts: str, output: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ SECTIONS = (
 )
 PLOTS = ("time", "throughput", "nfe", "decisions", "quality")
 
-WAIT_S = 300
+WAIT_S = 1200
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
 from tests.e2e.services import REPOSITORY
 
-WAIT_S = 300
+WAIT_S = 1200
 
 
 def start_driver(settings: dict[str, Any]) -> subprocess.Popen[bytes]:

@@ -64,19 +64,21 @@ def test_a_watch_looks_again_and_again_until_it_ends(monkeypatch: pytest.MonkeyP
     there = [node("a", CPU=2.0), node("b", CPU=2.0)]
     monkeypatch.setattr(ray, "nodes", lambda: list(there))
     said: list[str] = []
+    room: list[int] = []
     seen = threading.Event()
 
     def say(line: str) -> None:
         said.append(line)
         seen.set()
 
-    with watched(CPUS, say, every_s=0.01):
+    with watched(CPUS, say, room.append, every_s=0.01):
         there[1] = node("b", alive=False, CPU=2.0)
         assert seen.wait(300)
         seen.clear()
         there.append(node("c", CPU=2.0))
         assert seen.wait(300)
     assert [line.split(":")[0] for line in said] == ["node host-b", "node host-c"]
+    assert room == [1, 2]
     there.clear()
     assert len(said) == 2
 

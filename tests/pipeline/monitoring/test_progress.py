@@ -13,7 +13,7 @@ from pipeline.dataset.schema import (
     rejected_row,
     to_table,
 )
-from pipeline.monitoring.progress import RunProgress, duration, rate
+from pipeline.monitoring.progress import RunProgress, duration
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.sample_request import SampleRequest
 
@@ -154,11 +154,7 @@ def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:
     now[0] = 85.0
     assert [group.state(now[0]) for group in at.groups.values()] == ["quiet", "working"]
     assert "groups: 1 quiet, 1 working, 1 waiting for a first clip" in progress.line()
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(2.5, "2.5 clips/s"), (0.1, "6.0 clips/min"), (0.001, "3.6 clips/h"), (0, "0.0 clips/h")],
-)
-def test_rate(value: float, text: str) -> None:
-    assert rate(value) == text
+    progress.room_for(2)  # a node is lost; one of the two starts again, in another process
+    progress.update(rows_of("c", 1))
+    assert set(progress.snapshot().groups) == {"b", "c"}
+    assert "groups: 2 working" in progress.line()
