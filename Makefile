@@ -8,7 +8,7 @@ CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 # Tests start hundreds of processes; without byte code each one compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-fast lint format chaos chaos-quick mutants mutants-quick bench lock clean
+.PHONY: demo test test-all test-fast lint format docs chaos chaos-quick mutants mutants-quick bench lock clean
 
 demo: $(STAMP)  ## make a small real dataset and a few controls in out/demo with the embedded model
 	$(BIN)/python jobs/generate.py --config jobs/configs/demo.yaml --control-fraction 0.25
@@ -31,6 +31,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## the documentation as a site in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 chaos: $(STAMP)  ## kill something at a random moment, 60 times, and check what is left; 30 min
 	$(BIN)/python -m tests.chaos
@@ -64,8 +67,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|pip|plotly/validators|transformers/models)/' $(VENV)/lib || true
 	touch $@
 
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 lock: $(STAMP)  ## resolve pyproject.toml afresh into constraints.txt
-	$(BIN)/pip install --quiet --dry-run --ignore-installed --report $(VENV)/lock.json '.[dev,quality]'
+	$(BIN)/pip install --quiet --dry-run --ignore-installed --report $(VENV)/lock.json '.[dev,quality,docs]'
 	$(BIN)/python infra/lock.py $(VENV)/lock.json > constraints.txt
 
 clean:

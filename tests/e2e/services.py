@@ -38,6 +38,12 @@ QUICK_HEALTH_CHECKS = {
 """A dead raylet is noticed after two seconds, not after fifteen."""
 
 
+def submit_command(ray: str, dashboard: str, runtime_env: str, words: Sequence[str]) -> list[str]:
+    """`ray job submit` as the README says it, with further words, up to the entry point."""
+    command = [ray, "job", "submit", "--address", dashboard, "--working-dir", "."]
+    return [*command, "--runtime-env", runtime_env, *words, "--"]
+
+
 @dataclass
 class RayCluster:
     """A cluster that this test session started, on loopback.
@@ -62,10 +68,9 @@ class RayCluster:
         runtime_env = yaml.safe_load(RUNTIME_ENV.read_text())
         runtime_env["env_vars"] |= job_env
         self._runtime_env.write_text(yaml.safe_dump(runtime_env))
-        command = [tool("ray"), "job", "submit", "--address", self.dashboard, "--working-dir", "."]
-        command += ["--runtime-env", str(self._runtime_env), *words, "--", *entrypoint.split()]
+        command = submit_command(tool("ray"), self.dashboard, str(self._runtime_env), words)
         return subprocess.run(
-            command,
+            [*command, *entrypoint.split()],
             cwd=REPOSITORY,
             env=self.env,
             capture_output=True,

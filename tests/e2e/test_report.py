@@ -24,6 +24,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.report.page import written
 from pipeline.run import run
 from pipeline.storage.storage import Storage
+from tests.docs.documents import demo_flags
 from tests.e2e.engines import obedient
 from tests.pipeline.report.hostile import PROMPTS
 from tests.system_tools import system_tool
@@ -41,13 +42,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def prefix(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs: the embedded model with controls and a bad row; an engine with a failure."""
+    """Two runs: `make demo` with own prompts and a bad row; an engine with a failure."""
     folder = tmp_path_factory.mktemp("report")
     output = folder / "out"
     lines = [{"prompt": prompt} for prompt in PROMPTS[:4]] + [{"prompt": "odd", "width": 17}]
     (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "bad.txt").write_text("raise\nfine\n")
-    flags = ["--prompts", str(folder / "p.jsonl"), "--output", str(output)]
+    flags = [*demo_flags(), "--prompts", str(folder / "p.jsonl"), "--output", str(output)]
     flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5"]
     flags += ["--control-fraction", "1", "--batch-rows", "2", "--replicas", "1"]
     assert generate(flags) == 0
