@@ -102,11 +102,7 @@ def execute(
         groups = ray_data_plan.groups_for(count, config, run.resolved, grows=grows)
         if groups.remark:
             say(console, groups.remark)
-        task_rows = ray_data_plan.rows_per_task(config, run.resolved)
-        blocks = [
-            ray.put(table)
-            for table in with_first(run.tables, run.first_to_make, groups.replicas, task_rows)
-        ]
+        blocks = [ray.put(table) for table in with_first(run.tables, run.first_to_make)]
         run.tables.clear()
         layout = choose_layout(config.parallel, run.resolved.spec, groups.device)
         if layout.size > 1:

@@ -137,38 +137,20 @@ def pack_tables(
     return [left for table in tables if (left := _without_marked(table)).num_rows]
 
 
-def with_first(
-    tables: Sequence[pa.Table], first: Sequence[SampleRequest], groups: int, task_rows: int
-) -> list[pa.Table]:
-    """Put the first clips in front, spread over as many tasks as there are groups.
+def with_first(tables: Sequence[pa.Table], first: Sequence[SampleRequest]) -> list[pa.Table]:
+    """Put the first clips in front of all other requests.
 
-    A task holds them at its beginning. A task without any of them waits for the profile, so every
-    one of them must be in a task that starts before those do: Ray Data starts tasks in order.
+    Ray Data starts tasks in order, and a task without a first clip waits for the profile, so none
+    may come before them. They are not spread over the tasks: a group that waits takes some of them
+    over, and every task of others is full, so that its engine calls are.
 
     Args:
         tables: The other requests.
         first: The first clips.
-        groups: Groups that work from the start.
-        task_rows: Units per task.
     """
-    if not first:
-        return list(tables)
-    rest = (
-        pa.concat_tables(tables) if tables else pa.table({REQUEST_COLUMN: pa.array([], "string")})
-    )
-    tasks = min(groups, len(first))
-    head, taken = [], 0
-    for task in range(tasks):
-        head += [pack([request]) for request in first[task::tasks]]
-        fill = max(0, -len(head) % task_rows) if task < tasks - 1 else 0
-        head += rest[REQUEST_COLUMN][taken : taken + fill].to_pylist()
-        taken += fill
-    return [pa.table({REQUEST_COLUMN: head}), *_cut(rest.slice(taken))]
+    head = [pa.table({REQUEST_COLUMN: [pack([request]) for request in first]})] if first else []
+    return [*head, *tables]
 
 
 def _without_marked(table: pa.Table) -> pa.Table:
     return table.filter(pc.not_equal(table[REQUEST_COLUMN], ""))
-
-
-def _cut(table: pa.Table) -> list[pa.Table]:
-    return [table.slice(at, BLOCK_ROWS) for at in range(0, table.num_rows, BLOCK_ROWS)]

@@ -24,7 +24,6 @@ from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
 from tests.e2e.services import REPOSITORY
 
-KILLS = 3
 WAIT_S = 1200
 
 
@@ -59,15 +58,16 @@ def kill_midway(settings: dict[str, Any], after_s: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.variant)])
 def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
-    local_ray: None, tmp_path: Path
+    local_ray: None, tmp_path: Path, kills: int
 ) -> None:
     prompts = write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(16)])
     whole, torn = settings_of(prompts, tmp_path / "whole"), settings_of(prompts, tmp_path / "torn")
     quiet = Console(file=io.StringIO())
     run(RunConfig(**whole), factory=obedient(), console=quiet)
     chance = random.Random(5)
-    for _ in range(KILLS):
+    for _ in range(kills):
         kill_midway(torn, chance.uniform(0.0, 0.5))
     run(RunConfig(**torn), factory=obedient(), console=quiet)
     rows = {name: rows_of(tmp_path / name) for name in ("whole", "torn")}
