@@ -1,6 +1,19 @@
-"""Numbers in sentences: one of a thing is not said in the plural. Knows no thing by name."""
+"""Words that messages share: numbers of things in singular or plural, and names of commands."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PROGRAM = "sencache-pipeline"
+"""The console command of an installation."""
+
+
+def called_as(command: str) -> str:
+    """How a user of this process calls a command: by the console command or from a checkout."""
+    if Path(sys.argv[0]).name.startswith(PROGRAM):
+        return f"{PROGRAM} {command}"
+    return f"python jobs/{command}.py"
 
 
 def counted(number: int, noun: str, *, grouped: bool = False) -> str:

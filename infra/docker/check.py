@@ -4,7 +4,12 @@ import importlib
 import importlib.metadata
 import sys
 
-MODULES = ("jobs.generate", "pipeline.run", "pipeline.engine.diffusers_engine", "sencache")
+MODULES = (
+    "pipeline.commands.generate",
+    "pipeline.run",
+    "pipeline.engine.diffusers_engine",
+    "sencache",
+)
 
 
 def main() -> int:

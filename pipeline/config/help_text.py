@@ -9,14 +9,16 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.wording import called_as
+
 HELP_WIDTH = 100
 _FLAG_WIDTH = 34
 _INTRO = """\
-usage: python jobs/generate.py [--config FILE] --prompts URI --output URI [flags]
+usage: {program} [--config FILE] --prompts URI --output URI [flags]
 
 Make a dataset of video clips from prompts. Run the same command again to resume.
-Flags override the YAML file, whose names have _ for -: `cache: {max_reuse: 2}`.
-`python jobs/generate.py --list-models` prints the models with their sizes, settings and licences.
+Flags override the YAML file, whose names have _ for -: `cache: {{max_reuse: 2}}`.
+`{program} --list-models` prints the models with their sizes, settings and licences.
 Exit code: 0 done; 1 more failed than allowed; 2 bad configuration or input; 130 interrupted.
 """
 
@@ -48,7 +50,7 @@ def help_text(model: type[BaseModel], shown: Collection[str] | None = None) -> s
         shown: Dotted names of the settings to show, such as `cache.quality`; None shows all.
     """
     title = "all settings" if shown is None else "settings (--help-all shows all of them)"
-    lines = [_INTRO, title]
+    lines = [_INTRO.format(program=called_as("generate")), title]
     section = ""
     for path, field in walk(model):
         if shown is not None and ".".join(path) not in shown:

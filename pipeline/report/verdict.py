@@ -12,7 +12,7 @@ from pipeline.monitoring.progress import duration
 from pipeline.report import text
 from pipeline.report.document import Report, ReportVerdict
 from pipeline.report.good_clips.document import ScoreSummary
-from pipeline.wording import counted
+from pipeline.wording import called_as, counted
 
 MOTION = "motion"
 """The score that an example of a condition takes if there is one."""
@@ -93,7 +93,7 @@ def _next(report: Report) -> tuple[str, str]:
     left = sum(entry.clips for entry in report.projections if entry.what.startswith("rest of"))
     if _running(report):
         return "Wait for the run; this keeps the page fresh:", (
-            f"python jobs/report.py --output {place} --watch 30"
+            f"{called_as('report')} --output {place} --watch 30"
         )
     if left:
         clips = counted(left, "sample", grouped=True)
@@ -114,12 +114,12 @@ def _next(report: Report) -> tuple[str, str]:
     if not found or not found.good + found.not_good:
         condition = _condition(found.scores if found else [])
         return f"Say which clips are good; for example, {condition[1]}:", (
-            f"python jobs/score.py --output {place} --keep {shlex.quote(condition[0])}"
+            f"{called_as('score')} --output {place} --keep {shlex.quote(condition[0])}"
         )
     if not found.good:
         return "Choose a looser condition, without scoring again: no clip meets this one.", ""
     return "Give the good clips to a trainer:", (
-        f"python jobs/export.py --output {place} --to {shlex.quote(report.output + '-export')} "
+        f"{called_as('export')} --output {place} --to {shlex.quote(report.output + '-export')} "
         "--where good"
     )
 

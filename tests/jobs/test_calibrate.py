@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.calibrate import main
-from jobs.sensitivities import _captions
+from pipeline.commands.sensitivities import _captions
 from pipeline.config.run_config import load_config
 from pipeline.dataset.mp4 import encode
 from sencache import SensitivityProfile
@@ -207,7 +207,7 @@ def test_an_interrupted_calibration_says_so(
     def stop(*words: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.sensitivities.measure_sensitivities", stop)
+    monkeypatch.setattr("pipeline.commands.sensitivities.measure_sensitivities", stop)
     assert main(arguments) == 130
     assert capsys.readouterr().err.splitlines() == [
         "interrupted; the same command goes on with the finished clips"

@@ -162,7 +162,9 @@ def test_a_dry_run_says_the_nfe_of_a_plan_and_makes_nothing(
 def test_a_signal_before_the_run_has_begun_ends_it_in_order(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.generate.load_config", lambda argv: os.kill(os.getpid(), number))
+    monkeypatch.setattr(
+        "pipeline.commands.generate.load_config", lambda argv: os.kill(os.getpid(), number)
+    )
     before = signal.getsignal(number)
     assert main([]) == 130
     assert signal.getsignal(number) is before

@@ -115,7 +115,7 @@ def test_an_interrupted_report_says_so_and_a_watched_one_ends(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.report._report", interrupt)
+    monkeypatch.setattr("pipeline.commands.report._report", interrupt)
     flags = ["--output", str(tmp_path), *(["--watch", "1"] if watch else [])]
     assert main(flags) == (0 if watch else 130)
     assert ("the report of before stands" in capsys.readouterr().err) is not watch

@@ -1,4 +1,4 @@
-"""The part of jobs/calibrate.py that measures sensitivities: three evaluations for each step."""
+"""The part of `calibrate` that measures sensitivities: three evaluations for each step."""
 
 from __future__ import annotations
 

@@ -1,0 +1,101 @@
+"""Export a dataset for a trainer: `python jobs/export.py --output out/demo --to out/wds`.
+
+Exports are deterministic and resumable: the same command again writes only what is missing. Exit
+codes: 0 done; 1 done but for damaged clips, which are named; 2 bad flags or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from pipeline.errors import UserError
+from pipeline.redaction import shown
+from pipeline.wording import are, counted
+
+EXIT_DAMAGED = 1
+NAMED = 20
+"""Damaged clips that are named on stderr."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export once and return an exit code."""
+    from pipeline.export.export import DAMAGED_KEY, export
+    from pipeline.export.formats import FORMATS
+    from pipeline.export.select import parse_splits, select
+    from pipeline.monitoring.console import say
+    from pipeline.storage.places import check_kept
+    from pipeline.storage.storage import Storage
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--output", required=True, help="output prefix of the runs")
+    parser.add_argument("--to", required=True, help="folder or s3://bucket/prefix of the export")
+    shapes = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
+    parser.add_argument("--format", choices=FORMATS, default="webdataset", help=shapes)
+    parser.add_argument(
+        "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
+    )
+    parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by prompt")
+    parser.add_argument(
+        "--split-by",
+        default="",
+        metavar="COLUMN",
+        help="a column of the input that rows keep in `source`: clips of one value are in one "
+        "split, in place of clips of one prompt",
+    )
+    parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
+    parser.add_argument("--with-controls", action="store_true", help="export controls too")
+    options = parser.parse_args(argv)
+    console = Console()
+    try:
+        if options.shard_rows < 1:
+            raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
+        check_kept(options.to)
+        source, target = Storage(options.output), Storage(options.to)
+        with (
+            select(
+                source,
+                where=options.where,
+                splits=parse_splits(options.splits),
+                shard_rows=options.shard_rows,
+                controls=options.with_controls,
+                split_by=options.split_by,
+            ) as chosen,
+            console.status("exporting") as status,
+        ):
+            done = export(
+                source,
+                target,
+                chosen,
+                options.format,
+                progress=lambda done, total: status.update(f"{done}/{total} shards"),
+            )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    say(
+        console,
+        f"{counted(chosen.clips - len(done.damaged), 'clip', grouped=True)} in "
+        f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
+        f"{target.uri}, {done.written:,} of them written now",
+    )
+    if chosen.by_prompt:
+        rows = counted(chosen.by_prompt, "row", grouped=True)
+        say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")
+    for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
+        print(f"damaged: {shown(sample_id)}: {problem}", file=sys.stderr)
+    if done.damaged:
+        print(
+            f"error: {counted(len(done.damaged), 'clip', grouped=True)} {are(len(done.damaged))} "
+            "missing or damaged and left out of the export "
+            f"({target.uri}/{DAMAGED_KEY} names them); the command that made them makes them "
+            "again with --verify",
+            file=sys.stderr,
+        )
+        return EXIT_DAMAGED
+    return 0
