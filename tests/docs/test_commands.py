@@ -99,6 +99,7 @@ def test_every_flag_of_a_page_exists(capsys: pytest.CaptureFixture[str]) -> None
     known = set(FLAG.findall(capsys.readouterr().out)) | OF_OTHERS
     parsers = [
         *ROOT.glob("jobs/**/*.py"),
+        *ROOT.glob("pipeline/commands/*.py"),
         *ROOT.glob("infra/ci/*.py"),
         *ROOT.glob("tests/*/__main__.py"),
     ]
