@@ -1,7 +1,8 @@
-"""Words that messages share: numbers of things in singular or plural, and names of commands."""
+"""Words that messages share: numbers of things, money, and names of commands."""
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -39,3 +40,21 @@ def rate(clips_per_s: float) -> str:
         if clips_per_s * seconds >= 1:
             return f"{clips_per_s * seconds:.1f} clips/{unit}"
     return f"{clips_per_s * 3600:.1f} clips/h"
+
+
+def dollars(value: float) -> str:
+    """Money with three digits that count, in cents below a dollar: `$1,230`, `$12.30`, `4.56¢`.
+
+    Args:
+        value: In dollars, not negative.
+    """
+    if value == 0:
+        return "$0"
+    rounded = float(f"{value:.3g}")
+    if rounded >= 100:
+        return f"${rounded:,.0f}"
+    if rounded >= 1:
+        return f"${rounded:.2f}"
+    decimals = max(0, 2 - math.floor(math.log10(rounded * 100)))
+    cents = f"{rounded * 100:.{decimals}f}"
+    return f"{cents.rstrip('0').rstrip('.') if '.' in cents else cents}¢"

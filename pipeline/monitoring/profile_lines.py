@@ -88,7 +88,7 @@ def _far(profile: SensitivityProfile, steps: int) -> str:
     return str(found[0].message) if found else ""
 
 
-def say_plans(say_line: Callable[[str], None], table: pa.Table, told: set[tuple[int, str]]) -> None:
+def say_plans(say_line: Callable[[str], None], table: pa.Table, told: set[object]) -> None:
     """Say how many steps planned clips compute, once for each number of steps and profile.
 
     Args:

@@ -21,9 +21,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
-from pipeline.monitoring.profile_lines import say_plans
+from pipeline.monitoring.row_lines import say_news
 from pipeline.monitoring.totals import RunTotals
-from pipeline.wording import counted, rate
+from pipeline.wording import counted, dollars, rate
 
 LOG_EVERY_S = 10.0
 QUIET_S = 60.0
@@ -112,7 +112,7 @@ class RunProgress:
         """
         self._room = groups
         self._groups: dict[str, GroupProgress] = {}
-        self._plans_told: set[tuple[int, str]] = set()
+        self._told: set[object] = set()
         self._planned, self._redraws = total - redraws, redraws
         self._totals = totals
         self._console = console
@@ -169,7 +169,7 @@ class RunProgress:
             if self._first is None:
                 self._loaded = max(self._began, now - _working_s(table))
             self._add_groups(table, now)
-            say_plans(self.say, table, self._plans_told)
+            say_news(self.say, table, self._told)
         if self._first is None and self._totals.made:
             self._first = (now, self._totals.made)
         if not self._console.is_terminal and now - self._logged >= LOG_EVERY_S:
@@ -254,7 +254,7 @@ class RunProgress:
         if at.dollars is None:
             return f"{duration(at.gpu_s)} of device time"
         projected = at.dollars_projected
-        return f"${at.dollars:.4f} spent" + (f" of ${projected:.4f}" if projected else "")
+        return f"{dollars(at.dollars)} spent" + (f" of {dollars(projected)}" if projected else "")
 
     def _add_groups(self, table: pa.Table, now: float) -> None:
         for worker in table["worker"].to_pylist():

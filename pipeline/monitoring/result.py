@@ -10,7 +10,7 @@ from pipeline.monitoring.console import text_of
 from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
-from pipeline.wording import counted
+from pipeline.wording import counted, dollars
 
 
 def say_result(
@@ -51,7 +51,8 @@ def say_result(
         if config.gpu_price_per_hour is not None:
             price = config.gpu_price_per_hour / 3600
             each = own_s * price / totals.clips
-            table.add_row("cost", f"${device_s * price:.4f}, ${each:.6f} a clip")
+            cost = f"{dollars(device_s * price)}, {dollars(1000 * each)} per 1,000 clips"
+            table.add_row("cost", cost)
     if good := yield_text(totals, config.gpu_price_per_hour):
         table.add_row("good", f"{good}; of this run alone" if is_part else good)
     if totals.truncated:
@@ -85,6 +86,6 @@ def yield_text(totals: RunTotals, price_per_hour: float | None) -> str:
     if totals.good and spent_s > 0:
         text += f"; {spent_s / totals.good:.2f} device seconds"
         if price_per_hour is not None:
-            text += f", ${spent_s / totals.good * price_per_hour / 3600:.6f}"
+            text += f", {dollars(spent_s / totals.good * price_per_hour / 3600)}"
         text += " a good clip"
     return text

@@ -23,7 +23,7 @@ from pipeline.requests.intake import InputCounts
 from pipeline.requests.reasons import Reasons
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
-from pipeline.wording import counted
+from pipeline.wording import counted, dollars
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
@@ -163,7 +163,7 @@ def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) 
     clip_s = sum(earlier_s) / len(earlier_s)
     money = ""
     if price_per_hour is not None:
-        money = f", ${clips * clip_s / 3600 * price_per_hour:.2f}"
+        money = f", {dollars(clips * clip_s / 3600 * price_per_hour)}"
     return (
         f"Cost of what is left: about {duration(clips * clip_s)} of device time{money}, at "
         f"{clip_s:.2f} s a clip, the mean of the latest {len(earlier_s)} here"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import wording
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
@@ -25,14 +26,8 @@ def count(value: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """Money; the smaller the amount, the more digits."""
-    if value is None:
-        return NONE
-    if value >= 100:
-        return f"${value:,.0f}"
-    if value >= 0.1 or value == 0:
-        return f"${value:.2f}"
-    return f"${value:.3g}" if value >= 1e-4 else f"${value:.6f}"
+    """Money as in all messages, or a dash."""
+    return NONE if value is None else wording.dollars(value)
 
 
 def decibels(value: float | None) -> str:
@@ -140,8 +135,8 @@ def print_report(report: Report, console: Console) -> None:
         line(
             "cost",
             f"{dollars(report.dollars.total if report.dollars else None)} in all",
-            f"{dollars(head.dollars_per_clip)} a clip",
-            f"{dollars(head.dollars_per_clip_all_in)} with loading, idle time and controls",
+            f"{dollars(1000 * head.dollars_per_clip)} per 1,000 clips",
+            f"{dollars(1000 * head.dollars_per_clip_all_in)} with loading, idle time and controls",
         )
     if report.good_clips:
         line("good clips", *good_clips(report.good_clips))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,7 +24,6 @@ QualityStruct = dict[str, float | str | None]
 
 _TOO_SMALL = "no SSIM: frames are smaller than its window of 11 pixels"
 
-_logger = logging.getLogger(__name__)
 _loading = threading.Lock()
 """Clips are compared in several threads; a cache alone would let each of them load LPIPS."""
 
@@ -132,12 +130,9 @@ def compare(clip: Frames, control: Frames) -> QualityStruct:
 
 @functools.cache
 def _lpips() -> tuple[Callable[[Any, Any], float] | None, str]:
-    """LPIPS and "", or None and why; said once per process."""
+    """LPIPS and "", or None and why. The driver says why, once for all processes."""
     import torch
 
     from pipeline.scoring.similarity import load_lpips
 
-    distance, why = load_lpips(torch.device("cpu"))
-    if why:
-        _logger.warning("%s: controls are compared without it", why)
-    return distance, why
+    return load_lpips(torch.device("cpu"))

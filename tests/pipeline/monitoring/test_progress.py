@@ -83,11 +83,21 @@ def test_the_first_eta_leaves_out_what_the_process_took_to_load() -> None:
     assert progress.eta_s() == pytest.approx(8 * 3 / 2)
 
 
+def test_what_rows_lack_is_said_once_for_all_processes() -> None:
+    out = io.StringIO()
+    progress = RunProgress(9, RunTotals(), Console(file=out, width=200))
+    lacking = {"psnr_db": 40.0, "missing": "no LPIPS: not installed"}
+    for worker, quality in (("a", None), ("a", lacking), ("b", lacking), ("c", lacking)):
+        rows = [row | {"quality": quality} for row in rows_of(worker, 2).to_pylist()]
+        progress.update(to_table(rows))
+    assert out.getvalue() == "no LPIPS: not installed; controls are compared without it\n"
+
+
 def test_money_and_line() -> None:
     totals = RunTotals()
     totals.add(table(2, failed=1, wall_s=1800))
     priced = RunProgress(4, totals, Console(file=io.StringIO()), gpu_price_per_hour=2.5)
-    assert priced.money(priced.snapshot()) == "$2.5000 spent of $3.3333"
+    assert priced.money(priced.snapshot()) == "$2.50 spent of $3.33"
     assert "1 failed" in priced.line()
     assert "3/4 clips" in priced.line()
     unpriced = RunProgress(4, totals, Console(file=io.StringIO()))

@@ -16,7 +16,7 @@ def test_everything_that_was_spent_is_in_the_cost_of_a_good_clip() -> None:
         ok=5, controls=1, gpu_s=30.0, control_gpu_s=10.0, wasted_gpu_s=6.0, good=2, not_good=2
     )
     assert yield_text(totals, None) == "2 of 4 clips (50%); 18.00 device seconds a good clip"
-    assert yield_text(totals, 3600.0).endswith("; 18.00 device seconds, $18.000000 a good clip")
+    assert yield_text(totals, 3600.0).endswith("; 18.00 device seconds, $18.00 a good clip")
 
 
 def test_clips_without_a_verdict_are_counted_apart() -> None:

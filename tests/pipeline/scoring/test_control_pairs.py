@@ -43,7 +43,7 @@ def test_threads_that_compare_at_once_load_lpips_once(monkeypatch: pytest.Monkey
     control_pairs._lpips.cache_clear()
 
 
-def test_the_reason_why_lpips_is_missing_is_in_the_row_and_said_once(
+def test_the_reason_why_lpips_is_missing_is_in_the_row_and_left_to_the_driver(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
@@ -51,7 +51,5 @@ def test_the_reason_why_lpips_is_missing_is_in_the_row_and_said_once(
     clip = np.zeros((3, 16, 16, 3), np.uint8)
     why = "no LPIPS: package lpips is not installed (extra `quality`)"
     assert [compare(clip, clip)["missing"] for _ in range(2)] == [why] * 2
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{why}: controls are compared without it"
-    ]
+    assert not caplog.records  # of each process of a run
     control_pairs._lpips.cache_clear()
