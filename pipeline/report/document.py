@@ -110,6 +110,16 @@ class Bucket(ReportPart):
     start: str
     node: str
     clips: int
+    stretch: int = Field(default=0, description="position of its stretch in `stretches`")
+    span: int = Field(default=0, description="number of the span in its stretch")
+
+
+class Stretch(ReportPart):
+    """A time in which at least one run was up, from its first call to its last clip."""
+
+    start: str
+    seconds: float
+    spans: int = Field(description="equal spans of time that it is cut into")
 
 
 class Node(ReportPart):
@@ -253,6 +263,7 @@ class Report(ReportPart):
     quality: list[Quality]
     bucket_s: float
     throughput: list[Bucket]
+    stretches: list[Stretch] = Field(default=[], description="without the pauses between them")
     nodes: list[Node]
     time: list[Lap]
     nfe: list[Bar]

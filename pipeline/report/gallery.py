@@ -28,8 +28,7 @@ from pipeline.report.rows import RowRoles, Rows
 from pipeline.storage.storage import Storage
 
 BUDGET_BYTES = 3_500_000
-"""Total size of the embedded clips and pictures, as text. A page may have 10 MB, of which plotly.js
-takes 4.8 MB."""
+"""Total size of the embedded clips and pictures, as text, so that a page goes into a mail."""
 
 AS_IT_IS_BYTES = 60_000
 WIDTH = 320

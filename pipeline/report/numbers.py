@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.dataset.whole_clips import missing_media
 from pipeline.errors import StorageError
-from pipeline.report import tables, text
+from pipeline.report import text
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
 from pipeline.report.document import Headline, Report, RunEntry, Totals
@@ -23,6 +23,10 @@ from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedu
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
+from pipeline.report.tables import device_time, slices, steps
+from pipeline.report.tables.causes import causes
+from pipeline.report.tables.inputs import kept
+from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, counted
@@ -68,14 +72,14 @@ def measure(
     accounts = account(rows, roles, replace(prices, of_runs=of_runs))
     pairs = ComparedPairs.find(rows, roles)
     totals = _totals(rows, roles)
-    span, buckets = tables.throughput(rows, roles)
+    span, stretches, buckets = throughput(rows, roles)
     quality = measure_quality(rows, pairs)
     speedup = measure_speedup(rows, pairs)
     clips = np.flatnonzero(roles.clips)
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
     notes = _notes(rows, accounts, pairs)
-    kinds_of_clips = tables.settings(rows, roles.clips)
+    kinds_of_clips = slices.settings(rows, roles.clips)
     if len(kinds_of_clips) > 1:
         notes.insert(0, text.mixed(kinds_of_clips))
     notes += _lost(storage, rows, roles)
@@ -98,35 +102,36 @@ def measure(
         quality=quality,
         bucket_s=span,
         throughput=buckets,
-        nodes=tables.nodes(rows, roles),
-        time=tables.laps(rows, roles, accounts),
-        nfe=tables.evaluations(rows, roles.clips),
-        decisions=tables.decisions(rows, roles.clips),
-        errors=tables.points(
+        stretches=stretches,
+        nodes=device_time.nodes(rows, roles),
+        time=device_time.laps(rows, roles, accounts),
+        nfe=steps.evaluations(rows, roles.clips),
+        decisions=steps.decisions(rows, roles.clips),
+        errors=steps.points(
             rows,
             clips,
             rows.numbers("predicted")[clips],
             rows.numbers("actual")[clips],
             (names[code] for code in policies[clips]),
         ),
-        quality_by_nfe=tables.points(
+        quality_by_nfe=steps.points(
             rows,
             pairs.clips,
             rows.known("nfe")[pairs.clips],
             rows.numbers("psnr_db")[pairs.controls],
             (names[code] for code in policies[pairs.clips]),
         ),
-        cost_by_model=tables.slices(rows, roles.clips, accounts, "model"),
-        cost_by_policy=tables.slices(rows, roles.clips, accounts, "policy"),
-        cost_by_prompt=tables.prompt_slices(rows, roles.clips, accounts),
-        failures=tables.causes(rows, roles),
+        cost_by_model=slices.slices(rows, roles.clips, accounts, "model"),
+        cost_by_policy=slices.slices(rows, roles.clips, accounts, "policy"),
+        cost_by_prompt=slices.prompt_slices(rows, roles.clips, accounts),
+        failures=causes(rows, roles),
         projections=project(rows, roles, accounts, runs, more_clips),
         what_if=what_if(rows, pairs, accounts, quality, budgets),
         gallery=gallery(rows, roles, pairs),
         worst=worst(rows, pairs),
         prices=accounts.used,
         settings=kinds_of_clips,
-        kept=tables.kept(rows, roles.clips),
+        kept=kept(rows, roles.clips),
         good_clips=measure_good_clips(
             rows, roles, accounts, conditions, all_duplicates=all_duplicates
         ),
@@ -214,7 +219,7 @@ def _headline(rows: Rows, pairs: ComparedPairs, totals: Totals, accounts: Accoun
         dollars_per_clip=(money.clips + money.failed_attempts) / ok if money and ok else None,
         dollars_per_clip_all_in=money.total / ok if money and ok else None,
         gpu_s_per_clip=useful / ok if ok else None,
-        video_s_per_gpu_hour=tables.per_hour(totals.video_s, useful),
+        video_s_per_gpu_hour=device_time.per_hour(totals.video_s, useful),
         reuse_ratio=1 - totals.nfe / totals.steps if totals.steps else None,
         nfe_mean=totals.nfe / ok if ok else None,
         psnr_db=mean(psnr) if len(psnr) else None,

@@ -1,8 +1,8 @@
 """Renders a report as one HTML file that needs no other file.
 
-The page's content security policy forbids all network access and allows two scripts by their
-hashes: plotly.js and `templates/plots.js`. Jinja2 escapes every text. Each number on the page
-carries its path in report.json.
+The page's content security policy forbids all network access and allows one script by its hash:
+`templates/player.js`, which plays clips. Charts are SVG (`pipeline.report.charts`). Jinja2 escapes
+every text. Each number on the page carries its path in report.json.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -21,6 +20,7 @@ from markupsafe import Markup
 
 from pipeline.monitoring.progress import duration
 from pipeline.report import text
+from pipeline.report.charts.plots import charts
 from pipeline.report.document import Report
 from pipeline.report.gallery import Preview
 
@@ -48,7 +48,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         previews: Previews of clips and controls by id; those that could not be read are absent.
     """
     value = json.loads(report.model_dump_json())
-    scripts = [_plotly(), _read("plots.js")]
+    script, drawn = _read("player.js"), charts(report)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -62,14 +62,14 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
     return template.render(
         report=report,
         previews=previews,
-        errors=any(point.group != "planned" for point in report.errors),
+        charts=drawn,
+        errors=not drawn.keys().isdisjoint(("errors", "quality")),
         worst=any(clip.sample_id not in shown for clip in report.worst),
         kept=text.kept(report.kept) if report.kept else "",
         number=lambda path, word: _number(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own file and plotly.js
-        policy=_policy(scripts),
-        data=_json(value),
+        script=Markup(script),  # noqa: S704 - our own file
+        policy=_policy(script),
         videos=_json({name: asdict(preview)["video"] for name, preview in previews.items()}),
     )
 
@@ -95,11 +95,10 @@ def _json(value: Any) -> Markup:
     return Markup(ascii_json)  # noqa: S704 - it holds no markup any more
 
 
-def _policy(scripts: list[str]) -> str:
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+def _policy(script: str) -> str:
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "media-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{_sha256(script)}'; style-src 'unsafe-inline'; "
+        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -109,13 +108,3 @@ def _sha256(script: str) -> str:
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    script = str(get_plotlyjs())
-    if "</script" in script.lower():
-        raise RuntimeError("this plotly.js cannot be embedded in a page: it contains </script")
-    return script

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -71,16 +70,17 @@ def test_hostile_texts_make_no_element_and_no_script(hostile: tuple[str, Any]) -
     page, report = hostile
     reader = Reader()
     reader.feed(page)
-    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "iframe", "object", "svg", "a b"})
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "iframe", "object", "a b"})
+    drawn = [attrs for tag, attrs in reader.tags if tag == "svg"]
+    assert all(attrs.keys() == {"role", "aria-label", "height"} for attrs in drawn)
+    assert len(drawn) == page.count('class="chart"')
     handlers = [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
     assert handlers == []
-    assert len([tag for tag, _ in reader.tags if tag == "script"]) == 4
-    (data,) = [text for attrs, text in reader.scripts if attrs.get("id") == "report"]
-    assert json.loads(data) == json.loads(report.model_dump_json())
+    assert len([tag for tag, _ in reader.tags if tag == "script"]) == 2
     assert len(report.failures) == len({prompt[:60] for prompt in PROMPTS})
 
 
-def test_the_policy_allows_two_scripts_and_no_network(hostile: tuple[str, Any]) -> None:
+def test_the_policy_allows_one_script_and_no_network(hostile: tuple[str, Any]) -> None:
     page, _ = hostile
     reader = Reader()
     reader.feed(page)
@@ -95,7 +95,7 @@ def test_the_policy_allows_two_scripts_and_no_network(hostile: tuple[str, Any]) 
     code = [text for attrs, text in reader.scripts if attrs.get("type") is None]
     hashes = {base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in code}
     assert hashes == allowed
-    assert len(hashes) == 2
+    assert len(hashes) == 1
     for _, attrs in reader.tags:
         for name in ("src", "href", "poster", "srcset", "action"):
             value = attrs.get(name) or ""
@@ -216,7 +216,8 @@ def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
     assert "black 16 0 0 ≥ 0 100.0%" in said
     assert "fails: motion &gt;= 0.4" in said
     assert "16 clips look alike" in said
-    assert 'id="plot-score-1"' in page
+    assert 'id="plot-score-motion"' in page
+    assert 'id="plot-score-black"' not in page  # all clips have one value
     card = card_text(report)
     assert "| scores | by own&#64;1 (16 clips)" in card
     assert "| good clips | 12 of 16 judged (75.0%): motion &#62;= 0.4 and 'a&#60;b'" in card
