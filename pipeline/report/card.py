@@ -156,7 +156,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
             f"{report.speedup.note} |"
         )
     lines += [
-        f"| {plain(entry.policy)} {entry.nfe}/{entry.steps} | PSNR to the control "
+        f"| {plain(entry.policy)} {text.evaluations(entry)} | PSNR to the control "
         f"{text.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
         f"{counted(entry.pairs, 'pair')}. {entry.note} |"
         for entry in report.quality

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pipeline.report.base import ClipEntry, Estimate, ReportPart
 from pipeline.report.good_clips.document import GoodClips
+from pipeline.report.tables.document import Bucket, InputColumn, Stretch
 
 FORMAT: Final = "sencache-report/1"
 
@@ -88,10 +89,12 @@ class Speedup(ReportPart):
 
 
 class Quality(ReportPart):
-    """Cached clips against their controls, at one policy and number of evaluations."""
+    """Cached clips against their controls, at one policy and similar numbers of evaluations."""
 
     policy: str
-    nfe: int
+    nfe: int = Field(description="of its clips; the least where they differ")
+    nfe_most: int = Field(default=0, description="the most; 0 in reports of older versions")
+    nfe_mean: float = Field(default=0.0, description="0 in reports of older versions")
     steps: int
     pairs: int
     psnr_db: Estimate
@@ -102,24 +105,6 @@ class Quality(ReportPart):
     promised_error: float | None = Field(None, description="relative, of the last latents; rms")
     latent_error: float | None = Field(None, description="the same, measured by controls")
     note: str
-
-
-class Bucket(ReportPart):
-    """Clips finished in one span of time on one node."""
-
-    start: str
-    node: str
-    clips: int
-    stretch: int = Field(default=0, description="position of its stretch in `stretches`")
-    span: int = Field(default=0, description="number of the span in its stretch")
-
-
-class Stretch(ReportPart):
-    """A time in which at least one run was up, from its first call to its last clip."""
-
-    start: str
-    seconds: float
-    spans: int = Field(description="equal spans of time that it is cut into")
 
 
 class Node(ReportPart):
@@ -281,6 +266,12 @@ class Report(ReportPart):
     prices: list[PriceUsed]
     settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")
     kept: dict[str, int] = Field(default={}, description="input column in `source` to clips")
+    by_input: list[InputColumn] = Field(
+        default=[], description="by columns of the input that have few values"
+    )
+    inputs_left_out: dict[str, str] = Field(
+        default={}, description="input column that clips are not divided by, and why"
+    )
     verdict: ReportVerdict | None = Field(
         default=None, description="null in reports of older versions"
     )

@@ -18,6 +18,7 @@ from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
 from pipeline.report.document import Headline, Report, RunEntry, Totals
 from pipeline.report.gallery import gallery, worst
+from pipeline.report.good_clips.clips import read_scored_clips
 from pipeline.report.good_clips.measure import measure_good_clips
 from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
@@ -25,7 +26,7 @@ from pipeline.report.pricing.projections import BUDGETS, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
-from pipeline.report.tables.inputs import kept
+from pipeline.report.tables.inputs import by_input, kept
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
@@ -76,6 +77,8 @@ def measure(
     quality = measure_quality(rows, pairs)
     speedup = measure_speedup(rows, pairs)
     clips = np.flatnonzero(roles.clips)
+    scored = read_scored_clips(rows, roles, conditions)
+    columns, left_out = by_input(rows, roles.clips, accounts, pairs, scored)
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
     notes = _notes(rows, accounts, pairs)
@@ -132,9 +135,11 @@ def measure(
         prices=accounts.used,
         settings=kinds_of_clips,
         kept=kept(rows, roles.clips),
-        good_clips=measure_good_clips(
-            rows, roles, accounts, conditions, all_duplicates=all_duplicates
-        ),
+        by_input=columns,
+        inputs_left_out=left_out,
+        good_clips=None
+        if scored is None
+        else measure_good_clips(rows, accounts, scored, all_duplicates=all_duplicates),
     )
     return report.model_copy(update={"verdict": verdict(report)})
 
@@ -247,13 +252,6 @@ def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs) -> list[str]:
         notes.append(
             "Some rows were written by a version that did not record processes: their loading and "
             "idle time is unknown and not in these sums."
-        )
-    policies, names = rows.codes("policy")
-    if len(rows) and any(names[code] == "planned" for code in np.unique(policies)):
-        notes.append(
-            "Planned clips: the predicted change is of the guided output, the actual change of the "
-            "conditional branch alone. Compare "
-            "such clips with one another, not the two numbers of one clip."
         )
     if len(pairs.clips):
         notes.append(

@@ -33,7 +33,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "one": lambda value: text.NONE if value is None else f"{value:,.1f}",
     "two": lambda value: text.NONE if value is None else f"{value:,.2f}",
     "four": lambda value: text.NONE if value is None else f"{value:.4f}",
-    "short": lambda value: text.NONE if value is None else f"{value:.3g}",
+    "short": text.short,
     "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
     "db": text.decibels,
     "thousand": lambda value: text.dollars(None if value is None else 1000 * value),

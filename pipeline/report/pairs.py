@@ -17,10 +17,15 @@ import pyarrow.compute as pc
 
 from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.document import Quality, Speedup
-from pipeline.report.rows import Mask, RowRoles, Rows, kinds
+from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
 from pipeline.wording import counted
 
 _FULL = "controls are unquantised, so what quantised weights cost is measured too, and not promised"
+
+BY_CLIP = {"paper", "official"}
+"""Policies whose rule decides at each step of each clip."""
+
+MOST_BANDS = 4
 
 Places = npt.NDArray[np.int64]
 
@@ -94,28 +99,36 @@ def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
 
 
 def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
-    """Measure how close clips are to their controls, by policy, NFE and quantisation."""
+    """Measure how close clips are to their controls, by policy, NFE and quantisation.
+
+    Under a rule that decides clip by clip, few clips share an NFE: there, neighbouring numbers are
+    taken together (`bands`).
+    """
     psnr = rows.numbers("psnr_db")[pairs.controls]
     measured = np.isfinite(psnr)
     policy_codes, policies = rows.codes("policy")
     weight_codes, weights = rows.codes("quantisation")
     clips, at = pairs.clips[measured], pairs.controls[measured]
-    combined, which = kinds(
-        policy_codes[clips],
-        rows.known("nfe")[clips],
-        rows.known("num_inference_steps")[clips],
-        weight_codes[clips],
-    )
+    steps, nfe = rows.known("num_inference_steps")[clips], rows.known("nfe")[clips]
+    band = nfe.copy()
+    for kind in kinds(policy_codes[clips], steps, weight_codes[clips])[0]:
+        if policies[kind[0]] in BY_CLIP:
+            alike = (policy_codes[clips] == kind[0]) & (steps == kind[1])
+            alike &= weight_codes[clips] == kind[2]
+            band[alike] = bands(nfe[alike])
+    combined, which = kinds(policy_codes[clips], band, steps, weight_codes[clips])
     found = []
     for index, kind in enumerate(combined):
         stored = weights[int(kind[3])]
-        mine = at[which == index]
+        mine, evaluations = at[which == index], nfe[which == index]
         values = rows.numbers("psnr_db")[mine]
         ssim, lpips = (rows.numbers(name)[mine] for name in ("ssim", "lpips"))
         found.append(
             Quality(
                 policy=", ".join(filter(None, (policies[kind[0]], stored))),
-                nfe=int(kind[1]),
+                nfe=int(evaluations.min()),
+                nfe_most=int(evaluations.max()),
+                nfe_mean=float(evaluations.mean()),
                 steps=int(kind[2]),
                 pairs=len(mine),
                 psnr_db=mean(values),
@@ -129,6 +142,27 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
             )
         )
     return found
+
+
+def bands(nfe: Floats) -> Floats:
+    """Divide clips into bands of neighbouring numbers of evaluations.
+
+    Every band has `FEW` pairs or more, as far as there are so many; there are `MOST_BANDS` at most.
+
+    Args:
+        nfe: Of each clip.
+
+    Returns:
+        The smallest number of each clip's band.
+    """
+    numbers, counts = np.unique(nfe, return_counts=True)
+    size = max(FEW, -(-len(nfe) // MOST_BANDS))
+    begins = [0]
+    for at in range(1, len(numbers)):
+        if counts[begins[-1] : at].sum() >= size and counts[at:].sum() >= FEW:
+            begins.append(at)
+    begin = numbers[begins]
+    return np.asarray(begin[np.searchsorted(begin, nfe, side="right") - 1], np.float64)
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float | None:

@@ -23,7 +23,7 @@ from pipeline.dataset.parts import part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.dataset.struct_columns import draft_seconds
 from pipeline.errors import StorageError
-from pipeline.requests.columns import names_json
+from pipeline.report.input_columns import InputColumns
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -54,7 +54,7 @@ _NESTED = {
 }
 _REPEATED = (
     *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions", "settings"),
-    *("worker_id", "node", "labels", "kept", "quantisation"),
+    *("worker_id", "node", "labels", "quantisation"),
 )
 _RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
 
@@ -69,12 +69,14 @@ class Rows:
             names the columns of its `source`, as a JSON list.
         files: The parts, indexed by `part`.
         counts: Which rows count: one per id, by the rule of `pipeline.dataset.committed`.
+        inputs: Values of the input's columns, in the order of the rows.
         storage: The prefix, from which `whole` reads.
     """
 
     table: pa.Table
     files: tuple[StoredFile, ...]
     counts: Mask
+    inputs: InputColumns
     storage: Storage
 
     def __len__(self) -> int:
@@ -201,8 +203,10 @@ def read_rows(storage: Storage) -> Rows:
         StorageError: The prefix cannot be read, or a part is damaged or not ours.
     """
     entries = part_files(storage)
-    tables = list(_tables(storage, entries))
-    table = pa.concat_tables(tables or [_flat_parts(storage, [], [SCHEMA.empty_table()], 0)])
+    inputs = InputColumns()
+    tables = [inputs.take(table) for table in _tables(storage, entries)]
+    empty = [] if tables else [_flat_parts(storage, [], [SCHEMA.empty_table()], 0)]
+    table = pa.concat_tables(tables or empty)
     table = table.unify_dictionaries().combine_chunks()
     try:
         order = table.select(["sample_id"]).append_column("status", table["status"].cast("string"))
@@ -212,7 +216,7 @@ def read_rows(storage: Storage) -> Rows:
         raise StorageError(f"{storage.uri}/data: {error}") from error
     counts = np.zeros(table.num_rows, np.bool_)
     counts[winners] = True
-    return Rows(table, tuple(entries), counts, storage)
+    return Rows(table, tuple(entries), counts, inputs, storage)
 
 
 def _tables(storage: Storage, entries: Sequence[StoredFile]) -> Iterator[pa.Table]:
@@ -284,7 +288,6 @@ def _flat(table: pa.Table) -> pa.Table:
                 if known
                 else _nulls(table, struct.field(child).type)
             )
-    columns["kept"] = pa.array(map(names_json, columns.pop("source").to_pylist()), pa.string())
     columns["draft_gpu_s"] = pa.array(draft_seconds(table))
     columns["caption_chars"] = pc.utf8_length(table["caption"])
     columns["error_message"] = pc.utf8_slice_codeunits(table["error_message"], 0, MESSAGE_CHARS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from pipeline import wording
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
-from pipeline.report.document import ClipSettings, Report
+from pipeline.report.document import ClipSettings, Quality, Report
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.wording import counted
 
@@ -40,6 +41,26 @@ def decibels(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A share in percent, with one decimal."""
     return NONE if value is None else f"{value:.1%}"
+
+
+def evaluations(entry: Quality) -> str:
+    """The numbers of evaluations of compared clips, and their steps."""
+    most = max(entry.nfe, entry.nfe_most)
+    numbers = str(entry.nfe) if most == entry.nfe else f"{entry.nfe} to {most}"
+    return f"{numbers}/{entry.steps}"
+
+
+def short(value: float | None) -> str:
+    """A number with three digits that count, without an exponent."""
+    if value is None:
+        return NONE
+    rounded = f"{value:.3g}"
+    if "e" not in rounded:
+        return rounded
+    if abs(value) >= 1:
+        return f"{float(rounded):,.0f}"
+    decimals = 2 - math.floor(math.log10(abs(float(rounded))))
+    return f"{value:.{decimals}f}"
 
 
 def estimate(value: Estimate | None, unit: str) -> str:
@@ -89,10 +110,12 @@ def kept(columns: Mapping[str, int]) -> str:
 
 def good_clips(found: GoodClips) -> list[str]:
     """Say how many clips are good, what one cost, and what to do next; part by part."""
-    cost = found.cost
+    cost, judged = found.cost, found.good + found.not_good
     return [
-        f"{count(found.good)} of {counted(found.good + found.not_good, 'clip', grouped=True)}"
-        + (f" ({percent(found.share.value)})" if found.share else " judged"),
+        f"{count(found.good)} of {counted(judged, 'clip', grouped=True)}"
+        + (f" ({percent(found.share.value)})" if found.share else "")
+        if judged
+        else "",
         f"{count(found.not_judged)} not judged" if found.not_judged else "",
         f"{cost.device_s:.2f} s of device time a good clip" if cost else "",
         f"{dollars(cost.dollars)} a good clip" if cost and cost.dollars is not None else "",
@@ -156,7 +179,7 @@ def print_report(report: Report, console: Console) -> None:
     for entry in sorted(report.quality, key=lambda entry: -entry.pairs)[:SHOWN]:
         line(
             "quality",
-            f"{entry.policy} {entry.nfe}/{entry.steps}: PSNR {estimate(entry.psnr_db, ' dB')}",
+            f"{entry.policy} {evaluations(entry)}: PSNR {estimate(entry.psnr_db, ' dB')}",
             f"worst {entry.psnr_worst:.1f} dB",
             f"SSIM {entry.ssim.value:.4f}" if entry.ssim else "",
             entry.note,

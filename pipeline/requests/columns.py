@@ -152,20 +152,14 @@ def source_json(other: Mapping[str, Any]) -> tuple[str, list[str]]:
     return text.encode("utf-8", "replace").decode(), left_out
 
 
-def names_json(source: str | None) -> str:
-    """The names of the columns in a `source` cell as a JSON list; "" without any."""
-    names = [*_cells(source)]
-    return json.dumps(names) if names else ""
-
-
 def cell_json(source: str | None, name: str) -> str:
     """The value of a column in a `source` cell as canonical JSON; "" without one."""
-    cells = _cells(source)
+    cells = cells_of(source)
     return json.dumps(cells[name], sort_keys=True) if name in cells else ""
 
 
-def _cells(source: str | None) -> dict[str, Any]:
-    """What `source_json` wrote; empty for any other text."""
+def cells_of(source: str | None) -> dict[str, Any]:
+    """The columns of a `source` cell as `source_json` wrote it; none for any other text."""
     try:
         found = json.loads(source or "{}")
     except (ValueError, RecursionError):

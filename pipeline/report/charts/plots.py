@@ -180,7 +180,7 @@ def _histogram(score: ScoreSummary) -> Markup:
     edges = score.edges
     x = Axis.over(edges[0], edges[-1], most=5)
     y = Axis.from_zero(max(score.counts), whole=True, most=4)
-    frame = Frame(130, x, score.name, y, "clips")
+    frame = Frame(130, x, "", y, "clips")
     marks = (
         bar(
             x.share(low) + 0.001,

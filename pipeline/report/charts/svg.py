@@ -132,7 +132,8 @@ class Frame:
                 grid.append(self._line(place, place, 0, self.height))
                 grid.append(_text(self.x.text(tick), percent(place), self.height + 17, "middle"))
         grid += [_text(shortened(name), -8, place + 4, "end") for name, place in names]
-        grid.append(_text(self.x_title, "50%", self.height + 36, "middle"))
+        if self.x_title:
+            grid.append(_text(self.x_title, "50%", self.height + 36, "middle"))
         left = 16 + round(CHAR_PX * max((len(shortened(name)) for name, _ in names), default=0))
         above = 8
         if self.y_title:

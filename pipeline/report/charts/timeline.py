@@ -10,7 +10,8 @@ from markupsafe import Markup
 from pipeline.monitoring.progress import duration
 from pipeline.report.charts.axes import Axis
 from pipeline.report.charts.svg import Frame, bar, element, legend, percent
-from pipeline.report.document import Report, Stretch
+from pipeline.report.document import Report
+from pipeline.report.tables.document import Stretch
 
 UNITS = (("hours", 3600.0, 6 * 3600.0), ("minutes", 60.0, 300.0), ("seconds", 1.0, 0.0))
 """Unit of the axis, its seconds, and from how many seconds on it is used."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +10,7 @@ from pipeline.report.base import ClipEntry, Estimate
 from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.gallery import clip_entries, even
 from pipeline.report.good_clips.advice import advise
-from pipeline.report.good_clips.clips import ScoredClips, read_scored_clips
+from pipeline.report.good_clips.clips import ScoredClips
 from pipeline.report.good_clips.document import (
     GoodClipCost,
     GoodClips,
@@ -22,7 +20,7 @@ from pipeline.report.good_clips.document import (
 )
 from pipeline.report.good_clips.duplicates import near_duplicates
 from pipeline.report.good_clips.summaries import count_terms, failed_terms, summarize
-from pipeline.report.rows import Floats, RowRoles, Rows
+from pipeline.report.rows import Floats, Rows
 from pipeline.wording import counted
 
 SHOWN = 6
@@ -32,29 +30,19 @@ MOST_REASONS = 10
 
 
 def measure_good_clips(
-    rows: Rows,
-    roles: RowRoles,
-    accounts: Accounts,
-    conditions: Mapping[str, str],
-    *,
-    all_duplicates: bool = False,
-) -> GoodClips | None:
-    """Work out what is known about good clips; None if nothing was scored or judged.
+    rows: Rows, accounts: Accounts, clips: ScoredClips, *, all_duplicates: bool = False
+) -> GoodClips:
+    """Work out what is known about good clips.
 
     Args:
         rows: Of the prefix.
-        roles: Of the rows.
         accounts: What the prefix has cost.
-        conditions: `--keep` of each run that has a record, by its id.
+        clips: What was said about its clips.
         all_duplicates: Look for near duplicates however many clips there are.
 
     Raises:
-        UserError: A stored condition is invalid.
-        StorageError: A file cannot be read, or is not ours.
+        StorageError: A file cannot be read.
     """
-    clips = read_scored_clips(rows, roles, conditions)
-    if clips is None:
-        return None
     good, not_good = int((clips.good == 1).sum()), int((clips.good == 0).sum())
     judged = clips.good[np.isfinite(clips.good)]
     notes = list(clips.notes)

@@ -40,7 +40,7 @@ def project(
         if (left := run.wanted - (run.rows - rejected)) > 0:
             add(f"rest of run {run.run_id}", left)
     if more_clips:
-        add(f"{more_clips} more clips", more_clips)
+        add(f"{more_clips:,} more clips", more_clips)
     return found
 
 
@@ -73,7 +73,7 @@ def what_if(
     spent = gpu_s[cached].sum() + gpu_s[control].sum()
     money = accounts.row_dollars[np.concatenate([cached, control])].sum()
     rate = float(money / spent) if spent and np.isfinite(money) else None
-    measured = {entry.nfe: entry for entry in quality if entry.steps == common}
+    measured = {round(entry.nfe_mean): entry for entry in quality if entry.steps == common}
     wanted = {max(1, round(budget * common)): budget for budget in budgets}
     wanted |= {entry: entry / common for entry in measured}
     full = fixed + slope * common

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report.document import Bucket, Stretch
 from pipeline.report.rows import Floats, RowRoles, Rows, kinds
+from pipeline.report.tables.document import Bucket, Stretch
 
 BUCKETS = 60
 BUCKET_CLIPS = 4

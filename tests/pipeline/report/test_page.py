@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -159,14 +160,14 @@ def test_the_page_shows_nothing_that_says_nothing(tmp_path: Path) -> None:
     assert "identical" in page
     assert "100.0 dB" not in page
     assert "95 %:" not in page  # an interval of one pair
-    assert '<th class="r">$' not in page  # a column without a price
+    assert '<th class="r">cost' not in page  # a column without a price
     assert 'href="#worst"' not in page  # all pairs are in the gallery
     assert 'id="plot-errors"' not in page  # all predictions of a plan are equal
     uncached = render(measure(write(tmp_path / "uncached", [row(1, nfe=10)]), Prices()), {})
     assert 'href="#errors"' not in uncached
     assert "Play starts both" not in uncached
     priced = render(measure(write(tmp_path / "priced", pair), Prices({"": 3.6})), {})
-    assert "$ per 1,000 clips" in priced
+    assert "cost of 1,000 clips" in priced
     assert '"thousand">$1.00</span>' in priced  # 1 s at a thousandth of a dollar a second
 
 
@@ -210,10 +211,10 @@ def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
     assert "A good clip has motion &gt;= 0.4 and &#39;a&lt;b&#39; &lt;&gt; &#39;c|d&#39;" in said
     assert "rejects most: 4 of 4 rejected clips, 4 of them alone" in said
     assert "share of good clips 75.0% 95 %:" in said
-    assert "$ per good clip $8.33 95 %:" in said  # 100 s over 12 clips, a dollar a second
+    assert "cost of a good clip $8.33 95 %:" in said  # 100 s over 12 clips, a dollar a second
     assert "motion 16 0 0.75 ≥ 0.1 93.8% ≥ 0.4 ≥ 0.8 ≥ 1.2 ≥ 1.4 12.5%" in said
     assert "≤ 1.4 93.8% ≤ 1.1 ≤ 0.7 ≤ 0.3 ≤ 0.1 12.5%" in said
-    assert "black 16 0 0 ≥ 0 100.0%" in said
+    assert "All 16 clips with a score have black 0 ." in said
     assert "fails: motion &gt;= 0.4" in said
     assert "16 clips look alike" in said
     assert 'id="plot-score-motion"' in page
@@ -227,6 +228,25 @@ def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
     assert "12 of 16 clips (75.0%) · 8.33 s of device time a good clip · $8.33 a good clip" in (
         console.export_text()
     )
+
+
+def test_the_page_divides_clips_by_columns_of_few_values_and_says_of_the_others(
+    tmp_path: Path,
+) -> None:
+    rows = []
+    for number in range(16):
+        category = "<b>cat</b>" if number % 4 else "dog"
+        source = json.dumps({"id": number, "category": category, "set": "a"})
+        made = scored(number, number % 4 > 0, motion=number % 4, black=0.0) | {"source": source}
+        rows.append(made)
+        if number < 8:
+            rows.append(row(number, control=True, psnr=30.0 + number % 4))
+    report = measure(record(write(tmp_path, rows), "motion > 0"), Prices({"": 3.6}))
+    said = " ".join(re.sub(r"<[^>]*>", " ", render(report, {})).split())
+    assert "By category category clips good device s / clip" in said
+    assert "&lt;b&gt;cat&lt;/b&gt; 12 100.0% of 12 1.00 $1.00 4.0 32.0 dB 6 2 " in said
+    assert "dog 4 0.0% of 4 1.00 $1.00 4.0 30.0 dB 2 0 " in said
+    assert "Not divided by: id (has more than 12 values), set (has one value)." in said
 
 
 def test_the_page_says_how_to_get_scores_where_there_are_none(tmp_path: Path) -> None:

@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.report.document import Speedup
-from pipeline.report.pairs import ComparedPairs, comparable, few, measure_quality, measure_speedup
+from pipeline.report.pairs import (
+    ComparedPairs,
+    bands,
+    comparable,
+    few,
+    measure_quality,
+    measure_speedup,
+)
 from pipeline.report.rows import RowRoles, Rows, read_rows
 from tests.pipeline.report.made import row, write
 
@@ -151,6 +160,38 @@ def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
     assert four.note == "only 3 pairs: the interval is too narrow to be trusted"
     assert (six.nfe, six.pairs, six.psnr_worst, six.ssim, six.lpips) == (6, 1, 50.0, None, None)
     assert six.note.startswith("only 1 pair: ")
+
+
+def test_clips_that_a_rule_decided_one_by_one_are_compared_in_bands(tmp_path: Path) -> None:
+    rows = []
+    for number in range(20):  # 10 with 2 or 3 evaluations, 10 with 6 to 8
+        nfe = 2 + number % 2 if number < 10 else 6 + number % 3
+        clip = row(number, nfe=nfe, up=50.0)
+        clip["cache"]["policy"] = "paper"
+        rows += [clip, row(number, control=True, up=60.0, psnr=10.0 * nfe)]
+    quick, slow = measure_quality(*of(tmp_path / "rule", rows))
+    assert (quick.nfe, quick.nfe_most, quick.nfe_mean, quick.pairs) == (2, 3, 2.5, 10)
+    assert (slow.nfe, slow.nfe_most, slow.pairs) == (6, 8, 10)
+    assert quick.psnr_db.value == pytest.approx(25.0)
+    assert quick.note == slow.note == ""
+    for each in rows:
+        each["cache"]["policy"] = "planned"
+    apart = measure_quality(*of(tmp_path / "plan", rows))
+    assert [(each.nfe, each.nfe_most) for each in apart] == [(n, n) for n in (2, 3, 6, 7, 8)]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=120))
+def test_bands_hold_neighbours_and_enough_pairs(nfe: list[int]) -> None:
+    values = np.array(nfe, np.float64)
+    found = bands(values)
+    begins = np.unique(found)
+    assert len(begins) <= 4
+    assert (found <= values).all()
+    for begin, end in zip(begins, [*begins[1:], np.inf], strict=True):
+        mine = values[found == begin]
+        assert mine.min() == begin
+        assert mine.max() < end
+        assert len(mine) >= min(8, len(nfe))
 
 
 def test_eight_pairs_are_enough() -> None:

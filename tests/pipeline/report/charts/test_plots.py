@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.report.charts.plots import charts
-from pipeline.report.document import Bar, Bucket, Report, ScatterPoint, Stretch
+from pipeline.report.document import Bar, Report, ScatterPoint
 from pipeline.report.pricing.prices import Prices
+from pipeline.report.tables.document import Bucket, Stretch
 from tests.pipeline.report.made import measure, row, write
 
 
