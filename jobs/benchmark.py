@@ -24,6 +24,7 @@ COMMANDS = {
     "batching": "jobs.benchmarks.sampling.batching",
     "cache": "jobs.benchmarks.sampling.cache",
     "calibration": "jobs.benchmarks.profiles.calibration",
+    "decode-beside": "jobs.benchmarks.throughput.decode_beside",
     "distilled": "jobs.benchmarks.distilled",
     "draft-shortcuts": "jobs.benchmarks.draft_shortcuts.benchmark",
     "drafts": "jobs.benchmarks.candidates.drafts",

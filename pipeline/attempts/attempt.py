@@ -92,6 +92,7 @@ class Attempts:
         worker: Worker,
         where: str,
         deadline_s: float,
+        calls: int = 1,
     ) -> None:
         """Bind an engine to a store of clips.
 
@@ -104,6 +105,8 @@ class Attempts:
             where: Node and process, for the ledger.
             deadline_s: Longest engine call in seconds; after that, or earlier where the calls of
                 this process were much shorter, this process ends itself.
+            calls: Engine calls at once. The engine orders them, and charges each clip with what is
+                its own of their time.
         """
         self._engine = engine
         self._store = store
@@ -112,7 +115,7 @@ class Attempts:
         self._worker = worker
         self._where = where
         self._deadline = CallDeadline(deadline_s)
-        self._turns = ThreadPoolExecutor(1, thread_name_prefix="turns")
+        self._turns = ThreadPoolExecutor(calls, thread_name_prefix="turns")
         self._dead = ""
         self._wasted_s: defaultdict[str, float] = defaultdict(float)
 
@@ -229,8 +232,9 @@ class Attempts:
         self._ledger.made(ids)
         rows = []
         for index, (request, clip) in enumerate(zip(batch, clips, strict=True)):
-            provenance = self._provenance(claim, index, request, wall_s, clip)
-            self._wasted_s[request.sample_id] += wall_s  # until it is stored
+            own_s = wall_s if clip.engine_s is None else clip.engine_s
+            provenance = self._provenance(claim, index, request, own_s, clip)
+            self._wasted_s[request.sample_id] += own_s  # until it is stored
             row = self._store.begin(request, clip, provenance)
             row.add_done_callback(functools.partial(self._stored, request.sample_id))
             rows.append(row)

@@ -43,6 +43,7 @@ class BatchRunner:
         deadline_s: float = math.inf,
         panel: ScorerPanel | None = None,
         keep_drafts: bool = False,
+        calls: int = 1,
     ) -> None:
         """Bind an engine to an output prefix.
 
@@ -57,6 +58,7 @@ class BatchRunner:
             deadline_s: Longest engine call in seconds; after that this process ends itself.
             panel: Scores the clips; by default nothing does.
             keep_drafts: Whether the clips of drafts are stored.
+            calls: Engine calls at once.
         """
         self._ledger = ledger
         self._batch_rows = batch_rows
@@ -74,6 +76,7 @@ class BatchRunner:
             worker=worker,
             where=where,
             deadline_s=deadline_s,
+            calls=calls,
         )
         self._in_a_row = FailuresInARow(self._attempts, ledger, where)
 
@@ -85,9 +88,9 @@ class BatchRunner:
         the row is lost before, with this process or its node, the clip is taken over, not made
         again.
 
-        Several threads may call this at once. Their engine calls take turns, in the order in which
-        they are ready, and the clips of one call are stored during the next. Each caller holds the
-        clips of one engine call at most.
+        Several threads may call this at once. Their engine calls take turns (`calls` of them at
+        once), in the order in which they are ready, and the clips of one call are stored during
+        the next. Each caller holds the clips of one engine call at most.
 
         Raises:
             EngineDiedError: The engine is beyond use (lost CUDA context, dead rank). The attempt is

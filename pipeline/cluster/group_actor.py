@@ -44,8 +44,11 @@ from pipeline.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-CALLS_AT_ONCE = 2
-"""Tasks inside one actor: one samples while the clips of the other are encoded and stored.
+ENGINE_CALLS = {"inline": 1, "beside": 2}
+"""Engine calls at once by `--stages.decode`: one samples, and one may decode beside it."""
+
+CALLS_AT_ONCE = {decode: calls + 1 for decode, calls in ENGINE_CALLS.items()}
+"""Tasks inside one actor: those of the engine calls, and one whose clips are encoded and stored.
 
 It also limits the clips that wait in an actor's memory (times `batch_rows`), and the tasks that are
 tied to an actor: they cannot move to an idle one.
@@ -70,6 +73,7 @@ class GroupActor:
         first: FirstClips | None = None,
         scoring: ScoringPlan = NO_SCORING,
         drafts: DraftSettings = NO_DRAFTS,
+        calls: int = 1,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
         guard_output()
@@ -81,7 +85,9 @@ class GroupActor:
         if drafts.best_of > 1:
             self._rank = RowRank(drafts.select_by, self._panel.names)
         began = time.monotonic()
-        engine = load_here(lambda: WatchedEngine(OwnThreadEngine(factory)), ledger, "the model")
+        engine = load_here(
+            lambda: WatchedEngine(OwnThreadEngine(factory, calls)), ledger, "the model"
+        )
         worker = Worker.loaded(began, ray.get_runtime_context().get_node_labels())
         self._runner = BatchRunner(
             engine,
@@ -94,6 +100,7 @@ class GroupActor:
             deadline_s=deadline_s,
             panel=self._panel,
             keep_drafts=drafts.keep,
+            calls=calls,
         )
         self._first: FirstClipsHere | None = None
         if first is not None:

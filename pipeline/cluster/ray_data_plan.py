@@ -17,7 +17,7 @@ from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.candidates.drafts import DraftSettings
 from pipeline.cluster.capacity import Groups, plan_groups
 from pipeline.cluster.connection import own_cores
-from pipeline.cluster.group_actor import CALLS_AT_ONCE, GroupActor
+from pipeline.cluster.group_actor import CALLS_AT_ONCE, ENGINE_CALLS, GroupActor
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
@@ -146,6 +146,7 @@ def requests_to_rows(
             "drafts": DraftSettings(
                 config.best_of, config.draft_budget, config.select_by, config.keep_drafts
             ),
+            "calls": ENGINE_CALLS[stages.decode],
         },
         batch_size=task_rows,
         batch_format="pyarrow",
@@ -153,8 +154,8 @@ def requests_to_rows(
         compute=ray.data.ActorPoolStrategy(
             min_size=groups.replicas,
             max_size=groups.most,
-            max_concurrent_calls_per_actor=CALLS_AT_ONCE,
-            max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+            max_concurrent_calls_per_actor=CALLS_AT_ONCE[stages.decode],
+            max_tasks_in_flight_per_actor=CALLS_AT_ONCE[stages.decode],
             enable_true_multi_threading=True,
         ),
         num_gpus=groups.num_gpus or None,

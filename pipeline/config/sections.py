@@ -156,7 +156,7 @@ class EngineConfig(ConfigPart):
 
 
 class StagesConfig(ConfigPart):
-    """Which work runs in actors of its own."""
+    """Which work runs apart from sampling: in actors of its own, or beside it."""
 
     text: Literal["inline", "separate"] = Field(
         default="inline", description="separate: text encoders run apart from the groups"
@@ -168,6 +168,9 @@ class StagesConfig(ConfigPart):
     )
     text_wait_s: float = Field(
         default=900.0, gt=0, description="end the run if no node has room for so long"
+    )
+    decode: Literal["inline", "beside"] = Field(
+        default="inline", description="beside: decode a clip while the next one is sampled"
     )
 
     @property

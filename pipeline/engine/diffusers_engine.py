@@ -11,9 +11,9 @@ Knows nothing of files, ledgers or Ray.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,13 +22,13 @@ from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
 from pipeline.engine.call_shape import callback_arguments, guidance_set
 from pipeline.engine.condition_inputs import condition_arguments
+from pipeline.engine.decode_turns import CallTurn, DecodeTurns, apart, before_decoding
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
-from pipeline.engine.frames import to_uint8
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
+from pipeline.engine.outputs import sounds_of, to_uint8
 from pipeline.engine.protocol import Clip
 from pipeline.engine.recording import LastLatents, Latents, measured, recording
-from pipeline.engine.sound import sounds_of
 from pipeline.engine.stopwatch import stopwatch
 from pipeline.models.call import sampling_arguments
 from pipeline.models.engine_options import DEFAULT, EngineOptions
@@ -39,47 +39,12 @@ from pipeline.models.quantisation.full_precision import FullPrecision
 from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import PromptEncoder, embedded_arguments
-from pipeline.parallel.layout import ALONE as ALONE_LAYOUT
-from pipeline.parallel.layout import ParallelLayout
+from pipeline.parallel.rank_role import ALONE, RankRole
 from pipeline.requests.sample_request import SampleRequest
-from sencache import SensitivityProfile
+from sencache import SampleStats, SensitivityProfile
 
 if TYPE_CHECKING:
-    from sencache.extension import Agreement, OutputRecording
-
-
-@dataclass(frozen=True)
-class RankRole:
-    """What one engine does among the ranks of its group.
-
-    Attributes:
-        layout: How the ranks share the model.
-        decodes: Whether this rank takes part in turning latents into frames.
-        answers: Whether it returns the clips; one rank does.
-        agreement: Makes all ranks follow one decision where theirs could differ.
-        mark: Called with the name of a place when the call comes to it, to report progress:
-            "encoding", "encoded", "step", "decoding", "decoded".
-    """
-
-    layout: ParallelLayout = ALONE_LAYOUT
-    decodes: bool = True
-    answers: bool = True
-    agreement: Agreement | None = None
-    mark: Callable[[str], None] | None = None
-
-    def guided(self, pipe: Any) -> contextlib.AbstractContextManager[None]:
-        """The context of a call whose branches of guidance go to two halves of the ranks.
-
-        Enter it after the cache is applied.
-        """
-        if self.layout.cfg == 1:
-            return contextlib.nullcontext()
-        from pipeline.parallel.guidance import joined_branches
-
-        return joined_branches(pipe)
-
-
-ALONE = RankRole()
+    from sencache.extension import OutputRecording
 
 
 class DiffusersEngine:
@@ -118,6 +83,7 @@ class DiffusersEngine:
         self._prompts = PromptEncoder(pipe, model.spec)
         self._profiles = {profile.hash: profile} if profile else {}
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
+        self._turns = DecodeTurns(beside=options.decode_beside)
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """Make one clip per request in one call of the pipeline; [] in ranks that do not answer.
@@ -129,6 +95,15 @@ class DiffusersEngine:
         """
         first = requests[0]
         self._held.check(requests)
+        with self._turns.turn(self._device, overlaps=self._may_overlap(first)) as turn:
+            clips = self._make(requests, turn)
+        if not turn.overlaps:
+            return clips
+        return [dataclasses.replace(clip, engine_s=turn.busy_s / len(clips)) for clip in clips]
+
+    def _make(self, requests: Sequence[SampleRequest], turn: CallTurn) -> list[Clip]:
+        """Make one clip per request while the networks are this call's."""
+        first = requests[0]
         generators = [generator(request.seed) for request in requests]
         family, saved = self._model.spec.family, self._saved_scheduler
         self._pipe.scheduler = make_scheduler(
@@ -143,24 +118,35 @@ class DiffusersEngine:
         is_guided = first.guidance_scale > 1.0 and not self._model.spec.pipeline.distilled_guidance
         last = LastLatents(self._role.mark)
         profile = self._profile_of(first)
-        with (
-            self._in_precision(first),
-            stopwatch(self._pipe, self._role.mark) as laps,
-            guidance_set(self._pipe, first.guidance_scale),
-            cached(self._pipe, cache, profile, agreement) as handle,
-            recording(self._pipe, first, guided=is_guided) as outputs,
-            self._role.guided(self._pipe),
-        ):
+        stats: list[SampleStats] = []
+        with contextlib.ExitStack() as call:
+            call.enter_context(self._in_precision(first))
+            laps = call.enter_context(stopwatch(self._pipe, self._role.mark))
+            call.enter_context(guidance_set(self._pipe, first.guidance_scale))
+            handle = call.enter_context(cached(self._pipe, cache, profile, agreement))
+            outputs = call.enter_context(recording(self._pipe, first, guided=is_guided))
+            call.enter_context(self._role.guided(self._pipe))
+
+            def sampled() -> None:
+                stats.extend(handle.stats())
+                call.close()  # the next call puts its own cache on the networks
+                turn.pass_on()
+
+            pipe = self._pipe
+            if turn.overlaps:
+                call.enter_context(before_decoding(pipe, sampled))
+                pipe = apart(pipe)
             texts, tokens = self._texts(requests)
-            output = self._pipe(
+            output = pipe(
                 **texts,
                 **sampling_arguments(self._model.spec, first),
                 **condition_arguments(self._model.spec.pipeline, first),
-                **callback_arguments(self._pipe, last),
+                **callback_arguments(pipe, last),
                 generator=generators if len(generators) > 1 else generators[0],
                 output_type="pt" if self._role.decodes else "latent",
             )
-            stats = handle.stats()
+            if not stats:
+                stats.extend(handle.stats())
         if not self._role.answers:
             return []
         frames = to_uint8(output.frames, first)
@@ -188,6 +174,16 @@ class DiffusersEngine:
                 frames, stats, tokens, latents, sounds, strict=True
             )
         ]
+
+    def _may_overlap(self, request: SampleRequest) -> bool:
+        """Whether a call may decode while the next one samples.
+
+        Not one whose class decides about its steps, because it may sample again after a decode; nor
+        one that encodes files with the decoder's own model, or is measured.
+        """
+        decodes = hasattr(getattr(self._pipe, "vae", None), "decode")
+        own_steps = self._model.spec.pipeline.own_steps
+        return decodes and not (own_steps or request.conditions or request.records)
 
     def close(self) -> None:
         """Drop the model and free its device memory."""
@@ -272,5 +268,6 @@ def load_engine(
     pipe = load_pipeline(model, own, dtype, options=options)
     engine = DiffusersEngine(model, pipe, profile=profile, options=options, full=full)
     if place.type == "cuda" and model.parts == "all":
-        try_largest(engine.generate, largest, model.spec, card)
+        calls = 2 if options.decode_beside else 1
+        try_largest(engine.generate, largest, model.spec, card, calls)
     return engine

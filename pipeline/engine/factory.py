@@ -52,7 +52,9 @@ def engine_factory(
     layout = choose_layout(config.parallel, model.spec, device)
     adapters = resolve_adapters(config.engine.adapters)
     controls = config.control_fraction > 0.0
-    options = settle_options(config.engine, model.spec, layout, device, adapters, controls=controls)
+    options = settle_options(
+        config.engine, config.stages, model.spec, layout, device, adapters, controls=controls
+    )
     if layout.size > 1:
         from pipeline.ranks.group_engine import LoadRank, load_group
 

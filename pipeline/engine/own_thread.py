@@ -1,4 +1,4 @@
-"""An engine that is loaded, called and closed on one thread of its own, whichever thread asks.
+"""An engine that is loaded, called and closed on threads of its own, whichever thread asks.
 
 What an engine holds can belong to the thread that made it. OpenMP keeps a team of threads for each
 thread that has ever run a parallel loop: loaded on one thread and called on another, the embedded
@@ -17,15 +17,20 @@ from pipeline.requests.sample_request import SampleRequest
 
 
 class OwnThreadEngine:
-    """An `Engine` that passes every call to the engine on its thread; calls wait for each other."""
+    """An `Engine` that passes every call to the engine on its threads.
 
-    def __init__(self, make: EngineFactory) -> None:
+    With one thread, calls wait for each other. An engine that is called on several must order what
+    they do itself.
+    """
+
+    def __init__(self, make: EngineFactory, threads: int = 1) -> None:
         """Load the engine.
 
         Args:
             make: Loads it; its exceptions are raised here.
+            threads: Calls that the engine serves at once.
         """
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread = ThreadPoolExecutor(threads, thread_name_prefix="engine")
         try:
             self._engine = self._thread.submit(make).result()
         except BaseException:

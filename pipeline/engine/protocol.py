@@ -45,6 +45,8 @@ class Clip:
         measurement: For a request that `records`, what was measured, as text
             (`pipeline.calibration.measurement`).
         sound: Its sound; None for a silent clip.
+        engine_s: Seconds of the engine that it is charged with, where calls overlap; None: its
+            share of its call.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -57,6 +59,7 @@ class Clip:
     latents: np.ndarray[Any, np.dtype[np.float32]] | None = None
     measurement: str = ""
     sound: Sound | None = None
+    engine_s: float | None = None
 
 
 class EngineDiedError(Exception):

@@ -14,7 +14,7 @@ from pipeline.models.catalogue.safety_checker import SafetyChecker, check_safety
 from pipeline.models.quantisation.quantise import Quantise, check_quantise
 
 if TYPE_CHECKING:
-    from pipeline.config.sections import Attention, EngineConfig, Offload
+    from pipeline.config.sections import Attention, EngineConfig, Offload, StagesConfig
     from pipeline.models.spec import ModelSpec
     from pipeline.parallel.layout import ParallelLayout
 
@@ -38,6 +38,7 @@ class EngineOptions:
         quantise: How the weights of the networks are stored.
         safety_checker: Whether a model that checks prompts and clips does so.
         keeps_full: Whether the engine also keeps the networks unquantised, for controls.
+        decode_beside: Decode a clip while the next one is sampled.
     """
 
     attention: Attention = "auto"
@@ -49,6 +50,7 @@ class EngineOptions:
     quantise: Quantise = "none"
     safety_checker: SafetyChecker = "own"
     keeps_full: bool = False
+    decode_beside: bool = False
 
     def tiles(self, spec: ModelSpec) -> bool:
         """Whether a model decodes in tiles."""
@@ -60,6 +62,7 @@ DEFAULT = EngineOptions()
 
 def settle_options(
     engine: EngineConfig,
+    stages: StagesConfig,
     spec: ModelSpec,
     layout: ParallelLayout,
     device: str,
@@ -71,6 +74,7 @@ def settle_options(
 
     Args:
         engine: The run's settings.
+        stages: The run's settings.
         spec: The model.
         layout: How ranks share it.
         device: `cuda` or `cpu`; `auto` while it is not known.
@@ -101,6 +105,7 @@ def settle_options(
                 "never tried, for want of GPUs): leave it out or use --parallel.degree 1"
             )
     _check_quantise(engine, layout, device, controls=controls)
+    _check_decode(engine, stages, spec, layout)
     check_safety_checker(engine.safety_checker, spec.name, has_one=spec.pipeline.safety_checker)
     return EngineOptions(
         attention,
@@ -112,7 +117,31 @@ def settle_options(
         engine.quantize,
         engine.safety_checker,
         controls and engine.quantize != "none",
+        stages.decode == "beside",
     )
+
+
+def _check_decode(
+    engine: EngineConfig, stages: StagesConfig, spec: ModelSpec, layout: ParallelLayout
+) -> None:
+    """Refuse to decode beside the next clip where the two would disturb each other."""
+    if stages.decode == "inline":
+        return
+    if layout.size > 1:
+        raise UserError(
+            "--stages.decode beside is for a model on one GPU (the ranks of a group make one call "
+            "after the other): leave it out or use --parallel.degree 1"
+        )
+    if engine.offload != "none":
+        raise UserError(
+            f"--stages.decode beside does not go with --engine.offload {engine.offload}, which "
+            "moves the decoder and the networks in turns: leave one of the two out"
+        )
+    if spec.pipeline.own_steps:
+        raise UserError(
+            f"--stages.decode beside does not serve {spec.name}, whose class samples and decodes "
+            "in turns: leave it out"
+        )
 
 
 def _check_quantise(

@@ -180,24 +180,32 @@ class WatchedEngine:
         """
         self._engine, self._clock = engine, clock
         self.device_name, self.group_size = engine.device_name, engine.group_size
+        self._lock, self._calls = threading.Lock(), 0
         say_state("idle")
 
     def generate(self, requests: Sequence[SampleRequest]) -> list[Clip]:
         """Make one clip per request, as `Engine.generate` says."""
-        say_state("busy")
-        began, spent = self._clock(), "failed"
+        self._count(1)
+        began, spent, own = self._clock(), "failed", list[float]()
         try:
             clips = self._engine.generate(requests)
-            spent = "clips"
+            spent, own = "clips", [clip.engine_s for clip in clips if clip.engine_s is not None]
         finally:
-            _add(DEVICE_SECONDS, (self._clock() - began) * self.group_size, {"spent": spent})
-            say_state("idle")
+            seconds = sum(own) if own else self._clock() - began
+            _add(DEVICE_SECONDS, seconds * self.group_size, {"spent": spent})
+            self._count(-1)
         _add(DISAGREEMENTS, clips[0].cache["disagreements"])  # of the call, in each of its rows
         return clips
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+    def _count(self, change: int) -> None:
+        """Note that a call begins or ends; calls may overlap."""
+        with self._lock:
+            self._calls += change
+            say_state("busy" if self._calls else "idle")
 
 
 def say_state(state: GroupState) -> None:

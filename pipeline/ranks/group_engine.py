@@ -14,6 +14,7 @@ from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.memory.preflight import LargestCall, check_fits, device_memory, try_largest
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import ParallelLayout
+from pipeline.parallel.rank_role import RankRole
 from pipeline.process import set_allocator
 from pipeline.ranks.failures import GroupError, RankRaisedError
 from pipeline.ranks.group import RankGroup
@@ -71,7 +72,7 @@ class LoadRank:
         import torch
         import torch.distributed as dist
 
-        from pipeline.engine.diffusers_engine import DiffusersEngine, RankRole
+        from pipeline.engine.diffusers_engine import DiffusersEngine
         from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 

@@ -52,10 +52,11 @@ def request_defaults(
         StorageError: The prefix cannot be read.
     """
     _check_tries(config)
-    check_call(config, model.spec)
-    layout = choose_layout(config.parallel, model.spec, config.device)
+    spec = model.spec
+    check_call(config, spec)
+    layout = choose_layout(config.parallel, spec, config.device)
     controls = config.control_fraction > 0.0
-    settle_options(config.engine, model.spec, layout, config.device, controls=controls)
+    settle_options(config.engine, config.stages, spec, layout, config.device, controls=controls)
     template = _template(config, model)
     chosen = choose_profile(config.cache, model, template, storage, measure=measure)
     template = dataclasses.replace(template, cache=_identity(config.cache, model, chosen))
@@ -96,7 +97,6 @@ def request_defaults(
             "and this run caches nothing: choose a cache, e.g. --cache.quality balanced, or set it "
             "to 0"
         )
-    spec = model.spec
     return RequestDefaults(
         template,
         config.sampling.seed,

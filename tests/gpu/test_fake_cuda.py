@@ -98,7 +98,7 @@ def waits_of_the_library(waits: Waits, *, first: bool) -> int:
     engine = Counter(
         wait.where.partition(":")[0] for wait in waits.ours if wait.where.startswith("pipeline/")
     )
-    assert engine == {"pipeline/engine/frames.py": 4, "pipeline/engine/recording.py": 1}
+    assert engine == {"pipeline/engine/outputs.py": 4, "pipeline/engine/recording.py": 1}
     own = [wait.where for wait in waits.ours if wait.where.startswith("sencache/")]
     copies = [where for where in own if where.startswith(PROFILE_COPY)]
     assert len(copies) <= 4 * first

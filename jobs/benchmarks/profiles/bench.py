@@ -15,8 +15,8 @@ import torch
 from pipeline.calibration.measure import measure_profile
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.device import pick_device
-from pipeline.engine.frames import to_uint8
 from pipeline.engine.noise import generator
+from pipeline.engine.outputs import to_uint8
 from pipeline.models.call import sampling_arguments, text_arguments
 from pipeline.models.load import load_pipeline
 from pipeline.models.resolve import resolve_model

@@ -99,6 +99,7 @@ class MemoryNeed:
         text: Peak of encoding a text above the weights.
         offload: What waits in host memory.
         networks: Networks that share the weights of `networks`; offloading moves one at a time.
+        decode_beside: One clip is decoded while another is sampled.
     """
 
     weights: Mapping[str, float]
@@ -107,6 +108,7 @@ class MemoryNeed:
     text: float
     offload: str = "none"
     networks: int = 1
+    decode_beside: bool = False
 
     @property
     def total(self) -> float:
@@ -114,7 +116,10 @@ class MemoryNeed:
         own = self.weights
         text = self.text if "text" in own else 0.0
         if self.offload == "none":
-            return CONTEXT_GB + sum(own.values()) + max(self.sampling, self.decode, text)
+            peak = max(self.sampling, self.decode, text)
+            if self.decode_beside:
+                peak = self.decode + max(self.sampling, text)
+            return CONTEXT_GB + sum(own.values()) + peak
         networks = 0.0 if self.offload == "sequential" else own["networks"] / self.networks
         alone = 0.0 if self.offload == "sequential" else own.get("text", 0.0)
         return CONTEXT_GB + max(networks + self.sampling, own["vae"] + self.decode, alone + text)
@@ -169,6 +174,7 @@ def memory_need(
         own["text_row"] * work.rows / _GB,
         options.offload,
         own["networks"],
+        options.decode_beside,
     )
 
 

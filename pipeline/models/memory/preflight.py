@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ def largest_call(
             vae_slicing=engine.vae_slicing,
             offload=engine.offload,
             quantise=engine.quantize,
+            decode_beside=config.stages.decode == "beside",
         ),
         "parts": "clips" if config.stages.text == "separate" else model.parts,
     }
@@ -144,7 +146,9 @@ def device_memory(device: torch.device) -> tuple[float, str]:
     return float(found.total_memory), str(found.name)
 
 
-def try_largest(generate: Any, call: LargestCall | None, spec: ModelSpec, card: str) -> None:
+def try_largest(
+    generate: Any, call: LargestCall | None, spec: ModelSpec, card: str, calls: int = 1
+) -> None:
     """Make two steps and a decode at the largest size, and drop the result.
 
     Args:
@@ -152,6 +156,7 @@ def try_largest(generate: Any, call: LargestCall | None, spec: ModelSpec, card: 
         call: The largest call of the run; None where it is not known.
         spec: The model.
         card: Name of the device.
+        calls: Calls that may overlap.
 
     Raises:
         UserError: The device has too little memory for it.
@@ -162,7 +167,8 @@ def try_largest(generate: Any, call: LargestCall | None, spec: ModelSpec, card: 
         return
     batch: Sequence[SampleRequest] = call.batch()
     try:
-        generate(batch)
+        with ThreadPoolExecutor(calls) as threads:
+            list(threads.map(generate, [batch] * calls))
     except torch.OutOfMemoryError as error:
         said = f" (expected: {call.need})" if call.need else ""
         raise UserError(

@@ -81,10 +81,24 @@ def test_tasks_go_to_groups_that_take_two_at_once(monkeypatch: pytest.MonkeyPatc
     pool = settings["compute"]
     assert (pool.min_size, pool.max_size) == (2, 7)
     assert pool.max_concurrent_calls_per_actor == pool.max_tasks_in_flight_per_actor
-    assert pool.max_tasks_in_flight_per_actor == CALLS_AT_ONCE
+    assert pool.max_tasks_in_flight_per_actor == CALLS_AT_ONCE["inline"]
     assert pool.enable_true_multi_threading
     factory = settings["fn_constructor_kwargs"]["factory"]
     assert factory.args[0].parts == "all"
+
+
+def test_a_decode_beside_the_next_clip_takes_another_engine_call_and_another_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for decode in ("inline", "beside"):
+        made = planned(monkeypatch, Groups("cpu", 1, 1, 0, 2), stages={"decode": decode})
+        ((_, settings),) = made.stages
+        arguments = settings["fn_constructor_kwargs"]
+        options = arguments["factory"].keywords["options"]
+        tasks = settings["compute"].max_tasks_in_flight_per_actor
+        found.append((arguments["calls"], tasks, options.decode_beside))
+    assert found == [(1, 2, False), (2, 3, True)]
 
 
 def test_texts_that_are_apart_have_actors_before_the_groups(

@@ -17,7 +17,7 @@ from pipeline.engine.diffusers_engine import (
     DiffusersEngine,
     load_engine,
 )
-from pipeline.engine.frames import BadFramesError, to_uint8
+from pipeline.engine.outputs import BadFramesError, to_uint8
 from pipeline.errors import UserError
 from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel

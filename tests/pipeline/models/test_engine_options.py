@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 from diffusers.models.attention_dispatch import AttentionBackendName
 
-from pipeline.config.sections import EngineConfig
+from pipeline.config.sections import EngineConfig, StagesConfig
 from pipeline.errors import UserError
 from pipeline.models import load as load_module
 from pipeline.models.engine_options import EngineOptions, settle_options
 from pipeline.models.load import load_pipeline, straight_to
 from pipeline.models.registry import get_model
 from pipeline.models.resolve import resolve_model
+from pipeline.models.spec import ModelSpec
 from pipeline.parallel.layout import ALONE, CONTEXT_PARALLEL, ParallelLayout
 
 WAN, COG, LTX, HUNYUAN = "wan2.1-t2v-1.3b", "cogvideox-5b", "ltx-video", "hunyuanvideo"
@@ -37,14 +39,48 @@ def test_what_does_not_fit_is_refused(
     name: str, layout: ParallelLayout, device: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        settle_options(EngineConfig(**settings), get_model(name), layout, device)
+        settle_options(EngineConfig(**settings), StagesConfig(), get_model(name), layout, device)
 
 
 def test_settings_that_fit_are_taken_over() -> None:
     config = EngineConfig(attention="flash", compile=True, vae_tiling=False, offload="model")
-    options = settle_options(config, get_model(WAN), ALONE, "cuda")
+    options = settle_options(config, StagesConfig(), get_model(WAN), ALONE, "cuda")
     assert options == EngineOptions("flash", compile=True, vae_tiling=False, offload="model")
-    assert settle_options(EngineConfig(), get_model(WAN), RING, "cuda") == EngineOptions()
+    plain = settle_options(EngineConfig(), StagesConfig(), get_model(WAN), RING, "cuda")
+    assert plain == EngineOptions()
+    beside = StagesConfig(decode="beside")
+    assert settle_options(EngineConfig(), beside, get_model(WAN), ALONE, "cuda").decode_beside
+
+
+OWN_STEPS = dataclasses.replace(
+    get_model(WAN), pipeline=dataclasses.replace(get_model(WAN).pipeline, own_steps=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "layout", "settings", "message"),
+    [
+        (
+            get_model(WAN),
+            PAIR,
+            {},
+            r"--stages\.decode beside is for .* one GPU.*--parallel\.degree 1",
+        ),
+        (
+            get_model(WAN),
+            ALONE,
+            {"offload": "model"},
+            r"beside does not go with --engine\.offload model",
+        ),
+        (OWN_STEPS, ALONE, {}, f"beside does not serve {WAN}"),
+    ],
+)
+def test_a_decode_beside_the_next_clip_is_refused_where_the_two_would_disturb_each_other(
+    spec: ModelSpec, layout: ParallelLayout, settings: dict[str, Any], message: str
+) -> None:
+    beside = StagesConfig(decode="beside")
+    with pytest.raises(UserError, match=message):
+        settle_options(EngineConfig(**settings), beside, spec, layout, "cuda")
 
 
 @pytest.fixture

@@ -157,15 +157,16 @@ def test_without_a_price_there_is_no_series_of_cost(recorded: Recorded) -> None:
 class Engine:
     device_name, group_size = "d", 4
 
-    def __init__(self, seen: Recorded) -> None:
-        self._seen = seen
+    def __init__(self, seen: Recorded, engine_s: float | None = None) -> None:
+        self._seen, self._engine_s = seen, engine_s
 
     def generate(self, requests: Sequence[Any]) -> list[Clip]:
         assert self._seen["sencache_groups"] == {("loading",): 0, ("idle",): 0, ("busy",): 1}
         if not requests:
             raise RuntimeError("nothing to do")
         frames = np.zeros((1, 2, 2, 3), np.uint8)
-        return [Clip(frames, {**NO_CACHE, "disagreements": 2}, 0) for _ in requests]
+        cache = {**NO_CACHE, "disagreements": 2}
+        return [Clip(frames, cache, 0, engine_s=self._engine_s) for _ in requests]
 
     def close(self) -> None:
         return
@@ -208,6 +209,16 @@ def test_a_group_counts_its_device_seconds_whatever_came_of_them(recorded: Recor
     assert recorded["sencache_device_seconds_total"] == {("clips",): 40, ("failed",): 40}
     assert recorded["sencache_rank_disagreements_total"] == {(): 2}  # once for the call
     assert (engine.device_name, engine.group_size) == ("d", 4)
+
+
+def test_calls_that_overlap_count_what_their_clips_are_charged_with(recorded: Recorded) -> None:
+    engine = WatchedEngine(Engine(recorded, engine_s=1.5), clock=itertools.count(step=10).__next__)
+    engine.generate(["one", "two"])  # type: ignore[list-item]
+    assert recorded["sencache_device_seconds_total"] == {("clips",): 12}
+    engine._count(1)  # another call begins, and this one ends
+    engine._count(1)
+    engine._count(-1)
+    assert recorded["sencache_groups"]["busy",] == 1
 
 
 def test_a_storage_operation_that_is_tried_again_is_counted(

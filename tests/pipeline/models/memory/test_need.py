@@ -113,6 +113,9 @@ def test_options_save_what_they_say() -> None:
     offloaded = need(LARGE, P480, options=EngineOptions(offload="model"))
     assert offloaded.total == CONTEXT_GB + base.weights["networks"] + base.sampling
     assert need(LARGE, P480, options=EngineOptions(offload="sequential")).total < 12
+    beside = need(LARGE, P480, options=EngineOptions(decode_beside=True))
+    larger = max(base.sampling, base.decode)
+    assert beside.total == pytest.approx(base.total - larger + base.sampling + base.decode)
     quantised = need(LARGE, P480, options=EngineOptions(quantise="nf4"))
     assert quantised.weights["networks"] == pytest.approx(0.28 * base.weights["networks"])
 

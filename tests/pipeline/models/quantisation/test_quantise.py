@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.config.sections import EngineConfig
+from pipeline.config.sections import EngineConfig, StagesConfig
 from pipeline.errors import UserError
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import EngineOptions, settle_options
@@ -155,15 +155,19 @@ def test_what_does_not_go_together_is_refused(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     config, spec = EngineConfig(**settings), get_model(WAN)
     with pytest.raises(UserError, match=message):
-        settle_options(config, spec, layout, device, controls=controls)
+        settle_options(config, StagesConfig(), spec, layout, device, controls=controls)
 
 
 def test_what_goes_together_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     spec = get_model(WAN)
-    offload = settle_options(EngineConfig(quantize="nf4", offload="model"), spec, ALONE, "cuda")
+    offload = settle_options(
+        EngineConfig(quantize="nf4", offload="model"), StagesConfig(), spec, ALONE, "cuda"
+    )
     assert offload == EngineOptions(quantise="nf4", offload="model")
     config = EngineConfig(quantize="int8")
-    assert settle_options(config, spec, ALONE, "cpu", controls=True).keeps_full
-    assert not settle_options(config, spec, ALONE, "cpu").keeps_full
-    assert not settle_options(EngineConfig(), spec, ALONE, "cpu", controls=True).keeps_full
+    assert settle_options(config, StagesConfig(), spec, ALONE, "cpu", controls=True).keeps_full
+    assert not settle_options(config, StagesConfig(), spec, ALONE, "cpu").keeps_full
+    assert not settle_options(
+        EngineConfig(), StagesConfig(), spec, ALONE, "cpu", controls=True
+    ).keeps_full

@@ -1,4 +1,4 @@
-"""From the frames that a model gives to the pixels of a clip, which must be a picture."""
+"""From what a pipeline's call gives to the arrays of a clip: its pixels and its sound."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.engine.protocol import Sound
 from pipeline.requests.sample_request import SampleRequest
 
 
@@ -41,3 +42,28 @@ def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any
         pixels = (values * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
         clips.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     return clips
+
+
+def sounds_of(pipe: Any, output: Any, seconds: float) -> list[Sound | None]:
+    """Return the sound of each clip of a call, not longer than the clip; None for a silent one.
+
+    Args:
+        pipe: A diffusers pipeline.
+        output: What its call gave, with decoded frames.
+        seconds: How long each clip lasts.
+
+    Raises:
+        ValueError: It gave NaN or infinity.
+    """
+    audio = getattr(output, "audio", None)
+    if audio is None:
+        return [None] * len(output.frames)
+    rate = getattr(pipe.vocoder.config, "output_sampling_rate", None)  # of LTX-2
+    rate = int(rate or pipe.audio_sample_rate)  # of Kandinsky 6
+    values = torch.as_tensor(audio).detach().float().cpu()
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("model gave NaN or infinity instead of sound")
+    if values.ndim == 2:  # one channel
+        values = values[:, None]
+    values = values[..., : round(seconds * rate)].clamp(-1.0, 1.0)
+    return [Sound(clip.contiguous().numpy(), rate) for clip in values]
