@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -66,7 +67,7 @@ def groups_for(
 
 
 def requests_to_rows(
-    blocks: Sequence[ray.ObjectRef[pa.Table]],
+    packed: Sequence[ray.ObjectRef[pa.Table]] | ray.data.Dataset,
     config: RunConfig,
     resolved: ResolvedModel,
     groups: Groups,
@@ -79,12 +80,13 @@ def requests_to_rows(
     chosen: ChosenProfile | None = None,
     first: FirstClips | None = None,
     largest: LargestCall | None = None,
+    actor: type[GroupActor] = GroupActor,
 ) -> ray.data.Dataset:
     """Build the dataset that makes the requests; it starts when its rows are read.
 
     Args:
-        blocks: Packed requests in a column `REQUEST_COLUMN`, in Ray's object store; Ray cuts them
-            into tasks of one or more engine calls each.
+        packed: Packed requests in a column `REQUEST_COLUMN`: blocks in Ray's object store, or a
+            dataset. Ray cuts them into tasks of one or more engine calls each.
         config: The run's settings.
         resolved: The model.
         groups: From `groups_for`.
@@ -96,6 +98,7 @@ def requests_to_rows(
         chosen: The run's profile.
         first: The clips that measure it, where the run has yet to do that.
         largest: The largest call of the run.
+        actor: Makes the rows of a task.
 
     Raises:
         UserError: The model cannot run with these settings.
@@ -103,7 +106,8 @@ def requests_to_rows(
     stages, separate = config.stages, config.stages.text == "separate"
     batch_rows = _batch_rows(config, resolved)
     task_rows = rows_per_task(config, resolved)
-    dataset = ray.data.from_arrow_refs(list(blocks))
+    given: Any = packed
+    dataset = given if isinstance(given, ray.data.Dataset) else ray.data.from_arrow_refs([*given])
     dataset = dataset.repartition(target_num_rows_per_block=task_rows)
     if separate:
         watch = functools.partial(
@@ -133,7 +137,7 @@ def requests_to_rows(
         largest=largest,
     )
     return dataset.map_batches(
-        GroupActor,
+        actor,
         fn_constructor_kwargs={
             "factory": make,
             "storage": storage,

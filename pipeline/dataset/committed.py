@@ -79,14 +79,19 @@ class Ids:
 
     def find(self, wanted: Ids) -> npt.NDArray[np.bool_]:
         """Whether each wanted id is among these ids, which must be sorted."""
-        found = np.zeros(len(wanted), np.bool_)
+        return self.positions(wanted) >= 0
+
+    def positions(self, wanted: Ids) -> npt.NDArray[np.intp]:
+        """The place of each wanted id among these ids, which must be sorted; -1 if it is none."""
+        found = np.full(len(wanted), -1, np.intp)
         rows = np.arange(len(wanted))
         at = np.searchsorted(self.high, wanted.high)
         while len(rows):  # runs once unless ids share their first 8 bytes
             same = at < len(self)
             same[same] = self.high[at[same]] == wanted.high[rows[same]]
             rows, at = rows[same], at[same]
-            found[rows] |= self.low[at] == wanted.low[rows]
+            equal = self.low[at] == wanted.low[rows]
+            found[rows[equal]] = at[equal]
             at = at + 1
         return found
 

@@ -263,6 +263,10 @@ class Intake:
         self.counts.pending += 1
         return True
 
+    def _is_recorded(self, sample_id: bytes) -> bool:
+        """Whether an earlier run has recorded a rejected row."""
+        return sample_id in self.committed
+
     def _reject(self, row: SourceRow, message: str) -> None:
         values = row.values
         content = rejected_id(values)
@@ -271,7 +275,7 @@ class Intake:
         sample_id = rejected_id(values, repeat) if repeat else content
         self.counts.rejected += 1
         self.reasons.add(message, row.key)
-        if bytes.fromhex(sample_id) in self.committed:
+        if self._is_recorded(bytes.fromhex(sample_id)):
             return
         prompt = row.values.get(PROMPT_COLUMN)
         caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]

@@ -1,0 +1,209 @@
+"""`generate` and `build_processor`: prompts to clips as steps of a Ray Data program.
+
+The Dataset that they return is lazy: nothing is read or made before its rows are asked for, and
+rows stream through. Its rows are those of `pipeline.dataset.schema`, one for each sample, with
+failed and rejected ones among them. Clips and rows are stored in the output prefix as
+`jobs/generate.py` stores them, under the same ids. docs/python.md says where the two differ.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+from pydantic import ValidationError
+
+from pipeline.cluster import ray_data_plan
+from pipeline.cluster.connection import GROW_FROM, NO_PROGRESS_S
+from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.cluster.ray_compat import submission_id
+from pipeline.config.error_text import validation_problem
+from pipeline.config.run_config import RunConfig
+from pipeline.dataset.manifest import new_run_id
+from pipeline.engine.protocol import EngineFactory
+from pipeline.errors import UserError
+from pipeline.models.hub_cache import check_available
+from pipeline.models.resolve import model_of
+from pipeline.models.spec import ResolvedModel
+from pipeline.processing.intake_actor import PLACE, ROWS_AT_ONCE, URI_COLUMN, IntakeActor
+from pipeline.processing.rows_actor import RowsActor, store_rows
+from pipeline.processing.run_record import RunRecord
+from pipeline.requests.defaults import request_defaults
+from pipeline.scoring.conditions import RowRank
+from pipeline.scoring.panel import ScoringPlan
+from pipeline.scoring.stored_scores import KeepChoice
+from pipeline.storage.places import check_kept
+from pipeline.storage.storage import Storage
+
+Settings = RunConfig | Mapping[str, Any]
+"""The settings of a run: all that jobs/generate.py has, or a mapping of those that are not default,
+as in its YAML file. `prompts` may be left out."""
+
+MANY_TASKS = 100_000
+"""A Dataset does not say how many rows it will have: groups are planned for so many tasks."""
+
+BLOCK_BYTES = 1 << 20
+"""Size of the blocks that a source of prompts is read in, so that clips begin before its end."""
+
+
+def generate(
+    prompts: ray.data.Dataset | str, config: Settings, *, factory: EngineFactory | None = None
+) -> ray.data.Dataset:
+    """Make the clips of prompts.
+
+    Args:
+        prompts: A Dataset with a column of prompts, and any of the columns that a prompt file may
+            have (docs/prompts.md); or a path or URI, as `--prompts` takes.
+        config: The settings; `output` is needed.
+        factory: Builds the engine inside each actor; the default loads the configured model.
+
+    Returns:
+        A lazy Dataset of output rows in `pipeline.dataset.schema.SCHEMA`.
+
+    Raises:
+        UserError: Bad settings, or a cluster without room for one group.
+    """
+    source = prompts if isinstance(prompts, str) else ""
+    processor = _processor(_settings(config, source or PLACE), factory)
+    if not source:
+        return processor(prompts)
+    rows = ray.data.from_items([{URI_COLUMN: source}])
+    rows.context.target_max_block_size = BLOCK_BYTES
+    return processor.of_source(rows)
+
+
+def build_processor(
+    config: Settings, *, factory: EngineFactory | None = None
+) -> Callable[[ray.data.Dataset], ray.data.Dataset]:
+    """Build what turns a Dataset of prompts into a Dataset of clips, as `ray.data.llm` does.
+
+    Args:
+        config: The settings; `output` is needed, `prompts` is not read.
+        factory: Builds the engine inside each actor; the default loads the configured model.
+
+    Returns:
+        A function from a Dataset with a column of prompts to a lazy Dataset of output rows.
+
+    Raises:
+        UserError: Bad settings.
+    """
+    return _processor(_settings(config, PLACE), factory)
+
+
+@dataclass(frozen=True)
+class ClipProcessor:
+    """Turns a Dataset of prompts into a Dataset of clips.
+
+    Attributes:
+        config: The settings.
+        resolved: The model.
+        factory: Builds the engine inside each actor; None loads the model.
+        storage: The output prefix.
+    """
+
+    config: RunConfig
+    resolved: ResolvedModel
+    factory: EngineFactory | None
+    storage: Storage
+
+    def __call__(self, prompts: ray.data.Dataset) -> ray.data.Dataset:
+        """Return the lazy Dataset of output rows.
+
+        Raises:
+            UserError: The cluster has no room for one group.
+            StorageError: The output prefix cannot be read.
+        """
+        limit = self.config.limit
+        return self.of_source(prompts if limit is None else prompts.limit(limit))
+
+    def of_source(self, prompts: ray.data.Dataset) -> ray.data.Dataset:
+        """The same without a limit, which the intake keeps where it reads a source itself."""
+        config, storage = self.config, self.storage
+        defaults = request_defaults(config, self.resolved, storage, measure=False)
+        run_id = new_run_id(storage, submission_id())
+        groups = ray_data_plan.groups_for(
+            MANY_TASKS * ray_data_plan.rows_per_task(config, self.resolved),
+            config,
+            self.resolved,
+            grows=True,
+        )
+        ledger = RemoteLedger.start(
+            storage,
+            run_id,
+            max_attempts=config.max_attempts,
+            forget=config.retry_failed,
+            stops=config.max_failed_fraction < 1,
+        )
+        requests = prompts.repartition(target_num_rows_per_block=ROWS_AT_ONCE).map_batches(
+            IntakeActor,
+            fn_constructor_args=(config, defaults, storage, run_id),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=0,
+        )
+        rows = ray_data_plan.requests_to_rows(
+            requests,
+            config,
+            self.resolved,
+            groups,
+            factory=self.factory,
+            storage=storage,
+            ledger=ledger,
+            run_id=run_id,
+            chosen=defaults.chosen,
+            actor=RowsActor,
+        )
+        kept = rows.map_batches(
+            store_rows,
+            fn_args=(storage, run_id, ledger),
+            batch_size=config.part_rows,
+            batch_format="pyarrow",
+        )
+        choice = KeepChoice(config.keep, _panel_names(config))
+        record = functools.partial(RunRecord, storage, run_id, config.to_dict(), choice)
+        context = kept.context  # shared with the Datasets that come from this one
+        context.custom_execution_callback_classes = [
+            *context.custom_execution_callback_classes,
+            record,
+        ]
+        context.execution_no_progress_timeout_s = NO_PROGRESS_S
+        context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM
+        return kept
+
+
+def _processor(config: RunConfig, factory: EngineFactory | None) -> ClipProcessor:
+    for name, is_set, instead in (
+        ("dry_run", config.dry_run, "run jobs/generate.py --dry-run on the prompts"),
+        ("verify", config.verify, "run jobs/generate.py --verify on the prefix"),
+        ("stages.text", config.stages.text == "separate", "leave it out"),
+    ):
+        if is_set:
+            raise UserError(f"{name} is not for a Dataset: {instead}")
+    check_kept(config.output)
+    resolved = model_of(config)
+    storage = Storage(config.output)
+    request_defaults(config, resolved, storage, measure=False)  # checks the settings
+    if config.best_of > 1:
+        RowRank(config.select_by, _panel_names(config))
+    if factory is None:
+        check_available(resolved)
+    return ClipProcessor(config, resolved, factory, storage.check_writable())
+
+
+def _panel_names(config: RunConfig) -> tuple[str, ...]:
+    return tuple(ScoringPlan(tuple(config.scorers), config.keep).panel().names)
+
+
+def _settings(config: Settings, prompts: str) -> RunConfig:
+    """The settings with a source of prompts."""
+    if isinstance(config, RunConfig):
+        return config.model_copy(update={"prompts": prompts})
+    try:
+        return RunConfig.model_validate({**config, "prompts": prompts})
+    except ValidationError as error:
+        raise UserError(validation_problem(error, RunConfig, config, "")) from None

@@ -1,0 +1,64 @@
+"""The second and the third stage: groups make the rows, then tasks store them as parts.
+
+A row leaves the third stage when its part is stored: what a program sees is committed.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.cluster.group_actor import GroupActor
+from pipeline.cluster.ledger_actor import RemoteLedger
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.schema import SCHEMA
+from pipeline.processing.intake_actor import (
+    FINAL_COLUMN,
+    FINAL_ROWS,
+    STORED_COLUMN,
+    opened,
+    with_stored,
+)
+from pipeline.requests.packing import REQUEST_COLUMN
+from pipeline.storage.storage import Storage
+
+
+class RowsActor(GroupActor):
+    """A group that passes rows on that are final already."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Map units of requests and final rows to output rows, in `FINAL_ROWS`."""
+        tables = [FINAL_ROWS.empty_table()]
+        tables += map(opened, batch[FINAL_COLUMN].drop_null().to_pylist())
+        packed = batch.filter(pc.not_equal(batch[REQUEST_COLUMN], "")).select([REQUEST_COLUMN])
+        if packed.num_rows:
+            tables.append(with_stored(super().__call__(packed), stored=False))
+        return pa.concat_tables(tables)
+
+
+def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLedger) -> pa.Table:
+    """Store the new rows of a batch as one part, and return all of its rows.
+
+    If Ray runs the task again, after it has lost a node, the rows are stored twice; readers take
+    the first row of an id.
+
+    Args:
+        batch: Output rows in `FINAL_ROWS`.
+        storage: The output prefix.
+        run_id: Of the run.
+        ledger: Hears which samples are done.
+
+    Raises:
+        StorageError: The part cannot be written.
+    """
+    rows = batch.drop_columns([STORED_COLUMN]).cast(SCHEMA)
+    new = rows.filter(pc.invert(batch[STORED_COLUMN]))
+    if new.num_rows:
+        name = f"{run_id}-{secrets.token_hex(6)}"
+        parts = PartWriter(storage, name, part_rows=new.num_rows + 1, part_seconds=float("inf"))
+        parts.add(new)
+        parts.flush()
+        ledger.finish(new["sample_id"].to_pylist(), new["status"].to_pylist())
+    return rows

@@ -1,0 +1,58 @@
+"""Keeps the manifest of a Dataset's execution in the output prefix, as `pipeline.run` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from pipeline.cluster.ray_compat import ExecutionCallback
+from pipeline.dataset.manifest import Manifest, State
+from pipeline.errors import message_of
+from pipeline.interrupt import STOPPED
+from pipeline.scoring.stored_scores import KeepChoice, write_choice
+from pipeline.storage.storage import Storage
+
+
+class RunRecord(ExecutionCallback):
+    """Writes the manifest when an execution starts, regularly, and when it ends.
+
+    Ray Data makes one for each execution of the Dataset, on the driver.
+    """
+
+    def __init__(
+        self, storage: Storage, run_id: str, config: Mapping[str, Any], choice: KeepChoice
+    ) -> None:
+        """Prepare; this writes nothing.
+
+        Args:
+            storage: The output prefix.
+            run_id: Of the run.
+            config: Its settings as JSON values.
+            choice: The condition of good clips, if it has one.
+        """
+        self._storage, self._choice = storage, choice
+        self._manifest = Manifest(run_id, config, {})
+        self._alive = ExitStack()
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Announce the run in the prefix."""
+        self._manifest.write(self._storage)
+        if self._choice.keep:  # reports and exports judge every row of the prefix by it
+            write_choice(self._storage, self._choice)
+        self._alive.enter_context(self._manifest.alive(self._storage))
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Record that the execution has ended, be it because the program wanted no more rows."""
+        self._end("done")
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Record why the execution has failed."""
+        if isinstance(error, STOPPED):
+            self._end("interrupted")
+        else:
+            self._end("error", f"{type(error).__name__}: {message_of(error)}")
+
+    def _end(self, state: State, problem: str = "") -> None:
+        self._alive.close()
+        self._manifest.end(self._storage, state, {}, problem)

@@ -1,0 +1,125 @@
+"""The pipeline as a step of a Ray Data program: a Dataset in, a Dataset out, on one cluster."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import ray
+import ray.data
+
+import pipeline
+from pipeline.dataset.manifest import all_runs
+from pipeline.dataset.schema import SCHEMA
+from pipeline.errors import UserError
+from pipeline.storage.storage import Storage
+from tests.docs.documents import ROOT, blocks
+from tests.e2e.engines import obedient
+from tests.e2e.outputs import rows_of
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"num_inference_steps": 4, "width": 16, "height": 16, "num_frames": 5}
+
+
+def settings(output: Path, **more: Any) -> dict[str, Any]:
+    """Settings with which a sample fails at once."""
+    sampling = {**SMALL, "seed": 7}
+    return {"output": str(output), "sampling": sampling, "max_attempts": 1, "part_rows": 4} | more
+
+
+def shout(batch: pa.Table) -> pa.Table:
+    """A user's step in front: it changes the prompts."""
+    prompts = [text and f"{text}!" for text in batch["words"].to_pylist()]
+    return batch.drop_columns(["words"]).append_column("prompt", pa.array(prompts, pa.string()))
+
+
+def program(output: Path, words: Sequence[str]) -> ray.data.Dataset:
+    rows = [{"words": text, "topic": f"t{n}", "fps": 8} for n, text in enumerate(words)]
+    prompts = ray.data.from_items(rows).map_batches(shout, batch_format="pyarrow")
+    return pipeline.generate(prompts, settings(output), factory=obedient())
+
+
+def test_a_program_makes_and_filters_clips_and_goes_on(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, kept = tmp_path / "out", tmp_path / "kept"
+    words = ["one", "two", "", "three", "two", "four"]
+    clips = program(output, words)
+    assert {path.name for path in output.rglob("*") if path.is_file()} == set()  # lazy
+    good = clips.filter(lambda row: row["status"] == "ok")
+    good.select_columns(["sample_id", "caption", "fps"]).write_parquet(str(kept))
+
+    stored = {row["sample_id"]: row for row in rows_of(output)}
+    assert len(rows_of(output)) == len(stored) == 5
+    by_caption = {row["caption"]: row for row in stored.values()}
+    assert Counter(row["status"] for row in stored.values()) == {"ok": 4, "rejected": 1}
+    assert by_caption[""]["error_message"].startswith("prompt")
+    assert by_caption[""]["source_key"] == "dataset:3"
+    assert json.loads(by_caption["two!"]["source"]) == {"topic": "t1"}
+    written = ds.dataset(kept, format="parquet").to_table().to_pylist()
+    assert {row["sample_id"] for row in written} == {
+        name for name, row in stored.items() if row["status"] == "ok"
+    }
+    for row in written:
+        assert row["fps"] == 8
+        assert (output / "media" / row["sample_id"][:2] / f"{row['sample_id']}.mp4").is_file()
+    (run,) = all_runs(Storage(str(output)))
+    assert run.state == "done"
+
+    # The same program with one more prompt gives all rows, and makes only the new clip.
+    found = program(output, [*words, "five"]).take_all()
+    assert set(found[0]) == set(SCHEMA.names)
+    (new,) = [row for row in found if row["sample_id"] not in stored]
+    assert (len(found), new["caption"]) == (6, "five!")
+    assert {row["run_id"] for row in found} == {run.run_id, new["run_id"]}
+    assert len(rows_of(output)) == 6
+
+    # A file is a source too, with the ids of the command line; failures are rows.
+    file = tmp_path / "p.jsonl"
+    lines = [{"prompt": "one!", "fps": 8}, {"prompt": 7}, {"prompt": "raise"}, {"prompt": "left"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = pipeline.generate(str(file), settings(output, limit=3), factory=obedient()).take_all()
+    by_status = {row["status"]: row for row in made}
+    assert len(made) == len(by_status) == 3
+    assert by_status["ok"]["sample_id"] == by_caption["one!"]["sample_id"]
+    assert by_status["rejected"]["source_key"] == "p.jsonl:2"
+    assert by_status["failed"]["error_message"] == "cannot draw this"
+    assert len(rows_of(output)) == 8
+
+    # The program of the README, word for word; only the engine is another one.
+    (code,) = [text for text in blocks("README.md", "python") if "pipeline.generate" in text]
+    assert code in (ROOT / "docs/python.md").read_text()
+    assert len(code.splitlines()) <= 10
+    code = code.replace('"out/', f'"{tmp_path}/out/').replace('"prompts', f'"{tmp_path}/prompts')
+    pq.write_table(pa.table({"prompt": ["a ball", "a box"]}), tmp_path / "prompts.parquet")
+    theirs = functools.partial(pipeline.generate, factory=obedient())
+    monkeypatch.setattr(pipeline, "generate", theirs, raising=False)
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(rows_of(tmp_path / "out/clips")) == 2
+    assert all(row["good"] is False for row in rows_of(tmp_path / "out/clips"))  # they stand still
+    assert not list((tmp_path / "out").glob("good/*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"outptu": "out"}, "outptu"),
+        ({"output": "/tmp/x", "dry_run": True}, "dry_run is not for a Dataset: run jobs/generate"),
+        ({"output": "/tmp/x", "stages": {"text": "separate"}}, "stages.text is not for a Dataset"),
+        ({"output": "/tmp/x", "model": "none"}, "none"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_cluster_is_asked(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        pipeline.build_processor(given)
