@@ -59,6 +59,7 @@ COMMANDS = {
     "report": Command("pipeline.commands.report", "say what a dataset holds and what it cost"),
     "export": Command("pipeline.commands.export", "write a dataset in the format of a trainer"),
     "score": Command("pipeline.commands.score", "score the clips of a dataset", True),
+    "caption": Command("pipeline.commands.caption", "write new captions for its clips", True),
     "calibrate": Command("pipeline.commands.calibrate", "measure the profile of a model", True),
     "rewrite": Command("pipeline.commands.rewrite", "rewrite a file of prompts", True),
     "benchmark": Command("jobs.benchmark", "run a benchmark; needs a checkout"),

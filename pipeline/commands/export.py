@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a column of the input that rows keep in `source`: clips of one value are in one "
         "split, in place of clips of one prompt",
     )
+    parser.add_argument(
+        "--captions",
+        choices=("prompt", "recaption"),
+        default="prompt",
+        help="the caption of a clip: its prompt, or what jobs/caption.py wrote; default prompt",
+    )
     parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
     parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
@@ -53,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.shard_rows < 1:
             raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
+        if options.captions == "recaption" and options.format == "hub":
+            raise UserError(
+                "--captions recaption: should be left out with --format hub, whose rows hold both "
+                "columns, caption and recaption"
+            )
         check_kept(options.to)
         source, target = Storage(options.output), Storage(options.to)
         with (
@@ -63,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 shard_rows=options.shard_rows,
                 controls=options.with_controls,
                 split_by=options.split_by,
+                recaptions=options.captions == "recaption",
             ) as chosen,
             console.status("exporting") as status,
         ):
@@ -87,6 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.by_prompt:
         rows = counted(chosen.by_prompt, "row", grouped=True)
         say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")
+    if chosen.with_prompt:
+        clips = counted(chosen.with_prompt, "clip", grouped=True)
+        say(console, f"{clips} without a new caption: exported with the prompt")
     for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
         print(f"damaged: {shown(sample_id)}: {problem}", file=sys.stderr)
     if done.damaged:

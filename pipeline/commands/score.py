@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(options: argparse.Namespace, console: Console) -> None:
+    from pipeline.cluster.clip_stage import score_clips
     from pipeline.cluster.connection import connected
-    from pipeline.cluster.score_stage import score_clips
     from pipeline.dataset.parts import part_files
     from pipeline.monitoring.console import say
     from pipeline.scoring.panel import ScorerPanel

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import SCHEMA
+from pipeline.errors import StorageError
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -153,3 +154,41 @@ def conform(table: pa.Table) -> pa.Table:
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def write_beside(
+    storage: Storage, prefix: str, key: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
+) -> None:
+    """Store a part of a table that stands beside the rows; it is visible whole or not at all.
+
+    Args:
+        storage: The output prefix.
+        prefix: Of the keys of the table's parts, as `scores/part-`.
+        key: Name of the part behind the prefix, unique in the table.
+        rows: Values of `schema`.
+        schema: Columns of the table.
+    """
+    buffer = pa.BufferOutputStream()
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    pq.write_table(table, buffer, compression="zstd")
+    storage.put_bytes(f"{prefix}{key}.parquet", buffer.getvalue().to_pybytes())
+
+
+def read_beside(storage: Storage, prefix: str, schema: pa.Schema) -> pa.Table:
+    """Read a table that stands beside the rows; without rows if it has no part.
+
+    Raises:
+        StorageError: A part cannot be read, or is not ours.
+    """
+
+    def read(opened: Any, file: StoredFile) -> pa.Table:
+        try:
+            part = pq.ParquetFile(opened).read(use_threads=False)
+            return part.select(schema.names).cast(schema)
+        except (pa.ArrowException, KeyError) as error:
+            text = str(error).splitlines()[0]
+            raise StorageError(f"{storage.uri}/{file.key} is no part of ours: {text}") from error
+
+    files = [file for file in storage.list(prefix) if file.key.endswith(".parquet")]
+    tables = list(read_parts(storage, files, read))
+    return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -25,6 +25,7 @@ from pipeline.dataset.struct_columns import (
     WORKER_TYPE,
     condition_structs,
     image_hash,
+    zero,
 )
 from pipeline.dataset.versions import VERSIONED, versions
 from pipeline.parallel.layout import ALONE
@@ -96,6 +97,8 @@ SCHEMA = pa.schema(
         ("quantisation", pa.string()),
         ("conditions", CONDITIONS_TYPE),
         ("audio_sample_rate", pa.int32()),
+        ("recaption", pa.string()),
+        ("recaptioner", pa.string()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -252,6 +255,8 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "quantisation": request.quantisation,
         "conditions": condition_structs(request.conditions),
         "audio_sample_rate": outcome.audio_sample_rate,
+        "recaption": "",
+        "recaptioner": "",
     }
 
 
@@ -265,7 +270,7 @@ def rejected_row(
     source: str = "",
 ) -> Row:
     """Build the output row of an input row that could not become a request."""
-    row: Row = {name: _zero(SCHEMA.field(name).type) for name in SCHEMA.names}
+    row: Row = {name: zero(SCHEMA.field(name).type) for name in SCHEMA.names}
     return row | {
         "sample_id": sample_id,
         "video": None,
@@ -290,11 +295,3 @@ def rejected_row(
 def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Convert rows to an Arrow table in exactly `SCHEMA`."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-
-
-def _zero(kind: pa.DataType) -> Any:
-    if pa.types.is_string(kind):
-        return ""
-    if pa.types.is_integer(kind):
-        return 0
-    return 0.0 if pa.types.is_floating(kind) else None

@@ -104,3 +104,12 @@ def condition_structs(files: Iterable[ConditionFile]) -> list[dict[str, str]]:
 def image_hash(files: Iterable[ConditionFile]) -> str:
     """The `image_sha256` of a row, "" without a first image."""
     return next((file.sha256 for file in files if file.column == "image"), "")
+
+
+def zero(kind: pa.DataType) -> Any:
+    """What a row without a clip holds in a column: "", 0, or null for all but texts and numbers."""
+    if pa.types.is_string(kind):
+        return ""
+    if pa.types.is_integer(kind):
+        return 0
+    return 0.0 if pa.types.is_floating(kind) else None

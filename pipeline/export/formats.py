@@ -69,7 +69,7 @@ def _write_tar(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None
             for suffix, data in (
                 ("json", text),
                 ("mp4", media[name]),
-                ("txt", row["caption"].encode()),
+                ("txt", shard.caption(row).encode()),
             ):
                 entry = tarfile.TarInfo(f"{name}.{suffix}")
                 entry.size, entry.mode = len(data), 0o644
@@ -154,7 +154,7 @@ def _captions(out: TextIO, shards: Sequence[Shard], lost: Lost) -> None:
                 "fps": float(row["fps"]),
                 "duration": row["duration_s"],
                 "num_frames": row["num_frames"],
-                "cap": [row["caption"]],
+                "cap": [shard.caption(row)],
             }
             out.write(between + json.dumps(entry, ensure_ascii=False))
             between = ",\n"

@@ -31,6 +31,7 @@ class Shard:
         start: Place of its first row among the chosen ones.
         clips: Number of its rows.
         spool: Holds the rows.
+        recaptions: Whether the caption of a clip is the one that was written from its frames.
     """
 
     split: str
@@ -39,6 +40,7 @@ class Shard:
     start: int
     clips: int
     spool: Spool = field(repr=False, compare=False)
+    recaptions: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -48,6 +50,11 @@ class Shard:
     def rows(self) -> list[dict[str, Any]]:
         """Read the output rows, in the order of their ids."""
         return self.spool.rows(self.start, self.clips)
+
+    def caption(self, row: Mapping[str, Any]) -> str:
+        """The caption that a clip is exported with; its prompt where it has no other one."""
+        text: str = (row["recaption"] if self.recaptions else "") or row["caption"]
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +67,15 @@ class Selection:
         spool: Holds the rows.
         by_prompt: Rows of the prefix without the column that clips are split by: their prompts
             decide.
+        with_prompt: Clips that have no caption from frames, where these are exported; they keep
+            their prompt.
     """
 
     shards: tuple[Shard, ...]
     fingerprint: str
     spool: Spool = field(repr=False, compare=False)
     by_prompt: int = 0
+    with_prompt: int = 0
 
     @property
     def clips(self) -> int:
@@ -125,6 +135,7 @@ def select(
     shard_rows: int,
     controls: bool = False,
     split_by: str = "",
+    recaptions: bool = False,
 ) -> Selection:
     """Select clips and divide them into splits and shards.
 
@@ -135,6 +146,7 @@ def select(
         shard_rows: Largest number of clips per shard.
         controls: Include controls.
         split_by: Column of the input whose value decides the split; "" is the prompt.
+        recaptions: Export the captions that were written from frames, in place of prompts.
 
     Raises:
         UserError: The condition is invalid, no row has the column to split by, or no clip is left.
@@ -153,14 +165,15 @@ def select(
         if not spool.choose(usual, where):
             raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
         return replace(
-            _sharded(spool, names, shard_rows), by_prompt=filled.by_prompt if split_by else 0
+            _sharded(spool, names, shard_rows, recaptions),
+            by_prompt=filled.by_prompt if split_by else 0,
         )
     except BaseException:
         spool.close()
         raise
 
 
-def _sharded(spool: Spool, names: list[str], shard_rows: int) -> Selection:
+def _sharded(spool: Spool, names: list[str], shard_rows: int, recaptions: bool) -> Selection:
     counts = {
         number: sum(1 for _ in rows)
         for number, rows in itertools.groupby(spool.heads(), key=lambda head: head[0])
@@ -171,11 +184,16 @@ def _sharded(spool: Spool, names: list[str], shard_rows: int) -> Selection:
         of = -(-count // shard_rows)
         for place in range(of):
             size = min(shard_rows, count - place * shard_rows)
-            shards.append(Shard(name, place, of, start, size, spool))
+            shards.append(Shard(name, place, of, start, size, spool, recaptions))
             start += size
     fingerprint, heads = hashlib.sha256(), spool.heads()
     for shard in shards:
         fingerprint.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
         for _, sample_id, sha256 in itertools.islice(heads, shard.clips):
             fingerprint.update(f"{sample_id} {sha256}\n".encode())
-    return Selection(tuple(shards), fingerprint.hexdigest(), spool)
+    with_prompt = 0
+    if recaptions:  # they are in the files, and may change while an export is interrupted
+        for text in spool.recaptions():
+            fingerprint.update(f"{digest(['recaption', text]).hex()}\n".encode())
+            with_prompt += not text
+    return Selection(tuple(shards), fingerprint.hexdigest(), spool, with_prompt=with_prompt)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.captioning.stored_captions import read_captions
 from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
@@ -56,10 +57,10 @@ class Spool:
 
         Raises:
             UserError: The condition that is stored with the scores of the prefix is invalid.
-            StorageError: The stored scores cannot be read.
+            StorageError: The stored scores or captions cannot be read.
         """
         self._uri = storage.uri
-        self._stored = read_stored(storage)
+        self._stored, self._captions = read_stored(storage), read_captions(storage)
         self._folder = tempfile.TemporaryDirectory(prefix="export-")
         at = Path(self._folder.name)
         settings: dict[str, Any] = {"threads": 2, "memory_limit": MEMORY}
@@ -157,6 +158,12 @@ class Spool:
         while some := cursor.fetchmany(BATCH_ROWS):
             yield from some
 
+    def recaptions(self) -> Iterator[str]:
+        """The captions that were written from frames, of the chosen rows in order; "" for none."""
+        cursor = self._database.execute("select recaption from chosen order by rowid")
+        while some := cursor.fetchmany(BATCH_ROWS):
+            yield from (text or "" for (text,) in some)
+
     def ids(self, start: int, count: int) -> list[str]:
         """Ids of a range of the chosen rows."""
         query = "select sample_id from chosen where rowid >= ? and rowid < ? order by rowid"
@@ -203,7 +210,7 @@ class Spool:
         except (pa.ArrowException, ValueError) as error:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
-        table = self._stored.over(table)
+        table = self._captions.over(self._stored.over(table))
         decides, by_prompt = _deciding(table, by)
         # A row without a caption is damaged: the export names it, so it must be in some split.
         texts = decides.fill_null("").combine_chunks().dictionary_encode()

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.captioning.stored_captions import read_captions
 from pipeline.dataset.parts import read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.monitoring.progress import duration
@@ -36,7 +37,7 @@ _COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
     *("seed_u64", "prompt_tokens", "prompt_truncated"),
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
-    *("media_bytes", "media_sha256", "source", "settings"),
+    *("media_bytes", "media_sha256", "source", "settings", "recaption", "recaptioner"),
 )
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
@@ -85,7 +86,7 @@ def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
         tables.append(table.drop(["video"]).add_column(0, "file_name", path))
     if not tables:
         return pa.table({"file_name": pa.array([], pa.string())})
-    whole = pa.concat_tables(tables)
+    whole = read_captions(storage).over(pa.concat_tables(tables))
     return whole.sort_by("sample_id").replace_schema_metadata(None)
 
 
@@ -144,6 +145,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
     if report.kept:
         lines.append(f"| kept columns | {plain(text.kept(report.kept))} |")
     lines += _good_clips(report)
+    lines += _recaptions(report)
     if head.reuse_ratio is not None:
         lines.append(
             f"| caching | {text.percent(head.reuse_ratio)} of sampler steps reused, "
@@ -204,3 +206,15 @@ def _good_clips(report: Report) -> list[str]:
             "that was spent |"
         )
     return lines
+
+
+def _recaptions(report: Report) -> list[str]:
+    found = report.recaptions
+    if found is None or not found.captioners:
+        return []
+    each = ", ".join(
+        f"{plain(one.captioner)} ({counted(one.clips, 'clip', grouped=True)})"
+        for one in found.captioners
+    )
+    rest = f"; {counted(found.without, 'clip', grouped=True)} without" if found.without else ""
+    return [f"| new captions | by {each}{rest}. They are in `recaption`; `caption` is the prompt |"]

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pipeline.report.base import ClipEntry, Estimate, ReportPart
 from pipeline.report.good_clips.document import GoodClips
+from pipeline.report.good_clips.recaptions import Recaptions
 from pipeline.report.tables.document import Bucket, InputColumn, Stretch
 
 FORMAT: Final = "sencache-report/1"
@@ -277,4 +278,7 @@ class Report(ReportPart):
     )
     good_clips: GoodClips | None = Field(
         default=None, description="null where no clip was scored or judged"
+    )
+    recaptions: Recaptions | None = Field(
+        default=None, description="captions written from frames; null where nothing was captioned"
     )

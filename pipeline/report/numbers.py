@@ -20,6 +20,7 @@ from pipeline.report.document import Headline, Report, RunEntry, Totals
 from pipeline.report.gallery import gallery, worst
 from pipeline.report.good_clips.clips import read_scored_clips
 from pipeline.report.good_clips.measure import measure_good_clips
+from pipeline.report.good_clips.recaptions import measure_recaptions
 from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS, project, what_if
@@ -140,6 +141,7 @@ def measure(
         good_clips=None
         if scored is None
         else measure_good_clips(rows, accounts, scored, all_duplicates=all_duplicates),
+        recaptions=measure_recaptions(rows),
     )
     return report.model_copy(update={"verdict": verdict(report)})
 

@@ -66,6 +66,9 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         errors=not drawn.keys().isdisjoint(("errors", "quality")),
         worst=any(clip.sample_id not in shown for clip in report.worst),
         kept=text.kept(report.kept) if report.kept else "",
+        recaptions=" · ".join(filter(None, text.recaptions(report.recaptions)))
+        if report.recaptions
+        else "",
         number=lambda path, word: _number(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file

@@ -14,6 +14,7 @@ from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
 from pipeline.report.document import ClipSettings, Quality, Report
 from pipeline.report.good_clips.document import GoodClips
+from pipeline.report.good_clips.recaptions import Recaptions
 from pipeline.wording import counted
 
 NONE = "–"
@@ -123,6 +124,16 @@ def good_clips(found: GoodClips) -> list[str]:
     ]
 
 
+def recaptions(found: Recaptions) -> list[str]:
+    """Say which captioners described how many clips, and why clips have no new caption."""
+    by = [f"{count(one.clips)} by {one.captioner}" for one in found.captioners]
+    why = "; ".join(f"{count(one.clips)}: {one.reason}" for one in found.missing)
+    return [
+        *by,
+        f"{count(found.without)} without" + (f" ({why})" if why else "") if found.without else "",
+    ]
+
+
 MOST_COLUMNS = 20
 MOST_SETTINGS = 8
 SHOWN = 4
@@ -163,6 +174,8 @@ def print_report(report: Report, console: Console) -> None:
         )
     if report.good_clips:
         line("good clips", *good_clips(report.good_clips))
+    if report.recaptions:
+        line("new captions", *recaptions(report.recaptions))
     speedup = report.speedup
     ratio = (
         f"{estimate(speedup.ratio, 'x')} over {counted(speedup.pairs, 'pair')}"

@@ -3,7 +3,7 @@
 Nothing is scored twice: a scorer is not asked again about a clip that has all of its scores, by the
 same version, in its row or stored for that very clip. A score that is missing is tried again. Clips
 are read and scored by a function that the caller gives, on a cluster
-(`pipeline.cluster.score_stage`) or here.
+(`pipeline.cluster.clip_stage`) or here.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def score_prefix(
     session = secrets.token_hex(4)
     number = 0
     for some, tables in lacking.items():
-        for table in _in_parts(score(pa.concat_tables(tables), some), clock):
+        for table in in_parts(score(pa.concat_tables(tables), some), clock):
             write_scores(storage, f"{session}-{number:05d}", table.to_pylist())
             number += 1
             _count(done, table)
@@ -180,7 +180,7 @@ def score_row(storage: Storage, panel: ScorerPanel, row: Mapping[str, Any]) -> d
     return own | panel.score(ScoredClip(frames, row["fps"], row["caption"], row)).to_row()
 
 
-def _in_parts(tables: Iterable[pa.Table], clock: Callable[[], float]) -> Iterator[pa.Table]:
+def in_parts(tables: Iterable[pa.Table], clock: Callable[[], float]) -> Iterator[pa.Table]:
     """Join tables until one is worth a file; what an interruption leaves is passed on first."""
     waiting: list[pa.Table] = []
     since = clock()

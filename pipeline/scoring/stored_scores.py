@@ -12,21 +12,19 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.dataset.parts import read_parts
+from pipeline.dataset.parts import read_beside, write_beside
 from pipeline.dataset.struct_columns import SCORES_TYPE
 from pipeline.errors import StorageError
 from pipeline.scoring.conditions import Condition
-from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
 FOLDER = "scores/"
+PARTS = f"{FOLDER}part-"
 KEEP_KEY = f"{FOLDER}keep.json"
 
 STORED_SCHEMA = pa.schema(
@@ -152,10 +150,7 @@ def read_stored(storage: Storage) -> StoredScores:
         UserError: The stored condition is invalid.
         StorageError: A file cannot be read, or is not ours.
     """
-    files = [file for file in storage.list(f"{FOLDER}part-") if file.key.endswith(".parquet")]
-    tables = list(read_parts(storage, files, lambda opened, file: _read(storage, opened, file)))
-    parts = pa.concat_tables(tables) if tables else STORED_SCHEMA.empty_table()
-    return StoredScores(parts, read_choice(storage))
+    return StoredScores(read_beside(storage, PARTS, STORED_SCHEMA), read_choice(storage))
 
 
 def read_choice(storage: Storage) -> KeepChoice:
@@ -188,20 +183,4 @@ def write_scores(storage: Storage, key: str, rows: Sequence[Mapping[str, Any]]) 
         key: Name of the part behind `scores/part-`, unique in the prefix.
         rows: Values of `STORED_SCHEMA`.
     """
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=STORED_SCHEMA)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
-    storage.put_bytes(f"{FOLDER}part-{key}.parquet", buffer.getvalue().to_pybytes())
-
-
-def _read(storage: Storage, opened: BytesIO, file: StoredFile) -> pa.Table:
-    try:
-        return (
-            pq.ParquetFile(opened)
-            .read(use_threads=False)
-            .select(STORED_SCHEMA.names)
-            .cast(STORED_SCHEMA)
-        )
-    except (pa.ArrowException, KeyError) as error:
-        text = str(error).splitlines()[0]
-        raise StorageError(f"{storage.uri}/{file.key} is no part of ours: {text}") from error
+    write_beside(storage, PARTS, key, rows, STORED_SCHEMA)

@@ -1,4 +1,4 @@
-"""Clips are scored and judged while they are made, and again later on the same cluster."""
+"""Clips are scored and judged while they are made, and later scored again and captioned."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import ray
 from rich.console import Console
 
+from jobs.caption import main as caption
 from jobs.score import main as score
+from pipeline.captioning.stored_captions import read_captions
 from pipeline.config.run_config import RunConfig
 from pipeline.run import run
 from pipeline.scoring.score_prefix import clip_rows
-from pipeline.scoring.scorer import ScoredClip
+from pipeline.scoring.scorer import Frames, ScoredClip
 from pipeline.scoring.stored_scores import read_stored
 from pipeline.storage.storage import Storage
 from tests.e2e.engines import obedient
@@ -66,6 +68,28 @@ def test_a_run_scores_its_clips_and_a_later_job_scores_them_more(
         now = {each["name"]: each["value"] for each in row["scores"]}
         assert now == own | {"again": 1.0}
         assert "again@1" in row["scorers"]
+
+    captioner = f"{__name__}:{SaysTheSize.__name__}"
+    assert caption(["--output", str(output), "--captioner", captioner]) == 0
+    said = capsys.readouterr().out
+    assert "3 clips: 2 captioned now by size@1, 0 before" in said
+    assert "no caption for 1 clip: RuntimeError: cannot say this" in said
+    assert caption(["--output", str(output), "--captioner", captioner]) == 0
+    assert "3 clips: 0 captioned now by size@1, 2 before" in capsys.readouterr().out
+    described = read_captions(Storage(str(output))).over(table).to_pylist()
+    said = {row["caption"]: row["recaption"].partition(" ")[2] for row in described}
+    assert said == {"one": "frames of one", "two": "", "three": "frames of three"}
+
+
+class SaysTheSize:
+    """Counts frames, and fails at one caption."""
+
+    name, version = "size", "1"
+
+    def caption(self, frames: Frames, fps: float, prompt: str) -> str:
+        if prompt == "two":
+            raise RuntimeError("cannot say this")
+        return f"{len(frames)} frames of {prompt}"
 
 
 class FirstPixelAgain:

@@ -34,7 +34,7 @@ class WeightsSource:
     Attributes:
         place: A local folder, or the id of a repository of the Hub.
         device: `cpu` or `cuda`.
-        flag: The scorer with its argument, for messages.
+        flag: The option, the name and its argument, for messages.
     """
 
     place: str
@@ -42,19 +42,24 @@ class WeightsSource:
     flag: str
 
     @classmethod
-    def parse(cls, scorer: str, argument: str) -> WeightsSource:
+    def parse(cls, name: str, argument: str, option: str = "--scorers") -> WeightsSource:
         """Read `PLACE` or `PLACE:DEVICE`.
+
+        Args:
+            name: Of the scorer or captioner.
+            argument: What stands behind its name.
+            option: The flag that names it.
 
         Raises:
             UserError: There is no argument.
         """
-        flag = f"--scorers {scorer}={argument}"
+        flag = f"{option} {name}={argument}"
         place, _, device = argument.rpartition(":")
         if device not in DEVICES:
             place, device = argument, "cpu"
         if not place:
             raise UserError(
-                f"--scorers {scorer}: needs weights: {scorer}=FOLDER or {scorer}=OWNER/REPOSITORY "
+                f"{option} {name}: needs weights: {name}=FOLDER or {name}=OWNER/REPOSITORY "
                 "of the Hub; add :cuda to run on a GPU"
             )
         return cls(place, device, flag)
@@ -71,15 +76,18 @@ class WeightsSource:
             raise UserError(f"{self.flag}: the folder holds no *.safetensors")
         return self._read(AutoConfig.from_pretrained)
 
-    def load(self, kind: Any) -> Any:
-        """Load a model from safetensors, in evaluation, on its device."""
-        import torch
+    def load(self, kind: Any, dtype: str = "float32") -> Any:
+        """Load a model from safetensors, in evaluation, on its device.
 
-        model = self._read(kind.from_pretrained, use_safetensors=True, dtype=torch.float32)
+        Args:
+            kind: Class of the model.
+            dtype: Name of the type of its weights; `auto` keeps the type of the file.
+        """
+        model = self._read(kind.from_pretrained, use_safetensors=True, dtype=dtype)
         return model.eval().to(self.device)
 
     def load_part(self, kind: Any) -> Any:
-        """Load a tokenizer or an image processor."""
+        """Load a tokenizer or a processor."""
         return self._read(kind.from_pretrained)
 
     def version(self) -> str:

@@ -372,7 +372,7 @@ def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
         assert len(gc.get_objects()) - before < 2_000
         assert chosen.clips > 18_000
         assert len(read) == len(set(read)) == 100
-        assert listed == ["scores/part-", "data/part-"]
+        assert listed == ["scores/part-", "captions/part-", "data/part-"]
         rows = [row for shard in chosen.shards[:3] for row in shard.rows()]
         assert [row["sample_id"] for row in rows] == [i for s in chosen.shards[:3] for i in s.ids]
         assert len(read) == 100

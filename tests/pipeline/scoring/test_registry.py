@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import extensions
 from pipeline.errors import UserError
 from pipeline.scoring import registry
 from pipeline.scoring.registry import SCORERS, expanded, load_scorers
@@ -58,7 +59,7 @@ def test_installed_packages_offer_scorers(monkeypatch: pytest.MonkeyPatch) -> No
     def points(group: str) -> list[Any]:
         return [point] if group == registry.ENTRY_POINTS else []
 
-    monkeypatch.setattr(registry, "entry_points", points)
+    monkeypatch.setattr(extensions, "entry_points", points)
     (scorer,) = load_scorers(["bright"])
     assert scorer.name == "brightness"
     with pytest.raises(UserError, match=r"known are .*bright"):

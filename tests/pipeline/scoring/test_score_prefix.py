@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.dataset import mp4
-from pipeline.dataset.parts import PartWriter
-from pipeline.dataset.schema import media_key, rejected_row, to_table
+from pipeline.dataset.schema import media_key
 from pipeline.errors import UserError
 from pipeline.scoring.panel import ScorerPanel
 from pipeline.scoring.score_prefix import clip_rows, score_prefix, score_row
 from pipeline.scoring.scorer import ScoredClip
 from pipeline.scoring.stored_scores import STORED_SCHEMA, read_stored
 from pipeline.storage.storage import Storage
-from tests.pipeline.scoring.made_clips import moving
+from tests.pipeline.scoring.stored_prefix import IDS, six_clips
 
 
 class Mean:
@@ -36,28 +34,9 @@ class Mean:
         return [{self.name: float(clip.frames.mean())} for clip in clips]
 
 
-IDS = [f"{number:020x}" for number in range(6)]
-
-
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    """A prefix of six clips in three parts, one of them damaged, beside a failed row."""
-    storage = Storage(str(tmp_path / "out"))
-    writer = PartWriter(storage, "r", part_rows=3, part_seconds=1e9)
-    rows = []
-    for number, sample_id in enumerate(IDS):
-        path, file = media_key(sample_id), tmp_path / "clip.mp4"
-        mp4.encode(moving(number, frames=3), 8, {"sample_id": sample_id}, file)
-        data = file.read_bytes()
-        storage.put_bytes(path, data if number != 4 else data[:-9])
-        row = rejected_row(sample_id, f"caption {number}", "", "demo", "r", "")
-        row |= {"status": "ok", "fps": 8, "video": {"bytes": None, "path": path}}
-        row |= {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
-        rows.append(row)
-    for row in [*rows, rejected_row("e" * 20, "", "", "demo", "r", "no prompt")]:
-        writer.add(to_table([row]))
-    writer.flush()
-    return storage
+    return six_clips(tmp_path)
 
 
 def scored(storage: Storage, scorers: Sequence[Mean], stop_after: int = 100) -> Any:
