@@ -23,6 +23,7 @@ SCORERS: Mapping[str, str] = {
     "text-alignment": "pipeline.scoring.weights.text_alignment:TextAlignmentScorer",
     "aesthetics": "pipeline.scoring.weights.aesthetics:AestheticsScorer",
     "image-classes": "pipeline.scoring.weights.image_classes:ImageClassesScorer",
+    "video-score2": "pipeline.scoring.weights.video_score2:VideoScore2Scorer",
 }
 """Class of each scorer that comes with the package, as `module:Class`."""
 
