@@ -8,6 +8,7 @@ the pairs that are left out, by reason.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +91,8 @@ def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
     keep, left_out = comparable(rows, pairs)
     wall, count = rows.known("wall_s"), int(keep.sum())
     if not count:
-        note = "no controls: run with --control-fraction 0.05 to measure it"
+        wanted = control_fraction(int(np.count_nonzero(RowRoles.of(rows).clips)))
+        note = f"no controls: run with --control-fraction {wanted:g} to measure it"
         if left_out:
             note = "no pair can be compared: see what was left out"
         return Speedup(pairs=0, left_out=left_out, ratio=None, note=note)
@@ -169,6 +171,11 @@ def _rms(values: npt.NDArray[np.float64]) -> float | None:
     """Root mean square of the known values, None without any."""
     known = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(np.square(known)))) if len(known) else None
+
+
+def control_fraction(clips: int) -> float:
+    """The `--control-fraction` that gives a dataset of so many clips about `FEW` pairs or more."""
+    return min(1.0, max(0.05, math.ceil(100 * FEW / max(clips, 1)) / 100))
 
 
 def few(pairs: int) -> str:

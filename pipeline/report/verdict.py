@@ -12,6 +12,7 @@ from pipeline.monitoring.progress import duration
 from pipeline.report import text
 from pipeline.report.document import Report, ReportVerdict
 from pipeline.report.good_clips.document import ScoreSummary
+from pipeline.report.pairs import control_fraction
 from pipeline.wording import called_as, counted
 
 MOTION = "motion"
@@ -107,8 +108,10 @@ def _next(report: Report) -> tuple[str, str]:
     if not totals.ok:
         return "Correct the rejected rows of the input, and run the same command again.", ""
     if _cached(report) and not report.headline.quality_pairs:
+        flag = f"--control-fraction {control_fraction(totals.ok):g}"
         return (
-            "Give the next run --control-fraction 0.05: it measures what caching wins and changes.",
+            f"Run the same command with {flag}: it makes uncached twins of some clips, which "
+            "measure what caching wins and changes.",
             "",
         )
     if not found or not found.good + found.not_good:

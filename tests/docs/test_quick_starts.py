@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.generate import main
+from jobs.report import main as report
 from pipeline.config.run_config import load_config
 from tests.docs.documents import ROOT, blocks, commands, demo_flags
 from tests.e2e.services import submit_command
@@ -58,6 +59,17 @@ def test_one_gpu(
     assert "1 row · 1 clip to make" in said
     assert said.endswith("nothing was made.")
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
+
+
+def test_what_a_clip_on_one_gpu_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = [words for words in commands("README.md") if "--estimate" in words]
+    assert report(words[2:]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "| H100" in line)
+    _, _, _, price, _, each, _ = line.split("|")
+    dollars = float(each.split("/")[2]) / 1000  # at 17 of 50 evaluations
+    assert round(100 * dollars) == 3
+    assert dollars / float(price) * 3600 == pytest.approx(30, abs=5)
+    assert "about half a minute and 3 cents" in (ROOT / "README.md").read_text()
 
 
 def test_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

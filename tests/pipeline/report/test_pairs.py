@@ -15,6 +15,7 @@ from pipeline.report.pairs import (
     ComparedPairs,
     bands,
     comparable,
+    control_fraction,
     few,
     measure_quality,
     measure_speedup,
@@ -124,7 +125,7 @@ def test_without_a_pair_it_says_what_to_do(tmp_path: Path) -> None:
         pairs=0,
         left_out={},
         ratio=None,
-        note="no controls: run with --control-fraction 0.05 to measure it",
+        note="no controls: run with --control-fraction 1 to measure it",
     )
     assert measure_speedup(*of(tmp_path / "lone", [row(0, control=True)])) == Speedup(
         pairs=0,
@@ -192,6 +193,16 @@ def test_bands_hold_neighbours_and_enough_pairs(nfe: list[int]) -> None:
         assert mine.min() == begin
         assert mine.max() < end
         assert len(mine) >= min(8, len(nfe))
+
+
+@pytest.mark.parametrize(
+    ("clips", "fraction"), [(0, 1.0), (5, 1.0), (8, 1.0), (24, 0.34), (100, 0.08), (1000, 0.05)]
+)
+def test_the_fraction_of_controls_that_is_advised_gives_enough_pairs(
+    clips: int, fraction: float
+) -> None:
+    assert control_fraction(clips) == pytest.approx(fraction)
+    assert few(round(clips * fraction)) == "" or clips < 8
 
 
 def test_eight_pairs_are_enough() -> None:
