@@ -70,6 +70,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         if report.recaptions
         else "",
         number=lambda path, word: _number(value, path, word),
+        interval=lambda path, word: _interval(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         policy=_policy(script),
@@ -80,6 +81,14 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
 def written(value: Any, word: str) -> str:
     """Format a number as the page shows it."""
     return text.NONE if value is None else str(_WORDS[word](value))
+
+
+def _interval(value: Any, path: str, word: str) -> Markup:
+    """Format the bounds of an estimate; "" where both are written alike."""
+    low, high = (_number(value, f"{path}.{end}", word) for end in ("low", "high"))
+    if low.striptags() == high.striptags():
+        return Markup()
+    return Markup("95 %: {} to {}").format(low, high)
 
 
 def _number(value: Any, path: str, word: str) -> Markup:

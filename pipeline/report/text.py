@@ -92,7 +92,7 @@ def mixed(kinds: Sequence[ClipSettings]) -> str:
     more = f"; and {len(kinds) - MOST_SETTINGS} more kinds" if len(kinds) > MOST_SETTINGS else ""
     return (
         f"The clips were made with {len(kinds)} different settings: {each}{more}. They load as one "
-        "dataset; the column `settings` of rows and index tells them apart."
+        "dataset; the column settings of rows and index tells them apart."
     )
 
 
@@ -104,7 +104,7 @@ def kept(columns: Mapping[str, int]) -> str:
     )
     more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
     return (
-        f"The clips keep further columns of the input, as JSON in the column `source`: {each}"
+        f"The clips keep further columns of the input, as JSON in the column source: {each}"
         f"{more}. Exports select by them (--where) and split by them (--split-by)."
     )
 

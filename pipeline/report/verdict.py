@@ -110,8 +110,8 @@ def _next(report: Report) -> tuple[str, str]:
     if _cached(report) and not report.headline.quality_pairs:
         flag = f"--control-fraction {control_fraction(totals.ok):g}"
         return (
-            f"Run the same command with {flag}: it makes uncached twins of some clips, which "
-            "measure what caching wins and changes.",
+            f"Give the next run {flag}, with other prompts or another --output: uncached twins "
+            "that are made beside their clips measure what caching wins and changes.",
             "",
         )
     if not found or not found.good + found.not_good:

@@ -55,7 +55,7 @@ def what_if(
 
     A line through the calls of cached clips and of controls gives the cost by NFE. Quality is given
     only where it was measured. Only comparable pairs with the most frequent number of steps are
-    used; the table is empty if there are none, or if they saved no evaluations.
+    used; the table is empty if there are none, or if they saved neither evaluations nor time.
     """
     keep, _ = comparable(rows, pairs)
     if not keep.any():
@@ -69,6 +69,8 @@ def what_if(
     if saved <= 0:
         return []
     slope = float((gpu_s[control] - gpu_s[cached]).sum() / saved)
+    if slope <= 0:
+        return []
     fixed = float(gpu_s[control].mean() - slope * nfe[control].mean())
     spent = gpu_s[cached].sum() + gpu_s[control].sum()
     money = accounts.row_dollars[np.concatenate([cached, control])].sum()

@@ -15,6 +15,7 @@ from pipeline.report.rows import Floats, Mask, Rows
 from pipeline.report.tables.document import InputColumn, InputValue
 
 ONE_VALUE = "has one value"
+OWN_VALUES = "has a value for one clip or two"
 
 
 def kept(rows: Rows, clips: Mask) -> dict[str, int]:
@@ -50,6 +51,9 @@ def by_input(
         present = [int(code) for code in np.flatnonzero(counts[1:]) + 1]
         if len(present) + bool(counts[0]) < 2:
             left_out[name] = ONE_VALUE if present else "has no value in a clip"
+            continue
+        if 2 * len(present) >= counts[1:].sum():
+            left_out[name] = OWN_VALUES
             continue
         entries = []
         for code in sorted(present, key=lambda code: (-counts[code], values[code])):

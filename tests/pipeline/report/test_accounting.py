@@ -189,6 +189,8 @@ def test_pairs_that_cannot_be_compared_are_left_out_and_said(tmp_path: Path) -> 
     assert [entry.gpu_s_per_clip for entry in what_if] == pytest.approx([0.5, 1.0, 2.0, 4.0])
     assert [entry.psnr_db for entry in what_if] == [None, 45.0, None, 100.0]
     assert what_if[0].speedup == pytest.approx(8.0)
+    quick = [row(9, up=1.0), row(3, up=20.0), row(3, control=True, up=24.0, wall=0.5)]
+    assert measure(write(tmp_path / "quick", quick), Prices()).what_if == []  # no time was saved
     none = measure(write(tmp_path / "none", [row(1)]), Prices())
     assert (none.speedup.pairs, none.speedup.ratio, none.quality) == (0, None, [])
     assert "--control-fraction" in none.speedup.note

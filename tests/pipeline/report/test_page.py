@@ -163,6 +163,12 @@ def test_the_page_shows_nothing_that_says_nothing(tmp_path: Path) -> None:
     assert '<th class="r">cost' not in page  # a column without a price
     assert 'href="#worst"' not in page  # all pairs are in the gallery
     assert 'id="plot-errors"' not in page  # all predictions of a plan are equal
+    twice = [row(n, up=9.0 * n) for n in (2, 3)] + [
+        row(n, up=9.0 * n + 5, wall=3.0, control=True, psnr=100.0) for n in (2, 3)
+    ]
+    alike = render(measure(write(tmp_path / "alike", [row(9, up=1.0), *twice]), Prices()), {})
+    assert "3.00×" in alike
+    assert "95 %:" not in alike  # an interval without width
     uncached = render(measure(write(tmp_path / "uncached", [row(1, nfe=10)]), Prices()), {})
     assert 'href="#errors"' not in uncached
     assert "Play starts both" not in uncached
@@ -236,7 +242,8 @@ def test_the_page_divides_clips_by_columns_of_few_values_and_says_of_the_others(
     rows = []
     for number in range(16):
         category = "<b>cat</b>" if number % 4 else "dog"
-        source = json.dumps({"id": number, "category": category, "set": "a"})
+        cells = {"id": number, "pair": number // 2, "category": category, "set": "a"}
+        source = json.dumps(cells)
         made = scored(number, number % 4 > 0, motion=number % 4, black=0.0) | {"source": source}
         rows.append(made)
         if number < 8:
@@ -246,7 +253,10 @@ def test_the_page_divides_clips_by_columns_of_few_values_and_says_of_the_others(
     assert "By category category clips good device s / clip" in said
     assert "&lt;b&gt;cat&lt;/b&gt; 12 100.0% of 12 1.00 $1.00 4.0 32.0 dB 6 2 " in said
     assert "dog 4 0.0% of 4 1.00 $1.00 4.0 30.0 dB 2 0 " in said
-    assert "Not divided by: id (has more than 12 values), set (has one value)." in said
+    assert (
+        "Not divided by: id (has more than 12 values), pair (has a value for one clip or two), "
+        "set (has one value)." in said
+    )
 
 
 def test_the_page_says_how_to_get_scores_where_there_are_none(tmp_path: Path) -> None:
