@@ -1,4 +1,4 @@
-"""Exports of a dataset for trainers: WebDataset tars, Hub Parquet, a FastVideo folder.
+"""The index of a dataset, and its exports: WebDataset tars, Hub Parquet, a FastVideo folder.
 
-Copies clips and rows; never changes the dataset.
+Copies clips and rows; never changes them.
 """

@@ -1,44 +1,28 @@
 """The dataset card: README.md and the index that `datasets` and the Hub read.
 
-`metadata.parquet` lists the clips of the dataset in the form of a video folder, without controls
-and rows that do not count. With it `load_dataset(prefix)` gives a Video column whose paths resolve.
-All numbers of the card are those of report.json.
+With the index (`pipeline.export.index`) `load_dataset(prefix)` gives a Video column whose paths
+resolve. All numbers of the card are those of report.json.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
-from pipeline.captioning.stored_captions import read_captions
-from pipeline.dataset.parts import read_parts
-from pipeline.dataset.schema import SCHEMA
+from pipeline.export.index import INDEX_KEY, write_index
 from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report
 from pipeline.report.rows import Rows
-from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
 
 CARD_KEY = "README.md"
-INDEX_KEY = "metadata.parquet"
 MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep the file -->"
 
-_COLUMNS = (
-    *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
-    *("seed_u64", "prompt_tokens", "prompt_truncated"),
-    *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
-    *("media_bytes", "media_sha256", "source", "settings", "recaption", "recaptioner"),
-)
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
 
@@ -55,39 +39,11 @@ def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None
     Raises:
         StorageError: They cannot be written.
     """
-    out = io.BytesIO()
-    pq.write_table(index_table(storage, rows, clips), out, compression="zstd")
-    storage.put_bytes(INDEX_KEY, out.getvalue())
+    parts, at = (rows.table[name].to_numpy()[clips] for name in ("part", "at"))
+    write_index(storage, rows.files, parts, at)
     if storage.exists(CARD_KEY) and MARK not in storage.read_bytes(CARD_KEY).decode():
         return
     storage.put_bytes(CARD_KEY, card_text(report).encode())
-
-
-def index_table(storage: Storage, rows: Rows, clips: Any) -> pa.Table:
-    """Return the clips of the dataset ordered by id; the first column is `file_name`."""
-    tables = []
-    parts = rows.table["part"].to_numpy()[clips]
-    at = rows.table["at"].to_numpy()[clips]
-    ends = np.searchsorted(parts, np.arange(len(rows.files) + 1))  # rows are in order of parts
-    there = [number for number in range(len(rows.files)) if ends[number] < ends[number + 1]]
-
-    def read(file: Any, _: StoredFile) -> pa.Table:
-        return pq.ParquetFile(file).read([*_COLUMNS, "video.path"], use_threads=False)
-
-    files = [rows.files[number] for number in there]
-    for number, table in zip(there, read_parts(storage, files, read), strict=True):
-        table = table.take(pa.array(at[ends[number] : ends[number + 1]]))
-        for name in set(_COLUMNS) - set(table.column_names):  # a part of an earlier version
-            table = table.append_column(
-                SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
-            )
-        table = table.select([*_COLUMNS, "video"])
-        path = pc.struct_field(table["video"], "path")
-        tables.append(table.drop(["video"]).add_column(0, "file_name", path))
-    if not tables:
-        return pa.table({"file_name": pa.array([], pa.string())})
-    whole = read_captions(storage).over(pa.concat_tables(tables))
-    return whole.sort_by("sample_id").replace_schema_metadata(None)
 
 
 def plain(value: str) -> str:
