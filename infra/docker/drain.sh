@@ -4,7 +4,7 @@
 # kills what a job leaves behind. It ends with code 130, which KubeRay takes for a failure and tries
 # again; after `ray job stop` it would take the run for complete.
 set -euo pipefail
-driver='^([^ ]*/)?python[0-9.]* (-m jobs\.generate|([^ ]*/)?jobs/generate\.py)( |$)'
+driver='^([^ ]*/)?python[0-9.]* (-m jobs\.generate|([^ ]*/)?(jobs/generate\.py|sencache-pipeline generate))( |$)'
 pkill --signal TERM --full "${driver}" || exit 0 # no run
 while pgrep --full "${driver}" > /dev/null; do
     sleep 1

@@ -37,13 +37,17 @@ def inside() -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("call", ["-m jobs.generate", "jobs/generate.py"])
+@pytest.mark.parametrize(
+    "call", ["-m jobs.generate", "jobs/generate.py", "bin/sencache-pipeline generate"]
+)
 def test_the_driver_writes_its_rows_and_ends_as_a_failure(
     call: str, inside: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "__init__.py").touch()
-    (tmp_path / "jobs" / "generate.py").write_text(DRIVER)
+    (tmp_path / "bin").mkdir()
+    for path in ("jobs/generate.py", "bin/sencache-pipeline"):
+        (tmp_path / path).write_text(DRIVER)
     script = f"""
         sh -c '{sys.executable} {call} --config run.yaml; echo $? > code' &
         until test -e ready; do sleep 0.1; done
