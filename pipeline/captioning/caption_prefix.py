@@ -78,20 +78,18 @@ def caption_prefix(
         StorageError: The prefix cannot be read or written.
     """
     done = CaptionedPrefix()
-    described = stored.described(identity(captioner))
     lacking: list[pa.Table] = []
     for table in clip_rows(storage, read_stored(storage)):
-        table = table.filter(pc.equal(table["control_of"], ""))
+        table = table.filter(pc.equal(table["control_of"], "").fill_null(True))
         done.clips += table.num_rows
         if only_good:
             rows = table.num_rows
             table = table.filter(table["good"].fill_null(False))
             done.not_good += rows - table.num_rows
-        ids = zip(table["sample_id"].to_pylist(), table["media_sha256"].to_pylist(), strict=True)
-        places = [place for place, each in enumerate(ids) if each not in described]
-        done.before += table.num_rows - len(places)
-        if places:
-            lacking.append(table.take(pa.array(places)))
+        left = table.filter(pc.invert(stored.described(table, identity(captioner))))
+        done.before += table.num_rows - left.num_rows
+        if left.num_rows:
+            lacking.append(left)
     if not lacking:
         return done
     session = secrets.token_hex(4)

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.dataset.parts import read_beside, write_beside
 from pipeline.storage.storage import Storage
@@ -74,13 +75,17 @@ class StoredCaptions:
         self._database.unregister("rows")
         return found.drop_columns(["place"]).cast(rows.schema)
 
-    def described(self, captioner: str) -> set[tuple[str, str]]:
-        """Id and hash of the clips that a captioner (`name@version`) has described."""
-        return {
-            (row["sample_id"], row["media_sha256"])
-            for row in self.parts.select(CAPTION_SCHEMA.names[:5]).to_pylist()
-            if row["captioner"] == captioner and not row["error"]
-        }
+    def described(self, rows: pa.Table, captioner: str) -> Any:
+        """Which rows have a caption by a captioner (`name@version`); an Arrow array of booleans."""
+        by_it = pc.and_(
+            pc.equal(self.parts["captioner"], captioner), pc.equal(self.parts["error"], "")
+        )
+        return pc.is_in(_clips(rows), value_set=_clips(self.parts.filter(by_it)))
+
+
+def _clips(table: pa.Table) -> Any:
+    """Id and hash of each clip in one text."""
+    return pc.binary_join_element_wise(table["sample_id"], table["media_sha256"], " ")
 
 
 def read_captions(storage: Storage) -> StoredCaptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.scoring.scorer import Frames
 from pipeline.scoring.weights.source import WeightsSource, spread_frames
-from pipeline.scoring.weights.visual_chat import VisualChat
+from pipeline.scoring.weights.visual_chat import END_OF_THOUGHT, VisualChat
 
 QUESTION = (
     "These are frames of one short video, in order. Describe the video in one or two sentences: "
@@ -38,4 +38,4 @@ class VisionLanguageCaptioner:
     def caption(self, frames: Frames, fps: float, prompt: str) -> str:
         """Describe a clip; see :class:`pipeline.captioning.captioner.Captioner`."""
         answer = self._chat.about_images(spread_frames(frames), QUESTION, NEW_TOKENS)
-        return self._chat.text(answer.ids).strip()
+        return self._chat.text(answer.ids).rpartition(END_OF_THOUGHT)[2].strip()

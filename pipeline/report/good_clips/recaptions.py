@@ -52,27 +52,26 @@ def measure_recaptions(rows: Rows) -> Recaptions | None:
     if not storage.list(PARTS):
         return None
     captions = read_captions(storage)
-    by: Counter[str] = Counter()
-    without: set[tuple[str, str]] = set()
-    for table in clip_rows(storage, read_stored(storage)):
-        clips = captions.over(table.filter(pc.equal(table["control_of"], "")))
-        names = ("sample_id", "media_sha256", "recaptioner")
-        for sample_id, sha256, captioner in zip(
-            *(clips[name].to_pylist() for name in names), strict=True
-        ):
-            if captioner:
-                by[captioner] += 1
-            else:
-                without.add((sample_id, sha256))
-    last = {
+    failed = captions.parts.filter(pc.not_equal(captions.parts["error"], ""))
+    last = {  # of several reasons the newest one stays
         (row["sample_id"], row["media_sha256"]): row["error"]
-        for row in captions.parts.sort_by("captioned_at").to_pylist()
+        for row in failed.sort_by("captioned_at").to_pylist()
     }
-    reasons = Counter(last[clip] for clip in without if clip in last)
+    by: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    without = 0
+    for table in clip_rows(storage, read_stored(storage)):
+        clips = captions.over(table.filter(pc.equal(table["control_of"], "").fill_null(True)))
+        described = pc.not_equal(clips["recaptioner"], "").fill_null(False)
+        by.update(clips["recaptioner"].filter(described).to_pylist())
+        rest = clips.filter(pc.invert(described))
+        without += rest.num_rows
+        ids = zip(rest["sample_id"].to_pylist(), rest["media_sha256"].to_pylist(), strict=True)
+        reasons.update(last[clip] for clip in ids if clip in last)
     frequent = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return Recaptions(
         captioners=[CaptionerUsed(captioner=c, clips=count) for c, count in sorted(by.items())],
-        without=len(without),
+        without=without,
         missing=[MissingRecaptions(reason=r, clips=n) for r, n in frequent[:MOST_REASONS]],
         caption_s=sum(captions.parts["caption_s"].to_pylist()),
     )

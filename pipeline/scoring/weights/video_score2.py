@@ -30,7 +30,7 @@ import numpy as np
 from pipeline.errors import UserError, message_of
 from pipeline.scoring.scorer import Frames, ScoredClip
 from pipeline.scoring.weights.source import WeightsSource, content_hash
-from pipeline.scoring.weights.visual_chat import ChatAnswer, VisualChat
+from pipeline.scoring.weights.visual_chat import END_OF_THOUGHT, ChatAnswer, VisualChat
 
 FRAMES_PER_SECOND = 2.0
 LEAST_FRAMES, MOST_FRAMES, FRAMES_AT_ONCE = 4, 768, 2
@@ -49,7 +49,6 @@ _LABELS = {
     "text_to_video_alignment": r"text[\s-]+to[\s-]+video\s+alignment",
     "physical_consistency": r"physical\s*/\s*common[\s-]+sense\s+consistency",
 }
-_END_OF_THOUGHT = "</think>"
 
 
 class VideoScore2Scorer:
@@ -118,7 +117,7 @@ class VideoScore2Scorer:
     def _found(self, answer: ChatAnswer) -> dict[str, float]:
         """The scores that an answer holds, by the digits that follow its labels."""
         text = self._chat.text(answer.ids)
-        start = text.rfind(_END_OF_THOUGHT) + 1  # the whole text where it does not think aloud
+        start = text.rfind(END_OF_THOUGHT) + 1  # the whole text where it does not think aloud
         found = {}
         for name, label in _LABELS.items():
             digit = re.compile(rf"{label}[^\n:]*:\s*([1-5])(?!\d)", re.IGNORECASE)

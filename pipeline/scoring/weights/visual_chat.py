@@ -18,6 +18,9 @@ from pipeline.errors import UserError
 from pipeline.scoring.scorer import Frames
 from pipeline.scoring.weights.source import WeightsSource
 
+END_OF_THOUGHT = "</think>"
+"""Stands between a model's reasons and its answer, where it gives reasons."""
+
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -114,7 +117,8 @@ class VisualChat:
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
             given = self._processor(text=[text], return_tensors="pt", **inputs)
-            given = given.to(self._source.device)
+            # Processors give float32; weights may be bfloat16, and not every model converts.
+            given = given.to(self._source.device, dtype=self._model.dtype)
             made = self._model.generate(
                 **given, max_new_tokens=new_tokens, do_sample=False, logits_processor=[watch]
             )

@@ -16,7 +16,7 @@ DAMAGED = IDS[4]
 
 
 def six_clips(folder: Path) -> Storage:
-    """Make the prefix; clip k has the caption `caption k`."""
+    """Make the prefix; clip k has the caption `caption k`, and clip 0 is of an earlier version."""
     storage = Storage(str(folder / "out"))
     writer = PartWriter(storage, "r", part_rows=3, part_seconds=1e9)
     rows = []
@@ -28,7 +28,7 @@ def six_clips(folder: Path) -> Storage:
         row = rejected_row(sample_id, f"caption {number}", "", "demo", "r", "")
         row |= {"status": "ok", "fps": 8, "video": {"bytes": None, "path": path}}
         row |= {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
-        rows.append(row)
+        rows.append(row | ({"control_of": None} if number == 0 else {}))
     for row in [*rows, rejected_row("e" * 20, "", "", "demo", "r", "no prompt")]:
         writer.add(to_table([row]))
     writer.flush()
