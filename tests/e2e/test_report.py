@@ -35,6 +35,19 @@ SECTIONS = (
 )
 PLOTS = ("time", "throughput", "nfe", "decisions")
 
+CUT = """[...document.querySelectorAll('.tile .value, .tile .label, .tile .more')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+"""Texts of tiles that their tile cuts off."""
+
+OVERLAPPING = """[...document.querySelectorAll('.chart svg')].flatMap(chart => {
+    const texts = [...chart.querySelectorAll('text')].map(e => [e, e.getBoundingClientRect()]);
+    return texts.flatMap(([e, a], at) => texts.slice(at + 1)
+        .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1
+            && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+        .map(([other]) => e.textContent + ' / ' + other.textContent));
+})"""
+"""Texts of a chart that lie over one another."""
+
 WAIT_S = 1200
 
 pytestmark = pytest.mark.slow
@@ -172,6 +185,8 @@ def test_the_page_is_readable_at_both_widths(
         ".map(e => e.getBoundingClientRect().right))"
     )
     assert wide <= width
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPPING) == []
     assert visit.complaints == []
     screenshot(page, f"light-{width}", tmp_path)
 
