@@ -1,8 +1,8 @@
 """Scorer `video-score2`: a vision-language model watches a clip and answers with three scores.
 
-The public interface of VideoScore2 (He et al. 2025, arXiv:2509.22799; model card and code of
-TIGER-Lab/VideoScore2, Apache-2.0): a Qwen2.5-VL in the format of transformers, without code of its
-own. Facts that are taken from there:
+The public interface of VideoScore2 (He et al. 2025, arXiv:2509.22799; model card and evaluation
+code of TIGER-Lab/VideoScore2, weights Apache-2.0): a Qwen2.5-VL in the format of transformers,
+without code of its own. Facts that are taken from there:
 
 - Frames: 2 a second, at least 4, an even number, evenly spread from the first to the last
   (qwen-vl-utils, `smart_nframes`). A frame has 128 to 768 tokens of 28 x 28 pixels. The model is
