@@ -42,9 +42,6 @@ FRAMES = {
 SMALL = ("CogVideoXImageToVideoPipeline", "CogVideoXPipeline (1.5)", "LTX2")
 """Begins the names of variants whose tiny networks have a small position table, or many tokens."""
 
-COUNTS_ON_512 = ("WanAnimate", "WanImageToVideo", "SkyReelsV2ImageToVideo")
-"""Classes whose networks take all tokens before the last 512 for those of an image."""
-
 NO_CLIPS = ("ChronoEditPipeline", "ConsisIDPipeline", "LTX2HDRPipeline")
 """Classes that the catalogue refuses, each with its reason."""
 
@@ -132,7 +129,7 @@ class FolderRun:
             "fps": 8,
             **sampling,
         }
-        if self._text_length is None and not class_name.startswith(COUNTS_ON_512):
+        if self._text_length is None:
             settings["sampling"]["max_sequence_length"] = 24
         return settings
 

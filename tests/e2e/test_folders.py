@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import pytest
 import yaml
 
@@ -14,6 +15,9 @@ from tests.folder_clips import NO_CLIPS, STEPS, FolderRun
 from tests.sencache.support.video.table import SUPPORTED, class_of
 
 pytestmark = pytest.mark.slow
+
+WITH_SOUND = ("LTX2", "Kandinsky6")
+"""Begins the names of classes whose clips have sound."""
 
 
 @pytest.mark.parametrize(
@@ -46,3 +50,9 @@ def test_a_folder_alone_makes_a_dataset_and_the_same_command_goes_on(
         cache = row["cache"]
         assert 0 < cache["nfe"] < cache["nfe"] + cache["reused"] == len(cache["decisions"])
         assert cache["nfe"] + cache["reused"] >= STEPS
+        with av.open(str(tmp_path / "out" / row["video"]["path"])) as clip:
+            assert bool(clip.streams.audio) == (
+                name.startswith(WITH_SOUND) and "silent" not in name
+            )
+            if clip.streams.audio:
+                assert sum(frame.samples for frame in clip.decode(audio=0)) > 0

@@ -87,8 +87,8 @@ class Case:
     own_size: bool = False
 
 
-TINY = {"max-sequence-length": 24}
-"""Further settings of tiny weights: the length that their position tables are built for."""
+TINY_LENGTH = 24
+"""Text length of tiny weights: their position tables are built for it."""
 
 TABLE_SIZE = {"width": 64, "height": 64}
 """The one size of tiny weights of CogVideoX, for the same reason."""
@@ -100,7 +100,8 @@ def settings_of(case: Case, materials: Materials) -> tuple[Any, names.ResolvedMo
     flags = [f"--model={case.model}", "--device=cpu", "--prompts=p.txt", "--output=out"]
     sampling: dict[str, int] = {} if case.own_size else dict(SMALL)
     if case.weights == "tiny":
-        sampling |= TINY | (TABLE_SIZE if model.spec.family.name == "cogvideox" else {})
+        sampling["max-sequence-length"] = model.spec.text_length or TINY_LENGTH
+        sampling |= TABLE_SIZE if model.spec.family.name == "cogvideox" else {}
     flags += [f"--sampling.{name}={value}" for name, value in sampling.items()]
     if case.model != "demo":
         flags.append(f"--cache.profile={materials.profile(case.model, model.revision)}")

@@ -56,13 +56,20 @@ def sizes_of(configs: Mapping[str, Mapping[str, Any]], known: SizeRules) -> Size
     return _within_tables(found, configs)
 
 
+TEXT_AFTER_IMAGE = 512
+"""Text tokens that follow the tokens of an image in a network of Wan's kind."""
+
+
 def text_length_of(configs: Mapping[str, Mapping[str, Any]]) -> int | None:
     """The one text length that a network can take, in tokens; None for any.
 
     CogVideoX 2B adds a table of positions to text and video together, so a text of another length
-    would shift the positions of the video.
+    would shift the positions of the video. Networks of Wan's kind that also see an image encoder's
+    tokens take all tokens but the last 512 for those (diffusers 0.42, `WanAttnProcessor`).
     """
     network = configs.get("transformer", {})
+    if network.get("image_dim") is not None and network.get("added_kv_proj_dim") is not None:
+        return TEXT_AFTER_IMAGE
     length = network.get("max_text_seq_length")
     rotary = network.get("use_rotary_positional_embeddings", True)
     return length if isinstance(length, int) and not rotary else None

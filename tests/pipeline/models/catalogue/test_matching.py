@@ -339,6 +339,8 @@ def test_sizes_are_those_that_a_call_can_make() -> None:
     [
         ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": False}, 226),
         ({"max_text_seq_length": 226, "use_rotary_positional_embeddings": True}, None),
+        ({"image_dim": 1280, "added_kv_proj_dim": 5120}, 512),  # of Wan 2.1 I2V
+        ({"image_dim": None, "added_kv_proj_dim": None}, None),  # of Wan 2.2 I2V
         ({}, None),
     ],
 )
