@@ -47,6 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "split, in place of clips of one prompt",
     )
     parser.add_argument(
+        "--stratify-by",
+        default="",
+        metavar="SQL",
+        help="a value of output rows, as width or source->>'topic': clips of each value are "
+        "divided in these shares, as exactly as whole prompts allow",
+    )
+    parser.add_argument(
         "--captions",
         choices=("prompt", "recaption"),
         default="prompt",
@@ -74,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 shard_rows=options.shard_rows,
                 controls=options.with_controls,
                 split_by=options.split_by,
+                stratify_by=options.stratify_by,
                 recaptions=options.captions == "recaption",
             ) as chosen,
             console.status("exporting") as status,

@@ -119,12 +119,17 @@ def split_of(prompt: str, splits: Mapping[str, float]) -> str:
 
     It depends on the text alone, so no prompt is in two splits, and it stays as a dataset grows.
     """
-    drawn = int.from_bytes(digest(["split", prompt])[:8], "big") / 2**64
+    drawn = drawn_for(prompt) / 2**64
     for name, share in splits.items():
         drawn -= share
         if drawn < 0:
             return name
     return list(splits)[-1]
+
+
+def drawn_for(text: str) -> int:
+    """The number from 0 to 2^64-1 that is drawn for a text; it depends on the text alone."""
+    return int.from_bytes(digest(["split", text])[:8], "big")
 
 
 def select(
@@ -136,6 +141,7 @@ def select(
     controls: bool = False,
     split_by: str = "",
     recaptions: bool = False,
+    stratify_by: str = "",
 ) -> Selection:
     """Select clips and divide them into splits and shards.
 
@@ -147,22 +153,30 @@ def select(
         controls: Include controls.
         split_by: Column of the input whose value decides the split; "" is the prompt.
         recaptions: Export the captions that were written from frames, in place of prompts.
+        stratify_by: An SQL value over output rows: the clips of each value are divided in the
+            shares of the splits, as exactly as whole prompts allow. "" divides all together.
 
     Raises:
-        UserError: The condition is invalid, no row has the column to split by, or no clip is left.
+        UserError: The condition or the value to stratify by is invalid, no row has the column to
+            split by, or no clip is left.
         StorageError: The prefix cannot be read.
     """
     names = list(splits)
     spool = Spool(storage)
     try:
         spool.check(where)
-        filled = spool.fill(storage, lambda text: names.index(split_of(text, splits)), split_by)
+        filled = spool.fill(
+            storage,
+            lambda text: (names.index(split_of(text, splits)), drawn_for(text)),
+            split_by,
+        )
         if split_by and filled.by_prompt == filled.rows:
             raise UserError(
                 f"--split-by {split_by}: no row of {storage.uri} keeps a column of this name"
             )
         usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
-        if not spool.choose(usual, where):
+        ends = list(itertools.accumulate(splits.values()))[:-1]
+        if not spool.choose(usual, where, stratify_by, ends):
             raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
         return replace(
             _sharded(spool, names, shard_rows, recaptions),

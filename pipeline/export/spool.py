@@ -22,6 +22,7 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
+from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, division
 from pipeline.requests.columns import cell_json
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
@@ -32,8 +33,6 @@ MEMORY = "512MB"
 """What DuckDB may hold; the rest is on disk."""
 BATCH_ROWS = 20_000
 """Rows that are inserted at once."""
-SPLIT, PLACE = "_split", "_place"
-"""Columns beside those of the schema: number of the split, and place among all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,11 @@ class Spool:
         self._database = duckdb.connect(
             str(at / "rows.db"), config={**settings, "temp_directory": str(at / "spill")}
         )
-        extra = [pa.field(SPLIT, pa.int32()), pa.field(PLACE, pa.int64())]
+        extra = [
+            pa.field(SPLIT, pa.int32()),
+            pa.field(DRAWN, pa.uint64()),
+            pa.field(PLACE, pa.int64()),
+        ]
         self._schema = pa.schema([*SCHEMA, *extra])
         self._insert(self._schema.empty_table(), "create table clips as")
         # From here on the condition cannot read or write files.
@@ -95,13 +98,16 @@ class Spool:
             if not isinstance(error.__cause__, duckdb.BinderException):
                 raise
 
-    def fill(self, storage: Storage, split_of: Callable[[str], int], by: str = "") -> Filled:
+    def fill(
+        self, storage: Storage, split_of: Callable[[str], tuple[int, int]], by: str = ""
+    ) -> Filled:
         """Take in every row of a prefix.
 
         Args:
             storage: The output prefix.
             split_of: Called with the text that decides the split of a row: its caption, or its
-                value in the column `by`; returns the number of the split.
+                value in the column `by`; returns the number of the split, and the one that was
+                drawn for the text.
             by: A column of the input, kept in `source`; "" splits by captions alone.
 
         Raises:
@@ -125,11 +131,20 @@ class Spool:
         by_prompt += self._take(waiting, split_of, by)
         return Filled(self._rows, by_prompt)
 
-    def choose(self, usual: str, where: str) -> int:
+    def choose(
+        self, usual: str, where: str, stratify_by: str = "", ends: Sequence[float] = ()
+    ) -> int:
         """Keep the rows that count and meet both conditions, in order; return their number.
 
+        Args:
+            usual: A condition of ours.
+            where: The user's condition; "" for none.
+            stratify_by: An SQL value over the rows; each of its values is divided into the splits
+                in their shares. "" leaves the splits as `fill` chose them.
+            ends: Where the splits end on a scale from 0 to 1, but for the last; for `stratify_by`.
+
         Raises:
-            UserError: The condition `where` is invalid.
+            UserError: The condition `where` or the value `stratify_by` is invalid.
             StorageError: A row has no id or no status.
         """
         try:
@@ -141,12 +156,20 @@ class Spool:
         counting = f"{usual} and {PLACE} in (select {PLACE} from winners)"  # noqa: S608
         text = "coalesce(source::varchar, '') as source"
         columns = ", ".join(text if name == "source" else name for name in self._schema.names)
-        self._sql(
-            f"create table chosen as select {columns} "  # noqa: S608
-            f"from {self._rows_of(counting)} where ({where or 'true'}) "
-            f"order by {SPLIT}, sample_id",
-            where,
-        )
+        rows = f"from {self._rows_of(counting)} where ({where or 'true'})"
+        self._sql(f"select 1 {rows} limit 0", where)
+        if stratify_by:
+            value = f"coalesce(({stratify_by})::varchar, '') as {STRATUM}"
+            self._sql(
+                f"create table picked as select {columns}, {value} {rows}",
+                stratify_by,
+                "--stratify-by",
+            )
+            self._sql(division(ends), stratify_by, "--stratify-by")
+            self._database.execute("drop table picked")
+        else:
+            order = f"order by {SPLIT}, sample_id"
+            self._sql(f"create table chosen as select {columns} {rows} {order}", where)
         self._database.execute("drop table clips")
         (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
         return int(count)
@@ -172,8 +195,8 @@ class Spool:
     def rows(self, start: int, count: int) -> list[dict[str, Any]]:
         """A range of the chosen rows, as plain values."""
         query: Any = self._database.sql(
-            f"select * exclude ({SPLIT}, {PLACE}) from chosen where rowid >= ? and rowid < ? "  # noqa: S608
-            "order by rowid",
+            f"select * exclude ({SPLIT}, {DRAWN}, {PLACE}) from chosen "  # noqa: S608
+            "where rowid >= ? and rowid < ? order by rowid",
             params=[start, start + count],
         )
         found: pa.Table = query.to_arrow_table()
@@ -199,7 +222,9 @@ class Spool:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/{part.key} is no part of ours: {text}") from error
 
-    def _take(self, tables: Sequence[pa.Table], split_of: Callable[[str], int], by: str) -> int:
+    def _take(
+        self, tables: Sequence[pa.Table], split_of: Callable[[str], tuple[int, int]], by: str
+    ) -> int:
         """Insert rows; return how many of them are split by their caption."""
         if not tables:
             return 0
@@ -216,12 +241,14 @@ class Spool:
         texts = decides.fill_null("").combine_chunks().dictionary_encode()
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks()
-        numbers = [split_of(text) for text in texts.dictionary.to_pylist()]
-        splits = pa.array(numbers, pa.int32()).take(texts.indices)
+        found = [split_of(text) for text in texts.dictionary.to_pylist()]
+        splits = pa.array([split for split, _ in found], pa.int32()).take(texts.indices)
+        drawn = pa.array([number for _, number in found], pa.uint64()).take(texts.indices)
         places = pa.array(np.arange(self._rows, self._rows + table.num_rows))
         self._rows += table.num_rows
         self._heads.append(table.select(["sample_id", "status"]).append_column(PLACE, places))
-        table = table.append_column(SPLIT, splits).append_column(PLACE, places)
+        for name, column in ((SPLIT, splits), (DRAWN, drawn), (PLACE, places)):
+            table = table.append_column(name, column)
         self._insert(table.cast(self._schema), "insert into clips")
         return by_prompt
 
@@ -237,14 +264,14 @@ class Spool:
         text = str(error).split("\n")[0]
         return StorageError(f"cannot sort rows in {self._folder.name}: {text}")
 
-    def _sql(self, query: str, where: str) -> None:
+    def _sql(self, query: str, given: str, flag: str = "--where") -> None:
         try:
             self._database.execute(query)
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise self._no_room(error) from None
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
-            raise UserError(f"--where {where}: {text}") from error
+            raise UserError(f"{flag} {given}: {text}") from error
 
 
 def _deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:

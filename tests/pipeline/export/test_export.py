@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +340,41 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     assert "--split-by fil: no row of" in capsys.readouterr().err
 
 
+def test_each_stratum_is_divided_in_the_shares_and_no_prompt_is_in_two_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for number in range(120):
+        topic = {"topic": "abc"[number % 3]}
+        for seed in range(2):
+            request = dataclasses.replace(SAMPLE, prompt=f"p {number}", seed=seed)
+            if number == 0 and seed:
+                topic = {"topic": "b"}  # one prompt in two strata
+            row = make_row(request, Provenance("r"), SampleOutcome("ok"))
+            rows.append(row | {"source": json.dumps(topic)})
+    storage = write(tmp_path, rows[::2], rows[1::2])
+    splits, value = parse_splits("train=3,val=1"), "source->>'topic'"
+    counts: Counter[tuple[str, str]] = Counter()
+    homes: dict[str, set[str]] = {}
+    with select(storage, splits=splits, shard_rows=7, stratify_by=value) as chosen:
+        for shard in chosen.shards:
+            assert shard.ids == sorted(shard.ids)
+            for row in shard.rows():
+                homes.setdefault(row["caption"], set()).add(shard.split)
+                if row["caption"] != "p 0":
+                    counts[json.loads(row["source"])["topic"], shard.split] += 1
+    assert all(len(home) == 1 for home in homes.values())
+    assert counts == {
+        **{("a", "train"): 58, ("a", "val"): 20},
+        **{(topic, split): n for topic in "bc" for split, n in (("train", 60), ("val", 20))},
+    }
+    with select(storage, splits=splits, shard_rows=7, where="seed = 0", stratify_by="1") as one:
+        assert [sum(s.clips for s in one.shards if s.split == name) for name in splits] == [90, 30]
+    flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--stratify-by", "tpic"]
+    assert main(flags) == 2
+    assert "--stratify-by tpic: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "a=0", "a=x", "a=1,a=1", "a b=1", "a=-1"])
 def test_splits_in_another_form_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"train=0\.9,val=0\.1"):
@@ -382,7 +418,7 @@ def test_rows_of_thousands_of_small_parts_fit_into_the_memory_of_the_database() 
     (table,) = synthetic_parts(9_000, 9_000)
     spool = Spool(Storage(f"memory://{uuid.uuid4().hex}"))
     try:
-        spool._take([table.slice(at, 3) for at in range(0, 9_000, 3)], lambda text: 0, "")
+        spool._take([table.slice(at, 3) for at in range(0, 9_000, 3)], lambda text: (0, 0), "")
         assert spool.choose("true", "") == 9_000
     finally:
         spool.close()
@@ -404,7 +440,7 @@ def test_a_database_without_room_is_told_in_one_line() -> None:
     with pytest.raises(
         StorageError, match=r"cannot sort rows in \S+: Out of Memory Error: no block$"
     ):
-        spool._take([table], lambda text: 0, "")
+        spool._take([table], lambda text: (0, 0), "")
     spool.close()
 
 

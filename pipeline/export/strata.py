@@ -1,0 +1,42 @@
+"""Divides the clips of each stratum into splits in their shares, by whole texts.
+
+The clips of one text (a prompt, or a value of an input column) stay together. The texts of one
+stratum stand in a row, in the order of the numbers that were drawn for them, and the place of a
+text in it from 0 to 1 says which split it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SPLIT, PLACE, DRAWN, STRATUM = "_split", "_place", "_drawn", "_stratum"
+"""Columns beside those of the schema: number of the split, place among all rows, the number that
+was drawn for the text that decides the split, and the value that makes the stratum."""
+
+_DIVIDED = f"""
+create table chosen as
+with grouped as (
+    select {DRAWN}, count(*) as clips, list_sort(list_distinct(list({STRATUM})))::varchar as stratum
+    from picked group by {DRAWN}
+), placed as (
+    select {DRAWN}, (sum(clips) over (partition by stratum order by {DRAWN}) - clips / 2.0)
+        / sum(clips) over (partition by stratum) as place
+    from grouped
+), divided as (
+    select picked.* exclude ({STRATUM}) replace ({{number}} as {SPLIT})
+    from picked join placed using ({DRAWN})
+)
+select * from divided order by {SPLIT}, sample_id
+"""  # noqa: S608
+
+
+def division(ends: Sequence[float]) -> str:
+    """The SQL (DuckDB) that makes the table `chosen` of the table `picked`.
+
+    A text whose clips are in several strata belongs to a stratum of its own kind.
+
+    Args:
+        ends: Where the splits end on a scale from 0 to 1, but for the last.
+    """
+    whens = [f"when place < {end!r} then {number}" for number, end in enumerate(ends)]
+    return _DIVIDED.format(number=f"case {' '.join(whens)} else {len(ends)} end" if whens else "0")
