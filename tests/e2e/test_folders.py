@@ -49,7 +49,8 @@ def test_a_folder_alone_makes_a_dataset_and_the_same_command_goes_on(
     for row in rows:
         cache = row["cache"]
         assert 0 < cache["nfe"] < cache["nfe"] + cache["reused"] == len(cache["decisions"])
-        assert cache["nfe"] + cache["reused"] >= STEPS
+        if not folder.model.spec.pipeline.own_steps:  # as where a clip begins with a video
+            assert cache["nfe"] + cache["reused"] >= STEPS
         with av.open(str(tmp_path / "out" / row["video"]["path"])) as clip:
             assert bool(clip.streams.audio) == (
                 name.startswith(WITH_SOUND) and "silent" not in name
