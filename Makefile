@@ -34,7 +34,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.docs  ## the documentation as a site in build/site; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 chaos: $(STAMP)  ## kill something at a random moment, 60 times, and check what is left; 30 min
 	$(BIN)/python -m tests.chaos
