@@ -13,25 +13,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from tests import property_examples  # noqa: F401 - registers the profiles
 from tests.system_tools import missing_tools
 
 if TYPE_CHECKING:
     from tests.pipeline.storage.faulty_s3 import FaultyS3
 
-# A loaded machine is not a failing test: time limits belong to benchmarks.
-settings.register_profile("default", deadline=None)
-settings.load_profile("default")
+settings.load_profile("few")  # until `--hypothesis-profile` says otherwise
 
 # Tests talk to nothing but loopback.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+# What imports leave is never garbage: looking for it takes a third of the time of the collection.
+gc.disable()
+
 VARIANTS = pytest.StashKey[int]()
 
 
 def pytest_report_header() -> list[str]:
     return missing_tools()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -99,12 +106,8 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _frozen_imports() -> None:
-    """Take what imports left out of garbage collection, which would go through it each time.
-
-    Once a session suffices, but a run that a test makes lets everything back in at its end.
-    """
+    """Take what the imports of tests left out of garbage collection too, if a test let it in."""
     if not gc.get_freeze_count():
-        gc.collect()
         gc.freeze()
 
 

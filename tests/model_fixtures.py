@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from pipeline.requests.sample_request import SampleRequest
     from pipeline.storage.storage import Storage
     from sencache import SensitivityProfile
+
+
+def one_quick(names: Iterable[str]) -> list[Any]:
+    """Names of models as parameters of a test, which is slow with all but the first."""
+    first, *others = names
+    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
+
 
 TEXT_TOKENS = 24
 """Padded text length of the tiny models; CogVideoX builds it into its position table."""

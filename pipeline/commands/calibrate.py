@@ -30,6 +30,8 @@ from pipeline.requests.packing import MOST_FIRST
 from pipeline.storage.storage import locate
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+FURTHER_CLIPS = 4
+"""Default of --gain-clips and of --curve-clips."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +51,7 @@ def _measured(argv: Sequence[str] | None) -> int:
     options, rest = _parser().parse_known_args(argv)
     if options.clips < 1:
         raise UserError(f"--clips is {options.clips}; it should be at least 1")
+    _settle_further(options)
     config = _run_config(options, rest)
     if not (options.sensitivities or options.clips_from):
         return _calibrate(options, config)
@@ -56,6 +59,22 @@ def _measured(argv: Sequence[str] | None) -> int:
 
     measure_sensitivities(options, config)
     return 0
+
+
+def _settle_further(options: argparse.Namespace) -> None:
+    """Check and fill in the flags that only measured sensitivities use.
+
+    Raises:
+        UserError: One of them is negative, or given without `--sensitivities` and `--clips-from`.
+    """
+    for name in ("gain_clips", "curve_clips"):
+        flag, count = f"--{name.replace('_', '-')}", getattr(options, name)
+        if count is None:
+            setattr(options, name, FURTHER_CLIPS)
+        elif count < 0:
+            raise UserError(f"{flag} is {count}; it should be 0 or more")
+        elif not (options.sensitivities or options.clips_from):
+            raise UserError(f"{flag} has no effect without --sensitivities or --clips-from")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,15 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     further.add_argument(
         "--gain-clips",
         type=int,
-        default=4,
-        help="clips on which the growth of errors is measured; 13 runs of each; 0 leaves it out",
+        help="clips on which the growth of errors is measured (4); 13 runs of each; 0 leaves it "
+        "out",
     )
     further.add_argument(
         "--curve-clips",
         type=int,
-        default=4,
-        help="further clips on which planned caching is tried at five budgets, to recommend one; "
-        "0 leaves it out",
+        help="further clips on which planned caching is tried at five budgets, to recommend one "
+        "(4); 0 leaves it out",
     )
     return parser
 

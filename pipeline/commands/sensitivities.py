@@ -47,12 +47,6 @@ def _measure(options: argparse.Namespace, config: RunConfig) -> None:
     from pipeline.requests.defaults import request_defaults
 
     storage, name = locate(config.output)
-    for flag, count in (
-        ("--gain-clips", options.gain_clips),
-        ("--curve-clips", options.curve_clips),
-    ):
-        if count < 0:
-            raise UserError(f"{flag} is {count}; it should be 0 or more")
     prompts = _captions(config, options.clips + options.curve_clips)
     storage.check_writable()  # now and not after the sampling
     model = model_of(config)

@@ -138,10 +138,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, S
 @pytest.mark.parametrize(
     "kind",
     [
-        "driver",
         "flaky store",
-        BEST_OF,
-        *(pytest.param(kind, marks=pytest.mark.variant) for kind in (NO_CONDITIONS, REDRAW)),
+        *(
+            pytest.param(kind, marks=pytest.mark.variant)
+            for kind in ("driver", NO_CONDITIONS, REDRAW, BEST_OF)
+        ),
     ],
 )
 def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:

@@ -30,7 +30,14 @@ def test_every_line_names_tests_that_exist(page: str, least: int) -> None:
     for said, held_by in found:
         names = TEST.findall(held_by)
         assert names or "**Not defended.**" in said, f"{page}: no test holds: {said}"
-        for file, name in names:
-            tree = ast.parse((TESTS / file).read_text())
-            defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-            assert name in defined, f"{page}: there is no {file}::{name}"
+        run = [is_run_by_make_test(page, *each) for each in names]
+        assert any(run) or not names, f"{page}: `make test` runs no test of: {said}"
+
+
+def is_run_by_make_test(page: str, file: str, name: str) -> bool:
+    """Whether a test, which must exist, is no variant as a whole."""
+    tree = ast.parse((TESTS / file).read_text())
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert name in defined, f"{page}: there is no {file}::{name}"
+    marks = [ast.unparse(mark) for mark in defined[name].decorator_list]
+    return "pytest.mark.variant" not in marks

@@ -1,14 +1,13 @@
-"""Real services for the end-to-end tests: an S3 server, a Ray cluster."""
+"""Fixtures of the end-to-end tests: an S3 server, a Ray cluster, tiny models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-import ray
 from moto.server import ThreadedMotoServer
 
-from tests.e2e.services import patient_start
+from tests.local_ray import local_ray, ray_head  # noqa: F401 - pytest finds fixtures by name
 from tests.model_fixtures import tiny_model  # noqa: F401 - pytest finds fixtures by name
 
 
@@ -25,12 +24,3 @@ def s3_env() -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One cluster for the in-process runs: `run` keeps a caller's connection."""
-    with patient_start():
-        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield
-    ray.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -41,9 +42,10 @@ def settings_of(prompts: str, output: Path) -> dict[str, Any]:
     }
 
 
-def kill_midway(settings: dict[str, Any], after_s: float) -> None:
+def kill_midway(settings: dict[str, Any], after_s: float, cluster: str) -> None:
     command = [sys.executable, "-m", "tests.e2e.engines", json.dumps(settings), "0.4", ""]
-    driver = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+    env = os.environ | {"RAY_ADDRESS": cluster}
+    driver = subprocess.Popen(command, cwd=REPOSITORY, env=env, start_new_session=True)
     folder = Path(settings["output"]) / "profiles" / "own"
     before = len(list(folder.glob("*/*.json")))
     deadline = time.monotonic() + WAIT_S
@@ -60,7 +62,7 @@ def kill_midway(settings: dict[str, Any], after_s: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.variant)])
 def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
-    local_ray: None, tmp_path: Path, kills: int
+    local_ray: str, tmp_path: Path, kills: int
 ) -> None:
     prompts = write_prompts(tmp_path / "p.txt", [f"clip {n}" for n in range(16)])
     whole, torn = settings_of(prompts, tmp_path / "whole"), settings_of(prompts, tmp_path / "torn")
@@ -68,7 +70,7 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     run(RunConfig(**whole), factory=obedient(), console=quiet)
     chance = random.Random(5)
     for _ in range(kills):
-        kill_midway(torn, chance.uniform(0.0, 0.5))
+        kill_midway(torn, chance.uniform(0.0, 0.5), local_ray)
     run(RunConfig(**torn), factory=obedient(), console=quiet)
     rows = {name: rows_of(tmp_path / name) for name in ("whole", "torn")}
     ids = {name: sorted(row["sample_id"] for row in found) for name, found in rows.items()}
@@ -99,7 +101,7 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     ],
 )
 def test_every_family_is_cached_by_its_first_command(
-    local_ray: None, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
+    local_ray: str, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
 ) -> None:
     folder = tiny_model(name)
     size = resolve_model(name, str(folder)).spec.sizes.multiple

@@ -29,7 +29,7 @@ WITH_SOUND = ("LTX2", "Kandinsky6")
     ],
 )
 def test_a_folder_alone_makes_a_dataset_and_the_same_command_goes_on(
-    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     from tests.whole_pipelines import whole
 

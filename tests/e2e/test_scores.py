@@ -37,7 +37,7 @@ class FirstPixel:
 
 
 def test_a_run_scores_its_clips_and_a_later_job_scores_them_more(
-    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = write_prompts(tmp_path / "p.txt", ("one", "two", "three"))
     output, text = tmp_path / "out", io.StringIO()
@@ -115,7 +115,7 @@ class Torn:
 
 
 def test_scorers_that_no_node_can_load_end_the_job_in_one_line(
-    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = write_prompts(tmp_path / "p.txt", ("one",))
     output = tmp_path / "out"

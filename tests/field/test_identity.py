@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -40,11 +43,31 @@ def intake_of(file: str, *flags: str) -> tuple[Intake, list[SampleRequest]]:
     return intake, list(intake)
 
 
-def made(tmp_path: Path, file: str, *flags: str) -> list[dict[str, Any]]:
-    """Run the job on a file and return its rows in the order of the input."""
-    flags = (f"--prompts={HERE / file}", f"--output={tmp_path}", "--cache.policy=none", *flags)
-    assert generate.main([*flags, *SMALL, "--no-contact-sheet"]) == 0
-    return sorted(rows_of(tmp_path), key=lambda row: str(row["source_key"]))
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A finished run: its output, its rows in the order of the input, and what it said."""
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    said: str
+
+
+def made(folder: Path, *flags: str) -> Made:
+    """Run the job on the rows of `long.jsonl` and of `seeds.jsonl`."""
+    prompts, output = folder / "long.jsonl", folder / "out"
+    prompts.write_text(
+        "".join((HERE / f"{n}.jsonl").read_text().strip() + "\n" for n in ("long", "seeds"))
+    )
+    given = [f"--prompts={prompts}", f"--output={output}", "--cache.policy=none", "--replicas=1"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert generate.main([*given, *SMALL, *flags, "--no-contact-sheet"]) == 0
+    rows = sorted(rows_of(output), key=lambda row: str(row["source_key"]))
+    return Made(output, rows, " ".join(said.getvalue().split()))
+
+
+@pytest.fixture(scope="module")
+def inline(local_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("inline"))
 
 
 def frames_of(folder: Path, row: dict[str, Any]) -> str:
@@ -55,12 +78,12 @@ def frames_of(folder: Path, row: dict[str, Any]) -> str:
 
 
 @pytest.mark.slow
-def test_seeds_that_agree_in_32_bits_give_clips_of_their_own(tmp_path: Path) -> None:
-    rows = made(tmp_path, "seeds.jsonl")
+def test_seeds_that_agree_in_32_bits_give_clips_of_their_own(inline: Made) -> None:
+    rows = inline.rows[-4:]
     seeds = [5, 2**32 + 5, 7 * 2**32 + 5, 2**64 - 1]
     assert [row["seed_u64"] for row in rows] == seeds
     assert [row["seed"] for row in rows] == [*seeds[:3], None]
-    assert len({frames_of(tmp_path, row) for row in rows}) == 4
+    assert len({frames_of(inline.folder, row) for row in rows}) == 4
 
 
 def test_copies_never_take_the_seed_of_the_next_row() -> None:
@@ -158,10 +181,10 @@ def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["inline", pytest.param("separate", marks=pytest.mark.variant)])
 def test_a_prompt_that_is_cut_off_is_marked_and_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+    inline: Made, tmp_path: Path, stage: str
 ) -> None:
-    rows = made(tmp_path, "long.jsonl", f"--stages.text={stage}")
-    said = " ".join(capsys.readouterr().out.split())
+    run = inline if stage == "inline" else made(tmp_path, f"--stages.text={stage}")
+    rows, said = run.rows[:3], run.said
     assert "2 prompts are longer than the 32 tokens that the model reads" in said
     assert "(first: long.jsonl:2)" in said
     assert "1 prompt is like another one but for what the model does not read" in said
@@ -172,5 +195,5 @@ def test_a_prompt_that_is_cut_off_is_marked_and_counted(
         len(tokenizer.tokens(row["caption"], 1) or []) for row in rows
     ]
     assert [row["prompt_truncated"] for row in rows] == [False, True, True]
-    report = json.loads((tmp_path / "report/report.json").read_text())
+    report = json.loads((run.folder / "report/report.json").read_text())
     assert report["totals"]["truncated"] == 2

@@ -22,6 +22,7 @@ from pipeline.prompts.reader import READERS, read_source
 from pipeline.requests.intake import Intake
 from pipeline.requests.sample_request import SampleRequest
 from tests.pipeline.requests.test_intake import DEFAULTS
+from tests.property_examples import examples
 
 
 def taken(path: Path) -> tuple[list[SampleRequest], list[str]]:
@@ -202,7 +203,7 @@ def test_a_bomb_of_rows_costs_no_memory(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=300), kind=st.sampled_from(sorted(READERS)))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes, kind: str) -> None:
     path = written(tmp_path / f"p{kind}", content)
     with in_one_line():
@@ -219,7 +220,7 @@ LINES = st.lists(
 
 
 @given(lines=LINES)
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_is_rows_or_one_line(tmp_path: Path, lines: list[Any]) -> None:
     path = written(tmp_path / "p.jsonl", "\n".join(map(json.dumps, lines)))
     with in_one_line():
@@ -235,7 +236,7 @@ VALUE = st.recursive(
 
 
 @given(given=st.dictionaries(st.sampled_from([*FIELDS, "unknown"]), VALUE, max_size=4))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_settings_are_taken_or_one_line(tmp_path: Path, given: dict[str, Any]) -> None:
     path = written(tmp_path / "c.yaml", json.dumps({"prompts": "p", "output": "o", **given}))
     with in_one_line():

@@ -118,11 +118,20 @@ def test_more_clips_than_help_are_refused(
     assert "--clips is 17; 16 are the most" in error_of([*plain, "--clips=17"], capsys)
 
 
-@pytest.mark.slow
-def test_by_default_the_job_makes_clips_of_a_dataset_and_writes_their_profile(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flag", ["--gain-clips", "--curve-clips"])
+def test_a_flag_of_sensitivities_is_refused_where_none_are_measured(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
     plain = [each for each in arguments if each != "--sensitivities"]
+    line = error_of([*plain, flag, "2"], capsys)
+    assert f"{flag} has no effect without --sensitivities or --clips-from" in line
+
+
+@pytest.mark.slow
+def test_by_default_the_job_makes_clips_of_a_dataset_and_writes_their_profile(
+    local_ray: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [each for each in arguments if each != "--sensitivities"] + ["--replicas=1"]
     assert main([*plain, "--dry-run"]) == 0
     assert "2 clips to make" in capsys.readouterr().out
     assert not (tmp_path / "profile.json").exists()
@@ -151,6 +160,7 @@ def test_a_model_that_starts_from_files_is_refused(
     ("change", "message"),
     [
         (["--clips", "0"], "--clips is 0"),
+        (["--gain-clips=-1"], "--gain-clips is -1; it should be 0 or more"),
         (["--cache.policy", "paper"], "--cache.policy is not a flag"),
         (["--engine.adapters", "a.safetensors"], "leave --parallel.* and --engine.adapters out"),
         (["--model", "nonsense"], "unknown model"),

@@ -26,6 +26,7 @@ from mutmut.mutation.trampoline import set_mutant_under_test
 
 OPTIONS = (
     *("-q", "-m", "not slow and not gpu", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
+    "--hypothesis-profile=all",
     "--timeout=60",  # for a test that waits for what a mutant never does
 )
 SLOWER = 10

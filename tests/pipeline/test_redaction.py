@@ -29,6 +29,7 @@ from pipeline.report.text import print_report
 from pipeline.requests.intake import InputCounts
 from pipeline.storage.faults import one_line
 from tests.pipeline.report.made import SAMPLE, measure, row, write
+from tests.property_examples import examples
 
 CANARY = "C4naryC4naryC4nary"
 
@@ -62,7 +63,7 @@ TEXTS = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(TEXTS)
 def test_a_secret_is_hidden_in_every_form(case: tuple[str, str]) -> None:
     text, secret = case

@@ -23,7 +23,12 @@ from sencache import (
 )
 from sencache.profiles.prior import prior_profile
 from sencache.schedules.drift import OutputDrift
-from tests.sencache.support.tiny_pipelines import PIPELINES, TinyPipeline, fitting_profile
+from tests.sencache.support.tiny_pipelines import (
+    PIPELINES,
+    TinyPipeline,
+    fitting_profile,
+    tiny_param,
+)
 from tests.sencache.support.toys import make_profile, sample, tiny_pipe
 
 
@@ -48,7 +53,7 @@ def test_an_unknown_name_is_told_with_all_that_exist() -> None:
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("tiny", PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in PIPELINES])
 @pytest.mark.parametrize("name", ["balanced", "ltx-fast"])
 def test_nothing_but_a_name_is_needed_on_any_pipeline(tiny: TinyPipeline, name: str) -> None:
     """The prior stands in, and the cache says so."""
@@ -240,7 +245,7 @@ def test_reprs_are_short() -> None:
     assert profile.hash in repr(profile)
 
 
-@pytest.mark.parametrize("tiny", PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in PIPELINES])
 @pytest.mark.parametrize("config", [SenCacheConfig(), SenCacheConfig(policy="none")])
 def test_a_cached_pipeline_is_not_copied_but_an_uncached_one_is(
     tiny: TinyPipeline, config: SenCacheConfig

@@ -48,14 +48,18 @@ def counted(network: Any) -> Iterator[list[int]]:
     hook.remove()
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        pytest.param(each, id=each.name, marks=pytest.mark.slow if each.name in LARGE else ())
-        for each in OTHERS
-    ],
-)
-@pytest.mark.parametrize("config", ["lossless", SenCacheConfig(epsilon=0.0)])
+def without_reuse() -> Iterator[Any]:
+    """Each pipeline with each way to reuse nothing; the second way is slow, or a variant."""
+    slow, variant = pytest.mark.slow, pytest.mark.variant
+    for other in OTHERS:
+        large = other.name in LARGE
+        exact = SenCacheConfig(epsilon=0.0)
+        yield pytest.param(exact, other, id=other.name, marks=slow if large else ())
+        marks = (slow, variant) if large else (slow,)
+        yield pytest.param("lossless", other, id=f"{other.name}-lossless", marks=marks)
+
+
+@pytest.mark.parametrize(("config", "other"), without_reuse())
 def test_a_run_without_reuse_is_bit_identical_and_counted(
     other: OtherPipeline, config: Any
 ) -> None:

@@ -34,7 +34,7 @@ GUIDANCE = pytest.mark.parametrize(
         for tiny in GUIDED
     ],
 )
-EVERY_ONE = pytest.mark.parametrize("tiny", PIPELINES, ids=[tiny.name for tiny in PIPELINES])
+EVERY_ONE = pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in PIPELINES])
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from pipeline.config.help_text import flag, walk
 from pipeline.config.run_config import SHOWN, RunConfig, load_config
 from pipeline.errors import UserError
 from sencache.config import DEFAULT_MAX_ERROR
+from tests.property_examples import examples
 
 NEEDED = ["--prompts", "p.csv", "--output", "out"]
 
@@ -108,7 +109,7 @@ def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
     negative=st.none() | st.text(st.characters(codec="utf-8"), max_size=20),
     replicas=st.just("auto") | st.integers(1, 99),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_yaml_round_trip(limit: Any, epsilon: float, negative: Any, replicas: Any) -> None:
     config = RunConfig.model_validate(
         {

@@ -26,6 +26,7 @@ from pipeline.errors import StorageError
 from pipeline.requests.run_settings import CONTROL
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.storage import Storage
+from tests.property_examples import examples
 
 
 def sample_id(name: object) -> str:
@@ -122,7 +123,7 @@ ANY_ID = IDS | CLOSE.map(b"".join)
     rows=st.lists(st.tuples(ANY_ID, st.sampled_from(["ok", "failed", "rejected"])), max_size=30),
     asked=st.lists(ANY_ID, max_size=10),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_resolve_and_contains_against_a_dictionary(
     rows: list[tuple[bytes, str]], asked: list[bytes]
 ) -> None:

@@ -23,6 +23,7 @@ from pipeline.models.registry import MODELS
 from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SensitivityProfile
+from tests.model_fixtures import one_quick
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
 WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
@@ -61,7 +62,7 @@ def psnr(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
     return float(np.inf if error == 0 else 10 * np.log10(255**2 / error))
 
 
-@pytest.mark.parametrize("name", HUB_MODELS)
+@pytest.mark.parametrize("name", one_quick(HUB_MODELS))
 def test_every_model_makes_clips_of_the_requested_size(
     name: str, engine_of: EngineOf, request_for: MakeRequest
 ) -> None:
@@ -97,7 +98,7 @@ def test_bfloat16_models_run_in_their_authors_precision(
     engine.close()
 
 
-@pytest.mark.parametrize("name", HUB_MODELS)
+@pytest.mark.parametrize("name", one_quick(HUB_MODELS))
 def test_a_row_does_not_depend_on_its_batch(
     name: str, engine_of: EngineOf, request_for: MakeRequest
 ) -> None:
@@ -114,7 +115,7 @@ LCM = "FlowMatchLCMScheduler"
 FLOW_MODELS = [name for name in HUB_MODELS if LCM in MODELS[name].family.samplers]
 
 
-@pytest.mark.parametrize("name", FLOW_MODELS)
+@pytest.mark.parametrize("name", one_quick(FLOW_MODELS))
 def test_a_row_of_a_random_sampler_does_not_depend_on_its_batch(
     name: str, engine_of: EngineOf, request_for: MakeRequest
 ) -> None:
@@ -133,7 +134,7 @@ def test_a_row_of_a_random_sampler_does_not_depend_on_its_batch(
     assert psnr(together[0].frames, together[1].frames) < 40
 
 
-@pytest.mark.parametrize("name", FLOW_MODELS)
+@pytest.mark.parametrize("name", one_quick(FLOW_MODELS))
 def test_listed_noise_levels_reach_the_network(
     name: str,
     engine_of: EngineOf,
@@ -153,7 +154,7 @@ def test_listed_noise_levels_reach_the_network(
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in HUB_MODELS if not MODELS[n].pipeline.distilled_guidance]
+    "name", one_quick([n for n in HUB_MODELS if not MODELS[n].pipeline.distilled_guidance])
 )
 def test_guidance_that_is_off_costs_neither_evaluations_nor_encodings(
     name: str,
@@ -197,7 +198,7 @@ def noting(forward: Callable[..., Any], times: list[float]) -> Callable[..., Any
     return noted
 
 
-@pytest.mark.parametrize("name", HUB_MODELS)
+@pytest.mark.parametrize("name", one_quick(HUB_MODELS))
 def test_the_prompt_reaches_the_pixels(
     name: str, engine_of: EngineOf, request_for: MakeRequest
 ) -> None:

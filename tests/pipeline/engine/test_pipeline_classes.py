@@ -28,7 +28,15 @@ EXACT = CacheIdentity.of(SenCacheConfig(epsilon=0.0), PRIOR)
 MakeRequest = Callable[..., SampleRequest]
 
 
-@pytest.fixture(params=sorted(BY_CLASS))
+QUICK = "LTXConditionPipeline"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name == QUICK else pytest.mark.slow)
+        for name in sorted(BY_CLASS)
+    ]
+)
 def name(request: pytest.FixtureRequest) -> str:
     """A class."""
     chosen: str = request.param

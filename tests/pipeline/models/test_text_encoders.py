@@ -29,6 +29,7 @@ from pipeline.models.text_encoders import (
 from pipeline.prompts.condition_columns import ConditionFile
 from pipeline.requests.controls import control_for, pack
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from tests.model_fixtures import one_quick
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id]
 
@@ -53,7 +54,7 @@ def requests_for(model: ResolvedModel, *prompts: str) -> list[SampleRequest]:
     return [dataclasses.replace(base, prompt=prompt) for prompt in prompts]
 
 
-@pytest.mark.parametrize("name", ["demo", *HUB_MODELS])
+@pytest.mark.parametrize("name", one_quick(["demo", *HUB_MODELS]))
 def test_clips_of_encoded_texts_are_those_of_the_texts(
     name: str, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

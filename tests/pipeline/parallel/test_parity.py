@@ -189,13 +189,13 @@ def trial(
     return make
 
 
-def cases(found: Sequence[tuple[Any, ...]], quick: str) -> list[Any]:
-    """Parameters of a test; four ranks are variants of two, but for one model."""
+def cases(found: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Parameters of a test; four ranks are variants of two."""
     return [
         pytest.param(
             *case,
             id="-".join(map(label, case)),
-            marks=() if case[1].size == 2 or case[0] == quick else (pytest.mark.variant,),
+            marks=() if case[1].size == 2 else (pytest.mark.variant,),
         )
         for case in found
     ]
@@ -218,7 +218,7 @@ def compare(got: group_models.Outcome, want: dict[str, Any], layout: ParallelLay
     assert got.degrees == degrees
 
 
-@pytest.mark.parametrize(("name", "layout", "size"), cases(CLIPS, "cogvideox-2b"))
+@pytest.mark.parametrize(("name", "layout", "size"), cases(CLIPS))
 def test_ranks_make_what_one_makes(
     name: str, layout: ParallelLayout, size: str, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
@@ -234,7 +234,7 @@ def test_ranks_make_what_one_makes(
     compare(ranks(layout.size).ask(asked), want, layout)
 
 
-@pytest.mark.parametrize(("name", "layout"), cases(BRANCHES, "hunyuanvideo"))
+@pytest.mark.parametrize(("name", "layout"), cases(BRANCHES))
 def test_each_half_of_the_ranks_computes_one_branch(
     name: str, layout: ParallelLayout, ranks: Ranks, alone: Alone, trial: MakeTrial
 ) -> None:
@@ -251,15 +251,16 @@ def test_each_half_of_the_ranks_computes_one_branch(
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    [
-        *(
-            (name, ParallelLayout(CONTEXT_PARALLEL, ranks, vae=True))
-            for ranks in (2, 4)
-            for name in ("wan2.1-t2v-1.3b", "hunyuanvideo")
-        ),
-        ("wan2.1-i2v-14b", ParallelLayout(cfg=2, vae=True)),
-    ],
-    ids=label,
+    cases(
+        [
+            *(
+                (name, ParallelLayout(CONTEXT_PARALLEL, ranks, vae=True))
+                for ranks in (2, 4)
+                for name in ("wan2.1-t2v-1.3b", "hunyuanvideo")
+            ),
+            ("wan2.1-i2v-14b", ParallelLayout(cfg=2, vae=True)),
+        ]
+    ),
 )
 def test_all_ranks_decode_a_band_each(
     name: str, layout: ParallelLayout, ranks: Ranks, alone: Alone, trial: MakeTrial
@@ -271,7 +272,9 @@ def test_all_ranks_decode_a_band_each(
     assert got.bands == [{rows // layout.size}] * layout.size
 
 
-@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "ltx-video"])
+@pytest.mark.parametrize(
+    "name", ["wan2.1-t2v-1.3b", pytest.param("ltx-video", marks=pytest.mark.variant)]
+)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_halves_share_a_batch_whose_clips_skip_other_steps(
     name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial
@@ -300,7 +303,9 @@ def test_halves_share_a_batch_whose_clips_skip_other_steps(
     assert all(half.total() < want["texts"].total() for half in got.texts)
 
 
-@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "cogvideox-2b"])
+@pytest.mark.parametrize(
+    "name", ["wan2.1-t2v-1.3b", pytest.param("cogvideox-2b", marks=pytest.mark.variant)]
+)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_guidance_is_shared_without_a_cache_and_left_alone_where_there_is_none(
     name: str, guidance: float, ranks: Ranks, alone: Alone, trial: MakeTrial

@@ -19,6 +19,7 @@ from pipeline.prompts.parquet import BATCH_ROWS
 from pipeline.prompts.prompt_file import MAX_LINE_BYTES, SourceRow
 from pipeline.prompts.reader import read_source
 from pipeline.storage.storage import Storage
+from tests.property_examples import examples
 
 Write = Callable[[str, bytes | str], str]
 
@@ -295,7 +296,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size
         st.tuples(TEXT, st.none() | st.integers(-(2**70), 2**70), st.none() | TEXT), min_size=1
     )
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_csv_and_jsonl_hold_what_was_written(
     tmp_path: Path, rows: list[tuple[str, int | None, str | None]]
 ) -> None:

@@ -20,6 +20,7 @@ from pipeline.requests.from_row import RequestDefaults, build_request, rejected_
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.requests.seeds import copy_seed, next_try
+from tests.property_examples import examples
 
 DEFAULTS = RequestDefaults(
     template=SampleRequest(
@@ -195,7 +196,7 @@ ROW = st.fixed_dictionaries(
     limit=st.none() | st.integers(1, 30),
     share=st.integers(1, 4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_against_a_naive_oracle(
     values: list[dict[str, Any] | str], copies: int, limit: int | None, share: int
 ) -> None:

@@ -17,6 +17,7 @@ from pipeline.requests.from_row import RequestDefaults, build_request
 from pipeline.requests.lazy_request import LazyRequests
 from pipeline.requests.sample_request import CacheIdentity
 from tests.pipeline.requests.test_intake import DEFAULTS
+from tests.property_examples import examples
 
 ODD = RequestDefaults(
     dataclasses.replace(
@@ -53,7 +54,7 @@ ROWS = st.fixed_dictionaries(
 
 @given(rows=st.lists(ROWS, min_size=1, max_size=8), copies=st.integers(1, 3))
 @pytest.mark.parametrize("defaults", [DEFAULTS, ODD, TWO_NETWORKS])
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_lazy_requests_are_the_requests_of_their_rows(
     defaults: RequestDefaults, rows: list[dict[str, Any]], copies: int
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.storage.keys import TEMP_PREFIX, StoredFile
 from pipeline.storage.storage import Storage, locate
 from tests.pipeline.storage.faulty_s3 import failure
+from tests.property_examples import examples
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -137,7 +138,7 @@ def test_bad_keys_are_refused(tmp_path: Path, key: str) -> None:
         max_size=4,
     )
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_key_round_trips(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:

@@ -83,9 +83,10 @@ def test_a_cache_reuses_under_a_lora(reuse: Any) -> None:
     assert [each.decisions for each in handle.stats()] == ["CRCRCC"]
 
 
-@pytest.mark.parametrize("reuse", ["output", pytest.param("residual", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("reuse", ["output", "residual"])
 @pytest.mark.parametrize("cache_first", [True, False], ids=["cache first", "compiled first"])
-@pytest.mark.parametrize("name", ["wan", pytest.param("hunyuan", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["wan", pytest.param("hunyuan", marks=pytest.mark.variant)])
 def test_compiled_blocks_compute_as_ever(name: str, cache_first: bool, reuse: Any) -> None:
     tiny = named(name)
     config = SenCacheConfig(epsilon=1e9, max_reuse=1, strict_fraction=0.0, reuse=reuse)

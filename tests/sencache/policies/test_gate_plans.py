@@ -27,7 +27,10 @@ def bent(steps: int, power: float) -> OutputDrift:
 @pytest.mark.parametrize("power", [0.15, 1.0, 8.0])
 @pytest.mark.parametrize(
     ("steps", "gate"),
-    [(8, 1), (9, 2), (24, 1), (24, 6), pytest.param(50, 3, marks=pytest.mark.slow)],
+    [
+        *((8, 1), (9, 2), (24, 1), (24, 6)),
+        pytest.param(50, 3, marks=(pytest.mark.slow, pytest.mark.variant)),
+    ],
 )
 def test_every_budget_with_room_has_an_easy_and_a_hard_plan(
     power: float, steps: int, gate: int

@@ -271,6 +271,7 @@ def test_the_applied_cache_decides_and_answers_as_the_oracle(kind: str, examples
     differential(kind, examples, check)
 
 
+@pytest.mark.slow
 @both_kinds
 def test_the_cases_reach_both_verdicts_and_every_limit(kind: str) -> None:
     """The comparison would prove little if nearly all steps were decided alike."""

@@ -22,6 +22,7 @@ from sencache.hook.call import row_rms
 from sencache.policies.official import OfficialRule
 from sencache.policies.sensitivity_rule import SensitivityRule, Verdict
 from sencache.profiles.interpolation import SensitivityCurve
+from tests.property_examples import examples
 
 
 @dataclass
@@ -128,7 +129,7 @@ def drive(case: Case) -> tuple[list[str], list[list[float]]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(cases())
 def test_policy_equals_the_formula(case: Case) -> None:
     decisions, scores = drive(case)

@@ -154,6 +154,8 @@ def plans() -> dict[str, Any]:
                 SenCacheConfig(policy="planned", budget=0.34, order=0, repair=False),
                 SenCacheConfig(policy="planned", budget=0.5, order=2),
             ):
+                if settings_of_plan.order == 2 and steps > 20:
+                    continue  # the search takes eight seconds
                 plan = plan_of_run(settings_of_plan, DEMO, run_of(scheduler, steps))
                 made[f"{type(scheduler).__name__} {steps} {settings_of_plan}"] = [
                     plan.computed,
@@ -165,7 +167,7 @@ def plans() -> dict[str, Any]:
     return made
 
 
-GOLDEN = {2: "c7c1b00fed70a3c1"}
+GOLDEN = {2: "18d86a1e3cf7e200"}
 """Hash of the plans by planner version."""
 
 

@@ -73,6 +73,7 @@ def test_latents_are_normalised_to_unit_spread(pipeline: WanPipeline) -> None:
     assert normalised.std() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_reconstructions_keep_every_attribute(pipeline: WanPipeline) -> None:
     rows = held_out_rows(24, seed=2)
@@ -89,6 +90,7 @@ def test_clip_does_not_depend_on_its_batch(pipeline: WanPipeline) -> None:
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-3)
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_clips_follow_their_captions(pipeline: WanPipeline) -> None:
     rows = held_out_rows(32, seed=4)

@@ -22,6 +22,7 @@ from jobs.benchmarks.fleet.simulation import (
 from pipeline.config.run_config import RunConfig
 from pipeline.run import run
 from tests.e2e.engines import obedient
+from tests.property_examples import examples
 
 FREE = Servers()
 
@@ -33,7 +34,7 @@ FREE = Servers()
     load_s=st.floats(0, 100),
     clip_s=st.floats(0.1, 50),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_without_failures_a_run_takes_what_its_clips_take(
     groups: int, ranks: int, samples: int, load_s: float, clip_s: float
 ) -> None:
@@ -56,7 +57,7 @@ def test_a_server_that_is_full_sets_the_pace(name: str) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_every_sample_is_made_once_and_every_second_is_accounted_for(seed: int) -> None:
     fleet = Fleet(64, 2, load_s=60, node_life_s=2000, replace_s=300, straggler_share=0.2)
     work = FleetWorkload(3000, 5.0, 1.0, 25, 2.0)

@@ -53,7 +53,7 @@ def class_of(variant: str) -> str:
     return variant.partition(" (")[0]
 
 
-FIRST = {re.match("[A-Z][a-z]+|[A-Z0-9]+", n)[0]: n for n in sorted(SUPPORTED, reverse=True)}  # type: ignore[index]
+FIRST = {re.match("LTX2?|[A-Z][a-z]+|[A-Z0-9]+", n)[0]: n for n in sorted(SUPPORTED, reverse=True)}  # type: ignore[index]
 """By the first word of their names, the variants that `make test` takes."""
 
 
