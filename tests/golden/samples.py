@@ -52,13 +52,18 @@ def ids(folder: Path) -> dict[str, Any]:
     return found
 
 
-def samples(folder: Path) -> dict[str, Any]:
-    """Clips of every request that can be made here, and the machine that made them."""
+def samples(folder: Path, every: int = 1) -> dict[str, Any]:
+    """Clips of every request that can be made here, and the machine that made them.
+
+    Args:
+        folder: An empty folder for what it needs.
+        every: Take every n-th case alone.
+    """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
         with _quiet():
-            clips = {**_requested(Materials(folder)), **_library()}
+            clips = {**_requested(Materials(folder), every), **_library(every)}
     finally:
         torch.use_deterministic_algorithms(False)
     return {"clips": clips, "machine": machine()}
@@ -100,13 +105,11 @@ def _named(case: Case, requests: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         yield case.name + (f" #{number}" if len(requests) > 1 else ""), request
 
 
-def _requested(materials: Materials) -> dict[str, Any]:
+def _requested(materials: Materials, every: int) -> dict[str, Any]:
     """Clips of requests, made by the engine of a run."""
     found: dict[str, Any] = {}
     engines: dict[Any, Any] = {}
-    for case in all_cases():
-        if case.weights == "absent":
-            continue
+    for case in [each for each in all_cases() if each.weights != "absent"][::every]:
         settings, model = settings_of(case, materials)
         key = (case.model, case.weights, str(settings.engine), settings.dtype)
         if key not in engines:
@@ -138,12 +141,12 @@ def _batches(case: Case, requests: Sequence[Any]) -> list[list[tuple[str, Any]]]
     return [plain, *([pair] for pair in named if pair[1].control_of)]
 
 
-def _library() -> dict[str, Any]:
+def _library(every: int) -> dict[str, Any]:
     """Latents of every tiny pipeline, two rows in a call, cached by the library alone."""
     found: dict[str, Any] = {}
-    for tiny in names.TINY_PIPELINES:
+    for number, tiny in enumerate(names.TINY_PIPELINES):
         pipe = with_plain_images(tiny.make())
-        for policy, given in LIBRARY_POLICIES.items():
+        for policy, given in list(LIBRARY_POLICIES.items())[number % every :: every]:
             profile: Any = dataclasses.replace(names.fitting_profile(pipe), drift=drift())
             family = profile.metadata.family
             if policy == "official":
