@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests import property_examples  # noqa: F401 - registers the profiles
+from tests.local_ray import end_cluster, local_ray  # noqa: F401 - pytest finds fixtures by name
 from tests.system_tools import missing_tools
 
 if TYPE_CHECKING:
@@ -82,17 +83,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, or one process would be left alone with one of them.
 
-    These are the end-to-end tests, then the files of most slow tests, then those of most tests.
-    pytest-xdist would end with the first, which are few, but for `--no-loadscope-reorder`.
+    These are the end-to-end tests with clusters of their own, then all that share one, then the
+    files of most slow tests, then those of most tests. pytest-xdist would end with the first, which
+    are few, but for `--no-loadscope-reorder`.
     """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     number = Counter(item.path for item in items)
+    sharing = files_that_share_a_cluster(items)
 
-    def rank(item: pytest.Item) -> tuple[bool, int, int]:
-        whole = bool({"e2e", "chaos"} & set(item.path.parts))
-        return not (whole and slow[item.path]), -slow[item.path], -number[item.path]
+    def rank(item: pytest.Item) -> tuple[int, int, int]:
+        whole = bool({"e2e", "chaos"} & set(item.path.parts) and slow[item.path])
+        stage = 1 if item.path in sharing else 0 if whole else 2
+        return stage, -slow[item.path], -number[item.path]
 
     items.sort(key=rank)
+
+
+def files_that_share_a_cluster(items: Sequence[pytest.Item]) -> set[Path]:
+    return {item.path for item in items if "local_ray" in getattr(item, "fixturenames", ())}
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +110,18 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sharing(request: pytest.FixtureRequest) -> Iterator[set[Path]]:
+    yield files_that_share_a_cluster(request.session.items)
+    end_cluster()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_idle_cluster(request: pytest.FixtureRequest, _sharing: set[Path]) -> None:
+    if request.path not in _sharing:
+        end_cluster()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.local_ray import local_ray, ray_head  # noqa: F401 - pytest finds fixtures by name
 from tests.model_fixtures import tiny_model  # noqa: F401 - pytest finds fixtures by name
 
 

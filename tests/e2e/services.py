@@ -264,7 +264,8 @@ def patient_start() -> Iterator[None]:
                     raise
                 time.sleep(0.1)
 
-    with mock.patch.object(services, "get_node", patient):
+    wait = {"RAY_raylet_start_wait_time_s": str(START_TIMEOUT_S)}  # for the agents of the node
+    with mock.patch.object(services, "get_node", patient), mock.patch.dict(os.environ, wait):
         yield
 
 
