@@ -49,7 +49,7 @@ def program(output: Path, words: Sequence[str]) -> ray.data.Dataset:
 
 
 def test_a_program_makes_and_filters_clips_and_goes_on(
-    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local_ray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, kept = tmp_path / "out", tmp_path / "kept"
     words = ["one", "two", "", "three", "two", "four"]

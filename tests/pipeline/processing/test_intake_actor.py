@@ -26,6 +26,7 @@ from pipeline.requests.intake import Intake
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
+from tests.property_examples import examples
 
 Rows = list[dict[str, Any]]
 
@@ -61,7 +62,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(rows=ROWS, cuts=st.sets(st.integers(1, 11)), copies=st.integers(1, 2))
 def test_blocks_give_what_the_whole_input_gives(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows, cuts: set[int], copies: int

@@ -15,6 +15,7 @@ from pipeline.dataset.schema import Provenance, SampleOutcome, Status, make_row,
 from pipeline.processing.stored_rows import StoredRows
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
 from pipeline.storage.storage import Storage
+from tests.property_examples import examples
 
 REQUEST = SampleRequest(
     "p", "", "demo", "r", "S/3", 4, 4.0, 16, 16, 3, 8, 0, 0, CacheIdentity("none", "{}", "")
@@ -28,7 +29,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(parts=PARTS, wanted=st.sets(st.integers(0, 8)))
 def test_the_row_that_counts_of_each_wanted_sample_is_found(
     tmp_path_factory: pytest.TempPathFactory,
