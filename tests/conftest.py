@@ -83,16 +83,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, or one process would be left alone with one of them.
 
-    These are the end-to-end tests with clusters of their own, then all that share one, then the
-    files of most slow tests, then those of most tests. pytest-xdist would end with the first, which
-    are few, but for `--no-loadscope-reorder`.
+    These are the end-to-end tests with clusters of their own and the golden record, then all that
+    share a cluster, then the files of most slow tests, then those of most tests. pytest-xdist would
+    end with the first, which are few, but for `--no-loadscope-reorder`.
     """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     number = Counter(item.path for item in items)
     sharing = files_that_share_a_cluster(items)
 
     def rank(item: pytest.Item) -> tuple[int, int, int]:
-        whole = bool({"e2e", "chaos"} & set(item.path.parts) and slow[item.path])
+        whole = bool({"e2e", "chaos", "golden"} & set(item.path.parts) and slow[item.path])
         stage = 1 if item.path in sharing else 0 if whole else 2
         return stage, -slow[item.path], -number[item.path]
 
