@@ -25,6 +25,7 @@ COMMANDS = {
     "cache": "jobs.benchmarks.sampling.cache",
     "calibration": "jobs.benchmarks.profiles.calibration",
     "decode-beside": "jobs.benchmarks.throughput.decode_beside",
+    "dataset": "jobs.benchmarks.throughput.dataset",
     "distilled": "jobs.benchmarks.distilled",
     "draft-shortcuts": "jobs.benchmarks.draft_shortcuts.benchmark",
     "drafts": "jobs.benchmarks.candidates.drafts",

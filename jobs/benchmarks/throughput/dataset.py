@@ -1,0 +1,120 @@
+"""`dataset`: how soon a Ray Data program has its first clips, whatever the number of prompts.
+
+An engine that computes nothing, prompts in one Parquet file, one group. Each size is measured in a
+process of its own, on a private cluster: how long the first rows take from the building of the
+Dataset (actors start meanwhile), what each further row takes, and the peak memory of the driver and
+of the intake's actor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.benchmarks.tables import table
+
+HELP = "time to the first clips of a Dataset of prompts, and memory, for up to ten million prompts"
+SIZES = (10_000, 1_000_000, 10_000_000)
+CHUNK = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--prompts", type=int, nargs="+", default=list(SIZES), help="in a file")
+    parser.add_argument("--rows", type=int, default=2000, help="rows that the program reads")
+
+
+def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """Measure, print and return each size."""
+    results = []
+    for prompts in options.prompts:
+        command = [sys.executable, "-m", __name__, str(prompts), str(options.rows)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    lines = [
+        (
+            f"{result['prompts']:,}",
+            f"{result['first_s']:.1f}",
+            f"{result['ms_per_row']:.1f}",
+            f"{result['driver_bytes'] / 2**30:.2f}",
+            f"{result['intake_bytes'] / 2**30:.2f}",
+        )
+        for result in results
+    ]
+    headings = ("prompts", "first rows s", "ms per row", "driver GiB", "intake GiB")
+    console.print(table("a Dataset of prompts", headings, lines))
+    return results
+
+
+def measure(prompts: int, rows: int) -> dict[str, Any]:
+    """Read the first rows of a Dataset of so many prompts, on a private cluster."""
+    import psutil
+    import ray
+    from ray import cloudpickle
+
+    import pipeline
+    from jobs.benchmarks.throughput import null_engine
+
+    cloudpickle.register_pickle_by_value(null_engine)
+    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+        source = Path(folder) / "prompts.parquet"
+        write_prompts(source, prompts)
+        ray.init(address="local", num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        settings = {
+            "output": f"{folder}/clips",
+            "batch_rows": 16,
+            "replicas": 1,
+            "device": "cpu",
+            "scorers": ["none"],
+            "cache": {"policy": "none"},
+        }
+        began = time.monotonic()
+        made = pipeline.generate(str(source), settings, factory=null_engine.NullEngine)
+        made.context.enable_progress_bars = False
+        read = first = intake = 0
+        first_s = 0.0
+        for batch in made.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if not first:
+                first, first_s = batch.num_rows, time.monotonic() - began
+            read += batch.num_rows
+            if read >= rows:
+                below = psutil.Process().children(recursive=True)
+                found = [each for each in below if "IntakeActor" in " ".join(each.cmdline())]
+                intake = max((each.memory_info().rss for each in found), default=0)
+                break
+        rest_s = time.monotonic() - began - first_s
+        ray.shutdown()
+    return {
+        "prompts": prompts,
+        "rows": read,
+        "first_s": first_s,
+        "ms_per_row": rest_s / max(read - first, 1) * 1000,
+        "driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "intake_bytes": intake,
+    }
+
+
+def write_prompts(path: Path, prompts: int) -> None:
+    """Write a Parquet file of different prompts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, pa.schema([("prompt", pa.string())])) as writer:
+        for start in range(0, prompts, CHUNK):
+            some = range(start, min(start + CHUNK, prompts))
+            writer.write_table(pa.table({"prompt": [f"prompt number {n}" for n in some]}))
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*map(int, sys.argv[1:]))))
