@@ -32,6 +32,7 @@ KILLED_S = 3.0
 """What was killed may take so long until it is gone."""
 
 _PDEATHSIG, _SUBREAPER = 1, 36  # from linux/prctl.h
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _END = b"end\n"
 
 LOST = (
@@ -49,8 +50,11 @@ def supervised(main: Callable[[], int]) -> int:
     theirs, ours = os.pipe()
     native, to_native = os.pipe()
     _prctl(_SUBREAPER, 1)  # what the driver leaves comes to this process
+    # A signal that comes before the handlers are set waits for them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     parent, child = os.getpid(), os.fork()
     if not child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(theirs)
         os.close(native)
         _prctl(_PDEATHSIG, signal.SIGKILL)
@@ -62,8 +66,9 @@ def supervised(main: Callable[[], int]) -> int:
     os.close(to_native)
     stderr = NativeStderr(native)
     stderr.start()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _PASSED_ON:
         signal.signal(number, lambda number, frame: _pass_on(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     status = _wait(child)
     _end_what_is_left()
     stderr.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -101,6 +102,34 @@ def test_signals_reach_the_driver(tmp_path: Path, number: signal.Signals) -> Non
     assert job.stdout.readline() == "listens\n"
     job.send_signal(number)
     _, errors = job.communicate(timeout=300)
+    assert (job.returncode, errors) == (130, "")
+
+
+SLOW_TO_LISTEN = """
+supervisor.GRACE_S = 0.1
+before = supervisor.NativeStderr.start
+def start(self):
+    time.sleep(2)
+    before(self)
+supervisor.NativeStderr.start = start
+"""
+
+
+def test_a_signal_that_comes_before_the_supervisor_listens_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = PROGRAM.replace("supervisor.GRACE_S = 0.1", SLOW_TO_LISTEN.strip())
+    monkeypatch.setitem(globals(), "PROGRAM", slow)
+    job = start(tmp_path, WAIT)
+    assert job.stdout is not None
+    left = int(job.stdout.readline())
+    assert job.stdout.readline() == "listens\n"
+    job.send_signal(signal.SIGINT)
+    try:
+        _, errors = job.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
     assert (job.returncode, errors) == (130, "")
 
 
