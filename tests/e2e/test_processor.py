@@ -85,15 +85,20 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
 
     # A file is a source too, with the ids of the command line; failures are rows.
     file = tmp_path / "p.jsonl"
-    lines = [{"prompt": "one!", "fps": 8}, {"prompt": 7}, {"prompt": "raise"}, {"prompt": "left"}]
+    lines = [{"prompt": "one!", "fps": 8}, {"prompt": 7}, {"prompt": "raise"}, {"prompt": "die"}]
+    lines.append({"prompt": "beyond the limit"})
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    made = pipeline.generate(str(file), settings(output, limit=3), factory=obedient()).take_all()
-    by_status = {row["status"]: row for row in made}
-    assert len(made) == len(by_status) == 3
-    assert by_status["ok"]["sample_id"] == by_caption["one!"]["sample_id"]
-    assert by_status["rejected"]["source_key"] == "p.jsonl:2"
-    assert by_status["failed"]["error_message"] == "cannot draw this"
-    assert len(rows_of(output)) == 8
+    made = pipeline.generate(str(file), settings(output, limit=4), factory=obedient()).take_all()
+    by_place = {row["source_key"]: row for row in made}
+    assert len(made) == len(by_place) == 4
+    assert by_place["dataset:1"]["sample_id"] == by_caption["one!"]["sample_id"]
+    assert by_place["p.jsonl:2"]["status"] == "rejected"
+    assert by_place["p.jsonl:3"]["error_message"] == "cannot draw this"
+    assert (by_place["p.jsonl:4"]["status"], by_place["p.jsonl:4"]["error_type"]) == (
+        "failed",
+        "WorkerDied",
+    )
+    assert len(rows_of(output)) == 9
 
     # The program of the README, word for word; only the engine is another one.
     (code,) = [text for text in blocks("README.md", "python") if "pipeline.generate" in text]
