@@ -104,12 +104,13 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def ray_nodes(cpus: Sequence[int], token: str) -> Iterator[RayCluster]:
+def ray_nodes(cpus: Sequence[int], token: str, metrics_s: int = 10) -> Iterator[RayCluster]:
     """Start one node per number of CPUs, the first one the head, and end them by their ids.
 
     Args:
         cpus: Logical CPUs of each node.
         token: For Ray's token authentication.
+        metrics_s: How often every process reports its series; each time costs CPU in all of them.
     """
     temp = Path(tempfile.mkdtemp(prefix="ray-"))  # short: it becomes part of unix socket names
     env = os.environ | {
@@ -117,7 +118,7 @@ def ray_nodes(cpus: Sequence[int], token: str) -> Iterator[RayCluster]:
         "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": str(temp),
-        "RAY_metrics_report_interval_ms": "1000",
+        "RAY_metrics_report_interval_ms": str(1000 * metrics_s),
         "RAY_raylet_start_wait_time_s": "200",  # a loaded machine is not a failing node
         # So long an ending node waits for its actors to leave; the detached ones of Ray Data stay.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
