@@ -77,19 +77,20 @@ def validation_problem(
     # A misspelt name is reported as unknown and as missing; the first is the one to correct.
     problem = min(problems, key=lambda p: p["type"] == "missing")
     path = [str(part) for part in problem["loc"]]
+    place = f"{file}: " if file else ""
     if problem["type"] == "missing":
         where = f"; set {flag(path)}, or {'.'.join(path)}: in {file}" if file else ""
         return f"{flag(path)} is required{where}"
     if problem["type"] == "extra_forbidden":
-        return f"{file}: there is no setting {'.'.join(path)}{_suggest(path, model)}"
+        return f"{place}there is no setting {'.'.join(path)}{_suggest(path, model)}"
     if problem["type"] == CONFLICT:
         names = [[*path, name] for name in problem["ctx"]["names"]]
         by_flags = all(_given(name, flags) for name in names)
         words = " and ".join(flag(name) if by_flags else ".".join(name) for name in names)
-        return f"{'' if by_flags else f'{file}: '}{words} {problem['ctx']['why']}"
+        return f"{'' if by_flags else place}{words} {problem['ctx']['why']}"
     path = path[: _depth(path, model)]
-    where = flag(path) if _given(path, flags) else f"{file}: {'.'.join(path)}"
-    return f"{where} {_expected(problem, path, model)}, not {problem['input']!r:.60}"
+    where = flag(path) if _given(path, flags) else f"{place}{'.'.join(path)}"
+    return f"{where} {_expected(problem, path, model)}, not {problem['input']!r:.60}".strip()
 
 
 def _closest(word: str, known: Sequence[str]) -> str:

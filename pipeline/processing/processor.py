@@ -103,20 +103,24 @@ class ClipProcessor:
         resolved: The model.
         factory: Builds the engine inside each actor; None loads the model.
         storage: The output prefix.
+        scores: Names of the scores that clips get.
     """
 
     config: RunConfig
     resolved: ResolvedModel
     factory: EngineFactory | None
     storage: Storage
+    scores: tuple[str, ...]
 
     def __call__(self, prompts: ray.data.Dataset) -> ray.data.Dataset:
         """Return the lazy Dataset of output rows.
 
         Raises:
-            UserError: The cluster has no room for one group.
+            UserError: These are no prompts, or the cluster has no room for one group.
             StorageError: The output prefix cannot be read.
         """
+        if not isinstance(prompts, ray.data.Dataset):
+            raise UserError(f"prompts are a Dataset of Ray Data, not a {type(prompts).__name__}")
         limit = self.config.limit
         return self.of_source(prompts if limit is None else prompts.limit(limit))
 
@@ -164,7 +168,7 @@ class ClipProcessor:
             batch_size=config.part_rows,
             batch_format="pyarrow",
         )
-        choice = KeepChoice(config.keep, _panel_names(config))
+        choice = KeepChoice(config.keep, self.scores)
         record = functools.partial(RunRecord, storage, run_id, config.to_dict(), choice)
         context = kept.context  # shared with the Datasets that come from this one
         context.custom_execution_callback_classes = [
@@ -188,21 +192,20 @@ def _processor(config: RunConfig, factory: EngineFactory | None) -> ClipProcesso
     resolved = model_of(config)
     storage = Storage(config.output)
     request_defaults(config, resolved, storage, measure=False)  # checks the settings
+    scores = tuple(ScoringPlan(tuple(config.scorers), config.keep).panel().names)
     if config.best_of > 1:
-        RowRank(config.select_by, _panel_names(config))
+        RowRank(config.select_by, scores)
     if factory is None:
         check_available(resolved)
-    return ClipProcessor(config, resolved, factory, storage.check_writable())
-
-
-def _panel_names(config: RunConfig) -> tuple[str, ...]:
-    return tuple(ScoringPlan(tuple(config.scorers), config.keep).panel().names)
+    return ClipProcessor(config, resolved, factory, storage.check_writable(), scores)
 
 
 def _settings(config: Settings, prompts: str) -> RunConfig:
     """The settings with a source of prompts."""
     if isinstance(config, RunConfig):
         return config.model_copy(update={"prompts": prompts})
+    if not isinstance(config, Mapping):
+        raise UserError(f"settings are a mapping or a RunConfig, not a {type(config).__name__}")
     try:
         return RunConfig.model_validate({**config, "prompts": prompts})
     except ValidationError as error:

@@ -117,14 +117,21 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"outptu": "out"}, "outptu"),
+        ({"output": "/tmp/x", "modle": "demo"}, "^there is no setting modle; did you mean model"),
+        ({"output": "/tmp/x", 1: 2}, "^Keys should be strings"),
+        ({"output": "/tmp/x", "keep": "motio > 1"}, "^--keep motio > 1: .*scores are black"),
+        ("run.yaml", "^settings are a mapping or a RunConfig, not a str"),
         ({"output": "/tmp/x", "dry_run": True}, "dry_run is not for a Dataset: run jobs/generate"),
         ({"output": "/tmp/x", "stages": {"text": "separate"}}, "stages.text is not for a Dataset"),
         ({"output": "/tmp/x", "model": "none"}, "none"),
     ],
 )
-def test_bad_settings_are_refused_before_any_cluster_is_asked(
-    given: dict[str, Any], said: str
-) -> None:
+def test_bad_settings_are_refused_before_any_cluster_is_asked(given: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         pipeline.build_processor(given)
+
+
+def test_prompts_that_are_no_dataset_are_refused(tmp_path: Path) -> None:
+    rows: Any = [{"prompt": "a ball"}]
+    with pytest.raises(UserError, match=r"^prompts are a Dataset of Ray Data, not a list"):
+        pipeline.generate(rows, settings(tmp_path), factory=obedient())
