@@ -32,12 +32,14 @@ export RAY_USAGE_STATS_ENABLED=0
 
 steps=()
 driver=""
+stopped=""
 requeue=""
 
 # shellcheck disable=SC2329  # the traps call it
 # Ends the run, which writes its finished rows and its manifest; the cluster goes afterwards.
 stop() {
     echo "$1: the run stops; the same command goes on" >&2
+    stopped=yes
     [[ -z "${driver}" ]] || kill -TERM "${driver}" 2> /dev/null || true
 }
 trap 'requeue=yes; stop "the time limit is near"' USR1
@@ -68,7 +70,7 @@ on_node "${head}" ray start --head --block --node-ip-address="${ip}" --port="${p
     --include-dashboard=false "${cpus[@]}" &
 steps+=("$!")
 waited=0
-until ray status --address="${RAY_ADDRESS}" > /dev/null 2>&1; do
+until [[ -n "${stopped}" ]] || ray status --address="${RAY_ADDRESS}" > /dev/null 2>&1; do
     if ! kill -0 "${steps[0]}" 2> /dev/null || ((waited >= READY_S)); then
         echo "error: Ray's head did not start on ${head} within ${READY_S} s; see above" >&2
         exit 1
@@ -76,20 +78,22 @@ until ray status --address="${RAY_ADDRESS}" > /dev/null 2>&1; do
     sleep 1
     ((++waited))
 done
-for node in "${nodes[@]:1}"; do
-    on_node "${node}" ray start --block --address="${RAY_ADDRESS}" "${cpus[@]}" &
-    steps+=("$!")
-done
 
-# The run takes up nodes as they join.
-code=0
-if [[ -z "${requeue}" ]]; then
+code=130
+if [[ -z "${stopped}" ]]; then
+    for node in "${nodes[@]:1}"; do
+        on_node "${node}" ray start --block --address="${RAY_ADDRESS}" "${cpus[@]}" &
+        steps+=("$!")
+    done
+    # The run takes up nodes as they join.
     sencache-pipeline generate "$@" &
     driver="$!"
+    [[ -z "${stopped}" ]] || kill -TERM "${driver}" 2> /dev/null || true
     # A signal ends `wait` early; the driver is still writing its rows then.
     while kill -0 "${driver}" 2> /dev/null; do
         wait "${driver}" || true
     done
+    code=0
     wait "${driver}" || code="$?"
 fi
 if [[ -n "${requeue}" ]]; then

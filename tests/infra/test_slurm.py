@@ -31,7 +31,7 @@ esac
 HOSTNAME = 'echo "10.0.0.1 fe80::1"'
 RAY = """
 if [[ "$1" == status ]]; then
-    test -e "$LOG/ray-n1"
+    test -e "$LOG/ray-n1" && test ! -e "$LOG/slow"
     exit
 fi
 test "${#RAY_AUTH_TOKEN}" -eq 64 && test "$RAY_AUTH_MODE" == token
@@ -107,6 +107,25 @@ def test_a_run_that_is_stopped_writes_its_rows_before_its_cluster_ends(
     assert (told.read_text().splitlines() if told.exists() else []) == requeued
     assert "the same command goes on" in errors
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "requeued"), [(signal.SIGUSR1, ["requeue 12345"]), (signal.SIGTERM, [])]
+)
+def test_no_run_starts_after_a_stop_while_the_head_starts(
+    tmp_path: Path, number: signal.Signals, requeued: list[str]
+) -> None:
+    (tmp_path / "slow").touch()
+    job = start(tmp_path)
+    await_file(tmp_path / "ray-n1")
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=30)
+    assert job.returncode == 130, errors
+    assert not (tmp_path / "run").exists()
+    cluster(tmp_path, "n1")
+    assert not (tmp_path / "ray-n2").exists()
+    told = tmp_path / "scontrol"
+    assert (told.read_text().splitlines() if told.exists() else []) == requeued
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])
