@@ -32,6 +32,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.processing.intake_actor import PLACE, ROWS_AT_ONCE, URI_COLUMN, IntakeActor
 from pipeline.processing.rows_actor import RowsActor, store_rows
 from pipeline.processing.run_record import RunRecord
+from pipeline.prompts.prompt_file import WantedColumns, find_prompt_column
 from pipeline.requests.defaults import request_defaults
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
@@ -116,11 +117,13 @@ class ClipProcessor:
         """Return the lazy Dataset of output rows.
 
         Raises:
-            UserError: These are no prompts, or the cluster has no room for one group.
+            UserError: These are known to be no prompts, or the cluster has no room for one group.
             StorageError: The output prefix cannot be read.
         """
         if not isinstance(prompts, ray.data.Dataset):
             raise UserError(f"prompts are a Dataset of Ray Data, not a {type(prompts).__name__}")
+        if names := prompts.columns(fetch_if_missing=False):  # else the intake looks
+            find_prompt_column(PLACE, WantedColumns(self.config.prompt_column), names)
         limit = self.config.limit
         return self.of_source(prompts if limit is None else prompts.limit(limit))
 

@@ -131,6 +131,16 @@ def test_bad_settings_are_refused_before_any_cluster_is_asked(given: Any, said: 
         pipeline.build_processor(given)
 
 
+def test_a_dataset_without_prompts_is_refused_before_it_is_read(
+    local_ray: str, tmp_path: Path
+) -> None:
+    rows = ray.data.from_items([{"words": "a ball"}])
+    with pytest.raises(UserError, match=r"^dataset: no column 'prompt'; .* one of: 'words'$"):
+        pipeline.generate(rows, settings(tmp_path), factory=obedient())
+    pipeline.generate(rows, settings(tmp_path, prompt_column="words"), factory=obedient())
+    assert not list(tmp_path.iterdir())
+
+
 def test_prompts_that_are_no_dataset_are_refused(tmp_path: Path) -> None:
     rows: Any = [{"prompt": "a ball"}]
     with pytest.raises(UserError, match=r"^prompts are a Dataset of Ray Data, not a list"):
