@@ -69,7 +69,7 @@ class ScoredClips:
 def read_scored_clips(
     rows: Rows, roles: RowRoles, conditions: Mapping[str, str]
 ) -> ScoredClips | None:
-    """Read what was said about the clips of a dataset; None if nothing was ever asked.
+    """Read what was said about the clips of a dataset; None without a clip or a question.
 
     Args:
         rows: Of the prefix.
@@ -80,6 +80,8 @@ def read_scored_clips(
         UserError: A stored condition is invalid.
         StorageError: A file cannot be read, or is not ours.
     """
+    if not roles.clips.any():  # every sample has failed, say
+        return None
     storage = rows.storage
     judged = np.isfinite(rows.numbers("good")).any()
     if not judged and not rows.known("score_s").any() and not storage.list(FOLDER):

@@ -19,6 +19,12 @@ def test_a_prefix_that_nothing_was_asked_about_has_no_such_part(tmp_path: Path) 
     assert measure(write(tmp_path, [row(0)]), Prices()).good_clips is None
 
 
+def test_a_condition_over_no_clip_has_no_such_part(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0, status="failed"), row(1, status="rejected")])
+    write_choice(storage, KeepChoice(KEEP, ("motion", "black")))
+    assert measure(storage, Prices()).good_clips is None
+
+
 def test_everything_that_was_spent_is_over_good_clips(tmp_path: Path) -> None:
     """The process has 7 s of loading, 5 s of clips, 3 s of failed attempts, 2 s for a control, and
     is up for 100 s; one dollar an hour."""
