@@ -60,8 +60,18 @@ on_node() {
     exec srun --nodes=1 --ntasks=1 --nodelist="${node}" "$@"
 }
 
-ip="$(on_node "${head}" hostname --ip-address)"
-ip="${ip%% *}"
+# The first IPv4 address that other nodes reach: a node's own name may stand for its loopback.
+ip=""
+for flag in --ip-address --all-ip-addresses; do
+    read -ra found <<< "$(on_node "${head}" hostname "${flag}")"
+    for each in "${found[@]}"; do
+        [[ -n "${ip}" || "${each}" == 127.* || "${each}" == *:* ]] || ip="${each}"
+    done
+done
+if [[ -z "${ip}" ]]; then
+    echo "error: ${head} has no IPv4 address that other nodes reach" >&2
+    exit 1
+fi
 export RAY_ADDRESS="${ip}:${port}"
 cpus=()
 [[ -z "${SLURM_CPUS_ON_NODE:-}" ]] || cpus=(--num-cpus="${SLURM_CPUS_ON_NODE}")

@@ -28,7 +28,12 @@ case "$1" in
     *) echo "$*" >> "$LOG/scontrol" ;;
 esac
 """
-HOSTNAME = 'echo "10.0.0.1 fe80::1"'
+HOSTNAME = """
+case "$1" in
+    --ip-address) echo "${OWN_NAME:-fe80::1 10.0.0.1}" ;;
+    *) echo "10.0.0.1 172.17.0.1" ;;
+esac
+"""
 RAY = """
 if [[ "$1" == status ]]; then
     test -e "$LOG/ray-n1" && test ! -e "$LOG/slow"
@@ -126,6 +131,17 @@ def test_no_run_starts_after_a_stop_while_the_head_starts(
     assert not (tmp_path / "ray-n2").exists()
     told = tmp_path / "scontrol"
     assert (told.read_text().splitlines() if told.exists() else []) == requeued
+
+
+def test_the_head_has_an_address_that_other_nodes_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "short").write_text("0")
+    monkeypatch.setenv("OWN_NAME", "127.0.1.1")  # what Debian writes into /etc/hosts
+    job = start(tmp_path, nodes="n1")
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 0, errors
+    cluster(tmp_path, "n1")
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])
