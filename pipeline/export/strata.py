@@ -1,8 +1,9 @@
 """Divides the clips of each stratum into splits in their shares, by whole texts.
 
 The clips of one text (a prompt, or a value of an input column) stay together. The texts of one
-stratum stand in a row, in the order of the numbers that were drawn for them, and the place of a
-text in it from 0 to 1 says which split it is in.
+stratum stand in a circle, in the order of the numbers that were drawn for them, and the place of a
+text on it from 0 to 1 says which split it is in. Each circle is turned against the one before, so
+that small strata do not all have their first text in the first split.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ SPLIT, PLACE, DRAWN, STRATUM = "_split", "_place", "_drawn", "_stratum"
 """Columns beside those of the schema: number of the split, place among all rows, the number that
 was drawn for the text that decides the split, and the value that makes the stratum."""
 
+TURN = 0.6180339887498949
+"""The golden ratio: turned by it again and again, places fill a circle evenly."""
+
 _DIVIDED = f"""
 create table chosen as
 with grouped as (
     select {DRAWN}, count(*) as clips, list_sort(list_distinct(list({STRATUM})))::varchar as stratum
     from picked group by {DRAWN}
 ), placed as (
-    select {DRAWN}, (sum(clips) over (partition by stratum order by {DRAWN}) - clips / 2.0)
-        / sum(clips) over (partition by stratum) as place
+    select {DRAWN}, (
+        (sum(clips) over (partition by stratum order by {DRAWN}) - clips / 2.0)
+        / sum(clips) over (partition by stratum)
+        + {TURN} * (dense_rank() over (order by stratum) - 1)
+    ) % 1 as place
     from grouped
 ), divided as (
     select picked.* exclude ({STRATUM}) replace ({{number}} as {SPLIT})

@@ -375,6 +375,27 @@ def test_each_stratum_is_divided_in_the_shares_and_no_prompt_is_in_two_splits(
     assert "--stratify-by tpic: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("strata", "prompts"), [(100, 1), (70, 3), (20, 16)])
+def test_many_small_strata_fill_every_split(tmp_path: Path, strata: int, prompts: int) -> None:
+    rows = []
+    for number in range(strata * prompts):
+        request = dataclasses.replace(SAMPLE, prompt=f"p {number}")
+        row = make_row(request, Provenance("r"), SampleOutcome("ok"))
+        rows.append(row | {"source": json.dumps({"topic": number % strata})})
+    splits, value = parse_splits("train=0.8,val=0.1,test=0.1"), "source->>'topic'"
+    found: Counter[str] = Counter()
+    of_value: Counter[tuple[int, str]] = Counter()
+    storage = write(tmp_path, rows)
+    with select(storage, splits=splits, shard_rows=100, stratify_by=value) as chosen:
+        for shard in chosen.shards:
+            found[shard.split] += shard.clips
+            of_value.update((json.loads(r["source"])["topic"], shard.split) for r in shard.rows())
+    for split, share in splits.items():
+        assert found[split] == pytest.approx(share * len(rows), rel=0.15)
+        for topic in range(strata):
+            assert abs(of_value[topic, split] - share * prompts) < 1
+
+
 @pytest.mark.parametrize("text", ["", "a=0", "a=x", "a=1,a=1", "a b=1", "a=-1"])
 def test_splits_in_another_form_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"train=0\.9,val=0\.1"):
