@@ -63,6 +63,7 @@ bench: $(STAMP)  ## every benchmark, one after another; minutes each
 # Byte code is made on all cores, which pip does on one, and not of files that few or none import;
 # a file of torch is for a newer Python.
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing about 7 GB into $(VENV); this takes minutes, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|pip|transformers/models)/' $(VENV)/lib || true

@@ -193,7 +193,8 @@ def _run(
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:
-        say_dry_run(console, config, storage, counts.pending, intake.steps.total())
+        mine, cached = own_settings(defaults), intake.steps.total()
+        say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
         return result
     if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
         return result

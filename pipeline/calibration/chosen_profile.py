@@ -49,7 +49,7 @@ def choose_profile(
     own = own_profile(storage, template)
     if own is not None:
         return ChosenProfile(source_of(own.profile, model.spec), own.profile, own)
-    if measure and cache.measure_clips != 0:
+    if measure and cache.measure_clips != 0 and _pays(cache, template.num_inference_steps):
         return ChosenProfile("own")
     if cache.profile == OWN:
         raise UserError(
@@ -57,3 +57,11 @@ def choose_profile(
             "needs --cache.measure-clips of at least 1, and an input of twice as many clips"
         )
     return ChosenProfile(source, profile)
+
+
+def _pays(cache: CacheConfig, steps: int) -> bool:
+    """Whether to measure: not by itself where a plan computes every step, whatever is measured."""
+    if cache.profile == OWN or cache.measure_clips is not None or cache.policy != "planned":
+        return True
+    least, _ = cache.planned_nfe(steps)
+    return least < steps

@@ -46,7 +46,7 @@ def say_recovery(console: Console, found: Recovery) -> None:
     """Print which clips a killed run had left, if clips were searched."""
     if not found.after:
         return
-    state = "has not ended yet" if found.goes_on else "did not end"
+    state = "has not ended yet" if found.goes_on else "ended before it was done"
     taken = found.rows.num_rows
     text = f"Run {found.after} {state}"
     if taken:
@@ -68,8 +68,9 @@ def say_settings(console: Console, found: Mapping[str, int], own: Sequence[str])
         say(
             console,
             text_of("This prefix holds clips of other settings:", "bold"),
-            f" {kinds}. They stay, and load as one dataset with those of this run{mine}: tell "
-            "them apart by the column `settings`, or choose another --output.",
+            f" {kinds}. They stay, and load as one dataset with those of this run{mine}; a prompt "
+            "that has one of them gets another clip. Tell them apart by the column `settings`, or "
+            "choose another --output.",
         )
 
 

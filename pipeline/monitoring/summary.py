@@ -21,12 +21,16 @@ from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.intake import InputCounts
 from pipeline.requests.reasons import Reasons
+from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted, dollars
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
+
+SIZE = ("width", "height", "num_frames", "num_inference_steps")
+"""Columns that what a clip costs follows from, besides its settings."""
 
 TOP_CAUSES = 5
 """Reasons of rejected rows that are printed, the most frequent ones."""
@@ -131,7 +135,13 @@ def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
 
 
 def say_dry_run(
-    console: Console, config: RunConfig, storage: Storage, clips: int, cached: int
+    console: Console,
+    config: RunConfig,
+    storage: Storage,
+    template: SampleRequest,
+    own: Collection[str],
+    clips: int,
+    cached: int,
 ) -> None:
     """Print what the clips to make would cost, and that none was made.
 
@@ -139,6 +149,8 @@ def say_dry_run(
         console: Prints it.
         config: The run's settings.
         storage: The output prefix.
+        template: What rows of the input inherit; clips of its size and steps tell the cost.
+        own: Settings of the clips that the run makes (`pipeline.requests.run_settings`).
         clips: Clips to make.
         cached: Those of them that are no controls or first clips.
 
@@ -146,7 +158,8 @@ def say_dry_run(
         StorageError: The latest parts, which tell what earlier clips cost, cannot be read.
     """
     if clips:
-        cost = _cost(config.gpu_price_per_hour, clips, _earlier_device_seconds(storage))
+        earlier_s = _earlier_device_seconds(storage, template, own)
+        cost = _cost(config.gpu_price_per_hour, clips, earlier_s)
         console.print(cost, highlight=False)
     if cached and config.cache.policy == "planned" and config.cache.budget is None:
         say(
@@ -159,27 +172,36 @@ def say_dry_run(
 
 def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) -> str:
     if not earlier_s:
-        return "Cost of what is left: unknown until this prefix holds its first clip"
+        return (
+            "Cost of what is left: unknown until this prefix holds a first clip of these settings "
+            "and of this size; jobs/report.py --estimate knows some models on some GPUs"
+        )
     clip_s = sum(earlier_s) / len(earlier_s)
     money = ""
     if price_per_hour is not None:
         money = f", {dollars(clips * clip_s / 3600 * price_per_hour)}"
     return (
         f"Cost of what is left: about {duration(clips * clip_s)} of device time{money}, at "
-        f"{clip_s:.2f} s a clip, the mean of the latest {len(earlier_s)} here"
+        f"{clip_s:.2f} s a clip, the mean of the latest {len(earlier_s)} such clips here"
     )
 
 
-def _earlier_device_seconds(storage: Storage) -> list[float]:
-    """Device seconds of each clip in the latest parts, without failed attempts."""
+def _earlier_device_seconds(
+    storage: Storage, template: SampleRequest, own: Collection[str]
+) -> list[float]:
+    """Device seconds of each such clip in the latest parts, without failed attempts."""
+    alike = {name: getattr(template, name) for name in SIZE}
     seconds: list[float] = []
     for part in part_files(storage)[-LATEST_PARTS:]:
         try:
             file = pq.ParquetFile(BytesIO(storage.read_bytes(part.key)))
-            table = file.read(["status", "gpu_s"], use_threads=False)
+            table = file.read(["status", "gpu_s", "settings", *alike], use_threads=False)
         except (pa.ArrowException, KeyError) as error:
             raise StorageError(f"{storage.uri}/{part.key} is damaged: {error}") from error
-        seconds += table.filter(pc.equal(table["status"], "ok"))["gpu_s"].to_pylist()
+        counts = pc.is_in(table["settings"], pa.array(own, pa.string()))
+        for name, value in {"status": "ok", **alike}.items():
+            counts = pc.and_(counts, pc.equal(table[name], value))
+        seconds += table.filter(counts)["gpu_s"].to_pylist()
     return seconds
 
 

@@ -178,7 +178,8 @@ def test_a_run_that_left_nothing_is_mentioned_calmly(storage: Storage) -> None:
         Console(file=text, width=200), recover(storage, committed(storage), all_runs(storage))
     )
     assert text.getvalue() == (
-        f"Run {DEAD} did not end; all clips that it stored have their rows, and nothing is lost\n"
+        f"Run {DEAD} ended before it was done; all clips that it stored have their rows, and "
+        "nothing is lost\n"
     )
 
 
@@ -204,7 +205,7 @@ def test_damaged_and_foreign_clips_are_counted_and_left(storage: Storage) -> Non
     text = io.StringIO()
     say_recovery(Console(file=text, width=200), found)
     assert text.getvalue() == (
-        f"Run {DEAD} did not end: 1 of its clips had no row yet and is taken over; "
+        f"Run {DEAD} ended before it was done: 1 of its clips had no row yet and is taken over; "
         "3 more are damaged and will be made again\n"
     )
 

@@ -14,10 +14,12 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.models.resolve import resolve_model
 from pipeline.monitoring.result import say_result
-from pipeline.monitoring.summary import say_dry_run, say_input
+from pipeline.monitoring.summary import SIZE, say_dry_run, say_input
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.intake import InputCounts
+from pipeline.requests.run_settings import settings_text
 from pipeline.storage.storage import Storage
+from tests.pipeline.report.made import SAMPLE
 
 
 def said(cache: dict[str, Any], steps: dict[int, int]) -> str:
@@ -53,19 +55,29 @@ def test_a_dry_run_says_what_is_left_and_what_it_would_cost(tmp_path: Path) -> N
 
     def cost() -> str:
         text = io.StringIO()
-        console = Console(file=text, width=200)
-        say_dry_run(console, RunConfig.model_validate(given), storage, 600, 600)
+        console = Console(file=text, width=400)
+        run = RunConfig.model_validate(given)
+        say_dry_run(console, run, storage, SAMPLE, (settings_text(SAMPLE),), 600, 600)
         return text.getvalue()
 
-    assert "unknown until this prefix holds its first clip" in cost()
+    unknown = "unknown until this prefix holds a first clip of these settings and of this size"
+    assert unknown in cost()
     sink = PartWriter(storage, "r", part_rows=100, part_seconds=100)
     blank = rejected_row("0" * 20, "", "", "demo", "r", "")
+    blank |= {name: getattr(SAMPLE, name) for name in SIZE} | {"settings": settings_text(SAMPLE)}
+
+    def hold(*rows: dict[str, Any]) -> None:
+        sink.add(to_table([blank | row for row in rows]))
+        sink.flush()
+
+    unlike: list[dict[str, Any]] = [{name: 1} for name in SIZE]
+    hold(*({"status": "ok", "gpu_s": 99.0} | row for row in [*unlike, {"settings": "another"}]))
+    assert unknown in cost()
     states = [("ok", 4.0), ("ok", 8.0), ("failed", 99.0), ("rejected", 0.0)]
-    sink.add(to_table([blank | {"status": status, "gpu_s": s} for status, s in states]))
-    sink.flush()
+    hold(*({"status": status, "gpu_s": seconds} for status, seconds in states))
     assert cost() == (
         "Cost of what is left: about 1 h 00 min of device time, $3.00, at 6.00 s a clip, the mean "
-        "of the latest 2 here\nDry run: nothing was made.\n"
+        "of the latest 2 such clips here\nDry run: nothing was made.\n"
     )
 
 

@@ -437,3 +437,22 @@ def test_quantised_weights_have_controls_without_a_cache(
     assert template.quantisation == "int8"
     assert "controls are made in full precision (--engine.quantize int8)" in caplog.text
     assert request_defaults(config(), demo).template.quantisation == ""
+
+
+@pytest.mark.parametrize(
+    ("cache", "steps", "measures"),
+    [
+        ({}, 50, True),
+        ({}, 6, False),  # the plan computes every step
+        ({"budget": 0.5}, 6, True),
+        ({"measure_clips": 4}, 6, True),
+        ({"profile": "own"}, 6, True),
+    ],
+)
+def test_a_run_whose_plan_reuses_nothing_measures_nothing_by_itself(
+    tmp_path: Path, cache: dict[str, Any], steps: int, measures: bool
+) -> None:
+    model = resolve_model("wan2.1-t2v-1.3b")
+    settings = config(model=model.spec.name, cache=cache, sampling={"num_inference_steps": steps})
+    chosen = request_defaults(settings, model, Storage(str(tmp_path))).chosen
+    assert chosen.source == ("own" if measures else "prior")
