@@ -65,7 +65,8 @@ def make_best(
 
     Args:
         units: Requests, each alone or with its control. Clips that measure a run's profile are
-            made as they are: they come before any plan.
+            made as they are, because they come before any plan; so are controls whose clips are
+            finished.
         make: Makes units and returns the row of each request, in order.
         settings: How many drafts there are, and of what budget.
         rank: What tells better drafts from worse ones. Of equal drafts the first wins; one without
@@ -76,11 +77,11 @@ def make_best(
         forget: Called with the ids of drafts whose rows are not needed any more.
 
     Returns:
-        One row per request: of the clips that measure a profile, then of all others, in order.
+        One row per request: of those that are made as they are, then of all others, in order.
     """
-    recorded = [unit for unit in units if unit[0].records]
-    rows = make(recorded) if recorded else []
-    others = settle([unit for unit in units if not unit[0].records])
+    as_is = [unit for unit in units if unit[0].records or unit[0].control_of]
+    rows = make(as_is) if as_is else []
+    others = settle([unit for unit in units if unit not in as_is])
     drafts = [drafts_of(unit[0], settings) for unit in others]
     known = _draft_rows([each for some in drafts for each in some], make, storage)
     finals = []

@@ -224,7 +224,10 @@ class Intake:
                 self.steps[further.num_inference_steps] += 1
                 yield further
             if self.control_fraction and is_chosen(request.content(), self.control_fraction):
-                control = control_for(request.build(row.key, source_json(row.other)[0]))
+                clip = request.build(row.key, source_json(row.other)[0])
+                if self.best_of > 1 and not is_pending:
+                    clip = self._finished_candidate(clip)
+                control = control_for(clip)
                 control_id = digest(control.identity())
                 state = int(self.committed.states(Ids.from_bytes(control_id))[0])
                 if self._is_pending(control_id, state):
@@ -253,6 +256,13 @@ class Intake:
         ids = Ids.from_bytes(b"".join(digest(each.identity()) for each in candidates))
         states = self.committed.states(ids).tolist()
         return next((state for state in (DONE, FAILED) if state in states), PENDING)
+
+    def _finished_candidate(self, request: SampleRequest) -> SampleRequest:
+        """The request of the seed that was chosen by drafts; its control has that seed too."""
+        candidates = candidates_of(request, self.best_of)
+        ids = Ids.from_bytes(b"".join(digest(each.identity()) for each in candidates))
+        states = self.committed.states(ids).tolist()
+        return next((candidates[states.index(s)] for s in (DONE, FAILED) if s in states), request)
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
         self._seen.add(sample_id)

@@ -151,3 +151,10 @@ def test_clips_that_measure_a_profile_are_made_first_and_others_wait_for_it(
     rows = make_best([[REQUEST], [first]], make, FOUR, RANK, storage, settle=settle)
     assert order == [["first"], "settled", ["p"] * 4, ["p"]]
     assert [row["caption"] for row in rows] == ["first", "p"]
+
+
+def test_a_control_whose_clip_is_finished_has_no_drafts(storage: Storage) -> None:
+    drafter, control = Drafter(storage, [0.1, 0.9, 0.5, 0.2]), control_for(REQUEST)
+    rows = make_best([[control], [REQUEST]], drafter, FOUR, RANK, storage)
+    assert [row["control_of"] for row in rows] == [REQUEST.sample_id, ""]
+    assert len(drafter.made) == 6

@@ -16,6 +16,7 @@ from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import RowRejectedError
 from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
+from pipeline.requests.controls import control_for
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
 from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
 from pipeline.requests.sample_request import SampleRequest
@@ -300,3 +301,16 @@ def test_a_clip_chosen_by_drafts_is_done_when_that_of_any_draft_is(
     assert list(intake) == [base] * counts[0]
     found = intake.counts
     assert (found.pending, found.done, found.done_failed) == counts
+
+
+def test_the_control_of_a_clip_chosen_by_drafts_has_its_seed() -> None:
+    (base,) = Intake(rows({"prompt": "a"}), DEFAULTS, Committed())
+    chosen = candidates_of(base, 4)[2]
+    control = control_for(chosen)
+
+    def pending(done: Committed) -> list[SampleRequest]:
+        source = rows({"prompt": "a"})
+        return list(Intake(source, DEFAULTS, done, control_fraction=1.0, best_of=4))
+
+    assert pending(holding(chosen.sample_id, control.sample_id)) == []
+    assert pending(holding(chosen.sample_id)) == [control]
