@@ -27,6 +27,9 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 RUNTIME_ENV = REPOSITORY / "infra" / "runtime-env.yaml"
 SUBMIT_TIMEOUT_S = 500
+NODE_STARTS = 3
+"""Times that a worker node is started."""
+
 START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
 OBJECT_STORE_BYTES = 100 << 20
@@ -96,6 +99,26 @@ class RayCluster:
         """What a job has printed."""
         return str(self._ask(f"/api/jobs/{submission_id}/logs")["logs"])
 
+    def alive(self) -> int:
+        """Nodes that the head holds to be alive."""
+        nodes = self._ask("/nodes?view=summary")["data"]["summary"]
+        return sum(each["raylet"].get("state") == "ALIVE" for each in nodes)
+
+    def await_nodes(self, number: int, last: subprocess.Popen[bytes], log: Path) -> None:
+        """Wait until so many nodes are alive.
+
+        Raises:
+            RuntimeError: The last one ended, or took too long.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and last.poll() is None:
+            if self.alive() >= number:
+                return
+            time.sleep(0.5)
+        raise RuntimeError(
+            f"{self.alive()} of {number} nodes are alive:\n{log.read_text()[-4000:]}"
+        )
+
     def _ask(self, path: str) -> Any:
         request = urllib.request.Request(self.dashboard + path)
         request.add_header("Authorization", f"Bearer {self.env['RAY_AUTH_TOKEN']}")
@@ -128,19 +151,14 @@ def ray_nodes(cpus: Sequence[int], token: str, metrics_s: int = 10) -> Iterator[
     env.pop("RAY_ADDRESS", None)
     nodes: list[subprocess.Popen[bytes]] = []
     port, dashboard, metrics = free_port(), free_port(), []
+    head = f"http://127.0.0.1:{dashboard}"
     try:
         for number, count in enumerate(cpus):
-            metrics.append(f"127.0.0.1:{free_port()}")
             command = [tool("ray"), "start", "--block", f"--num-cpus={count}"]
             command += [
                 "--node-ip-address=127.0.0.1",
                 f"--object-store-memory={OBJECT_STORE_BYTES}",
             ]
-            command += [f"--metrics-export-port={metrics[-1].rpartition(':')[2]}"]
-            agent = free_port()
-            command.append(f"--dashboard-agent-listen-port={agent}")
-            command.append(f"--dashboard-agent-grpc-port={free_port()}")
-            command.append(f"--runtime-env-agent-port={free_port()}")
             if number:
                 # Nodes of one host that shared a folder would unpack a job into each other's.
                 command += [f"--address=127.0.0.1:{port}", f"--temp-dir={temp}/{number}"]
@@ -149,13 +167,25 @@ def ray_nodes(cpus: Sequence[int], token: str, metrics_s: int = 10) -> Iterator[
                 command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}"]
                 command.append(f"--ray-client-server-port={free_port()}")
             log = temp / f"node-{number}.log"
-            nodes.append(start(command, log, env))
-            if not number:
-                wait_for(f"http://127.0.0.1:{dashboard}/api/version", nodes[0], log, token)
-        for number, address in enumerate(metrics):
-            wait_for(f"http://{address}/metrics", nodes[number], temp / f"node-{number}.log")
-        runtime_env = temp / "runtime-env.yaml"
-        yield RayCluster(f"http://127.0.0.1:{dashboard}", env, metrics, agent, runtime_env)
+            for left in reversed(range(NODE_STARTS if number else 1)):
+                metrics[number:], agent = [f"127.0.0.1:{free_port()}"], free_port()
+                ports = [f"--metrics-export-port={metrics[-1].rpartition(':')[2]}"]
+                ports.append(f"--dashboard-agent-listen-port={agent}")
+                ports.append(f"--dashboard-agent-grpc-port={free_port()}")
+                ports.append(f"--runtime-env-agent-port={free_port()}")
+                nodes.append(start([*command, *ports], log, env))
+                cluster = RayCluster(head, env, metrics, agent, temp / "runtime-env.yaml")
+                try:
+                    if not number:
+                        wait_for(f"{head}/api/version", nodes[-1], log, token)
+                    wait_for(f"http://{metrics[-1]}/metrics", nodes[-1], log)
+                    cluster.await_nodes(number + 1, nodes[-1], log)
+                    break
+                except RuntimeError:  # on a loaded machine Ray gives a node 30 seconds
+                    end(nodes.pop())
+                    if not left:
+                        raise
+        yield cluster
     finally:
         for node in reversed(nodes):
             end(node)

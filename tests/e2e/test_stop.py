@@ -79,10 +79,14 @@ def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     assert states == {ended: 1, "done": 1}
 
 
-SUPERVISED = (
-    "import sys; from pipeline.supervisor import supervised; from tests.e2e.engines import main; "
-    "sys.exit(supervised(main))"
-)
+SUPERVISED = """
+import sys
+from pipeline.supervisor import supervised
+from tests.e2e.engines import main
+from tests.e2e.services import patient_start
+with patient_start():
+    sys.exit(supervised(main))
+"""
 
 
 def descendant(process: subprocess.Popen[str], part_of_command: str) -> psutil.Process:
@@ -115,14 +119,12 @@ def test_a_part_of_ray_that_is_killed_ends_the_run_with_code_3_and_it_goes_on(
         "part_seconds": 0.5,
     }
     command = [sys.executable, "-c", SUPERVISED, json.dumps(settings), "2.0", ""]
-    patient = os.environ | {"RAY_raylet_start_wait_time_s": "200"}
     process = subprocess.Popen(
         command,
         cwd=REPOSITORY,
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
-        env=patient,
     )
     wait_for_part(output, process)
     descendant(process, service).kill()

@@ -159,7 +159,8 @@ class OneClip:
 
     def generate(self, requests: Any) -> list[Any]:
         time.sleep(0.01)
-        return [type("Clip", (), {"cache": {"disagreements": 1}})() for _ in requests]
+        clip = {"cache": {"disagreements": 1}, "engine_s": None}
+        return [type("Clip", (), clip)() for _ in requests]
 
     def close(self) -> None:
         return
