@@ -287,6 +287,7 @@ def alone(config: RunConfig) -> dict[str, str]:
     }
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_groups_on_two_nodes_make_the_dataset_of_one_process_whatever_dies(
     cluster: Cluster, tmp_path: Path

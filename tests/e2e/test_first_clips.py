@@ -60,7 +60,7 @@ def kill_midway(settings: dict[str, Any], after_s: float, cluster: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.variant)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.variant)])
 def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     local_ray: str, tmp_path: Path, kills: int
 ) -> None:

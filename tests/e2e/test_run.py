@@ -94,6 +94,7 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
     assert sorted(path.stat().st_mtime_ns for path in output.rglob("*.*")) == before
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_texts_that_are_encoded_apart_make_the_same_dataset(made: Made, tmp_path: Path) -> None:
     output = tmp_path / "separate"
