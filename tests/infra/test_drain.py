@@ -37,6 +37,7 @@ def inside() -> list[str]:
     return words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call", ["-m jobs.generate", "jobs/generate.py", "bin/sencache-pipeline generate"]
 )

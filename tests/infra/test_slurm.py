@@ -13,6 +13,8 @@ import pytest
 
 from tests.infra.manifests import INFRA
 
+pytestmark = pytest.mark.slow  # each starts the script, which waits in seconds
+
 SCRIPT = INFRA / "slurm" / "run.sh"
 
 SRUN = """

@@ -98,6 +98,7 @@ def test_rows_with_their_own_number_of_steps_are_told_their_plan(tmp_path: Path)
     assert "measured with num_inference_steps 50 but the run has 20; plans may lose 1 dB" in far
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_when_the_nfe_of_planned_clips_will_be_known(tmp_path: Path) -> None:
     unknown = "NFE of planned clips: said with the first of them"
     assert unknown in said_at_start(tmp_path, [{"prompt": "a"}])
@@ -105,6 +106,7 @@ def test_a_dry_run_says_when_the_nfe_of_planned_clips_will_be_known(tmp_path: Pa
         assert unknown not in said_at_start(tmp_path, [{"prompt": "a"}], cache=cache)
 
 
+@pytest.mark.slow
 def test_controls_of_finished_clips_are_said_to_compare_nothing(tmp_path: Path) -> None:
     rows = [{"prompt": "a"}, {"prompt": "b"}]
     config = RunConfig.model_validate(

@@ -115,6 +115,7 @@ supervisor.NativeStderr.start = start
 """
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_before_the_supervisor_listens_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

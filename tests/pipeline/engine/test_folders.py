@@ -13,6 +13,7 @@ from tests.sencache.support.video.table import SUPPORTED, class_of, marks_of
 QUICK = {"HunyuanVideo15Pipeline", "WanVACEPipeline"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(each, marks=marks_of(each, QUICK)) for each in sorted(SUPPORTED)],

@@ -57,6 +57,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counting
     counting.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_of_a_node_download_a_model_once(size: int, server: CountingS3) -> None:
     client = boto3.client("s3", endpoint_url=server.url, region_name="us-east-1")

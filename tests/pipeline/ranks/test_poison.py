@@ -22,6 +22,7 @@ def request(prompt: str) -> SampleRequest:
     return SampleRequest(prompt, "", "demo", "rev", "S/3", 4, 4.0, 32, 16, 5, 8, 32, 0)
 
 
+@pytest.mark.slow
 def test_a_poisoned_request_costs_its_attempts_and_no_other_sample() -> None:
     storage = Storage(f"memory://poison-{uuid.uuid4().hex}")
     ledger = Ledger(storage, "run", max_attempts=ATTEMPTS)
