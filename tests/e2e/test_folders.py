@@ -28,7 +28,7 @@ WITH_SOUND = ("LTX2", "Kandinsky6")
         if class_of(name) not in NO_CLIPS
     ],
 )
-def test_a_folder_alone_makes_a_dataset_and_the_same_command_finds_it_done(
+def test_a_folder_alone_makes_a_dataset_and_the_same_command_goes_on(
     local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     from tests.whole_pipelines import whole
@@ -39,6 +39,7 @@ def test_a_folder_alone_makes_a_dataset_and_the_same_command_finds_it_done(
     prompts.write_text("".join(json.dumps(row) + "\n" for row in folder.prompts()))
     settings = folder.settings("planned") | {"prompts": str(prompts), "report": False}
     config.write_text(yaml.safe_dump(settings | {"replicas": 1, "scorers": ["none"]}))
+    assert main(["--config", str(config), "--limit", "1"]) == 0
     assert main(["--config", str(config)]) == 0
     assert main(["--config", str(config)]) == 0
     assert "Everything is done already" in capsys.readouterr().out
