@@ -20,7 +20,7 @@ test: $(STAMP)  ## every promise; 12 minutes on 2 cores
 test-all: $(STAMP)  ## the same in every variant: each layout of ranks, each class of diffusers, each kill
 	$(BIN)/python -m pytest -m "not gpu" --hypothesis-profile all -n $$(($(CORES) + 1)) --dist loadfile
 
-test-fast: $(STAMP)  ## without the end-to-end tests and others of over a second
+test-fast: $(STAMP)  ## without the end-to-end tests and others of over half a second
 	$(BIN)/python -m pytest -m "not gpu and not slow" -n $(CORES) --dist loadfile
 
 lint: $(STAMP)

@@ -69,6 +69,7 @@ def test_nothing_that_is_read_is_run(path: Path) -> None:
             assert "UnsafeLoader" not in given["Loader"], where
 
 
+@pytest.mark.slow
 def test_models_are_loaded_from_safetensors_only() -> None:
     loads = [
         (path, call)

@@ -194,6 +194,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(shop: str, images: ConditionReader) -> None:
     assert images.read("image", f"{shop}/tired.png").sha256
     assert Shop.asked["tired.png"] >= 3
@@ -204,6 +205,7 @@ def test_a_busy_server_is_asked_again(shop: str, images: ConditionReader) -> Non
     assert "not found" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_silent_ends_the_input(shop: str, images: ConditionReader) -> None:
     quick = dataclasses.replace(images, retry_s=0.05)
     for number in range(SILENT - 1):
@@ -213,6 +215,7 @@ def test_a_server_that_stays_silent_ends_the_input(shop: str, images: ConditionR
         quick.read("image", f"{shop}/busy-last.png")
 
 
+@pytest.mark.slow
 def test_an_endless_image_is_read_to_the_limit_only(shop: str, images: ConditionReader) -> None:
     with pytest.raises(RowRejectedError, match="has more bytes than the limit"):
         images.read("image", f"{shop}/endless.png")

@@ -88,6 +88,7 @@ def test_every_server_gives_every_prompt(server: str, kind: str, name: str) -> N
     assert Server.ranges or kind != "range"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "words"),
     [

@@ -37,6 +37,7 @@ def test_every_fourth_clip_is_as_it_was_recorded(tmp_path: Path) -> None:
     assert not found, "\n".join([*found[:20], f"{len(found)} differences; {ANEW} samples"])
 
 
+@pytest.mark.slow
 def test_enough_is_recorded() -> None:
     clips = read("samples")["clips"]
     made = [name for name, clip in clips.items() if "sha256" in clip and name in read("ids")]

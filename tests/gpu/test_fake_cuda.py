@@ -133,6 +133,7 @@ def test_the_fake_refuses_what_cuda_refuses(monkeypatch: pytest.MonkeyPatch) -> 
         assert there.tolist() == [2.0, 2.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sencache.ProfileWarning")
 def test_a_planned_run_waits_when_it_begins_and_not_at_its_steps(
     engine_of: Callable[[str], Any], request_for: Callable[..., SampleRequest]

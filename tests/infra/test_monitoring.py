@@ -39,6 +39,7 @@ def series(expression: str) -> set[str]:
     return set(re.findall(r"\bray_\w+", re.sub(r'"[^"]*"', '""', expression)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -235,6 +235,7 @@ VALUE = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(given=st.dictionaries(st.sampled_from([*FIELDS, "unknown"]), VALUE, max_size=4))
 @settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_settings_are_taken_or_one_line(tmp_path: Path, given: dict[str, Any]) -> None:

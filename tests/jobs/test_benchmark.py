@@ -15,6 +15,7 @@ from jobs import benchmark
 from pipeline.errors import UserError
 
 
+@pytest.mark.slow
 def test_help_lists_the_commands_and_does_not_import_torch() -> None:
     code = (
         "import sys\n"

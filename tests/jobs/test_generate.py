@@ -140,6 +140,7 @@ def test_required_settings_are_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "--prompts" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wrong_credentials_are_named_and_not_shown(
     denying_s3: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ def prefix(folder: Path, state: str = "done") -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_writes_page_numbers_card_and_index(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +72,7 @@ def test_what_clips_would_cost_is_a_table_of_the_measured_line(
     assert "--control-fraction" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 

@@ -30,6 +30,7 @@ def prefix(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_another_condition_reads_no_clip(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,7 @@ def table() -> pa.Table:
     return to_table([make_row(requests("a")[0], Provenance("r"), failed)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["waiting", "adding"])
 def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str

@@ -41,6 +41,7 @@ end_after(70, lambda: print("begun", flush=True), {act}, lambda: print("then", f
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "within_s", "code", "said"),
     [
@@ -112,6 +113,7 @@ atexit.register(print, "leaves", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_ends_a_process_that_hangs_on_its_way_out() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", HANGS.format(within_s=0.5)], capture_output=True, text=True

@@ -63,6 +63,7 @@ TEXTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(TEXTS)
 def test_a_secret_is_hidden_in_every_form(case: tuple[str, str]) -> None:

@@ -68,6 +68,7 @@ def test_the_base_installation_is_what_the_library_imports() -> None:
     assert required(PROJECT["dependencies"]) == modules | NOT_IMPORTED.keys()
 
 
+@pytest.mark.slow
 def test_every_package_of_the_pipeline_is_in_an_extra() -> None:
     extras = PROJECT["optional-dependencies"]
     assert {"ray", "pyarrow", "pydantic", "av"} <= required(extras["pipeline"])

@@ -263,6 +263,7 @@ def dividing_epsilon(name: str, guidance: bool) -> float:
     return max(kinds, key=lambda epsilon: kinds[epsilon])
 
 
+@pytest.mark.slow
 @GUIDANCE
 def test_every_row_of_a_batch_is_the_run_of_one(
     tiny: TinyPipeline, pipe: Any, guidance: bool

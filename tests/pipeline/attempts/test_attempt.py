@@ -328,6 +328,7 @@ def test_a_failed_row_claims_no_seconds_and_no_memory(storage: Storage) -> None:
     assert [row["times"][part] for part in parts] == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_an_overdue_call_costs_its_samples_the_deadline_together(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

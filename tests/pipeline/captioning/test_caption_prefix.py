@@ -108,6 +108,7 @@ def test_captions_are_of_the_frames_and_prompts_stay(storage: Storage) -> None:
             assert captioner == "tells@1"
 
 
+@pytest.mark.slow
 def test_nothing_is_captioned_twice_and_what_failed_is_tried_again(storage: Storage) -> None:
     tells = Tells()
     with pytest.raises(KeyboardInterrupt):
@@ -120,6 +121,7 @@ def test_nothing_is_captioned_twice_and_what_failed_is_tried_again(storage: Stor
     assert sorted(tells.asked) == [f"caption {IDS.index(each)}" for each in WHOLE]
 
 
+@pytest.mark.slow
 def test_another_version_describes_again_and_its_caption_counts(storage: Storage) -> None:
     captioned(storage, Tells("1"))
     done = captioned(storage, Tells("2"))
@@ -146,6 +148,7 @@ def test_only_good_clips_are_captioned_where_that_is_asked_for(storage: Storage)
     assert (done.clips, done.not_good, done.captioned) == (6, 4, 2)
 
 
+@pytest.mark.slow
 def test_controls_and_clips_that_were_made_anew_keep_no_old_caption(storage: Storage) -> None:
     captioned(storage, Tells())
     (row, *_) = next(iter(clip_rows(storage, read_stored(storage)))).to_pylist()
@@ -158,6 +161,7 @@ def test_controls_and_clips_that_were_made_anew_keep_no_old_caption(storage: Sto
     assert (done.clips, done.before, done.captioned) == (6, 5, 0)
 
 
+@pytest.mark.slow
 def test_exports_the_index_the_card_and_the_report_take_captions(
     storage: Storage, tmp_path: Path
 ) -> None:
@@ -194,6 +198,7 @@ def test_exports_the_index_the_card_and_the_report_take_captions(
     assert "2 by tells@1" in html.unescape(storage.read_bytes("report/index.html").decode())
 
 
+@pytest.mark.slow
 def test_an_export_that_is_under_way_refuses_other_captions(
     storage: Storage, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_two_actors_make_one_profile_and_plan_all_others_with_it(
         assert len(last) == 5
 
 
+@pytest.mark.slow
 def test_an_actor_that_would_wait_makes_its_share(storage: Storage, ledger: LedgerActor) -> None:
     first = first_clips(storage, 4)
     makers = {name: Maker(first, takes_s=0.2) for name in ("a", "b")}

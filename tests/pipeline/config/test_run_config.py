@@ -405,6 +405,7 @@ def test_every_setting_has_its_flag(path: tuple[str, ...]) -> None:
     assert "--no-such-flag" in str(caught.value)  # and not the flag of the setting
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

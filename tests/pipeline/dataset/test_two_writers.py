@@ -45,6 +45,7 @@ def made_by_two(storage: Storage) -> list[list[Row]]:
         return list(pool.map(lambda worker: [worker.process([r])[0] for r in batch], workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignores", [False, True])
 def test_every_row_of_two_writers_is_true(s3: FaultyS3, ignores: bool) -> None:
     s3.ignores_conditions = ignores

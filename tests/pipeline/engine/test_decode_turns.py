@@ -84,6 +84,7 @@ def requests_of(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [WAN, *(pytest.param(n, marks=pytest.mark.slow) for n in ("ltx-video", "cogvideox-2b"))]
 )

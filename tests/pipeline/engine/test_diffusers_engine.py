@@ -248,6 +248,7 @@ def test_a_cached_clip_counts_its_reuse(
     assert cached.cache["max_score"] > 0
 
 
+@pytest.mark.slow
 def test_cached_rows_decide_for_themselves(
     engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
 ) -> None:

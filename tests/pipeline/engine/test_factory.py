@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory
 from pipeline.models.resolve import resolve_model
@@ -35,6 +37,7 @@ def test_the_factory_is_small_and_needs_no_file(
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_driver_names_its_factories_without_torch() -> None:
     code = (
         "import sys\n"

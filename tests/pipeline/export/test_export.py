@@ -91,6 +91,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_webdataset_shards_round_trip(prefix: Path, tmp_path: Path) -> None:
     flags = ["--output", str(prefix), "--to", str(tmp_path), "--shard-rows", "4"]
     assert main(flags) == 0
@@ -158,6 +159,7 @@ def test_duckdb_reads_the_prefix(prefix: Path) -> None:
     assert {name: (caption, digest) for name, caption, digest in found} == truth(prefix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_exports_are_the_same_bytes_and_go_on_where_they_stopped(
     prefix: Path, tmp_path: Path, name: str
@@ -177,6 +179,7 @@ def test_exports_are_the_same_bytes_and_go_on_where_they_stopped(
         export(source, Storage(str(one)), other, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_damaged_clips_are_left_out_named_and_taken_in_when_whole(
     prefix: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -254,6 +257,7 @@ def test_a_store_that_cannot_be_read_is_no_damaged_clip(
     assert not (tmp_path / "to/damaged.json").exists()
 
 
+@pytest.mark.slow
 def test_conditions(prefix: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = Storage(str(prefix))
 
@@ -340,6 +344,7 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     assert "--split-by fil: no row of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_each_stratum_is_divided_in_the_shares_and_no_prompt_is_in_two_splits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -435,6 +440,7 @@ def test_a_selection_reads_each_part_once_and_keeps_no_row_in_python(
         assert len(read) == 100
 
 
+@pytest.mark.slow
 def test_rows_of_thousands_of_small_parts_fit_into_the_memory_of_the_database() -> None:
     (table,) = synthetic_parts(9_000, 9_000)
     spool = Spool(Storage(f"memory://{uuid.uuid4().hex}"))

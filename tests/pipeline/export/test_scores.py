@@ -40,6 +40,7 @@ def chosen(storage: Storage, where: str) -> list[int]:
         return [int(sample_id, 16) for shard in found.shards for sample_id in shard.ids]
 
 
+@pytest.mark.slow
 def test_scores_and_verdicts_are_columns_of_conditions(prefix: Storage) -> None:
     assert chosen(prefix, "motion > 0.15") == [2, 3]
     assert chosen(prefix, "good") == [2, 3]
@@ -48,6 +49,7 @@ def test_scores_and_verdicts_are_columns_of_conditions(prefix: Storage) -> None:
         chosen(prefix, "moton > 0.1")
 
 
+@pytest.mark.slow
 def test_scores_that_were_given_later_count_and_are_exported(prefix: Storage) -> None:
     write_scores(
         prefix,

@@ -99,6 +99,7 @@ def test_a_file_uri_is_a_folder(saved: Path) -> None:
     assert resolve_model(NAME, f"file://{saved}") == resolve_model(NAME, str(saved))
 
 
+@pytest.mark.slow
 def test_a_mirror_has_the_revision_of_the_folder(saved: Path, mirror: Storage) -> None:
     resolved = resolve_model(NAME, mirror.uri)
     assert resolved.location == mirror.uri
@@ -126,6 +127,7 @@ def test_a_torn_copy_is_never_used(saved: Path, mirror: Storage, tmp_path: Path)
     assert not torn.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_a_mirror_is_refused(
     saved: Path, mirror: Storage, tmp_path: Path
 ) -> None:
@@ -141,12 +143,14 @@ def test_a_mirror_that_changed_under_a_run_is_refused(mirror: Storage) -> None:
         node_copy(mirror.uri, "0" * 16)
 
 
+@pytest.mark.slow
 def test_a_mirror_without_digests_says_how_to_make_them(mirror: Storage) -> None:
     mirror.delete(MANIFEST)
     with pytest.raises(UserError, match=r"has no SHA256SUMS.*sha256sum"):
         resolve_model(NAME, mirror.uri)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["nonsense", f"{'0' * 64}  ../outside.json", "0" * 64])
 def test_a_manifest_with_a_bad_line_is_refused(mirror: Storage, line: str) -> None:
     mirror.put_bytes(MANIFEST, mirror.read_bytes(MANIFEST) + line.encode() + b"\n")

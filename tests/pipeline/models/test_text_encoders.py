@@ -54,6 +54,7 @@ def requests_for(model: ResolvedModel, *prompts: str) -> list[SampleRequest]:
     return [dataclasses.replace(base, prompt=prompt) for prompt in prompts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", one_quick(["demo", *HUB_MODELS]))
 def test_clips_of_encoded_texts_are_those_of_the_texts(
     name: str, tiny_model: Callable[[str], Path], tmp_path: Path
@@ -131,6 +132,7 @@ def test_a_text_that_cannot_be_encoded_fails_its_own_sample() -> None:
         engine.generate([bad])
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_is_encoded_once(tiny_resolved: Callable[[str], ResolvedModel]) -> None:
     model = tiny_resolved("wan2.1-t2v-1.3b")
     engine = load_engine(model, device="cpu")

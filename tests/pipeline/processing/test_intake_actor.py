@@ -62,6 +62,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40), deadline=None)
 @given(rows=ROWS, cuts=st.sets(st.integers(1, 11)), copies=st.integers(1, 2))
 def test_blocks_give_what_the_whole_input_gives(

@@ -29,6 +29,7 @@ PARTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60), deadline=None)
 @given(parts=PARTS, wanted=st.sets(st.integers(0, 8)))
 def test_the_row_that_counts_of_each_wanted_sample_is_found(

@@ -48,6 +48,7 @@ def test_a_poisoned_request_costs_its_attempts_and_no_other_sample() -> None:
     assert rows[1]["attempts"] == ATTEMPTS
 
 
+@pytest.mark.slow
 def test_a_group_outlives_what_all_its_ranks_refuse() -> None:
     engine = GroupEngine(group_workers.poisonable, GroupSpec(2))
     try:

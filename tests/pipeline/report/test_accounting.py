@@ -39,6 +39,7 @@ events = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(events)
 def test_every_second_and_row_is_counted_once(made: list[tuple[Any, ...]]) -> None:
@@ -234,6 +235,7 @@ def test_the_table_names_a_source_and_date_for_every_price() -> None:
         load_table("nowhere")
 
 
+@pytest.mark.slow
 def test_the_document_has_its_documented_schema(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for number, table in enumerate(synthetic_parts(400, 150)):

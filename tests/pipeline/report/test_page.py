@@ -154,6 +154,7 @@ def test_the_page_says_in_a_sentence_what_plans_promised_and_controls_measured(
     assert "promised an error of" not in without
 
 
+@pytest.mark.slow
 def test_the_page_shows_nothing_that_says_nothing(tmp_path: Path) -> None:
     pair = [row(0), row(0, control=True, psnr=100.0), row(1)]
     page = render(measure(write(tmp_path / "unpriced", pair), Prices()), {})

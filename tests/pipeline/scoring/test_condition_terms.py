@@ -33,6 +33,7 @@ def test_a_condition_is_split_at_its_outermost_ands(text: str, terms: list[Any])
     assert [(term.text, term.names) for term in found] == terms
 
 
+@pytest.mark.slow
 def test_all_terms_together_are_the_condition() -> None:
     rng = random.Random(0)
     text = "motion > 0.5 and (black < 0.3 or motion < 0.9) and not (black > 0.7 and motion > 0.8)"

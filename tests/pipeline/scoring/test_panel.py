@@ -93,6 +93,7 @@ def test_a_plan_loads_its_scorers_and_checks_its_condition() -> None:
         ScoringPlan(("basic",), "aesthetics > 5").panel()
 
 
+@pytest.mark.slow
 def test_several_threads_get_what_one_gets() -> None:
     panel = ScoringPlan(("basic",), "motion > 0.01").panel()
     clips = [ScoredClip(moving(seed), 8.0, "", {}) for seed in range(8)]

@@ -61,6 +61,7 @@ def found(storage: Storage) -> dict[str, dict[str, float | None]]:
     }
 
 
+@pytest.mark.slow
 def test_every_clip_is_scored_once_and_damaged_ones_say_so(storage: Storage) -> None:
     mean = Mean("mean")
     done = scored(storage, [mean])
@@ -78,6 +79,7 @@ def test_every_clip_is_scored_once_and_damaged_ones_say_so(storage: Storage) -> 
     assert len(mean.asked) == 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_scoring_goes_on(storage: Storage) -> None:
     mean = Mean("mean")
     with pytest.raises(KeyboardInterrupt):
@@ -88,6 +90,7 @@ def test_an_interrupted_scoring_goes_on(storage: Storage) -> None:
     assert len(mean.asked) == len(set(mean.asked)) == 5
 
 
+@pytest.mark.slow
 def test_a_further_scorer_or_version_alone_is_asked(storage: Storage) -> None:
     first, second, newer = Mean("mean"), Mean("other"), Mean("mean", "2")
     scored(storage, [first])
@@ -101,6 +104,7 @@ def test_a_further_scorer_or_version_alone_is_asked(storage: Storage) -> None:
     assert set(found(storage)[IDS[0]]) == {"mean", "other"}
 
 
+@pytest.mark.slow
 def test_a_score_that_failed_is_tried_again(storage: Storage) -> None:
     class Flaky(Mean):
         def score(self, clips: Sequence[ScoredClip]) -> list[Mapping[str, float]]:

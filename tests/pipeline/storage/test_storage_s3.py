@@ -99,6 +99,7 @@ def test_multipart_upload_of_a_large_file(s3: FaultyS3, tmp_path: Path) -> None:
     assert storage.list() == [StoredFile("film.mp4", 100 << 20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [503, 500, 502, 429, 0])
 def test_transient_faults_pass(s3: FaultyS3, fault: int) -> None:
     storage = Storage("s3://clips/run")
@@ -175,6 +176,7 @@ def test_credentials_are_checked(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) 
     assert "the credentials are wrong" in probe("AKIAUNKNOWNUNKNOWNKEY", SECRET)
 
 
+@pytest.mark.slow
 def test_no_credentials_and_no_endpoint_are_said(
     s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

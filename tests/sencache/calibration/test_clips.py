@@ -121,6 +121,7 @@ def test_unfit_clips_are_refused(clips: list[torch.Tensor], message: str) -> Non
         encode_clips(tiny_pipe(), clips, WAN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheduler", [euler(), unipc(), dpm(), FlowMatchHeunDiscreteScheduler(shift=3.0)]
 )

@@ -45,6 +45,7 @@ def runs(pipe: WanPipeline, actions: list[Callable[[], Any]]) -> list[torch.Tens
     return clips
 
 
+@pytest.mark.slow
 def test_a_lora_may_come_and_go_while_the_cache_is_on() -> None:
     """An adapter puts other layers in the place of those that the network has."""
     weights = lora()

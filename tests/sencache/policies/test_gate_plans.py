@@ -58,6 +58,7 @@ def test_every_budget_with_room_has_an_easy_and_a_hard_plan(
         assert len(easy) == (computed - 1 if one_less else computed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0, 2])
 def test_both_plans_forecast_as_the_settings_say(order: int) -> None:
     drift, times, moves = bent(24, 1.0), tuple(np.linspace(1, 0.1, 24).tolist()), (1 / 24,) * 24

@@ -60,6 +60,7 @@ def between(errors: list[float]) -> float:
     return (low + high) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "nfe"), [(0.0, COMPUTED + GATE), (1e9, COMPUTED - 1)])
 def test_rows_that_are_all_alike_follow_one_plan(
     profile: SensitivityProfile, pipe: Any, ratio: float, nfe: int
@@ -71,6 +72,7 @@ def test_rows_that_are_all_alike_follow_one_plan(
     assert counter.rows == [len(SEEDS)] * 2 * nfe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", [None, unipc])
 def test_a_row_of_a_gated_batch_is_its_run_alone(
     profile: SensitivityProfile, scheduler: Any

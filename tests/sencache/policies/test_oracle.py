@@ -248,6 +248,7 @@ def examples(few: int, many: int) -> pytest.MarkDecorator:
     )
 
 
+@pytest.mark.slow
 @both_kinds
 @examples(100, 1000)
 def test_the_policy_decides_as_the_oracle(kind: str, examples: int) -> None:
@@ -257,6 +258,7 @@ def test_the_policy_decides_as_the_oracle(kind: str, examples: int) -> None:
     differential(kind, examples, check)
 
 
+@pytest.mark.slow
 @both_kinds
 @examples(50, 500)
 def test_the_applied_cache_decides_and_answers_as_the_oracle(kind: str, examples: int) -> None:

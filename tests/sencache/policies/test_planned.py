@@ -252,6 +252,7 @@ def test_what_a_plan_needs_is_told() -> None:
         apply_sencache(pipe.transformer, config, measured(tiny_pipe()))
 
 
+@pytest.mark.slow
 def test_the_gain_is_measured_on_request() -> None:
     profile = measured(tiny_pipe(), gain_clips=1)
     assert profile.drift is not None

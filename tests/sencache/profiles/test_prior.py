@@ -138,6 +138,7 @@ def test_sensitivities_to_time_are_per_tau_of_the_scheduler() -> None:
         assert change == pytest.approx(known.a_t * (sigma[0] - sigma[1]), rel=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_prior_plans_and_promises(prediction: Prediction) -> None:
     kinds = {"v": "v_prediction", "epsilon": "epsilon"}

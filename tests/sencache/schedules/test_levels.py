@@ -35,6 +35,7 @@ def run_of(scheduler: Any, steps: int) -> Any:
     return scheduler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quality", "nfe"), [("high", 25), ("balanced", 17), ("fast", 13)])
 def test_qualities_of_the_embedded_model_are_the_shares_they_were(quality: str, nfe: int) -> None:
     plan = plan_of_run(QUALITY[quality], DEMO, run_of(euler(), 50))
@@ -42,6 +43,7 @@ def test_qualities_of_the_embedded_model_are_the_shares_they_were(quality: str, 
     assert promised_error(plan, DEMO) <= QUALITY[quality].error_limit
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(FEW_STEPS + 1, 24), st.floats(1e-4, 0.3), st.sampled_from([(), (4,)]))
 def test_a_plan_is_the_smallest_that_keeps_the_error(

@@ -21,6 +21,7 @@ def test_every_model_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not known" in printed
 
 
+@pytest.mark.slow
 def test_the_table_needs_no_torch() -> None:
     code = (
         "import sys; from jobs.generate import main; assert main(['--list-models']) == 0\n"

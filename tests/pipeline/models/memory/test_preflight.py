@@ -61,6 +61,7 @@ def test_what_a_run_says_names_the_cards(large: SampleRequest) -> None:
     assert list(CARDS.values()) == sorted(CARDS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", one_quick(TEXT_MODELS))
 def test_every_model_can_make_two_steps_of_its_largest_clip(
     name: str,

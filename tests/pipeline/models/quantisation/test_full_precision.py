@@ -25,6 +25,7 @@ Resolve = Callable[[str], ResolvedModel]
 MakeRequest = Callable[..., SampleRequest]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "how"), [(WAN, "int8"), pytest.param(TWO_EXPERTS, "fp8", marks=pytest.mark.slow)]
 )

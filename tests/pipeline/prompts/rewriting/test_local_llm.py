@@ -40,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_greedy_steps_by_hand(folder: Path) -> None:
     path = f"{LocalLanguageModel.__module__}:{LocalLanguageModel.__name__}={folder}"
     first, again, other = load_rewriter(path)(["word1 word2", "word1 word2", "word9"])

@@ -91,6 +91,7 @@ def test_each_term_says_what_it_rejects_and_what_it_rejects_alone(tmp_path: Path
     assert "motion > 0.2 rejects most: 4 of 5" in found.advice
 
 
+@pytest.mark.slow
 def test_scores_given_later_and_the_last_condition_count(tmp_path: Path) -> None:
     rows = [scored(0, False, motion=0.1), scored(1, True, motion=0.5), row(2) | {"good": None}]
     storage = record(write(tmp_path, rows[:2], rows[2:]), "motion > 0.2")

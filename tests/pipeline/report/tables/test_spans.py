@@ -58,6 +58,7 @@ clips = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(clips)
 def test_every_clip_is_in_a_span_of_its_stretch(
