@@ -65,8 +65,8 @@ class NativeStderr:
             self._thread.join(within_s)
         for (what, pid), lines in sorted(self.left_out.items()):
             text = (
-                f"left out here: {counted(lines, 'line')} of Ray ({what}), harmless to this run; "
-                f"Ray's log python-core-driver-*_{pid}.log has the text\n"
+                f"not shown: {counted(lines, 'harmless line')} of Ray ({what}), "
+                f"see its log python-core-driver-*_{pid}.log\n"
             )
             _write(self.to, text.encode())
         self.left_out.clear()

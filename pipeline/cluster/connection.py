@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from pipeline.errors import UserError, message_of
 
 MIN_LOGICAL_CPUS = 4
 """Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
+
+TIMED_OUT = "timed out during startup"
+"""What Ray 2.60 says when a part of a node did not start in time."""
 
 POLL_S = 5.0
 
@@ -70,26 +74,33 @@ def connected() -> Iterator[bool]:
 
 
 def _start_private() -> None:
-    """Start a cluster for this process.
+    """Start a cluster for this process; a second time if Ray gave up waiting for itself.
+
+    Ray gives the parts of a node half a minute to start, which is too short on a busy machine.
 
     Raises:
         UserError: Ray cannot start: no room for its files or objects, a path that is too long for
             its sockets, a port that is taken, or a machine too slow for its time limits.
     """
-    try:
-        ray.init(
-            address="local",
-            # One more than the cores: Ray Data's own tasks need little, and groups take the rest.
-            num_cpus=max(MIN_LOGICAL_CPUS, own_cores() + 1),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # of many types, plain `Exception` among them (Ray 2.60)
-        ray.shutdown()  # the processes that it has started
-        raise UserError(
-            f"Ray cannot start on this machine: {type(error).__name__}: {message_of(error)}; its "
-            "logs are in the folder ray of /tmp, or of RAY_TMPDIR where that is set"
-        ) from error
+    for last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                # One more than the cores: Ray Data's own tasks need little, groups take the rest.
+                num_cpus=max(MIN_LOGICAL_CPUS, own_cores() + 1),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # of many types, plain `Exception` among them (Ray 2.60)
+            ray.shutdown()  # the processes that it has started
+            if not last and TIMED_OUT in str(error):
+                sys.stderr.write("Ray took too long to start; starting it once more\n")
+                continue
+            raise UserError(
+                f"Ray cannot start on this machine: {type(error).__name__}: {message_of(error)}; "
+                "its logs are in the folder ray of /tmp, or of RAY_TMPDIR where that is set"
+            ) from error
 
 
 def own_cores() -> int:

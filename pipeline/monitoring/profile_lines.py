@@ -122,4 +122,6 @@ def error_text(totals: RunTotals) -> str:
         return f"{text}, with what quantised weights cost: no plan promises that part"
     if measured > FAR * promised:
         text += ": more than promised, choose a higher --cache.quality"
+    elif measured > promised:
+        text += f": {measured / promised:.1f} times as much, up to {FAR:g} times is usual"
     return text

@@ -19,7 +19,6 @@ from pipeline.prompts.prompt_file import (
     SourceRow,
     WantedColumns,
     extension,
-    find_prompt_column,
     lines,
     problem_row,
     source_row,
@@ -38,7 +37,7 @@ def read_csv(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
             if problem:
                 raise UserError(f"{file.uri}: the header is not valid: {problem}")
             header = _header(cells, wanted)
-            column = find_prompt_column(file.uri, wanted, header) if header else ""
+            column = file.prompt_column(wanted, header) if header else ""
             records.width = len(header)
             continue
         if not cells and not problem:

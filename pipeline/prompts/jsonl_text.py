@@ -13,7 +13,6 @@ from pipeline.prompts.prompt_file import (
     SourceFile,
     SourceRow,
     WantedColumns,
-    find_prompt_column,
     lines,
     problem_row,
     source_row,
@@ -37,7 +36,7 @@ def read_jsonl(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
         if not isinstance(found, dict):
             yield problem_row(key, line, 'the line is not a JSON object: write {"prompt": ...}')
             continue
-        column = column or find_prompt_column(file.uri, wanted, list(found))
+        column = column or file.prompt_column(wanted, list(found))
         if column not in found:
             yield problem_row(key, line, f"has no {column!r}")
             continue

@@ -13,7 +13,6 @@ from pipeline.prompts.prompt_file import (
     SourceFile,
     SourceRow,
     WantedColumns,
-    find_prompt_column,
     source_row,
 )
 from pipeline.storage.storage import READ_BLOCK_BYTES
@@ -34,7 +33,7 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
                 file.notes.add("files without rows", file.name)
                 return
             names = parquet.schema_arrow.names
-            column = find_prompt_column(file.uri, wanted, names)
+            column = file.prompt_column(wanted, names)
             read = [
                 field.name
                 for field in parquet.schema_arrow

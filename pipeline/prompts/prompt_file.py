@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -129,6 +131,18 @@ class SourceFile:
         """URI of its folder."""
         return f"{self.storage.uri}/{self.key}".rpartition("/")[0]
 
+    def prompt_column(self, wanted: WantedColumns, names: Iterable[str]) -> str:
+        """Return the column that holds its prompts, and note one that the user did not name.
+
+        Raises:
+            UserError: As `find_prompt_column` does.
+        """
+        column = find_prompt_column(self.uri, wanted, names)
+        if column != wanted.prompt:
+            what = f"files without a column {wanted.prompt!r}, whose prompts are in {column!r}"
+            self.notes.add(what, self.name)
+        return column
+
     def open(self) -> BinaryIO:
         """Open it for reading."""
         return self.storage.open(self.key)
@@ -146,11 +160,23 @@ def find_prompt_column(uri: str, wanted: WantedColumns, names: Iterable[str]) ->
     found = next((name for name in choices if name in names), "")
     if not found:
         shown = ", ".join(map(repr, names[:20])) or "none"
-        raise UserError(f"{uri}: no column {column!r}; set --prompt-column to one of: {shown}")
+        near = close_name(column, names)
+        meant = f" (did you mean {near!r}?)" if near else ""
+        raise UserError(
+            f"{uri}: no column {column!r}{meant}; set --prompt-column to one of: {shown}"
+        )
     for name in (found, *wanted.known):
         if names.count(name) > 1:
             raise UserError(f"{uri}: column {name!r} is there twice; keep one")
     return found
+
+
+def close_name(name: str, choices: Iterable[str]) -> str:
+    """The choice that a name may be a slip of, "" without one; signs and case are no difference."""
+    plain = {re.sub(r"[\W_]+", "_", choice.strip().lower()): choice for choice in choices}
+    wanted = re.sub(r"[\W_]+", "_", name.strip().lower())
+    found = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.75)
+    return plain[found[0]] if found else ""
 
 
 def source_row(

@@ -11,14 +11,9 @@ import shlex
 from pipeline.monitoring.progress import duration
 from pipeline.report import text
 from pipeline.report.document import Report, ReportVerdict
-from pipeline.report.good_clips.document import ScoreSummary
+from pipeline.report.good_clips.advice import MOTION, condition_to_try
 from pipeline.report.pairs import control_fraction
 from pipeline.wording import called_as, counted
-
-MOTION = "motion"
-"""The score that an example of a condition takes if there is one."""
-
-KEEPS = 0.75
 
 
 def verdict(report: Report) -> ReportVerdict:
@@ -115,9 +110,12 @@ def _next(report: Report) -> tuple[str, str]:
             "",
         )
     if not found or not found.good + found.not_good:
-        condition = _condition(found.scores if found else [])
-        return f"Say which clips are good; for example, {condition[1]}:", (
-            f"{called_as('score')} --output {place} --keep {shlex.quote(condition[0])}"
+        condition, keeps = condition_to_try(found.scores if found else []) or (
+            f"{MOTION} > 0.1",
+            "keeps clips in which something moves",
+        )
+        return f"Say which clips are good; for example, this {keeps}:", (
+            f"{called_as('score')} --output {place} --keep {shlex.quote(condition)}"
         )
     if not found.good:
         return "Choose a looser condition, without scoring again: no clip meets this one.", ""
@@ -125,17 +123,6 @@ def _next(report: Report) -> tuple[str, str]:
         f"{called_as('export')} --output {place} --to {shlex.quote(report.output + '-export')} "
         "--where good"
     )
-
-
-def _condition(scores: list[ScoreSummary]) -> tuple[str, str]:
-    """A condition that suits the scores there are, and what it does."""
-    known = sorted((one for one in scores if one.clips), key=lambda one: one.name != MOTION)
-    for score in known:
-        for threshold in score.at_least:
-            if threshold.wanted == KEEPS:
-                keeps = f"this keeps {threshold.kept:.0%} of the clips"
-                return f"{score.name} >= {threshold.value:.4g}", keeps
-    return f"{MOTION} > 0.1", "this keeps clips in which something moves"
 
 
 def _running(report: Report) -> bool:

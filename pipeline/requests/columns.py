@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.prompts.condition_columns import CONDITION_COLUMNS
-from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
+from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow, close_name
 from pipeline.redaction import redact
 from pipeline.requests.from_row import OVERRIDES
 from pipeline.wording import counted
@@ -116,6 +116,9 @@ class ColumnUse:
         if unread := {name: n for name, n in self.kept.items() if name in CONDITION_COLUMNS}:
             columns = ", ".join(map(_column, sorted(unread.items())))
             yield f"not read as files, for this model takes none there: {columns}"
+        if slips := {name: near for name in self.kept if (near := close_name(name, SETTINGS))}:
+            pairs = ", ".join(f"{name} ({near}?)" for name, near in list(slips.items())[:SHOWN])
+            yield f"columns that are not settings but are written much like one: {pairs}"
         if self.kept:
             yield f"kept in the column source: {_named(self.kept)}"
         if self.left_out:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -275,6 +276,15 @@ def free_port() -> int:
                 return port
 
 
+def _raylet_lives() -> bool:
+    """Whether the node of this process can still come; a raylet ends if its agents are slow."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in psutil.Process().children(recursive=True):
+            if each.name() == "raylet" and each.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def patient_start() -> Iterator[None]:
     """Let a node of this process take long to start: Ray gives it 30 seconds, which is a constant.
@@ -291,7 +301,7 @@ def patient_start() -> Iterator[None]:
             try:
                 return ask(*arguments)
             except RuntimeError:  # not there yet
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not _raylet_lives():
                     raise
                 time.sleep(0.1)
 

@@ -90,6 +90,17 @@ def test_columns_of_a_source_video_are_taken_and_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_that_is_nearly_a_setting_is_pointed_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", "prompt,sed,Num Frames,topic\na red circle,5,17,shapes\n")
+    requests, intake = taken(path)
+    assert json.loads(requests[0].source) == {"sed": "5", "Num Frames": "17", "topic": "shapes"}
+    assert list(intake.columns.lines()) == [
+        "columns that are not settings but are written much like one: sed (seed?), "
+        "Num Frames (num_frames?)",
+        "kept in the column source: sed, Num Frames, topic",
+    ]
+
+
 def test_an_explicit_setting_wins_over_a_column(tmp_path: Path) -> None:
     path = write(tmp_path / "openvid.csv", OPENVID)
     requests, intake = taken(path, "--sampling.fps=16")

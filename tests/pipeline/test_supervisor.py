@@ -179,8 +179,8 @@ def test_harmless_alarms_of_ray_are_counted_and_all_else_is_shown(
     assert "bar 10 %" in errors
     assert "[part" in errors
     assert "by Python\n" in errors
-    (told,) = [line for line in errors.splitlines() if "left out here: " in line]
-    assert "2 lines of Ray (a restart of an actor may fail)" in told
+    (told,) = [line for line in errors.splitlines() if "not shown: " in line]
+    assert "2 harmless lines of Ray (a restart of an actor may fail)" in told
     assert "python-core-driver-*_" in told
 
 

@@ -15,6 +15,10 @@ from pipeline.wording import counted
 
 _COMPARISON = re.compile(r"(\w+) (>=|>|<=|<) [-+.\deE]+")
 HALF = 0.5
+KEEPS = 0.75
+"""Share of the clips that a condition to try keeps."""
+
+MOTION = "motion"
 FAULTS = ("black", "blockiness", "clipped", "cuts", "flicker", "frozen", "warping_error")
 """Scores of the basic scorers of which a good clip has little."""
 
@@ -59,17 +63,29 @@ def advise(
     )
 
 
-def _without_condition(scores: Sequence[ScoreSummary]) -> str:
-    for score in sorted(scores, key=lambda each: each.name in FAULTS):
+def condition_to_try(scores: Sequence[ScoreSummary]) -> tuple[str, str] | None:
+    """A condition that divides clips by a score that they have, and what it would do.
+
+    The score of motion comes first, then other scores of which a good clip has much, then faults.
+
+    Returns:
+        The condition, and a clause such as "keeps 75% of the clips"; None where no score differs.
+    """
+    for score in sorted(scores, key=lambda each: (each.name != MOTION, each.name in FAULTS)):
         sign, choices = ("<=", score.at_most) if score.name in FAULTS else (">=", score.at_least)
-        half = next((t for t in choices if t.wanted == HALF), None)
-        if half is not None and half.kept < 1:
-            return (
-                "No condition marks the good clips yet; jobs/score.py --keep "
-                f'"{score.name} {sign} {half.value:.4g}" would keep {half.kept:.0%}, without '
-                "scoring again."
-            )
-    return "No condition marks the good clips yet: give one with jobs/score.py --keep."
+        most = next((each for each in choices if each.wanted == KEEPS), None)
+        if most is not None and most.kept < 1:
+            return f"{score.name} {sign} {most.value:.4g}", f"keeps {most.kept:.0%} of the clips"
+    return None
+
+
+def _without_condition(scores: Sequence[ScoreSummary]) -> str:
+    if (found := condition_to_try(scores)) is None:
+        return "No condition marks the good clips yet: give one with jobs/score.py --keep."
+    return (
+        f'No condition marks the good clips yet; jobs/score.py --keep "{found[0]}" {found[1]}, '
+        "without scoring again."
+    )
 
 
 def _looser(term: ConditionTerm, scores: Sequence[ScoreSummary]) -> str:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -71,6 +72,30 @@ def test_ray_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "\n" not in text
     assert "its logs are in the folder ray of" in text
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(("slow_starts", "works"), [(1, True), (2, False)])
+def test_ray_that_is_slow_is_started_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    slow_starts: int,
+    works: bool,
+) -> None:
+    starts: list[dict[str, object]] = []
+
+    def start(**settings: object) -> None:
+        starts.append(settings)
+        if len(starts) <= slow_starts:
+            raise Exception("The current node timed out during startup. This could happen")
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    expected = contextlib.nullcontext() if works else pytest.raises(UserError, match="timed out")
+    with expected, connected() as may_grow:
+        assert not may_grow
+    assert len(starts) == 2
+    assert starts[0] == starts[1]
+    assert capsys.readouterr().err == "Ray took too long to start; starting it once more\n"
 
 
 @pytest.mark.slow

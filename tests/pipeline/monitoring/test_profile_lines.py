@@ -8,9 +8,14 @@ from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.totals import RunTotals
 
 
-def test_controls_of_quantised_clips_judge_no_promise() -> None:
+def test_a_missed_promise_is_said_but_for_quantised_clips() -> None:
     plain = RunTotals(planned=1, promised_squares=0.01**2, compared=2, latent_squares=2 * 0.3**2)
     assert error_text(plain).endswith("choose a higher --cache.quality")
+    near = dataclasses.replace(plain, latent_squares=2 * 0.013**2)
+    assert error_text(near) == (
+        "promised 0.01 of the latents, 2 controls measured 0.013: 1.3 times as much, "
+        "up to 1.5 times is usual"
+    )
     text = error_text(dataclasses.replace(plain, quantised=1))
     assert text == (
         "promised 0.01 of the latents, 2 controls measured 0.3, with what quantised weights cost: "

@@ -200,7 +200,16 @@ def test_the_default_column_falls_back(tmp_path: Path, write: Write, column: str
         write("p.jsonl", json.dumps({"seed": 1, column: "a"})),
         parquet(tmp_path / "p.parquet", {"seed": [1], column: ["a"]}),
     ):
-        assert [row.values for row in read(uri)] == expected
+        source = read_source(uri)
+        assert [row.values for row in source] == expected
+        name = uri.rpartition("/")[2]
+        assert source.notes.lines() == (
+            []
+            if column == "prompt"
+            else [
+                f"files without a column 'prompt', whose prompts are in {column!r}: 1, e.g. {name}"
+            ]
+        )
 
 
 def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
@@ -222,6 +231,7 @@ def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
             b"titel;seed\nx;1\n",
             "no column 'prompt'; set --prompt-column to one of: 'titel;seed'",
         ),
+        ("p.csv", b"id, Prompts\n1,a\n", "no column 'prompt' (did you mean 'Prompts'?); set"),
         ("p.csv", b"prompt,seed,seed\na,1,2\n", "column 'seed' is there twice; keep one"),
         ("p.csv", "prompt\nä\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("p.jsonl", b"\n\n", "holds no rows"),

@@ -17,13 +17,13 @@ def term(text: str, fails: int, alone: int = 0) -> ConditionTerm:
     return ConditionTerm(text=text, fails=fails, fails_alone=alone, unknown=0)
 
 
-def test_without_a_condition_it_offers_one_that_keeps_half() -> None:
+def test_without_a_condition_it_offers_one_that_keeps_three_quarters() -> None:
     said = advise(0, 0, 100, [], [BLACK, MOTION], [])
-    assert '--keep "motion >= 0.5" would keep 50%' in said
+    assert '--keep "motion >= 0.25" keeps 75% of the clips' in said
     assert "give one with" in advise(0, 0, 100, [], [BLACK], [])
     # Of a fault a good clip has little, and anything else comes first.
-    assert '--keep "motion >= 0.5"' in advise(0, 0, 100, [], [BLOCKS, MOTION], [])
-    assert '--keep "blockiness <= 0.49" would keep 50%' in advise(0, 0, 100, [], [BLOCKS], [])
+    assert '--keep "motion >= 0.25"' in advise(0, 0, 100, [], [BLOCKS, MOTION], [])
+    assert '--keep "blockiness <= 0.74" keeps 75% of' in advise(0, 0, 100, [], [BLOCKS], [])
 
 
 def test_it_names_the_hardest_term_and_the_next_looser_threshold() -> None:
