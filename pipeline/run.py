@@ -35,6 +35,7 @@ from pipeline.monitoring.prefix_lines import (
     say_recovery,
     say_settings,
     say_storage,
+    say_unsaved,
     say_verified,
 )
 from pipeline.monitoring.profile_lines import say_profile
@@ -144,8 +145,8 @@ def _run(
 
     # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
     verified = verify(storage, repair=not config.dry_run) if config.verify else Verified()
-    finished = committed(storage, retry_failed=config.retry_failed).without(verified.ids)
-    finished = finished.including(verified.rebuilt)
+    finished = committed(storage, retry_failed=config.retry_failed, save=config.save)
+    finished = finished.without(verified.ids).including(verified.rebuilt)
     earlier_runs = all_runs(storage)
     say_other_runs(console, earlier_runs)
     recovery = recover(storage, finished, earlier_runs)
@@ -190,6 +191,7 @@ def _run(
     if config.device != "cpu":
         say_lines(console, memory_lines(largest))
     say_settings(console, finished.settings, own_settings(defaults))
+    say_unsaved(console, finished.unsaved, config.save)
     if config.verify:
         say_verified(console, verified, intake.knows)
     if config.dry_run:

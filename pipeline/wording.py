@@ -58,3 +58,12 @@ def dollars(value: float) -> str:
     decimals = max(0, 2 - math.floor(math.log10(rounded * 100)))
     cents = f"{rounded * 100:.{decimals}f}"
     return f"{cents.rstrip('0').rstrip('.') if '.' in cents else cents}¢"
+
+
+def size(value: float) -> str:
+    """Bytes in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")

@@ -59,13 +59,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="prompt",
         help="the caption of a clip: its prompt, or what jobs/caption.py wrote; default prompt",
     )
-    parser.add_argument("--shard-rows", type=int, default=500, help="most clips per shard")
+    parser.add_argument(
+        "--bucket-by",
+        default="",
+        metavar="NAMES",
+        help="shards of clips of one resolution, aspect or length; some of these, comma-separated",
+    )
+    parser.add_argument(
+        "--without-tensors",
+        action="store_true",
+        help="leave latents and text embeddings out; they are exported where clips have them",
+    )
+    parser.add_argument(
+        "--shard-rows", type=int, help="most clips per shard; default 500, with tensors 100"
+    )
     parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
     console = Console()
     try:
-        if options.shard_rows < 1:
+        form = FORMATS[options.format]
+        if options.shard_rows is not None and options.shard_rows < 1:
             raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
+        if options.bucket_by and not form.buckets:
+            raise UserError(
+                f"--bucket-by {options.bucket_by}: should be left out with --format "
+                f"{options.format}, which has no shards"
+            )
+        if options.without_tensors and form.needs:
+            raise UserError(
+                f"--without-tensors: should be left out with --format {options.format}, which "
+                "consists of them"
+            )
+        form.check()
         if options.captions == "recaption" and options.format == "hub":
             raise UserError(
                 "--captions recaption: should be left out with --format hub, whose rows hold both "
@@ -78,11 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 source,
                 where=options.where,
                 splits=parse_splits(options.splits),
-                shard_rows=options.shard_rows,
+                shard_rows=options.shard_rows or 0,
                 controls=options.with_controls,
                 split_by=options.split_by,
                 stratify_by=options.stratify_by,
                 recaptions=options.captions == "recaption",
+                bucket_by=options.bucket_by,
+                tensors=form.tensors and not options.without_tensors,
+                needs=form.needs,
             ) as chosen,
             console.status("exporting") as status,
         ):
@@ -104,6 +132,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
         f"{target.uri}, {done.written:,} of them written now",
     )
+    if chosen.with_tensors:
+        clips = counted(chosen.with_tensors, "clip", grouped=True)
+        say(console, f"{clips} with latents or text embeddings")
+    if chosen.without:
+        clips = counted(chosen.without, "clip", grouped=True)
+        say(console, f"{clips} left out, without {' or '.join(form.needs)} (--save)")
     if chosen.by_prompt:
         rows = counted(chosen.by_prompt, "row", grouped=True)
         say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")

@@ -90,6 +90,10 @@ class RunConfig(ConfigPart):
     keep_drafts: bool = Field(
         default=False, description="store the clips of drafts too, in drafts/ of the output"
     )
+    save: list[str] = Field(
+        default=[],
+        description="store beside each clip, for trainers: latents, text_embeds (comma-separated)",
+    )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(
         default=0.0, ge=0, description="wait so long for the first GPUs of a cluster"
@@ -164,7 +168,7 @@ SHOWN = {
     *("config", "prompts", "output", "model", "recipe", "model_path", "prompt_column"),
     *("columns", "limit"),
     *("samples_per_prompt", "control_fraction", "scorers", "keep", "redraw"),
-    *("best_of", "select_by"),
+    *("best_of", "select_by", "save"),
     *("replicas", "batch_rows", "device"),
     *("max_failed_fraction", "max_rejected_fraction", "retry_failed", "verify", "dry_run"),
     *("gpu_price_per_hour", "report"),

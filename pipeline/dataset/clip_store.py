@@ -42,6 +42,7 @@ from pipeline.scoring.panel import ScorerPanel
 from pipeline.scoring.scorer import ScoredClip
 from pipeline.storage.faults import explain, is_full
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import tensors_struct
 
 THREADS = 8
 """Clips encoded and stored at once; most of that time is waiting."""
@@ -129,6 +130,7 @@ class ClipStore:
             # Before the mp4, so that every stored clip has been measured.
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
+        tensors_s = self._store_tensors(clip, row)
         own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
         shared = [media_key(request.sample_id)] if self._storage.conditional else []
         with self._local_file(request.sample_id) as path:
@@ -142,6 +144,7 @@ class ClipStore:
                     self._storage.put_file(key, path)
                 elif not self._storage.create_file(key, path):
                     if (earlier := self.stored(request.sample_id)) is not None:
+                        self._drop_tensors(row, earlier)
                         return earlier  # by another worker, or by a try whose answer was lost
                     continue
                 break
@@ -151,8 +154,27 @@ class ClipStore:
             "media_bytes": len(data),
             "media_sha256": hashlib.sha256(data).hexdigest(),
             "encode_s": encoded - began,
-            "upload_s": uploaded - encoded,
+            "upload_s": uploaded - encoded + tensors_s,
         }
+
+    def _store_tensors(self, clip: Clip, row: Row) -> float:
+        """Store what a trainer reads, and put it into the row; returns the seconds.
+
+        Before the mp4, so that no clip refers to tensors that are not there. A clip that is not
+        good has none.
+        """
+        if clip.tensors is None or row["good"] is False:
+            return 0.0
+        began = time.monotonic()
+        row["tensors"] = tensors_struct(row["sample_id"], clip.tensors)
+        self._storage.put_bytes(row["tensors"]["path"], clip.tensors)
+        return time.monotonic() - began
+
+    def _drop_tensors(self, row: Row, earlier: Row) -> None:
+        """Delete what this worker has stored for a clip that another one had stored before."""
+        own, other = ((each.get("tensors") or {}).get("path") for each in (row, earlier))
+        if own and own != other:
+            self._storage.delete(own)
 
     def _store_draft(self, clip: Clip, row: Row) -> Row:
         """Store the row of a draft, and before it the clip where drafts are kept.

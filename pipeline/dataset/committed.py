@@ -25,6 +25,7 @@ from pipeline.requests.run_settings import CONTROL
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import saves
 
 STATUSES = ("ok", "failed", "rejected")
 CLIP_DAMAGED = "ClipDamaged"
@@ -105,11 +106,13 @@ class Committed:
         failed: Sorted ids of the samples among `ids` that ended as failed rows.
         settings: Number of the dataset's ok clips by the `settings` of their rows; "" where an
             older version did not record them.
+        unsaved: Number of these clips without the latents or text embeddings that are wanted.
     """
 
     ids: Ids = field(default_factory=Ids)
     failed: Ids = field(default_factory=Ids)
     settings: Mapping[str, int] = field(default_factory=dict)
+    unsaved: int = 0
 
     def __contains__(self, sample_id: bytes) -> bool:
         """Whether the sample of a binary id is finished."""
@@ -129,21 +132,25 @@ class Committed:
             self.ids.take(~ids.find(self.ids)),
             self.failed.take(~ids.find(self.failed)),
             self.settings,
+            self.unsaved,
         )
 
     def including(self, ok: Ids) -> Committed:
         """A copy with further samples that are finished as ok rows."""
         high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
         order = np.lexsort((low, high))
-        return Committed(Ids(high, low).take(order), self.failed, self.settings)
+        return Committed(Ids(high, low).take(order), self.failed, self.settings, self.unsaved)
 
 
-def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
+def committed(
+    storage: Storage, *, retry_failed: bool = False, save: Sequence[str] = ()
+) -> Committed:
     """Read which samples of an output prefix are finished.
 
     Args:
         storage: The output prefix; it need not exist yet.
         retry_failed: Leave out the failed samples, so that they are made again.
+        save: What clips should have beside them; those without are counted.
 
     Raises:
         StorageError: The prefix cannot be read, or a part is damaged or foreign; skipping the part
@@ -152,21 +159,28 @@ def committed(storage: Storage, *, retry_failed: bool = False) -> Committed:
     files = part_files(storage)
     if not files:
         return Committed()
-    parts = list(read_parts(storage, files, lambda file, part: _read_part(storage, file, part)))
-    read = [part_ids for part_ids, _, _ in parts]
+    found = read_parts(storage, files, lambda file, part: _read_part(storage, file, part, save))
+    parts = list(found)
+    read = [part_ids for part_ids, *_ in parts]
     ids = Ids(*(np.concatenate(c) for c in zip(*((p.high, p.low) for p in read), strict=True)))
-    status = np.concatenate([codes for _, codes, _ in parts])
-    settings, names = _numbered([texts for _, _, texts in parts])
+    status = np.concatenate([codes for _, codes, *_ in parts])
+    settings, names = _numbered([texts for *_, texts, _ in parts])
     kept = _winners(ids, status)
     kept = kept[status[kept] != _LOST]
-    ok = settings[kept[status[kept] == STATUSES.index("ok")]]
+    clips = kept[status[kept] == STATUSES.index("ok")]
+    ok = settings[clips]
     counts = dict(zip(names, np.bincount(ok, minlength=len(names)).tolist(), strict=True))
     of_clips = {n: count for n, count in counts.items() if count and not n.startswith(CONTROL)}
+    unsaved = 0
+    if save:
+        lacks = np.concatenate([lacking for *_, lacking in parts])[clips]
+        control = np.array([name.startswith(CONTROL) for name in names], np.bool_)[ok]
+        unsaved = int((lacks & ~control).sum())
     ids, status = ids.take(kept), status[kept]
     failed = status == STATUSES.index("failed")
     if retry_failed:
-        return Committed(ids.take(~failed), settings=of_clips)
-    return Committed(ids, ids.take(failed), of_clips)
+        return Committed(ids.take(~failed), settings=of_clips, unsaved=unsaved)
+    return Committed(ids, ids.take(failed), of_clips, unsaved)
 
 
 def resolve(table: pa.Table) -> pa.Table:
@@ -211,12 +225,13 @@ def _numbered(texts: Sequence[Any]) -> tuple[npt.NDArray[np.int64], list[str]]:
 
 
 def _read_part(
-    storage: Storage, file: Any, part: StoredFile
-) -> tuple[Ids, npt.NDArray[np.uint8], Any]:
+    storage: Storage, file: Any, part: StoredFile, save: Sequence[str]
+) -> tuple[Ids, npt.NDArray[np.uint8], Any, npt.NDArray[np.bool_]]:
     try:
+        columns = ["sample_id", "status", "error_type", "settings"]
         # `pq.read_table` takes four times as long for a small part.
         table = pq.ParquetFile(file).read(
-            ["sample_id", "status", "error_type", "settings"], use_threads=False
+            [*columns, *(["tensors.saved"] if save else [])], use_threads=False
         )
         codes = _codes(table["status"])
         if "error_type" in table.column_names:
@@ -225,10 +240,21 @@ def _read_part(
         known = "settings" in table.column_names
         settings = table["settings"] if known else pa.array([""] * table.num_rows)
         settings = settings.fill_null("").dictionary_encode()
-        return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8), settings
+        lacks = _lacking(table, save)
+        return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8), settings, lacks
     except (pa.ArrowException, KeyError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise StorageError(
             f"{storage.uri}/{part.key} is damaged or not written by this pipeline: {text}; "
             "move it away (its samples will be made again) or choose another output"
         ) from error
+
+
+def _lacking(table: pa.Table, save: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which rows do not have all of what is wanted beside their clips."""
+    if not save or "tensors" not in table.column_names:
+        return np.full(table.num_rows, bool(save))
+    saved = pc.struct_field(table["tensors"].combine_chunks(), "saved").fill_null("")
+    saved = saved.dictionary_encode()
+    lacks = np.array([not saves(text, save) for text in saved.dictionary.to_pylist()], np.bool_)
+    return lacks[saved.indices.to_numpy(zero_copy_only=False)]

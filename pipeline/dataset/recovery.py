@@ -26,6 +26,7 @@ from pipeline.dataset.committed import Committed, Ids
 from pipeline.dataset.manifest import RunStatus, Search
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import DamagedTensorsError, read_tensors
 
 THREADS = 16
 SHARDS = tuple(f"media/{shard:02x}/" for shard in range(256))
@@ -113,7 +114,8 @@ def _row(storage: Storage, sample_id: str, key: str) -> dict[str, Any] | None:
         row |= {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}
         row["video"] = {"bytes": None, "path": key}
         to_table([row])
-    except (ValueError, KeyError, TypeError, OSError):
+        read_tensors(storage, row)  # a clip without its tensors is not whole
+    except (ValueError, KeyError, TypeError, OSError, DamagedTensorsError):
         return None
     return row if row["sample_id"] == sample_id else None
 

@@ -21,6 +21,7 @@ from pipeline.dataset.struct_columns import (
     PARALLEL_TYPE,
     QUALITY_TYPE,
     SCORES_TYPE,
+    TENSORS_TYPE,
     TIMES_TYPE,
     WORKER_TYPE,
     condition_structs,
@@ -99,6 +100,7 @@ SCHEMA = pa.schema(
         ("audio_sample_rate", pa.int32()),
         ("recaption", pa.string()),
         ("recaptioner", pa.string()),
+        ("tensors", TENSORS_TYPE),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": {"video": {"_type": "Video"}}}})},
 )
@@ -257,6 +259,7 @@ def make_row(request: SampleRequest, provenance: Provenance, outcome: SampleOutc
         "audio_sample_rate": outcome.audio_sample_rate,
         "recaption": "",
         "recaptioner": "",
+        "tensors": None,
     }
 
 

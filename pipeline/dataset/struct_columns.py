@@ -81,6 +81,17 @@ DRAFTS_TYPE = pa.list_(
 )
 """The drafts that a clip was chosen by (`pipeline.candidates.drafts.DraftResult`)."""
 
+TENSORS_TYPE = pa.struct(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        *((name, pa.string()) for name in ("sha256", "saved", "latents_dtype")),
+        ("latents_shape", pa.list_(pa.int32())),
+        ("normalised", pa.bool_()),
+    ]
+)
+"""The file with the latents and text embeddings of a clip (`pipeline.tensors.tensor_file`)."""
+
 SCORES_TYPE = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 """Scores of a clip by name; `value` is null where a scorer gave none. A list, because `datasets`
 does not read Arrow's map type; in DuckDB, `map_from_entries(scores)` is the map."""

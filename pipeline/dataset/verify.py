@@ -25,9 +25,10 @@ from pipeline.dataset.whole_clips import NEVER_EMPTY, DamagedClipError, read_cli
 from pipeline.errors import StorageError
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import DamagedTensorsError, read_tensors
 
 THREADS = 16
-_NEEDED = ["sample_id", "status", "video", "media_bytes", "media_sha256", *NEVER_EMPTY]
+_NEEDED = ("sample_id", "status", "video", "media_bytes", "media_sha256", *NEVER_EMPTY, "tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,16 @@ def _read(storage: Storage, part: StoredFile) -> pa.Table:
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for place, row in enumerate(table.select(_NEEDED).to_pylist()):
+    there = [name for name in _NEEDED if name in table.column_names]
+    for place, row in enumerate(table.select(there).to_pylist()):
         yield row | {"place": place}
 
 
 def _problem(storage: Storage, row: Mapping[str, Any]) -> str:
     try:
         read_clip(storage, row)
-    except DamagedClipError as error:
+        read_tensors(storage, row)
+    except (DamagedClipError, DamagedTensorsError) as error:
         return str(error)
     return ""
 

@@ -41,6 +41,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.models.text_encoders import PromptEncoder, embedded_arguments
 from pipeline.parallel.rank_role import ALONE, RankRole
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.tensors.call_tensors import TensorSaver
 from sencache import SampleStats, SensitivityProfile
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class DiffusersEngine:
         self.group_size, self._role = role.layout.size, role
         self._model, self._pipe = model, pipe
         self._prompts = PromptEncoder(pipe, model.spec)
+        self._saver = TensorSaver.of(pipe, model.spec, options.save)
         self._profiles = {profile.hash: profile} if profile else {}
         self._saved_scheduler: Mapping[str, Any] = dict(pipe.scheduler.config)
         self._turns = DecodeTurns(beside=options.decode_beside)
@@ -126,6 +128,7 @@ class DiffusersEngine:
             handle = call.enter_context(cached(self._pipe, cache, profile, agreement))
             outputs = call.enter_context(recording(self._pipe, first, guided=is_guided))
             call.enter_context(self._role.guided(self._pipe))
+            kept = call.enter_context(self._saver.decoding(self._pipe, answers=self._role.answers))
 
             def sampled() -> None:
                 stats.extend(handle.stats())
@@ -152,6 +155,7 @@ class DiffusersEngine:
         frames = to_uint8(output.frames, first)
         sounds = sounds_of(self._pipe, output, first.num_frames / first.fps)
         latents = last.per_clip(len(requests))
+        files = self._saver.files(requests, kept, texts)
         measurement = self._measured(first, outputs, latents[0])
         peak, parallel = peak_memory_bytes(device), self._role.layout.to_row()
         source = source_of(profile, self._model.spec) if profile else ""
@@ -169,9 +173,10 @@ class DiffusersEngine:
                 final,
                 measurement,
                 sound,
+                tensors=file,
             )
-            for clip, sample, prompt_tokens, final, sound in zip(
-                frames, stats, tokens, latents, sounds, strict=True
+            for clip, sample, prompt_tokens, final, sound, file in zip(
+                frames, stats, tokens, latents, sounds, files, strict=True
             )
         ]
 
@@ -199,7 +204,8 @@ class DiffusersEngine:
         """The texts of a batch as arguments of the call, and the tokens of each prompt."""
         if requests[0].texts:
             return embedded_arguments(requests, self._device)
-        return self._prompts.arguments(requests), self._prompts.token_counts(requests)
+        encode = self._prompts.embeddings if self._saver.embeds else self._prompts.arguments
+        return encode(requests), self._prompts.token_counts(requests)
 
     def _in_precision(self, request: SampleRequest) -> contextlib.AbstractContextManager[None]:
         """The context in which the pipeline's networks have a request's precision."""

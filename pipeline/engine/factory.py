@@ -53,7 +53,14 @@ def engine_factory(
     adapters = resolve_adapters(config.engine.adapters)
     controls = config.control_fraction > 0.0
     options = settle_options(
-        config.engine, config.stages, model.spec, layout, device, adapters, controls=controls
+        config.engine,
+        config.stages,
+        model.spec,
+        layout,
+        device,
+        adapters,
+        controls=controls,
+        save=config.save,
     )
     if layout.size > 1:
         from pipeline.ranks.group_engine import LoadRank, load_group

@@ -47,6 +47,8 @@ class Clip:
         sound: Its sound; None for a silent clip.
         engine_s: Seconds of the engine that it is charged with, where calls overlap; None: its
             share of its call.
+        tensors: Its latents and text embeddings, as the file that is stored
+            (`pipeline.tensors.tensor_file`); None if they are not to be saved.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
@@ -60,6 +62,7 @@ class Clip:
     measurement: str = ""
     sound: Sound | None = None
     engine_s: float | None = None
+    tensors: bytes | None = None
 
 
 class EngineDiedError(Exception):

@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.dataset.whole_clips import DamagedClipError, read_clip
+from pipeline.dataset.whole_clips import DamagedClipError
 from pipeline.errors import UserError
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import Selection
+from pipeline.export.whole_clip import WholeClip, read_whole
 from pipeline.storage.storage import Storage
 
 RECORD_KEY = "export.json"
@@ -68,7 +69,7 @@ def export(
         again = not before.keys().isdisjoint(shard.ids) if before else False
         if again or not there.issuperset(form.keys(shard)):
             rows = shard.rows()
-            media, damaged = _media(source, rows)
+            media, damaged = _media(source, rows, tensors=shard.tensors)
             known = {i: text for i, text in done.damaged.items() if i not in media}
             if known | damaged != done.damaged:
                 # Before the shard: one that lacks a clip must never look complete.
@@ -108,16 +109,18 @@ def _claim(target: Storage, record: Mapping[str, Any]) -> None:
     target.put_bytes(RECORD_KEY, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _media(source: Storage, rows: list[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Read the clips of rows: the bytes of the whole ones, and the problems of the others."""
+def _media(
+    source: Storage, rows: list[dict[str, Any]], *, tensors: bool
+) -> tuple[dict[str, WholeClip], dict[str, str]]:
+    """Read the clips of rows: the files of the whole ones, and the problems of the others."""
 
-    def read(row: Mapping[str, Any]) -> bytes | str:
+    def read(row: Mapping[str, Any]) -> WholeClip | str:
         try:
-            return read_clip(source, row)
+            return read_whole(source, row, tensors=tensors)
         except DamagedClipError as error:
             return str(error)
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
         found = dict(zip((r["sample_id"] for r in rows), pool.map(read, rows), strict=True))
-    whole = {name: data for name, data in found.items() if isinstance(data, bytes)}
+    whole = {name: data for name, data in found.items() if isinstance(data, WholeClip)}
     return whole, {name: text for name, text in found.items() if isinstance(text, str)}

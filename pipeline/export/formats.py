@@ -16,15 +16,21 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.mp4 import row_json
 from pipeline.dataset.schema import SCHEMA
+from pipeline.export.fastvideo import finish_latents, latents_keys, write_latents
 from pipeline.export.select import Shard
+from pipeline.export.whole_clip import WholeClip
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import KINDS
 from pipeline.wording import counted
+
+TENSORS_COLUMN = "safetensors"
+"""Column of Hub shards with the file of a clip's tensors; there where some clip has any."""
 
 ROW_GROUP_CLIPS = 100
 """Clips per row group, with their bytes: readers fetch whole groups."""
 
-Media = Mapping[str, bytes]
-"""The bytes of each mp4 by sample id."""
+Media = Mapping[str, WholeClip]
+"""The files of each clip by sample id."""
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows of a shard whose clips are whole."""
@@ -42,12 +48,20 @@ class Format:
         keys: Returns the files of a shard; the shard is complete if all of them exist.
         write: Stores the files of a shard.
         finish: Stores the files that describe the whole export; called last.
+        tensors: Whether it holds latents and text embeddings, where clips have them.
+        needs: Kinds of tensors that each of its clips must have.
+        buckets: Whether its shards can hold clips of one bucket each.
+        check: Raises `UserError` where this installation cannot write it.
     """
 
     help: str
     keys: Callable[[Shard], list[str]]
     write: Callable[[Storage, Shard, Rows, Media], None]
     finish: Callable[[Storage, Sequence[Shard], Lost], None]
+    tensors: bool = True
+    needs: tuple[str, ...] = ()
+    buckets: bool = True
+    check: Callable[[], None] = lambda: None
 
 
 def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +71,7 @@ def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tar_keys(shard: Shard) -> list[str]:
-    return [f"{shard.split}-{shard.number:05d}.tar"]
+    return [f"{shard.label}-{shard.number:05d}.tar"]
 
 
 def _write_tar(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
@@ -65,12 +79,16 @@ def _write_tar(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in rows:
             name = row["sample_id"]
+            clip = media[name]
             text = json.dumps(_without_media(row), sort_keys=True).encode()
             for suffix, data in (
                 ("json", text),
-                ("mp4", media[name]),
+                ("mp4", clip.mp4),
+                ("safetensors", clip.tensors),
                 ("txt", shard.caption(row).encode()),
             ):
+                if data is None:
+                    continue
                 entry = tarfile.TarInfo(f"{name}.{suffix}")
                 entry.size, entry.mode = len(data), 0o644
                 tar.addfile(entry, io.BytesIO(data))
@@ -83,16 +101,19 @@ def _finish_tar(storage: Storage, shards: Sequence[Shard], lost: Lost) -> None:
 
 
 def _parquet_keys(shard: Shard) -> list[str]:
-    return [f"data/{shard.split}-{shard.number:05d}-of-{shard.of:05d}.parquet"]
+    return [f"data/{shard.label}-{shard.number:05d}-of-{shard.of:05d}.parquet"]
 
 
 def _write_parquet(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
     whole = [
-        dict(row) | {"video": {"bytes": media[row["sample_id"]], "path": f"{row['sample_id']}.mp4"}}
+        dict(row)
+        | {"video": {"bytes": media[row["sample_id"]].mp4, "path": f"{row['sample_id']}.mp4"}}
+        | {TENSORS_COLUMN: media[row["sample_id"]].tensors}
         for row in rows
     ]
     out = io.BytesIO()
-    table = pa.Table.from_pylist(whole, schema=SCHEMA)
+    schema = SCHEMA.append(pa.field(TENSORS_COLUMN, pa.binary())) if shard.tensors else SCHEMA
+    table = pa.Table.from_pylist(whole, schema=schema)
     pq.write_table(table, out, row_group_size=ROW_GROUP_CLIPS, compression="zstd")
     storage.put_bytes(_parquet_keys(shard)[0], out.getvalue())
 
@@ -115,6 +136,11 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
         f"- `{name}`: {counted(count, 'clip', grouped=True)}\n" for name, count in counts.items()
     )
     text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost.\n"
+    if any(shard.tensors for shard in shards):
+        text += (
+            f"Column {TENSORS_COLUMN}: latents as the decoder takes them, and text embeddings; its "
+            "metadata says how to normalise.\n"
+        )
     storage.put_bytes("README.md", text.encode())
 
 
@@ -128,7 +154,7 @@ def _video_key(shard: Shard, sample_id: str) -> str:
 
 def _write_folder(storage: Storage, shard: Shard, rows: Rows, media: Media) -> None:
     for row in rows:
-        storage.put_bytes(_video_key(shard, row["sample_id"]), media[row["sample_id"]])
+        storage.put_bytes(_video_key(shard, row["sample_id"]), media[row["sample_id"]].mp4)
 
 
 def _finish_folder(storage: Storage, shards: Sequence[Shard], lost: Lost) -> None:
@@ -168,10 +194,13 @@ def _clips(shard: Shard, lost: Lost) -> int:
 
 FORMATS: Mapping[str, Format] = {
     "webdataset": Format(
-        "tar shards with ID.mp4, ID.txt and ID.json", _tar_keys, _write_tar, _finish_tar
+        "tar shards with ID.mp4, ID.txt, ID.json and ID.safetensors",
+        _tar_keys,
+        _write_tar,
+        _finish_tar,
     ),
     "hub": Format(
-        "Parquet with the video bytes inline and a card",
+        "Parquet with video and tensor bytes inline and a card",
         _parquet_keys,
         _write_parquet,
         _finish_parquet,
@@ -181,5 +210,14 @@ FORMATS: Mapping[str, Format] = {
         _folder_keys,
         _write_folder,
         _finish_folder,
+        tensors=False,
+        buckets=False,
+    ),
+    "fastvideo-latents": Format(
+        "FastVideo's preprocessed Parquet: latents and text embeddings, no video",
+        latents_keys,
+        write_latents,
+        finish_latents,
+        needs=KINDS,
     ),
 }

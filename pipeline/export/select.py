@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.export.buckets import bucket_sql
 from pipeline.export.spool import Spool
 from pipeline.requests.sample_request import digest
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
+
+SHARD_ROWS, SHARD_ROWS_WITH_TENSORS = 500, 100
+"""Most clips per shard by default. A shard is made in memory, and latents of a clip can be larger
+than its mp4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +33,14 @@ class Shard:
 
     Attributes:
         split: Name of the split.
-        number: Number of the shard within the split, from 0.
-        of: Number of shards of the split.
+        number: Number of the shard within its split and bucket, from 0.
+        of: Number of shards of these.
         start: Place of its first row among the chosen ones.
         clips: Number of its rows.
         spool: Holds the rows.
         recaptions: Whether the caption of a clip is the one that was written from its frames.
+        bucket: Bucket of its clips; "" where all are in one.
+        tensors: Whether latents and text embeddings are exported, where clips have them.
     """
 
     split: str
@@ -41,6 +50,13 @@ class Shard:
     clips: int
     spool: Spool = field(repr=False, compare=False)
     recaptions: bool = False
+    bucket: str = ""
+    tensors: bool = False
+
+    @property
+    def label(self) -> str:
+        """Split and bucket, as names of files begin."""
+        return f"{self.split}-{self.bucket}" if self.bucket else self.split
 
     @property
     def ids(self) -> list[str]:
@@ -69,6 +85,8 @@ class Selection:
             decide.
         with_prompt: Clips that have no caption from frames, where these are exported; they keep
             their prompt.
+        without: Clips that are left out because they lack the tensors that the format needs.
+        with_tensors: Clips whose latents or text embeddings are exported.
     """
 
     shards: tuple[Shard, ...]
@@ -76,6 +94,8 @@ class Selection:
     spool: Spool = field(repr=False, compare=False)
     by_prompt: int = 0
     with_prompt: int = 0
+    without: int = 0
+    with_tensors: int = 0
 
     @property
     def clips(self) -> int:
@@ -137,11 +157,14 @@ def select(
     *,
     where: str = "",
     splits: Mapping[str, float],
-    shard_rows: int,
+    shard_rows: int = 0,
     controls: bool = False,
     split_by: str = "",
     recaptions: bool = False,
     stratify_by: str = "",
+    bucket_by: str = "",
+    tensors: bool = True,
+    needs: Sequence[str] = (),
 ) -> Selection:
     """Select clips and divide them into splits and shards.
 
@@ -149,19 +172,22 @@ def select(
         storage: The output prefix.
         where: An SQL condition (DuckDB) over the columns of output rows; "" selects all.
         splits: Share of the prompts by name of the split.
-        shard_rows: Largest number of clips per shard.
+        shard_rows: Largest number of clips per shard; 0 for `SHARD_ROWS`, or fewer with tensors.
         controls: Include controls.
         split_by: Column of the input whose value decides the split; "" is the prompt.
         recaptions: Export the captions that were written from frames, in place of prompts.
         stratify_by: An SQL value over output rows: the clips of each value are divided in the
             shares of the splits, as exactly as whole prompts allow. "" divides all together.
+        bucket_by: What a shard's clips have in common (`pipeline.export.buckets`); "" for nothing.
+        tensors: Export latents and text embeddings where clips have them.
+        needs: Kinds of tensors that each clip must have; the others are left out.
 
     Raises:
         UserError: The condition or the value to stratify by is invalid, no row has the column to
             split by, or no clip is left.
         StorageError: The prefix cannot be read.
     """
-    names = list(splits)
+    names, bucket = list(splits), bucket_sql(bucket_by)
     spool = Spool(storage)
     try:
         spool.check(where)
@@ -176,38 +202,59 @@ def select(
             )
         usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
         ends = list(itertools.accumulate(splits.values()))[:-1]
-        if not spool.choose(usual, where, stratify_by, ends):
-            raise UserError(f"{storage.uri}: no clip is ok" + (f" and {where}" if where else ""))
+        having = " and ".join(f"contains(tensors.saved, '{kind}')" for kind in needs) or "true"
+        chosen = spool.choose(usual, where, stratify_by, ends, bucket, having)
+        if not chosen.clips:
+            met = f" and {where}" if where else ""
+            if chosen.without:
+                raise UserError(
+                    f"{storage.uri}: none of {counted(chosen.without, 'clip')} that are ok{met} "
+                    f"has {' and '.join(needs)}; make them with --save {','.join(needs)}"
+                )
+            raise UserError(f"{storage.uri}: no clip is ok{met}")
         return replace(
-            _sharded(spool, names, shard_rows, recaptions),
+            _sharded(spool, names, shard_rows, recaptions, tensors),
             by_prompt=filled.by_prompt if split_by else 0,
+            without=chosen.without,
         )
     except BaseException:
         spool.close()
         raise
 
 
-def _sharded(spool: Spool, names: list[str], shard_rows: int, recaptions: bool) -> Selection:
-    counts = {
-        number: sum(1 for _ in rows)
-        for number, rows in itertools.groupby(spool.heads(), key=lambda head: head[0])
-    }
-    shards, start = [], 0
-    for number, name in enumerate(names):
-        count = counts.get(number, 0)
-        of = -(-count // shard_rows)
+def _sharded(
+    spool: Spool, names: list[str], shard_rows: int, recaptions: bool, tensors: bool
+) -> Selection:
+    counts: Counter[tuple[int, str]] = Counter()
+    with_tensors = 0
+    for split, bucket, _, _, sha256 in spool.heads():
+        counts[split, bucket] += 1
+        with_tensors += tensors and bool(sha256)
+    most = shard_rows or (SHARD_ROWS_WITH_TENSORS if with_tensors else SHARD_ROWS)
+    shards: list[Shard] = []
+    start = 0
+    for (split, bucket), count in counts.items():
+        of = -(-count // most)
         for place in range(of):
-            size = min(shard_rows, count - place * shard_rows)
-            shards.append(Shard(name, place, of, start, size, spool, recaptions))
+            size = min(most, count - place * most)
+            own = (spool, recaptions, bucket, bool(with_tensors))
+            shards.append(Shard(names[split], place, of, start, size, *own))
             start += size
     fingerprint, heads = hashlib.sha256(), spool.heads()
     for shard in shards:
-        fingerprint.update(f"{shard.split}/{shard.number}/{shard.of}\n".encode())
-        for _, sample_id, sha256 in itertools.islice(heads, shard.clips):
-            fingerprint.update(f"{sample_id} {sha256}\n".encode())
+        fingerprint.update(f"{shard.label}/{shard.number}/{shard.of}\n".encode())
+        for _, _, sample_id, sha256, beside in itertools.islice(heads, shard.clips):
+            more = f" {beside}" if tensors and beside else ""
+            fingerprint.update(f"{sample_id} {sha256}{more}\n".encode())
     with_prompt = 0
     if recaptions:  # they are in the files, and may change while an export is interrupted
         for text in spool.recaptions():
             fingerprint.update(f"{digest(['recaption', text]).hex()}\n".encode())
             with_prompt += not text
-    return Selection(tuple(shards), fingerprint.hexdigest(), spool, with_prompt=with_prompt)
+    return Selection(
+        tuple(shards),
+        fingerprint.hexdigest(),
+        spool,
+        with_prompt=with_prompt,
+        with_tensors=with_tensors,
+    )

@@ -22,8 +22,8 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
-from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, division
-from pipeline.requests.columns import cell_json
+from pipeline.export.buckets import BUCKET
+from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding, division
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
 from pipeline.storage.keys import StoredFile
@@ -46,6 +46,19 @@ class Filled:
 
     rows: int
     by_prompt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a spool keeps for an export.
+
+    Attributes:
+        clips: Rows that are exported.
+        without: Rows that are left out because they lack what the format needs.
+    """
+
+    clips: int
+    without: int
 
 
 class Spool:
@@ -132,9 +145,15 @@ class Spool:
         return Filled(self._rows, by_prompt)
 
     def choose(
-        self, usual: str, where: str, stratify_by: str = "", ends: Sequence[float] = ()
-    ) -> int:
-        """Keep the rows that count and meet both conditions, in order; return their number.
+        self,
+        usual: str,
+        where: str,
+        stratify_by: str = "",
+        ends: Sequence[float] = (),
+        bucket: str = "''",
+        needs: str = "true",
+    ) -> Chosen:
+        """Keep the rows that count and meet all conditions, in order.
 
         Args:
             usual: A condition of ours.
@@ -142,6 +161,8 @@ class Spool:
             stratify_by: An SQL value over the rows; each of its values is divided into the splits
                 in their shares. "" leaves the splits as `fill` chose them.
             ends: Where the splits end on a scale from 0 to 1, but for the last; for `stratify_by`.
+            bucket: SQL of ours that gives the bucket of a row.
+            needs: A further condition of ours; the rows that fail it alone are counted.
 
         Raises:
             UserError: The condition `where` or the value `stratify_by` is invalid.
@@ -158,6 +179,10 @@ class Spool:
         columns = ", ".join(text if name == "source" else name for name in self._schema.names)
         rows = f"from {self._rows_of(counting)} where ({where or 'true'})"
         self._sql(f"select 1 {rows} limit 0", where)
+        lacking = f"select count(*) {rows} and not coalesce(({needs}), false)"
+        (without,) = self._database.execute(lacking).fetchall()[0]
+        rows += f" and coalesce(({needs}), false)"
+        columns += f", {bucket} as {BUCKET}"
         if stratify_by:
             value = f"coalesce(({stratify_by})::varchar, '') as {STRATUM}"
             self._sql(
@@ -168,15 +193,15 @@ class Spool:
             self._sql(division(ends), stratify_by, "--stratify-by")
             self._database.execute("drop table picked")
         else:
-            order = f"order by {SPLIT}, sample_id"
+            order = f"order by {SPLIT}, {BUCKET}, sample_id"
             self._sql(f"create table chosen as select {columns} {rows} {order}", where)
         self._database.execute("drop table clips")
         (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
-        return int(count)
+        return Chosen(int(count), int(without))
 
-    def heads(self) -> Iterator[tuple[int, str, str]]:
-        """Yield split, id and SHA-256 of the chosen rows in order."""
-        columns = f"{SPLIT}, sample_id, media_sha256"
+    def heads(self) -> Iterator[tuple[int, str, str, str, str]]:
+        """Yield split, bucket, id, and SHA-256 of clip and tensors of the chosen rows in order."""
+        columns = f"{SPLIT}, {BUCKET}, sample_id, media_sha256, coalesce(tensors.sha256, '')"
         cursor = self._database.execute(f"select {columns} from chosen order by rowid")  # noqa: S608
         while some := cursor.fetchmany(BATCH_ROWS):
             yield from some
@@ -195,7 +220,7 @@ class Spool:
     def rows(self, start: int, count: int) -> list[dict[str, Any]]:
         """A range of the chosen rows, as plain values."""
         query: Any = self._database.sql(
-            f"select * exclude ({SPLIT}, {DRAWN}, {PLACE}) from chosen "  # noqa: S608
+            f"select * exclude ({SPLIT}, {DRAWN}, {PLACE}, {BUCKET}) from chosen "  # noqa: S608
             "where rowid >= ? and rowid < ? order by rowid",
             params=[start, start + count],
         )
@@ -236,7 +261,7 @@ class Spool:
             text = str(error).splitlines()[0]
             raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
         table = self._captions.over(self._stored.over(table))
-        decides, by_prompt = _deciding(table, by)
+        decides, by_prompt = deciding(table, by)
         # A row without a caption is damaged: the export names it, so it must be in some split.
         texts = decides.fill_null("").combine_chunks().dictionary_encode()
         if isinstance(texts, pa.ChunkedArray):
@@ -272,17 +297,3 @@ class Spool:
         except duckdb.Error as error:
             text = str(error).split("\n")[0]
             raise UserError(f"{flag} {given}: {text}") from error
-
-
-def _deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:
-    """The text that decides the split of each row, and for how many this is the caption."""
-    captions = table["caption"]
-    if not by:
-        return captions, table.num_rows
-    values = [cell_json(source, by) for source in table["source"].to_pylist()]
-    # No caption begins so: a value never decides as a caption of the same text does.
-    texts = [
-        f"\0{by}\0{value}" if value else caption
-        for value, caption in zip(values, captions.to_pylist(), strict=True)
-    ]
-    return pa.chunked_array([pa.array(texts, pa.string())]), values.count("")

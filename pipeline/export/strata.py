@@ -10,6 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
+from pipeline.export.buckets import BUCKET
+from pipeline.requests.columns import cell_json
+
 SPLIT, PLACE, DRAWN, STRATUM = "_split", "_place", "_drawn", "_stratum"
 """Columns beside those of the schema: number of the split, place among all rows, the number that
 was drawn for the text that decides the split, and the value that makes the stratum."""
@@ -33,7 +38,7 @@ with grouped as (
     select picked.* exclude ({STRATUM}) replace ({{number}} as {SPLIT})
     from picked join placed using ({DRAWN})
 )
-select * from divided order by {SPLIT}, sample_id
+select * from divided order by {SPLIT}, {BUCKET}, sample_id
 """  # noqa: S608
 
 
@@ -47,3 +52,17 @@ def division(ends: Sequence[float]) -> str:
     """
     whens = [f"when place < {end!r} then {number}" for number, end in enumerate(ends)]
     return _DIVIDED.format(number=f"case {' '.join(whens)} else {len(ends)} end" if whens else "0")
+
+
+def deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:
+    """The text that decides the split of each row, and for how many this is the caption."""
+    captions = table["caption"]
+    if not by:
+        return captions, table.num_rows
+    values = [cell_json(source, by) for source in table["source"].to_pylist()]
+    # No caption begins so: a value never decides as a caption of the same text does.
+    texts = [
+        f"\0{by}\0{value}" if value else caption
+        for value, caption in zip(values, captions.to_pylist(), strict=True)
+    ]
+    return pa.chunked_array([pa.array(texts, pa.string())]), values.count("")

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.spec import STANDARD_ARGUMENTS, ModelSpec
 from pipeline.prompts.condition_columns import CONDITION_COLUMNS
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.tensors.save_choice import settle_save
 
 if TYPE_CHECKING:
     from pipeline.config.run_config import RunConfig
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 def check_call(config: RunConfig, spec: ModelSpec) -> None:
     """Refuse columns and batches that a call of the model's pipeline does not take.
 
+    Also refuse to save what it does not give.
+
     Raises:
         UserError: With the flag.
     """
+    settle_save(config.save, spec)
     taken = [each.column for each in spec.conditions]
     for column in config.columns:
         if column in CONDITION_COLUMNS and column not in taken:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.adapters import Adapter
 from pipeline.models.catalogue.safety_checker import SafetyChecker, check_safety_checker
 from pipeline.models.quantisation.quantise import Quantise, check_quantise
+from pipeline.tensors.save_choice import settle_save
 
 if TYPE_CHECKING:
     from pipeline.config.sections import Attention, EngineConfig, Offload, StagesConfig
@@ -39,6 +41,7 @@ class EngineOptions:
         safety_checker: Whether a model that checks prompts and clips does so.
         keeps_full: Whether the engine also keeps the networks unquantised, for controls.
         decode_beside: Decode a clip while the next one is sampled.
+        save: What is stored beside each clip (`pipeline.tensors.save_choice`).
     """
 
     attention: Attention = "auto"
@@ -51,6 +54,7 @@ class EngineOptions:
     safety_checker: SafetyChecker = "own"
     keeps_full: bool = False
     decode_beside: bool = False
+    save: tuple[str, ...] = ()
 
     def tiles(self, spec: ModelSpec) -> bool:
         """Whether a model decodes in tiles."""
@@ -69,6 +73,7 @@ def settle_options(
     adapters: tuple[Adapter, ...] = (),
     *,
     controls: bool = False,
+    save: Sequence[str] = (),
 ) -> EngineOptions:
     """Check that a run's settings fit its model, ranks and device.
 
@@ -80,6 +85,7 @@ def settle_options(
         device: `cuda` or `cpu`; `auto` while it is not known.
         adapters: From `resolve_adapters`.
         controls: Whether the run makes controls.
+        save: What it stores beside its clips.
 
     Raises:
         UserError: With what would be right.
@@ -118,6 +124,7 @@ def settle_options(
         engine.safety_checker,
         controls and engine.quantize != "none",
         stages.decode == "beside",
+        settle_save(save, spec),
     )
 
 

@@ -74,6 +74,19 @@ def say_settings(console: Console, found: Mapping[str, int], own: Sequence[str])
         )
 
 
+def say_unsaved(console: Console, clips: int, save: Sequence[str]) -> None:
+    """Say how many clips of a prefix lack what this run saves beside its clips."""
+    if clips:
+        text = f"{counted(clips, 'clip')} of this prefix"
+        say(
+            console,
+            text_of(text, "bold"),
+            f" {'has' if clips == 1 else 'have'} no {' or no '.join(save)}: made without --save, or"
+            " not good. They stay as they are and are not made again; exports that need latents "
+            "leave them out. To have all with latents, choose another --output.",
+        )
+
+
 def say_verified(
     console: Console, found: Verified, is_of_this_input: Callable[[str], bool]
 ) -> None:

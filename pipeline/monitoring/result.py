@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +12,7 @@ from pipeline.monitoring.console import text_of
 from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
-from pipeline.wording import counted, dollars
+from pipeline.wording import counted, dollars, size
 
 
 def say_result(
@@ -55,6 +57,8 @@ def say_result(
             table.add_row("cost", cost)
     if good := yield_text(totals, config.gpu_price_per_hour):
         table.add_row("good", f"{good}; of this run alone" if is_part else good)
+    if config.save:
+        table.add_row("saved", saved_text(totals, config.save))
     if totals.truncated:
         clips = counted(totals.truncated, "clip")
         table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")
@@ -62,6 +66,14 @@ def say_result(
     console.print(table, highlight=False)
     if interrupted:
         console.print("Interrupted; run the same command again and it goes on.", highlight=False)
+
+
+def saved_text(totals: RunTotals, save: Sequence[str]) -> str:
+    """What is stored beside the clips, how large it is, and how many clips have none."""
+    text = f"{', '.join(save)} of {counted(totals.saved, 'clip')}, {size(totals.saved_bytes)}"
+    without = totals.ok - totals.saved
+    why = "not good, or stored by a run without --save"
+    return f"{text}; {without} without: {why}" if without else text
 
 
 def yield_text(totals: RunTotals, price_per_hour: float | None) -> str:

@@ -40,6 +40,8 @@ class RunTotals:
         drafts: Drafts that clips were chosen by.
         draft_gpu_s: Device-seconds of these.
         score_s: Thread seconds of scoring.
+        saved: Clips and controls with latents or text embeddings beside them.
+        saved_bytes: Bytes of these.
     """
 
     ok: int = 0
@@ -67,6 +69,8 @@ class RunTotals:
     drafts: int = 0
     draft_gpu_s: float = 0.0
     score_s: float = 0.0
+    saved: int = 0
+    saved_bytes: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Add a table of output rows (`pipeline.dataset.schema`), all of it or nothing.
@@ -106,6 +110,9 @@ class RunTotals:
         self.drafts += len(drafts)
         self.draft_gpu_s += _sum(pc.struct_field(drafts, "gpu_s"))
         self.score_s += _sum(made["score_s"])
+        sizes = pc.struct_field(made["tensors"], "bytes")
+        self.saved += len(sizes) - sizes.null_count
+        self.saved_bytes += int(_sum(sizes))
         nfe = int(_sum(pc.struct_field(clips["cache"], "nfe")))
         self.nfe += nfe
         self.steps += nfe + int(_sum(pc.struct_field(clips["cache"], "reused")))

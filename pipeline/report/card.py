@@ -15,7 +15,7 @@ from pipeline.export.index import INDEX_KEY, write_index
 from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
-from pipeline.report.document import Report
+from pipeline.report.document import Report, Totals
 from pipeline.report.rows import Rows
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
@@ -93,6 +93,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "|---|---|",
         f"| clips | {text.count(totals.ok)}, {duration(totals.video_s)} of video, "
         f"{text.size(totals.media_bytes)} |",
+        *_tensors(totals),
         f"| left out | {text.count(totals.failed)} failed, {text.count(totals.rejected)} "
         f"rejected prompts, {counted(totals.controls, 'control', grouped=True)} |",
     ]
@@ -135,6 +136,16 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "",
     ]
     return "\n".join(lines)
+
+
+def _tensors(totals: Totals) -> list[str]:
+    """The line about latents and text embeddings; none where no clip has any."""
+    if not totals.tensor_clips:
+        return []
+    return [
+        f"| for trainers | latents or text embeddings of {text.count(totals.tensor_clips)} clips, "
+        f"{text.size(totals.tensor_bytes)}; column `tensors` |"
+    ]
 
 
 def _good_clips(report: Report) -> list[str]:

@@ -51,6 +51,8 @@ class Totals(ReportPart):
     truncated: int = Field(
         default=0, description="clips whose prompt has an end that the model did not read"
     )
+    tensor_clips: int = Field(default=0, description="clips with latents or text embeddings")
+    tensor_bytes: int = Field(default=0, description="bytes of these, beside the clips")
 
 
 class Spent(ReportPart):

@@ -211,6 +211,8 @@ def _totals(rows: Rows, roles: RowRoles) -> Totals:
         extra_attempts=int(np.maximum(rows.known("attempts") - 1, 0).sum()),
         video_s=float(rows.known("duration_s")[clips].sum()),
         media_bytes=int(rows.known("media_bytes")[clips].sum()),
+        tensor_clips=int((rows.known("tensor_bytes")[clips] > 0).sum()),
+        tensor_bytes=int(rows.known("tensor_bytes")[clips].sum()),
         steps=nfe + int(rows.known("reused")[clips].sum()),
         nfe=nfe,
         truncated=int(rows.known("prompt_truncated")[clips].sum()),

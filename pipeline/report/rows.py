@@ -2,7 +2,6 @@
 
 Reads only the Parquet parts, local or remote, and only the columns that the report uses: a million
 rows fit into a few hundred megabytes. Columns that an older version did not write are unknown.
-Knows nothing of money or of the meaning of the numbers.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ _NESTED = {
     "quality": ("psnr_db", "ssim", "lpips", "latent_error"),
     "worker": ("id", "node", "labels", "load_s", "up_s"),
     "video": ("path",),
+    "tensors": ("bytes",),
     "times": ("text_s", "denoise_s", "decode_s", "wasted_s"),
 }
 _REPEATED = (
@@ -57,6 +57,7 @@ _REPEATED = (
     *("worker_id", "node", "labels", "quantisation"),
 )
 _RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
+_RENAMED["bytes"] = "tensor_bytes"
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,7 @@ def read_rows(storage: Storage) -> Rows:
     inputs = InputColumns()
     tables = [inputs.take(table) for table in _tables(storage, entries)]
     empty = [] if tables else [_flat_parts(storage, [], [SCHEMA.empty_table()], 0)]
-    table = pa.concat_tables(tables or empty)
-    table = table.unify_dictionaries().combine_chunks()
+    table = pa.concat_tables(tables or empty).unify_dictionaries().combine_chunks()
     try:
         order = table.select(["sample_id"]).append_column("status", table["status"].cast("string"))
         order = order.append_column("place", pa.array(np.arange(table.num_rows)))

@@ -12,7 +12,7 @@ from pipeline import wording
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
-from pipeline.report.document import ClipSettings, Quality, Report
+from pipeline.report.document import ClipSettings, Quality, Report, Totals
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
 from pipeline.wording import counted
@@ -74,12 +74,24 @@ def estimate(value: Estimate | None, unit: str) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable")
+    """Bytes as in all messages."""
+    return wording.size(value)
+
+
+S3_DOLLARS_PER_GB_MONTH = 0.023
+"""List price of Amazon S3 Standard in us-east-1, of the first 50 TB a month (November 2026)."""
+
+
+def stored(totals: Totals) -> list[str]:
+    """Say how large the clips are and what lies beside them, and what keeping both costs."""
+    both = totals.media_bytes + totals.tensor_bytes
+    beside = f"{size(totals.tensor_bytes)} of latents and text embeddings of "
+    price = dollars(both / 1e9 * S3_DOLLARS_PER_GB_MONTH)
+    return [
+        f"{size(totals.media_bytes)} of mp4",
+        beside + counted(totals.tensor_clips, "clip", grouped=True) if totals.tensor_clips else "",
+        f"{price} a month in S3 at ${S3_DOLLARS_PER_GB_MONTH} per GB",
+    ]
 
 
 def mixed(kinds: Sequence[ClipSettings]) -> str:
@@ -172,6 +184,7 @@ def print_report(report: Report, console: Console) -> None:
             f"{dollars(1000 * head.dollars_per_clip)} per 1,000 clips",
             f"{dollars(1000 * head.dollars_per_clip_all_in)} with loading, idle time and controls",
         )
+    line("stored", *stored(totals))
     if report.good_clips:
         line("good clips", *good_clips(report.good_clips))
     if report.recaptions:

@@ -28,6 +28,8 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.run import RunResult, run
+from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import read_tensors
 from tests.e2e.engines import broken, obedient
 from tests.e2e.outputs import rows_of, write_prompts
 
@@ -57,6 +59,7 @@ def made(local_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
     flags = ["--prompts", write_prompts(folder / "p.txt", PROMPTS), "--batch-rows", "2"]
     flags += ["--sampling.num-inference-steps", "6", "--replicas", "1"]
+    flags += ["--save", "latents,text_embeds"]
     assert main([*flags, "--output", str(folder / "out")]) == 0
     return Made(flags, folder / "out")
 
@@ -85,6 +88,8 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
         cache = row["cache"]
         assert cache["nfe"] + cache["reused"] == len(cache["decisions"]) == 6
         assert cache["decisions"].count("C") == cache["nfe"]
+        assert row["tensors"]["saved"] == "latents,text_embeds"
+        assert read_tensors(Storage(str(output)), row)
     assert (output / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
     (manifest,) = [json.loads(path.read_text()) for path in (output / "runs").glob("*.json")]
     assert (manifest["state"], manifest["result"]["ok"]) == ("done", 3)
@@ -104,6 +109,11 @@ def test_texts_that_are_encoded_apart_make_the_same_dataset(made: Made, tmp_path
     assert len(inline) == len(PROMPTS)
     for sample_id, frames in inline.items():
         assert np.array_equal(frames, separate[sample_id])
+    saved = [
+        {row["sample_id"]: row["tensors"]["sha256"] for row in rows_of(each)}
+        for each in (made.output, output)
+    ]
+    assert saved[0] == saved[1]
 
 
 @pytest.mark.slow

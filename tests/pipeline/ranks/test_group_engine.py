@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from safetensors.torch import load
 
 from jobs.benchmarks.profiles.bench import load_bench
 from pipeline.engine.diffusers_engine import load_engine
+from pipeline.engine.outputs import to_uint8
 from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import UserError
+from pipeline.models.engine_options import EngineOptions
 from pipeline.models.families.wan import WAN
 from pipeline.models.resolve import resolve_model
 from pipeline.parallel import xfuser
@@ -27,6 +30,7 @@ from pipeline.ranks.failures import GroupError
 from pipeline.ranks.group_engine import GroupEngine, load_group
 from pipeline.ranks.processes import GroupSpec
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from pipeline.tensors.tensor_file import KINDS
 from sencache import SenCacheConfig, SensitivityProfile
 from tests.pipeline.ranks import group_workers
 from tests.pipeline.ranks.group_models import DisagreeingRank
@@ -68,8 +72,10 @@ def requests(profile: str) -> dict[str, list[SampleRequest]]:
 @pytest.fixture(scope="module")
 def group(profile: str) -> Iterator[GroupEngine]:
     """One for all tests, for its start is what takes long; the last of them ends it."""
-    load = DisagreeingRank(resolve_model("demo"), HALVES, "cpu", profile_json=profile)
-    engine = load_group(load)
+    options = EngineOptions(save=KINDS)
+    model = resolve_model("demo")
+    rank = DisagreeingRank(model, HALVES, "cpu", profile_json=profile, options=options)
+    engine = load_group(rank)
     yield engine
     engine.close()
 
@@ -96,6 +102,12 @@ def test_two_ranks_make_the_clips_of_one(
     for one, other in zip(made, wanted, strict=True):
         off = np.abs(one.frames.astype(int) - other.frames.astype(int))
         assert off.max() <= 1  # of 255: rounding to bytes
+        tensors = load(one.tensors or b"")
+        with torch.no_grad():
+            decoded = alone._pipe.vae.decode(tensors["latents"][None]).sample
+        video = alone._pipe.video_processor.postprocess_video(decoded, "pt")
+        assert np.array_equal(to_uint8(video, requests[policy][0])[0], one.frames)
+        assert "prompt_embeds" in tensors
     assert group.group_size == 2
     assert group.disagreements == 0
     assert made[0].parallel == HALVES.to_row()
