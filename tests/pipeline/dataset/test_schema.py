@@ -27,7 +27,7 @@ COLUMNS = (
     "seed_u64,prompt_tokens,prompt_truncated,settings,"
     "scores,scorers,scores_missing,score_s,perceptual_hash,good,guidance_scale_2,"
     "candidate,candidates,drafts,quantisation,conditions,audio_sample_rate,"
-    "recaption,recaptioner"
+    "recaption,recaptioner,tensors"
 )
 
 

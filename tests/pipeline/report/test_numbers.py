@@ -97,6 +97,7 @@ def test_nothing_is_divided_by_no_clip(tmp_path: Path) -> None:
 def test_everything_that_is_counted(tmp_path: Path) -> None:
     """Two clips, one made twice and cut off; two failed ones, a failed control, a bad row."""
     cut = row(1, wall=2.0, nfe=6, attempts=3) | {"prompt_truncated": True, "media_bytes": 1000}
+    cut |= {"tensors": {"path": "tensors/x", "bytes": 77}}
     first = [row(0) | {"media_bytes": 24}, row(1), row(2, status="failed", attempts=4)]
     first += [row(0, status="failed", control=True, attempts=2), row(3, status="failed")]
     first += [rejected_row("0" * 20, "c", "f:2", "demo", "r1", "bad")]
@@ -117,6 +118,8 @@ def test_everything_that_is_counted(tmp_path: Path) -> None:
         "steps": 20,
         "nfe": 4 + 6,
         "truncated": 1,
+        "tensor_clips": 1,
+        "tensor_bytes": 77,
     }
 
 

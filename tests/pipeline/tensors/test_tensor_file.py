@@ -245,6 +245,13 @@ def test_exports_hold_tensors_where_clips_have_them(
     said = " ".join(capsys.readouterr().out.split())
     assert "2 clips in 1 shard" in said
     assert "1 clip left out, without latents or text_embeds (--save)" in said
+    (shard,) = (tmp_path / "f").rglob("*.parquet")
+    before = shard.read_bytes()
+    assert main([*flags, str(tmp_path / "f"), "--format", "fastvideo-latents"]) == 0
+    assert "0 of them written now" in " ".join(capsys.readouterr().out.split())
+    shard.unlink()
+    assert main([*flags, str(tmp_path / "f"), "--format", "fastvideo-latents"]) == 0
+    assert shard.read_bytes() == before
 
     storage.delete(rows[0]["tensors"]["path"])
     assert main([*flags, str(tmp_path / "lost")]) == 1
