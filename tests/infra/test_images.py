@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.ci import image_steps
+from pipeline.process import ALLOCATOR, ALLOCATOR_ENV
 from tests.infra.manifests import INFRA, REPOSITORY, constraints
 
 DOCKER = INFRA / "docker"
@@ -54,6 +55,11 @@ def test_the_image_holds_no_credentials_and_runs_as_nobody_special() -> None:
     assert all("--chown=1000:100" in line for line in copied)
     assert "VOLUME /cache" in DOCKERFILE
     assert "HEALTHCHECK" in DOCKERFILE
+
+
+def test_the_image_and_its_processes_have_the_same_allocator() -> None:
+    (said,) = re.findall(rf"{ALLOCATOR_ENV}=(\S+)", DOCKERFILE)
+    assert said == ALLOCATOR == "expandable_segments:True"
 
 
 def test_the_context_of_the_build_is_a_list_of_what_is_needed() -> None:

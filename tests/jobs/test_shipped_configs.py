@@ -23,6 +23,13 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
         assert resolve_model(config.model).location
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_configuration_keeps_the_sampling_of_the_model_s_authors(path: Path) -> None:
+    """Above all their negative prompt, with which the models were tuned."""
+    config = load_config(["--config", str(path)])
+    assert config.sampling.model_dump(exclude_none=True) == {}
+
+
 def test_the_demo_prompts_are_distinct_and_show_the_whole_vocabulary() -> None:
     captions = (CONFIGS / "demo-prompts.txt").read_text().splitlines()
     assert len(set(captions)) == len(captions) == 24

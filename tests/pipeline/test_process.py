@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +7,9 @@ import time
 import pytest
 
 from pipeline.dataset.schema import SCHEMA
-from pipeline.process import Worker, briefly
+from pipeline.process import ALLOCATOR, ALLOCATOR_ENV, Worker, briefly, set_allocator
+
+OLD_ENV = "PYTORCH_CUDA_ALLOC_CONF"
 
 
 def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
@@ -18,6 +21,27 @@ def test_a_worker_says_who_it_is_and_how_long_it_took() -> None:
     row = one.to_row()
     assert 5 <= row["load_s"] <= row["up_s"]
     assert list(row) == SCHEMA.field("worker").type.names
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {ALLOCATOR_ENV: ALLOCATOR}),
+        ({ALLOCATOR_ENV: "backend:cudaMallocAsync"}, {ALLOCATOR_ENV: "backend:cudaMallocAsync"}),
+        ({OLD_ENV: "max_split_size_mb:64"}, {OLD_ENV: "max_split_size_mb:64"}),
+    ],
+)
+def test_the_allocator_grows_its_segments_unless_the_user_has_said(
+    given: dict[str, str], kept: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (ALLOCATOR_ENV, OLD_ENV):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    set_allocator()
+    found = {name: os.environ[name] for name in (ALLOCATOR_ENV, OLD_ENV) if name in os.environ}
+    os.environ.pop(ALLOCATOR_ENV, None)  # or it would stay for the tests that follow
+    assert found == kept
 
 
 END = """
