@@ -27,6 +27,8 @@ class ModelParts:
         vae: Class of the VAE in diffusers.
         texts: Its text encoders: class and configuration class in transformers, and settings.
         image_encoder: Whether it holds the image encoder of Wan 2.1.
+        vae_settings: Settings of the VAE.
+        token_times: Whether the network gets a time for each token, as Wan 2.2 5B does.
         guidance_rows: Rows of one network call per clip: 2 where the pipeline puts both branches of
             guidance into one call.
         inputs: From the network, rows, the latents' size (frames, height, width) and the tokens of
@@ -42,6 +44,8 @@ class ModelParts:
     networks: int = 1
     image_encoder: bool = False
     guidance_rows: int = 1
+    vae_settings: Settings = field(default_factory=dict)
+    token_times: bool = False
 
 
 def _video_latents(network: Any, rows: int, latents: tuple[int, int, int]) -> Any:
@@ -150,6 +154,18 @@ _CLIP: Settings = {
     "projection_dim": 768,
 }
 
+_VAE_2_2: Settings = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+}
+"""Of Wan-AI/Wan2.2-TI2V-5B-Diffusers vae/config.json."""
+
 _WAN_14B: Settings = {"num_layers": 40, "num_attention_heads": 40, "ffn_dim": 13824}
 
 
@@ -178,6 +194,17 @@ PARTS: dict[str, ModelParts] = {
     "wan2.1-t2v-1.3b": _wan({"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960}),
     "wan2.1-t2v-14b": _wan(_WAN_14B),
     "wan2.2-t2v-a14b": _wan(_WAN_14B, networks=2),
+    "wan2.2-ti2v-5b": _wan(
+        {
+            "num_attention_heads": 24,
+            "ffn_dim": 14336,
+            "num_layers": 30,
+            "in_channels": 48,
+            "out_channels": 48,
+        },
+        vae_settings=_VAE_2_2,
+        token_times=True,
+    ),
     "wan2.1-i2v-14b": _wan(
         {**_WAN_14B, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120},
         image_encoder=True,
@@ -215,7 +242,8 @@ VISION: Settings = {
 def latent_size(spec: ModelSpec, size: tuple[int, int, int]) -> tuple[int, int, int]:
     """Frames, height and width of the latents of a clip of (width, height, frames)."""
     width, height, frames = size
+    own = PARTS[spec.name].vae_settings
     # CogVideoX accepts sizes by a stride of 8 frames, of which its VAE makes latents by 4.
     stride = {"cogvideox": 4}.get(spec.family.name, spec.sizes.frame_stride)
-    space = 32 if spec.family.name == "ltx" else 8
+    space = 32 if spec.family.name == "ltx" else int(own.get("scale_factor_spatial", 8))
     return 1 + (frames - 1) // stride, height // space, width // space

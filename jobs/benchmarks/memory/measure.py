@@ -53,7 +53,7 @@ def measured(spec: ModelSpec) -> dict[str, Any]:
         "guidance_rows": parts.guidance_rows,
         "distilled": spec.pipeline.distilled_guidance,
         "token_stride": [time, space],
-        "latent_values": _latent_values(spec, channels),
+        "latent_values": _latent_values(spec, min(channels, _latent_channels(vae))),
         "width": network.config.num_attention_heads * network.config.attention_head_dim,
         "sampling": [round(peaks[1] - per_token * counts[1]), round(per_token, 1)],
         "decode": [*decode, torch.empty(0, dtype=kind).element_size()],
@@ -105,7 +105,7 @@ def _cast_network(
 
 
 def _vae(parts: ModelParts, dtypes: dict[str, torch.dtype]) -> Any:
-    vae = getattr(diffusers, parts.vae)().eval()
+    vae = getattr(diffusers, parts.vae)(**parts.vae_settings).eval()
     cast(vae, dtypes.get("vae", dtypes["default"]))
     return vae
 
@@ -119,7 +119,13 @@ def _text_encoder(part: tuple[str, str, Any], dtypes: dict[str, torch.dtype]) ->
 
 def _sampling_peak(spec: ModelSpec, parts: ModelParts, network: Any, size: Size) -> int:
     latents, text = latent_size(spec, size), spec.defaults.max_sequence_length
-    return peak_bytes(network, lambda: network(**parts.inputs(network, 1, latents, text)))
+    times = {"timestep": (1, _tokens(spec, size))} if parts.token_times else {}
+
+    def forward() -> Any:
+        inputs = parts.inputs(network, 1, latents, text)
+        return network(**inputs | {name: torch.empty(shape) for name, shape in times.items()})
+
+    return peak_bytes(network, forward)
 
 
 def _decode_line(spec: ModelSpec, vae: Any, kind: torch.dtype) -> list[float]:
@@ -131,7 +137,7 @@ def _decode_line(spec: ModelSpec, vae: Any, kind: torch.dtype) -> list[float]:
 
 
 def _decode_peak(spec: ModelSpec, vae: Any, kind: torch.dtype, size: Size) -> int:
-    channels = vae.config.get("z_dim") or vae.config.latent_channels
+    channels = _latent_channels(vae)
 
     def decode() -> Any:
         latents = torch.empty(1, channels, *latent_size(spec, size), dtype=kind)
@@ -148,7 +154,9 @@ def _shorter(spec: ModelSpec) -> int:
 def _token_stride(spec: ModelSpec) -> tuple[int, int]:
     """Frames and pixels of one token."""
     time = {"cogvideox": 4}.get(spec.family.name, spec.sizes.frame_stride)
-    return time, 32 if spec.family.name == "ltx" else 16
+    if spec.family.name == "ltx":
+        return time, 32
+    return time, 2 * int(PARTS[spec.name].vae_settings.get("scale_factor_spatial", 8))
 
 
 def _tokens(spec: ModelSpec, size: Size) -> int:
@@ -158,6 +166,9 @@ def _tokens(spec: ModelSpec, size: Size) -> int:
 
 
 def _latent_values(spec: ModelSpec, channels: int) -> int:
-    """Values of the latents per token: the network's input channels for each of its patches."""
-    patch = 1 if spec.family.name == "ltx" else 4
-    return min(channels, 16) * patch if patch > 1 else channels
+    """Values of the latents per token: the channels of each of its patches."""
+    return channels * (1 if spec.family.name == "ltx" else 4)
+
+
+def _latent_channels(vae: Any) -> int:
+    return int(vae.config.get("z_dim") or vae.config.latent_channels)
