@@ -27,16 +27,47 @@ PROFILE = WEIGHTS_DIR.parent / "profile.json"
 TINY = {"height": 64, "width": 64, "num_frames": 9, "layers": 2, "text_tokens": 16}
 PAPER = SenCacheConfig(policy="paper", epsilon=1e9, max_reuse=2, strict_fraction=0.0)
 STEPS, FEW_STEPS, TINY_STEPS = 10, 6, 5
+SHORT = {"height": 256, "width": 256, "num_frames": 17}
+"""A clip of a 25th of the tokens of one at 480p."""
+MOST_ROWS = 8
 
 
 def batch_of_one(bench: MeasuredDevice) -> dict[str, Any]:
     """Every way to run the loop with one row."""
-    return _arms(bench, 1, STEPS)
+    return _arms_of(bench, *loop_of(bench, 1, TINY_STEPS if bench.tiny else STEPS))
 
 
 def batch_of_two(bench: MeasuredDevice) -> dict[str, Any]:
-    """The same with two rows, and with rows that decide differently."""
-    return _arms(bench, 2, FEW_STEPS)
+    """The same with two rows, with rows that decide differently, and with rows of short clips."""
+    loop, profile = loop_of(bench, 2, TINY_STEPS if bench.tiny else FEW_STEPS)
+    return _arms_of(bench, loop, profile) | {"short clips": short_clips(bench, loop)}
+
+
+def short_clips(bench: MeasuredDevice, loop: DenoisingLoop) -> dict[str, Any]:
+    """Clips a second of one step, by the number of short clips in a call.
+
+    It shows where a call is full: `--batch-rows auto` takes a call to be full at the tokens of one
+    clip of Wan at 480p (docs/gpu.md), which holds 25 of these.
+    """
+    size = {name: TINY[name] for name in SHORT} if bench.tiny else SHORT
+    made: dict[str, Any] = {}
+    rows = 1
+    while rows <= MOST_ROWS:
+        call = dataclasses.replace(
+            loop,
+            settings={**loop.settings, **size},
+            embeddings={
+                name: value[:1].repeat(rows, *[1] * (value.ndim - 1))
+                for name, value in loop.embeddings.items()
+            },
+            seeds=tuple(range(rows)),
+            steps=2,
+        )
+        call.run(Arm("warm-up"))
+        seconds, _ = bench.timed(functools.partial(call.run, Arm("no hook")))
+        made[f"{rows} rows"] = round(call.steps * rows / seconds, 2)
+        rows *= 2
+    return made
 
 
 def waits(bench: MeasuredDevice) -> dict[str, Any]:
@@ -112,14 +143,15 @@ def rows_take_turns() -> Iterator[None]:
         SensitivityRule.verdict = before  # type: ignore[method-assign]
 
 
-def _arms(bench: MeasuredDevice, rows: int, steps: int) -> dict[str, Any]:
-    loop, profile = loop_of(bench, rows, TINY_STEPS if bench.tiny else steps)
+def _arms_of(
+    bench: MeasuredDevice, loop: DenoisingLoop, profile: SensitivityProfile
+) -> dict[str, Any]:
     loop.shorter(2).run(Arm("warm-up"))
     made: dict[str, Any] = {}
     for arm in ways(profile):
         figures, run = bench.peaked(functools.partial(loop.run, arm))
         made[arm.name] = figures | {"nfe": run.nfe}
-    if rows > 1:
+    if len(loop.seeds) > 1:
         with rows_take_turns():
             figures, run = bench.peaked(lambda: loop.run(Arm("mixed", PAPER, profile)))
         made["rows take turns"] = figures | {"nfe": run.nfe, "decisions": run.decisions}

@@ -23,6 +23,26 @@ def test_there_must_be_a_clip() -> None:
         decode_beside.main(options("--clips", "0"), Console(file=io.StringIO()))
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "decode", "clips", "inside", "beside"),
+    [
+        (4, 2, 1, 2 / 6, 2 / 6),  # nothing to decode beside
+        (4, 2, 2, 4 / 12, 2 / 10),
+        (4, 2, 1000, 2 / 6, 2 / 4002),
+        (2, 6, 2, 12 / 16, 10 / 14),  # the decoder is what takes long
+        (2, 6, 1000, 6 / 8, 1 - 2000 / 6002),
+    ],
+)
+def test_a_simulation_by_hand(
+    evaluations: int, decode: int, clips: int, inside: float, beside: float
+) -> None:
+    found = [
+        decode_beside.simulated_idle(evaluations, decode, clips, beside=each)
+        for each in (False, True)
+    ]
+    assert found == [pytest.approx(inside), pytest.approx(beside)]
+
+
 @pytest.mark.slow
 @pytest.mark.variant
 def test_the_networks_wait_less_where_the_decode_is_beside() -> None:
@@ -34,3 +54,5 @@ def test_the_networks_wait_less_where_the_decode_is_beside() -> None:
         (evaluations, decode) for evaluations in (50, 17, 4) for decode in ("inline", "beside")
     ]
     assert found["rows"][1]["idle"] < found["rows"][0]["idle"]
+    assert found["decode_steps"] > 20
+    assert all(0 < row["simulated"] < 1 for row in found["rows"])
