@@ -1,7 +1,7 @@
 """`decode-beside`: how long the networks wait for the decoder, with the decode inside and beside.
 
-The embedded model samples on the CPU. Its decoder is followed by a wait that stands for a decoder
-of its own device: the networks lose no time to it. So the numbers say what the order of the work
+The embedded model samples on the CPU. A wait stands for its decoder, which gives the frames of the
+first clip again, so the networks lose no core to it. So the numbers say what the order of the work
 is worth at most. On one GPU a decode and a step also compete for it, which only a GPU can measure.
 
 Beside the measured shares stand those of a simulation, in which steps and decodes take their mean
@@ -162,11 +162,11 @@ def _measure(clips: int, decode_steps: float) -> tuple[list[Measured], float, fl
         for decode in ("inline", "beside")
     }
     running = {name: _Running() for name in engines}
-    decoder = _SlowedDecoder()
+    decoder = _StandInDecoder()
     for name, engine in engines.items():
         pipe: Any = engine._pipe
         pipe.transformer.forward = running[name].timed(pipe.transformer.forward)
-        pipe.vae.decode = decoder.slowed(pipe.vae.decode)
+        pipe.vae.decode = decoder.instead_of(pipe.vae.decode)
     alone = [dataclasses.replace(plain, prompt=captions[0], seed=seed) for seed in range(2)]
     for engine in engines.values():  # the first call loads kernels
         engine.generate([dataclasses.replace(alone[0], num_inference_steps=4)])
@@ -174,7 +174,7 @@ def _measure(clips: int, decode_steps: float) -> tuple[list[Measured], float, fl
     decoder.seconds.clear()
     engines["inline"].generate(alone[:1])
     step_s = (running["inline"].seconds - before) / 50
-    decoder.wait_s = max(0.0, decode_steps * step_s - decoder.seconds[0])
+    decoder.wait_s = decode_steps * step_s
     decoder.seconds.clear()
     measured = []
     for evaluations, request in kinds.items():
@@ -215,26 +215,29 @@ class _Running:
         return run
 
 
-class _SlowedDecoder:
-    """A decoder that takes some seconds longer without using a core.
+class _StandInDecoder:
+    """A decoder that decodes once, and then waits and gives the same frames again.
 
     Attributes:
-        wait_s: Of each decode.
-        seconds: Of each decode so far, with the wait.
+        wait_s: Seconds of each decode but the first.
+        seconds: Of each decode so far.
     """
 
     def __init__(self) -> None:
         self.wait_s = 0.0
         self.seconds: list[float] = []
+        self._frames: Any = None
 
-    def slowed(self, decode: Callable[..., Any]) -> Callable[..., Any]:
-        """A decode that waits and is counted."""
+    def instead_of(self, decode: Callable[..., Any]) -> Callable[..., Any]:
+        """The method to put in place of a decoder's own."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             began = time.monotonic()
-            found = decode(*args, **kwargs)
-            time.sleep(self.wait_s)
+            if self._frames is None:
+                self._frames = decode(*args, **kwargs)
+            else:
+                time.sleep(self.wait_s)
             self.seconds.append(time.monotonic() - began)
-            return found
+            return tuple(each.clone() for each in self._frames)
 
         return run
