@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.ranks.messages import Answer, ProgressMark, Raised, Ready
 from pipeline.ranks.processes import RankProcess
+from pipeline.ranks.shared_memory import SharedMessage
 from pipeline.ranks.timeouts import AdaptiveTimeout
 
 SETTLE_S = 1.0
@@ -154,6 +155,8 @@ class RankWatch:
             rank = waiting[ready]  # type: ignore[index]  # `wait` returns what it was given
             try:
                 message = rank.connection.recv()
+                if isinstance(message, SharedMessage):
+                    message = message.received(rank.connection)
             except Exception as error:
                 # The end of a rank that was sending: EOFError between two messages, OSError within
                 # one. A message that cannot be read leaves the ranks out of step as well.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pipeline.ranks.shared_memory import send_shared
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -79,7 +81,7 @@ class RankContext:
         """Send one message; any thread may call it."""
         if self._connection is not None:
             with self._lock:
-                self._connection.send(message)
+                send_shared(self._connection, message)
 
 
 Handler = Callable[[Any], Any]

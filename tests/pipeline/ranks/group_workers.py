@@ -9,8 +9,11 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import UserError
 from pipeline.ranks.messages import RankContext
+from pipeline.ranks.shared_memory import SharedMessage
 
 
 class Unreadable:
@@ -44,6 +47,12 @@ def obedient(context: RankContext) -> Any:
         if order == "torn":  # dies while it sends its answer
             assert context._connection is not None
             os.write(context._connection.fileno(), struct.pack("!i", 1 << 20) + b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == "frames":
+            return [np.full((4, 512, 512, 3), value, np.uint8) for value in (1, 2)]
+        if order == "torn frames":  # dies between the two parts of its answer
+            assert context._connection is not None
+            context._connection.send(SharedMessage(b"", ((0, 1 << 20),), 1 << 20))
             os.kill(os.getpid(), signal.SIGKILL)
         if order == "unreadable":
             context.send(Unreadable())

@@ -66,6 +66,15 @@ def test_every_rank_gets_the_request_and_rank_0_answers(start: Start) -> None:
     assert group.ask("hello") == "hello from 0 of 3"
     assert group.ask("again") == "again from 0 of 3"
     assert len(set(group.processes)) == 3
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    frames = group.ask("frames")
+    assert [(clip.shape, clip.min(), clip.max()) for clip in frames] == [
+        ((4, 512, 512, 3), value, value) for value in (1, 2)
+    ]
+    assert "memfd:clips" in Path("/proc/self/maps").read_text()  # they came through no socket
+    del frames
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert "memfd:clips" not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.slow
@@ -91,6 +100,7 @@ def test_ranks_meet_in_collectives_and_no_port_can_be_taken_from_them(start: Sta
         ((1, "exit"), RankDiedError, "exit code 7; its last output:\nabout to leave"),
         ((1, "torn"), RankDiedError, "rank 1 was killed by SIGKILL"),
         ((0, "torn"), RankDiedError, "rank 0 was killed by SIGKILL"),
+        ((0, "torn frames"), RankDiedError, "rank 0 was killed by SIGKILL"),
     ],
 )
 def test_a_lost_rank_ends_the_group_and_is_named(
