@@ -33,6 +33,7 @@ COMMANDS = {
     "good-clips": "jobs.benchmarks.candidates.good_clips",
     "gpu": "jobs.benchmarks.gpu",
     "groups": "jobs.benchmarks.throughput.groups",
+    "late-guidance": "jobs.benchmarks.late_guidance.benchmark",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
     "memory": "jobs.benchmarks.memory",
