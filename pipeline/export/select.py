@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.export.buckets import bucket_sql
 from pipeline.export.spool import Spool
 from pipeline.requests.sample_request import digest
+from pipeline.scoring.condition_terms import refuse_changing
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
 
@@ -188,6 +189,8 @@ def select(
         StorageError: The prefix cannot be read.
     """
     names, bucket = list(splits), bucket_sql(bucket_by)
+    refuse_changing(where, "--where")
+    refuse_changing(stratify_by, "--stratify-by")
     spool = Spool(storage)
     try:
         spool.check(where)

@@ -1,7 +1,11 @@
-"""Conditions in parts: the terms that AND joins, so that a report can say what each rejects."""
+"""Conditions in parts: the terms that AND joins, so that a report can say what each rejects.
+
+Also finds what in an expression gives another value each time.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +61,68 @@ def terms_of(text: str, flag: str = "--keep") -> tuple[Term, ...]:
             sql = sql[len(_FRAME) :]
             found.append(Term(_bare(sql), sql, names))
     return tuple(found)
+
+
+_CLOCKS = {
+    *("now", "today", "ago", "transaction_timestamp", "txid_current"),
+    *("get_current_time", "get_current_timestamp", "current_localtime", "current_localtimestamp"),
+}
+_CLOCK_WORDS = {
+    *("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp")
+}
+"""Words that read the clock without brackets; DuckDB's parser takes them for columns."""
+
+
+def refuse_changing(text: str, flag: str) -> None:
+    """Refuse an expression that draws a random number or reads the clock.
+
+    Verdicts, splits and what is exported would be others each time. An expression that is no SQL
+    passes; whoever evaluates it says what is wrong.
+
+    Args:
+        text: SQL (DuckDB) of an expression; "" for none.
+        flag: The option that it comes from.
+
+    Raises:
+        UserError: With the function.
+    """
+    if not text:
+        return
+    with duckdb.connect(config={"threads": 1}) as database:
+        query = "select json_serialize_sql(?)"
+        (tree,) = database.execute(query, [f"select ({text})"]).fetchone() or ("",)
+    for name in _changing(json.loads(tree)):
+        raise UserError(
+            f"{flag} {text}: {name} gives another value each time; an expression should always "
+            "give a row the same one"
+        )
+
+
+@functools.cache
+def _random_functions() -> frozenset[str]:
+    with duckdb.connect(config={"threads": 1}) as database:
+        found = database.execute(
+            "select distinct function_name from duckdb_functions() where stability = 'VOLATILE'"
+        ).fetchall()
+    return frozenset(name for (name,) in found)
+
+
+def _changing(node: Any) -> Iterator[str]:
+    """What in a tree of DuckDB's parser gives another value each time."""
+    if isinstance(node, dict):
+        if node.get("class") == "FUNCTION":
+            name = str(node["function_name"]).lower()
+            given = node.get("arguments") or node.get("children") or ()  # of DuckDB 2, and of 1
+            to_today = name == "age" and len(given) == 1
+            if to_today or name in _CLOCKS or name in _CLOCK_WORDS or name in _random_functions():
+                yield f"{name}()"
+        elif node.get("class") == "COLUMN_REF" and node["column_names"][0].lower() in _CLOCK_WORDS:
+            yield node["column_names"][0]
+        for child in node.values():
+            yield from _changing(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _changing(child)
 
 
 def _columns(node: Any) -> Iterator[str]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
+from pipeline.scoring.condition_terms import refuse_changing
 
 _NO_SCORES = "; there are no scores, because no scorer is on (--scorers)"
 
@@ -63,6 +64,7 @@ class RowExpression:
         self._database.execute("set enable_external_access = false; set lock_configuration = true")
         if ";" in text or "--" in text:
             raise UserError(f"{self.flag} {text}: give one expression, without ; and comments")
+        refuse_changing(text, self.flag)
         empty = self._relation(SCHEMA.empty_table())
         if _SEVERAL_ROWS.search(text) or empty.fetchall():
             raise UserError(

@@ -382,6 +382,10 @@ def test_each_stratum_is_divided_in_the_shares_and_no_prompt_is_in_two_splits(
     flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--stratify-by", "tpic"]
     assert main(flags) == 2
     assert "--stratify-by tpic: " in capsys.readouterr().err
+    for flag in ("--stratify-by", "--where"):
+        assert main([*flags[:4], flag, "random() > 0.5"]) == 2
+        error = f"error: {flag} random() > 0.5: random() gives another value each time"
+        assert capsys.readouterr().err.startswith(error)
 
 
 @pytest.mark.parametrize(("strata", "prompts"), [(100, 1), (70, 3), (20, 16)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.scoring.condition_terms import terms_of
+from pipeline.scoring.condition_terms import refuse_changing, terms_of
 from pipeline.scoring.conditions import Condition
 
 
@@ -51,3 +51,36 @@ def test_all_terms_together_are_the_condition() -> None:
 def test_what_is_no_condition_has_no_terms() -> None:
     with pytest.raises(UserError, match="--keep motion >"):
         terms_of("motion >")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("random()", "random()"),
+        ("motion > RANDOM() and black < 1", "random()"),
+        ("hash(caption) % 2 = 0 or uuid() > ''", "uuid()"),
+        ("created_at > now() - interval 1 day", "now()"),
+        ("created_at::date = current_date", "current_date"),
+        ("age(created_at) < interval 1 day", "age()"),
+        ("list_transform([1], x -> x + random())[1] > 0.5", "random()"),
+    ],
+)
+def test_what_gives_another_value_each_time_is_refused(text: str, name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_changing(text, "--stratify-by")
+    assert str(caught.value).startswith(f"--stratify-by {text}: {name} gives another value each")
+    with pytest.raises(UserError, match=r"--keep .* gives another value each time"):
+        Condition(text, ("motion", "black"))
+
+
+def test_what_gives_the_same_value_passes() -> None:
+    for text in (
+        "",
+        "hash(caption) % 2",
+        "year(created_at) = 2026",
+        "age(created_at, timestamp '2026-01-01') < interval 1 day",
+        "caption = 'random()'",
+        "source->>'random' = 'now'",
+        "no SQL at ( all",
+    ):
+        refuse_changing(text, "--where")
