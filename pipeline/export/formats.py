@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.mp4 import row_json
 from pipeline.dataset.schema import SCHEMA
 from pipeline.export.fastvideo import finish_latents, latents_keys, write_latents
+from pipeline.export.lance_dataset import check_lance, finish_lance, lance_keys, write_lance
 from pipeline.export.select import Shard
 from pipeline.export.whole_clip import WholeClip
 from pipeline.storage.storage import Storage
@@ -219,5 +220,12 @@ FORMATS: Mapping[str, Format] = {
         write_latents,
         finish_latents,
         needs=KINDS,
+    ),
+    "lance": Format(
+        "a Lance dataset per split (extra lance)",
+        lance_keys,
+        write_lance,
+        finish_lance,
+        check=check_lance,
     ),
 }

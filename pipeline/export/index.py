@@ -39,7 +39,7 @@ COLUMNS = (
     *("seed_u64", "prompt_tokens", "prompt_truncated"),
     *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
     *("media_bytes", "media_sha256", "source", "settings", "recaption", "recaptioner"),
-    *("cache", "quality", "scores", "good"),
+    *("cache", "quality", "scores", "good", "tensors"),
 )
 """Columns of the output rows that the index repeats."""
 
