@@ -81,6 +81,9 @@ def test_the_decoder_makes_the_frames_of_saved_latents_again(
         assert row["saved"] == "latents,text_embeds"
         assert row["latents_shape"] == list(tensors["latents"].shape)
         assert (row["latents_dtype"], row["normalised"]) == ("F32", False)
+    options = EngineOptions(save=KINDS, decode_beside=True)
+    beside = DiffusersEngine(model, pipe, options=options).generate(batch)
+    assert [clip.tensors for clip in beside] == [clip.tensors for clip in clips]
     # Without the other row; and a draft is thrown away, so nothing of it is kept.
     (again,) = saving.generate(batch[:1])
     assert again.tensors is not None
