@@ -43,6 +43,7 @@ class BatchRunner:
         deadline_s: float = math.inf,
         panel: ScorerPanel | None = None,
         keep_drafts: bool = False,
+        draft_panel: ScorerPanel | None = None,
         calls: int = 1,
     ) -> None:
         """Bind an engine to an output prefix.
@@ -58,6 +59,7 @@ class BatchRunner:
             deadline_s: Longest engine call in seconds; after that this process ends itself.
             panel: Scores the clips; by default nothing does.
             keep_drafts: Whether the clips of drafts are stored.
+            draft_panel: Scores drafts; by default `panel`.
             calls: Engine calls at once.
         """
         self._ledger = ledger
@@ -69,7 +71,12 @@ class BatchRunner:
         self._attempts = Attempts(
             engine,
             ClipStore(
-                storage, self._pairs, panel or ScorerPanel(()), where, keep_drafts=keep_drafts
+                storage,
+                self._pairs,
+                panel or ScorerPanel(()),
+                where,
+                keep_drafts=keep_drafts,
+                draft_panel=draft_panel,
             ),
             ledger,
             run_id,

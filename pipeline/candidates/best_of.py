@@ -33,22 +33,31 @@ SettleUnits = Callable[[Sequence[Sequence[SampleRequest]]], Sequence[Sequence[Sa
 class RankRow(Protocol):
     """Tells better drafts from worse ones: `pipeline.scoring.conditions.RowRank`."""
 
+    def knows(self, row: Row) -> bool:
+        """Whether a row was scored for it."""
+        ...
+
     def of_row(self, row: Row) -> float | None:
         """The rank of a row; None where it is unknown."""
         ...
 
 
-def stored_draft(storage: Storage, sample_id: str) -> Row | None:
-    """The row of a draft that was made before; None if there is none, or it is damaged."""
-    key = draft_key(sample_id)
+def stored_draft(storage: Storage, draft: SampleRequest, rank: RankRow) -> Row | None:
+    """The row of a draft that was made before, and scored for the same choice.
+
+    None if there is none, or it is damaged, or an earlier run scored it by other scorers or saw
+    another number of its frames.
+    """
+    key = draft_key(draft.sample_id)
     if not storage.exists(key):
         return None
     try:
         found: Row = json.loads(storage.read_bytes(key))
         found["created_at"] = datetime.datetime.fromisoformat(found["created_at"])
+        frames = draft.first_frames or draft.num_frames
+        return found if found["num_frames"] == frames and rank.knows(found) else None
     except (ValueError, KeyError, TypeError):
         return None
-    return found
 
 
 def make_best(
@@ -83,7 +92,7 @@ def make_best(
     rows = make(as_is) if as_is else []
     others = settle([unit for unit in units if unit not in as_is])
     drafts = [drafts_of(unit[0], settings) for unit in others]
-    known = _draft_rows([each for some in drafts for each in some], make, storage)
+    known = _draft_rows([each for some in drafts for each in some], make, storage, rank)
     finals = []
     for unit, own in zip(others, drafts, strict=True):
         results = [_result(draft, known[draft.sample_id], rank) for draft in own]
@@ -96,10 +105,10 @@ def make_best(
 
 
 def _draft_rows(
-    drafts: Sequence[SampleRequest], make: MakeUnits, storage: Storage
+    drafts: Sequence[SampleRequest], make: MakeUnits, storage: Storage, rank: RankRow
 ) -> dict[str, Row]:
     """The rows of drafts by their ids, of those that are stored and of those that are made now."""
-    known = {draft.sample_id: stored_draft(storage, draft.sample_id) for draft in drafts}
+    known = {draft.sample_id: stored_draft(storage, draft, rank) for draft in drafts}
     missing = [draft for draft in drafts if known[draft.sample_id] is None]
     made = make([[draft] for draft in missing]) if missing else []
     now = {draft.sample_id: row for draft, row in zip(missing, made, strict=True)}

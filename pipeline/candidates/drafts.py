@@ -26,12 +26,14 @@ class DraftSettings:
         budget: Share of the steps that a draft computes, in (0, 1].
         select_by: What tells better drafts from worse ones, as `--select-by`.
         keep: Whether the clips of drafts are stored too.
+        frames: Frames of a draft that are decoded and scored, from the first on; 0 for all.
     """
 
     best_of: int = 1
     budget: float = 0.16
     select_by: str = ""
     keep: bool = False
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def drafts_of(request: SampleRequest, settings: DraftSettings) -> list[SampleReq
         ValueError: The request is not planned.
     """
     slot = request.sample_id
+    frames = settings.frames if settings.frames < request.num_frames else 0
     cache = _draft_cache(request, settings.budget)
     return [
-        dataclasses.replace(each, cache=cache, draft_of=slot)
+        dataclasses.replace(each, cache=cache, draft_of=slot, first_frames=frames)
         for each in candidates_of(request, settings.best_of)
     ]
 

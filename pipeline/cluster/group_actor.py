@@ -100,6 +100,7 @@ class GroupActor:
             deadline_s=deadline_s,
             panel=self._panel,
             keep_drafts=drafts.keep,
+            draft_panel=self._panel.only(self._rank.asked) if self._rank else None,
             calls=calls,
         )
         self._first: FirstClipsHere | None = None

@@ -148,7 +148,11 @@ def requests_to_rows(
             "first": first,
             "scoring": ScoringPlan(tuple(config.scorers), config.keep),
             "drafts": DraftSettings(
-                config.best_of, config.draft_budget, config.select_by, config.keep_drafts
+                config.best_of,
+                config.draft_budget,
+                config.select_by,
+                config.keep_drafts,
+                config.draft_frames,
             ),
             "calls": ENGINE_CALLS[stages.decode],
         },

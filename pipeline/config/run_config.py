@@ -84,6 +84,9 @@ class RunConfig(ConfigPart):
     draft_budget: float = Field(
         default=0.16, gt=0, le=1, description="share of the steps that a draft computes"
     )
+    draft_frames: int = Field(
+        default=0, ge=0, description="frames of a draft, from the first, that are scored; 0 for all"
+    )
     select_by: str = Field(
         default="", description="what the best draft has most of, in SQL, as sharpness - flicker"
     )

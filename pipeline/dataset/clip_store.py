@@ -64,6 +64,7 @@ class ClipStore:
         where: str,
         *,
         keep_drafts: bool = False,
+        draft_panel: ScorerPanel | None = None,
     ) -> None:
         """Open an output prefix for clips.
 
@@ -73,10 +74,11 @@ class ClipStore:
             panel: Scores clips, also before they are encoded.
             where: Node and process, for error messages.
             keep_drafts: Whether the clips of drafts are stored, beside their rows.
+            draft_panel: Scores drafts; by default `panel`.
         """
         self._storage, self._keep_drafts = storage, keep_drafts
         self._pairs = pairs
-        self._panel = panel
+        self._panel, self._draft_panel = panel, draft_panel or panel
         self._where = where
         self._threads = ThreadPoolExecutor(
             THREADS, thread_name_prefix="store", initializer=_lower_priority
@@ -122,8 +124,9 @@ class ClipStore:
         )
         row["quality"] = self._pairs.quality(request, clip)
         seen = ScoredClip(clip.frames, request.fps, request.prompt, row)
-        row |= self._panel.score(seen).to_row()
-        row["good"] = self._panel.is_good(row)
+        panel = self._draft_panel if request.draft_of else self._panel
+        row |= panel.score(seen).to_row()
+        row["good"] = panel.is_good(row)
         if request.draft_of:
             return self._store_draft(clip, row)
         if request.records and not self._storage.exists(key := measurement_key(request)):
@@ -182,7 +185,7 @@ class ClipStore:
         Both lie outside of the dataset's rows and media, so no reader or export takes them for it.
         """
         sample_id = row["sample_id"]
-        row["video"] = None
+        row |= {"video": None, "num_frames": len(clip.frames)}
         if self._keep_drafts:
             row["video"] = {"bytes": None, "path": draft_clip_key(sample_id)}
             with self._local_file(sample_id) as path:

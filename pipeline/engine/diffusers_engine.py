@@ -24,6 +24,7 @@ from pipeline.engine.call_shape import callback_arguments, guidance_set
 from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.decode_turns import CallTurn, DecodeTurns, apart, before_decoding
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
+from pipeline.engine.first_frames import first_frames
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
 from pipeline.engine.outputs import sounds_of, to_uint8
@@ -124,6 +125,10 @@ class DiffusersEngine:
         with contextlib.ExitStack() as call:
             call.enter_context(self._in_precision(first))
             laps = call.enter_context(stopwatch(self._pipe, self._role.mark))
+            if not self._model.spec.pipeline.own_steps:  # it may go on from what it decodes
+                call.enter_context(
+                    first_frames(self._pipe, first.first_frames, self._model.spec.sizes)
+                )
             call.enter_context(guidance_set(self._pipe, first.guidance_scale))
             handle = call.enter_context(cached(self._pipe, cache, profile, agreement))
             outputs = call.enter_context(recording(self._pipe, first, guided=is_guided))

@@ -19,16 +19,20 @@ def to_uint8(video: torch.Tensor, request: SampleRequest) -> list[np.ndarray[Any
     """Turn a batch of decoded clips into frames.
 
     Args:
-        video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device.
+        video: Shape (clips, num_frames, 3, height, width), 0 to 1, any float type and device. With
+            `first_frames`, it may have fewer frames, down to these.
         request: Says what the size must be.
 
     Returns:
-        Per clip a uint8 array of shape (num_frames, height, width, 3).
+        Per clip a uint8 array of shape (num_frames, height, width, 3), or of `first_frames`.
 
     Raises:
         BadFramesError: The size differs, or a value is not finite.
     """
-    wanted = (request.num_frames, 3, request.height, request.width)
+    if request.first_frames:
+        video = video[:, : request.first_frames]
+    frames = request.first_frames or request.num_frames
+    wanted = (frames, 3, request.height, request.width)
     if video.shape[1:] != wanted:
         raise BadFramesError(
             f"model gave clips of (frames, channels, height, width) {tuple(video.shape[1:])}, "

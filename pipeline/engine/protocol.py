@@ -33,7 +33,8 @@ class Clip:
     """One generated clip, still in memory.
 
     Attributes:
-        frames: uint8 array of shape (num_frames, height, width, 3), RGB.
+        frames: uint8 array of shape (num_frames, height, width, 3), RGB; of a request with
+            `first_frames` only so many.
         cache: The `cache` struct of the output row (`pipeline.dataset.struct_columns`).
         peak_memory_bytes: Peak device memory of the engine call that made it.
         text_s: Seconds of the engine call spent on text encoding, 0 if not measured.
@@ -117,6 +118,7 @@ def batch_key(request: SampleRequest) -> tuple[object, ...]:
         request.width,
         request.height,
         request.num_frames,
+        request.first_frames,
         request.fps,  # LTX-Video scales its positions in time by it
         request.max_sequence_length,
         request.cache,

@@ -140,8 +140,13 @@ def _check_tries(config: RunConfig) -> None:
             f"--best-of {config.best_of} needs --select-by, which says what the best draft has "
             'most of, as --select-by "sharpness - flicker"'
         )
-    if config.best_of == 1 and (config.select_by or config.keep_drafts):
-        flag = "--select-by chooses among" if config.select_by else "--keep-drafts stores"
+    about_drafts = {
+        "--select-by chooses among": config.select_by,
+        "--keep-drafts stores": config.keep_drafts,
+        "--draft-frames scores frames of": config.draft_frames,
+    }
+    if config.best_of == 1 and any(about_drafts.values()):
+        flag = next(text for text, given in about_drafts.items() if given)
         raise UserError(f"{flag} drafts: give --best-of with their number")
 
 

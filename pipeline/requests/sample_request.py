@@ -127,6 +127,8 @@ class SampleRequest:
         candidates: Most tries, the first included; not part of the identity.
         draft_of: Id of the clip that this is a draft of; "" for others. Not part of the identity: a
             draft is the clip of its own settings.
+        first_frames: Frames that are decoded, from the first on; 0 for all. For drafts, which are
+            only scored; not part of the identity.
         drafts: JSON of the drafts that it was chosen by; not part of the identity.
         texts: Its texts as encoded by the text stage; part of neither the identity nor the JSON.
         profile_text: JSON of the profile that the cache names, where the engine was loaded before
@@ -163,6 +165,7 @@ class SampleRequest:
     candidate: int = 1
     candidates: int = 1
     draft_of: str = ""
+    first_frames: int = 0
     drafts: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
     profile_text: str = dataclasses.field(default="", repr=False, compare=False)
@@ -177,6 +180,7 @@ class SampleRequest:
         del fields["candidate"]
         del fields["candidates"]
         del fields["draft_of"]
+        del fields["first_frames"]
         del fields["drafts"]
         for name in ("control_of", "decoding", "sigmas", "quantisation", "safety_checker"):
             if not fields[name]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
+from pipeline.dataset.schema import NO_SCORES, SCHEMA
 from pipeline.errors import UserError
 
 
@@ -123,6 +124,28 @@ def _changing(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for child in node:
             yield from _changing(child)
+
+
+def asked_scores(text: str, scores: Sequence[str], flag: str) -> tuple[str, ...]:
+    """The scores that an expression needs: all of them if it asks for more than named scores.
+
+    Columns that follow from scores (`good`, `scores`, `perceptual_hash`, …) ask for all, and so
+    does a name that is neither a score nor a column.
+
+    Args:
+        text: SQL (DuckDB) of an expression.
+        scores: Names of the scores that rows can have.
+        flag: The option that it comes from, for messages.
+
+    Raises:
+        UserError: It is not SQL.
+    """
+    own = {name.casefold(): name for name in scores}  # DuckDB's names have no case
+    plain = {name.casefold() for name in SCHEMA.names} - {"good", *NO_SCORES}
+    names = {name.casefold() for term in terms_of(text, flag) for name in term.names}
+    if "columns" in text.casefold() or not names <= own.keys() | plain:
+        return tuple(scores)
+    return tuple(name for key, name in own.items() if key in names)
 
 
 def _columns(node: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
-from pipeline.scoring.condition_terms import refuse_changing
+from pipeline.scoring.condition_terms import asked_scores, refuse_changing
 
 _NO_SCORES = "; there are no scores, because no scorer is on (--scorers)"
 
@@ -108,11 +108,24 @@ class Condition(RowExpression):
 
 
 class RowRank(RowExpression):
-    """What tells better drafts from worse ones, such as `sharpness - 5 * flicker`."""
+    """What tells better drafts from worse ones, such as `sharpness - 5 * flicker`.
+
+    Attributes:
+        asked: Names of the scores that it needs.
+    """
 
     flag = "--select-by"
     wanted = "a number, such as sharpness - 5 * flicker"
     result_types = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT", "BIGINT", "INTEGER", "BOOLEAN")
+
+    def __init__(self, text: str, scores: Sequence[str]) -> None:
+        """Check an expression; see `RowExpression`."""
+        super().__init__(text, scores)
+        self.asked = frozenset(asked_scores(text, scores, self.flag))
+
+    def knows(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row was scored for this rank; a score that its scorer did not give counts."""
+        return self.asked <= {each["name"] for each in row["scores"] or ()}
 
     def of_row(self, row: Mapping[str, Any]) -> float | None:
         """The rank of one row, given as plain values; higher is better."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +124,17 @@ class ScorerPanel:
             "; ".join(reasons),
             clip_hash(clip.frames) if self._scorers else "",
             time.monotonic() - began,
+        )
+
+    def only(self, names: Collection[str]) -> ScorerPanel:
+        """A panel that judges nothing, and scores by those scorers alone that give some names.
+
+        This panel itself if they are all its names.
+        """
+        if set(names) >= set(self.names):
+            return self
+        return ScorerPanel(
+            [each for each in self._scorers if not set(names).isdisjoint(each.scores)]
         )
 
     def unreadable(self, reason: str) -> ClipScores:

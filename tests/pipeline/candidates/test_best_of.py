@@ -158,3 +158,24 @@ def test_a_control_whose_clip_is_finished_has_no_drafts(storage: Storage) -> Non
     rows = make_best([[control], [REQUEST]], drafter, FOUR, RANK, storage)
     assert [row["control_of"] for row in rows] == [REQUEST.sample_id, ""]
     assert len(drafter.made) == 6
+
+
+def test_a_draft_that_was_judged_otherwise_is_made_again(storage: Storage) -> None:
+    luck = [0.2, 0.1, 0.8, 0.3]
+    make_best([[REQUEST]], Drafter(storage, luck), FOUR, RANK, storage)
+    for settings, rank, made in (
+        (FOUR, RANK, 0),  # as before
+        (FOUR, RowRank("grace", ("luck", "grace")), 4),  # by another score
+        (dataclasses.replace(FOUR, frames=5), RANK, 4),  # on fewer frames
+        (dataclasses.replace(FOUR, frames=17), RANK, 0),  # which are all
+    ):
+        drafter = Drafter(storage, luck)
+        make_best([[REQUEST]], drafter, settings, rank, storage)
+        assert sum(draft for _, _, draft in drafter.made) == made
+
+
+def test_a_score_that_a_draft_could_not_be_given_is_not_tried_again(storage: Storage) -> None:
+    drafter = Drafter(storage, [None] * 4)
+    make_best([[REQUEST]], drafter, FOUR, RANK, storage)
+    make_best([[REQUEST]], drafter, FOUR, RANK, storage)
+    assert sum(draft for _, _, draft in drafter.made) == 4

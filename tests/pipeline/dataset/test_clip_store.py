@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import hashlib
 import os
 import threading
@@ -8,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.attempts.batch_runner import BatchRunner
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import media_key, to_table
-from pipeline.engine.protocol import EngineDiedError
+from pipeline.engine.protocol import Clip, EngineDiedError
 from pipeline.errors import StorageError
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 from tests.chaos.results import can_mount, small_disk
 from tests.pipeline.attempts.runners import (
     PATIENCE_S,
     FakeEngine,
+    ledger_of,
     requests,
     runner,
 )
@@ -113,3 +117,30 @@ def test_a_full_temporary_disk_blames_no_sample(
         with pytest.raises(StorageError, match=r"cannot write clips to .* no space left"):
             worker.process(requests("a"))
         worker.close()
+
+
+def test_a_draft_is_scored_for_its_choice_alone_and_says_how_many_frames_it_shows(
+    storage: Storage,
+) -> None:
+    class Short(FakeEngine):
+        def generate(self, batch: Sequence[SampleRequest]) -> list[Clip]:
+            clips = super().generate(batch)
+            return [
+                dataclasses.replace(clip, frames=clip.frames[: one.first_frames or None])
+                for clip, one in zip(clips, batch, strict=True)
+            ]
+
+    panel = ScoringPlan(("light", "detail"), "black < 2").panel()
+    worker = BatchRunner(
+        *(Short(), storage, ledger_of(storage), "run"),
+        batch_rows=3,
+        panel=panel,
+        draft_panel=panel.only({"sharpness"}),
+    )
+    (clip,) = requests("a")
+    draft = dataclasses.replace(clip, seed=7, draft_of=clip.sample_id, first_frames=2)
+    made, shown = worker.process([clip, draft])
+    assert (made["scorers"], made["good"], made["num_frames"]) == (["light@1", "detail@2"], True, 5)
+    assert (shown["scorers"], shown["good"], shown["num_frames"]) == (["detail@2"], None, 2)
+    assert shown["video"] is None
+    assert not storage.exists(media_key(draft.sample_id))

@@ -29,7 +29,7 @@ def test_the_id_is_the_documented_hash() -> None:
 
 
 NOT_IDENTITY = {"source_key", "texts", "source", "records", "profile_text"}
-NOT_IDENTITY |= {"candidate", "candidates", "draft_of", "drafts"}
+NOT_IDENTITY |= {"candidate", "candidates", "draft_of", "drafts", "first_frames"}
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(SampleRequest)])

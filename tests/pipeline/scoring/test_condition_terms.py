@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.scoring.condition_terms import refuse_changing, terms_of
+from pipeline.scoring.condition_terms import asked_scores, refuse_changing, terms_of
 from pipeline.scoring.conditions import Condition
 
 
@@ -84,3 +84,21 @@ def test_what_gives_the_same_value_passes() -> None:
         "no SQL at ( all",
     ):
         refuse_changing(text, "--where")
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("motion", ("motion",)),
+        ('Motion - 5 * "black"', ("motion", "black")),
+        ("least(motion, 1) + num_frames + cache.nfe", ("motion",)),
+        ("seed_u64 % 7", ()),
+        ("map_from_entries(scores)['motion']", ("motion", "black", "cuts")),
+        ("good", ("motion", "black", "cuts")),
+        ("score_s", ("motion", "black", "cuts")),
+        ("greatest(*columns('mo.*'))", ("motion", "black", "cuts")),
+        ("rows.motion", ("motion", "black", "cuts")),  # `rows` is no column
+    ],
+)
+def test_an_expression_asks_for_the_scores_that_it_names(text: str, asked: tuple[str, ...]) -> None:
+    assert asked_scores(text, ("motion", "black", "cuts"), "--select-by") == asked

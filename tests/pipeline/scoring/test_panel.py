@@ -100,3 +100,14 @@ def test_several_threads_get_what_one_gets() -> None:
     alone = [panel.score(clip).scores for clip in clips]
     with ThreadPoolExecutor(4) as pool:
         assert [each.scores for each in pool.map(panel.score, clips)] == alone
+
+
+def test_a_panel_for_some_scores_asks_their_scorers_alone() -> None:
+    panel = ScorerPanel([BROKEN, SOUND], "one = 1")
+    some = panel.only({"two"})
+    row = row_of(some)
+    assert row["scorers"] == ["sound@3"]
+    assert row["scores"] == [{"name": "one", "value": 1.0}, {"name": "two", "value": 2.0}]
+    assert row["good"] is None
+    assert panel.only(panel.names) is panel
+    assert row_of(panel.only(()))["scores"] == []
