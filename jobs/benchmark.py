@@ -27,6 +27,7 @@ COMMANDS = {
     "decode-beside": "jobs.benchmarks.throughput.decode_beside",
     "dataset": "jobs.benchmarks.throughput.dataset",
     "distilled": "jobs.benchmarks.distilled",
+    "draft-frames": "jobs.benchmarks.candidates.draft_frames",
     "draft-shortcuts": "jobs.benchmarks.draft_shortcuts.benchmark",
     "drafts": "jobs.benchmarks.candidates.drafts",
     "first-clips": "jobs.benchmarks.throughput.first_clips",

@@ -20,11 +20,10 @@ import torch
 
 from pipeline.calibration.measurement import not_measured
 from pipeline.engine.caching import cache_struct, cached
-from pipeline.engine.call_shape import callback_arguments, guidance_set
+from pipeline.engine.call_shape import callback_arguments, first_frames, guidance_set
 from pipeline.engine.condition_inputs import condition_arguments
 from pipeline.engine.decode_turns import CallTurn, DecodeTurns, apart, before_decoding
 from pipeline.engine.device import device_name, peak_memory_bytes, pick_device
-from pipeline.engine.first_frames import first_frames
 from pipeline.engine.held_model import HeldModel
 from pipeline.engine.noise import generator
 from pipeline.engine.outputs import sounds_of, to_uint8

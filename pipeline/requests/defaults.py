@@ -126,10 +126,8 @@ def _sampler_of_size(defaults: SamplingDefaults, class_name: str, width: int, he
 def _check_tries(config: RunConfig) -> None:
     """Refuse settings of redraws and drafts that lack one another, or contradict."""
     if config.redraw and not config.keep:
-        raise UserError(
-            f"--redraw {config.redraw} needs --keep, which says what a good clip has, as "
-            '--keep "motion > 0.1"'
-        )
+        needs = 'needs --keep, which says what a good clip has, as --keep "motion > 0.1"'
+        raise UserError(f"--redraw {config.redraw} {needs}")
     if config.best_of > 1 and config.redraw:
         raise UserError(
             f"--best-of {config.best_of} and --redraw {config.redraw} choose among seeds in two "
@@ -140,14 +138,10 @@ def _check_tries(config: RunConfig) -> None:
             f"--best-of {config.best_of} needs --select-by, which says what the best draft has "
             'most of, as --select-by "sharpness - flicker"'
         )
-    about_drafts = {
-        "--select-by chooses among": config.select_by,
-        "--keep-drafts stores": config.keep_drafts,
-        "--draft-frames scores frames of": config.draft_frames,
-    }
-    if config.best_of == 1 and any(about_drafts.values()):
-        flag = next(text for text, given in about_drafts.items() if given)
-        raise UserError(f"{flag} drafts: give --best-of with their number")
+    if config.best_of == 1 and (config.select_by or config.keep_drafts or config.draft_frames):
+        other = "--keep-drafts stores" if config.keep_drafts else "--draft-frames scores"
+        first = "--select-by chooses among" if config.select_by else other
+        raise UserError(f"{first} drafts: give --best-of with their number")
 
 
 def _warn_of_distance(

@@ -13,11 +13,12 @@ from jobs.benchmarks.candidates.slots import FINISHED_NFE, STEPS
 
 UNCACHED, PLANNED = "uncached", f"planned {FINISHED_NFE}"
 DRAFT_NFE = 8
-BEST_OF_FOUR = f"best of 4 by drafts at {DRAFT_NFE}, {PLANNED}"
+SHORT_NFE = 13
+"""Evaluations of a finished clip where its drafts have to be paid as well."""
 DISTILLED = "distilled, 4 steps"
 
 _PLAN = {"cache": {"budget": FINISHED_NFE / STEPS}}
-_SHORT_PLAN = {"cache": {"budget": 13 / STEPS}}
+_SHORT_PLAN = {"cache": {"budget": SHORT_NFE / STEPS}}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class GoodClipArm:
         redraw: Further tries at a clip that is not good.
         best_of: Drafts per clip; 1 for none.
         draft_nfe: Evaluations of a draft.
+        draft_frames: Frames of a draft that are decoded and scored; 0 for all.
         plain: Name of the arm without redraws, whose clips are the first tries of this one.
     """
 
@@ -38,14 +40,29 @@ class GoodClipArm:
     redraw: int = 0
     best_of: int = 1
     draft_nfe: int = DRAFT_NFE
+    draft_frames: int = 0
     plain: str = ""
 
 
 ARMS = (
     GoodClipArm(UNCACHED, {"cache": {"policy": "none"}}),
     GoodClipArm(f"{PLANNED}, up to 3 redraws", _PLAN, redraw=3, plain=PLANNED),
-    GoodClipArm(BEST_OF_FOUR, _PLAN, best_of=4),
-    GoodClipArm(f"best of 2 by drafts at {DRAFT_NFE}, planned 13", _SHORT_PLAN, best_of=2),
+    GoodClipArm(f"best of 4 by drafts at {DRAFT_NFE}, {PLANNED}", _PLAN, best_of=4),
+    GoodClipArm(f"best of 4 by drafts at {DRAFT_NFE}, planned {SHORT_NFE}", _SHORT_PLAN, best_of=4),
+    GoodClipArm(
+        f"best of 4 by 5 frames of drafts at 6, planned {SHORT_NFE}",
+        _SHORT_PLAN,
+        best_of=4,
+        draft_nfe=6,
+        draft_frames=5,
+    ),
+    GoodClipArm(
+        f"best of 3 by 5 frames of drafts at {DRAFT_NFE}, planned {SHORT_NFE}",
+        _SHORT_PLAN,
+        best_of=3,
+        draft_frames=5,
+    ),
+    GoodClipArm(f"best of 2 by drafts at {DRAFT_NFE}, planned {SHORT_NFE}", _SHORT_PLAN, best_of=2),
     GoodClipArm(
         f"{DISTILLED}, up to 3 redraws",
         {"recipe": "distilled-4step"},

@@ -1,9 +1,9 @@
 """`python -m jobs.benchmarks.candidates.document NAME OUT.json`: the sections on choosing clips.
 
-NAME is `drafts`, `good-clips` or `draft-shortcuts`, and OUT.json the output of that benchmark. The
-result is stored in the repository, and its table replaces the text between the marks of
-BENCHMARKS.md; `drafts` also draws its picture. A test renders the stored results again and
-compares.
+NAME is `drafts`, `draft-frames`, `good-clips` or `draft-shortcuts`, and OUT.json the output of that
+benchmark. The result is stored in the repository, and its table replaces the text between the
+marks of BENCHMARKS.md; `drafts` also draws its picture. A test renders the stored results again
+and compares.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.benchmarks.candidates.draft_frames import HEADINGS as FRAMES_HEADINGS
+from jobs.benchmarks.candidates.draft_frames import draft_frames_cells
 from jobs.benchmarks.candidates.draft_tables import HEADINGS as DRAFT_HEADINGS
 from jobs.benchmarks.candidates.draft_tables import agreement_cells, agreement_of
 from jobs.benchmarks.candidates.good_clip_tables import HEADINGS as GOOD_HEADINGS
@@ -109,11 +111,16 @@ def _size(result: Mapping[str, Any]) -> str:
         return f"{result['clips']} clips finished, drafts of {result['half']['prompts']} captions"
     if "tries" in result:
         return f"{result['prompts']} captions, $ at {result['price']:g} an hour of a core"
-    return f"{len(result['prompts'])} captions, {result['seeds']} seeds each"
+    captions = len(result["finished"] if "decoding" in result else result["prompts"])
+    return f"{captions} captions, {result['seeds']} seeds each"
 
 
 def _drafts(result: Mapping[str, Any]) -> str:
     return _table(DRAFT_HEADINGS, agreement_cells(result))
+
+
+def _draft_frames(result: Mapping[str, Any]) -> str:
+    return _table(FRAMES_HEADINGS, draft_frames_cells(result))
 
 
 def _good_clips(result: Mapping[str, Any]) -> str:
@@ -127,6 +134,7 @@ def _shortcuts(result: Mapping[str, Any]) -> str:
 
 _SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "drafts": _drafts,
+    "draft-frames": _draft_frames,
     "good-clips": _good_clips,
     "draft-shortcuts": _shortcuts,
 }

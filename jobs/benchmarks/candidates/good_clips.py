@@ -117,7 +117,7 @@ def _make(arm: GoodClipArm, requests: Sequence[Any], maker: Any, folder: str) ->
 
     units = [[replace(request, candidates=1 + arm.redraw)] for request in requests]
     if arm.best_of > 1:
-        settings = DraftSettings(arm.best_of, arm.draft_nfe / STEPS, SCORE)
+        settings = DraftSettings(arm.best_of, arm.draft_nfe / STEPS, SCORE, frames=arm.draft_frames)
         make_best(units, maker, settings, RowRank(SCORE, maker.panel.names), Storage(folder))
     else:
         make_with_redraws(units, maker, maker.panel)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.first_frames import first_frames, latent_frames
+from pipeline.engine.call_shape import first_frames, latent_frames
 from pipeline.engine.outputs import BadFramesError, to_uint8
 from pipeline.models.sizes import SizeRules
 from tests.pipeline.candidates.test_drafts import REQUEST
