@@ -37,6 +37,7 @@ COMMANDS = {
     "late-guidance": "jobs.benchmarks.late_guidance.benchmark",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
+    "judge": "jobs.benchmarks.prefixes.judge_rows",
     "memory": "jobs.benchmarks.memory",
     "metadata": "jobs.benchmarks.prefixes.metadata",
     "pipeline": "jobs.benchmarks.throughput.pipeline",
