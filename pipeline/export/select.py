@@ -211,8 +211,9 @@ def select(
             met = f" and {where}" if where else ""
             if chosen.without:
                 raise UserError(
-                    f"{storage.uri}: none of {counted(chosen.without, 'clip')} that are ok{met} "
-                    f"has {' and '.join(needs)}; make them with --save {','.join(needs)}"
+                    f"{storage.uri}: no clip is ok{met} and has {' and '.join(needs)} "
+                    f"({counted(chosen.without, 'clip')} without); make clips with "
+                    f"--save {','.join(needs)}"
                 )
             raise UserError(f"{storage.uri}: no clip is ok{met}")
         return replace(

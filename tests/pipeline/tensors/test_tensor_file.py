@@ -263,7 +263,10 @@ def test_exports_refuse_what_does_not_fit(storage: Storage, capsys: Any, tmp_pat
     commit(storage, made(storage, "a", engine=FakeEngine()))
     flags = ["--output", storage.uri, "--to", str(tmp_path / "to")]
     for more, message in (
-        (["--format", "fastvideo-latents"], "none of 1 clip that are ok has latents and text_em"),
+        (
+            ["--format", "fastvideo-latents"],
+            "no clip is ok and has latents and text_embeds (1 clip without)",
+        ),
         (["--bucket-by", "size"], "--bucket-by size: should be some of resolution, aspect, length"),
         (["--bucket-by", "length", "--format", "fastvideo"], "which has no shards"),
         (["--without-tensors", "--format", "fastvideo-latents"], "which consists of them"),
