@@ -24,7 +24,8 @@ def test_without_the_library_the_format_is_refused(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_a_lance_dataset_holds_rows_clips_and_tensors(tmp_path: Path, capsys: Any) -> None:
-    lance = pytest.importorskip("lance", reason="the extra lance is not installed")
+    import lance
+
     storage = Storage(str(tmp_path / "out"))
     rows = [*made(storage, "a", "bb", "ccc"), *made(storage, "d", engine=FakeEngine())]
     commit(storage, rows)
