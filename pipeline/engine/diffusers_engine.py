@@ -54,6 +54,7 @@ class DiffusersEngine:
     Attributes:
         device_name: As the driver reports it; the CPU's model name on a CPU.
         group_size: Ranks that hold the model together.
+        on_gpu: Whether it computes on a GPU.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class DiffusersEngine:
         """
         self._device = pipe._execution_device  # not where the parts are, if they are offloaded
         self.device_name = device_name(self._device)
+        self.on_gpu = self._device.type == "cuda"
         self._held, self._full = HeldModel.of(model, options, has_full=full is not None), full
         self.group_size, self._role = role.layout.size, role
         self._model, self._pipe = model, pipe

@@ -101,8 +101,13 @@ def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
     set_allocator()
     quiet_libraries()  # before the import, which brings diffusers
     from pipeline.engine.diffusers_engine import load_engine
+    from pipeline.models.memory.tried_engine import TriedEngine
 
-    return load_engine(model, **settings)
+    engine = load_engine(model, **settings)
+    if model.parts == "all" or not engine.on_gpu:
+        return engine
+    calls = 2 if settings["options"].decode_beside else 1
+    return TriedEngine(engine, settings["largest"], model.spec, calls)
 
 
 def _load_text_encoder(model: ResolvedModel, device: str, dtype: str, threads: int) -> TextEncoder:

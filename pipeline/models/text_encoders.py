@@ -177,6 +177,11 @@ def failed_text(error: Exception) -> bytes:
     return _ERROR + f"{type(error).__name__}: {error}".encode()
 
 
+def is_encoded(request: SampleRequest) -> bool:
+    """Whether a request brings its texts as tensors; not if they could not be encoded."""
+    return request.texts.startswith(_TENSORS)
+
+
 def embedded_arguments(
     requests: Sequence[SampleRequest], device: torch.device
 ) -> tuple[dict[str, Any], list[int | None]]:

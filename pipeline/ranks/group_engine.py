@@ -6,9 +6,9 @@ import datetime
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.engine.protocol import Clip, EngineDiedError
+from pipeline.engine.protocol import Clip, Engine, EngineDiedError
 from pipeline.errors import UserError
 from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.memory.preflight import LargestCall, check_fits, device_memory, try_largest
@@ -21,9 +21,6 @@ from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import Handler, MakeHandler, RankContext
 from pipeline.ranks.processes import GroupSpec, visible_devices
 from pipeline.requests.sample_request import SampleRequest
-
-if TYPE_CHECKING:
-    from pipeline.engine.diffusers_engine import DiffusersEngine
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +64,13 @@ class LoadRank:
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         return RankHandler(self.load(context))
 
-    def load(self, context: RankContext) -> DiffusersEngine:
+    def load(self, context: RankContext) -> Engine:
         """Load this rank's engine, after the ranks have joined."""
         import torch
         import torch.distributed as dist
 
         from pipeline.engine.diffusers_engine import DiffusersEngine
+        from pipeline.models.memory.tried_engine import TriedEngine
         from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 
@@ -91,8 +89,11 @@ class LoadRank:
         )
         profile = SensitivityProfile.from_json(self.profile_json) if self.profile_json else None
         engine = DiffusersEngine(self.model, pipe, profile=profile, role=role, options=self.options)
-        if own.type == "cuda" and self.model.parts == "all":
-            try_largest(engine.generate, self.largest, self.model.spec, card)
+        if own.type != "cuda":
+            return engine
+        if self.model.parts != "all":
+            return TriedEngine(engine, self.largest, self.model.spec)
+        try_largest(engine.generate, self.largest, self.model.spec, card)
         return engine
 
 
@@ -115,7 +116,7 @@ class RankHandler:
         engine: Of this rank.
     """
 
-    engine: DiffusersEngine
+    engine: Engine
 
     def __call__(self, payload: Sequence[SampleRequest]) -> Any:
         """The clips of requests, or the facts where there are none."""
