@@ -47,8 +47,9 @@ def conditions_line(results: Sequence[Mapping[str, Any]]) -> str:
         for model, written in zip(MODELS, results, strict=False)
         for found in list(written["result"]["samplers"].values())[:1]
     ]
+    tuned = " and ".join(f"{written['result']['tuning_clips']}" for written in results)
     return (
-        f"{result['clips']} held-out clips, plans chosen on {result['tuning_clips']} calibration "
+        f"{result['clips']} held-out clips, plans chosen on {tuned} calibration "
         f"clips, {result['steps']} steps, guidance {result['guidance_scale']:g}; share of uncached "
         f"clips that are right, and their fit: {', '.join(fits)}; {conditions['cpu']}, "
         f"{conditions['threads']} thread, torch {conditions['versions']['torch']}, "
