@@ -1,12 +1,17 @@
 """What of the input is left to make, packed for Ray, with the profile that it is planned with.
 
+Of a large input only the first rows are read here: as many as tell what the run will be like. The
+rest is read while clips are made (`PendingInput.rest`), so the first clip does not wait for it.
+
 Where the run has yet to measure its profile, this module chooses the clips that do it. They are
 uncached, rows of the dataset, and made before all others.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -18,17 +23,24 @@ from pipeline.models.prompt_length import local_tokenizer
 from pipeline.models.spec import ResolvedModel
 from pipeline.process import frozen_objects
 from pipeline.prompts.condition_reader import ConditionReader
-from pipeline.prompts.prompt_file import ReadNotes
+from pipeline.prompts.prompt_file import ReadNotes, SourceSize
 from pipeline.prompts.reader import PromptRows, read_source
 from pipeline.requests.columns import ColumnUse
-from pipeline.requests.controls import content_digest
+from pipeline.requests.controls import content_digest, units
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.intake import Intake
 from pipeline.requests.long_prompts import LongPrompts
-from pipeline.requests.packing import FirstChoice, first_clips, pack_tables
+from pipeline.requests.packing import (
+    FirstChoice,
+    first_clips,
+    pack_first,
+    pack_rest,
+    recorded_twin,
+)
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
+from pipeline.streaming.head import HeadOfInput
 
 CLIPS_PER_FIRST = 2
 """A run measures a profile of its own if it wants this many clips for each one that measures it."""
@@ -41,20 +53,49 @@ class PendingInput:
     Attributes:
         defaults: What rows inherit, and the run's profile.
         intake: What became of the input.
-        tables: Packed requests, without the first clips.
+        tables: Packed requests, without the first clips; of the rows that were read.
         notes: What the reader of the files found.
+        size: What the files tell of the number of rows.
         long_prompts: Prompts that the text encoder does not read to their end.
         first: The clips that measure the run's profile; None where nothing is to be measured.
         first_to_make: Those of them that have no row yet.
+        units: Requests of the rows that are not read yet; None if all are read.
+        reopened: Opens the input once more.
+        why_whole: Why a large input was read to its end, "" if it was not.
     """
 
     defaults: RequestDefaults
     intake: Intake
     tables: list[pa.Table]
     notes: ReadNotes
+    size: SourceSize
     long_prompts: LongPrompts
     first: FirstClips | None = None
     first_to_make: tuple[SampleRequest, ...] = ()
+    units: Iterator[list[SampleRequest]] | None = None
+    reopened: Callable[[], Iterable[list[SampleRequest]]] = tuple
+    why_whole: str = ""
+
+    def rest(self) -> Iterator[pa.Table]:
+        """Pack the requests of the rows that are not read yet, while they are read."""
+        return pack_rest(self._without_first(self.units or (), self.intake))
+
+    def again(self) -> Iterator[pa.Table]:
+        """Read the input once more, and pack all requests but those of the first clips."""
+        return pack_rest(self._without_first(self.reopened()))
+
+    def _without_first(
+        self, found: Iterable[list[SampleRequest]], counted: Intake | None = None
+    ) -> Iterator[list[SampleRequest]]:
+        """Leave out the clips that the first clips stand for, in the counts too."""
+        ids = {each.sample_id for each in self.first.requests} if self.first else set()
+        for unit in found:
+            if not ids or unit[0].control_of or recorded_twin(unit[0]).sample_id not in ids:
+                yield unit
+            elif counted is not None:
+                counted.counts.pending -= len(unit)
+                counted.counts.controls -= len(unit) - 1
+                counted.steps[unit[0].num_inference_steps] -= 1
 
 
 def read_pending(
@@ -89,7 +130,7 @@ def read_pending(
     if not defaults.chosen.is_pending:
         return _without_rest(pending) if first_only else pending
     least = first_clips(config.cache.measure_clips, samples=0)
-    few = counts.pending + counts.done < CLIPS_PER_FIRST * least
+    few = pending.units is None and counts.pending + counts.done < CLIPS_PER_FIRST * least
     if pending.first is None or (few and not first_only):
         defaults = request_defaults(config, resolved, storage, measure=False)
     elif pending.first.missing() or config.dry_run:
@@ -108,7 +149,7 @@ def _without_rest(pending: PendingInput) -> PendingInput:
     counts = pending.intake.counts
     counts.pending, counts.controls, counts.lone_controls = len(pending.first_to_make), 0, 0
     pending.intake.steps.clear()
-    return replace(pending, tables=[])
+    return replace(pending, tables=[], units=None)
 
 
 def _read(
@@ -121,30 +162,29 @@ def _read(
     not_good: Ids | None,
 ) -> PendingInput:
     chosen, template = defaults.chosen, defaults.template
-    own = chosen.own.requests if chosen.own else ()
-    first = {bytes.fromhex(replace(each, cache=template.cache).sample_id): each for each in own}
-    intake = Intake(
-        rows,
-        defaults,
-        finished,
-        config.samples_per_prompt,
-        config.limit,
-        config.control_fraction,
-        ConditionReader(storage, store=not config.dry_run),
-        ColumnUse.of(config),
-        first,
-        not_good or Ids(),
-        config.best_of,
-    )
+    intake = _intake(config, defaults, rows, finished, storage, not_good)
     long_prompts = LongPrompts(local_tokenizer(resolved))
     before = chosen_before(storage, template) if chosen.is_pending else ()
     choice = None
     if chosen.is_pending:
         fixed = frozenset(content_digest(each) for each in before)
         choice = FirstChoice(len(before) or config.cache.measure_clips, template, fixed)
+    unmade = [each for each in before if not storage.exists(measurement_key(each))]
+    head = HeadOfInput(intake, choice, frozenset(map(content_digest, unmade)), whole=config.dry_run)
+    found = units(long_prompts.watch(intake))
     with frozen_objects():
-        tables = pack_tables(long_prompts.watch(intake), choice)
-    pending = PendingInput(defaults, intake, tables, rows.notes, long_prompts)
+        tables = pack_first(found, head.is_enough, choice, keep=not config.dry_run)
+    pending = PendingInput(
+        defaults,
+        intake,
+        tables,
+        rows.notes,
+        rows.size,
+        long_prompts,
+        units=found if head.ended_early else None,
+        reopened=functools.partial(_reopened, config, defaults, finished, storage, not_good),
+        why_whole=head.why_whole,
+    )
     if choice is None:
         return pending
     # Clips of an earlier choice that this input does not hold count if they have measured.
@@ -155,6 +195,43 @@ def _read(
         if each.sample_id not in here and storage.exists(measurement_key(each))
     )
     return _with_first(pending, choice, finished, resolved, storage, elsewhere)
+
+
+def _intake(
+    config: RunConfig,
+    defaults: RequestDefaults,
+    rows: PromptRows,
+    finished: Committed,
+    storage: Storage,
+    not_good: Ids | None,
+) -> Intake:
+    own = defaults.chosen.own.requests if defaults.chosen.own else ()
+    cache = defaults.template.cache
+    return Intake(
+        rows,
+        defaults,
+        finished,
+        config.samples_per_prompt,
+        config.limit,
+        config.control_fraction,
+        ConditionReader(storage, store=not config.dry_run),
+        ColumnUse.of(config),
+        {bytes.fromhex(replace(each, cache=cache).sample_id): each for each in own},
+        not_good or Ids(),
+        config.best_of,
+    )
+
+
+def _reopened(
+    config: RunConfig,
+    defaults: RequestDefaults,
+    finished: Committed,
+    storage: Storage,
+    not_good: Ids | None,
+) -> Iterator[list[SampleRequest]]:
+    """The units of the whole input, as they were when the run began."""
+    rows = read_source(config.prompts, config.prompt_column, config.columns, defaults.conditions)
+    return units(_intake(config, defaults, rows, finished, storage, not_good))
 
 
 def _with_first(

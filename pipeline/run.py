@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
-import pyarrow as pa
 from rich.console import Console
 
 from pipeline.cluster.execution import ClusterRun, execute
@@ -21,16 +20,16 @@ from pipeline.dataset.committed import committed
 from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
-from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted
 from pipeline.models.hub_cache import check_available
 from pipeline.models.memory.preflight import largest_call
 from pipeline.models.resolve import model_of
-from pipeline.models.spec import ResolvedModel
+from pipeline.monitoring.count_lines import input_lines, say_counted
 from pipeline.monitoring.memory_lines import memory_lines
 from pipeline.monitoring.prefix_lines import (
+    say_not_made_again,
     say_other_runs,
     say_recovery,
     say_settings,
@@ -53,7 +52,7 @@ from pipeline.pending_input import read_pending
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
-from pipeline.requests.intake import Intake
+from pipeline.requests.intake import InputCounts
 from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
@@ -61,6 +60,7 @@ from pipeline.scoring.stored_scores import KeepChoice, write_choice
 from pipeline.scoring.verdicts import not_good
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
+from pipeline.streaming.input_count import InputCount
 from pipeline.supervisor import announce
 
 
@@ -85,6 +85,11 @@ class RunResult:
     rejected: int = 0
     interrupted: bool = False
     totals: RunTotals = field(default_factory=RunTotals)
+
+    def count(self, counts: InputCounts) -> None:
+        """Take over what became of the input so far."""
+        self.done_before, self.failed_before = counts.done, counts.done_failed
+        self.read, self.rejected = counts.read, counts.rejected
 
     @property
     def failed_fraction(self) -> float:
@@ -152,7 +157,7 @@ def _run(
     recovery = recover(storage, finished, earlier_runs)
     say_recovery(console, recovery)
 
-    # 3. Read the input, and keep the requests that are left.
+    # 3. Read the input, of a large one its first rows, and keep the requests that are left.
     pending = read_pending(
         config,
         resolved,
@@ -166,17 +171,15 @@ def _run(
     intake, tables, defaults = pending.intake, pending.tables, pending.defaults
     to_make = bool(tables or pending.first_to_make)
     counts = intake.counts
-    result = RunResult(
-        new_run_id(storage, submission_id()),
-        counts.done,
-        counts.done_failed,
-        counts.read,
-        counts.rejected,
-    )
-    say_input(console, config, resolved, counts, intake.steps, intake.reasons)
+    result = RunResult(new_run_id(storage, submission_id()))
+    result.count(counts)
+    count = InputCount(pending, resolved.spec.name, result.run_id)
+    expected = count.expected()
+    say_input(console, config, resolved, counts, intake.steps, intake.reasons, expected)
     say_recipe(console, config)
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
+    say_lines(console, filter(None, [pending.why_whole]))
     usual = defaults.template.num_inference_steps
     say_profile(
         console,
@@ -193,7 +196,9 @@ def _run(
     say_settings(console, finished.settings, own_settings(defaults))
     say_unsaved(console, finished.unsaved, config.save)
     if config.verify:
-        say_verified(console, verified, intake.knows)
+        say_verified(console, verified)
+    if expected.is_exact:
+        say_not_made_again(console, verified, intake.knows)
     if config.dry_run:
         mine, cached = own_settings(defaults), intake.steps.total()
         say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
@@ -224,13 +229,20 @@ def _run(
         storage, result.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
     report_writer = ReportWriter(storage, console)
+    said = input_lines(pending)
+
+    def say_rest(error: Exception | None) -> None:
+        say_counted(console, pending, said, largest, error)
+        say_not_made_again(console, verified, intake.knows)
+
+    count.on_end = say_rest
     state: State = "error"
     problem = ""
     try:
         with manifest.alive(storage):
             parts.add(verified.rows)
             parts.add(recovery.rows)
-            rejected = _rejected_table(intake, resolved, result.run_id)
+            rejected = count.update()
             parts.add(rejected)
             result.totals.add(rejected)
             if to_make:
@@ -241,16 +253,17 @@ def _run(
                     storage,
                     result.run_id,
                     tables,
-                    counts.pending,
+                    count.expected,
+                    count.feed,
+                    pending.again,
                     defaults.chosen,
                     pending.first,
                     pending.first_to_make,
-                    counts.redraws,
                     largest,
                 )
                 commit = CommitFirst(parts, manifest, storage, result.totals)
                 with closing(execute(cluster_run, result.totals, console)) as made, commit.first():
-                    for table in commit.while_waiting(made):
+                    for table in count.with_rejected(commit.while_waiting(made)):
                         parts.add(table)
                         result.totals.add(table)
                         report_writer.add(table)
@@ -265,6 +278,8 @@ def _run(
         raise
     finally:
         with uninterrupted():
+            result.count(counts)
+            manifest.input = asdict(counts)
             try:
                 parts.flush()
             finally:
@@ -280,20 +295,3 @@ def _run(
             judged=totals.good + totals.not_good,
         )
     return result
-
-
-def _rejected_table(intake: Intake, resolved: ResolvedModel, run_id: str) -> pa.Table:
-    return to_table(
-        [
-            rejected_row(
-                row.sample_id,
-                row.caption,
-                row.source_key,
-                resolved.spec.name,
-                run_id,
-                row.message,
-                row.source,
-            )
-            for row in intake.rejected
-        ]
-    )

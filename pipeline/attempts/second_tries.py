@@ -85,20 +85,23 @@ def requests_for(
     """Select the requests of some samples from tables of packed requests.
 
     Args:
-        tables: One column of units each.
+        tables: One column of units each; not read further than to the last of the samples.
         sample_ids: The samples.
         settle: Gives a unit the ids that its rows have, where these were not known yet when it was
             packed.
     """
     wanted, found = set(sample_ids), []
     for table in tables:
-        texts = [
-            pack(unit)
+        units = [
+            unit
             for packed in table.column(0).to_pylist()
             if (unit := [each for each in settle(unpack(packed)) if each.sample_id in wanted])
         ]
-        if texts:
-            found.append(pa.table({table.column_names[0]: texts}))
+        if units:
+            found.append(pa.table({table.column_names[0]: [pack(unit) for unit in units]}))
+        wanted.difference_update(each.sample_id for unit in units for each in unit)
+        if not wanted:
+            break
     return found
 
 

@@ -7,9 +7,10 @@ bad node may have killed.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -38,6 +39,8 @@ from pipeline.parallel.layout import choose_layout
 from pipeline.requests.packing import with_first
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
+from pipeline.streaming.expected import Expected
+from pipeline.streaming.request_feed import RequestFeed
 
 THREADS_S = 30.0
 """Longest wait for Ray Data's threads at the end of a pass."""
@@ -55,11 +58,12 @@ class ClusterRun:
         run_id: Goes into every row.
         tables: Packed requests (`pipeline.requests.controls.pack`) in a column `REQUEST_COLUMN`.
             Emptied once Ray holds them, because they can be gigabytes.
-        pending: Number of requests.
+        expected: How many requests there are, with the first clips, as far as that is known.
+        rest: Hands out the requests after `tables`; None where there are none.
+        again: Packs all requests once more, without the first clips; needed with `rest`.
         chosen: The profile that they are planned with.
         first: The clips that measure it; None where that is done, or not to be done.
         first_to_make: Those of them that have no row yet; `tables` does not hold them.
-        redraws: Requests that are further tries at clips that are not good.
         largest: The largest engine call.
     """
 
@@ -69,11 +73,12 @@ class ClusterRun:
     storage: Storage
     run_id: str
     tables: list[pa.Table]
-    pending: int
+    expected: Callable[[], Expected]
+    rest: RequestFeed | None = None
+    again: Callable[[], Iterable[pa.Table]] | None = None
     chosen: ChosenProfile | None = None
     first: FirstClips | None = None
     first_to_make: Sequence[SampleRequest] = ()
-    redraws: int = 0
     largest: LargestCall | None = None
 
 
@@ -99,11 +104,14 @@ def execute(
         if config.device == "cuda":
             await_gpus(config.parallel.degree, config.wait_for_gpus_s)
         count = sum(table.num_rows for table in run.tables) + len(run.first_to_make)
+        if run.rest is not None:
+            count = max(count, run.expected().requests)
         groups = ray_data_plan.groups_for(count, config, run.resolved, grows=grows)
         if groups.remark:
             say(console, groups.remark)
         blocks = [ray.put(table) for table in with_first(run.tables, run.first_to_make)]
         run.tables.clear()
+        kept = [] if run.rest else blocks  # Ray may forget what is made
         layout = choose_layout(config.parallel, run.resolved.spec, groups.device)
         if layout.size > 1:
             console.print(f"every copy of the model split by {layout}", highlight=False)
@@ -117,7 +125,10 @@ def execute(
 
         def make_elsewhere(ids: Collection[str], shunned: Collection[str]) -> Iterable[pa.Table]:
             settle = _settle(run.first)
-            tables, avoid = requests_for(map(ray.get, blocks), ids, settle), nodes.ids_of(shunned)
+            packed: Iterable[pa.Table] = map(ray.get, kept)
+            if run.again is not None and run.rest is not None:
+                packed = itertools.chain(with_first([], run.first_to_make), run.again())
+            tables, avoid = requests_for(packed, ids, settle), nodes.ids_of(shunned)
             try:
                 others = ray_data_plan.groups_for(
                     sum(table.num_rows for table in tables),
@@ -131,17 +142,19 @@ def execute(
             say_second_tries(console, len(ids), shunned)
             return _one_pass(run, [ray.put(table) for table in tables], others, ledger, avoid)
 
+        expected = run.expected()
         progress = RunProgress(
-            run.pending,
+            expected.requests,
             totals,
             console,
             gpu_price_per_hour=config.gpu_price_per_hour,
             groups=groups.replicas,
-            redraws=run.redraws,
+            redraws=expected.redraws,
+            is_exact=expected.is_exact,
         )
         telemetry = RunTelemetry(
             run.run_id,
-            total=run.pending,
+            total=expected.requests,
             model=run.resolved.spec.name,
             policy=config.cache.policy,
             gpu_price_per_hour=config.gpu_price_per_hour,
@@ -152,12 +165,17 @@ def execute(
         )
         try:
             # Closed inside the connection, because Ray Data should stop before Ray does.
-            first_pass = closing(_one_pass(run, blocks, groups, ledger))
-            with progress, watching, first_pass as tables:
+            first_pass = closing(_one_pass(run, blocks, groups, ledger, feed=run.rest))
+            with _reading(run.rest), progress, watching, first_pass as tables:
+                del blocks
                 for table in settled(tables, ledger, make_elsewhere):
                     yield table
+                    now = run.expected()
+                    progress.expect(now.requests, now.redraws, is_exact=now.is_exact)
                     progress.update(table)
-                    telemetry.update(totals)
+                    telemetry.update(totals, now.requests)
+            if run.rest is not None and run.rest.error is not None:
+                raise run.rest.error
             say_bad_nodes(console, ledger.bad_nodes())
             say_left_out(console, ledger.left_out())
         except Exception as error:
@@ -165,6 +183,19 @@ def execute(
             if text := ledger.complaint():
                 raise UserError(text) from error
             raise
+
+
+@contextmanager
+def _reading(feed: RequestFeed | None) -> Iterator[None]:
+    """Read the rest of the input within the block."""
+    if feed is None:
+        yield
+        return
+    feed.start()
+    try:
+        yield
+    finally:
+        feed.close()
 
 
 def _settle(first: FirstClips | None) -> Callable[[list[SampleRequest]], list[SampleRequest]]:
@@ -179,6 +210,8 @@ def _one_pass(
     groups: Groups,
     ledger: RemoteLedger,
     avoid: Collection[str] = (),
+    *,
+    feed: RequestFeed | None = None,
 ) -> Generator[pa.Table, None, None]:
     """Execute the Ray Data plan once, over all or some requests of a run."""
     dataset = ray_data_plan.requests_to_rows(
@@ -194,6 +227,7 @@ def _one_pass(
         chosen=run.chosen,
         first=run.first,
         largest=run.largest,
+        feed=feed,
     )
     before = set(threading.enumerate())
     try:

@@ -13,12 +13,16 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import pyarrow as pa
 import ray
 from ray._private import auto_init_hook, state
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
+from ray.data._internal.execution.interfaces.ref_bundle import BlockEntry, RefBundle
+from ray.data._internal.execution.operators.input_data_buffer import InputDataBuffer
+from ray.data.block import BlockMetadata
 
 RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor")
 """What the names of Ray Data's threads that ask Ray for blocks begin with.
@@ -92,6 +96,82 @@ def has_active_tasks(executor: Any, name: str) -> bool:
     return any(
         name in operator.name and operator.num_active_tasks() for operator in executor._topology
     )
+
+
+class BlockFeed(Protocol):
+    """Where the later blocks of a Dataset come from."""
+
+    def next(self, wait_s: float = 0.0) -> pa.Table | None:
+        """The next block; None where none is there yet, or none will come."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all blocks are taken."""
+        ...
+
+
+class FedExecution(ExecutionCallback):
+    """Adds blocks to the input of a Dataset while it executes, as its last stage takes rows in.
+
+    Ray Data has no lazy source on the driver: its public ones read in tasks, whose rows are lost
+    with their process. Blocks that the driver owns live as long as it does. If this breaks, look at
+    `InputDataBuffer` (it hands out `_input_data` from `_input_data_index` on, and counts as
+    complete when it is marked finished) and at where `StreamingExecutor` calls its callbacks.
+    """
+
+    def __init__(self, feed: BlockFeed, rows_ahead: int, rows_kept: int) -> None:
+        """Prepare.
+
+        Args:
+            feed: Has the blocks after those that the Dataset was made of.
+            rows_ahead: Rows that may wait for the last stage before blocks are held back.
+            rows_kept: Rows whose block is kept after the last stage has taken them in: Ray needs it
+                to make them once more if their node is lost.
+        """
+        self._feed, self._ahead, self._kept = feed, rows_ahead, rows_kept
+        self._ends: list[int] = []
+        self._dropped = 0
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Keep the input open."""
+        self._input = next(op for op in executor._topology if isinstance(op, InputDataBuffer))
+        self._last = list(executor._topology)[-1]
+        self._input._is_execution_marked_finished = self._input._inputs_complete = False
+        # Else the executor says at its first step that no input is to come.
+        executor._topology[self._input].inputs_done_called = True
+        for bundle in self._input._input_data:
+            self._count(bundle.num_rows() or 0)
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Add blocks if there is room for them, and close the input after the last one."""
+        taken = self._last.metrics.rows_inputs_of_submitted_tasks
+        while self._dropped < len(self._ends) and self._ends[self._dropped] < taken - self._kept:
+            self._input._input_data[self._dropped] = None
+            self._dropped += 1
+        if self._input._inputs_complete:
+            return
+        is_idle = not any(op.num_active_tasks() for op in executor._topology)
+        while self._ends[-1] - taken < self._ahead:
+            table = self._feed.next(0.1 if is_idle else 0.0)  # the loop would spin
+            if table is None:
+                break
+            self._add(table)
+            is_idle = False
+        if self._feed.is_over:
+            self._input._inputs_complete = True
+            self._input.mark_execution_finished()
+
+    def _add(self, table: pa.Table) -> None:
+        metadata = BlockMetadata(table.num_rows, table.nbytes, None, None)
+        entry = BlockEntry(ray.put(table), metadata)
+        bundle = RefBundle((entry,), owns_blocks=False, schema=table.schema)
+        self._input._input_data.append(bundle)
+        self._input._metrics.on_input_received(bundle)
+        self._count(table.num_rows)
+
+    def _count(self, rows: int) -> None:
+        self._ends.append((self._ends[-1] if self._ends else 0) + rows)
 
 
 def await_ray_data_threads(before: Collection[threading.Thread], seconds: float) -> None:

@@ -16,6 +16,7 @@ import ray.data
 
 from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.candidates.drafts import DraftSettings
+from pipeline.cluster import ray_compat
 from pipeline.cluster.capacity import Groups, plan_groups
 from pipeline.cluster.connection import own_cores
 from pipeline.cluster.group_actor import CALLS_AT_ONCE, ENGINE_CALLS, GroupActor
@@ -29,6 +30,11 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
+from pipeline.streaming.request_feed import RequestFeed
+
+UNITS_AHEAD, UNITS_KEPT = 20_000, 50_000
+"""Units of requests that wait in front of the groups while the input is still read, and behind them
+until Ray may forget them; a unit takes about a kilobyte."""
 
 
 def groups_for(
@@ -80,6 +86,7 @@ def requests_to_rows(
     chosen: ChosenProfile | None = None,
     first: FirstClips | None = None,
     largest: LargestCall | None = None,
+    feed: RequestFeed | None = None,
     actor: type[GroupActor] = GroupActor,
 ) -> ray.data.Dataset:
     """Build the dataset that makes the requests; it starts when its rows are read.
@@ -98,6 +105,7 @@ def requests_to_rows(
         chosen: The run's profile.
         first: The clips that measure it, where the run has yet to do that.
         largest: The largest call of the run.
+        feed: Hands out further packed requests while these are made.
         actor: Makes the rows of a task.
 
     Raises:
@@ -109,11 +117,16 @@ def requests_to_rows(
     given: Any = packed
     dataset = given if isinstance(given, ray.data.Dataset) else ray.data.from_arrow_refs([*given])
     dataset = dataset.repartition(target_num_rows_per_block=task_rows)
+    callbacks: list[Any] = []
+    if feed is not None:
+        callbacks.append(functools.partial(ray_compat.FedExecution, feed, UNITS_AHEAD, UNITS_KEPT))
     if separate:
-        watch = functools.partial(
-            TextWatch, stages.text_needs, stages.text_wait_s, GroupActor.__name__
+        callbacks.append(
+            functools.partial(TextWatch, stages.text_needs, stages.text_wait_s, GroupActor.__name__)
         )
-        dataset.context.custom_execution_callback_classes = [watch]
+    if callbacks:
+        dataset.context.custom_execution_callback_classes = callbacks
+    if separate:
         dataset = dataset.map_batches(
             TextActor,
             fn_constructor_args=(

@@ -87,10 +87,8 @@ def say_unsaved(console: Console, clips: int, save: Sequence[str]) -> None:
         )
 
 
-def say_verified(
-    console: Console, found: Verified, is_of_this_input: Callable[[str], bool]
-) -> None:
-    """Print what a check of all clips found, and which clips this run cannot make again."""
+def say_verified(console: Console, found: Verified) -> None:
+    """Print what a check of all clips found."""
     if not found.damaged:
         say(console, f"Verified: {counted(found.checked, 'clip')}, none missing or damaged.")
         return
@@ -100,6 +98,12 @@ def say_verified(
     say(console, text_of(text, "bold red"), "; the others are made again.")
     for sample_id, problem in sorted(found.damaged.items())[:DAMAGED_SHOWN]:
         say(console, f"  {sample_id}: {problem}")
+
+
+def say_not_made_again(
+    console: Console, found: Verified, is_of_this_input: Callable[[str], bool]
+) -> None:
+    """Print which damaged clips this run cannot make again; the input must be read to its end."""
     taken = set(found.rows["sample_id"].to_pylist())
     others = [i for i in found.damaged if i not in taken and not is_of_this_input(i)]
     if others:

@@ -21,37 +21,14 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from pipeline.monitoring.console import say, text_of
+from pipeline.monitoring.group_progress import GroupProgress
 from pipeline.monitoring.row_lines import say_news
 from pipeline.monitoring.totals import RunTotals
 from pipeline.wording import counted, dollars, rate
 
 LOG_EVERY_S = 10.0
-QUIET_S = 60.0
 GROUPS_SHOWN = 8
 """Most groups that the display lists: those that have been silent longest."""
-
-
-@dataclass(slots=True)
-class GroupProgress:
-    """One group's process that has delivered rows to this run.
-
-    Attributes:
-        node: Host name.
-        began: Clock at its first row.
-        last: Clock at its latest row.
-        rows: Rows so far.
-    """
-
-    node: str
-    began: float
-    last: float
-    rows: int = 0
-
-    def state(self, now: float) -> str:
-        """`working`, or `quiet` if it has been silent for much longer than usual."""
-        usual = (self.last - self.began) / max(self.rows - 1, 1)
-        quiet = now - self.last
-        return "quiet" if self.rows > 1 and quiet > max(5 * usual, QUIET_S) else "working"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +74,7 @@ class RunProgress:
         gpu_price_per_hour: float | None = None,
         groups: int = 0,
         redraws: int = 0,
+        is_exact: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the display; it starts with the `with` block.
@@ -108,12 +86,13 @@ class RunProgress:
             gpu_price_per_hour: Dollars per GPU-hour; None shows device time instead of dollars.
             groups: Groups that the run starts with; 0 if unknown.
             redraws: Samples of the total that are further tries; tries that follow come on top.
+            is_exact: Whether the total is counted; else it is estimated (`expect`).
             clock: Monotonic seconds.
         """
         self._room = groups
         self._groups: dict[str, GroupProgress] = {}
         self._told: set[object] = set()
-        self._planned, self._redraws = total - redraws, redraws
+        self._planned, self._redraws, self._is_exact = total - redraws, redraws, is_exact
         self._totals = totals
         self._console = console
         self._price = gpu_price_per_hour
@@ -139,7 +118,8 @@ class RunProgress:
             self._live.start()
         else:
             self._console.print(
-                f"loading the model, then {counted(self.total, 'clip')}", highlight=False
+                f"loading the model, then {self._about}{counted(self.total, 'clip')}",
+                highlight=False,
             )
         return self
 
@@ -157,6 +137,14 @@ class RunProgress:
     def say(self, line: str) -> None:
         """Print a line above the display; any thread may call this."""
         say(self._console, line, one_line=True)
+
+    def expect(self, total: int, redraws: int, *, is_exact: bool) -> None:
+        """Take note of how many samples the run makes, as the count of its input goes on."""
+        self._planned, self._redraws, self._is_exact = total - redraws, redraws, is_exact
+
+    @property
+    def _about(self) -> str:
+        return "" if self._is_exact else "about "
 
     def update(self, table: pa.Table | None = None) -> None:
         """Show the totals as they are now.
@@ -233,7 +221,7 @@ class RunProgress:
         """The progress in one line of plain text."""
         now, at = self._clock(), self.snapshot()
         parts = [
-            f"{at.made}/{at.total} clips",
+            f"{at.made}/{self._about}{at.total} clips",
             rate(at.clips_per_s),
             f"ETA {duration(at.eta_s)}" if at.eta_s is not None else "ETA -",
             f"reused {at.reuse_ratio:.0%} of steps",

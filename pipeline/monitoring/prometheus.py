@@ -149,8 +149,9 @@ class RunTelemetry:
         _gauges().set(RUN, 1, {"run_id": run_id, "model": model, "policy": policy})
         _gauges().set(LEFT, total)
 
-    def update(self, totals: RunTotals) -> None:
-        """Count the growth of the totals since the last call."""
+    def update(self, totals: RunTotals, total: int | None = None) -> None:
+        """Count the growth of the totals; `total` is that of the run, where it has changed."""
+        self._total = self._total if total is None else total
         counted, self._counted = self._counted, replace(totals)
         before = _samples(counted)
         for (status, role), rows in _samples(totals).items():

@@ -24,6 +24,7 @@ from pipeline.requests.reasons import Reasons
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
+from pipeline.streaming.expected import Expected
 from pipeline.wording import counted, dollars
 
 LATEST_PARTS = 20
@@ -31,6 +32,9 @@ LATEST_PARTS = 20
 
 SIZE = ("width", "height", "num_frames", "num_inference_steps")
 """Columns that what a clip costs follows from, besides its settings."""
+
+COUNTED = Expected(0)
+"""Of an input that is read to its end before the first clip."""
 
 TOP_CAUSES = 5
 """Reasons of rejected rows that are printed, the most frequent ones."""
@@ -43,6 +47,7 @@ def say_input(
     counts: InputCounts,
     steps: Mapping[int, int],
     reasons: Reasons | None = None,
+    expected: Expected = COUNTED,
 ) -> None:
     """Print what the input holds and what is left to make.
 
@@ -53,6 +58,7 @@ def say_input(
         counts: What became of the input.
         steps: Clips to make by their number of sampler steps.
         reasons: Why rows are rejected.
+        expected: What the run will make, where the input is read while it makes clips.
     """
     say(
         console,
@@ -64,6 +70,33 @@ def say_input(
     )
     for note in resolved.notes:
         say(console, note)
+    text = counts_text(counts)
+    if not expected.is_exact:
+        of = f" of about {expected.rows:,}" if expected.rows else ""
+        text = f"The first {expected.read:,} rows{of}: {text.partition(' · ')[2]}"
+    console.print(text, highlight=False)
+    if not expected.is_exact:
+        say(
+            console,
+            f"About {expected.requests:,} clips to make in all, as the size of the input tells. It "
+            "is read while clips are made; totals and ETA are exact when all rows are read.",
+        )
+    for line in remarks(counts, reasons or Reasons()):
+        say(console, line)
+    if config.cache.policy == "planned":
+        usual = config.sampling.num_inference_steps or resolved.spec.defaults.num_inference_steps
+        for number, clips in sorted(steps.items()):
+            some = counted(clips, "clip") + ("" if expected.is_exact else " so far")
+            plan = _plan(config.cache, number, some)
+            if number != usual:
+                plan += "; their rows set num_inference_steps, and the same profile plans them"
+            console.print(plan, highlight=False)
+    if not config.dry_run and not counts.pending and counts.done:
+        console.print("Everything is done already; nothing to make.", highlight=False)
+
+
+def counts_text(counts: InputCounts) -> str:
+    """What became of the input, in one line."""
     parts = [
         counted(counts.read, "row"),
         f"{counted(counts.pending, 'clip')} to make",
@@ -79,18 +112,7 @@ def say_input(
         parts.append(f"{counted(counts.duplicates, 'duplicate')} (equal requests are made once)")
     if counts.rejected:
         parts.append(f"{counts.rejected} rejected")
-    console.print(" · ".join(parts), highlight=False)
-    for line in _remarks(counts, reasons or Reasons()):
-        say(console, line)
-    if config.cache.policy == "planned":
-        usual = config.sampling.num_inference_steps or resolved.spec.defaults.num_inference_steps
-        for number, clips in sorted(steps.items()):
-            plan = _plan(config.cache, number, clips)
-            if number != usual:
-                plan += "; their rows set num_inference_steps, and the same profile plans them"
-            console.print(plan, highlight=False)
-    if not config.dry_run and not counts.pending and counts.done:
-        console.print("Everything is done already; nothing to make.", highlight=False)
+    return " · ".join(parts)
 
 
 def say_columns(console: Console, columns: ColumnUse, notes: ReadNotes) -> None:
@@ -111,7 +133,7 @@ def say_lines(console: Console, lines: Iterable[str]) -> None:
         say(console, line)
 
 
-def _remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
+def remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
     """What was left out of the input, read otherwise than written, or rejected, and why."""
     if counts.markers:
         cells = counted(counts.markers, "cell")
@@ -205,23 +227,23 @@ def _earlier_device_seconds(
     return seconds
 
 
-def _plan(cache: CacheConfig, steps: int, clips: int) -> str:
+def _plan(cache: CacheConfig, steps: int, clips: str) -> str:
     """Say how many steps a planned run computes; with a gate this number is a mean."""
     least, most = cache.planned_nfe(steps)
     limit, gate = cache.to_sencache().error_limit, cache.gate
     if cache.budget is None and least < steps:
         return (
             f"planned: the fewest of {steps} steps with a predicted error of at most {limit:.2g} "
-            f"of the latents, the same number for each of {counted(clips, 'clip')}"
+            f"of the latents, the same number for each of {clips}"
         )
     if gate and least < steps:
         return (
             f"planned: {least + gate} of {steps} steps computed (NFE) for a hard clip and "
             f"{least - 1} for another, {least} in the mean if one in {gate + 1} is hard; "
-            f"{counted(clips, 'clip')}"
+            f"{clips}"
         )
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
-    text = f"planned: {nfe} of {steps} steps computed (NFE) for each of {counted(clips, 'clip')}"
+    text = f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips}"
     return text if cache.budget is not None else f"{text}: a run of so few steps reuses none"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.errors import UserError
-from pipeline.prompts.prompt_file import ReadNotes, SourceFile, extension
+from pipeline.prompts.prompt_file import ReadNotes, SourceFile, SourceSize, extension
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 
@@ -42,7 +42,8 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
     keys = list(sizes)
     wanted = pattern.split("/") if pattern else ["**", "*"]
     outputs = _outputs(keys)
-    files = []
+    files: list[SourceFile] = []
+    source = SourceSize()
     matched = 0
     for key in keys:
         parts = key.split("/")
@@ -61,7 +62,10 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
         else:
             partitions = _partitions(parts[:-1])
             place = f"{storage.uri}/{key}"
-            files.append(SourceFile(storage, key, key, place, notes, partitions))
+            source.total_bytes += sizes[key]
+            files.append(
+                SourceFile(storage, key, key, place, notes, partitions, sizes[key], source)
+            )
     if files:
         return files
     if "" in outputs and matched:

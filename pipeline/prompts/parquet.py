@@ -29,6 +29,8 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
         try:
             # With a buffer, a column is streamed and not held as a whole.
             parquet = pq.ParquetFile(handle, buffer_size=READ_BLOCK_BYTES)
+            file.size.rows = (file.size.rows or 0) + parquet.metadata.num_rows
+            file.size.read_bytes += file.bytes
             if not parquet.metadata.num_rows:
                 file.notes.add("files without rows", file.name)
                 return

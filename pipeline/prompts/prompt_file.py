@@ -106,6 +106,32 @@ class ReadNotes:
         return f" ({'; '.join(self.lines())})" if self.counts else ""
 
 
+@dataclass(slots=True)
+class SourceSize:
+    """What the files of a source tell of its number of rows before all are read.
+
+    Attributes:
+        total_bytes: Of all files; 0 if it is unknown.
+        read_bytes: Of the lines that were read, or the Parquet files that were opened.
+        rows: Of the Parquet files that were opened; None where files do not tell.
+    """
+
+    total_bytes: int = 0
+    read_bytes: int = 0
+    rows: int | None = None
+
+    def expected(self, read: int) -> int | None:
+        """Rows of the source, if all of its bytes are like those read; None while nothing tells.
+
+        Args:
+            read: Rows that were read so far.
+        """
+        if self.read_bytes <= 0 or self.total_bytes <= 0:
+            return None
+        share = max(1.0, self.total_bytes / self.read_bytes)
+        return max(read, round((read if self.rows is None else self.rows) * share))
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One input file.
@@ -117,6 +143,8 @@ class SourceFile:
         uri: Its name in messages.
         notes: What its reader has to say.
         partitions: Columns that its folders stand for; a column of the file wins.
+        bytes: Its size; 0 if it is unknown.
+        size: Of the whole source.
     """
 
     storage: Storage
@@ -125,6 +153,8 @@ class SourceFile:
     uri: str
     notes: ReadNotes = field(default_factory=ReadNotes, compare=False)
     partitions: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    bytes: int = field(default=0, compare=False)
+    size: SourceSize = field(default_factory=SourceSize, compare=False)
 
     @property
     def folder(self) -> str:
@@ -210,9 +240,11 @@ def lines(file: SourceFile, *, ends: bool = False) -> Iterator[tuple[int, bytes]
             line = handle.readline(MAX_LINE_BYTES)
             if not line:
                 return
+            file.size.read_bytes += len(line)
             rest = line
             while len(rest) == MAX_LINE_BYTES and rest[-1:] != b"\n":
                 rest = handle.readline(MAX_LINE_BYTES)
+                file.size.read_bytes += len(rest)
             if number == 1:
                 if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
                     raise UserError(f"{file.uri}: is UTF-16 text; save it as UTF-8")

@@ -32,6 +32,7 @@ from pipeline.prompts.prompt_file import (
     ReadNotes,
     SourceFile,
     SourceRow,
+    SourceSize,
     WantedColumns,
     extension,
 )
@@ -43,12 +44,14 @@ class PromptRows(Iterator[SourceRow]):
 
     Attributes:
         notes: What the readers have left out so far.
+        size: What the files tell of the number of rows.
     """
 
     def __init__(self, uri: str, wanted: WantedColumns) -> None:
         """Read the first row, so that a bad source is refused here."""
         self.notes = ReadNotes()
-        self._rows = _rows(uri, wanted, self.notes)
+        self.size = SourceSize()
+        self._rows = self._read(uri, wanted)
         first = next(self._rows, None)
         if first is None:
             raise UserError(
@@ -59,6 +62,13 @@ class PromptRows(Iterator[SourceRow]):
     def __next__(self) -> SourceRow:
         """Return the next row."""
         return next(self._rows)
+
+    def _read(self, uri: str, wanted: WantedColumns) -> Iterator[SourceRow]:
+        for file, read in _files(uri, self.notes):
+            self.size = file.size  # all files of a source share it
+            for row in read(file, wanted):
+                has_files = wanted.conditions & row.values.keys()
+                yield replace(row, folder=file.folder) if has_files else row
 
 
 def read_source(
@@ -87,13 +97,6 @@ def read_source(
     return PromptRows(uri, WantedColumns(prompt_column, frozenset(columns), taken))
 
 
-def _rows(uri: str, wanted: WantedColumns, notes: ReadNotes) -> Iterator[SourceRow]:
-    for file, read in _files(uri, notes):
-        for row in read(file, wanted):
-            has_files = wanted.conditions & row.values.keys()
-            yield replace(row, folder=file.folder) if has_files else row
-
-
 def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
     web = uri.startswith(("http://", "https://"))
     storage, name = locate(uri)
@@ -102,7 +105,9 @@ def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
     if storage.exists(name):
         if kind not in READERS:
             raise UserError(f"{uri}: unknown kind of file; use one of {', '.join(READERS)}")
-        yield SourceFile(storage, name, path, uri, notes), READERS[kind]
+        length = max(0, storage.size(name) or 0)  # negative where a server does not say
+        size = SourceSize(total_bytes=length)
+        yield SourceFile(storage, name, path, uri, notes, {}, length, size), READERS[kind]
         return
     if web:
         raise UserError(f"{uri}: not found; a web server cannot be listed, so name a file")

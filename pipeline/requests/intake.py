@@ -26,10 +26,11 @@ from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
 from pipeline.requests.lazy_request import LazyRequest, LazyRequests
 from pipeline.requests.markers import without_markers
-from pipeline.requests.reasons import Reasons
+from pipeline.requests.reasons import Reasons, RejectedRow
 from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
 from pipeline.requests.seeds import next_try
+from pipeline.streaming.id_set import IdSet
 
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up at once."""
@@ -73,30 +74,11 @@ class InputCounts:
     markers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """An input row that cannot become a sample, with what its output row needs.
-
-    Attributes:
-        sample_id: Made from its content, so that a resumed run recognises it wherever it stands.
-        caption: What could be read of its prompt; valid Unicode.
-        source_key: Its place, `file:row`.
-        message: The reason, in one line.
-        source: JSON of its other columns, "" without any.
-    """
-
-    sample_id: str
-    caption: str
-    source_key: str
-    message: str
-    source: str = ""
-
-
 @dataclass(slots=True)
 class Intake:
     """Iterate once over the pending requests, in the order of the input.
 
-    It keeps the id of every sample of the input, about 100 bytes each. `counts`, `rejected` and
+    It keeps the id of every sample of the input, 12 to 25 bytes each. `counts`, `rejected` and
     `steps` grow while the input is read.
 
     Attributes:
@@ -118,6 +100,8 @@ class Intake:
         steps: Number of pending requests by their sampler steps.
         largest: One of the pending requests with most pixels in all their frames.
         reasons: Why rows are rejected, earlier recorded ones included.
+        accepted: Samples of the rows that were read, without controls, duplicates included.
+        handled: Those of them that it has decided about; it decides while requests are taken.
     """
 
     rows: Iterable[SourceRow]
@@ -136,13 +120,17 @@ class Intake:
     steps: Counter[int] = field(default_factory=Counter, init=False)
     largest: SampleRequest | None = field(default=None, init=False)
     reasons: Reasons = field(default_factory=Reasons, init=False)
+    accepted: int = field(default=0, init=False)
+    handled: int = field(default=0, init=False)
     _repeats: Counter[str] = field(default_factory=Counter, init=False, repr=False)
-    _seen: set[bytes] = field(default_factory=set, init=False, repr=False)
+    _seen: IdSet = field(default_factory=IdSet, init=False, repr=False)
+    _fresh: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
         requests = LazyRequests(self.defaults)
         rows = itertools.islice(self.rows, self.limit)
         size = FILE_CHUNK_ROWS if self.defaults.conditions else CHUNK_ROWS
+        size = max(1, size // self.samples_per_prompt)
         while chunk := [self._read(row) for row in itertools.islice(rows, size)]:
             for request in self._pending(self._lazy_requests(chunk, requests)):
                 if self.largest is None or request.pixels > self.largest.pixels:
@@ -157,7 +145,8 @@ class Intake:
 
     def knows(self, sample_id: str) -> bool:
         """Whether the input that was read so far holds a sample or its control."""
-        return bytes.fromhex(sample_id) in self._seen
+        binary = bytes.fromhex(sample_id)
+        return binary in self._fresh or bool(self._seen.find(Ids.from_bytes(binary))[0])
 
     def _lazy_requests(
         self, rows: Sequence[SourceRow], requests: LazyRequests
@@ -177,6 +166,7 @@ class Intake:
             if values.get("negative_prompt") and not made[0].template.base.negative_prompt:
                 self.counts.unread_negatives += 1
             found.extend((row, request) for request in made)
+        self.accepted += len(found)
         return found
 
     def _with_files(
@@ -204,12 +194,16 @@ class Intake:
     ) -> Iterator[SampleRequest]:
         ids = Ids.from_bytes(b"".join(request.sample_id for _, request in requests))
         states = self.committed.states(ids).tolist()
-        for (row, request), state in zip(requests, states, strict=True):
-            if request.sample_id in self._seen:
+        self._seen.add(Ids.from_bytes(b"".join(self._fresh)))
+        self._fresh.clear()
+        before = self._seen.find(ids).tolist()
+        for (row, request), state, is_known in zip(requests, states, before, strict=True):
+            self.handled += 1
+            if is_known or request.sample_id in self._fresh:
                 self.counts.duplicates += 1
                 continue
             if (first := self.first.get(request.sample_id)) is not None:
-                self._seen.add(request.sample_id)
+                self._fresh.add(request.sample_id)
                 state = int(self.committed.states(Ids.from_bytes(digest(first.identity())))[0])
                 if self._is_pending(digest(first.identity()), state):
                     yield dataclasses.replace(first, source_key=row.key)
@@ -265,7 +259,7 @@ class Intake:
         return next((candidates[states.index(s)] for s in (DONE, FAILED) if s in states), request)
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
-        self._seen.add(sample_id)
+        self._fresh.add(sample_id)
         if state:
             self.counts.done += 1
             self.counts.done_failed += state == FAILED

@@ -2,13 +2,15 @@
 
 The first clips are made without a cache and recorded, so that the rest of the run has a profile of
 its own (`pipeline.calibration.measurement`). Which clips these are depends on their content alone:
-an interrupted run that starts again chooses the same ones.
+an interrupted run that starts again chooses the same ones. Of an input that is read while clips are
+made, they are chosen among its first rows.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -25,6 +27,9 @@ A single string column keeps the schema of all blocks equal, whatever the input 
 
 BLOCK_ROWS = 1000
 """Requests per Arrow table handed to Ray, which cuts them into tasks of one engine call each."""
+
+BLOCK_S = 1.0
+"""Seconds after which a smaller table goes to Ray, where few of many rows are left to make."""
 
 ALIKE = (
     *("num_inference_steps", "guidance_scale", "guidance_scale_2"),
@@ -83,6 +88,16 @@ class FirstChoice:
             bisect.insort(self._found, entry, key=lambda each: each[:2])
             del self._found[most:]
 
+    def is_ready(self, wanted: frozenset[bytes]) -> bool:
+        """Whether enough units have passed for a choice, and clips with some contents among them.
+
+        Args:
+            wanted: Contents of clips that an earlier run chose and did not make.
+        """
+        least = max(MOST_FIRST * SAMPLES_PER_FIRST, 2 * (self.asked or 0))
+        is_enough = bool(self.fixed) or self._offered >= least
+        return is_enough and wanted <= {content for content, _, _ in self._found}
+
     def _chosen(self) -> list[tuple[bytes, int, list[SampleRequest]]]:
         return self._found[: first_clips(self.asked, self._offered)]
 
@@ -117,24 +132,63 @@ def pack_tables(
     Returns:
         Tables of up to `BLOCK_ROWS` units.
     """
+    return pack_first(units(requests), lambda units_so_far: False, choice)
+
+
+def pack_first(
+    found: Iterator[list[SampleRequest]],
+    enough: Callable[[int], bool],
+    choice: FirstChoice | None = None,
+    *,
+    keep: bool = True,
+) -> list[pa.Table]:
+    """Pack the first units of an iterator, which goes on after the last of them.
+
+    Args:
+        found: Units (`pipeline.requests.controls.units`).
+        enough: Asked after each unit, with how many there are, whether it is the last.
+        choice: As for `pack_tables`.
+        keep: Whether to return the tables; a dry run only looks.
+
+    Returns:
+        Tables of up to `BLOCK_ROWS` units.
+    """
     tables: list[pa.Table] = []
     block: list[str] = []
-    for place, unit in enumerate(units(requests)):
+    for place, unit in enumerate(found):
         if len(block) == BLOCK_ROWS:
             tables.append(pa.table({REQUEST_COLUMN: block}))
             block = []
-        block.append(pack(unit))
+        if keep:
+            block.append(pack(unit))
         if choice is not None and not unit[0].control_of:
             choice.offer(unit, place)
+        if enough(place + 1):
+            break
     if block:
         tables.append(pa.table({REQUEST_COLUMN: block}))
-    for place in choice.places() if choice else ():
+    for place in choice.places() if choice and keep else ():
         index, row = divmod(place, BLOCK_ROWS)
         # Marked first and left out at the end, so that places stay what they are.
         texts = tables[index][REQUEST_COLUMN].to_pylist()
         texts[row] = ""
         tables[index] = pa.table({REQUEST_COLUMN: texts})
     return [left for table in tables if (left := _without_marked(table)).num_rows]
+
+
+def pack_rest(
+    found: Iterable[list[SampleRequest]], clock: Callable[[], float] = time.monotonic
+) -> Iterator[pa.Table]:
+    """Pack units as they are asked for, in tables of up to `BLOCK_ROWS`."""
+    block: list[str] = []
+    began = clock()
+    for unit in found:
+        block.append(pack(unit))
+        if len(block) == BLOCK_ROWS or clock() >= began + BLOCK_S:
+            yield pa.table({REQUEST_COLUMN: block})
+            block, began = [], clock()
+    if block:
+        yield pa.table({REQUEST_COLUMN: block})
 
 
 def with_first(tables: Sequence[pa.Table], first: Sequence[SampleRequest]) -> list[pa.Table]:

@@ -1,4 +1,4 @@
-"""Counts why rows are rejected, so that a console can name the most frequent causes."""
+"""Rejected rows, and counts of why, so that a console can name the most frequent causes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ MAX_CAUSES = 1000
 
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*://\S*|\d[\d.,]*")
 """What differs between two messages of one cause: quoted values, addresses and numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """An input row that cannot become a sample, with what its output row needs.
+
+    Attributes:
+        sample_id: Made from its content, so that a resumed run recognises it wherever it stands.
+        caption: What could be read of its prompt; valid Unicode.
+        source_key: Its place, `file:row`.
+        message: The reason, in one line.
+        source: JSON of its other columns, "" without any.
+    """
+
+    sample_id: str
+    caption: str
+    source_key: str
+    message: str
+    source: str = ""
 
 
 @dataclass(slots=True)

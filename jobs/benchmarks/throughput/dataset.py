@@ -1,9 +1,11 @@
-"""`dataset`: how soon a Ray Data program has its first clips, whatever the number of prompts.
+"""`dataset`: how soon a run has its first clips, whatever the number of prompts.
 
 An engine that computes nothing, prompts in one Parquet file, one group. Each size is measured in a
-process of its own, on a private cluster: how long the first rows take from the building of the
-Dataset (actors start meanwhile), what each further row takes, and the peak memory of the driver and
-of the intake's actor.
+process of its own, on a private cluster. Of a Ray Data program: how long the first rows take from
+the building of the Dataset (actors start meanwhile), what each further row takes, and the peak
+memory of the driver and of the intake's actor. Of the command line: how long the first engine call
+takes from the start of the run and from when the engine is ready, and the same costs. `--resume`
+measures a run whose prompts are done but for one in 1,000.
 """
 
 from __future__ import annotations
@@ -23,37 +25,94 @@ from rich.console import Console
 
 from jobs.benchmarks.tables import table
 
-HELP = "time to the first clips of a Dataset of prompts, and memory, for up to ten million prompts"
+HELP = "time to the first clips and memory, for up to ten million prompts"
+WAYS = ("program", "command line")
 SIZES = (10_000, 1_000_000, 10_000_000)
 CHUNK = 100_000
+STREAMED = "jobs.benchmarks.throughput.streamed_run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--prompts", type=int, nargs="+", default=list(SIZES), help="in a file")
-    parser.add_argument("--rows", type=int, default=2000, help="rows that the program reads")
+    parser.add_argument("--rows", type=int, default=2000, help="rows that are made")
+    parser.add_argument(
+        "--by", choices=WAYS, nargs="+", default=list(WAYS), help="which to measure"
+    )
+    parser.add_argument(
+        "--resume", type=int, nargs="*", default=[], help="prompts of which 1 in 1,000 is left"
+    )
 
 
-def main(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+def main(options: argparse.Namespace, console: Console) -> dict[str, list[dict[str, Any]]]:
     """Measure, print and return each size."""
-    results = []
-    for prompts in options.prompts:
-        command = [sys.executable, "-m", __name__, str(prompts), str(options.rows)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        results.append(json.loads(done.stdout.splitlines()[-1]))
+    results: dict[str, list[dict[str, Any]]] = {}
+    if "program" in options.by:
+        results["program"] = [
+            _own_process(__name__, prompts, options.rows) for prompts in options.prompts
+        ]
+        lines = [
+            (
+                f"{result['prompts']:,}",
+                f"{result['first_s']:.1f}",
+                f"{result['ms_per_row']:.1f}",
+                f"{result['driver_bytes'] / 2**30:.2f}",
+                f"{result['intake_bytes'] / 2**30:.2f}",
+            )
+            for result in results["program"]
+        ]
+        headings = ("prompts", "first rows s", "ms per row", "driver GiB", "intake GiB")
+        console.print(table("a Dataset of prompts", headings, lines))
+    if "command line" in options.by:
+        results["command line"] = [
+            _command_line(prompts, options.rows) for prompts in options.prompts
+        ] + [_resume(prompts) for prompts in options.resume]
+        console.print(_command_line_table(results["command line"]))
+    return results
+
+
+def _own_process(module: str, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _command_line(prompts: int, rows: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+        write_prompts(Path(folder) / "prompts.parquet", prompts)
+        return {"prompts": f"{prompts:,}"} | _own_process(STREAMED, folder, rows)
+
+
+def _resume(prompts: int) -> dict[str, Any]:
+    from jobs.benchmarks.prefixes.resume_cost import make_prefix
+
+    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+        left = make_prefix(Path(folder), prompts, part_rows=10_000).left
+        found = _own_process(STREAMED, folder, 0)
+    if found["ok"] != left:
+        raise RuntimeError(f"{found['ok']} of {left} samples that were left ended ok")
+    return {"prompts": f"{prompts:,}, {left:,} left"} | found
+
+
+def _command_line_table(results: list[dict[str, Any]]) -> Any:
     lines = [
         (
-            f"{result['prompts']:,}",
+            result["prompts"],
             f"{result['first_s']:.1f}",
-            f"{result['ms_per_row']:.1f}",
+            f"{result['after_ready_s']:.2f}",
+            f"{result['ms_per_sample']:.1f}",
             f"{result['driver_bytes'] / 2**30:.2f}",
-            f"{result['intake_bytes'] / 2**30:.2f}",
+            f"{result['counted_s']:.1f}" if result["counted_s"] else "",
+            f"{result['whole_s']:.1f}",
         )
         for result in results
     ]
-    headings = ("prompts", "first rows s", "ms per row", "driver GiB", "intake GiB")
-    console.print(table("a Dataset of prompts", headings, lines))
-    return results
+    headings = (
+        *("prompts", "first clip s", "of it after the engine is ready", "ms per sample"),
+        *("driver GiB", "counted s", "run s"),
+    )
+    return table("the command line", headings, lines)
 
 
 def measure(prompts: int, rows: int) -> dict[str, Any]:
