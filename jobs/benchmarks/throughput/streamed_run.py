@@ -30,7 +30,7 @@ LOOK_EVERY_S = 0.1
 
 
 class LoggedNullEngine(null_engine.NullEngine):
-    """Writes into a file when it is ready, and when each call begins and of how many clips it is."""
+    """Writes into a file when it is ready, and when each call of how many clips begins."""
 
     def __init__(self, log: str) -> None:
         """Be ready."""
