@@ -1,7 +1,7 @@
 """The first stage: prompt rows in, packed requests out, beside rows that are final already.
 
 One actor does it for the whole Dataset, because only it sees which rows repeat an earlier one. It
-holds about 100 bytes for each row that it has seen, and no rows. A row that cannot become a request
+holds 12 to 25 bytes for each row that it has seen, and no rows. A row that cannot become a request
 becomes an output row with its error. Rows that the output prefix holds are read from it: the same
 program gives the same rows again and makes only what is missing.
 """

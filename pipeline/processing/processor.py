@@ -18,7 +18,7 @@ import ray.data
 from pydantic import ValidationError
 
 from pipeline.cluster import ray_data_plan
-from pipeline.cluster.connection import GROW_FROM, NO_PROGRESS_S
+from pipeline.cluster.connection import GROW_FROM, NO_PROGRESS_S, await_gpus
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.ray_compat import submission_id
 from pipeline.config.error_text import validation_problem
@@ -132,6 +132,8 @@ class ClipProcessor:
         config, storage = self.config, self.storage
         defaults = request_defaults(config, self.resolved, storage, measure=False)
         run_id = new_run_id(storage, submission_id())
+        if config.device == "cuda":
+            await_gpus(config.parallel.degree, config.wait_for_gpus_s)
         groups = ray_data_plan.groups_for(
             MANY_TASKS * ray_data_plan.rows_per_task(config, self.resolved),
             config,

@@ -6,6 +6,8 @@ A row leaves the third stage when its part is stored: what a program sees is com
 from __future__ import annotations
 
 import secrets
+import threading
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +28,15 @@ from pipeline.storage.storage import Storage
 
 
 class RowsActor(GroupActor):
-    """A group that passes rows on that are final already."""
+    """A group that passes rows on that are final already.
+
+    It loads its model with the first request; a program whose clips are all made loads none.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Keep the settings of a `GroupActor`."""
+        self._settings = settings
+        self._is_loaded, self._loading = False, threading.Lock()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Map units of requests and final rows to output rows, in `FINAL_ROWS`."""
@@ -34,8 +44,15 @@ class RowsActor(GroupActor):
         tables += map(opened, batch[FINAL_COLUMN].drop_null().to_pylist())
         packed = batch.filter(pc.not_equal(batch[REQUEST_COLUMN], "")).select([REQUEST_COLUMN])
         if packed.num_rows:
+            self._load()
             tables.append(with_stored(super().__call__(packed), stored=False))
         return pa.concat_tables(tables)
+
+    def _load(self) -> None:
+        with self._loading:  # of several tasks here, one loads for all
+            if not self._is_loaded:
+                super().__init__(**self._settings)
+                self._is_loaded = True
 
 
 def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLedger) -> pa.Table:

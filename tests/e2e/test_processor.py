@@ -22,7 +22,7 @@ from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
 from pipeline.storage.storage import Storage
 from tests.docs.documents import ROOT, blocks
-from tests.e2e.engines import obedient
+from tests.e2e.engines import broken, obedient
 from tests.e2e.outputs import rows_of
 
 pytestmark = pytest.mark.slow
@@ -82,6 +82,11 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     assert (len(found), new["caption"]) == (6, "five!")
     assert {row["run_id"] for row in found} == {run.run_id, new["run_id"]}
     assert len(rows_of(output)) == 6
+
+    # A program whose clips are all made loads no model.
+    done = ray.data.from_items([{"prompt": "one!", "fps": 8}])
+    (known,) = pipeline.generate(done, settings(output), factory=broken).take_all()
+    assert known["sample_id"] == by_caption["one!"]["sample_id"]
 
     # A file is a source too, with the ids of the command line; failures are rows.
     file = tmp_path / "p.jsonl"
