@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from pipeline.redaction import shown
 from pipeline.wording import are, counted
 
 EXIT_DAMAGED = 1
+ONE_SPLIT = "train"
 NAMED = 20
 """Damaged clips that are named on stderr."""
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
     )
-    parser.add_argument("--splits", default="train", help="e.g. train=0.9,val=0.1; by prompt")
+    parser.add_argument("--splits", default=ONE_SPLIT, help="e.g. train=0.9,val=0.1; by prompt")
     parser.add_argument(
         "--split-by",
         default="",
@@ -132,6 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
         f"{target.uri}, {done.written:,} of them written now",
     )
+    if options.splits != ONE_SPLIT:
+        sizes: Counter[str] = Counter()
+        for shard in chosen.shards:
+            sizes[shard.split] += shard.clips
+        divided = (f"{name} {sizes[name]:,}" for name in parse_splits(options.splits))
+        say(console, f"clips by split: {', '.join(divided)}")
     if chosen.with_tensors:
         clips = counted(chosen.with_tensors, "clip", grouped=True)
         say(console, f"{clips} with latents or text embeddings")

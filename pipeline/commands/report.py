@@ -54,6 +54,11 @@ def _estimate(options: argparse.Namespace) -> None:
     from pipeline.report.pricing.offers import markdown, offers, parse_kinds
     from pipeline.report.pricing.prices import load_table, read_table
 
+    for flag, value in (("--price", options.price), ("--more-clips", options.more_clips)):
+        if value:
+            raise UserError(
+                f"{flag} goes with --output; --estimate takes list prices (--cloud, --price-table)"
+            )
     kinds, budgets = parse_kinds(options.estimate), _budgets(options.what_if or ESTIMATED)
     path = options.price_table
     table = load_table(options.cloud, path) if options.cloud else read_table(path)

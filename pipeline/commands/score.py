@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(options: argparse.Namespace, console: Console) -> None:
+    import pyarrow.compute as pc
+
     from pipeline.cluster.clip_stage import score_clips
     from pipeline.cluster.connection import connected
     from pipeline.dataset.parts import part_files
@@ -92,7 +94,8 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     if stored.choice.keep:
         good: Counter[bool | None] = Counter()
         for table in clip_rows(storage, stored):
-            good.update(table["good"].to_pylist())
+            ours = pc.equal(table["control_of"], "")  # a control is not a clip of the dataset
+            good.update(table.filter(ours)["good"].to_pylist())
         text = f"{good[True]} of {counted(sum(good.values()), 'clip')} are good"
         if good[None]:
             text += f", {good[None]} not judged because scores are missing"

@@ -40,7 +40,9 @@ def say_result(
     device_s = sum(totals.spent.values())
     if totals.clips:
         own_s = device_s - totals.control_gpu_s  # failed attempts included, as in the report
-        table.add_row("device time", f"{duration(device_s)}, {own_s / totals.clips:.2f} s a clip")
+        apart = " without controls" if totals.controls else ""
+        cost = f"{own_s / totals.clips:.2f} s a clip{apart}"
+        table.add_row("device time", f"{duration(device_s)}, {cost}")
         if own_s > 0:  # a test's engine can be too quick for the clock
             rate = totals.video_s / own_s * 3600
             table.add_row("throughput", f"{rate:.0f} s of video per device-hour")

@@ -145,8 +145,8 @@ def remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
         controls = counted(counts.lone_controls, "control")
         yield (
             f"Compared with nothing: {controls} of clips that are here already. A clip and its "
-            "control are compared while one run makes both: give --control-fraction when the clips "
-            "are made, or choose another --output"
+            "control are compared while one run makes both. These become uncached clips without a "
+            "comparison; the pairs of other prompts still measure"
         )
     causes = reasons.top(TOP_CAUSES)
     for cause in causes:

@@ -95,6 +95,7 @@ def test_watching_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--output", "{here}", "--what-if", "0.5,2"], "shares of the steps"),
         (["--output", "{here}", "--estimate", "wan2.1-t2v-14b:480p"], "--estimate"),
         (["--estimate", "wan2.1-t2v-14b"], "should be MODEL:SIZE"),
+        (["--estimate", "wan2.1-t2v-14b:480p", "--price", "2"], "--price goes with --output"),
         (["--estimate", "sora:480p"], "others have to be measured"),
     ],
 )

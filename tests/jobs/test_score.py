@@ -17,10 +17,11 @@ BASIC = load_scorers(["basic"])
 
 
 def prefix(folder: Path) -> Path:
-    """Three clips that have every basic score already, with motion 0.1, 0.2 and 0.3."""
+    """Clips that have every basic score already: motion 0.1, 0.2, 0.3, and a control with 0.4."""
     writer = PartWriter(Storage(str(folder)), "r", part_rows=9, part_seconds=1e9)
-    for number in range(3):
+    for number in range(4):
         row = rejected_row(f"{number:020x}", "", "", "demo", "r", "") | {"status": "ok"}
+        row |= {"control_of": f"{2:020x}" if number == 3 else ""}
         row |= {"scorers": [f"{each.name}@{each.version}" for each in BASIC]}
         names = [name for each in BASIC for name in each.scores]
         motion = (number + 1) / 10
@@ -36,7 +37,7 @@ def test_another_condition_reads_no_clip(
 ) -> None:
     flags = ["--output", str(prefix(tmp_path))]
     assert main([*flags, "--keep", "motion > 0.15"]) == 0
-    assert "0 scored now, 3 before" in capsys.readouterr().out
+    assert "0 scored now, 4 before" in capsys.readouterr().out
     assert json.loads((tmp_path / "scores/keep.json").read_text())["keep"] == "motion > 0.15"
     assert main([*flags, "--keep", "motion > 0.25"]) == 0
     assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out

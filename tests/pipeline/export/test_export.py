@@ -111,13 +111,18 @@ def test_webdataset_shards_round_trip(prefix: Path, tmp_path: Path) -> None:
 
 
 def test_hub_parquet_is_a_video_column_with_its_bytes(
-    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefix: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     flags = ["--output", str(prefix), "--to", str(tmp_path / "hub"), "--format", "hub"]
     assert main([*flags, "--splits", "train=0.7,val=0.3"]) == 0
     loaded = datasets.load_dataset(str(tmp_path / "hub"), cache_dir=str(tmp_path / "cache"))
     assert set(loaded) == {"train", "val"}
+    sizes = ", ".join(f"{name} {len(loaded[name])}" for name in ("train", "val"))
+    assert f"clips by split: {sizes}" in capsys.readouterr().out
     found = {}
     for split in loaded.values():
         assert split.features["video"] == datasets.Video()
