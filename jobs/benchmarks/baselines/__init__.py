@@ -4,6 +4,9 @@
 |---|---|---|
 | `UniformSkipping`, `FirstThenEvery` | exact number of steps | the last output |
 | `UniformTaylor` | exact number of steps | the output, extrapolated |
+| `DPCache` | exact number of steps; `DPCache.fitted` | the output, extrapolated |
+| `LeMiCa` | exact number of steps; `LeMiCa.fitted` | the last output |
+| `CacheDit` | exact number of steps | as cache-dit does, by calibrator |
 | `TeaCache` | threshold; `TeaCache.fitted` | what the blocks add to the tokens |
 | `MagCache` | threshold; `MagCache.fitted` | what the blocks add to the tokens |
 | `EasyCache` | threshold | what the network adds to the latents |
@@ -25,6 +28,8 @@ from jobs.benchmarks.baselines.base import (
     UnsupportedError,
     nfe_of,
 )
+from jobs.benchmarks.baselines.cache_dit import CacheDit
+from jobs.benchmarks.baselines.dpcache import DPCache
 from jobs.benchmarks.baselines.easycache import EasyCache
 from jobs.benchmarks.baselines.in_diffusers import (
     DiffusersMagCache,
@@ -32,6 +37,7 @@ from jobs.benchmarks.baselines.in_diffusers import (
     SeaCache,
     TaylorSeer,
 )
+from jobs.benchmarks.baselines.lemica import LeMiCa
 from jobs.benchmarks.baselines.magcache import MagCache
 from jobs.benchmarks.baselines.own import (
     AnySenCache,
@@ -47,7 +53,9 @@ __all__ = [
     "AnySenCache",
     "Baseline",
     "BaselineResult",
+    "CacheDit",
     "CalibrationRun",
+    "DPCache",
     "Decisions",
     "DiffusersMagCache",
     "EasyCache",
@@ -55,6 +63,7 @@ __all__ = [
     "FirstBlockCache",
     "FirstThenEvery",
     "Gated",
+    "LeMiCa",
     "MagCache",
     "Planned",
     "PyramidAttentionBroadcast",

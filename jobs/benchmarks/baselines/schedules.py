@@ -29,7 +29,7 @@ from sencache.extension import (
 
 
 @dataclass(frozen=True)
-class _Fixed(Scheduled):
+class FixedSchedule(Scheduled):
     """A schedule laid out by step index.
 
     Attributes:
@@ -97,7 +97,7 @@ def _evenly(first: int, last: int, count: int) -> tuple[int, ...]:
     return tuple(sorted(set(np.linspace(first, last, count).round().astype(int).tolist())))
 
 
-class UniformSkipping(_Fixed):
+class UniformSkipping(FixedSchedule):
     """Evenly spaced computed steps, the first and the last among them; the others hold."""
 
     name = "uniform"
@@ -108,7 +108,7 @@ class UniformSkipping(_Fixed):
         return _evenly(0, self.steps - 1, self.computed)
 
 
-class FirstThenEvery(_Fixed):
+class FirstThenEvery(FixedSchedule):
     """The first fifth of the steps, then evenly spaced ones to the last; the others hold."""
 
     name = "first-then-every"
@@ -123,7 +123,7 @@ class FirstThenEvery(_Fixed):
 
 
 @dataclass(frozen=True)
-class UniformTaylor(_Fixed):
+class UniformTaylor(FixedSchedule):
     """Evenly spaced computed steps; the others extrapolate the output over time.
 
     Divided differences over the times themselves, because a flow shift makes steps uneven.

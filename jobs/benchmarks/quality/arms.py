@@ -13,12 +13,15 @@ from typing import Any
 
 from jobs.benchmarks.baselines import (
     Baseline,
+    CacheDit,
     CalibrationRun,
+    DPCache,
     EasyCache,
     FasterCache,
     FirstBlockCache,
     FirstThenEvery,
     Gated,
+    LeMiCa,
     MagCache,
     Planned,
     PyramidAttentionBroadcast,
@@ -30,6 +33,8 @@ from jobs.benchmarks.baselines import (
     UniformTaylor,
     UnsupportedError,
 )
+from jobs.benchmarks.baselines.cache_dit import CALIBRATORS
+from jobs.benchmarks.baselines.lemica import Sampling
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.samplers import EULER, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
@@ -50,12 +55,15 @@ class BaselineSetup:
         steps: Steps of the sampler.
         run_calibration: Samples the calibration clips in batches with the pipeline as it is, for
             methods that record runs; calls its argument after every batch.
+        sampling: Samples the first batch of calibration clips under a method, for methods that
+            measure what a schedule does to clips; None where nothing can be sampled.
     """
 
     pipe: Any
     profile: SensitivityProfile | None
     steps: int
     run_calibration: CalibrationRun
+    sampling: Sampling | None = None
 
 
 Maker = Callable[[BaselineSetup], Sequence[Baseline]]
@@ -105,6 +113,23 @@ def _taylorseer(setup: BaselineSetup) -> list[Baseline]:
     return [TaylorSeer(order=order, steps=setup.steps) for order in (1, 2)]
 
 
+def _dpcache(setup: BaselineSetup) -> list[Baseline]:
+    """DPCache with the published parabola, and with a line."""
+    return [DPCache.fitted(setup.pipe, setup.run_calibration, order) for order in (2, 1)]
+
+
+def _lemica(setup: BaselineSetup) -> list[Baseline]:
+    """LeMiCa with the edges of this pipeline."""
+    if setup.sampling is None:
+        raise UnsupportedError("LeMiCa needs calibration clips to measure its edges on")
+    return [LeMiCa.fitted(setup.sampling, setup.steps)]
+
+
+def _cache_dit(_setup: BaselineSetup) -> list[Baseline]:
+    """cache-dit with each of its calibrators, and without one."""
+    return [CacheDit(calibrator) for calibrator in (*CALIBRATORS, "none")]
+
+
 BASELINES: dict[str, Maker] = {
     PAPER: _paper,
     "uniform": _plain(UniformSkipping()),
@@ -119,6 +144,9 @@ BASELINES: dict[str, Maker] = {
     "fastercache": _plain(FasterCache()),
     "pab": _plain(PyramidAttentionBroadcast()),
     "uniform-taylor-2": _plain(UniformTaylor(taylor_order=2)),
+    "dpcache": _dpcache,
+    "lemica": _lemica,
+    "cache-dit": _cache_dit,
     "planned": _planned(),
     "planned-gated": _gated,
     "planned-quadratic": _planned(order=2),
@@ -126,11 +154,14 @@ BASELINES: dict[str, Maker] = {
 }
 """The function that makes the method of each arm."""
 
+RIVALS = ("dpcache", "lemica", "cache-dit")
+"""The nearest relatives: they need many runs to fit, or a package, and run only by name as well."""
+
 ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired")
-"""Arms that run only if they are given by name."""
+"""Arms that show what a part of a method is worth; they run only if they are given by name."""
 
 ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *BASELINES)
-FULL_ARMS: tuple[str, ...] = tuple(arm for arm in ARMS if arm not in ABLATIONS)
+FULL_ARMS: tuple[str, ...] = tuple(arm for arm in ARMS if arm not in (*ABLATIONS, *RIVALS))
 QUICK_ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, PAPER, "planned")
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
+from jobs.benchmarks.baselines import Baseline
 from jobs.benchmarks.profiles.bench import Bench, load_bench, with_changes
 from jobs.benchmarks.quality.arms import (
     ARMS,
@@ -236,7 +238,11 @@ def _points(
             batch.denoise(DenoisingRun(sampler, steps))
             after()
 
-    tuner = Tuner(BaselineSetup(bench.pipe, profile, steps, run_calibration), sampler, calibration)
+    def sampling(baseline: Baseline | None) -> torch.Tensor:
+        return calibration[0].denoise(DenoisingRun(sampler, steps, baseline)).latents
+
+    setup = BaselineSetup(bench.pipe, profile, steps, run_calibration, sampling)
+    tuner = Tuner(setup, sampler, calibration)
     wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
     points = []
     with show_progress(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
