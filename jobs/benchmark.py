@@ -44,6 +44,7 @@ COMMANDS = {
     "prior": "jobs.benchmarks.profiles.prior",
     "promise": "jobs.benchmarks.profiles.promise",
     "quality": "jobs.benchmarks.quality",
+    "rivals": "jobs.benchmarks.rivals",
     "report": "jobs.benchmarks.prefixes.report_rows",
     "scorers": "jobs.benchmarks.scoring.detection",
     "simulate": "jobs.benchmarks.fleet.simulate",

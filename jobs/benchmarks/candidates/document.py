@@ -2,8 +2,8 @@
 
 NAME is `drafts`, `draft-frames`, `good-clips` or `draft-shortcuts`, and OUT.json the output of that
 benchmark; `good-clips-short` is a later run of `good-clips` with more arms. The result is stored in
-the repository, and its table replaces the text between the marks of BENCHMARKS.md; `drafts` also
-draws its picture. A test renders the stored results again and compares.
+the repository, and its table replaces the text between the marks of docs/benchmarks/choosing.md;
+`drafts` also draws its picture. A test renders the stored results again and compares.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobs.benchmarks.draft_shortcuts.tables import (
     half_cells,
     shared_cells,
 )
-from jobs.benchmarks.quality.document.benchmarks_md import DOCUMENT, keep_section, stored
+from jobs.benchmarks.quality.document.benchmarks_md import CHOOSING, keep_section, stored
 from jobs.benchmarks.quality.document.tables import markdown_row
 from pipeline.errors import UserError
 
@@ -58,7 +58,7 @@ def marks(name: str) -> tuple[str, str]:
     )
 
 
-def keep(name: str, written: Mapping[str, Any], document: Path = DOCUMENT) -> None:
+def keep(name: str, written: Mapping[str, Any], document: Path = CHOOSING) -> None:
     """Store a result and put its table into the document.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`python -m jobs.benchmarks.late_guidance.document DEMO.json [SECOND.json]`: fill BENCHMARKS.md.
+"""`python -m jobs.benchmarks.late_guidance.document DEMO.json [SECOND.json]`: fill the page.
 
 The results, of the embedded model and perhaps of a second one of its shape, are stored in the
 repository, and their table replaces the text between the marks of the document. A test renders them

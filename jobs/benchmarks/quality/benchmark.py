@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         UserError: The options name something that cannot be used.
     """
-    bench = _load(options)
+    bench = load_for(options)
     plan = make_plan(options, bench)
     lpips, why = load_lpips(bench.pipe.device)
     if why:
@@ -118,7 +118,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def _load(options: argparse.Namespace) -> Bench:
+def load_for(options: argparse.Namespace) -> Bench:
+    """Load the model of the options, with its settings changed as they say.
+
+    Raises:
+        UserError: The model cannot be loaded, or a setting is not possible.
+    """
     bench = load_bench(options.model, options.model_path, options.device)
     changes: dict[str, Any] = {}
     if options.steps:
@@ -225,6 +230,26 @@ def _points(
     console: Console,
 ) -> list[OperatingPoint]:
     """Tune the runs of all arms on calibration clips."""
+    tuner = points_tuner(bench, sampler, plan, calibration, store, console)
+    wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
+    points = []
+    short = sampler.partition("/")[0]
+    with show_progress(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
+        for done, (arm, point) in enumerate(wanted):
+            watch.show(done, len(wanted), f"{arm} {point}")
+            points.append(tuner.point(arm, point))
+    return points
+
+
+def points_tuner(
+    bench: Bench,
+    sampler: str,
+    plan: QualityPlan,
+    calibration: Sequence[ClipBatch],
+    store: ReferenceStore,
+    console: Console,
+) -> Tuner:
+    """What tunes arms under one sampler; measures the sensitivity profile if there is none."""
     steps = bench.template.num_inference_steps
     short = sampler.partition("/")[0]
     profile = plan.profile
@@ -242,14 +267,7 @@ def _points(
         return calibration[0].denoise(DenoisingRun(sampler, steps, baseline)).latents
 
     setup = BaselineSetup(bench.pipe, profile, steps, run_calibration, sampling)
-    tuner = Tuner(setup, sampler, calibration)
-    wanted = [(arm, point) for arm in plan.arms for point in plan.points_of(arm)]
-    points = []
-    with show_progress(console, f"{short}: tuning {len(plan.arms)} arms") as watch:
-        for done, (arm, point) in enumerate(wanted):
-            watch.show(done, len(wanted), f"{arm} {point}")
-            points.append(tuner.point(arm, point))
-    return points
+    return Tuner(setup, sampler, calibration)
 
 
 def _shared(bench: Bench) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The quality benchmark's results as tables, curves and sections of BENCHMARKS.md."""
+"""The quality benchmark's results as tables, curves and sections of docs/benchmarks."""

@@ -1,4 +1,4 @@
-"""`python -m jobs.benchmarks.quality.document.benchmarks_md OUT.json`: fill BENCHMARKS.md.
+"""`python -m jobs.benchmarks.quality.document.benchmarks_md OUT.json`: fill docs/benchmarks/quality.md.
 
 Several files are one result whose samplers were measured apart, by `--sampler`.
 
@@ -29,7 +29,14 @@ PATH_OPTIONS = (
 KEPT = Path(__file__).parents[1] / "results" / "demo.json"
 """The result that the document shows."""
 
-DOCUMENT = Path(__file__).parents[4] / "BENCHMARKS.md"
+PAGES = Path(__file__).parents[4] / "docs" / "benchmarks"
+"""The pages that BENCHMARKS.md leads to."""
+
+DOCUMENT = PAGES / "quality.md"
+"""The page on picture quality."""
+
+CHOOSING = PAGES / "choosing.md"
+"""The page on scores, drafts and good clips."""
 
 
 def section(written: Mapping[str, Any]) -> str:
