@@ -105,20 +105,21 @@ def _rivals(written: Mapping[str, Any]) -> list[str]:
     sampler = next(iter(result["samplers"]))
     point = POINT if POINT in result["points"] else max(result["points"])
     parts = []
-    for arm in (PLANNED, "dpcache", "lemica", "cache-dit"):
+    for arm in (PLANNED, "dpcache", "lemica", "cache-dit", "uniform-taylor"):
         psnr = clips_of(result, sampler, arm, point)["psnr"]
         if psnr:
             parts.append(f"{arm} {statistics.fmean(psnr):.1f} dB")
-    clips = len(clips_of(result, sampler, PLANNED, point)["psnr"])
-    seen = {
-        arm: invisible_at(result, sampler, arm, worst=False) or "no measured number"
-        for arm in (PLANNED, PAPER)
-    }
+    planned = clips_of(result, sampler, PLANNED, point)
+    number = f"at {point} of 50: **{', '.join(parts)}**"
+    if "jod" in planned:
+        number += f"; plans {statistics.fmean(planned['jod']):.2f} JOD of 10"
+    if seen := invisible_at(result, sampler, PLANNED, worst=False):
+        number += f", invisible from {seen} evaluations on"
     return [
         "And beside its nearest relatives, and to an eye? ([rivals](docs/benchmarks/rivals.md))",
-        f"at {point} of 50: **{', '.join(parts)}**; invisible from {seen[PLANNED]} evaluations on, "
-        f"the paper's rule from {seen[PAPER]}",
-        f"embedded model, {sampler.partition('/')[0]}, {clips} held-out clips; `rivals`",
+        number,
+        f"embedded model, {sampler.partition('/')[0]}, {len(planned['psnr'])} held-out clips; "
+        "`rivals`",
         "a threshold of a measure, on clips a finger wide; no observers were asked",
     ]
 

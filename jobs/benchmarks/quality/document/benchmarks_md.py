@@ -1,4 +1,4 @@
-"""`python -m jobs.benchmarks.quality.document.benchmarks_md OUT.json`: fill docs/benchmarks/quality.md.
+"""`python -m jobs.benchmarks.quality.document.benchmarks_md OUT.json`: fill the page on quality.
 
 Several files are one result whose samplers were measured apart, by `--sampler`.
 
