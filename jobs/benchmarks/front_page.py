@@ -114,7 +114,8 @@ def _rivals(written: Mapping[str, Any]) -> list[str]:
     if "jod" in planned:
         number += f"; plans {statistics.fmean(planned['jod']):.2f} JOD of 10"
     if seen := invisible_at(result, sampler, PLANNED, worst=False):
-        number += f", invisible from {seen} evaluations on"
+        fewest = min(each["wanted"] for each in result["samplers"][sampler])
+        number += f", invisible at {seen} evaluations" + (" or fewer" if seen == fewest else "")
     return [
         "And beside its nearest relatives, and to an eye? ([rivals](docs/benchmarks/rivals.md))",
         number,
@@ -131,7 +132,7 @@ def _good_clips(written: Mapping[str, Any]) -> list[str]:
     return [
         "What does a good clip cost? ([choosing](docs/benchmarks/choosing.md))",
         f"**{cost['planned 17']}** CPU s with plans of 17 evaluations, {cost['uncached']} uncached",
-        f"embedded model, {len(result['prompts'])} captions, judged; `good-clips`",
+        f"embedded model, {result['prompts']} captions, judged; `good-clips`",
         "what people would call good: the judge knows the sprites of this model only",
     ]
 
