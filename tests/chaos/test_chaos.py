@@ -208,6 +208,7 @@ def test_a_node_that_kills_whatever_runs_on_it_costs_no_sample(
     assert sum(map(len, remade)) >= int(tried_again[1]) >= 1
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seed",

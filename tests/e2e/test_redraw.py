@@ -162,6 +162,7 @@ def at_night(prompts: Sequence[str]) -> list[str]:
     return [f"{prompt}, at night" for prompt in prompts]
 
 
+@pytest.mark.variant
 def test_clips_of_rewritten_prompts_say_what_their_prompt_was(
     local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

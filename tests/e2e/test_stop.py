@@ -101,6 +101,7 @@ def descendant(process: subprocess.Popen[str], part_of_command: str) -> psutil.P
     raise AssertionError(f"no process with {part_of_command} in its command")
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "service",

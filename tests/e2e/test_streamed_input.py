@@ -58,7 +58,7 @@ def test_it_makes_the_rows_of_an_input_that_was_read_first(
     settings = {
         "control_fraction": 0.3,
         "cache": {"budget": 0.5},
-        "sampling": {"guidance_scale": 4},
+        "sampling": {"guidance_scale": 4, "num_inference_steps": 12},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(head, "HEAD_ROWS", 1000)

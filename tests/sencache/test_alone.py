@@ -82,7 +82,7 @@ def test_the_development_installation_has_the_extras_that_tests_need() -> None:
         for requirement in map(Requirement, PROJECT["optional-dependencies"]["dev"])
         if requirement.name == PROJECT["name"]
     ]
-    assert own.extras == {"pipeline", "xfuser"}
+    assert own.extras == {"pipeline", "xfuser", "lance"}
 
 
 PROGRAM = '''

@@ -42,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="", help="default: measured under each sampler")
     parser.add_argument("--cache-dir", default="out/quality-cache", help="keeps profiles")
     parser.add_argument(
-        "--partial", required=True, metavar="FILE", help="keeps what is measured; goes on from it"
+        "--partial",
+        default="out/rivals.jsonl",
+        metavar="FILE",
+        help="keeps what is measured; goes on from it",
     )
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="stop after the batch that ends later; 0: never"
