@@ -14,7 +14,8 @@ from tests.e2e.outputs import rows_of
 from tests.folder_clips import NO_CLIPS, STEPS, FolderRun
 from tests.sencache.support.video.table import SUPPORTED, class_of
 
-pytestmark = pytest.mark.slow
+# `tests/pipeline/engine/test_folders.py` makes clips of a class of each kind without a cluster.
+pytestmark = [pytest.mark.slow, pytest.mark.variant]
 
 WITH_SOUND = ("LTX2", "Kandinsky6")
 """Begins the names of classes whose clips have sound."""
@@ -22,11 +23,7 @@ WITH_SOUND = ("LTX2", "Kandinsky6")
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name == "WanVACEPipeline" else (pytest.mark.variant,))
-        for name in sorted(SUPPORTED)
-        if class_of(name) not in NO_CLIPS
-    ],
+    [name for name in sorted(SUPPORTED) if class_of(name) not in NO_CLIPS],
 )
 def test_a_folder_alone_makes_a_dataset_and_the_same_command_goes_on(
     local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

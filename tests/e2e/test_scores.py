@@ -114,6 +114,7 @@ class Torn:
         raise NotImplementedError
 
 
+@pytest.mark.variant
 def test_scorers_that_no_node_can_load_end_the_job_in_one_line(
     local_ray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

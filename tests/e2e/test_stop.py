@@ -44,7 +44,11 @@ def wait_for_part(output: Path, process: subprocess.Popen[Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.variant)],
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.variant),  # as in tests/chaos
+        pytest.param(signal.SIGTERM, marks=pytest.mark.variant),
+    ],
 )
 def test_a_driver_stopped_midway_goes_on_with_every_id_exactly_once(
     local_ray: str, tmp_path: Path, number: signal.Signals
