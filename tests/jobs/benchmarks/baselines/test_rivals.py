@@ -158,7 +158,9 @@ def test_small_runs_follow_their_schedules() -> None:
     assert torch.equal(sample(pipe, [1, 2], STEPS), plain)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("cache_dit"), reason="cache-dit not installed")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("cache_dit"), reason="cache-dit is in the extra `perception`"
+)
 @pytest.mark.slow
 def test_cache_dit_computes_its_mask_and_leaves_no_trace() -> None:
     pipe = tiny_pipe()
