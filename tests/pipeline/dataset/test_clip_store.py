@@ -76,12 +76,14 @@ def test_a_clip_is_stored_while_the_next_is_sampled(storage: Storage) -> None:
 
     def fault(batch: Sequence[SampleRequest]) -> None:
         if batch[0].prompt == "b":
-            assert slow.reached.wait(PATIENCE_S)
             slow.go.set()  # only the second engine call lets the first clip be stored
 
     worker = runner(FakeEngine(fault), slow)
     with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(worker.process, [[first], [second]]))
+        calls = [pool.submit(worker.process, [first])]
+        assert slow.reached.wait(PATIENCE_S)  # else the second call might come first
+        calls.append(pool.submit(worker.process, [second]))
+        rows = [call.result(PATIENCE_S) for call in calls]
     assert [row["status"] for (row,) in rows] == ["ok", "ok"]
     assert all(row["upload_s"] > 0 and row["encode_s"] > 0 for (row,) in rows)
 
