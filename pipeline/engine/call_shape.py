@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.models.sizes import SizeRules
+from pipeline.tensors.decode_call import decode_wrapped
 
 CAUSAL = frozenset({"AutoencoderKLWan"})
 """VAE classes that decode the first latents as if the others followed."""
@@ -63,20 +64,12 @@ def first_frames(pipe: Any, count: int, sizes: SizeRules) -> Iterator[None]:
         yield
         return
     latents = latent_frames(count, sizes)
-    before: Callable[..., Any] = vae.decode
-    own = "decode" in vars(vae)  # it has a wrapper of its own already
 
-    def decode(z: Any, *args: Any, **kwargs: Any) -> Any:
+    def decode(before: Callable[..., Any], z: Any, *args: Any, **kwargs: Any) -> Any:
         return before(z[:, :, :latents], *args, **kwargs)
 
-    vae.decode = decode
-    try:
+    with decode_wrapped(pipe, decode):
         yield
-    finally:
-        if own:
-            vae.decode = before
-        else:
-            del vae.decode
 
 
 def latent_frames(count: int, sizes: SizeRules) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from pipeline.tensors.decode_call import decode_wrapped
+
 
 class BusyTime:
     """Shares the time of a device among the calls that use it: two at once are charged half each.
@@ -164,19 +166,10 @@ def before_decoding(pipe: Any, ready: Callable[[], None]) -> Iterator[None]:
         pipe: A diffusers pipeline.
         ready: Called at every decode inside the block, in the thread of the call.
     """
-    vae = pipe.vae
-    before: Callable[..., Any] = vae.decode
-    own = "decode" in vars(vae)  # it has a wrapper of its own already
 
-    def decode(*args: Any, **kwargs: Any) -> Any:
+    def decode(before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         ready()
         return before(*args, **kwargs)
 
-    vae.decode = decode
-    try:
+    with decode_wrapped(pipe, decode):
         yield
-    finally:
-        if own:
-            vae.decode = before
-        else:
-            del vae.decode

@@ -8,7 +8,6 @@ Text embeddings are those of the prompt, as the call takes them. Written against
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from pipeline.errors import UserError
 from pipeline.models.spec import ModelSpec
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.tensors.decode_call import decode_wrapped
 from pipeline.tensors.latent_scale import LatentScale
 from pipeline.tensors.tensor_file import FORMAT, LATENTS, META_KEY, TEXT_EMBEDS
 
@@ -102,23 +102,13 @@ class TensorSaver:
         if LATENTS not in self.save or not answers:
             yield kept
             return
-        vae = pipe.vae
-        before: Callable[..., Any] = vae.decode
-        own = "decode" in vars(vae)  # it has a wrapper of its own already
 
-        @functools.wraps(before)
-        def decode(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        def decode(before: Callable[..., Any], z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             kept.keep(z)
             return before(z, *args, **kwargs)
 
-        vae.decode = decode
-        try:
+        with decode_wrapped(pipe, decode):
             yield kept
-        finally:
-            if own:
-                vae.decode = before
-            else:
-                del vae.decode
 
     def files(
         self, requests: Sequence[SampleRequest], kept: DecoderInput, texts: Mapping[str, Any]
