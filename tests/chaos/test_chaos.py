@@ -134,17 +134,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, S
         yield cluster, store
 
 
+@pytest.mark.variant
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "flaky store",
-        *(
-            pytest.param(kind, marks=pytest.mark.variant)
-            for kind in ("driver", NO_CONDITIONS, REDRAW, BEST_OF)
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", ["flaky store", "driver", NO_CONDITIONS, REDRAW, BEST_OF])
 def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:
     trial = run_trial(*stage, seed=list(KINDS).index(kind))
     assert trial.kind == kind

@@ -89,17 +89,9 @@ def test_a_run_killed_in_its_first_clips_ends_with_one_profile_and_the_same_ids(
     assert len({r["caption"] for r in rows["torn"]}) == 16
 
 
+@pytest.mark.variant
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cogvideox-2b",
-        *(
-            pytest.param(name, marks=pytest.mark.variant)
-            for name in ("wan2.1-t2v-1.3b", "ltx-video", "hunyuanvideo")
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["cogvideox-2b", "wan2.1-t2v-1.3b", "ltx-video", "hunyuanvideo"])
 def test_every_family_is_cached_by_its_first_command(
     local_ray: str, tmp_path: Path, tiny_model: Callable[[str], Path], name: str
 ) -> None:

@@ -23,6 +23,7 @@ def make(folder: Path, *layout: str) -> Made:
     (folder / "p.txt").write_text("\n".join(PROMPTS) + "\n")
     flags = ["--prompts", str(folder / "p.txt"), "--output", str(folder / "out")]
     flags += ["--sampling.num-inference-steps", "6", "--cache.budget", "0.5", "--device", "cpu"]
+    flags += ["--sampling.width", "32", "--sampling.height", "32", "--sampling.num-frames", "5"]
     assert main([*flags, "--replicas", "1", "--parallel.degree", *layout]) == 0
     table = ds.dataset(folder / "out" / "data", format="parquet").to_table().to_pylist()
     return folder / "out", {row["sample_id"]: row for row in table}

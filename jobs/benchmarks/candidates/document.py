@@ -1,9 +1,9 @@
 """`python -m jobs.benchmarks.candidates.document NAME OUT.json`: the sections on choosing clips.
 
 NAME is `drafts`, `draft-frames`, `good-clips` or `draft-shortcuts`, and OUT.json the output of that
-benchmark; `good-clips-short` is a later run of `good-clips` with more arms. The result is stored in
-the repository, and its table replaces the text between the marks of docs/benchmarks/choosing.md;
-`drafts` also draws its picture. A test renders the stored results again and compares.
+benchmark. The result is stored in the repository, and its table replaces the text between the marks
+of docs/benchmarks/choosing.md; `drafts` also draws its picture. A test renders the stored results
+again and compares.
 """
 
 from __future__ import annotations
@@ -136,7 +136,6 @@ _SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "drafts": _drafts,
     "draft-frames": _draft_frames,
     "good-clips": _good_clips,
-    "good-clips-short": _good_clips,
     "draft-shortcuts": _shortcuts,
 }
 

@@ -24,7 +24,7 @@ MODEL = "wan2.1-t2v-1.3b"
 PROFILE = WEIGHTS_DIR.parent / "profile.json"
 """Of the embedded model; its drift plans the loops too."""
 
-TINY = {"height": 64, "width": 64, "num_frames": 9, "layers": 2, "text_tokens": 16}
+TINY = {"height": 32, "width": 32, "num_frames": 5, "layers": 1, "text_tokens": 16}
 PAPER = SenCacheConfig(policy="paper", epsilon=1e9, max_reuse=2, strict_fraction=0.0)
 STEPS, FEW_STEPS, TINY_STEPS = 10, 6, 5
 SHORT = {"height": 256, "width": 256, "num_frames": 17}

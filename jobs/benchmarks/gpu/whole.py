@@ -39,7 +39,7 @@ def parity(bench: MeasuredDevice) -> dict[str, Any]:
     ):
         held = load_engine(model, device=device, dtype=dtype, profile_json=profile)
         for policy, cache in _policies(SensitivityProfile.from_json(profile)).items():
-            requests = _requests(model, cache, 20 if bench.tiny else 50)
+            requests = _requests(model, cache, 16 if bench.tiny else 50)
             if bench.tiny:
                 requests = requests[:1]
             seconds, clips = bench.timed(functools.partial(held.generate, requests))

@@ -113,28 +113,7 @@ print(own_cores() == os.cpu_count(), is_transient(OSError(errno.ESTALE, "x")))
 
 
 @pytest.mark.slow
-def test_a_question_that_comes_late_starts_no_other_cluster() -> None:
-    asked = """
-import ray
-from pipeline.cluster.connection import connected
-
-with connected():
-    assert ray.is_initialized()
-try:
-    ray.put(1)  # as a thread of Ray Data may, while an interrupted run ends
-except Exception as error:
-    print(type(error).__name__)
-print(ray.is_initialized())
-"""
-    env = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split()[-1] == "False"
-
-
-@pytest.mark.slow
-def test_a_private_cluster_refuses_whoever_has_no_token() -> None:
+def test_a_private_cluster_refuses_whoever_has_no_token_and_no_other_follows_it() -> None:
     stranger = "import ray, sys; ray.init(sys.argv[1])"
     asked = f"""
 import os, subprocess, sys
@@ -148,10 +127,16 @@ with connected():
         [sys.executable, "-c", {stranger!r}, address], env=env, capture_output=True, text=True
     )
     print(done.returncode, "AuthenticationError" in done.stderr)
+try:
+    ray.put(1)  # as a thread of Ray Data may, while an interrupted run ends
+except Exception as error:
+    print(type(error).__name__)
+print(ray.is_initialized())
 """
     hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE")
     env = {name: text for name, text in os.environ.items() if name not in hidden}
     done = subprocess.run(
         [sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == "1 True"
+    lines = done.stdout.splitlines()
+    assert ("1 True" in lines, lines[-1]) == (True, "False")

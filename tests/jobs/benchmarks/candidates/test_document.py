@@ -10,9 +10,7 @@ from jobs.benchmarks.candidates.document import RESULTS, marks, section
 from jobs.benchmarks.quality.document.benchmarks_md import CHOOSING
 
 
-@pytest.mark.parametrize(
-    "name", ["drafts", "draft-frames", "good-clips", "good-clips-short", "draft-shortcuts"]
-)
+@pytest.mark.parametrize("name", ["drafts", "draft-frames", "good-clips", "draft-shortcuts"])
 def test_the_document_shows_what_is_stored(name: str) -> None:
     written = json.loads((RESULTS / f"{name}.json").read_text())
     begin, end = marks(name)

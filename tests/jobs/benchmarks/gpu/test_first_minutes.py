@@ -84,7 +84,7 @@ def test_every_section_runs_on_tiny_shapes(tmp_path: Path) -> None:
     assert parity["device float32 paper"]["lowest_psnr_db"] == 99.0
     assert parity["device float32 paper"]["equal_decisions"] == 1
     assert sections["batch1"]["planned"]["nfe"] == [2]
-    assert sections["engine"]["batch 2"]["shape"] == [9, 64, 64, 3]
+    assert sections["engine"]["batch 2"]["shape"] == [5, 32, 32, 3]
     short = sections["batch2"]["short clips"]
     assert [*short] == ["1 rows", "2 rows", "4 rows", "8 rows"]
     assert min(short.values()) > 0
