@@ -24,7 +24,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.process import frozen_objects
 from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import ReadNotes, SourceSize
-from pipeline.prompts.reader import PromptRows, read_source
+from pipeline.prompts.reader import PromptRows, distinct_values, read_source
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import content_digest, units
 from pipeline.requests.defaults import request_defaults
@@ -41,6 +41,9 @@ from pipeline.requests.packing import (
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from pipeline.streaming.head import HeadOfInput
+
+Unit = list[SampleRequest]
+"""A sample, alone or with its control."""
 
 CLIPS_PER_FIRST = 2
 """A run measures a profile of its own if it wants this many clips for each one that measures it."""
@@ -59,9 +62,12 @@ class PendingInput:
         long_prompts: Prompts that the text encoder does not read to their end.
         first: The clips that measure the run's profile; None where nothing is to be measured.
         first_to_make: Those of them that have no row yet.
-        units: Requests of the rows that are not read yet; None if all are read.
+        units: Requests of the rows that are not read yet, those of some rows at once; None if all
+            are read.
         reopened: Opens the input once more.
         why_whole: Why a large input was read to its end, "" if it was not.
+        of_sizes: A request of the largest size of the input, where a column told before all rows
+            were read.
     """
 
     defaults: RequestDefaults
@@ -72,9 +78,15 @@ class PendingInput:
     long_prompts: LongPrompts
     first: FirstClips | None = None
     first_to_make: tuple[SampleRequest, ...] = ()
-    units: Iterator[list[SampleRequest]] | None = None
-    reopened: Callable[[], Iterable[list[SampleRequest]]] = tuple
+    units: Iterator[list[Unit]] | None = None
+    reopened: Callable[[], Iterable[list[Unit]]] = tuple
     why_whole: str = ""
+    of_sizes: SampleRequest | None = None
+
+    @property
+    def largest(self) -> SampleRequest | None:
+        """One of the requests with most pixels in all their frames, as far as that is known."""
+        return self.of_sizes or self.intake.largest
 
     def rest(self) -> Iterator[pa.Table]:
         """Pack the requests of the rows that are not read yet, while they are read."""
@@ -85,17 +97,22 @@ class PendingInput:
         return pack_rest(self._without_first(self.reopened()))
 
     def _without_first(
-        self, found: Iterable[list[SampleRequest]], counted: Intake | None = None
-    ) -> Iterator[list[SampleRequest]]:
+        self, found: Iterable[list[Unit]], counted: Intake | None = None
+    ) -> Iterator[list[Unit]]:
         """Leave out the clips that the first clips stand for, in the counts too."""
         ids = {each.sample_id for each in self.first.requests} if self.first else set()
-        for unit in found:
+
+        def is_left(unit: Unit) -> bool:
             if not ids or unit[0].control_of or recorded_twin(unit[0]).sample_id not in ids:
-                yield unit
-            elif counted is not None:
+                return True
+            if counted is not None:
                 counted.counts.pending -= len(unit)
                 counted.counts.controls -= len(unit) - 1
                 counted.steps[unit[0].num_inference_steps] -= 1
+            return False
+
+        for some in found:
+            yield [unit for unit in some if is_left(unit)]
 
 
 def read_pending(
@@ -170,8 +187,14 @@ def _read(
         fixed = frozenset(content_digest(each) for each in before)
         choice = FirstChoice(len(before) or config.cache.measure_clips, template, fixed)
     unmade = [each for each in before if not storage.exists(measurement_key(each))]
-    head = HeadOfInput(intake, choice, frozenset(map(content_digest, unmade)), whole=config.dry_run)
-    found = units(long_prompts.watch(intake))
+    head = HeadOfInput(
+        intake,
+        choice,
+        frozenset(map(content_digest, unmade)),
+        whole=config.dry_run,
+        cells=functools.partial(distinct_values, config.prompts),
+    )
+    found = (list(units(long_prompts.watch(some))) for some in intake.chunks())
     with frozen_objects():
         tables = pack_first(found, head.is_enough, choice, keep=not config.dry_run)
     pending = PendingInput(
@@ -184,6 +207,7 @@ def _read(
         units=found if head.ended_early else None,
         reopened=functools.partial(_reopened, config, defaults, finished, storage, not_good),
         why_whole=head.why_whole,
+        of_sizes=head.largest,
     )
     if choice is None:
         return pending
@@ -228,10 +252,11 @@ def _reopened(
     finished: Committed,
     storage: Storage,
     not_good: Ids | None,
-) -> Iterator[list[SampleRequest]]:
+) -> Iterator[list[Unit]]:
     """The units of the whole input, as they were when the run began."""
     rows = read_source(config.prompts, config.prompt_column, config.columns, defaults.conditions)
-    return units(_intake(config, defaults, rows, finished, storage, not_good))
+    intake = _intake(config, defaults, rows, finished, storage, not_good)
+    return (list(units(some)) for some in intake.chunks())
 
 
 def _with_first(

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Never
 
+from pipeline.redaction import guard_output
+
 EXIT_ENGINE_DIED = 70
 """Exit code of a process whose engine cannot be used any more (lost CUDA context, dead rank)."""
 
@@ -163,6 +165,15 @@ def end_for_certain(within_s: float = LAST_ACTS_S + 60.0) -> None:
         within_s: Seconds from then on; more than last acts may take.
     """
     atexit.register(signal.alarm, math.ceil(within_s))  # the default action of SIGALRM is the end
+
+
+def begin_actor() -> None:
+    """Prepare the process of an actor of Ray: how it writes, and that it ends.
+
+    Every actor begins with it, whatever it loads later.
+    """
+    guard_output()
+    end_for_certain()
 
 
 def briefly(act: Callable[[], object], within_s: float) -> bool:

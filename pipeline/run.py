@@ -52,7 +52,7 @@ from pipeline.pending_input import read_pending
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
-from pipeline.requests.intake import InputCounts
+from pipeline.requests.reasons import InputCounts
 from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
@@ -190,7 +190,7 @@ def _run(
         first_only=first_only,
     )
     say_lines(console, [panel.line()])
-    largest = largest_call(intake.largest, config, resolved)
+    largest = largest_call(pending.largest, config, resolved)
     if config.device != "cpu":
         say_lines(console, memory_lines(largest))
     say_settings(console, finished.settings, own_settings(defaults))

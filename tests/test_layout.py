@@ -207,6 +207,18 @@ def test_a_process_ends_at_once_in_one_module() -> None:
     assert ends == set()
 
 
+def test_every_actor_begins_with_what_ends_its_process() -> None:
+    """An actor that has loaded nothing can hang on its way out as well as any other one."""
+    begins = {}
+    for source in sources().values():
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Actor"):
+                own = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+                begins[node.name] = ast.unparse(own["__init__"].body[1])  # after its docstring
+    assert {"GroupActor", "RowsActor", "LedgerActor", "IntakeActor"} <= begins.keys()
+    assert {name: first for name, first in begins.items() if first != "begin_actor()"} == {}
+
+
 TESTS = ROOT / "tests"
 TESTS_OF_THEIR_OWN = {
     "e2e",

@@ -18,7 +18,7 @@ from pipeline.dataset.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.models.resolve import resolve_model
 from pipeline.monitoring.summary import say_input
-from pipeline.requests.intake import InputCounts
+from pipeline.requests.reasons import InputCounts
 from pipeline.storage.storage import Storage
 from tests.pipeline.storage.faulty_s3 import FaultyS3, use_keys
 

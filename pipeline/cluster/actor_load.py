@@ -17,7 +17,7 @@ from pipeline.attempts.loads import AfterLoad
 from pipeline.cluster import nodes
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.errors import UserError, message_of
-from pipeline.process import EXIT_CANNOT_LOAD, briefly, end_after, end_for_certain
+from pipeline.process import EXIT_CANNOT_LOAD, briefly, end_after
 
 RAY_S = 30.0
 """Longest wait for Ray by a process that is about to end."""
@@ -37,7 +37,6 @@ def load_here(load: Callable[[], _T], ledger: RemoteLedger, what: str) -> _T:
     Raises:
         UserError: No node can load it; the run must stop.
     """
-    end_for_certain()
     node, actor = nodes.own_name(), ray.get_runtime_context().get_actor_id() or ""
     others = nodes.others(nodes.own_gpus())
     # An earlier process of this actor can have died in the middle, as where memory is short.

@@ -15,7 +15,7 @@ from pipeline.captioning.stored_captions import CAPTION_SCHEMA
 from pipeline.cluster.actor_load import load_here
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.errors import UserError
-from pipeline.redaction import guard_output
+from pipeline.process import begin_actor
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.score_prefix import score_row
 from pipeline.scoring.stored_scores import STORED_SCHEMA
@@ -52,7 +52,7 @@ class ClipActor:
 
     def __init__(self, storage: Storage, work: ClipWork, ledger: RemoteLedger) -> None:
         """Load what works; called once per actor and again after each restart."""
-        guard_output()
+        begin_actor()
         self._storage, self._schema = storage, work.schema
         self._do = load_here(work.load, ledger, work.what)
 

@@ -30,11 +30,11 @@ from pipeline.process import (
     EXIT_OVERDUE,
     LAST_ACTS_S,
     Worker,
+    begin_actor,
     briefly,
     end_after,
     end_process,
 )
-from pipeline.redaction import guard_output
 from pipeline.requests.controls import unpack
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.requests.sample_request import SampleRequest
@@ -76,7 +76,7 @@ class GroupActor:
         calls: int = 1,
     ) -> None:
         """Load the model; called once per actor and again after each restart."""
-        guard_output()
+        begin_actor()
         self._ledger = ledger
         say_state("loading")
         self._panel = load_here(scoring.panel, ledger, "the scorers")

@@ -15,6 +15,7 @@ import ray
 from pipeline.attempts.claim import Claim
 from pipeline.attempts.ledger import Ledger
 from pipeline.attempts.loads import AfterLoad, Loads
+from pipeline.process import begin_actor
 from pipeline.storage.storage import Storage
 
 
@@ -23,6 +24,7 @@ class LedgerActor(Ledger):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         """Open the ledger; see `Ledger`."""
+        begin_actor()
         super().__init__(*args, **settings)
         self._loads: defaultdict[str, Loads] = defaultdict(Loads)
         self._reserved: dict[str, str] = {}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import ray
 
+from pipeline.process import begin_actor
 from pipeline.prompts.rewriting.rewriter import RewrittenPrompt, load_rewriter, rewrite_all
-from pipeline.redaction import guard_output
 
 
 class RewriteActor:
@@ -16,7 +16,7 @@ class RewriteActor:
 
     def __init__(self, rewriter: str) -> None:
         """Load the rewriter; called once per actor."""
-        guard_output()
+        begin_actor()
         self._rewrite = load_rewriter(rewriter)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -26,7 +26,7 @@ from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.engine.protocol import TextEncoder, batch_key
 from pipeline.errors import UserError
 from pipeline.monitoring.progress import duration
-from pipeline.redaction import guard_output
+from pipeline.process import begin_actor
 from pipeline.requests.controls import unpack
 from pipeline.requests.sample_request import SampleRequest
 
@@ -57,7 +57,7 @@ class TextActor:
                 the numbers that the engine would have computed.
             ledger: Hears of loads; None for an actor of a test.
         """
-        guard_output()
+        begin_actor()
         self._encode = load_here(load, ledger, "the text encoders") if ledger else load()
         self._column, self._batch_rows = column, batch_rows
 

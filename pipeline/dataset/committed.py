@@ -9,7 +9,7 @@ Reads four columns of the parts and nothing else; never writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,17 +55,29 @@ class Ids:
         return cls(pairs["high"].astype(np.uint64), pairs["low"].astype(np.uint16))
 
     @classmethod
+    def of(cls, ids: Iterable[bytes]) -> Ids:
+        """Take binary ids of `ID_BYTES` each."""
+        return cls.from_bytes(b"".join(ids))
+
+    @classmethod
     def from_hex(cls, column: pa.ChunkedArray) -> Ids:
         """Read the `sample_id` column of output rows.
 
         Raises:
             ValueError: A cell is not an id (pyarrow's ArrowInvalid is a ValueError).
         """
-        fixed = column.cast(pa.binary()).cast(pa.binary(2 * ID_BYTES)).combine_chunks()
-        digits = _NIBBLES[np.frombuffer(b"".join(fixed.drop_null().to_pylist()), np.uint8)]
-        if fixed.null_count or digits.max(initial=0) > 15:
-            raise ValueError(f"sample_id is not {2 * ID_BYTES} hex digits in every row")
-        return cls.from_bytes((digits[0::2] << 4 | digits[1::2]).tobytes())
+        width = 2 * ID_BYTES
+        digits = [np.empty(0, np.uint8)]
+        for fixed in column.cast(pa.binary()).cast(pa.binary(width)).chunks:
+            if fixed.null_count:
+                raise ValueError(f"sample_id is not {width} hex digits in every row")
+            if len(fixed):  # as one stretch of bytes, without a Python object per row
+                start, end = fixed.offset * width, (fixed.offset + len(fixed)) * width
+                digits.append(_NIBBLES[np.frombuffer(fixed.buffers()[1], np.uint8)[start:end]])
+        found = np.concatenate(digits)
+        if found.max(initial=0) > 15:
+            raise ValueError(f"sample_id is not {width} hex digits in every row")
+        return cls.from_bytes((found[0::2] << 4 | found[1::2]).tobytes())
 
     def __len__(self) -> int:
         return len(self.high)
@@ -76,7 +88,35 @@ class Ids:
 
     def sorted(self) -> Ids:
         """The same ids in the order that `find` needs."""
-        return self.take(np.lexsort((self.low, self.high)))
+        return self.take(self.order())
+
+    def order(self, *then: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Positions that sort the ids; equal ids stay as they are.
+
+        Args:
+            then: By what equal ids are sorted, the most important last; as `np.lexsort` takes it.
+        """
+        order = np.argsort(self.high)
+        high = self.high[order]
+        same = high[1:] == high[:-1]
+        if same.any():  # sorted on their own, because a stable sort of all takes much longer
+            shared = np.flatnonzero(np.append(same, False) | np.append(False, same))
+            some = np.sort(order[shared])
+            order[shared] = some[np.lexsort([each[some] for each in (*then, self.low, self.high)])]
+        return order
+
+    def first(self) -> npt.NDArray[np.bool_]:
+        """Whether each id is the first of those that are equal to it."""
+        order = self.order()
+        found = np.empty(len(self), np.bool_)
+        found[order] = self.take(order).begins()
+        return found
+
+    def begins(self) -> npt.NDArray[np.bool_]:
+        """Whether each id differs from the one before it."""
+        found = np.ones(len(self), np.bool_)
+        found[1:] = (self.high[1:] != self.high[:-1]) | (self.low[1:] != self.low[:-1])
+        return found
 
     def find(self, wanted: Ids) -> npt.NDArray[np.bool_]:
         """Whether each wanted id is among these ids, which must be sorted."""
@@ -128,6 +168,8 @@ class Committed:
 
     def without(self, ids: Ids) -> Committed:
         """A copy in which some samples are not finished; their ids must be sorted."""
+        if not len(ids):
+            return self
         return Committed(
             self.ids.take(~ids.find(self.ids)),
             self.failed.take(~ids.find(self.failed)),
@@ -137,9 +179,10 @@ class Committed:
 
     def including(self, ok: Ids) -> Committed:
         """A copy with further samples that are finished as ok rows."""
-        high, low = np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low)
-        order = np.lexsort((low, high))
-        return Committed(Ids(high, low).take(order), self.failed, self.settings, self.unsaved)
+        if not len(ok):
+            return self
+        ids = Ids(np.append(self.ids.high, ok.high), np.append(self.ids.low, ok.low))
+        return Committed(ids.sorted(), self.failed, self.settings, self.unsaved)
 
 
 def committed(
@@ -206,11 +249,8 @@ def _codes(status: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
 
 def _winners(ids: Ids, status: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     """Positions of the rows that count, in the order of their ids."""
-    order = np.lexsort((status != STATUSES.index("ok"), ids.low, ids.high))
-    high, low = ids.high[order], ids.low[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return order[first]
+    order = ids.order(status != STATUSES.index("ok"))
+    return order[ids.take(order).begins()]
 
 
 def _numbered(texts: Sequence[Any]) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -19,8 +19,7 @@ from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
-from pipeline.requests.intake import InputCounts
-from pipeline.requests.reasons import Reasons
+from pipeline.requests.reasons import InputCounts, Reasons
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage

@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pipeline.candidates.drafts import candidates_of
 from pipeline.config.run_config import RunConfig
-from pipeline.dataset.committed import DONE, FAILED, PENDING, Ids, committed
+from pipeline.dataset.committed import PENDING, committed
 from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
+from pipeline.process import begin_actor
 from pipeline.processing.stored_rows import StoredRows
 from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import SourceRow, WantedColumns, find_prompt_column, source_row
 from pipeline.prompts.reader import read_source
-from pipeline.redaction import guard_output
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import pack, units
 from pipeline.requests.from_row import RequestDefaults
@@ -70,7 +69,7 @@ class IntakeActor:
         Raises:
             StorageError: The prefix cannot be read.
         """
-        guard_output()
+        begin_actor()
         self._config, self._defaults, self._run_id = config, defaults, run_id
         finished = committed(storage, retry_failed=config.retry_failed)
         self._stored = StoredRows(storage)
@@ -169,13 +168,10 @@ class StreamedIntake(Intake):
         return is_pending
 
     def _state_of_candidates(self, request: LazyRequest) -> int:
-        ids = [digest(each.identity()) for each in candidates_of(request.build(""), self.best_of)]
-        states = self.committed.states(Ids.from_bytes(b"".join(ids))).tolist()
-        for state in (DONE, FAILED):
-            if state in states:
-                self._chosen[request.sample_id] = ids[states.index(state)]
-                return state
-        return PENDING
+        chosen, state = self._candidate(request.build(""))
+        if state != PENDING:
+            self._chosen[request.sample_id] = digest(chosen.identity())
+        return state
 
     def _is_recorded(self, sample_id: bytes) -> bool:
         is_recorded = Intake._is_recorded(self, sample_id)

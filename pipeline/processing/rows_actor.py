@@ -16,6 +16,7 @@ from pipeline.cluster.group_actor import GroupActor
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import SCHEMA
+from pipeline.process import begin_actor
 from pipeline.processing.intake_actor import (
     FINAL_COLUMN,
     FINAL_ROWS,
@@ -35,6 +36,7 @@ class RowsActor(GroupActor):
 
     def __init__(self, **settings: Any) -> None:
         """Keep the settings of a `GroupActor`."""
+        begin_actor()  # also where it never loads a model
         self._settings = settings
         self._is_loaded, self._loading = False, threading.Lock()
 

@@ -13,7 +13,8 @@ import io
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from pipeline.prompts.condition_columns import (
     missing,
 )
 from pipeline.prompts.pixels import is_image, upright_rgb
+from pipeline.prompts.prompt_file import SourceRow
 from pipeline.prompts.videos import duration_s
 from pipeline.storage.faults import is_transient
 from pipeline.storage.places import host_note
@@ -57,6 +59,9 @@ SILENT = 3
 file would wait as long."""
 
 _large = threading.Semaphore(LARGE_AT_ONCE)
+
+READS_AT_ONCE = 16
+"""Rows whose files are read in parallel; most of that time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,33 @@ class ConditionReader:
             raise RowRejectedError(f"{column} {at}: {type(error).__name__}: {error}") from error
         self._silent[host] = 0
         return data
+
+
+def values_of(
+    rows: Sequence[SourceRow], conditions: Sequence[MediaCondition], reader: ConditionReader | None
+) -> Iterator[Mapping[str, Any] | RowRejectedError]:
+    """Yield the values of each row with its files read, or the reason why it is rejected.
+
+    Args:
+        rows: Rows of an input.
+        conditions: What clips start from besides their texts.
+        reader: Reads the files; None leaves the cells as they are.
+    """
+
+    def values(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
+        if row.problem:
+            return RowRejectedError(row.problem)
+        if reader is None or not conditions:
+            return row.values
+        try:
+            return reader.resolve(row.values, conditions, row.folder)
+        except RowRejectedError as error:
+            return error
+
+    if not conditions:
+        return map(values, rows)
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        return iter(list(pool.map(values, rows)))
 
 
 def _cells(condition: MediaCondition, value: Any) -> Sequence[Any]:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
-from pipeline.prompts.prompt_file import (
-    SourceFile,
-    SourceRow,
-    WantedColumns,
-    source_row,
-)
+from pipeline.prompts.prompt_file import SourceFile, WantedColumns
+from pipeline.prompts.row_batch import RowBatch, unreadable
 from pipeline.storage.storage import READ_BLOCK_BYTES
 
-BATCH_ROWS = 1024
+BATCH_ROWS = 4096
 BATCH_OF_FILES = 64
 """Rows in memory at once, and rows whose cells hold whole files."""
+SCANNED_ROWS = 1 << 16
+"""Rows at once where only a few columns are read."""
 
 
-def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
+def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[RowBatch]:
     """Read all rows; of binary columns only those of the prompt and of files are read."""
-    row = 0
+    before = 0
     with file.open() as handle:
         try:
             # With a buffer, a column is streamed and not held as a whole.
@@ -53,36 +50,34 @@ def read_parquet(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]
             )
             rows_at_once = BATCH_OF_FILES if holds_files else BATCH_ROWS
             for batch in parquet.iter_batches(rows_at_once, columns=read):
-                for cells in _batch_rows(batch):
-                    row += 1
-                    key = f"{file.name}:{row}"
-                    if cells:
-                        yield source_row(
-                            key, {**file.partitions, **cells}, column, wanted, may_mark=True
-                        )
-                    else:
-                        yield SourceRow(key, {}, "holds text that is not valid UTF-8")
+                yield RowBatch(file, before, batch, column, wanted)
+                before += batch.num_rows
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise UserError(f"{file.uri}: not a Parquet file, or a damaged one: {text}") from None
+            raise unreadable(file, error) from None
 
 
-def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a batch as dictionaries; an empty one where text is not UTF-8.
+def distinct_cells(file: SourceFile, names: Collection[str]) -> list[dict[str, Any]]:
+    """The different combinations of values that a file has in some of its columns.
 
-    A batch that holds such text is read row by row, so that the other rows keep their values.
+    Reads no other columns. Columns that its folders stand for count.
+
+    Raises:
+        UserError: The file cannot be read.
     """
-    try:
-        columns = [cells.to_pylist() for cells in batch.columns]
-    except UnicodeDecodeError:
-        if batch.num_rows == 1:
-            yield {}
-            return
-        for i in range(batch.num_rows):
-            yield from _batch_rows(batch.slice(i, 1))
-        return
-    for values in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, values, strict=True))
+    folders = {name: value for name, value in file.partitions.items() if name in names}
+    found: dict[str, dict[str, Any]] = {}
+    with file.open() as handle:
+        try:
+            parquet = pq.ParquetFile(handle, buffer_size=READ_BLOCK_BYTES)
+            read = [name for name in parquet.schema_arrow.names if name in names]
+            if not read:
+                return [folders] if parquet.metadata.num_rows else []
+            for batch in parquet.iter_batches(SCANNED_ROWS, columns=read):
+                table = pa.Table.from_batches([batch]).group_by(read).aggregate([])
+                found |= {repr(row): {**folders, **row} for row in table.to_pylist()}
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise unreadable(file, error) from None
+    return list(found.values())
 
 
 def _binary(field: pa.Field) -> bool:

@@ -18,15 +18,18 @@ JSONL object without that column is a row with a problem.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.prompts.condition_columns import MediaCondition
 from pipeline.prompts.csv_tsv import read_csv
 from pipeline.prompts.folder import parquet_files
 from pipeline.prompts.jsonl_text import read_jsonl, read_text
-from pipeline.prompts.parquet import read_parquet
+from pipeline.prompts.parquet import distinct_cells, read_parquet
 from pipeline.prompts.prompt_file import (
     PROMPT_COLUMN,
     ReadNotes,
@@ -36,7 +39,13 @@ from pipeline.prompts.prompt_file import (
     WantedColumns,
     extension,
 )
+from pipeline.prompts.row_batch import RowBatch
 from pipeline.storage.storage import locate
+
+FEWEST_IN_COLUMNS = 256
+"""Rows from which columns are faster than rows one by one; small files give fewer."""
+FILES_AT_ONCE = 16
+"""Files of which a few columns are read at once; of many small ones, most of that is waiting."""
 
 
 class PromptRows(Iterator[SourceRow]):
@@ -51,24 +60,63 @@ class PromptRows(Iterator[SourceRow]):
         """Read the first row, so that a bad source is refused here."""
         self.notes = ReadNotes()
         self.size = SourceSize()
-        self._rows = self._read(uri, wanted)
-        first = next(self._rows, None)
+        self._wanted = wanted
+        read = self._read(uri)
+        first = next(read, None)
         if first is None:
             raise UserError(
                 f"{uri}: holds no rows; give it at least one prompt{self.notes.suffix()}"
             )
-        self._rows = itertools.chain([first], self._rows)
+        self._parts = itertools.chain([first], read)
+        self._rows = (row for part in self._parts for row in _rows_of(part))
 
     def __next__(self) -> SourceRow:
         """Return the next row."""
         return next(self._rows)
 
-    def _read(self, uri: str, wanted: WantedColumns) -> Iterator[SourceRow]:
+    def chunks(self, size: int, limit: int | None = None) -> Iterator[RowBatch | list[SourceRow]]:
+        """The rows in chunks: columns where a file has them and names no files, else rows.
+
+        Not to be mixed with taking single rows.
+
+        Args:
+            size: Most rows of a chunk.
+            limit: Rows after which nothing more is read; None reads all.
+        """
+        left = sys.maxsize if limit is None else limit
+        rows: list[SourceRow] = []
+        for part in self._parts if left else ():
+            if isinstance(part, RowBatch) and len(part) >= min(size, FEWEST_IN_COLUMNS):
+                if rows:
+                    yield rows
+                    rows = []
+                for batch in part.first(left).cut(size):
+                    left -= len(batch)
+                    yield batch
+            else:
+                for row in itertools.islice(_rows_of(part), left):
+                    left -= 1
+                    rows.append(row)
+                    if len(rows) == size:
+                        yield rows
+                        rows = []
+            if not left:
+                break
+        if rows:
+            yield rows
+
+    def _read(self, uri: str) -> Iterator[RowBatch | SourceRow]:
+        wanted = self._wanted
         for file, read in _files(uri, self.notes):
             self.size = file.size  # all files of a source share it
-            for row in read(file, wanted):
-                has_files = wanted.conditions & row.values.keys()
-                yield replace(row, folder=file.folder) if has_files else row
+            for part in read(file, wanted):
+                if isinstance(part, RowBatch) and not wanted.conditions:
+                    if len(part):
+                        yield part
+                    continue
+                for row in _rows_of(part):
+                    has_files = wanted.conditions & row.values.keys()
+                    yield replace(row, folder=file.folder) if has_files else row
 
 
 def read_source(
@@ -97,6 +145,31 @@ def read_source(
     return PromptRows(uri, WantedColumns(prompt_column, frozenset(columns), taken))
 
 
+def distinct_values(uri: str, names: Collection[str]) -> list[dict[str, Any]] | None:
+    """The different combinations of values in some columns of a source.
+
+    Args:
+        uri: As for `read_source`.
+        names: The columns.
+
+    Returns:
+        Column name to value; None where only reading all of the source would tell.
+
+    Raises:
+        UserError: The source cannot be read.
+    """
+    files = list(_files(uri, ReadNotes()))
+    if any(read is not read_parquet for _, read in files):
+        return None
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        found = pool.map(lambda file: distinct_cells(file, names), [file for file, _ in files])
+        return list({repr(row): row for rows in found for row in rows}.values())
+
+
+def _rows_of(part: RowBatch | SourceRow) -> Iterable[SourceRow]:
+    return [part] if isinstance(part, SourceRow) else part
+
+
 def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
     web = uri.startswith(("http://", "https://"))
     storage, name = locate(uri)
@@ -115,7 +188,7 @@ def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
         yield file, read_parquet
 
 
-Reader = Callable[[SourceFile, WantedColumns], Iterator[SourceRow]]
+Reader = Callable[[SourceFile, WantedColumns], Iterator[RowBatch] | Iterator[SourceRow]]
 
 READERS: Mapping[str, Reader] = {
     ".parquet": read_parquet,

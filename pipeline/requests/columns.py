@@ -14,6 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,17 +71,32 @@ class ColumnUse:
         """Return the row with only the values that decide about its clips; count its columns."""
         if row.problem or (len(row.values) == 1 and not row.other):
             return row
-        values, other = dict(row.values), dict(row.other)
-        self.seen |= self.required & (values.keys() | other.keys())
-        for name in values.keys() & SETTINGS:
-            if values[name] is None:
-                continue
-            if name in self.explicit:
-                self.overruled[name] += 1
-                other[name] = values.pop(name)
-            else:
-                self.taken[name] += 1
-        return dataclasses.replace(row, values=values, other=other)
+        given = {name: 1 for name in SETTINGS & row.values.keys() if row.values[name] is not None}
+        self.count(row.values.keys() | row.other.keys(), given)
+        return self.without_overruled(row)
+
+    def count(self, names: AbstractSet[str], given: Mapping[str, int]) -> None:
+        """Count the columns of rows.
+
+        Args:
+            names: Their columns.
+            given: In how many of them each setting has a value.
+        """
+        self.seen |= self.required & names
+        for name, rows in given.items():
+            (self.overruled if name in self.explicit else self.taken)[name] += rows
+
+    def without_overruled(self, row: SourceRow) -> SourceRow:
+        """Return the row with its overruled values among its other columns."""
+        overruled = {
+            name: value
+            for name, value in row.values.items()
+            if name in self.explicit and value is not None
+        }
+        if not overruled:
+            return row
+        values = {name: value for name, value in row.values.items() if name not in overruled}
+        return dataclasses.replace(row, values=values, other=row.other | overruled)
 
     def source(self, row: SourceRow) -> str:
         """Return the JSON of a row's other columns, "" without any; count what is kept."""

@@ -11,67 +11,36 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.candidates.drafts import candidates_of
 from pipeline.dataset.committed import DONE, FAILED, PENDING, Committed, Ids
 from pipeline.errors import RowRejectedError
-from pipeline.prompts.condition_reader import ConditionReader
+from pipeline.prompts.condition_reader import ConditionReader, values_of
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
+from pipeline.prompts.reader import PromptRows
+from pipeline.prompts.row_batch import RowBatch
 from pipeline.requests.columns import ColumnUse, source_json
 from pipeline.requests.controls import control_for, is_chosen
 from pipeline.requests.from_row import RequestDefaults, rejected_id
 from pipeline.requests.lazy_request import LazyRequest, LazyRequests
 from pipeline.requests.markers import without_markers
-from pipeline.requests.reasons import Reasons, RejectedRow
+from pipeline.requests.reasons import InputCounts, Reasons, RejectedRow, valid_unicode
 from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
 from pipeline.requests.seeds import next_try
 from pipeline.streaming.id_set import IdSet
+from pipeline.streaming.plain_rows import BatchSamples, PlainRows, plain_rows
 
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up at once."""
 
 FILE_CHUNK_ROWS = 64
 """The same for rows that may each hold whole files in memory."""
-
-READS_AT_ONCE = 16
-"""Rows whose files are read in parallel; most of that time is waiting."""
-
-
-@dataclass(slots=True)
-class InputCounts:
-    """What became of the input so far.
-
-    Attributes:
-        read: Input rows.
-        rejected: Rows that cannot become samples, also those that earlier runs recorded.
-        duplicates: Samples that repeat an earlier one of this input.
-        done: Samples that are already committed.
-        done_failed: Those of `done` that ended as failed rows.
-        pending: Samples to make, also controls.
-        controls: Those of `pending` that are controls.
-        redraws: Those of `pending` that are further tries at clips that are not good.
-        lone_controls: Those of `controls` whose clip is committed already. Nothing can be compared
-            with them, because clips are compared before they are encoded.
-        unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
-        markers: Cells such as `nan` that were read as empty.
-    """
-
-    read: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    done: int = 0
-    done_failed: int = 0
-    pending: int = 0
-    controls: int = 0
-    redraws: int = 0
-    lone_controls: int = 0
-    unread_negatives: int = 0
-    markers: int = 0
 
 
 @dataclass(slots=True)
@@ -127,15 +96,26 @@ class Intake:
     _fresh: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def __iter__(self) -> Iterator[SampleRequest]:
-        requests = LazyRequests(self.defaults)
-        rows = itertools.islice(self.rows, self.limit)
+        return itertools.chain.from_iterable(self.chunks())
+
+    def chunks(self) -> Iterator[list[SampleRequest]]:
+        """Yield the pending requests of the next rows; none where these rows have none."""
         size = FILE_CHUNK_ROWS if self.defaults.conditions else CHUNK_ROWS
-        size = max(1, size // self.samples_per_prompt)
-        while chunk := [self._read(row) for row in itertools.islice(rows, size)]:
-            for request in self._pending(self._lazy_requests(chunk, requests)):
+        requests = LazyRequests(self.defaults)
+        for chunk in self._rows_at_once(max(1, size // self.samples_per_prompt)):
+            pending = list(self._pending(chunk, requests))
+            for request in pending:
                 if self.largest is None or request.pixels > self.largest.pixels:
                     self.largest = request
-                yield request
+            yield pending
+
+    def _rows_at_once(self, size: int) -> Iterator[RowBatch | list[SourceRow]]:
+        if isinstance(self.rows, PromptRows):
+            yield from self.rows.chunks(size, self.limit)
+            return
+        rows = itertools.islice(self.rows, self.limit)
+        while chunk := list(itertools.islice(rows, size)):
+            yield chunk
 
     def _read(self, row: SourceRow) -> SourceRow:
         """Return the row with only what may set something."""
@@ -149,85 +129,110 @@ class Intake:
         return binary in self._fresh or bool(self._seen.find(Ids.from_bytes(binary))[0])
 
     def _lazy_requests(
-        self, rows: Sequence[SourceRow], requests: LazyRequests
-    ) -> list[tuple[SourceRow, LazyRequest]]:
-        """Return row and request of every clip of the valid rows."""
-        found: list[tuple[SourceRow, LazyRequest]] = []
-        for row, values in zip(rows, self._with_files(rows), strict=True):
+        self, rows: Iterable[SourceRow], requests: LazyRequests
+    ) -> Iterator[tuple[SourceRow, list[LazyRequest]]]:
+        """Yield each row with the requests of its clips, none if it is rejected."""
+        read = [self._read(row) for row in rows]
+        found = values_of(read, self.defaults.conditions, self.files)
+        for row, values in zip(read, found, strict=True):
             self.counts.read += 1
+            made: list[LazyRequest] = []
             try:
                 if isinstance(values, RowRejectedError):
                     raise values
                 # All copies at once, so that a row is accepted or rejected as a whole.
                 made = requests.of_row(values, self.samples_per_prompt)
+                if values.get("negative_prompt"):
+                    self.counts.unread_negatives += not made[0].template.base.negative_prompt
             except RowRejectedError as error:
                 self._reject(row, str(error))
-                continue
-            if values.get("negative_prompt") and not made[0].template.base.negative_prompt:
-                self.counts.unread_negatives += 1
-            found.extend((row, request) for request in made)
-        self.accepted += len(found)
-        return found
-
-    def _with_files(
-        self, rows: Sequence[SourceRow]
-    ) -> Iterator[Mapping[str, Any] | RowRejectedError]:
-        """Yield the values of each row with its files read, or the reason why it is rejected."""
-
-        def resolved(row: SourceRow) -> Mapping[str, Any] | RowRejectedError:
-            if row.problem:
-                return RowRejectedError(row.problem)
-            if self.files is None:
-                return row.values
-            try:
-                return self.files.resolve(row.values, self.defaults.conditions, row.folder)
-            except RowRejectedError as error:
-                return error
-
-        if not self.defaults.conditions:
-            return map(resolved, rows)
-        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-            return iter(list(pool.map(resolved, rows)))
+            self.accepted += len(made)
+            yield row, made
 
     def _pending(
-        self, requests: Sequence[tuple[SourceRow, LazyRequest]]
+        self, chunk: RowBatch | list[SourceRow], requests: LazyRequests
     ) -> Iterator[SampleRequest]:
-        ids = Ids.from_bytes(b"".join(request.sample_id for _, request in requests))
-        states = self.committed.states(ids).tolist()
-        self._seen.add(Ids.from_bytes(b"".join(self._fresh)))
+        plain = None
+        if isinstance(chunk, RowBatch) and self.best_of == 1 and not self.not_good:
+            plain = plain_rows(chunk, requests, self.columns, self.samples_per_prompt)
+        if isinstance(chunk, RowBatch) and plain is not None:
+            yield from self._pending_of_batch(chunk, plain, requests)
+            return
+        found = [(r, each) for r, made in self._lazy_requests(chunk, requests) for each in made]
+        ids = Ids.of(each.sample_id for _, each in found)
+        yield from self._decided_all(found, *self._looked_up(ids))
+
+    def _pending_of_batch(
+        self, batch: RowBatch, plain: PlainRows, requests: LazyRequests
+    ) -> Iterator[SampleRequest]:
+        """The same where a row is made only if there is something to do about it."""
+        self.counts.read += len(plain.places)
+        self.accepted += len(plain.ids)
+        samples = BatchSamples.of(batch, plain, lambda rows: self._lazy_requests(rows, requests))
+        ids = samples.ids()
+        states, is_known = self._looked_up(ids)
+        matters = (states == PENDING) | Ids.of(self.first).sorted().find(ids)
+        matters |= samples.have_controls(self.control_fraction)
+        is_taken = samples.is_odd | (matters & ~is_known)
+        self.handled += int(np.count_nonzero(~is_taken))
+        self.counts.duplicates += int(np.count_nonzero(~is_taken & is_known))
+        self.counts.done += int(np.count_nonzero(~is_taken & ~is_known))
+        failed = ~is_taken & ~is_known & (states == FAILED)
+        self.counts.done_failed += int(np.count_nonzero(failed))
+        taken = samples.take(is_taken, self.columns, requests)
+        yield from self._decided_all(taken, states[is_taken], is_known[is_taken])
+
+    def _looked_up(self, ids: Ids) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """The state of each sample of a chunk, and whether it repeats an earlier one."""
+        self._seen.add(Ids.of(self._fresh))
         self._fresh.clear()
-        before = self._seen.find(ids).tolist()
-        for (row, request), state, is_known in zip(requests, states, before, strict=True):
-            self.handled += 1
-            if is_known or request.sample_id in self._fresh:
-                self.counts.duplicates += 1
-                continue
-            if (first := self.first.get(request.sample_id)) is not None:
-                self._fresh.add(request.sample_id)
-                state = int(self.committed.states(Ids.from_bytes(digest(first.identity())))[0])
-                if self._is_pending(digest(first.identity()), state):
-                    yield dataclasses.replace(first, source_key=row.key)
-                continue
-            if self.best_of > 1:
-                state = self._state_of_candidates(request)
-            if is_pending := self._is_pending(request.sample_id, state):
-                self.steps[request.template.base.num_inference_steps] += 1
-                yield request.build(row.key, self.columns.source(row))
-            elif self.not_good and (further := self._further_try(row, request)) is not None:
-                self.counts.redraws += 1
-                self.steps[further.num_inference_steps] += 1
-                yield further
-            if self.control_fraction and is_chosen(request.content(), self.control_fraction):
-                clip = request.build(row.key, source_json(row.other)[0])
-                if self.best_of > 1 and not is_pending:
-                    clip = self._finished_candidate(clip)
-                control = control_for(clip)
-                control_id = digest(control.identity())
-                state = int(self.committed.states(Ids.from_bytes(control_id))[0])
-                if self._is_pending(control_id, state):
-                    self.counts.controls += 1
-                    self.counts.lone_controls += not is_pending
-                    yield control
+        is_known = self._seen.find(ids) | ~ids.first()
+        self._seen.add(ids.take(~is_known))
+        return self.committed.states(ids), is_known
+
+    def _decided_all(
+        self,
+        samples: Iterable[tuple[SourceRow, LazyRequest]],
+        states: npt.NDArray[np.uint8],
+        is_known: npt.NDArray[np.bool_],
+    ) -> Iterator[SampleRequest]:
+        for each, state, known in zip(samples, states.tolist(), is_known.tolist(), strict=True):
+            yield from self._decided(*each, state, known)
+
+    def _decided(
+        self, row: SourceRow, request: LazyRequest, state: int, is_known: bool
+    ) -> Iterator[SampleRequest]:
+        """Yield the requests that a sample stands for and that are still to be made."""
+        self.handled += 1
+        if is_known or request.sample_id in self._fresh:
+            self.counts.duplicates += 1
+            return
+        if (first := self.first.get(request.sample_id)) is not None:
+            self._fresh.add(request.sample_id)
+            state = int(self.committed.states(Ids.from_bytes(digest(first.identity())))[0])
+            if self._is_pending(digest(first.identity()), state):
+                yield dataclasses.replace(first, source_key=row.key)
+            return
+        if self.best_of > 1:
+            state = self._state_of_candidates(request)
+        if is_pending := self._is_pending(request.sample_id, state):
+            self.steps[request.template.base.num_inference_steps] += 1
+            yield request.build(row.key, self.columns.source(row))
+        elif self.not_good and (further := self._further_try(row, request)) is not None:
+            self.counts.redraws += 1
+            self.steps[further.num_inference_steps] += 1
+            yield further
+        if self.control_fraction and is_chosen(request.content(), self.control_fraction):
+            clip = request.build(row.key, source_json(row.other)[0])
+            if self.best_of > 1 and not is_pending:
+                clip = self._candidate(clip)[0]  # its control has that seed too
+            control = control_for(clip)
+            control_id = digest(control.identity())
+            state = int(self.committed.states(Ids.from_bytes(control_id))[0])
+            if self._is_pending(control_id, state):
+                self.counts.controls += 1
+                self.counts.lone_controls += not is_pending
+                yield control
 
     def _further_try(self, row: SourceRow, request: LazyRequest) -> SampleRequest | None:
         """The first try at a clip that is still to be made; None if one is good or all are made."""
@@ -246,17 +251,15 @@ class Intake:
 
     def _state_of_candidates(self, request: LazyRequest) -> int:
         """The state of a clip that is chosen by drafts: that of the seed that was chosen."""
-        candidates = candidates_of(request.build(""), self.best_of)
-        ids = Ids.from_bytes(b"".join(digest(each.identity()) for each in candidates))
-        states = self.committed.states(ids).tolist()
-        return next((state for state in (DONE, FAILED) if state in states), PENDING)
+        return self._candidate(request.build(""))[1]
 
-    def _finished_candidate(self, request: SampleRequest) -> SampleRequest:
-        """The request of the seed that was chosen by drafts; its control has that seed too."""
+    def _candidate(self, request: SampleRequest) -> tuple[SampleRequest, int]:
+        """The request of the seed that was chosen by drafts, and its state."""
         candidates = candidates_of(request, self.best_of)
-        ids = Ids.from_bytes(b"".join(digest(each.identity()) for each in candidates))
+        ids = Ids.of(digest(each.identity()) for each in candidates)
         states = self.committed.states(ids).tolist()
-        return next((candidates[states.index(s)] for s in (DONE, FAILED) if s in states), request)
+        found = next((state for state in (DONE, FAILED) if state in states), PENDING)
+        return (candidates[states.index(found)] if found else request), found
 
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
         self._fresh.add(sample_id)
@@ -285,10 +288,5 @@ class Intake:
         caption = "" if prompt is None else str(prompt)[:MAX_PROMPT_CHARS]
         source = self.columns.source(row)
         self.rejected.append(
-            RejectedRow(sample_id, _unicode(caption), row.key, _unicode(message), source)
+            RejectedRow(sample_id, valid_unicode(caption), row.key, valid_unicode(message), source)
         )
-
-
-def _unicode(text: str) -> str:
-    """Return the text without lone surrogates, which no Arrow string can hold."""
-    return text.encode("utf-8", "replace").decode()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.prompts.condition_columns import content_of
 from pipeline.requests.controls import digest_of_content
 from pipeline.requests.from_row import RequestDefaults, checked_fields
 from pipeline.requests.sample_request import ID_BYTES, SampleRequest
-from pipeline.requests.seeds import copy_seed, first_seed
+from pipeline.requests.seeds import copy_seed, first_seed, seed_of_json
 
 MAX_TEMPLATES = 1000
 """Templates that are kept; rows that all differ in size or negative prompt need one each."""
@@ -114,6 +114,43 @@ class LazyRequests:
             sample_id = _digest(f"{before}{seed}{template.tail}")
             requests.append(LazyRequest(sample_id, template, prompt, seed))
         return requests
+
+    @property
+    def makes_plain(self) -> bool:
+        """Whether a row that sets nothing but its prompt and its seed can be a request at all."""
+        base, sizes = self._defaults.template, self._defaults.sizes
+        return not (
+            self._defaults.conditions
+            or sizes.problem(base.width, base.height, base.num_frames)
+            or self._defaults.steps_problem(base.num_inference_steps)
+        )
+
+    def plain_ids(
+        self, prompts: Sequence[str], seeds: Sequence[int | None], copies: int
+    ) -> tuple[list[bytes], list[int]]:
+        """Return the ids and the seeds of all clips of rows that set nothing else.
+
+        Args:
+            prompts: Valid ones.
+            seeds: Valid ones; None where a row gives none.
+            copies: Clips of each row.
+        """
+        template, run_seed = self._default_template, self._defaults.seed
+        ids, all_seeds = [], []
+        for prompt, row_seed in zip(prompts, seeds, strict=True):
+            text = encode_basestring_ascii(prompt)
+            before = f"{template.head}{text}{template.middle}"
+            given = run_seed if row_seed is None else row_seed
+            first = seed_of_json(text) if given is None else given
+            for copy in range(copies):
+                seed = copy_seed(first, copy)
+                ids.append(_digest(f"{before}{seed}{template.tail}"))
+                all_seeds.append(seed)
+        return ids, all_seeds
+
+    def plain(self, sample_id: bytes, prompt: str, seed: int) -> LazyRequest:
+        """Return the request of one of these clips."""
+        return LazyRequest(sample_id, self._default_template, prompt, seed)
 
     def _template(self, fields: dict[str, Any]) -> RequestTemplate:
         key = tuple(map(repr, fields.values()))  # -0.0 equals 0.0, but their JSON differs

@@ -132,11 +132,11 @@ def pack_tables(
     Returns:
         Tables of up to `BLOCK_ROWS` units.
     """
-    return pack_first(units(requests), lambda units_so_far: False, choice)
+    return pack_first(iter([list(units(requests))]), lambda units_so_far: False, choice)
 
 
 def pack_first(
-    found: Iterator[list[SampleRequest]],
+    found: Iterator[Sequence[list[SampleRequest]]],
     enough: Callable[[int], bool],
     choice: FirstChoice | None = None,
     *,
@@ -145,8 +145,10 @@ def pack_first(
     """Pack the first units of an iterator, which goes on after the last of them.
 
     Args:
-        found: Units (`pipeline.requests.controls.units`).
-        enough: Asked after each unit, with how many there are, whether it is the last.
+        found: Units (`pipeline.requests.controls.units`), those of some rows at once; there may be
+            none of these.
+        enough: Asked after each of its items, with how many units there are, whether it is the
+            last.
         choice: As for `pack_tables`.
         keep: Whether to return the tables; a dry run only looks.
 
@@ -155,15 +157,18 @@ def pack_first(
     """
     tables: list[pa.Table] = []
     block: list[str] = []
-    for place, unit in enumerate(found):
-        if len(block) == BLOCK_ROWS:
-            tables.append(pa.table({REQUEST_COLUMN: block}))
-            block = []
-        if keep:
-            block.append(pack(unit))
-        if choice is not None and not unit[0].control_of:
-            choice.offer(unit, place)
-        if enough(place + 1):
+    place = 0
+    for some in found:
+        for unit in some:
+            if len(block) == BLOCK_ROWS:
+                tables.append(pa.table({REQUEST_COLUMN: block}))
+                block = []
+            if keep:
+                block.append(pack(unit))
+            if choice is not None and not unit[0].control_of:
+                choice.offer(unit, place)
+            place += 1
+        if enough(place):
             break
     if block:
         tables.append(pa.table({REQUEST_COLUMN: block}))
@@ -177,14 +182,23 @@ def pack_first(
 
 
 def pack_rest(
-    found: Iterable[list[SampleRequest]], clock: Callable[[], float] = time.monotonic
+    found: Iterable[Sequence[list[SampleRequest]]], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[pa.Table]:
-    """Pack units as they are asked for, in tables of up to `BLOCK_ROWS`."""
+    """Pack units as they are asked for, in tables of up to `BLOCK_ROWS`.
+
+    Args:
+        found: Units, those of some rows at once; there may be none of these.
+        clock: Monotonic seconds.
+    """
     block: list[str] = []
     began = clock()
-    for unit in found:
-        block.append(pack(unit))
-        if len(block) == BLOCK_ROWS or clock() >= began + BLOCK_S:
+    for some in found:
+        for unit in some:
+            block.append(pack(unit))
+            if len(block) == BLOCK_ROWS:
+                yield pa.table({REQUEST_COLUMN: block})
+                block, began = [], clock()
+        if block and clock() >= began + BLOCK_S:
             yield pa.table({REQUEST_COLUMN: block})
             block, began = [], clock()
     if block:

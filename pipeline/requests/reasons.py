@@ -1,4 +1,4 @@
-"""Rejected rows, and counts of why, so that a console can name the most frequent causes."""
+"""What became of the input: counts, rejected rows, and the most frequent causes of these."""
 
 from __future__ import annotations
 
@@ -10,6 +10,38 @@ MAX_CAUSES = 1000
 
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*://\S*|\d[\d.,]*")
 """What differs between two messages of one cause: quoted values, addresses and numbers."""
+
+
+@dataclass(slots=True)
+class InputCounts:
+    """What became of the input so far.
+
+    Attributes:
+        read: Input rows.
+        rejected: Rows that cannot become samples, also those that earlier runs recorded.
+        duplicates: Samples that repeat an earlier one of this input.
+        done: Samples that are already committed.
+        done_failed: Those of `done` that ended as failed rows.
+        pending: Samples to make, also controls.
+        controls: Those of `pending` that are controls.
+        redraws: Those of `pending` that are further tries at clips that are not good.
+        lone_controls: Those of `controls` whose clip is committed already. Nothing can be compared
+            with them, because clips are compared before they are encoded.
+        unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
+        markers: Cells such as `nan` that were read as empty.
+    """
+
+    read: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    done: int = 0
+    done_failed: int = 0
+    pending: int = 0
+    controls: int = 0
+    redraws: int = 0
+    lone_controls: int = 0
+    unread_negatives: int = 0
+    markers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +100,8 @@ class Reasons:
     def rows(self) -> int:
         """All rejected rows."""
         return sum(cause.rows for cause in self.causes.values())
+
+
+def valid_unicode(text: str) -> str:
+    """Return the text without lone surrogates, which no Arrow string can hold."""
+    return text.encode("utf-8", "replace").decode()

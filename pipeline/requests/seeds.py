@@ -11,6 +11,8 @@ from one another.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from pipeline.errors import RowRejectedError
@@ -36,13 +38,24 @@ def first_seed(row_seed: Any, run_seed: int | None, prompt: str, files: str = ""
     """
     given = run_seed if row_seed is None else row_seed
     if given is None:
-        return _drawn(["seed", prompt, files] if files else ["seed", prompt])
+        if files:
+            return _drawn(["seed", prompt, files])
+        return seed_of_json(encode_basestring_ascii(prompt))
     if isinstance(given, float) and abs(given) >= MAX_FLOAT_SEED:
         raise RowRejectedError(
             f"seed is {given}, a decimal number that large has lost its last digits: store seeds "
             "as whole numbers (in pandas Int64 or UInt64)"
         )
     return integer(given, "seed", 0, 0, MAX_SEED)
+
+
+def seed_of_json(text: str) -> int:
+    """The seed that follows from a prompt alone.
+
+    Args:
+        text: The prompt as ASCII JSON. Most of the time of an intake goes into texts and hashes.
+    """
+    return _first_bits(hashlib.sha256(f'["seed",{text}]'.encode("ascii")).digest())
 
 
 def copy_seed(first: int, copy: int) -> int:
@@ -80,5 +93,9 @@ def next_try(request: SampleRequest) -> SampleRequest | None:
 
 
 def _drawn(content: list[Any]) -> int:
+    return _first_bits(digest(content))
+
+
+def _first_bits(found: bytes) -> int:
     """48 bits of a hash: every reader of the output row can hold them exactly, also JavaScript."""
-    return int.from_bytes(digest(content)[:6], "big")
+    return int.from_bytes(found[:6], "big")

@@ -26,7 +26,7 @@ from pipeline.report.card import card_text
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.text import print_report
-from pipeline.requests.intake import InputCounts
+from pipeline.requests.reasons import InputCounts
 from pipeline.storage.faults import one_line
 from tests.pipeline.report.made import SAMPLE, measure, row, write
 from tests.property_examples import examples

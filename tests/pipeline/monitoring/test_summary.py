@@ -16,7 +16,7 @@ from pipeline.models.resolve import resolve_model
 from pipeline.monitoring.result import say_result
 from pipeline.monitoring.summary import SIZE, say_dry_run, say_input
 from pipeline.monitoring.totals import RunTotals
-from pipeline.requests.intake import InputCounts
+from pipeline.requests.reasons import InputCounts
 from pipeline.requests.run_settings import settings_text
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import SAMPLE

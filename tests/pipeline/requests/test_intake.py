@@ -18,7 +18,8 @@ from pipeline.models.sizes import SizeRules
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.requests.controls import control_for
 from pipeline.requests.from_row import RequestDefaults, build_request, rejected_id
-from pipeline.requests.intake import CHUNK_ROWS, InputCounts, Intake
+from pipeline.requests.intake import CHUNK_ROWS, Intake
+from pipeline.requests.reasons import InputCounts
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.requests.seeds import copy_seed, next_try
 from tests.property_examples import examples
