@@ -45,6 +45,37 @@ def mean(values: Floats, seed: int = 0) -> Estimate:
     return Estimate(value=float(values.mean()), low=low, high=high)
 
 
+def rank_correlation(one: Floats, other: Floats, seed: int = 0) -> Estimate | None:
+    """Estimate Spearman's rank correlation by resampling pairs of ranks.
+
+    Returns:
+        None if the values of either side are all equal.
+    """
+    a, b = ranks(one), ranks(other)
+    if not len(a) or not np.ptp(a) or not np.ptp(b):
+        return None
+    a, b = a - a.mean(), b - b.mean()
+    products = np.stack([a, b, a * a, b * b, a * b], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample of equal values has none
+        draws = _correlations(_resampled(products, seed))
+    low, high = _percentiles(draws[np.isfinite(draws)])
+    (value,) = _correlations(products.mean(axis=0)[None])
+    return Estimate(value=float(value), low=low, high=high)
+
+
+def ranks(values: Floats) -> Floats:
+    """Ranks of values, from 0; equal values share the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    return np.asarray((last - (counts - 1) / 2)[which], np.float64)
+
+
+def _correlations(moments: Floats) -> Floats:
+    """Pearson's correlations of rows of means: x, y, their squares and their product."""
+    x, y, xx, yy, xy = moments.T
+    return np.asarray((xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y)))
+
+
 def _resampled(values: Floats, seed: int) -> Floats:
     """Return the means of resamples of rows, shape [RESAMPLES, columns]."""
     if len(values) > BLOCKS:

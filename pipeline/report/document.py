@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from pipeline.report.base import ClipEntry, Estimate, ReportPart
+from pipeline.report.candidates.document import OwnDrafts, Redraws
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
 from pipeline.report.tables.document import Bucket, InputColumn, Stretch
@@ -283,4 +284,10 @@ class Report(ReportPart):
     )
     recaptions: Recaptions | None = Field(
         default=None, description="captions written from frames; null where nothing was captioned"
+    )
+    redraws: Redraws | None = Field(
+        default=None, description="null where no run allowed a second try at a clip"
+    )
+    drafts: OwnDrafts | None = Field(
+        default=None, description="null where no clip was chosen by drafts"
     )

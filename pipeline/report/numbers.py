@@ -16,6 +16,9 @@ from pipeline.errors import StorageError
 from pipeline.report import text
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
+from pipeline.report.candidates.candidate_rows import read_candidates
+from pipeline.report.candidates.own_drafts import measure_drafts
+from pipeline.report.candidates.redraws import measure_redraws
 from pipeline.report.document import Headline, Report, RunEntry, Totals
 from pipeline.report.gallery import gallery, worst
 from pipeline.report.good_clips.clips import read_scored_clips
@@ -67,9 +70,10 @@ def measure(
         for run_id, m in manifests.items()
         if m.get("config", {}).get("gpu_price_per_hour") is not None
     }
-    conditions = {
-        run_id: str(m.get("config", {}).get("keep") or "") for run_id, m in manifests.items()
-    }
+    conditions, select_by = (
+        {run_id: str(m.get("config", {}).get(name) or "") for run_id, m in manifests.items()}
+        for name in ("keep", "select_by")
+    )
     roles = RowRoles.of(rows)
     accounts = account(rows, roles, replace(prices, of_runs=of_runs))
     pairs = ComparedPairs.find(rows, roles)
@@ -79,6 +83,7 @@ def measure(
     speedup = measure_speedup(rows, pairs)
     clips = np.flatnonzero(roles.clips)
     scored = read_scored_clips(rows, roles, conditions)
+    tries = read_candidates(rows)
     columns, left_out = by_input(rows, roles.clips, accounts, pairs, scored)
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
@@ -142,6 +147,8 @@ def measure(
         if scored is None
         else measure_good_clips(rows, accounts, scored, all_duplicates=all_duplicates),
         recaptions=measure_recaptions(rows),
+        redraws=measure_redraws(rows, roles, accounts, scored, tries) if tries else None,
+        drafts=measure_drafts(rows, roles, scored, tries, select_by) if tries else None,
     )
     return report.model_copy(update={"verdict": verdict(report)})
 

@@ -39,7 +39,7 @@ _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
     *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
-    *("settings", "guidance_scale", "source", "quantisation", "good", "score_s"),
+    *("settings", "guidance_scale", "source", "quantisation", "good", "score_s", "candidates"),
 )
 _NESTED = {
     "cache": (

@@ -187,6 +187,8 @@ def print_report(report: Report, console: Console) -> None:
     line("stored", *stored(totals))
     if report.good_clips:
         line("good clips", *good_clips(report.good_clips))
+    if report.redraws:
+        line("redraws", report.redraws.advice)
     if report.recaptions:
         line("new captions", *recaptions(report.recaptions))
     speedup = report.speedup

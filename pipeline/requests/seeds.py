@@ -78,6 +78,11 @@ def draft_seed(first: int, place: int) -> int:
     return first if place == 0 else _drawn(["draft", first, place])
 
 
+def redraw_seed(seed: int) -> int:
+    """Return the seed of the try after one whose clip is not good."""
+    return _drawn(["redraw", seed])
+
+
 def next_try(request: SampleRequest) -> SampleRequest | None:
     """Return the try after a clip that is not good; None after the last one.
 
@@ -88,7 +93,7 @@ def next_try(request: SampleRequest) -> SampleRequest | None:
     if request.candidate >= request.candidates or request.control_of or request.records:
         return None
     return dataclasses.replace(
-        request, seed=_drawn(["redraw", request.seed]), candidate=request.candidate + 1
+        request, seed=redraw_seed(request.seed), candidate=request.candidate + 1
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.requests.sample_request import digest
 from pipeline.run import RunResult, run
 from pipeline.scoring.scorer import ScoredClip
+from tests.docs.documents import blocks
 from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of, write_prompts
 
@@ -43,7 +44,7 @@ PROMPTS = [f"prompt {number}" for number in range(8)]
 def generate(folder: Path, output: str, **settings: Any) -> tuple[RunResult, str]:
     text = io.StringIO()
     config = RunConfig(
-        prompts=write_prompts(folder / "p.txt", PROMPTS),
+        prompts=settings.pop("prompts", write_prompts(folder / "p.txt", PROMPTS)),
         output=str(folder / output),
         replicas=1,
         scorers=[f"{__name__}:{SeedLuck.__name__}"],
@@ -52,6 +53,11 @@ def generate(folder: Path, output: str, **settings: Any) -> tuple[RunResult, str
     )
     result = run(config, factory=obedient(), console=Console(file=text, width=200))
     return result, text.getvalue()
+
+
+def report_of(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "report/report.json").read_text())
+    return found
 
 
 def tries(output: Path) -> dict[str, list[tuple[int, bool]]]:
@@ -80,6 +86,16 @@ def test_redraws_stop_at_a_good_clip_and_a_later_run_goes_on_with_them(
     assert f"by {redraws} redraw" in text
     assert "of this run alone" not in text
     assert "whole dataset" not in text
+    told = report_of(tmp_path / "whole")["redraws"]
+    assert (told["samples"], told["with_good"]) == (8, sum(m[-1][1] for m in whole.values()))
+    assert [(each["number"], each["clips"], each["won"]) for each in told["tries"]] == [
+        (
+            number,
+            sum(len(made) >= number for made in whole.values()),
+            sum((number, True) in made for made in whole.values()),
+        )
+        for number in range(1, max(map(len, whole.values())) + 1)
+    ]
 
     # The same in two runs: no redraws, then three.
     for redraw in (0, 3):
@@ -130,10 +146,24 @@ def test_the_best_of_several_drafts_is_finished_and_the_others_are_no_clips_of_t
         part.unlink()
     (manifest,) = (output / "runs").glob("*.json")
     state = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(state | {"state": "running", "ended_at": None}))
+    manifest.write_text(json.dumps(state | {"state": "running", "ended_at": ""}))
     generate(tmp_path, "out", **settings)
     recovered = {row["sample_id"]: row["drafts"] for row in rows_of(output)}
     assert recovered == {row["sample_id"]: row["drafts"] for row in rows}
+
+    # The page about drafts says how to finish the others, which shows what the choice misses.
+    drafts = report_of(output)["drafts"]
+    assert (drafts["samples"], drafts["looked_at"], drafts["regret"]) == (8, 8, None)
+    (finish,) = [text for text in blocks("docs/selection.md", "python") if "finish.jsonl" in text]
+    others = str(tmp_path / "finish.jsonl")
+    exec(finish.replace("out/clips", str(output)).replace("finish.jsonl", others))
+    same = {name: settings[name] for name in ("cache", "batch_rows")}
+    result, _ = generate(tmp_path, "out", prompts=others, **same)
+    assert result.totals.made == 3 * len(PROMPTS)
+    drafts = report_of(output)["drafts"]
+    assert (drafts["samples"], drafts["regret"]["samples"]) == (8, 8)
+    found = {name: drafts["regret"][name]["value"] for name in ("rank_correlation", "regret")}
+    assert found == {"rank_correlation": 1.0, "regret": 0.0}  # luck is the seed's alone
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""What each try at clips that were not good has won, and whether one more pays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.report.accounts import Accounts
+from pipeline.report.base import Estimate
+from pipeline.report.bootstrap import FEW, ratio_of_sums
+from pipeline.report.candidates.candidate_rows import CandidateRows
+from pipeline.report.candidates.document import Redraws, RedrawTry
+from pipeline.report.good_clips.clips import ScoredClips
+from pipeline.report.rows import Mask, RowRoles, Rows
+from pipeline.requests.seeds import redraw_seed
+from pipeline.wording import counted
+
+Places = npt.NDArray[np.int64]
+
+
+def measure_redraws(
+    rows: Rows,
+    roles: RowRoles,
+    accounts: Accounts,
+    scored: ScoredClips | None,
+    candidates: CandidateRows,
+) -> Redraws | None:
+    """Count what each try won; None where no run of the prefix allowed a second try.
+
+    Args:
+        rows: Of the prefix.
+        roles: Of the rows.
+        accounts: What the prefix has cost.
+        scored: Which clips are good.
+        candidates: Which rows are tries at one sample.
+    """
+    tries = roles.clips | (roles.failed & ~roles.control)
+    tries[list(candidates.drafts)] = False
+    if scored is None or not (tries & (rows.known("candidates") > 1)).any():
+        return None
+    good = np.zeros(len(rows), np.bool_)
+    good[scored.places[scored.good == 1]] = True
+    sample_of, samples = _samples(candidates, tries)
+    spent = rows.known("gpu_s") + rows.known("wasted_s") * np.maximum(rows.known("group_size"), 1.0)
+    has_good = np.zeros(samples, np.bool_)
+    found = []
+    for number in np.unique(candidates.numbers[tries]):
+        here = np.flatnonzero(tries & (candidates.numbers == number))
+        won = good[here] & ~has_good[sample_of[here]]
+        has_good[sample_of[here[won]]] = True
+        found.append(
+            _one_try(int(number), here, won, spent[here], accounts.row_dollars[here], good, roles)
+        )
+    return Redraws(
+        samples=samples,
+        with_good=int(has_good.sum()),
+        tries=found,
+        advice=advise_redraws(found, samples - int(has_good.sum())),
+    )
+
+
+def _samples(candidates: CandidateRows, tries: Mask) -> tuple[Places, int]:
+    """Number the samples: which one each try belongs to, and how many there are.
+
+    The seed of a try follows from that of the try before it.
+    """
+    sample_of = np.full(len(tries), -1)
+    samples = 0
+    following: dict[tuple[int, int], int] = {}
+    for number in np.unique(candidates.numbers[tries]):
+        expected, following = following, {}
+        for place in np.flatnonzero(tries & (candidates.numbers == number)).tolist():
+            content, seed = candidates.key(place)
+            # A try whose forerunner is not in this prefix begins a sample.
+            if (sample := expected.get((content, seed), samples)) == samples:
+                samples += 1
+            sample_of[place] = sample
+            following[content, redraw_seed(seed)] = sample
+    return sample_of, samples
+
+
+def _one_try(
+    number: int,
+    here: Places,
+    won: Mask,
+    spent: npt.NDArray[np.float64],
+    dollars: npt.NDArray[np.float64],
+    good: Mask,
+    roles: RowRoles,
+) -> RedrawTry:
+    wins, device_s, price = int(won.sum()), float(spent.sum()), float(dollars.sum())
+    return RedrawTry(
+        number=number,
+        clips=int(roles.clips[here].sum()),
+        failed=int(roles.failed[here].sum()),
+        good=int(good[here].sum()),
+        won=wins,
+        device_s=device_s,
+        device_s_per_won=device_s / wins if wins else None,
+        device_s_per_won_bounds=ratio_of_sums(spent, won.astype(np.float64))
+        if wins >= FEW and device_s
+        else None,
+        dollars_per_won=price / wins if wins and np.isfinite(price) else None,
+    )
+
+
+def advise_redraws(tries: list[RedrawTry], without: int) -> str:
+    """Say whether one more try at the samples without a good clip pays.
+
+    A good clip of one more try costs at least about as much as one of the last try did, because
+    the samples that are left are the harder ones. It is compared with a good clip of a first try,
+    which is what a new prompt costs.
+
+    Args:
+        tries: In the order of their numbers.
+        without: Samples without a good clip.
+    """
+    if not without:
+        return "Every sample has a good clip, so one more try has nothing to win."
+    first, last = tries[0], tries[-1]
+    left = f"{counted(without, 'sample', grouped=True)} without a good clip"
+    if len(tries) == 1:
+        return f"No clip was tried again yet; there {'is' if without == 1 else 'are'} {left}."
+    made = last.clips + last.failed
+    said = (
+        f"Try {last.number} won {counted(last.won, 'good clip', grouped=True)} in "
+        f"{made:,} tr{'y' if made == 1 else 'ies'}"
+    )
+    if made < FEW or 0 < last.won < FEW or first.won < FEW:
+        return f"{said}, too few to say whether one more try at {left} pays."
+    if not last.won:
+        return f"{said}, so one more try at {left} hardly pays."
+    said += f", at {_cost(last)} each; a first try took {_cost(first)}"
+    here, there = last.device_s_per_won_bounds, first.device_s_per_won_bounds
+    order = _order(here, there)
+    if order < 0:
+        return f"{said}. One more try at {left} pays if it wins as often."
+    if order > 0:
+        return (
+            f"{said}. New prompts give good clips for less: one more try at {left} pays only where "
+            "good clips of these very prompts are needed."
+        )
+    return (
+        f"{said}. The intervals of both meet, so one more try at {left} costs about as much per "
+        "good clip as new prompts do."
+    )
+
+
+def _order(one: Estimate | None, other: Estimate | None) -> int:
+    """-1 if one value is below another by intervals that do not meet, 1 if above, else 0."""
+    if one is None or other is None:
+        return 0
+    return (one.low > other.high) - (one.high < other.low)
+
+
+def _cost(one: RedrawTry) -> str:
+    """What a good clip of a try took."""
+    return f"{one.device_s_per_won or 0.0:.3g} s of device time"
