@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _estimate(options: argparse.Namespace) -> None:
+    from pipeline.report.pricing import fits
     from pipeline.report.pricing.offers import markdown, offers, parse_kinds
     from pipeline.report.pricing.prices import load_table, read_table
 
@@ -63,7 +64,7 @@ def _estimate(options: argparse.Namespace) -> None:
     path = options.price_table
     table = load_table(options.cloud, path) if options.cloud else read_table(path)
     found = offers(kinds, budgets, table, options.market)
-    print("\n".join(markdown(found, kinds, budgets)))
+    print("\n".join([*markdown(found, kinds, budgets), "", *fits.markdown(kinds, budgets)]))
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:

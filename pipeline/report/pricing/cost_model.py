@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.models.engine_options import DEFAULT, EngineOptions
 from pipeline.models.memory.cards import CARDS
 from pipeline.models.memory.need import Workload, memory_need
 from pipeline.models.registry import get_model
@@ -21,8 +22,8 @@ MFU = 0.4
 SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
 """Share of the ideal speed-up that a group reaches, by its ranks: assumed, not measured."""
 
-ROOM = 0.97
-"""Share of a device's memory that an estimate may fill; the rest is for fragments."""
+TIGHT = 0.97
+"""Share of a device's memory above which fragments may not find room."""
 
 STEPS = 50
 """Sampler steps of an estimated clip: the default of these models."""
@@ -48,9 +49,20 @@ DEVICES = {
     "H200": DeviceModel(989e12, CARDS["H200"] * 1e9),
     "A100": DeviceModel(312e12, CARDS["A100 80GB"] * 1e9),
     "A100 40GB": DeviceModel(312e12, CARDS["A100 40GB"] * 1e9),
+    "B200": DeviceModel(2250e12, CARDS["B200"] * 1e9),
     "L40S": DeviceModel(362e12, CARDS["L40S"] * 1e9),
+    "RTX 6000 Ada": DeviceModel(364e12, CARDS["RTX 6000 Ada"] * 1e9),
+    "RTX A6000": DeviceModel(155e12, CARDS["RTX A6000"] * 1e9),
+    "RTX PRO 6000": DeviceModel(504e12, CARDS["RTX PRO 6000"] * 1e9),
+    "RTX 5090": DeviceModel(209.5e12, CARDS["RTX 5090"] * 1e9),
+    "RTX 4090": DeviceModel(165.2e12, CARDS["RTX 4090"] * 1e9),
+    "RTX 3090": DeviceModel(71e12, CARDS["RTX 3090"] * 1e9),
 }
-"""Devices by words that must all occur in a product's name; the key with the most words wins."""
+"""Devices by words that must all occur in a product's name; the key with the most words wins.
+
+Peaks are those of NVIDIA's data sheets and architecture white papers, without sparsity. GeForce
+cards add up in float32, as matrix products of PyTorch do, at half the speed of float16; their
+advertised numbers are four times these (float16 sums, sparsity)."""
 
 SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 """Compression of Wan 2.1's VAE along space and time, and its patches along space."""
@@ -114,10 +126,19 @@ def clip_cost(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> Clip
     return ClipCost(tokens, evaluation_s, fixed_s, frames / fps)
 
 
-def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> float:
+def memory_bytes(
+    network: NetworkShape, size: str, gpus: int, policy: str, options: EngineOptions = DEFAULT
+) -> float:
     """Device memory of one rank in bytes, by the figures of `pipeline.models.memory`.
 
     Every rank holds all weights and the activations of its share of the tokens.
+
+    Args:
+        network: The model.
+        size: Of the clip.
+        gpus: Ranks of the group.
+        policy: Of the cache.
+        options: Of the engine.
 
     Raises:
         ValueError: The model has no figures.
@@ -127,6 +148,7 @@ def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> fl
         Workload(*SIZES[size]),
         policy,
         layout=ParallelLayout(ulysses=gpus),
+        options=options,
     )
     if need is None:
         raise ValueError(f"the memory of {network.name} was not measured")
@@ -135,6 +157,12 @@ def memory_bytes(network: NetworkShape, size: str, gpus: int, policy: str) -> fl
 
 def smallest_group(network: NetworkShape, size: str, gpu: str) -> int:
     """Return the smallest group of 1, 2 or 4 ranks that fits into memory; 0 if none does."""
-    room = ROOM * DEVICES[gpu].memory_bytes
+    room = DEVICES[gpu].memory_bytes
     fitting = (r for r in (1, 2, 4) if memory_bytes(network, size, r, "planned") <= room)
     return next(fitting, 0)
+
+
+def is_tight(network: NetworkShape, size: str, gpu: str, ranks: int) -> bool:
+    """Say whether a group fits with so little to spare that it may fail."""
+    needed = memory_bytes(network, size, ranks, "planned")
+    return TIGHT * DEVICES[gpu].memory_bytes < needed <= DEVICES[gpu].memory_bytes

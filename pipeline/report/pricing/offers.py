@@ -19,6 +19,7 @@ from pipeline.report.pricing.cost_model import (
     STEPS,
     NetworkShape,
     clip_cost,
+    is_tight,
     smallest_group,
 )
 from pipeline.report.pricing.prices import ListPrice, Market
@@ -35,10 +36,12 @@ class OfferCost:
     Attributes:
         ranks: GPUs of a group: the fewest that fit the model into memory; 0 if none do.
         dollars: Cost at each budget; empty if no group fits.
+        is_tight: Whether it fits with so little to spare that it may fail.
     """
 
     ranks: int
     dollars: tuple[float, ...]
+    is_tight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def _cost(
     cost = clip_cost(network, size, gpu)
     each = cost.evaluation_s / SPLIT_EFFICIENCY[ranks]  # device seconds: all ranks together
     seconds = [cost.fixed_s * ranks + evaluations(budget) * each for budget in budgets]
-    return OfferCost(ranks, tuple(device_s / 3600 * price * 1000 for device_s in seconds))
+    dollars = tuple(device_s / 3600 * price * 1000 for device_s in seconds)
+    return OfferCost(ranks, dollars, is_tight(network, size, gpu, ranks))
 
 
 def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[float]) -> list[str]:
@@ -138,8 +142,9 @@ def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[fl
         f"Dollars per 1,000 clips at {counts} network evaluations of {STEPS}. Seconds are "
         f"estimated from the network's shape at {MFU:.0%} of the GPU's peak, none was measured; "
         "device time alone, without loading, idle time, disks and traffic. P: the fewest GPUs of "
-        "a group, where more than one; –: it fits no group. Prices: list prices on the given day, "
-        "sources in pipeline/report/pricing/prices.yaml.",
+        "a group, where more than one; tight: less than 3 % of the memory is to spare; –: it fits "
+        "no group. Prices: list prices on the given day, sources in "
+        "pipeline/report/pricing/prices.yaml.",
     ]
 
 
@@ -147,4 +152,5 @@ def _cell(cost: OfferCost) -> str:
     if not cost.ranks:
         return NONE
     group = f" (P = {cost.ranks})" if cost.ranks > 1 else ""
-    return " / ".join(f"{dollars:.0f}" for dollars in cost.dollars) + group
+    each = " / ".join(f"{dollars:.0f}" for dollars in cost.dollars)
+    return f"{each}{group}{', tight' if cost.is_tight else ''}"

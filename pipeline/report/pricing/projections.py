@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.report.accounts import Accounts
 from pipeline.report.document import Quality, ReportProjection, RunEntry, WhatIf
-from pipeline.report.pairs import ComparedPairs, comparable
+from pipeline.report.pairs import ComparedPairs, clip_wall, comparable
 from pipeline.report.rows import RowRoles, Rows
 
 BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
@@ -65,10 +65,11 @@ def what_if(
     here = keep & (steps == common)
     cached, control = pairs.clips[here], pairs.controls[here]
     gpu_s, nfe = rows.known("gpu_s"), rows.known("nfe")
+    cached_s = clip_wall(rows, pairs)[here] * np.maximum(rows.known("group_size")[control], 1.0)
     saved = (nfe[control] - nfe[cached]).sum()
     if saved <= 0:
         return []
-    slope = float((gpu_s[control] - gpu_s[cached]).sum() / saved)
+    slope = float((gpu_s[control] - cached_s).sum() / saved)
     if slope <= 0:
         return []
     fixed = float(gpu_s[control].mean() - slope * nfe[control].mean())

@@ -54,7 +54,8 @@ def test_what_a_run_says_names_the_cards(large: SampleRequest) -> None:
     runs, _, others = line.partition("; not on ")
     assert "1280x720x81 needs" in runs
     assert "H100 80GB (85)" in runs
-    assert others == "RTX 4090, A100 40GB, L40S"
+    small = "RTX 4090, RTX 3090, RTX 5090, A100 40GB, RTX A6000, RTX 6000 Ada, L40S"
+    assert others == small
     (whole,) = memory_lines(call_of(large, engine={"vae_tiling": False}))
     assert "H100 80GB" in whole.partition("; not on ")[2]
     assert memory_lines(call_of(large, "demo")) == memory_lines(None) == []

@@ -80,7 +80,11 @@ def test_offers_are_of_the_market_and_of_gpus_that_are_known_and_the_cheapest_co
         ("A100 40GB", "A100 40GB"),
         ("A100 SXM", "A100"),
         ("H200", "H200"),
-        ("RTX 4090", None),
+        ("RTX 4090", "RTX 4090"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada"),
+        ("NVIDIA RTX A6000", "RTX A6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000"),
+        ("TPU v7", None),
     ],
 )
 def test_a_product_is_the_gpu_that_it_names(product: str, device: str | None) -> None:
