@@ -24,6 +24,7 @@ from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.export.buckets import BUCKET
 from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding, division
+from pipeline.scoring.condition_terms import problem_of
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
 from pipeline.storage.keys import StoredFile
@@ -89,7 +90,7 @@ class Spool:
         # From here on the condition cannot read or write files.
         self._database.execute("set enable_external_access = false; set lock_configuration = true")
         self._heads: list[pa.Table] = []
-        self._rows = 0
+        self._rows, self._scores = 0, list[str]()
 
     def close(self) -> None:
         """Delete the files."""
@@ -232,8 +233,9 @@ class Spool:
         names = self._database.execute(
             "select distinct each.name from (select unnest(scores) as each from clips)"
         ).fetchall()
-        own = [name for (name,) in names if name not in self._schema.names]
-        scores = score_columns(name for name in sorted(own) if name.isidentifier())
+        own = sorted(name for (name,) in names if name not in self._schema.names)
+        self._scores = [name for name in own if name.isidentifier()]
+        scores = score_columns(self._scores)
         return f"(select * replace ({SOURCE_JSON}){scores} from clips where {condition})"  # noqa: S608
 
     def _read(self, file: Any, part: StoredFile) -> pa.Table:
@@ -295,5 +297,4 @@ class Spool:
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise self._no_room(error) from None
         except duckdb.Error as error:
-            text = str(error).split("\n")[0]
-            raise UserError(f"{flag} {given}: {text}") from error
+            raise UserError(f"{flag} {given}: {problem_of(error, self._scores)}") from error

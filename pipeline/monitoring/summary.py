@@ -13,10 +13,11 @@ from rich.console import Console
 from pipeline.config.cache_section import CacheConfig
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.parts import part_files
-from pipeline.errors import StorageError, UserError
+from pipeline.errors import StorageError
 from pipeline.models.spec import ResolvedModel
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
+from pipeline.prompts.column_names import check_named
 from pipeline.prompts.prompt_file import ReadNotes
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.reasons import InputCounts, Reasons
@@ -120,8 +121,7 @@ def say_columns(console: Console, columns: ColumnUse, notes: ReadNotes) -> None:
     Raises:
         UserError: A column that `--columns` names is nowhere in the input.
     """
-    if missing := columns.missing():
-        raise UserError(f"--columns: no row of the input has a column {', '.join(missing)}")
+    check_named(columns.missing(), notes.names)
     for line in (*notes.lines(), *columns.lines()):
         say(console, line)
 
@@ -143,9 +143,9 @@ def remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
     if counts.lone_controls:
         controls = counted(counts.lone_controls, "control")
         yield (
-            f"Compared with nothing: {controls} of clips that are here already. A clip and its "
-            "control are compared while one run makes both. These become uncached clips without a "
-            "comparison; the pairs of other prompts still measure"
+            f"Made again to be compared: the clips of {controls}, because the stored clips have "
+            "lost details to H.264. Nothing of them is stored twice; their time counts as time "
+            "of controls"
         )
     causes = reasons.top(TOP_CAUSES)
     for cause in causes:

@@ -32,6 +32,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.processing.intake_actor import PLACE, ROWS_AT_ONCE, URI_COLUMN, IntakeActor
 from pipeline.processing.rows_actor import RowsActor, store_rows
 from pipeline.processing.run_record import RunRecord
+from pipeline.prompts.column_names import check_named
 from pipeline.prompts.prompt_file import WantedColumns, find_prompt_column
 from pipeline.requests.defaults import request_defaults
 from pipeline.scoring.conditions import RowRank
@@ -123,7 +124,8 @@ class ClipProcessor:
         if not isinstance(prompts, ray.data.Dataset):
             raise UserError(f"prompts are a Dataset of Ray Data, not a {type(prompts).__name__}")
         if names := prompts.columns(fetch_if_missing=False):  # else the intake looks
-            find_prompt_column(PLACE, WantedColumns(self.config.prompt_column), names)
+            column = find_prompt_column(PLACE, WantedColumns(self.config.prompt_column), names)
+            check_named(sorted({*self.config.columns} - {column, *names}), names)
         limit = self.config.limit
         return self.of_source(prompts if limit is None else prompts.limit(limit))
 

@@ -36,7 +36,7 @@ def read_jsonl(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
         if not isinstance(found, dict):
             yield problem_row(key, line, 'the line is not a JSON object: write {"prompt": ...}')
             continue
-        column = column or file.prompt_column(wanted, list(found))
+        column = column or file.prompt_column(wanted, found, are_all=False)
         if column not in found:
             yield problem_row(key, line, f"has no {column!r}")
             continue

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from pipeline.errors import UserError
+from pipeline.prompts.column_names import check_named, close_name
 from pipeline.redaction import redact
 from pipeline.storage.storage import Storage
 
@@ -26,6 +25,9 @@ NUMBER_COLUMNS = frozenset(
 )
 KNOWN_COLUMNS = NUMBER_COLUMNS | {"negative_prompt"}
 """Columns that set something of a clip, apart from what the model takes as conditions."""
+
+NAMES_KEPT = 100
+"""Most columns of a file that are remembered for messages."""
 
 MAX_LINE_BYTES = 1 << 20
 """Longer lines are cut and become rows with a problem, so that they cannot fill the memory."""
@@ -84,10 +86,12 @@ class ReadNotes:
     Attributes:
         counts: How many, by what they are.
         examples: The first of each.
+        names: Columns of the files, in their order, whether they are read or not.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
 
     def add(self, what: str, example: str = "", *, count: int = 1) -> None:
         """Count something."""
@@ -145,6 +149,7 @@ class SourceFile:
         partitions: Columns that its folders stand for; a column of the file wins.
         bytes: Its size; 0 if it is unknown.
         size: Of the whole source.
+        is_alone: Whether it is the whole source.
     """
 
     storage: Storage
@@ -155,18 +160,31 @@ class SourceFile:
     partitions: Mapping[str, Any] = field(default_factory=dict, compare=False)
     bytes: int = field(default=0, compare=False)
     size: SourceSize = field(default_factory=SourceSize, compare=False)
+    is_alone: bool = field(default=False, compare=False)
 
     @property
     def folder(self) -> str:
         """URI of its folder."""
         return f"{self.storage.uri}/{self.key}".rpartition("/")[0]
 
-    def prompt_column(self, wanted: WantedColumns, names: Iterable[str]) -> str:
+    def prompt_column(
+        self, wanted: WantedColumns, names: Iterable[str], *, are_all: bool = True
+    ) -> str:
         """Return the column that holds its prompts, and note one that the user did not name.
 
+        Args:
+            wanted: What is read.
+            names: Columns of the file.
+            are_all: Whether it can have no others in later rows.
+
         Raises:
-            UserError: As `find_prompt_column` does.
+            UserError: As `find_prompt_column` does; or the file is the whole source and lacks a
+                column that the user named.
         """
+        names = list(names)
+        self.notes.names |= dict.fromkeys(names[:NAMES_KEPT])
+        if self.is_alone and are_all:
+            check_named(sorted(wanted.only - {wanted.prompt, *FALLBACK_COLUMNS, *names}), names)
         column = find_prompt_column(self.uri, wanted, names)
         if column != wanted.prompt:
             what = f"files without a column {wanted.prompt!r}, whose prompts are in {column!r}"
@@ -199,14 +217,6 @@ def find_prompt_column(uri: str, wanted: WantedColumns, names: Iterable[str]) ->
         if names.count(name) > 1:
             raise UserError(f"{uri}: column {name!r} is there twice; keep one")
     return found
-
-
-def close_name(name: str, choices: Iterable[str]) -> str:
-    """The choice that a name may be a slip of, "" without one; signs and case are no difference."""
-    plain = {re.sub(r"[\W_]+", "_", choice.strip().lower()): choice for choice in choices}
-    wanted = re.sub(r"[\W_]+", "_", name.strip().lower())
-    found = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.75)
-    return plain[found[0]] if found else ""
 
 
 def source_row(

@@ -180,7 +180,8 @@ def _files(uri: str, notes: ReadNotes) -> Iterator[tuple[SourceFile, Reader]]:
             raise UserError(f"{uri}: unknown kind of file; use one of {', '.join(READERS)}")
         length = max(0, storage.size(name) or 0)  # negative where a server does not say
         size = SourceSize(total_bytes=length)
-        yield SourceFile(storage, name, path, uri, notes, {}, length, size), READERS[kind]
+        file = SourceFile(storage, name, path, uri, notes, {}, length, size, is_alone=True)
+        yield file, READERS[kind]
         return
     if web:
         raise UserError(f"{uri}: not found; a web server cannot be listed, so name a file")

@@ -18,8 +18,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.prompts.column_names import close_name
 from pipeline.prompts.condition_columns import CONDITION_COLUMNS
-from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow, close_name
+from pipeline.prompts.prompt_file import FALLBACK_COLUMNS, SourceRow
 from pipeline.redaction import redact
 from pipeline.requests.from_row import OVERRIDES
 from pipeline.wording import counted

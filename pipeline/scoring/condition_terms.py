@@ -1,12 +1,13 @@
 """Conditions in parts: the terms that AND joins, so that a report can say what each rejects.
 
-Also finds what in an expression gives another value each time.
+Also finds what in an expression gives another value each time, and says what is wrong with one.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import duckdb
 
 from pipeline.dataset.schema import NO_SCORES, SCHEMA
 from pipeline.errors import UserError
+from pipeline.prompts.column_names import close_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,46 @@ def asked_scores(text: str, scores: Sequence[str], flag: str) -> tuple[str, ...]
     if "columns" in text.casefold() or not names <= own.keys() | plain:
         return tuple(scores)
     return tuple(name for key, name in own.items() if key in names)
+
+
+_UNKNOWN = re.compile(
+    r'(?:Referenced column "(?P<name>[^"]*)"|does not have a column named "(?P<of>[^"]*)"'
+    r'|Referenced table "(?P<table>[^".]*))'
+)
+_NO_FIELD = re.compile(r'Could not find key "(?P<name>[^"]*)" in struct')
+_NO_FUNCTION = re.compile(r"Function with name (?P<name>\S+) does not exist")
+
+
+def problem_of(error: duckdb.Error, scores: Sequence[str], why_none: str = "") -> str:
+    """What is wrong with an expression, in one line, with the names that exist.
+
+    Args:
+        error: What DuckDB says of a query that holds the expression in brackets.
+        scores: Names of the scores that rows have.
+        why_none: Why there are none.
+    """
+    said, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    kind, _, said = said.partition(": ")
+    said = said.rstrip("!")
+    if found := _UNKNOWN.search(said):
+        name = next(filter(None, found.groups()), "")
+        near = close_name(name, [*scores, *SCHEMA.names])
+        known = f"scores are {', '.join(scores)}" if scores else f"there are no scores{why_none}"
+        problem = f"there is no column or score {name!r}"
+        if near:
+            return f"{problem}; did you mean {near}? ({known})"
+        return f"{problem}; {known}; columns are {', '.join(SCHEMA.names)}"
+    if kind == "Parser Error":
+        if said.endswith(('near ")"', 'near "from"', "at end of input")):
+            said = "its end or a bracket is missing"
+        return f"this is no SQL expression: {said}"
+    if found := _NO_FUNCTION.search(said):
+        near = next((line for line in more if line.startswith("Did you mean")), "")
+        return f"there is no function {found['name']}" + near.replace("Did you", "; did you")
+    if found := _NO_FIELD.search(said):
+        fields = "".join(more).removeprefix("Candidate Entries: ")
+        return f'there is no field "{found["name"]}"; some that are near are {fields}'
+    return said
 
 
 def _columns(node: Any) -> Iterator[str]:

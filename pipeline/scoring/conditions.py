@@ -17,9 +17,7 @@ import pyarrow as pa
 
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
-from pipeline.scoring.condition_terms import asked_scores, refuse_changing
-
-_NO_SCORES = "; there are no scores, because no scorer is on (--scorers)"
+from pipeline.scoring.condition_terms import asked_scores, problem_of, refuse_changing
 
 SOURCE_JSON = "case when json_valid(source) then source::json end as source"
 """So that `source->>'name'` works in an expression, here and in exports."""
@@ -85,10 +83,9 @@ class RowExpression:
             self._database.register("rows", rows)
             return self._database.sql(self._query)
         except duckdb.Error as error:
-            text = str(error).split("\n")[0]
-            if "Referenced column" in text:
-                text += f"; scores are {', '.join(self._scores)}" if self._scores else _NO_SCORES
-            raise UserError(f"{self.flag} {self.text}: {text}") from None
+            why_none = ", because no scorer is on (--scorers)"
+            problem = problem_of(error, self._scores, why_none)
+            raise UserError(f"{self.flag} {self.text}: {problem}") from None
 
 
 class Condition(RowExpression):

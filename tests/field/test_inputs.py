@@ -128,6 +128,8 @@ def test_only_the_named_columns_are_read(tmp_path: Path) -> None:
 def test_a_named_column_that_is_nowhere_is_found_out(tmp_path: Path) -> None:
     _, intake = taken(write(tmp_path / "p.jsonl", '{"prompt": "a"}\n'), "--columns=prompt,sed")
     assert intake.columns.missing() == ["sed"]
+    with pytest.raises(UserError, match=r"a column sead \(did you mean seed\?\); .* prompt, seed"):
+        taken(write(tmp_path / "p.csv", "prompt,seed\na,5\n"), "--columns=prompt,sead")
 
 
 def test_cells_of_every_type_arrive(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_conditions(prefix: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert count("cache.nfe = 0 and caption like '%emoji%'") == 1
     assert count("true) or (status = 'failed'") == 10
     for where, problem in (
-        ("no_such = 1", "no_such"),
+        ("no_such = 1", "--where no_such = 1: there is no column or score .*; columns are sample_"),
         ("caption in (select content from read_text('/etc/hostname'))", "disabled"),
         ("fps > 100", "no clip is ok and fps > 100"),
     ):

@@ -45,7 +45,7 @@ def test_scores_and_verdicts_are_columns_of_conditions(prefix: Storage) -> None:
     assert chosen(prefix, "motion > 0.15") == [2, 3]
     assert chosen(prefix, "good") == [2, 3]
     assert chosen(prefix, "not good and motion < 0.05") == [0]
-    with pytest.raises(UserError, match=r"--where moton > 0.1: .*moton"):
+    with pytest.raises(UserError, match=r"'moton'; did you mean motion\? \(scores are motion\)"):
         chosen(prefix, "moton > 0.1")
 
 
