@@ -65,8 +65,11 @@ bench: $(STAMP)  ## every benchmark, one after another; minutes each
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing about 7 GB into $(VENV); this takes minutes, once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|pip|transformers/models)/' $(VENV)/lib || true
+	@(while sleep 20; do echo "  $$(du -shc $(VENV) $${TMPDIR:-/tmp}/pip-* 2>/dev/null | tail -1 | cut -f1)B of about 7 GB downloaded and unpacked"; done) & says=$$!; \
+	  $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'; \
+	  ended=$$?; kill $$says; exit $$ended
+	@echo "compiling byte code"
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|pip|transformers/models)/' $(VENV)/lib || true
 	touch $@
 
 $(VENV)/.docs: $(STAMP)

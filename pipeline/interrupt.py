@@ -18,6 +18,7 @@ TWICE_S = 2.0
 
 _twice = False
 _stopped_at = -math.inf
+_number = 0
 _first: list[Callable[[], None]] = []
 
 
@@ -35,8 +36,9 @@ def interruptible() -> Iterator[None]:
     """Make SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> None:
-        global _stopped_at
+        global _number, _stopped_at
         before, _stopped_at = _stopped_at, time.monotonic()
+        _number = number
         if _twice and _stopped_at - before < TWICE_S:
             return
         for act in tuple(_first):
@@ -45,6 +47,11 @@ def interruptible() -> Iterator[None]:
 
     with _handled({signal.SIGTERM: stop, signal.SIGINT: stop}):
         yield
+
+
+def was_by_hand() -> bool:
+    """Whether the latest signal was SIGINT, by which people stop runs; schedulers send SIGTERM."""
+    return _number == signal.SIGINT
 
 
 @contextmanager

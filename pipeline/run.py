@@ -22,7 +22,7 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.verify import Verified, verify
 from pipeline.engine.protocol import EngineFactory
-from pipeline.interrupt import STOPPED, interruptible, uninterrupted
+from pipeline.interrupt import STOPPED, interruptible, uninterrupted, was_by_hand
 from pipeline.models.hub_cache import check_available
 from pipeline.models.memory.preflight import largest_call
 from pipeline.models.resolve import model_of
@@ -285,13 +285,15 @@ def _run(
             finally:
                 manifest.end(storage, state, asdict(result.totals), problem)
 
-    # 6. Summarise. After a signal there is no time for the report: the node may be taken away.
+    # 6. Summarise. After SIGTERM there is no time for a report: the node may be taken away.
     totals, more = result.totals, bool(result.done_before)
-    say_result(console, config, totals, result.interrupted, is_part=more)
-    if not result.interrupted:
+    say_result(console, config, totals, result.interrupted, is_part=more, rejected=result.rejected)
+    if not result.interrupted or (was_by_hand() and parts.written):
         report_writer.write(
             contact_sheet=config.contact_sheet,
             report=config.report,
             judged=totals.good + totals.not_good,
         )
+    elif parts.written:
+        report_writer.say_how()
     return result

@@ -9,6 +9,12 @@ from pathlib import Path
 PROGRAM = "sencache-pipeline"
 """The console command of an installation."""
 
+TO_DECODE = (
+    "`datasets` decodes a clip when it is read, and needs `pip install torchcodec` for that; "
+    'without it, `clips.cast_column("video", datasets.Video(decode=False))` gives the mp4.'
+)
+"""What a dataset card says of reading clips."""
+
 
 def called_as(command: str) -> str:
     """How a user of this process calls a command: by the console command or from a checkout."""

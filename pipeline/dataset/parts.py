@@ -35,7 +35,11 @@ _PART = re.compile(r"data/part-[^/]+\.parquet")
 
 
 class PartWriter:
-    """Appends rows to an output prefix; a part is visible whole or not at all."""
+    """Appends rows to an output prefix; a part is visible whole or not at all.
+
+    Attributes:
+        written: Parts so far.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class PartWriter:
         self._clock = clock
         self._tables: list[pa.Table] = []
         self._rows = 0
-        self._parts = 0
+        self.written = 0
         self._since = clock()
 
     def add(self, table: pa.Table) -> None:
@@ -88,10 +92,10 @@ class PartWriter:
             buffer = pa.BufferOutputStream()
             table = pa.concat_tables(self._tables).replace_schema_metadata(SCHEMA.metadata)
             pq.write_table(table, buffer, compression="zstd")
-            key = f"data/part-{self._run_id}-{self._parts:05d}.parquet"
+            key = f"data/part-{self._run_id}-{self.written:05d}.parquet"
             self._storage.put_bytes(key, buffer.getvalue().to_pybytes())
             self._tables, self._rows = [], 0
-            self._parts += 1
+            self.written += 1
         self._since = self._clock()
 
 

@@ -273,7 +273,7 @@ def rejected_row(
     source: str = "",
 ) -> Row:
     """Build the output row of an input row that could not become a request."""
-    row: Row = {name: zero(SCHEMA.field(name).type) for name in SCHEMA.names}
+    row: Row = {name: zero(name, SCHEMA.field(name).type) for name in SCHEMA.names}
     return row | {
         "sample_id": sample_id,
         "video": None,
@@ -289,9 +289,7 @@ def rejected_row(
         "versions": versions(),
         "parallel": ALONE.to_row(),
         "source": source,
-        "prompt_tokens": None,
         **NO_SCORES,
-        "guidance_scale_2": None,
     }
 
 

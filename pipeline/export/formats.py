@@ -22,7 +22,7 @@ from pipeline.export.select import Shard
 from pipeline.export.whole_clip import WholeClip
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import KINDS
-from pipeline.wording import counted
+from pipeline.wording import TO_DECODE, counted
 
 TENSORS_COLUMN = "safetensors"
 """Column of Hub shards with the file of a clip's tensors; there where some clip has any."""
@@ -136,7 +136,8 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
     text += "".join(
         f"- `{name}`: {counted(count, 'clip', grouped=True)}\n" for name, count in counts.items()
     )
-    text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost.\n"
+    text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost. "
+    text += f"{TO_DECODE}\n"
     if any(shard.tensors for shard in shards):
         text += (
             f"Column {TENSORS_COLUMN}: latents as the decoder takes them, and text embeddings; its "

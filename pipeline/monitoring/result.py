@@ -22,6 +22,7 @@ def say_result(
     interrupted: bool,
     *,
     is_part: bool = False,
+    rejected: int | None = None,
 ) -> None:
     """Print what was made, what it cost and where it is.
 
@@ -31,11 +32,15 @@ def say_result(
         totals: Of the run.
         interrupted: Whether a signal ended it.
         is_part: Whether earlier runs made clips of the same input: the numbers are of this run.
+        rejected: Rejected rows of the input, those included that earlier runs recorded; None: those
+            of the totals.
     """
     table = Table(show_header=False, box=None, pad_edge=False)
     controls = f", {counted(totals.controls, 'control')}" if totals.controls else ""
-    rejected = counted(totals.rejected, "rejected row")
-    made = f"{totals.clips} ok, {totals.failed} failed, {rejected}"
+    rejected = totals.rejected if rejected is None else rejected
+    made = f"{totals.clips} ok, {totals.failed} failed, {counted(rejected, 'rejected row')}"
+    if before := rejected - totals.rejected:
+        made += f" ({before} of them recorded before)" if totals.rejected else " (recorded before)"
     table.add_row("clips", made + controls)
     device_s = sum(totals.spent.values())
     if totals.clips:

@@ -18,7 +18,7 @@ from pipeline.report import text
 from pipeline.report.document import Report, Totals
 from pipeline.report.rows import Rows
 from pipeline.storage.storage import Storage
-from pipeline.wording import counted
+from pipeline.wording import TO_DECODE, counted
 
 CARD_KEY = "README.md"
 MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep the file -->"
@@ -130,6 +130,8 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "",
         'clips = load_dataset("PATH", split="train")  # clips[0]["video"], clips[0]["caption"]',
         "```",
+        "",
+        TO_DECODE,
         "",
         "All rows, also of failed samples and controls: `data/*.parquet`. Numbers: "
         "`report/report.json`, shown by `report/index.html`.",

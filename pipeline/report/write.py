@@ -5,6 +5,7 @@ All of them are views of a dataset that is complete without them, so none can ma
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.report.pricing.projections import BUDGETS
 from pipeline.report.rows import RowRoles, read_rows
 from pipeline.report.text import good_clips
 from pipeline.storage.storage import Storage
+from pipeline.wording import called_as
 
 REPORT_KEY = "report/report.json"
 PAGE_KEY = "report/index.html"
@@ -77,6 +79,11 @@ class ReportWriter:
             rows = table.select(["status", "video", "caption", "control_of"]).to_pylist()
             ok = [row for row in rows if row["status"] == "ok" and not row["control_of"]]
             self._shown += ok[:room]
+
+    def say_how(self) -> None:
+        """Print the command that writes the report."""
+        command = f"{called_as('report')} --output {shlex.quote(self._storage.uri)}"
+        self._say(f"A report on what is there: {command}")
 
     def write(self, *, contact_sheet: bool, report: bool, judged: int = 0) -> None:
         """Write those that are wanted; the sheet only if there is a clip to show.

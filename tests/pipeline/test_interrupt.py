@@ -22,8 +22,8 @@ from pipeline.interrupt import interruptible, stopping_first
 from tests.pipeline.attempts.runners import requests
 
 
-def send() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
 
 
 def table() -> pa.Table:
@@ -32,9 +32,11 @@ def table() -> pa.Table:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["waiting", "adding"])
+@pytest.mark.parametrize(
+    ("when", "number"), [("waiting", signal.SIGINT), ("adding", signal.SIGTERM)]
+)
 def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, number: int
 ) -> None:
     output = tmp_path / "out"
     seen: dict[str, Any] = {}
@@ -43,7 +45,7 @@ def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
         try:
             yield table()
             if when == "waiting":
-                send()
+                send(number)
             yield table()
         finally:  # Ray Data stops here, which takes long; the node may be gone before its end
             seen["parts"] = len(list(output.glob("data/part-*.parquet")))
@@ -55,7 +57,7 @@ def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
     def add_and_stop(self: PartWriter, rows: pa.Table) -> None:
         add(self, rows)
         if rows.num_rows and when == "adding":
-            send()
+            send(number)
 
     monkeypatch.setattr(run_module, "execute", execute)
     monkeypatch.setattr(PartWriter, "add", add_and_stop)
@@ -69,10 +71,17 @@ def test_rows_and_manifest_are_written_before_the_cluster_is_stopped(
             "part_seconds": 3600.0,
         }
     )
-    result = run_module.run(config, console=Console(file=io.StringIO()))
+    text = io.StringIO()
+    result = run_module.run(config, console=Console(file=text, width=300))
     assert result.interrupted
     assert seen == {"parts": 1, "state": "interrupted"}
     assert len(list(output.glob("data/part-*.parquet"))) == 1
+    # Who presses Ctrl-C gets the report; what is told to end says how to make it.
+    page, command = output / "report/index.html", f"jobs/report.py --output {output}"
+    by_hand = number == signal.SIGINT
+    assert page.exists() == by_hand
+    assert (f"report: {output}" in text.getvalue()) == by_hand
+    assert (command in text.getvalue()) != by_hand
 
 
 def test_what_comes_first_does_so_within_its_block_only() -> None:

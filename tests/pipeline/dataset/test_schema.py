@@ -52,6 +52,7 @@ def test_columns_are_the_contract() -> None:
         "lpips",
         "missing",
         "latent_error",
+        "clip_wall_s",
     ]
     assert SCHEMA.field("parallel").type.names == [
         "backend",
@@ -91,7 +92,9 @@ def test_rows_of_every_status_share_one_schema_without_null_types() -> None:
         assert table.schema.equals(SCHEMA, check_metadata=True)
         for name in ("error_type", "error_message", "media_sha256", "control_of"):
             assert table[name].null_count == 0
-    ok, failed, _ = rows
+    ok, failed, rejected = rows
+    unknown = [name for name in ("seed", "seed_u64", "guidance_scale") if rejected[name] is None]
+    assert unknown == ["seed", "seed_u64", "guidance_scale"]  # 0 would be a value of each
     assert (ok["gpu_s"], ok["duration_s"]) == (12.0, 17 / 8)
     assert ok["video"] == {"bytes": None, "path": media_key(ok["sample_id"])}
     assert (failed["video"], failed["duration_s"]) == (None, 0.0)

@@ -109,8 +109,28 @@ def test_clips_without_device_time_have_no_throughput(gpu_s: float, told: bool) 
     say_result(
         Console(file=text, width=200), config, RunTotals(ok=2, gpu_s=gpu_s, video_s=4.0), False
     )
-    assert "2 ok" in text.getvalue()
+    assert "2 ok, 0 failed, 0 rejected rows" in text.getvalue()
     assert ("7200 s of video per device-hour" in text.getvalue()) == told
+
+
+@pytest.mark.parametrize(
+    ("now", "in_all", "said"),
+    [
+        (0, 1, "1 rejected row (recorded before)"),
+        (2, 3, "3 rejected rows (1 of them recorded before)"),
+        (3, 3, "3 rejected rows\n"),
+    ],
+)
+def test_a_rejected_row_that_an_earlier_run_recorded_is_counted(
+    now: int, in_all: int, said: str
+) -> None:
+    """The end of a run and its beginning count the rejected rows of the input alike."""
+    config = RunConfig.model_validate({"prompts": "p.txt", "output": "out"})
+    text = io.StringIO()
+    totals, console = RunTotals(rejected=now), Console(file=text, width=200)
+    say_result(console, config, totals, False, rejected=in_all)
+    lines = "\n".join(line.strip() for line in text.getvalue().splitlines())
+    assert said in f"{lines}\n"
 
 
 def test_one_of_a_thing_is_not_said_in_the_plural() -> None:
