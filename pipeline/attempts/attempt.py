@@ -21,9 +21,10 @@ from typing import Protocol, TypeVar
 
 from pipeline.attempts.call_deadline import CallDeadline
 from pipeline.attempts.claim import Claim
+from pipeline.attempts.samples_again import SamplesAgain
 from pipeline.dataset.clip_store import ClipStore
 from pipeline.dataset.schema import Provenance, Row, SampleOutcome, make_row
-from pipeline.engine.protocol import BadNodeError, Clip, Engine, EngineDiedError
+from pipeline.engine.protocol import BadNodeError, Clip, Engine, EngineDiedError, is_fatal
 from pipeline.errors import UserError, message_of
 from pipeline.process import (
     EXIT_OVERDUE,
@@ -35,6 +36,7 @@ from pipeline.process import (
     oom_kills,
 )
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.scoring.control_pairs import ControlPairs
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -92,6 +94,7 @@ class Attempts:
         worker: Worker,
         where: str,
         deadline_s: float,
+        pairs: ControlPairs,
         calls: int = 1,
     ) -> None:
         """Bind an engine to a store of clips.
@@ -105,6 +108,7 @@ class Attempts:
             where: Node and process, for the ledger.
             deadline_s: Longest engine call in seconds; after that, or earlier where the calls of
                 this process were much shorter, this process ends itself.
+            pairs: Knows which controls lack the frames of their sample.
             calls: Engine calls at once. The engine orders them, and charges each clip with what is
                 its own of their time.
         """
@@ -115,6 +119,7 @@ class Attempts:
         self._worker = worker
         self._where = where
         self._deadline = CallDeadline(deadline_s)
+        self._samples_again = SamplesAgain(engine, pairs, self._deadline)
         self._turns = ThreadPoolExecutor(calls, thread_name_prefix="turns")
         self._dead = ""
         self._wasted_s: defaultdict[str, float] = defaultdict(float)
@@ -213,13 +218,16 @@ class Attempts:
         """Call the engine, and begin to store its clips."""
         ids = [request.sample_id for request in batch]
         allowed_s = self._deadline.allowed_s(batch)
-        began = time.monotonic()
+        called = began = time.monotonic()
         try:
+            self._samples_again.make(batch, lambda most_s: self._overdue(ids, most_s))
+            called = time.monotonic()
             with deadline(allowed_s, lambda: self._overdue(ids, allowed_s)):
                 clips = self._engine.generate(batch)
         except Exception as error:
             spent_s = (time.monotonic() - began) / len(ids)
-            if _is_fatal(error):
+            self._samples_again.forget(batch)  # the next attempt makes them beside its own call
+            if is_fatal(error):
                 self._dead = message_of(error)
                 kind = type(error.__cause__ or error).__name__
                 self._last_note(ids, kind, self._dead, spent_s)
@@ -227,7 +235,7 @@ class Attempts:
             for sample_id in ids:
                 self._wasted_s[sample_id] += spent_s
             raise
-        wall_s = (time.monotonic() - began) / len(ids)
+        wall_s = (time.monotonic() - called) / len(ids)
         self._deadline.observe(batch, wall_s * len(ids))
         self._ledger.made(ids)
         rows = []
@@ -286,12 +294,3 @@ class Attempts:
             },
             **({"parallel": clip.parallel} if clip else {}),
         )
-
-
-def _is_fatal(error: BaseException) -> bool:
-    """Whether every later call will fail too, as after a CUDA or NCCL fault (torch 2.x)."""
-    if isinstance(error, EngineDiedError):
-        return True
-    text = str(error)
-    sticky = ("CUDA error", "CUDA driver error", "NCCL error", "cuDNN error")
-    return type(error).__name__ == "AcceleratorError" or any(each in text for each in sticky)

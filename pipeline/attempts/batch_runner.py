@@ -83,6 +83,7 @@ class BatchRunner:
             worker=worker,
             where=where,
             deadline_s=deadline_s,
+            pairs=self._pairs,
             calls=calls,
         )
         self._in_a_row = FailuresInARow(self._attempts, ledger, where)
@@ -115,6 +116,8 @@ class BatchRunner:
                 for start in range(0, len(alike), self._batch_rows):
                     for row in self._together(alike[start : start + self._batch_rows]):
                         rows[row["sample_id"]] = row
+                        if row["status"] != "ok":
+                            self._pairs.failed(row["sample_id"])
         return [rows[request.sample_id] for request in requests]
 
     def close(self) -> None:

@@ -99,15 +99,15 @@ class OwnProfile:
 
     def settle(self, unit: Sequence[SampleRequest]) -> list[SampleRequest]:
         """Put the profile into the requests of a unit that wait for it, or lack only its text."""
-        ids: dict[str, str] = {}
-        settled = []
+        ids, settled = dict[str, str](), []
         for request in unit:
-            if request.control_of in ids:
-                request = replace(request, control_of=ids[request.control_of])
-            elif request.cache.profile in (UNMEASURED, self.profile.hash):
-                before = request.sample_id
-                cache = replace(request.cache, profile=self.profile.hash)
-                request = replace(request, cache=cache, profile_text=self._text)
+            of_sample = request.sample_cache if request.control_of else request.cache
+            if of_sample is not None and of_sample.profile in (UNMEASURED, self.profile.hash):
+                before, cache = request.sample_id, replace(of_sample, profile=self.profile.hash)
+                own: dict[str, Any] = {"cache": cache}
+                if twin := request.control_of:
+                    own = {"control_of": ids.get(twin, twin), "sample_cache": cache}
+                request = replace(request, profile_text=self._text, **own)
                 ids[before] = request.sample_id
             settled.append(request)
         return settled

@@ -50,11 +50,14 @@ QUALITY_TYPE = pa.struct(
         *((name, pa.float64()) for name in ("psnr_db", "ssim", "lpips")),
         ("missing", pa.string()),
         ("latent_error", pa.float64()),
+        ("clip_wall_s", pa.float64()),
     ]
 )
 """Of a control: how near its cached twin comes to it, both before encoding to mp4. `missing` says
 why a number is not there, "" if all are. `latent_error` is the relative rms difference of their
-last latents, the quantity that plans promise."""
+last latents, the quantity that plans promise. `clip_wall_s` is null where the clip was made just
+before; else the engine seconds of the clip that was made again to be compared
+(`pipeline.attempts.samples_again`), which are not in the row's `wall_s`."""
 
 PARALLEL_TYPE = pa.struct(
     [
@@ -117,8 +120,14 @@ def image_hash(files: Iterable[ConditionFile]) -> str:
     return next((file.sha256 for file in files if file.column == "image"), "")
 
 
-def zero(kind: pa.DataType) -> Any:
-    """What a row without a clip holds in a column: "", 0, or null for all but texts and numbers."""
+NO_ZERO = ("seed", "seed_u64", "guidance_scale", "guidance_scale_2", "prompt_tokens")
+"""Columns of numbers of which 0 is a value."""
+
+
+def zero(name: str, kind: pa.DataType) -> Any:
+    """What the row of no sample holds in a column: "" or 0; null where that would say something."""
+    if name in NO_ZERO:
+        return None
     if pa.types.is_string(kind):
         return ""
     if pa.types.is_integer(kind):

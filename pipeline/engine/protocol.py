@@ -74,6 +74,15 @@ class BadNodeError(EngineDiedError):
     """The ledger lets nothing more run on this node."""
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Whether every later call will fail too, as after a CUDA or NCCL fault (torch 2.x)."""
+    if isinstance(error, EngineDiedError):
+        return True
+    text = str(error)
+    sticky = ("CUDA error", "CUDA driver error", "NCCL error", "cuDNN error")
+    return type(error).__name__ == "AcceleratorError" or any(each in text for each in sticky)
+
+
 class Engine(Protocol):
     """One loaded model, owned by one group of ranks.
 

@@ -18,7 +18,8 @@ class RunTotals:
         ok: Clips made, controls included.
         failed: Samples that used up their attempts, controls included.
         rejected: Input rows that could not become samples.
-        gpu_s: Device-seconds of the ok rows (wall x group size).
+        gpu_s: Device-seconds of the ok rows (wall x group size), and of clips that were made again
+            to be compared with their controls.
         video_s: Seconds of video, without controls.
         nfe: Network evaluations in steps, without controls.
         steps: Sampler steps, without controls.
@@ -26,7 +27,7 @@ class RunTotals:
         controls: Controls made.
         wasted_gpu_s: Device-seconds of failed attempts, as far as measured.
         controls_failed: Controls that used up their attempts.
-        control_gpu_s: Device-seconds of the controls.
+        control_gpu_s: Device-seconds of the controls, and of clips that were made again for them.
         truncated: Clips whose prompt has an end that the model did not read.
         quantised: Clips whose controls are in full precision, because their weights are quantised.
         planned: Clips with a promised error.
@@ -87,8 +88,10 @@ class RunTotals:
         made = table.filter(pc.equal(table["status"], "ok"))
         control = pc.not_equal(made["control_of"], "")
         clips, controls = made.filter(pc.invert(control)), made.filter(control)
-        self.gpu_s += _sum(made["gpu_s"])
-        self.control_gpu_s += _sum(controls["gpu_s"])
+        again_s = pc.struct_field(controls["quality"], "clip_wall_s")
+        compared_s = _sum(pc.multiply(again_s, controls["group_size"]))
+        self.gpu_s += _sum(made["gpu_s"]) + compared_s
+        self.control_gpu_s += _sum(controls["gpu_s"]) + compared_s
         self.video_s += _sum(clips["duration_s"])
         self.truncated += int(_sum(clips["prompt_truncated"]))
         self.quantised += int(_sum(pc.not_equal(clips["quantisation"], "")))

@@ -42,14 +42,15 @@ def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
     """Add up device time and money."""
     group = np.maximum(rows.known("group_size"), 1.0)
     calls, wasted = rows.known("gpu_s"), rows.known("wasted_s") * group
-    drafts = rows.known("draft_gpu_s")
-    price, used, unpriced = _prices(rows, prices, calls + wasted + drafts)
+    drafts, again = rows.known("draft_gpu_s"), rows.known("clip_wall_s") * group
+    price, used, unpriced = _prices(rows, prices, calls + again + wasted + drafts)
     loading, idle, worker_price = _processes(rows, group, price)
     masks = {
         "clips": roles.clips,
         "controls": roles.controls,
         "regenerated": roles.superseded,
     }
+    calls = calls + again  # of controls: their clips were made again to be compared
     parts = {name: float(calls[mask].sum()) for name, mask in masks.items()}
     # A failed row has no call of its own today; if it had one, that would be a failed attempt.
     lost = wasted + np.where(roles.failed, calls, 0.0)
@@ -110,7 +111,8 @@ def _processes(rows: Rows, group: Floats, price: Floats) -> tuple[Floats, Floats
         return np.zeros(0), np.zeros(0), np.zeros(0)
     codes = codes[known]
     size = len(values)
-    called_s = rows.known("wall_s") + rows.known("wasted_s") + rows.known("draft_gpu_s") / group
+    called_s = rows.known("wall_s") + rows.known("clip_wall_s") + rows.known("wasted_s")
+    called_s += rows.known("draft_gpu_s") / group
     busy = np.bincount(codes, called_s[known], size)
     load, up, ranks = np.zeros(size), np.zeros(size), np.zeros(size)
     np.maximum.at(load, codes, rows.known("load_s")[known])

@@ -2,8 +2,9 @@
 
 The speed-up counts pairs that share run, device type, group size and batch size. It leaves out
 pairs with a clip of the first call of its process, because that call includes warm-up. Quality was
-measured when both clips were made; a pair that an interruption split has none. The report counts
-the pairs that are left out, by reason.
+measured when both clips were made. Where an interruption split a pair, the clip was made again
+beside its control (`pipeline.attempts.samples_again`), and its time then is compared. The report
+counts the pairs that are left out, by reason.
 """
 
 from __future__ import annotations
@@ -68,35 +69,44 @@ def comparable(rows: Rows, pairs: ComparedPairs) -> tuple[Mask, dict[str, int]]:
             left_out[reason] = int((keep & mask).sum())
         keep &= ~mask
 
+    # A clip that was made again was made by the process of its control.
+    beside = rows.known("clip_wall_s")[pairs.controls] == 0
     for column, reason in (("run_id", "of two runs"), ("device_name", "on two kinds of devices")):
         codes, _ = rows.codes(column)
-        drop(codes[pairs.clips] != codes[pairs.controls], reason)
+        drop(beside & (codes[pairs.clips] != codes[pairs.controls]), reason)
     for column, reason in (
         ("group_size", "in groups of two sizes"),
         ("batch_rows", "in calls of two batch sizes"),
     ):
         values = rows.known(column)
-        drop(values[pairs.clips] != values[pairs.controls], reason)
+        drop(beside & (values[pairs.clips] != values[pairs.controls]), reason)
     first = _first_calls(rows)
-    drop(first[pairs.clips] | first[pairs.controls], "in the first call of a process (warm-up)")
-    wall = rows.known("wall_s")
-    drop((wall[pairs.clips] <= 0) | (wall[pairs.controls] <= 0), "without a measured time")
+    is_first = (beside & first[pairs.clips]) | first[pairs.controls]
+    drop(is_first, "in the first call of a process (warm-up)")
+    wall = rows.known("wall_s")[pairs.controls]
+    drop((clip_wall(rows, pairs) <= 0) | (wall <= 0), "without a measured time")
     if pairs.lone:
         left_out["without their clip"] = pairs.lone
     return keep, left_out
 
 
+def clip_wall(rows: Rows, pairs: ComparedPairs) -> Floats:
+    """Engine seconds of the clip of each pair, as it was made in the process of its control."""
+    again = rows.known("clip_wall_s")[pairs.controls]
+    return np.where(again > 0, again, rows.known("wall_s")[pairs.clips])
+
+
 def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
     """Measure control seconds / cached seconds over the comparable pairs."""
     keep, left_out = comparable(rows, pairs)
-    wall, count = rows.known("wall_s"), int(keep.sum())
+    wall, count = rows.known("wall_s")[pairs.controls], int(keep.sum())
     if not count:
         wanted = control_fraction(int(np.count_nonzero(RowRoles.of(rows).clips)))
         note = f"no controls: run with --control-fraction {wanted:g} to measure it"
         if left_out:
             note = "no pair can be compared: see what was left out"
         return Speedup(pairs=0, left_out=left_out, ratio=None, note=note)
-    ratio = ratio_of_sums(wall[pairs.controls][keep], wall[pairs.clips][keep])
+    ratio = ratio_of_sums(wall[keep], clip_wall(rows, pairs)[keep])
     return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
 
 

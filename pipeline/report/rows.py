@@ -46,7 +46,7 @@ _NESTED = {
         *("policy", "nfe", "reused", "decisions", "predicted_error", "actual_error"),
         "promised_error",
     ),
-    "quality": ("psnr_db", "ssim", "lpips", "latent_error"),
+    "quality": ("psnr_db", "ssim", "lpips", "latent_error", "clip_wall_s"),
     "worker": ("id", "node", "labels", "load_s", "up_s"),
     "video": ("path",),
     "tensors": ("bytes",),

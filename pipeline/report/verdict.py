@@ -104,9 +104,12 @@ def _next(report: Report) -> tuple[str, str]:
         return "Correct the rejected rows of the input, and run the same command again.", ""
     if _cached(report) and not report.headline.quality_pairs:
         flag = f"--control-fraction {control_fraction(totals.ok):g}"
+        again = "Run the same command again with"
+        if totals.controls:  # an older version made them, and compared them with nothing
+            again = "Give another --output or other prompts to a run with"
         return (
-            f"Give the next run {flag}, with other prompts or another --output: uncached twins "
-            "that are made beside their clips measure what caching wins and changes.",
+            f"{again} {flag}: it makes uncached twins of some clips, which measure what caching "
+            "wins and changes.",
             "",
         )
     if not found or not found.good + found.not_good:

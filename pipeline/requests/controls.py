@@ -5,8 +5,9 @@ Of a run with quantised weights they are in full precision too, so they tell wha
 Which samples have a control depends on their content alone (prompt, condition files and seed), so a
 resumed run chooses the same ones, and so do runs with other cache settings. A sample and its
 control travel to a worker as one unit. The worker makes them one after the other, in engine calls
-of the same number of samples: same run, same device, same batch size. How their frames are
-compared: `pipeline.scoring.control_pairs`.
+of the same number of samples: same run, same device, same batch size. Where an earlier run or
+process made the sample, the worker makes it again beside the control, in memory alone. How their
+frames are compared: `pipeline.scoring.control_pairs`.
 """
 
 from __future__ import annotations
@@ -51,9 +52,29 @@ def control_for(request: SampleRequest) -> SampleRequest:
         cache=CacheIdentity(),
         quantisation="",
         control_of=request.sample_id,
+        sample_cache=request.cache,
+        sample_quantisation=request.quantisation,
         candidate=1,
         candidates=1,
         drafts="",
+    )
+
+
+def sample_of(control: SampleRequest) -> SampleRequest:
+    """Return the request of the sample whose control this is; it has the id `control_of`.
+
+    Raises:
+        ValueError: The control does not name the cache of its sample.
+    """
+    if control.sample_cache is None:
+        raise ValueError(f"control {control.sample_id} does not say how its sample is cached")
+    return dataclasses.replace(
+        control,
+        cache=control.sample_cache,
+        quantisation=control.sample_quantisation,
+        control_of="",
+        sample_cache=None,
+        sample_quantisation="",
     )
 
 

@@ -226,12 +226,14 @@ class Intake:
             clip = request.build(row.key, source_json(row.other)[0])
             if self.best_of > 1 and not is_pending:
                 clip = self._candidate(clip)[0]  # its control has that seed too
-            control = control_for(clip)
+            control, is_lone = control_for(clip), state == DONE
+            if state == FAILED:
+                control = dataclasses.replace(control, sample_cache=None)
             control_id = digest(control.identity())
             state = int(self.committed.states(Ids.from_bytes(control_id))[0])
             if self._is_pending(control_id, state):
                 self.counts.controls += 1
-                self.counts.lone_controls += not is_pending
+                self.counts.lone_controls += is_lone
                 yield control
 
     def _further_try(self, row: SourceRow, request: LazyRequest) -> SampleRequest | None:

@@ -25,8 +25,8 @@ class InputCounts:
         pending: Samples to make, also controls.
         controls: Those of `pending` that are controls.
         redraws: Those of `pending` that are further tries at clips that are not good.
-        lone_controls: Those of `controls` whose clip is committed already. Nothing can be compared
-            with them, because clips are compared before they are encoded.
+        lone_controls: Those of `controls` whose clip is committed already. It is made again in
+            memory to be compared, because clips are compared before they are encoded.
         unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
         markers: Cells such as `nan` that were read as empty.
     """

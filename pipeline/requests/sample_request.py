@@ -27,6 +27,13 @@ ID_BYTES = 10
 """A sample id is 80 bits of SHA-256; among 10^9 samples a collision has a probability of 4e-7."""
 
 
+_NO_IDENTITY = (
+    *("source_key", "conditions", "source", "records", "candidate", "candidates"),
+    *("draft_of", "first_frames", "drafts", "sample_cache", "sample_quantisation"),
+)
+"""Fields of a request that do not decide pixels, or, as `conditions`, not as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheIdentity:
     """What of a cache decides the pixels.
@@ -57,6 +64,10 @@ class CacheIdentity:
         params = config.identity(profile)
         policy, profile_hash = str(params.pop("policy")), str(params.pop("profile", ""))
         return cls(policy, canonical_json(params), profile_hash)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def settings(self, num_inference_steps: int, guidance_scale: float) -> SenCacheConfig:
         """Return library settings with this identity, for a run with these sampling settings.
@@ -106,6 +117,10 @@ class SampleRequest:
         control_of: Id of the cached sample whose uncached twin this is; "" for a sample of the
             dataset. It is part of the identity of controls only, so that a control has another id
             than the same uncached sample in a dataset.
+        sample_cache: Of a control, the cache of its sample, so that a worker which does not have
+            the sample's frames can make them again to compare. None for a sample of the dataset,
+            and for a control whose sample failed. Not part of the identity.
+        sample_quantisation: Of a control, `quantisation` of its sample; not part of the identity.
         conditions: The files that the clip starts from, in the order of their columns. Their
             hashes are part of the identity, under the names of the columns; their places are not.
         model_class: Stands for `model` in the identity where that is no registry name but the name
@@ -167,21 +182,16 @@ class SampleRequest:
     draft_of: str = ""
     first_frames: int = 0
     drafts: str = ""
+    sample_cache: CacheIdentity | None = None
+    sample_quantisation: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
     profile_text: str = dataclasses.field(default="", repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
         fields = self._fields()
-        del fields["source_key"]
-        del fields["conditions"]
-        del fields["source"]
-        del fields["records"]
-        del fields["candidate"]
-        del fields["candidates"]
-        del fields["draft_of"]
-        del fields["first_frames"]
-        del fields["drafts"]
+        for name in _NO_IDENTITY:
+            del fields[name]
         for name in ("control_of", "decoding", "sigmas", "quantisation", "safety_checker"):
             if not fields[name]:
                 del fields[name]
@@ -214,8 +224,9 @@ class SampleRequest:
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         del fields["texts"]
         del fields["profile_text"]
-        cache = self.cache
-        fields["cache"] = {name: getattr(cache, name) for name in cache.__slots__}
+        fields["cache"] = self.cache.to_json()
+        if self.sample_cache is not None:
+            fields["sample_cache"] = self.sample_cache.to_json()
         fields["adapters"] = list(self.adapters)
         fields["sigmas"] = list(self.sigmas)
         fields["conditions"] = [
@@ -228,6 +239,8 @@ class SampleRequest:
         """Rebuild a request that `to_json` wrote."""
         fields = json.loads(text)
         fields["cache"] = CacheIdentity(**fields["cache"])
+        if of_sample := fields.get("sample_cache"):
+            fields["sample_cache"] = CacheIdentity(**of_sample)
         fields["adapters"] = tuple(fields["adapters"])
         fields["sigmas"] = tuple(fields.get("sigmas", ()))
         files = [ConditionFile(*each) for each in fields.get("conditions", ())]

@@ -35,34 +35,42 @@ class ControlPairs:
     """The pairs of sample and control in the running tasks.
 
     It keeps the frames and latents of a sample until its control is made. Several tasks may run at
-    once, each in a thread of its own; both sides of a pair belong to the same task.
+    once, each in a thread of its own; both sides of a pair belong to the same task. Where the
+    sample was made elsewhere, it is made again beside its control
+    (`pipeline.attempts.samples_again`).
     """
 
     def __init__(self) -> None:
         self._twins: set[str] = set()
         self._clips: dict[str, Clip] = {}
+        self._again_s: dict[str, float] = {}
+        self._reasons: dict[str, str] = {}
 
     @contextlib.contextmanager
     def among(self, requests: Sequence[SampleRequest]) -> Iterator[None]:
         """Within the block, know the pairs among the requests of a task."""
         present = {request.sample_id for request in requests}
-        twins = {r.control_of for r in requests if r.control_of in present}
+        of_controls = {request.control_of for request in requests if request.control_of}
+        twins = of_controls & present
         self._twins |= twins
         try:
             yield
         finally:
             self._twins -= twins
-            for sample_id in twins:
-                self._clips.pop(sample_id, None)
+            for sample_id in of_controls:
+                self._drop(sample_id)
 
     def role(self, request: SampleRequest) -> str:
-        """Return `sample` or `control` for one side of a pair, and "" for a request without twin.
+        """Return which side of a pair a request is, and "" for a request without twin.
 
         An engine call holds requests of one role only, so that both sides of a pair share their
-        call with the same number of others.
+        call with the same number of others. The controls of one call have samples that can share a
+        call, too.
         """
         if request.control_of in self._twins:
             return "control"
+        if request.sample_cache is not None:
+            return f"control of {request.sample_cache} {request.sample_quantisation}"
         return "sample" if request.sample_id in self._twins else ""
 
     def keep(self, request: SampleRequest, clip: Clip) -> None:
@@ -70,13 +78,54 @@ class ControlPairs:
         if self.role(request) == "sample":
             self._clips[request.sample_id] = clip
 
+    def failed(self, sample_id: str) -> None:
+        """Note that a sample has no clip, so that it is not made again for its control."""
+        if sample_id in self._twins:
+            self._reasons[sample_id] = ""
+
+    def lacking(self, requests: Sequence[SampleRequest]) -> list[SampleRequest]:
+        """Those controls whose sample has a clip, though its frames are not here."""
+        return [
+            request
+            for request in requests
+            if request.sample_cache is not None
+            and request.control_of not in self._clips
+            and request.control_of not in self._reasons
+        ]
+
+    def keep_again(self, control: SampleRequest, clip: Clip, wall_s: float) -> None:
+        """Keep the clip of a sample that was made again for its control, in so many seconds."""
+        self._clips[control.control_of] = clip
+        self._again_s[control.control_of] = wall_s
+
+    def cannot_compare(self, control: SampleRequest, reason: str, wall_s: float) -> None:
+        """Note why a sample could not be made again, which took so many seconds."""
+        self._reasons[control.control_of] = f"its clip could not be made again: {reason}"
+        self._again_s[control.control_of] = wall_s
+
+    def forget(self, controls: Sequence[SampleRequest]) -> None:
+        """Drop what was made again for controls."""
+        for control in controls:
+            if control.control_of in self._again_s:
+                self._drop(control.control_of)
+
     def quality(self, request: SampleRequest, control: Clip) -> QualityStruct | None:
-        """Compare a control with its sample; None unless both were made in this process."""
-        twin = self._clips.get(request.control_of) if request.control_of else None
+        """Compare a control with its sample; None for others, and where the sample failed."""
+        if not request.control_of:
+            return None
+        again_s = self._again_s.get(request.control_of)
+        if reason := self._reasons.get(request.control_of):
+            return {"missing": reason, "clip_wall_s": again_s}
+        twin = self._clips.get(request.control_of)
         if twin is None or twin.frames.shape != control.frames.shape:
             return None
         error = latent_error(twin.latents, control.latents)
-        return compare(twin.frames, control.frames) | {"latent_error": error}
+        found = compare(twin.frames, control.frames)
+        return found | {"latent_error": error, "clip_wall_s": again_s}
+
+    def _drop(self, sample_id: str) -> None:
+        for held in (self._clips, self._again_s, self._reasons):
+            held.pop(sample_id, None)
 
 
 def latent_error(clip: Latents | None, control: Latents | None) -> float | None:

@@ -107,7 +107,7 @@ def test_a_dry_run_says_when_the_nfe_of_planned_clips_will_be_known(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_controls_of_finished_clips_are_said_to_compare_nothing(tmp_path: Path) -> None:
+def test_clips_that_are_made_again_for_late_controls_are_named(tmp_path: Path) -> None:
     rows = [{"prompt": "a"}, {"prompt": "b"}]
     config = RunConfig.model_validate(
         {"prompts": "p", "output": str(tmp_path / "out"), "control_fraction": 1.0}
@@ -124,7 +124,7 @@ def test_controls_of_finished_clips_are_said_to_compare_nothing(tmp_path: Path) 
     assert "NFE of planned clips" not in alone
     text = said_at_start(tmp_path, rows, control_fraction=1.0)
     assert "3 clips to make, 2 uncached controls among them" in text
-    assert "Compared with nothing: 1 control of clips that are here already." in text
+    assert "Made again to be compared: the clips of 1 control, because" in text
     fresh = said_at_start(tmp_path, rows[1:], control_fraction=1.0)
     assert "1 uncached control among them" in fresh
-    assert "Compared with nothing" not in fresh
+    assert "Made again" not in fresh

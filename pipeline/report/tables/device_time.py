@@ -41,13 +41,14 @@ def laps(rows: Rows, roles: RowRoles, accounts: Accounts) -> list[Lap]:
     def spent(name: str) -> float:
         return float((rows.known(name) * group)[useful].sum())
 
-    text_s, decode_s = spent("text_s"), spent("decode_s")
+    text_s, decode_s, again_s = (spent(name) for name in ("text_s", "decode_s", "clip_wall_s"))
     device = accounts.device_s
     parts = {
         "loading": device.loading,
         "text encoding": text_s,
         "denoising": max(gpu_s - text_s - decode_s, 0.0),
         "decoding": decode_s,
+        "made again to compare": again_s,
         "failed attempts": device.failed_attempts,
         "drafts": device.drafts,
         "regenerated": device.regenerated,

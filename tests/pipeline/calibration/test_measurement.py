@@ -116,6 +116,9 @@ def test_requests_get_the_profile_and_controls_follow_their_sample(storage: Stor
     # What was settled before and lost the text on its way gets it again.
     bare = dataclasses.replace(sample, profile_text="")
     assert own.settle([bare])[0].profile_text == own.profile.to_json()
+    # A control alone, whose sample an earlier run made, has that sample made again.
+    (alone,) = own.settle([control_for(bare)])
+    assert (alone, alone.profile_text) == (control, sample.profile_text)
     uncached = dataclasses.replace(SAMPLE, cache=CacheIdentity())
     assert own.settle([uncached]) == [uncached]
 

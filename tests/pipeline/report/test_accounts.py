@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset.schema import rejected_row
+from pipeline.dataset.schema import rejected_row, to_table
+from pipeline.monitoring.totals import RunTotals
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.document import PriceUsed
 from pipeline.report.pricing.prices import Prices
@@ -78,6 +79,24 @@ def test_each_second_has_the_price_of_its_device(tmp_path: Path) -> None:
             device_s=2880.0,
         ),
     ]
+
+
+def test_a_clip_that_was_made_again_for_its_control_is_paid_with_it(tmp_path: Path) -> None:
+    quality = {"psnr_db": 40.0, "ssim": 0.9, "lpips": None, "clip_wall_s": 20.0}
+    late = row(0, wall=60.0, group=2, control=True, up=100.0) | {"quality": quality}
+    found = accounts(tmp_path, Prices({"": HOUR}), [late])  # a dollar a second
+    spent = found.device_s
+    assert (spent.controls, spent.loading, spent.idle) == (160.0, 14.0, 26.0)
+    assert dollars(found)["controls"] == pytest.approx(160.0)
+    assert found.row_dollars.tolist() == pytest.approx([160.0])
+    totals = RunTotals()
+    totals.add(to_table([late]))
+    assert totals.spent == {
+        "clips": 0.0,
+        "controls": 160.0,
+        "failed_attempts": 0.0,
+        "drafts": 0.0,
+    }
 
 
 def test_rows_that_do_not_count_and_failed_ones_cost_as_well(tmp_path: Path) -> None:

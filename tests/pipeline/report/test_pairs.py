@@ -120,6 +120,19 @@ def test_the_speed_up_is_a_ratio_of_sums(tmp_path: Path) -> None:
     assert found.note == "only 2 pairs: the interval is too narrow to be trusted"
 
 
+def test_a_clip_that_was_made_again_has_the_time_of_its_control(tmp_path: Path) -> None:
+    """Its first time is that of another run, on another device."""
+    clip, control = pair(0, wall=9.0, control_wall=6.0, run_id="r2", device_name="A100")
+    quality = {"psnr_db": 40.0, "ssim": 0.9, "lpips": None, "clip_wall_s": 2.0}
+    rows, pairs = of(tmp_path, [clip, control | {"quality": quality}])
+    assert comparable(rows, pairs)[0].tolist() == [True]
+    found = measure_speedup(rows, pairs)
+    assert (found.pairs, found.left_out) == (1, {})
+    assert found.ratio is not None
+    assert found.ratio.value == pytest.approx(3.0)
+    assert [each.pairs for each in measure_quality(rows, pairs)] == [1]
+
+
 def test_without_a_pair_it_says_what_to_do(tmp_path: Path) -> None:
     assert measure_speedup(*of(tmp_path, [row(0)])) == Speedup(
         pairs=0,

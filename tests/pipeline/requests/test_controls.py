@@ -23,6 +23,7 @@ from pipeline.requests.controls import (
     digest_of_content,
     is_chosen,
     pack,
+    sample_of,
     units,
     unpack,
 )
@@ -75,7 +76,12 @@ def test_a_control_differs_in_its_cache_alone_and_is_nobody_elses_sample() -> No
     control = control_for(SAMPLE)
     uncached = dataclasses.replace(SAMPLE, cache=CacheIdentity())
     assert control.control_of == SAMPLE.sample_id
-    assert dataclasses.replace(control, control_of="") == uncached
+    assert dataclasses.replace(control, control_of="", sample_cache=None) == uncached
+    assert sample_of(control) == SAMPLE
+    with pytest.raises(ValueError, match="does not say how"):
+        sample_of(SAMPLE)
+    quantised = dataclasses.replace(SAMPLE, quantisation="int8", drafts="[]", candidate=2)
+    assert sample_of(control_for(quantised)).sample_id == quantised.sample_id
     assert len({control.sample_id, uncached.sample_id, SAMPLE.sample_id}) == 3
     assert "control_of" not in SAMPLE.identity()
 
@@ -106,6 +112,12 @@ def test_intake_adds_controls_and_a_resumed_run_asks_for_the_missing_ones() -> N
     resumed, left = read(Committed(Ids.from_bytes(bytes.fromhex("".join(done)))), 1.0)
     assert left == [made[1]]
     assert (resumed.counts.done, resumed.counts.controls) == (3, 1)
+    assert resumed.counts.lone_controls == 1
+    # A sample that failed is not made again to compare its control.
+    failed = Ids.from_bytes(bytes.fromhex(made[0].sample_id))
+    unmade, left = read(Committed(failed, failed), 1.0)
+    assert [each.sample_cache for each in left if each.control_of] == [None, SAMPLE.cache]
+    assert unmade.counts.lone_controls == 0
 
 
 def test_controls_of_nothing_are_refused() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.prompts.condition_columns import ConditionFile
+from pipeline.requests.controls import control_for
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
 from sencache import SenCacheConfig
 
@@ -30,6 +31,7 @@ def test_the_id_is_the_documented_hash() -> None:
 
 NOT_IDENTITY = {"source_key", "texts", "source", "records", "profile_text"}
 NOT_IDENTITY |= {"candidate", "candidates", "draft_of", "drafts", "first_frames"}
+NOT_IDENTITY |= {"sample_cache", "sample_quantisation"}
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(SampleRequest)])
@@ -47,13 +49,15 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
     }[type(value)]()
     if name == "conditions":
         other = (ConditionFile("image", "0" * 64, "a.png"),)
+    if name == "sample_cache":
+        other = CacheIdentity("paper", "{}", "abc")
     moved = dataclasses.replace(REQUEST, **{name: other}).sample_id
     assert (moved == REQUEST.sample_id) == (name in NOT_IDENTITY)
 
 
 @given(st.text())
 def test_transport_is_exact(prompt: str) -> None:
-    request = dataclasses.replace(REQUEST, prompt=prompt)
+    request = control_for(dataclasses.replace(REQUEST, prompt=prompt))
     assert SampleRequest.from_json(request.to_json()) == request
 
 
