@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKLWan,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     WanPipeline,
     WanTransformer3DModel,
@@ -51,7 +52,7 @@ def build_pipeline(
     )
 
 
-def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
+def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Saves a pipeline as half-precision safetensors.
 
     Args:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import WanPipeline
+from diffusers import DiffusionPipeline
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from jobs.benchmarks.demo_model.build import load_pipeline
 from jobs.benchmarks.demo_model.captions import ATTRIBUTES, Attributes, caption_of, combinations
 from jobs.benchmarks.demo_model.judge import agreement, judge
 from jobs.benchmarks.demo_model.palette import PLAIN, Palette, palette_of
 from jobs.benchmarks.demo_model.sprites import attributes_of, render
-from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
+from jobs.benchmarks.profiles.bench import Bench, load_bench
+from pipeline.models.demo import WEIGHTS_DIR
 
 CHANCE = {name: 1 / len(words) for name, words in ATTRIBUTES.items()}
 """Accuracy of guessing, by attribute."""
@@ -51,43 +53,31 @@ def held_out_rows(count: int, seed: int) -> Tensor:
     return table[order[:count]]
 
 
-def generate(
-    pipeline: WanPipeline,
-    captions: Sequence[str],
-    seeds: Sequence[int],
-    steps: int = DEFAULTS.num_inference_steps,
-    guidance_scale: float = DEFAULTS.guidance_scale,
-) -> Tensor:
+def generate(bench: Bench, captions: Sequence[str], seeds: Sequence[int], **changes: Any) -> Tensor:
     """Generates one clip per caption, all in one batch.
 
     Args:
-        pipeline: The pipeline.
+        bench: The model.
         captions: What to show.
         seeds: One seed per caption; a clip does not depend on its neighbours.
-        steps: Denoising steps.
-        guidance_scale: Classifier-free guidance scale.
+        **changes: Fields of a request that differ from the model's own settings.
 
     Returns:
         ``(len(captions), 3, frames, height, width)`` in [-1, 1].
     """
-    frames = pipeline(
-        list(captions),
-        height=DEFAULTS.height,
-        width=DEFAULTS.width,
-        num_frames=DEFAULTS.num_frames,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        max_sequence_length=DEFAULTS.max_sequence_length,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        output_type="pt",
-    ).frames
-    return frames.transpose(1, 2) * 2 - 1
+    requests = [
+        replace(bench.template, prompt=caption, seed=seed, **changes)
+        for caption, seed in zip(captions, seeds, strict=True)
+    ]
+    return bench.run(requests, "pt").transpose(1, 2) * 2 - 1
 
 
 @torch.no_grad()
-def reconstruct(pipeline: WanPipeline, clips: Tensor) -> Tensor:
+def reconstruct(pipeline: DiffusionPipeline, clips: Tensor) -> Tensor:
     """Encodes clips to the posterior's mode and decodes them again; shapes stay the same."""
-    return pipeline.vae.decode(pipeline.vae.encode(clips).latent_dist.mode()).sample
+    vae = getattr(pipeline.vae, "inner", pipeline.vae)
+    decoded: Tensor = vae.decode(vae.encode(clips).latent_dist.mode()).sample
+    return decoded
 
 
 def score(
@@ -136,14 +126,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.evaluate")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR)
     parser.add_argument("--clips", type=int, default=120, help="held-out captions, at most 120")
-    parser.add_argument("--steps", type=int, default=DEFAULTS.num_inference_steps)
-    parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance_scale)
+    parser.add_argument("--steps", type=int, help="default: the model's")
+    parser.add_argument("--guidance", type=float, help="default: the model's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args(arguments)
 
-    pipeline = load_pipeline(options.weights)
+    bench = load_bench("demo", str(options.weights), "cpu")
+    own = bench.template
+    changes = {
+        "num_inference_steps": options.steps or own.num_inference_steps,
+        "guidance_scale": own.guidance_scale if options.guidance is None else options.guidance,
+    }
     palette = palette_of(options.weights)
     rows = held_out_rows(options.clips, options.seed)
     wanted = [attributes_of(row) for row in rows]
@@ -154,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for first in track(range(0, len(rows), options.batch), description="clips"):
         part = slice(first, first + options.batch)
         seeds = [_SEED_BASE + 1000 * options.seed + i for i in range(len(rows))][part]
-        rebuilt.append(reconstruct(pipeline, real[part]))
-        made.append(generate(pipeline, captions[part], seeds, options.steps, options.guidance))
+        rebuilt.append(reconstruct(bench.pipe, real[part]))
+        made.append(generate(bench, captions[part], seeds, **changes))
     results = {
         "real clips": score(real, wanted, palette),
         "reconstructions": score(torch.cat(rebuilt), wanted, palette),
@@ -165,8 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         settings = {
             "clips": len(rows),
-            "steps": options.steps,
-            "guidance_scale": options.guidance,
+            "steps": changes["num_inference_steps"],
+            "guidance_scale": changes["guidance_scale"],
             "seed": options.seed,
         }
         report = {"settings": settings, "chance": CHANCE, "results": results}

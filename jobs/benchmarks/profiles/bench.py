@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jobs.benchmarks.demo_model.shapes.catalogue import description_of
 from pipeline.calibration.measure import measure_profile
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.device import pick_device
@@ -131,12 +132,19 @@ class Bench:
 
 
 def load_bench(model: str, model_path: str = "", device: str = "auto") -> Bench:
-    """Load a model of the registry.
+    """Load a model of the registry, or one of another shape in the sprite world.
+
+    Args:
+        model: Name in the registry; "" for whatever the path holds. A folder of one of the shapes
+            of `jobs.benchmarks.demo_model.shapes` is described by its shape instead.
+        model_path: As `resolve_model` takes it.
+        device: Torch device, or `auto`.
 
     Raises:
         UserError: The model cannot be used.
     """
-    resolved = resolve_model(model, model_path)
+    description = description_of(model_path)
+    resolved = resolve_model("" if description else model, model_path, description)
     config = RunConfig.model_validate({"prompts": "-", "output": "-", "cache": {"policy": "none"}})
     template = request_defaults(config, resolved).template
     return Bench(resolved, load_pipeline(resolved, str(pick_device(device))), template)

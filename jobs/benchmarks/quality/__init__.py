@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 HELP = "picture quality of every caching method at equal network evaluations"
-SAMPLERS = ("euler", "unipc", "both")
+SAMPLER_HELP = "euler, unipc, ddim, dpm or another of the model's family; both: Euler and UniPC"
 POINTS = (33, 25, 21, 17, 13)
 """NFE points of the main arms in a full run."""
 QUICK_POINTS = (25, 21, 17)
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="held-out is for the numbers of a release, once: choose and tune on dev",
     )
     parser.add_argument("--clips", type=int, default=0, help="0 takes all of the set, 64 at most")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="both")
+    parser.add_argument("--sampler", default="both", metavar="NAME", help=SAMPLER_HELP)
     parser.add_argument("--arms", nargs="+", default=[], help="default: all but ablations")
     parser.add_argument("--nfe", nargs="+", type=int, default=[], help="NFE points of every arm")
     parser.add_argument(

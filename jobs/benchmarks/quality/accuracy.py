@@ -1,4 +1,4 @@
-"""Judges whether clips show what their captions ask for; only the embedded model has a judge."""
+"""Judges whether clips show what their captions ask for; only the sprite world has a judge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def judge_clips(
     model: ResolvedModel, captions: Sequence[str], clips: Sequence[torch.Tensor]
 ) -> list[CaptionMatch] | None:
     """Judge clips of shape [frames, 3, size, size] in 0..1; None for a model without a judge."""
-    if model.spec.name != "demo":
+    from jobs.benchmarks.demo_model.shapes.catalogue import SPRITE_MODELS
+
+    if model.spec.name not in SPRITE_MODELS:
         return None
     from jobs.benchmarks.demo_model.captions import parse_caption
     from jobs.benchmarks.demo_model.judge import agreement, judge

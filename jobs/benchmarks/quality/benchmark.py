@@ -29,6 +29,7 @@ from jobs.benchmarks.quality.profiles import profile_for
 from jobs.benchmarks.quality.progress_line import show_progress
 from jobs.benchmarks.quality.records import paper_of, summary
 from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
+from jobs.benchmarks.quality.samplers import samplers_for
 from jobs.benchmarks.quality.splits import (
     CALIBRATION,
     ClipSpec,
@@ -37,13 +38,11 @@ from jobs.benchmarks.quality.splits import (
     split_clips,
 )
 from pipeline.errors import UserError
-from pipeline.models.samplers import EULER, UNIPC
 from pipeline.scoring.similarity import load_lpips
 from pipeline.storage.storage import locate
 from sencache import ProfileError, SensitivityProfile
 
 MOST_CLIPS, QUICK_CLIPS = 64, 12
-_CLASS = {"euler": EULER, "unipc": UNIPC}
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         converged = store.steps(calibration[0], console.print)
     comparison = ReferenceComparison(store, converged.steps, lpips)
     return {
-        "model": options.model,
+        "model": bench.model.spec.name,
         "revision": bench.model.revision,
         "request": _shared(bench),
         "split": options.split,
@@ -154,16 +153,9 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
     steps = own.num_inference_steps
     if bad := [point for point in options.nfe if not 1 <= point <= steps]:
         raise UserError(f"--nfe {bad[0]}: it must lie in 1 to {steps}, the steps of a run")
-    class_name, slash, shift = own.sampler.partition("/")
-    wanted = ("euler", "unipc") if options.sampler == "both" else (options.sampler,)
-    classes = [_CLASS[name] for name in wanted if _CLASS[name] in spec.family.samplers]
-    if not classes and options.sampler == "both":
-        classes = [class_name]  # CogVideoX has neither: its own sampler
-    if not classes:
-        raise UserError(f"the {spec.family.name} family has no {options.sampler} sampler")
-    captions = captions_of(options.model, options.prompts, options.split)
+    captions = captions_of(spec.name, options.prompts, options.split)
     most = min(len(captions), QUICK_CLIPS if options.quick else MOST_CLIPS)
-    fitting = captions_of(options.model, options.prompts, CALIBRATION)
+    fitting = captions_of(spec.name, options.prompts, CALIBRATION)
     if options.calibration_clips < 0:
         raise UserError("--calibration-clips must not be negative")
     fitted = options.calibration_clips or (4 if options.quick else 8)
@@ -173,7 +165,7 @@ def make_plan(options: argparse.Namespace, bench: Bench) -> QualityPlan:
         arms=list(options.arms or (QUICK_ARMS if options.quick else FULL_ARMS)),
         points=sorted(options.nfe, reverse=True),
         common=sorted(options.common, reverse=True),
-        samplers=[f"{name}{slash}{shift}" for name in classes],
+        samplers=samplers_for(options.sampler, own.sampler, spec.family),
         rows=options.batch_rows or spec.batch_rows,
         profile=_given_profile(options.profile) if options.profile else None,
     )

@@ -131,9 +131,19 @@ class Tuner:
             value, nfe = parameter.find(wanted)
             return _Tried(baseline.tuned(value), f"{baseline.name}, parameter {value:.4g}", nfe)
         if isinstance(baseline, Scheduled):
+            self._check_not_random(baseline)
             baseline = baseline.budgeted(wanted, self.setup.steps)
             return _Tried(baseline, baseline.name, self._nfe(baseline, self.batches[:1]))
         return _Tried(baseline, baseline.name, self._nfe(baseline))
+
+    def _check_not_random(self, baseline: Baseline) -> None:
+        """Refuse a schedule under a sampler that draws noise at every step.
+
+        What an output does to the finished clip cannot be told there.
+        """
+        family, sampler = self.batches[0].bench.model.spec.family, self.sampler.partition("/")[0]
+        if sampler in family.random_samplers:
+            raise UnsupportedError(f"{sampler} is random: no schedule of {baseline.name}")
 
     def _made(self, arm: str) -> list[tuple[Baseline, TunedParameter | None]]:
         if arm not in self._variants:

@@ -62,8 +62,9 @@ def captions_of(model: str, prompts: str, split: str) -> list[str]:
     """Return all captions of one set, in a fixed order.
 
     Args:
-        model: Name in the model registry.
-        prompts: URI of a prompt file; "" for the embedded model's own captions.
+        model: Name of the model's spec.
+        prompts: URI of a prompt file; "" for the own captions of the embedded model and of others
+            of the sprite world.
         split: One of `SPLITS`.
 
     Raises:
@@ -71,7 +72,9 @@ def captions_of(model: str, prompts: str, split: str) -> list[str]:
     """
     if prompts:
         return _from_file(prompts, split)
-    if model != "demo":
+    from jobs.benchmarks.demo_model.shapes.catalogue import SPRITE_MODELS
+
+    if model not in SPRITE_MODELS:
         raise UserError(f"model {model} has no captions of its own: give --prompts FILE")
     return demo_captions(split)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.benchmarks.quality import SAMPLER_HELP
+
 HELP = "plans against DPCache, LeMiCa, cache-dit and others, also as an eye sees it; resumable"
-SAMPLERS = ("euler", "unipc", "both")
 POINTS = (25, 21, 17, 13, 10, 8)
 ARMS = (
     "planned",
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--calibration-clips", type=int, default=4, help="arms are tuned on these")
     parser.add_argument("--batch-rows", type=int, default=0, help="clips per call; 0: the model's")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="both")
+    parser.add_argument("--sampler", default="both", metavar="NAME", help=SAMPLER_HELP)
     parser.add_argument("--steps", type=int, default=0, help="of the uncached run; 0: the model's")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--nfe", nargs="+", type=int, default=list(POINTS))

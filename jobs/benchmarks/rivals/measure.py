@@ -118,7 +118,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     for why in missing:
         console.print(why)
     settings = {
-        "model": options.model,
+        "model": bench.model.spec.name,
         "revision": bench.model.revision,
         "split": options.split,
         "steps": bench.template.num_inference_steps,

@@ -13,12 +13,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from jobs.benchmarks.demo_model.shapes.catalogue import SHAPES
 from jobs.benchmarks.demo_model.train.config import (
     TrainConfig,
     default_config,
     second_config,
+    shape_config,
 )
 from jobs.benchmarks.demo_model.train.run import train
+from jobs.benchmarks.demo_model.train.shaped import save_preview, train_shape
 
 
 def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = None) -> int:
@@ -34,16 +37,34 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
     parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.train")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
         "--second",
         action="store_true",
         help="another seed, palette and depth, to check results on a model that is not shipped",
     )
+    kind.add_argument(
+        "--shape",
+        choices=list(SHAPES),
+        help="a model of another architecture and parametrisation, to check results on",
+    )
+    parser.add_argument(
+        "--preview",
+        action="store_true",
+        help="with --shape: train no further, save the weights so far in DIR/preview",
+    )
     options = parser.parse_args(arguments)
+    if options.preview and not options.shape:
+        parser.error("--preview needs --shape")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    console = Console()
+    if options.shape:
+        action = save_preview if options.preview else train_shape
+        action(SHAPES[options.shape](), config or shape_config(), options.out, console)
+        return 0
     chosen = second_config() if options.second else default_config()
-    train(config or chosen, options.out, Console())
+    train(config or chosen, options.out, console)
     return 0
 
 

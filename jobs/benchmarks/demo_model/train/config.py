@@ -59,6 +59,8 @@ class TrainConfig:
         text_changes: Replacements in the text encoder's configuration.
         palette: What the colours of captions look like.
         autoencoder: Folder of a saved pipeline whose autoencoder is used, instead of training one.
+        text_encoder: Folder of a saved pipeline whose text encoder is trained further, instead of
+            one with fresh weights. Models of another shape have one.
     """
 
     vae: LoopConfig
@@ -76,6 +78,7 @@ class TrainConfig:
     text_changes: dict[str, Any] = field(default_factory=dict)
     palette: Palette = PLAIN
     autoencoder: Path | None = None
+    text_encoder: Path | None = None
 
 
 def default_config() -> TrainConfig:
@@ -112,4 +115,19 @@ def second_config() -> TrainConfig:
         transformer_changes={"num_layers": 4},
         palette=MUTED,
         autoencoder=WEIGHTS_DIR,
+    )
+
+
+def shape_config() -> TrainConfig:
+    """Returns the configuration of a model of another shape, to check results on.
+
+    It has the palette and autoencoder of the second model, and the same training clips; its text
+    encoder begins as the shipped one, as models of different makers share one T5.
+    """
+    second = second_config()
+    return replace(
+        second,
+        dit=replace(second.dit, batch=32, warmup=50, save_every=50, seed=3003),
+        transformer_changes={},
+        text_encoder=WEIGHTS_DIR,
     )

@@ -50,7 +50,7 @@ def plain_attention() -> Iterator[None]:
         transformer_wan.dispatch_attention_fn = fused
 
 
-def draw_sigmas(count: int, generator: torch.Generator) -> Tensor:
+def draw_sigmas(count: int, generator: torch.Generator, shift: float = FLOW_SHIFT) -> Tensor:
     """Draws noise levels: mostly logit-normal, partly uniform, then shifted as in sampling.
 
     The uniform part keeps both ends of the schedule trained.
@@ -58,6 +58,7 @@ def draw_sigmas(count: int, generator: torch.Generator) -> Tensor:
     Args:
         count: Number of levels.
         generator: Source of randomness.
+        shift: Shift of the schedule.
 
     Returns:
         ``(count,)`` in (0, 1).
@@ -66,7 +67,28 @@ def draw_sigmas(count: int, generator: torch.Generator) -> Tensor:
     anywhere = torch.rand(count, generator=generator)
     uniform = torch.rand(count, generator=generator) < _UNIFORM_SHARE
     u = torch.where(uniform, anywhere, middle)
-    return FLOW_SHIFT * u / (1 + (FLOW_SHIFT - 1) * u)
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def draw_clips(
+    latents: Latents, config: TrainConfig, generator: torch.Generator
+) -> tuple[Tensor, list[str]]:
+    """Draws a batch of clips and captions, some of which are empty.
+
+    Args:
+        latents: Encoded training clips.
+        config: Hyperparameters.
+        generator: Source of randomness.
+
+    Returns:
+        Normalised latents ``(batch, z_dim, latent frames, h, w)`` and one caption for each.
+    """
+    batch = config.dit.batch
+    index = torch.randint(0, len(latents.mean), (batch,), generator=generator)
+    clean = latents.sample(index, generator)
+    captions = draw_captions(latents.attributes[index], generator)
+    silent = torch.rand(batch, generator=generator) < config.caption_dropout
+    return clean, ["" if mute else text for text, mute in zip(captions, silent, strict=True)]
 
 
 def embed_captions(
@@ -126,15 +148,10 @@ def train_dit(
         StoppedEarlyError: The loop stopped at ``stop_at``.
     """
     tokenizer, text_encoder, transformer = make_denoiser(config)
-    batch = config.dit.batch
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(0, len(latents.mean), (batch,), generator=generator)
-        clean = latents.sample(index, generator)
-        captions = draw_captions(latents.attributes[index], generator)
-        silent = torch.rand(batch, generator=generator) < config.caption_dropout
-        captions = ["" if mute else text for text, mute in zip(captions, silent, strict=True)]
-        sigmas = draw_sigmas(batch, generator)
+        clean, captions = draw_clips(latents, config, generator)
+        sigmas = draw_sigmas(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         level = sigmas.view(-1, 1, 1, 1, 1)
         noisy = (1 - level) * clean + level * noise

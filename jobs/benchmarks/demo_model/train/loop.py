@@ -91,6 +91,23 @@ class _TrainingState:
         torch._foreach_lerp_(self.average, self.parameters, 1 - warm)
 
 
+@torch.no_grad()
+def load_average(parameters: Sequence[nn.Parameter], checkpoint: Path) -> int:
+    """Puts the averaged weights of a checkpoint in place.
+
+    Args:
+        parameters: As they were given to :func:`optimise`.
+        checkpoint: The checkpoint.
+
+    Returns:
+        The number of steps that it was saved after.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    for p, q in zip(parameters, state["average"], strict=True):
+        p.copy_(q)
+    return int(state["step"])
+
+
 def optimise(
     name: str,
     parameters: Sequence[nn.Parameter],

@@ -13,21 +13,20 @@ from jobs.benchmarks.demo_model.build import build_pipeline, save_pipeline
 from jobs.benchmarks.demo_model.palette import save_palette
 from jobs.benchmarks.demo_model.train.config import TrainConfig
 from jobs.benchmarks.demo_model.train.dit import train_dit
-from jobs.benchmarks.demo_model.train.latents import encode_training_clips
+from jobs.benchmarks.demo_model.train.latents import Latents, encode_training_clips
 from jobs.benchmarks.demo_model.train.vae import train_vae
 from jobs.benchmarks.demo_model.vae_ops import use_lean_norms
 
 
-def train(config: TrainConfig, folder: Path, console: Console) -> Path:
-    """Trains every part, resuming from what the folder holds, and saves the pipeline.
+def prepare_latents(
+    config: TrainConfig, folder: Path, console: Console
+) -> tuple[AutoencoderKLWan, Latents]:
+    """Trains or loads the autoencoder and encodes the training clips with it.
 
     Args:
         config: Hyperparameters; the same as before when resuming.
-        folder: Folder of the run, for checkpoints and the result.
+        folder: Folder of the run.
         console: Where progress is shown.
-
-    Returns:
-        The folder of the saved ``WanPipeline``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.autoencoder is None:
@@ -45,6 +44,21 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         config.vae.mixed_precision,
         config.palette,
     )
+    return vae, latents
+
+
+def train(config: TrainConfig, folder: Path, console: Console) -> Path:
+    """Trains every part, resuming from what the folder holds, and saves the pipeline.
+
+    Args:
+        config: Hyperparameters; the same as before when resuming.
+        folder: Folder of the run, for checkpoints and the result.
+        console: Where progress is shown.
+
+    Returns:
+        The folder of the saved ``WanPipeline``.
+    """
+    vae, latents = prepare_latents(config, folder, console)
     text_encoder, transformer = train_dit(config, latents, folder / "dit.pt", console)
     result = folder / "pipeline"
     pipeline = build_pipeline(

@@ -12,18 +12,24 @@ from diffusers import WanPipeline
 from safetensors import safe_open
 
 from jobs.benchmarks.demo_model.architecture import make_tokenizer
-from jobs.benchmarks.demo_model.build import load_pipeline
 from jobs.benchmarks.demo_model.captions import caption_of
 from jobs.benchmarks.demo_model.evaluate import generate, held_out_rows, reconstruct, score
 from jobs.benchmarks.demo_model.sprites import attributes_of, render
+from jobs.benchmarks.profiles.bench import Bench, load_bench
 from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
 
 _SIZE_LIMIT = 15_000_000
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> WanPipeline:
-    return load_pipeline(WEIGHTS_DIR)
+def bench() -> Bench:
+    return load_bench("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline(bench: Bench) -> WanPipeline:
+    pipe: WanPipeline = bench.pipe
+    return pipe
 
 
 def test_package_is_cheap_to_import() -> None:
@@ -83,19 +89,20 @@ def test_reconstructions_keep_every_attribute(pipeline: WanPipeline) -> None:
     assert shares["vanished"] == shares["jumped"] == 0
 
 
-def test_clip_does_not_depend_on_its_batch(pipeline: WanPipeline) -> None:
+def test_clip_does_not_depend_on_its_batch(bench: Bench) -> None:
     captions = [caption_of(attributes_of(row)) for row in held_out_rows(2, seed=3)]
-    together = generate(pipeline, captions, [1, 2], steps=3)
-    alone = generate(pipeline, captions[1:], [2], steps=3)
+    together = generate(bench, captions, [1, 2], num_inference_steps=3)
+    alone = generate(bench, captions[1:], [2], num_inference_steps=3)
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-3)
 
 
 @pytest.mark.variant
 @pytest.mark.slow
-def test_clips_follow_their_captions(pipeline: WanPipeline) -> None:
+def test_clips_follow_their_captions(bench: Bench) -> None:
     rows = held_out_rows(32, seed=4)
     wanted = [attributes_of(row) for row in rows]
-    clips = generate(pipeline, [caption_of(want) for want in wanted], range(5000, 5032), steps=10)
+    captions = [caption_of(want) for want in wanted]
+    clips = generate(bench, captions, range(5000, 5032), num_inference_steps=10)
     shares = score(clips, wanted)
     # All 120 held-out captions come out right in the full evaluation of 50 steps; see the card.
     assert shares["colour"] >= 0.9  # chance 1/7
