@@ -29,7 +29,6 @@ from jobs.benchmarks.quality.profiles import profile_for
 from jobs.benchmarks.quality.progress_line import show_progress
 from jobs.benchmarks.quality.records import paper_of, summary
 from jobs.benchmarks.quality.references import ConvergedSteps, ReferenceStore
-from jobs.benchmarks.quality.samplers import samplers_for
 from jobs.benchmarks.quality.splits import (
     CALIBRATION,
     ClipSpec,
@@ -37,6 +36,7 @@ from jobs.benchmarks.quality.splits import (
     prompts_hash,
     split_clips,
 )
+from jobs.benchmarks.sampling.sampler_names import samplers_for
 from pipeline.errors import UserError
 from pipeline.scoring.similarity import load_lpips
 from pipeline.storage.storage import locate
