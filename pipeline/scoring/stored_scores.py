@@ -3,7 +3,8 @@
 `scores/part-*.parquet` holds what `jobs/score.py` measured, and `scores/keep.json` the condition
 that it was last given. Output rows are never rewritten: readers lay these scores over those of the
 rows, and judge the rows by the last condition. A score counts for the very clip that it was
-measured on: the hash of its mp4 is part of it. Of several values of one score the newest counts.
+measured on: the hash of its mp4 is part of it. Of several values of one score the newest counts, as
+does the newest version of a scorer.
 """
 
 from __future__ import annotations
@@ -53,20 +54,34 @@ select sample_id, media_sha256, list({'name': name, 'value': value} order by nam
     list(name order by name) as names
 from newest group by all
 """
-_FACTS = """
-select sample_id, media_sha256, list_distinct(flatten(list(scorers))) as scorers,
-    arg_max(scores_missing, scored_at) as scores_missing,
-    arg_max(perceptual_hash, scored_at) as perceptual_hash, sum(score_s) as score_s
-from parts group by all
-"""
-_OVERLAY = """
+_VERSION = "'@[^@]*$'"
+_FACTS = f"""
+with asked as (
+    select sample_id, media_sha256, scored_at, unnest(scorers) as scorer from parts
+), newest as (
+    select sample_id, media_sha256, regexp_replace(scorer, {_VERSION}, '') as name,
+        arg_max(scorer, scored_at) as scorer
+    from asked group by all
+), by_clip as (
+    select sample_id, media_sha256, list(scorer) as scorers, list(name) as scorer_names
+    from newest group by all
+)
+select * from (
+    select sample_id, media_sha256, arg_max(scores_missing, scored_at) as scores_missing,
+        arg_max(perceptual_hash, scored_at) as perceptual_hash, sum(score_s) as score_s
+    from parts group by all
+) left join by_clip using (sample_id, media_sha256)
+"""  # noqa: S608
+_OVERLAY = f"""
 select rows.* replace (
     case when newest.sample_id is null then rows.scores else list_concat(
         [one for one in coalesce(rows.scores, []) if not list_contains(newest.names, one.name)],
         newest.scores) end as scores,
     case when facts.sample_id is null then rows.scorers
-        else list_sort(list_distinct(list_concat(coalesce(rows.scorers, []), facts.scorers)))
-        end as scorers,
+        else list_sort(list_concat(
+            [one for one in coalesce(rows.scorers, []) if not list_contains(
+                coalesce(facts.scorer_names, []), regexp_replace(one, {_VERSION}, ''))],
+            coalesce(facts.scorers, []))) end as scorers,
     coalesce(facts.scores_missing, rows.scores_missing) as scores_missing,
     coalesce(facts.perceptual_hash, rows.perceptual_hash) as perceptual_hash,
     coalesce(rows.score_s, 0) + coalesce(facts.score_s, 0) as score_s
@@ -75,7 +90,7 @@ from rows
 left join newest on rows.sample_id = newest.sample_id and rows.media_sha256 = newest.media_sha256
 left join facts on rows.sample_id = facts.sample_id and rows.media_sha256 = facts.media_sha256
 order by rows.place
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,15 @@ def test_the_newest_value_counts_and_a_newer_null_is_null() -> None:
         assert found["scores_missing"] == "why"
 
 
+def test_of_several_versions_of_a_scorer_the_newest_is_named() -> None:
+    older, newer = stored(1, 1, motion=0.5), stored(1, 2, motion=0.7)
+    older["scorers"] = ["own@3", "a@b@1"]
+    newer["scorers"] = ["own@2", "other@1"]
+    for order in ([older, newer], [newer, older]):
+        (found,) = over([row(1, motion=0.1) | {"scorers": ["own@1", "third@1"]}], order)
+        assert found["scorers"] == ["a@b@1", "other@1", "own@2", "third@1"]
+
+
 def test_a_score_of_another_clip_of_the_sample_does_not_count() -> None:
     made_again = row(1, motion=0.1)
     (found,) = over([made_again], [stored(1, sha=77, motion=0.9)])
