@@ -11,9 +11,9 @@ from pipeline.report.bootstrap import FEW, ratio_of_sums
 from pipeline.report.candidates.candidate_rows import CandidateRows
 from pipeline.report.candidates.document import Redraws, RedrawTry
 from pipeline.report.good_clips.clips import ScoredClips
-from pipeline.report.rows import Mask, RowRoles, Rows
+from pipeline.report.rows import Floats, Mask, RowRoles, Rows
 from pipeline.requests.seeds import redraw_seed
-from pipeline.wording import counted
+from pipeline.wording import are, counted
 
 Places = npt.NDArray[np.int64]
 
@@ -43,19 +43,30 @@ def measure_redraws(
     sample_of, samples = _samples(candidates, tries)
     spent = rows.known("gpu_s") + rows.known("wasted_s") * np.maximum(rows.known("group_size"), 1.0)
     has_good = np.zeros(samples, np.bool_)
-    found = []
+    found, places, wins = [], [], []
     for number in np.unique(candidates.numbers[tries]):
         here = np.flatnonzero(tries & (candidates.numbers == number))
         won = good[here] & ~has_good[sample_of[here]]
         has_good[sample_of[here[won]]] = True
-        found.append(
-            _one_try(int(number), here, won, spent[here], accounts.row_dollars[here], good, roles)
-        )
+        places.append(here)
+        wins.append(won)
+        found.append(_tries(int(number), here, won, spent, accounts, good, roles))
+    # The last tries alone may have won too little to tell what they cost.
+    since = len(found) - 1
+    while since > 1 and sum(one.won for one in found[since:]) < FEW:
+        since -= 1
+    last = _tries(
+        found[since].number,
+        np.concatenate(places[since:]),
+        np.concatenate(wins[since:]),
+        *(spent, accounts, good, roles),
+    )
+    without = samples - int(has_good.sum())
     return Redraws(
         samples=samples,
-        with_good=int(has_good.sum()),
+        with_good=samples - without,
         tries=found,
-        advice=advise_redraws(found, samples - int(has_good.sum())),
+        advice=advise_redraws(found[0], last if since else None, found[-1].number, without),
     )
 
 
@@ -79,51 +90,55 @@ def _samples(candidates: CandidateRows, tries: Mask) -> tuple[Places, int]:
     return sample_of, samples
 
 
-def _one_try(
+def _tries(
     number: int,
     here: Places,
     won: Mask,
-    spent: npt.NDArray[np.float64],
-    dollars: npt.NDArray[np.float64],
+    spent: Floats,
+    accounts: Accounts,
     good: Mask,
     roles: RowRoles,
 ) -> RedrawTry:
-    wins, device_s, price = int(won.sum()), float(spent.sum()), float(dollars.sum())
+    """Sum up tries at the given places, of which some won a sample."""
+    count, device_s = int(won.sum()), float(spent[here].sum())
+    price = float(accounts.row_dollars[here].sum())
     return RedrawTry(
         number=number,
         clips=int(roles.clips[here].sum()),
         failed=int(roles.failed[here].sum()),
         good=int(good[here].sum()),
-        won=wins,
+        won=count,
         device_s=device_s,
-        device_s_per_won=device_s / wins if wins else None,
-        device_s_per_won_bounds=ratio_of_sums(spent, won.astype(np.float64))
-        if wins >= FEW and device_s
+        device_s_per_won=device_s / count if count else None,
+        device_s_per_won_bounds=ratio_of_sums(spent[here], won.astype(np.float64))
+        if count >= FEW and device_s
         else None,
-        dollars_per_won=price / wins if wins and np.isfinite(price) else None,
+        dollars_per_won=price / count if count and np.isfinite(price) else None,
     )
 
 
-def advise_redraws(tries: list[RedrawTry], without: int) -> str:
+def advise_redraws(first: RedrawTry, last: RedrawTry | None, number: int, without: int) -> str:
     """Say whether one more try at the samples without a good clip pays.
 
-    A good clip of one more try costs at least about as much as one of the last try did, because
+    A good clip of one more try costs at least about as much as one of the last tries did, because
     the samples that are left are the harder ones. It is compared with a good clip of a first try,
     which is what a new prompt costs.
 
     Args:
-        tries: In the order of their numbers.
+        first: All first tries.
+        last: The last tries together, from its number on; None if nothing was tried again.
+        number: Of the last try.
         without: Samples without a good clip.
     """
     if not without:
         return "Every sample has a good clip, so one more try has nothing to win."
-    first, last = tries[0], tries[-1]
     left = f"{counted(without, 'sample', grouped=True)} without a good clip"
-    if len(tries) == 1:
-        return f"No clip was tried again yet; there {'is' if without == 1 else 'are'} {left}."
+    if last is None:
+        return f"No clip was tried again yet; there {are(without)} {left}."
     made = last.clips + last.failed
+    which = f"Try {number}" if last.number == number else f"Tries {last.number} to {number}"
     said = (
-        f"Try {last.number} won {counted(last.won, 'good clip', grouped=True)} in "
+        f"{which} won {counted(last.won, 'good clip', grouped=True)} in "
         f"{made:,} tr{'y' if made == 1 else 'ies'}"
     )
     if made < FEW or 0 < last.won < FEW or first.won < FEW:
@@ -131,8 +146,7 @@ def advise_redraws(tries: list[RedrawTry], without: int) -> str:
     if not last.won:
         return f"{said}, so one more try at {left} hardly pays."
     said += f", at {_cost(last)} each; a first try took {_cost(first)}"
-    here, there = last.device_s_per_won_bounds, first.device_s_per_won_bounds
-    order = _order(here, there)
+    order = _order(last.device_s_per_won_bounds, first.device_s_per_won_bounds)
     if order < 0:
         return f"{said}. One more try at {left} pays if it wins as often."
     if order > 0:

@@ -80,9 +80,10 @@ def test_each_try_says_what_it_made_and_won_and_what_that_took(tmp_path: Path) -
     per_won = [t.device_s_per_won for t in found.tries]
     assert per_won == [pytest.approx(5.0), pytest.approx(6.0), pytest.approx(2.0), None]
     assert [t.dollars_per_won for t in found.tries] == per_won
-    assert "too few to say whether one more try at 2 samples" in found.advice
     said = " ".join(re.sub(r"<[^>]*>", " ", render(report, {})).split())
-    assert "What each try won Try 4 won 0 good clips in 1 try, too few" in said
+    assert (
+        "What each try won Tries 2 to 4 won 2 good clips in 7 tries, too few to say whether" in said
+    )
     assert "3 of 5 samples have a good clip." in said
     assert "1 5 0 1 1 5 s 5.00 s $5.00 2 3 1 1 1 6 s 6.00 s $6.00 3 2 0 1 1 2 s" in said
     assert "4 1 0 0 0 1 s – –" in said
@@ -123,6 +124,19 @@ def test_a_prefix_without_redraws_has_no_such_part(tmp_path: Path) -> None:
     assert "What each try won" not in render(report, {})
 
 
+def test_the_last_tries_are_taken_together_where_one_has_won_little(tmp_path: Path) -> None:
+    """9, 5 and 4 of 20 samples are won by the first, second and third try."""
+    motions = [[0.9]] * 9 + [[0.1, 0.9]] * 5 + [[0.1, 0.1, 0.9]] * 4 + [[0.1, 0.1, 0.1]] * 2
+    rows = [each for n, some in enumerate(motions) for each in tries(n, some)]
+    found = redraws(record(write(tmp_path, rows), KEEP))
+    assert [t.won for t in found.tries] == [9, 5, 4]
+    assert found.advice == (
+        "Tries 2 to 3 won 9 good clips in 17 tries, at 1.89 s of device time each; a first try "
+        "took 2.22 s of device time. The intervals of both meet, so one more try at 2 samples "
+        "without a good clip costs about as much per good clip as new prompts do."
+    )
+
+
 def one_try(number: int, tried: int, won: int, device_s: float) -> RedrawTry:
     each = device_s / won if won else None
     bounds = None if each is None else Estimate(value=each, low=0.8 * each, high=1.2 * each)
@@ -153,9 +167,9 @@ def one_try(number: int, tried: int, won: int, device_s: float) -> RedrawTry:
 def test_the_sentence_compares_a_good_clip_of_the_last_try_with_one_of_a_new_prompt(
     last: RedrawTry, said: str
 ) -> None:
-    assert said in advise_redraws([one_try(1, 100, 40, 100.0), last], 20)
+    assert said in advise_redraws(one_try(1, 100, 40, 100.0), last, 2, 20)
 
 
 def test_where_nothing_was_tried_again_it_says_how_many_samples_lack_a_good_clip() -> None:
-    said = advise_redraws([one_try(1, 100, 40, 100.0)], 1)
+    said = advise_redraws(one_try(1, 100, 40, 100.0), None, 1, 1)
     assert said == "No clip was tried again yet; there is 1 sample without a good clip."
