@@ -8,6 +8,7 @@ secrets, wherever they occur.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -60,6 +61,8 @@ _VISIBLE = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code 
 
 def redact(text: str) -> str:
     """Hide credentials; everything else stays as it is."""
+    if not text:  # the errors of all good rows
+        return text
     for secret in _secrets():
         if secret in text:
             text = text.replace(secret, HIDDEN)
@@ -115,9 +118,16 @@ def guard_output() -> None:
     threading.excepthook = lambda args: hook(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
 def _secrets() -> Iterator[str]:
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(name):
+    # Asked each time, because a program may set one at any time. Every row has texts that pass
+    # here, so values of other variables are not looked at.
+    for name in os.environ:
+        if _is_secret(name) and len(value := os.environ.get(name, "")) >= SHORTEST_SECRET:
             yield value
             if (quoted := quote(value, safe="")) != value:
                 yield quoted

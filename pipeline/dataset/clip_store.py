@@ -134,19 +134,17 @@ class ClipStore:
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
         tensors_s = self._store_tensors(clip, row)
-        own = media_key(request.sample_id, uuid.uuid4().hex[:WRITER_DIGITS])
-        shared = [media_key(request.sample_id)] if self._storage.conditional else []
-        with self._local_file(request.sample_id) as path:
-            for key in (*shared, own):
+        with self._local_file(row["sample_id"]) as path:
+            for key, is_own in self._keys(row["sample_id"]):
                 row["video"]["path"] = key
                 began = time.monotonic()
                 # The file carries its row.
                 mp4.encode(clip.frames, request.fps, row, path, sound=_track(clip))
                 encoded = time.monotonic()
-                if key == own:
+                if is_own:
                     self._storage.put_file(key, path)
                 elif not self._storage.create_file(key, path):
-                    if (earlier := self.stored(request.sample_id)) is not None:
+                    if (earlier := self.stored(row["sample_id"])) is not None:
                         self._drop_tensors(row, earlier)
                         return earlier  # by another worker, or by a try whose answer was lost
                     continue
@@ -159,6 +157,12 @@ class ClipStore:
             "encode_s": encoded - began,
             "upload_s": uploaded - encoded + tensors_s,
         }
+
+    def _keys(self, sample_id: str) -> Iterator[tuple[str, bool]]:
+        """Names that the clip of a sample may get, and whether they are this writer's own."""
+        if self._storage.conditional:
+            yield media_key(sample_id), False
+        yield media_key(sample_id, uuid.uuid4().hex[:WRITER_DIGITS]), True
 
     def _store_tensors(self, clip: Clip, row: Row) -> float:
         """Store what a trainer reads, and put it into the row; returns the seconds.

@@ -19,12 +19,15 @@ _logger = logging.getLogger(__name__)
 
 
 def attempt(
-    what: str, call: Callable[[], T], retry_s: float, on_retry: Callable[[], None] | None = None
+    what: Callable[[], str],
+    call: Callable[[], T],
+    retry_s: float,
+    on_retry: Callable[[], None] | None = None,
 ) -> T:
     """Call; retry transient errors.
 
     Args:
-        what: What is tried, for messages: `read s3://bucket/key`.
+        what: Says what is tried, for messages: `read s3://bucket/key`.
         call: The operation.
         retry_s: Seconds for which it is tried again.
         on_retry: Called before it is tried again.
@@ -35,7 +38,7 @@ def attempt(
 
     def should_retry(error: BaseException) -> bool:
         if is_transient(error):
-            _logger.warning("cannot %s yet: %s", what, explain(error))
+            _logger.warning("cannot %s yet: %s", what(), explain(error))
             if on_retry is not None:
                 on_retry()
             return True
@@ -55,4 +58,4 @@ def attempt(
             raise
         tries = retrying.statistics["attempt_number"]
         again = f" (tried {tries} times)" if tries > 1 else ""
-        raise StorageError(f"cannot {what}: {problem}{again}") from error
+        raise StorageError(f"cannot {what()}: {problem}{again}") from error

@@ -276,10 +276,14 @@ class Storage:
 
     def _attempt(self, verb: str, key: str, call: Callable[[str], T]) -> T:
         """Call with the full path of `key`; retry transient errors, explain the others."""
-        where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri) + host_note(self.uri)
+
+        def what() -> str:
+            where = redact(f"{self.uri.rstrip('/')}/{key}" if key else self.uri)
+            return f"{verb} {where}{host_note(self.uri)}"
+
         path = f"{self._root}/{key}" if key else self._root
         told = None if self.on_retry is None else functools.partial(self.on_retry, verb)
-        return attempt(f"{verb} {where}", lambda: call(path), self.retry_s, told)
+        return attempt(what, lambda: call(path), self.retry_s, told)
 
 
 def locate(uri: str) -> tuple[Storage, str]:

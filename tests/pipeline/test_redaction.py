@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -185,3 +187,27 @@ def test_logs_and_tracebacks_of_a_guarded_process() -> None:
 def test_what_is_clean_stays_clean() -> None:
     once = shown(HOSTILE)
     assert shown(once) == once
+
+
+def test_only_secrets_of_the_environment_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several texts of every row are redacted, and workers have a hundred variables."""
+    read: list[str] = []
+
+    class Environment(dict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            read.append(name)
+            return super().__getitem__(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            read.append(name)
+            return super().get(name, default)
+
+    names = {f"RAY_{number}": "a value of some length" for number in range(9)}
+    environment = Environment(names, HF_TOKEN="hidden-in-a-variable")
+    monkeypatch.setattr(os, "environ", environment)
+    assert redact("") == ""
+    assert read == []
+    assert redact("a hidden-in-a-variable b") == "a *** b"
+    assert read == ["HF_TOKEN"]
+    environment["MY_SECRET"] = "set-later-than-that"
+    assert redact("set-later-than-that") == "***"
