@@ -39,13 +39,12 @@ from pipeline.prompts.prompt_file import (
     WantedColumns,
     extension,
 )
+from pipeline.prompts.read_ahead import FILES_AT_ONCE, read_ahead
 from pipeline.prompts.row_batch import RowBatch
 from pipeline.storage.storage import locate
 
 FEWEST_IN_COLUMNS = 256
 """Rows from which columns are faster than rows one by one; small files give fewer."""
-FILES_AT_ONCE = 16
-"""Files of which a few columns are read at once; of many small ones, most of that is waiting."""
 
 
 class PromptRows(Iterator[SourceRow]):
@@ -107,7 +106,7 @@ class PromptRows(Iterator[SourceRow]):
 
     def _read(self, uri: str) -> Iterator[RowBatch | SourceRow]:
         wanted = self._wanted
-        for file, read in _files(uri, self.notes):
+        for file, read in read_ahead(_files(uri, self.notes)):
             self.size = file.size  # all files of a source share it
             for part in read(file, wanted):
                 if isinstance(part, RowBatch) and not wanted.conditions:
