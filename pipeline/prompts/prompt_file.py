@@ -150,7 +150,6 @@ class SourceFile:
         bytes: Its size; 0 if it is unknown.
         size: Of the whole source.
         is_alone: Whether it is the whole source.
-        data: What is in it, where it was read before its turn.
     """
 
     storage: Storage
@@ -162,7 +161,6 @@ class SourceFile:
     bytes: int = field(default=0, compare=False)
     size: SourceSize = field(default_factory=SourceSize, compare=False)
     is_alone: bool = field(default=False, compare=False)
-    data: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def folder(self) -> str:
@@ -195,8 +193,6 @@ class SourceFile:
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
-        if self.data is not None:
-            return io.BytesIO(self.data)
         return self.storage.open(self.key)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeVar
 
 from pipeline.prompts.prompt_file import SourceFile
 
@@ -16,6 +18,27 @@ SMALL_BYTES = 2 << 20
 """Files up to this size are read whole; of larger ones, opening is the smaller part."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile(SourceFile):
+    """A file that was read before its turn.
+
+    Attributes:
+        data: What is in it.
+    """
+
+    data: bytes = field(default=b"", compare=False, repr=False)
+
+    @classmethod
+    def of(cls, file: SourceFile, data: bytes) -> ReadFile:
+        """The same file with its contents."""
+        given = {each.name: getattr(file, each.name) for each in dataclasses.fields(file)}
+        return cls(**given, data=data)
+
+    def open(self) -> BinaryIO:
+        """Open it for reading."""
+        return io.BytesIO(self.data)
 
 
 def read_ahead(files: Iterable[tuple[SourceFile, T]]) -> Iterator[tuple[SourceFile, T]]:
@@ -44,4 +67,4 @@ def read_ahead(files: Iterable[tuple[SourceFile, T]]) -> Iterator[tuple[SourceFi
 
 
 def _read(begun: Future[bytes] | None, file: SourceFile, own: T) -> tuple[SourceFile, T]:
-    return (dataclasses.replace(file, data=begun.result()) if begun else file), own
+    return (ReadFile.of(file, begun.result()) if begun else file), own
