@@ -8,6 +8,7 @@ bad node may have killed.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -99,6 +100,10 @@ def execute(
         UserError: The cluster has no room, or an error that no sample caused stops the run.
     """
     config = run.config
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        text = f"joining Ray at {address}" if address else "starting Ray on this machine"
+        say(console, f"{text}, then loading the model: half a minute or more")
     # `run` does this too, but `ray.init` sets its own SIGTERM handler, which aborts the driver.
     with connected() as grows, interruptible():
         if config.device == "cuda":

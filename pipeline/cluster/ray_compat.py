@@ -98,6 +98,23 @@ def has_active_tasks(executor: Any, name: str) -> bool:
     )
 
 
+def rows_given(executor: Any, name: str) -> int:
+    """Rows that the operator of a function has given so far.
+
+    If this moves, look for `rows_task_outputs_generated` in
+    `ray/data/_internal/execution/interfaces/op_runtime_metrics.py`.
+
+    Args:
+        executor: The `StreamingExecutor` that Ray Data hands to an `ExecutionCallback`.
+        name: Name of the function that the operator maps.
+    """
+    return sum(
+        operator.metrics.rows_task_outputs_generated
+        for operator in executor._topology
+        if name in operator.name
+    )
+
+
 class BlockFeed(Protocol):
     """Where the later blocks of a Dataset come from."""
 

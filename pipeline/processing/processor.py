@@ -9,6 +9,8 @@ failed and rejected ones among them. Clips and rows are stored in the output pre
 from __future__ import annotations
 
 import functools
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +180,10 @@ class ClipProcessor:
         choice = KeepChoice(config.keep, self.scores)
         record = functools.partial(RunRecord, storage, run_id, config.to_dict(), choice)
         context = kept.context  # shared with the Datasets that come from this one
+        # More actors than a small input has tasks: no mistake of the program that calls this.
+        warnings.filterwarnings("ignore", rf"The minimum number of .*\({RowsActor.__name__}\)")
+        if not sys.stdout.isatty():  # Ray Data would print a table every ten seconds
+            context.enable_progress_bars = False
         context.custom_execution_callback_classes = [
             *context.custom_execution_callback_classes,
             record,

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from pipeline.cluster.ray_compat import ExecutionCallback
+from pipeline.cluster.ray_compat import ExecutionCallback, rows_given
 from pipeline.dataset.manifest import Manifest, State
 from pipeline.errors import message_of
 from pipeline.interrupt import STOPPED
+from pipeline.monitoring.progress import duration
 from pipeline.scoring.stored_scores import KeepChoice, write_choice
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
+
+SAY_EVERY_S = 10.0
+MAKES = "RowsActor"
+"""What the name of the stage that makes rows holds (`pipeline.processing.rows_actor`). The stage
+that stores them shares its tasks with the program's own stages, which may drop rows."""
 
 
 class RunRecord(ExecutionCallback):
     """Writes the manifest when an execution starts, regularly, and when it ends.
 
-    Ray Data makes one for each execution of the Dataset, on the driver.
+    Ray Data makes one for each execution of the Dataset, on the driver. Off a terminal, where Ray
+    Data's own progress is a table of many lines, it also says how many rows there are.
     """
 
     def __init__(
@@ -34,6 +44,7 @@ class RunRecord(ExecutionCallback):
         self._storage, self._choice = storage, choice
         self._manifest = Manifest(run_id, config, {})
         self._alive = ExitStack()
+        self._began = self._said = time.monotonic()
 
     def before_execution_starts(self, executor: Any) -> None:
         """Announce the run in the prefix."""
@@ -41,6 +52,16 @@ class RunRecord(ExecutionCallback):
         if self._choice.keep:  # reports and exports judge every row of the prefix by it
             write_choice(self._storage, self._choice)
         self._alive.enter_context(self._manifest.alive(self._storage))
+        self._began = self._said = time.monotonic()
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Say how many rows are made, every ten seconds."""
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S and not sys.stdout.isatty():
+            self._said = now
+            rows, since = rows_given(executor, MAKES), duration(now - self._began)
+            text = counted(rows, "row", grouped=True) if rows else "models load; no row yet"
+            sys.stderr.write(f"{self._storage.uri}: {text} after {since}\n")
 
     def after_execution_succeeds(self, executor: Any) -> None:
         """Record that the execution has ended, be it because the program wanted no more rows."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +58,7 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     clips = program(output, words)
     assert {path.name for path in output.rglob("*") if path.is_file()} == set()  # lazy
     good = clips.filter(lambda row: row["status"] == "ok")
+    assert good.context.enable_progress_bars == sys.stdout.isatty()
     good.select_columns(["sample_id", "caption", "fps"]).write_parquet(str(kept))
 
     stored = {row["sample_id"]: row for row in rows_of(output)}
@@ -113,7 +116,10 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     pq.write_table(pa.table({"prompt": ["a ball", "a box"]}), tmp_path / "prompts.parquet")
     theirs = functools.partial(pipeline.generate, factory=obedient())
     monkeypatch.setattr(pipeline, "generate", theirs, raising=False)
-    exec(compile(code, "README.md", "exec"), {})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        exec(compile(code, "README.md", "exec"), {})
+    assert not [each for each in warned if "ray" in each.filename]
     assert len(rows_of(tmp_path / "out/clips")) == 2
     assert all(row["good"] is False for row in rows_of(tmp_path / "out/clips"))  # they stand still
     assert not list((tmp_path / "out").glob("good/*.parquet"))
