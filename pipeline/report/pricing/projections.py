@@ -83,9 +83,10 @@ def what_if(
     found = []
     for evaluations, budget in sorted(wanted.items()):
         seconds = fixed + slope * evaluations
-        if seconds <= 0:  # the line does not hold so far from the measured calls
-            continue
         known = measured.get(evaluations)
+        # A call cannot win more time than evaluations: such a line holds where it was measured.
+        if fixed < 0 and known is None and evaluations != common:
+            continue
         uncached = 100.0 if evaluations == common else None
         found.append(
             WhatIf(

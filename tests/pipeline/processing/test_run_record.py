@@ -24,7 +24,7 @@ def test_off_a_terminal_a_line_says_how_many_rows_there_are(
     now = [100.0]
     monkeypatch.setattr(run_record.time, "monotonic", lambda: now[0])
     record = RunRecord(storage, "r", {}, KeepChoice("", ()))
-    assert MAKES == RowsActor.__name__  # Ray Data names a stage after what it maps
+    assert RowsActor.__name__ == MAKES  # Ray Data names a stage after what it maps
     for seconds, rows in ((5.0, 0), (6.0, 0), (8.0, 1), (9.0, 1200), (1.0, 1300)):
         now[0] += seconds
         stages = [stage("MapBatches(IntakeActor)", 9), stage(f"MapBatches({MAKES})", rows)]

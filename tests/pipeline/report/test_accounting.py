@@ -185,11 +185,15 @@ def test_pairs_that_cannot_be_compared_are_left_out_and_said(tmp_path: Path) -> 
     assert quality.psnr_db.value == pytest.approx(45.0)
     budgets = (0.2, 0.3, 0.6, 1.0)
     what_if = measure(Storage(str(tmp_path)), Prices(), budgets=budgets).what_if
-    # 4 evaluations took 1 s and 10 took 4 s: a line that gives nothing for 2 or fewer.
-    assert [entry.nfe for entry in what_if] == [3, 4, 6, 10]
-    assert [entry.gpu_s_per_clip for entry in what_if] == pytest.approx([0.5, 1.0, 2.0, 4.0])
-    assert [entry.psnr_db for entry in what_if] == [None, 45.0, None, 100.0]
-    assert what_if[0].speedup == pytest.approx(8.0)
+    # 4 evaluations took 1 s and 10 took 4 s: by that line 3 of 10 would win more than 10 / 3.
+    assert [entry.nfe for entry in what_if] == [4, 10]
+    assert [entry.gpu_s_per_clip for entry in what_if] == pytest.approx([1.0, 4.0])
+    assert [entry.psnr_db for entry in what_if] == [45.0, 100.0]
+    plain = [row(9, up=1.0), row(3, up=20.0), row(3, control=True, up=24.0, wall=2.2)]
+    what_if = measure(write(tmp_path / "plain", plain), Prices(), budgets=budgets).what_if
+    assert [entry.nfe for entry in what_if] == [2, 3, 6, 10]
+    assert [entry.gpu_s_per_clip for entry in what_if] == pytest.approx([0.6, 0.8, 1.4, 2.2])
+    assert all(entry.speedup <= 10 / entry.nfe for entry in what_if)
     quick = [row(9, up=1.0), row(3, up=20.0), row(3, control=True, up=24.0, wall=0.5)]
     assert measure(write(tmp_path / "quick", quick), Prices()).what_if == []  # no time was saved
     none = measure(write(tmp_path / "none", [row(1)]), Prices())
