@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -64,9 +65,14 @@ TEXT_ENCODER_CONFIG: dict[str, Any] = {
 }
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Builds the tokenizer: one lower-case word is one token, each text ends with ``</s>``."""
-    vocabulary = {word: i for i, word in enumerate([_PAD, _END, _UNKNOWN, *caption_words()])}
+def make_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Builds the tokenizer: one lower-case word is one token, each text ends with ``</s>``.
+
+    Args:
+        words: The words of captions; by default those of the sprite world.
+    """
+    known = words or caption_words()
+    vocabulary = {word: i for i, word in enumerate([_PAD, _END, _UNKNOWN, *known])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

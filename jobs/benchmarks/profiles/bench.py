@@ -132,11 +132,11 @@ class Bench:
 
 
 def load_bench(model: str, model_path: str = "", device: str = "auto") -> Bench:
-    """Load a model of the registry, or one of another shape in the sprite world.
+    """Load a model of the registry, or one that was trained for the benchmarks.
 
     Args:
-        model: Name in the registry; "" for whatever the path holds. A folder of one of the shapes
-            of `jobs.benchmarks.demo_model.shapes` is described by its shape instead.
+        model: Name in the registry; "" for whatever the path holds. A folder that
+            `jobs.benchmarks.demo_model.shapes.catalogue` knows is described by that instead.
         model_path: As `resolve_model` takes it.
         device: Torch device, or `auto`.
 

@@ -27,7 +27,11 @@ class CaptionMatch:
 def judge_clips(
     model: ResolvedModel, captions: Sequence[str], clips: Sequence[torch.Tensor]
 ) -> list[CaptionMatch] | None:
-    """Judge clips of shape [frames, 3, size, size] in 0..1; None for a model without a judge."""
+    """Judge clips of shape [frames, 3, size, size] in 0..1.
+
+    Returns:
+        None for a model without a judge, and for captions that are not of the sprite world.
+    """
     from jobs.benchmarks.demo_model.shapes.catalogue import SPRITE_MODELS
 
     if model.spec.name not in SPRITE_MODELS:
@@ -36,11 +40,15 @@ def judge_clips(
     from jobs.benchmarks.demo_model.judge import agreement, judge
     from jobs.benchmarks.demo_model.palette import palette_of
 
+    try:
+        wanted = [parse_caption(caption) for caption in captions]
+    except ValueError:
+        return None
     verdicts = judge(
         torch.stack([clip.transpose(0, 1).cpu() * 2 - 1 for clip in clips]),
         palette_of(Path(model.location)),
     )
     return [
-        CaptionMatch(agreement(verdict, parse_caption(caption))["all"], verdict.fit)
-        for verdict, caption in zip(verdicts, captions, strict=True)
+        CaptionMatch(agreement(verdict, want)["all"], verdict.fit)
+        for verdict, want in zip(verdicts, wanted, strict=True)
     ]

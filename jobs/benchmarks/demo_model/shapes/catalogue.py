@@ -1,10 +1,11 @@
-"""The shapes by name, and how to tell a saved model of one."""
+"""The shapes by name, and how to tell saved models that the registry does not know."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from jobs.benchmarks.demo_model.pictures import spec
 from jobs.benchmarks.demo_model.shapes import autoencoder
 from jobs.benchmarks.demo_model.shapes.base import ModelShape
 from jobs.benchmarks.demo_model.shapes.cogvideox import CogVideoXShape
@@ -18,7 +19,9 @@ SPRITE_MODELS = ("demo", *(shape.spec.name for shape in SHAPES.values()))
 
 
 def description_of(folder: str) -> str:
-    """Return the `--model-spec` of a saved model of one of the shapes; "" for anything else.
+    """Return the `--model-spec` of a saved model of one of the shapes or of pictures.
+
+    It is "" for anything else.
 
     Args:
         folder: A folder; whatever else a `--model-path` may be is none of the shapes.
@@ -26,6 +29,8 @@ def description_of(folder: str) -> str:
     index = Path(folder) / INDEX
     if not folder or not index.is_file():
         return ""
+    if (index.parent / spec.CAPTIONS).is_file():
+        return f"{spec.__name__}:SPEC"
     saved = json.loads(index.read_text(encoding="utf-8"))
     own = [autoencoder.__name__, autoencoder.SpriteAutoencoder.__name__]
     if saved.get("vae") != own:

@@ -17,6 +17,7 @@ from jobs.benchmarks.demo_model.shapes.catalogue import SHAPES
 from jobs.benchmarks.demo_model.train.config import (
     TrainConfig,
     default_config,
+    pictures_config,
     second_config,
     shape_config,
 )
@@ -48,6 +49,11 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
         choices=list(SHAPES),
         help="a model of another architecture and parametrisation, to check results on",
     )
+    kind.add_argument(
+        "--pictures",
+        action="store_true",
+        help="photographs that installed packages ship, behind one another, at 96 pixels",
+    )
     parser.add_argument(
         "--preview",
         action="store_true",
@@ -63,8 +69,12 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
         action = save_preview if options.preview else train_shape
         action(SHAPES[options.shape](), config or shape_config(), options.out, console)
         return 0
-    chosen = second_config() if options.second else default_config()
-    train(config or chosen, options.out, console)
+    chosen = default_config
+    if options.second:
+        chosen = second_config
+    elif options.pictures:
+        chosen = pictures_config
+    train(config or chosen(), options.out, console)
     return 0
 
 

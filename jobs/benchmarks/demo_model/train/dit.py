@@ -19,7 +19,6 @@ from jobs.benchmarks.demo_model.architecture import (
     make_tokenizer,
     make_transformer,
 )
-from jobs.benchmarks.demo_model.sprites import draw_captions
 from jobs.benchmarks.demo_model.train.config import TrainConfig
 from jobs.benchmarks.demo_model.train.latents import Latents
 from jobs.benchmarks.demo_model.train.loop import optimise
@@ -86,7 +85,7 @@ def draw_clips(
     batch = config.dit.batch
     index = torch.randint(0, len(latents.mean), (batch,), generator=generator)
     clean = latents.sample(index, generator)
-    captions = draw_captions(latents.attributes[index], generator)
+    captions = config.world.captions(latents.attributes[index], generator)
     silent = torch.rand(batch, generator=generator) < config.caption_dropout
     return clean, ["" if mute else text for text, mute in zip(captions, silent, strict=True)]
 
@@ -120,7 +119,7 @@ def make_denoiser(
 ) -> tuple[PreTrainedTokenizerFast, UMT5EncoderModel, WanTransformer3DModel]:
     """Builds the tokenizer and fresh text encoder and denoiser of a training run."""
     torch.manual_seed(config.dit.seed)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(config.world.words)
     text_encoder = make_text_encoder(len(tokenizer), **config.text_changes)
     return tokenizer, text_encoder, make_transformer(**config.transformer_changes)
 

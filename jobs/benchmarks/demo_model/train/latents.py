@@ -10,14 +10,14 @@ from diffusers import AutoencoderKLWan
 from rich.console import Console
 from torch import Tensor
 
-from jobs.benchmarks.demo_model.palette import PLAIN, Palette
-from jobs.benchmarks.demo_model.sprites import draw_attributes, render
 from jobs.benchmarks.demo_model.train.loop import generator_for, save_atomically
 from jobs.benchmarks.demo_model.vae_ops import encode_clip
+from jobs.benchmarks.demo_model.worlds import ClipWorld, SpriteWorld
 
 _SEED = 12
 _BATCH = 32
 _SHARD = 1024
+SPRITES = SpriteWorld()
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Latents:
 
 @torch.no_grad()
 def _encode_shard(
-    vae: AutoencoderKLWan, number: int, clips: int, palette: Palette, mixed: bool
+    vae: AutoencoderKLWan, number: int, clips: int, world: ClipWorld, mixed: bool
 ) -> dict[str, Tensor]:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for first in range(0, clips, _BATCH):
         generator = generator_for(_SEED, number * _SHARD + first)
-        attributes = draw_attributes(min(_BATCH, clips - first), generator)
-        clip = render(attributes, generator, palette=palette)
+        attributes = world.draw(min(_BATCH, clips - first), generator)
+        clip = world.render(attributes, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             mean, log_variance = encode_clip(vae, clip)
         deviation = (0.5 * log_variance.float().clamp(-12, 8)).exp()
@@ -77,7 +77,7 @@ def encode_training_clips(
     folder: Path,
     console: Console,
     mixed: bool,
-    palette: Palette = PLAIN,
+    world: ClipWorld = SPRITES,
 ) -> Latents:
     """Renders and encodes clips, shard by shard; finished shards are read back from disk.
 
@@ -87,7 +87,7 @@ def encode_training_clips(
         folder: Where the shards are kept.
         console: Where progress is shown.
         mixed: Whether to encode under bfloat16 autocast.
-        palette: What the colours of captions look like.
+        world: What the clips show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
@@ -95,7 +95,7 @@ def encode_training_clips(
         path = folder / f"latents-{number:03d}.pt"
         if not path.exists():
             size = min(_SHARD, clips - first)
-            save_atomically(_encode_shard(vae, number, size, palette, mixed), path)
+            save_atomically(_encode_shard(vae, number, size, world, mixed), path)
             console.log(f"latents: {min(first + _SHARD, clips)}/{clips} clips")
         shards.append(torch.load(path, weights_only=True))
     joined = {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}

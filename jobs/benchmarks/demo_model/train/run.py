@@ -10,7 +10,6 @@ from rich.console import Console
 
 from jobs.benchmarks.demo_model.architecture import make_tokenizer
 from jobs.benchmarks.demo_model.build import build_pipeline, save_pipeline
-from jobs.benchmarks.demo_model.palette import save_palette
 from jobs.benchmarks.demo_model.train.config import TrainConfig
 from jobs.benchmarks.demo_model.train.dit import train_dit
 from jobs.benchmarks.demo_model.train.latents import Latents, encode_training_clips
@@ -42,7 +41,7 @@ def prepare_latents(
         folder / "latents",
         console,
         config.vae.mixed_precision,
-        config.palette,
+        config.world,
     )
     return vae, latents
 
@@ -62,7 +61,7 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
     text_encoder, transformer = train_dit(config, latents, folder / "dit.pt", console)
     result = folder / "pipeline"
     pipeline = build_pipeline(
-        make_tokenizer(),
+        make_tokenizer(config.world.words),
         text_encoder,
         transformer,
         vae,
@@ -70,6 +69,6 @@ def train(config: TrainConfig, folder: Path, console: Console) -> Path:
         latents.channel_std,
     )
     save_pipeline(pipeline, result)
-    save_palette(config.palette, result)
+    config.world.describe(result)
     console.log(f"saved {result}")
     return result

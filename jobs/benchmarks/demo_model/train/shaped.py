@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from jobs.benchmarks.demo_model.architecture import make_text_encoder, make_tokenizer
 from jobs.benchmarks.demo_model.build import save_pipeline
-from jobs.benchmarks.demo_model.palette import save_palette
 from jobs.benchmarks.demo_model.shapes.base import ModelShape, encode_captions
 from jobs.benchmarks.demo_model.train.config import TrainConfig
 from jobs.benchmarks.demo_model.train.dit import draw_clips
@@ -45,7 +44,7 @@ class ShapedModel:
     def fresh(cls, shape: ModelShape, config: TrainConfig) -> ShapedModel:
         """Builds the parts as they are before the first step."""
         torch.manual_seed(config.dit.seed)
-        tokenizer = make_tokenizer()
+        tokenizer = make_tokenizer(config.world.words)
         if config.text_encoder is None:
             text_encoder = make_text_encoder(len(tokenizer), **config.text_changes)
         else:
@@ -72,7 +71,7 @@ class ShapedModel:
             latents.channel_std,
         )
         save_pipeline(pipeline, folder)
-        save_palette(config.palette, folder)
+        config.world.describe(folder)
 
 
 def train_shape(

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from jobs.benchmarks.demo_model.architecture import make_vae
-from jobs.benchmarks.demo_model.palette import PLAIN
-from jobs.benchmarks.demo_model.sprites import draw_attributes, render
 from jobs.benchmarks.demo_model.train.config import TrainConfig
 from jobs.benchmarks.demo_model.train.loop import generator_for, optimise
 from jobs.benchmarks.demo_model.vae_ops import decode_clip, encode_clip, use_lean_norms
+from jobs.benchmarks.demo_model.worlds import ClipWorld
 from pipeline.models.demo import DEFAULTS
 
 _POOL_SEED = 11
@@ -27,10 +26,11 @@ _RENDER_BATCH = 32
 
 
 @cache
-def make_pool(clips: int) -> Tensor:
-    """Renders training clips of the plain palette, once per process.
+def make_pool(world: ClipWorld, clips: int) -> Tensor:
+    """Renders training clips, once per process.
 
     Args:
+        world: What they show.
         clips: Number of clips.
 
     Returns:
@@ -39,7 +39,8 @@ def make_pool(clips: int) -> Tensor:
     parts = []
     for first in range(0, clips, _RENDER_BATCH):
         generator = generator_for(_POOL_SEED, first)
-        clip = render(draw_attributes(min(_RENDER_BATCH, clips - first), generator), generator)
+        chosen = world.draw(min(_RENDER_BATCH, clips - first), generator)
+        clip = world.render(chosen, generator)
         parts.append(((clip + 1) * 127.5).round().to(torch.uint8))
     return torch.cat(parts)
 
@@ -103,7 +104,7 @@ def _batch(pool: Tensor, step: int, config: TrainConfig, generator: torch.Genera
     clips = pool[pick(len(pool), config.crop_batch)]
     size, frames = config.crop_size, config.crop_frames
     t = int(pick(DEFAULTS.num_frames - frames + 1))
-    y, x = (int(pick((DEFAULTS.height - size) // 4 + 1)) * 4 for _ in range(2))
+    y, x = (int(pick((config.world.size - size) // 4 + 1)) * 4 for _ in range(2))
     return to_float(clips[:, :, t : t + frames, y : y + size, x : x + size])
 
 
@@ -123,17 +124,14 @@ def train_vae(
 
     Raises:
         StoppedEarlyError: The loop stopped at ``stop_at``.
-        ValueError: Asked to train on another palette than the plain one.
     """
-    if config.palette is not PLAIN:
-        raise ValueError("the autoencoder is trained on the plain palette; give it ready-made")
     torch.manual_seed(config.vae.seed)
     vae = make_vae(**config.vae_changes)
     start_from_images(vae)
     use_lean_norms(vae)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
-        clip = _batch(make_pool(config.pool_clips), step, config, generator)
+        clip = _batch(make_pool(config.world, config.pool_clips), step, config, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.vae.mixed_precision):
             mean, log_variance = encode_clip(vae, clip)
         mean, log_variance = mean.float(), log_variance.float().clamp(-12, 8)
