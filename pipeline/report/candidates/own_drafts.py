@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,9 +21,14 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.schema import draft_key
 from pipeline.errors import StorageError, UserError
-from pipeline.report.base import Estimate
 from pipeline.report.bootstrap import FEW, mean, rank_correlation, ranks
-from pipeline.report.candidates.candidate_rows import CandidateRows
+from pipeline.report.candidates.candidate_rows import (
+    CandidateRows,
+    DraftTable,
+    Places,
+    find,
+    keys,
+)
 from pipeline.report.candidates.document import DraftRegret, DraftScore, OwnDrafts
 from pipeline.report.gallery import even
 from pipeline.report.good_clips.clips import ScoredClips
@@ -61,33 +66,33 @@ def measure_drafts(
     Raises:
         StorageError: A part cannot be read.
     """
-    chosen = [place for place in sorted(candidates.drafts) if roles.clips[place]]
-    if not chosen:
+    drafts = candidates.drafts.where(roles.clips[candidates.drafts.places])
+    if not len(drafts.places):
         return None
     codes, runs = rows.codes("run_id")
-    by: defaultdict[str, list[int]] = defaultdict(list)
-    for place in chosen:
-        by[select_by.get(runs[codes[place]], "")].append(place)
+    chosen_by = np.array([select_by.get(run, "") for run in runs], object)[codes[drafts.places]]
+    texts = sorted({*chosen_by} - {""})
     found: list[DraftScore] = []
     notes: list[str] = []
     regret: DraftRegret | None = None
-    if without := len(by.pop("", [])):
+    if without := int((chosen_by == "").sum()):
         notes.append(
             f"{counted(without, 'clip', grouped=True)} of runs without a record: what their drafts "
             "were chosen by is unknown."
         )
-    if len(by) > 1:
-        notes.append(f"Runs chose among drafts by different expressions: {'; '.join(sorted(by))}.")
-    for text, places in sorted(by.items(), key=lambda item: -len(item[1])):
+    if len(texts) > 1:
+        notes.append(f"Runs chose among drafts by different expressions: {'; '.join(texts)}.")
+    for text in texts:
+        some = drafts.where(chosen_by == text)
         try:
-            values = _values(rows, candidates, text, places)
+            values = _values(rows, roles, scored, candidates, some, text)
         except UserError as error:
             notes.append(f"Finished clips cannot be compared with their drafts: {error}")
             continue
-        found += _select_by(candidates, text, places, values)
-        regret = regret or _regret(candidates, places, values)
-    looked_at, by_score = _by_score(rows, scored, candidates, chosen)
-    found += [each for each in by_score if each.score not in by]
+        found += _select_by(candidates, some, text, values)
+        regret = regret or _regret(candidates, some, values)
+    looked_at, by_score = _by_score(rows, scored, candidates, drafts)
+    found += [each for each in by_score if each.score not in texts]
     if any(each.samples < FEW for each in found):
         notes.append(f"Intervals of fewer than {FEW} samples are too narrow to be trusted.")
     if regret is None:
@@ -96,12 +101,11 @@ def measure_drafts(
             "the choice by drafts misses (regret). docs/selection.md says how to finish all drafts "
             "of some samples; this page then shows it."
         )
-    all_drafts = [draft for place in chosen for draft in candidates.drafts[place]]
     return OwnDrafts(
-        samples=len(chosen),
-        drafts=len(all_drafts),
-        device_s=sum(draft["gpu_s"] or 0.0 for draft in all_drafts),
-        nfe=sum(draft["nfe"] or 0 for draft in all_drafts),
+        samples=len(drafts.places),
+        drafts=len(drafts.seeds),
+        device_s=float(drafts.gpu_s.sum()),
+        nfe=int(drafts.nfe.sum()),
         scores=found,
         looked_at=looked_at,
         regret=regret,
@@ -109,102 +113,82 @@ def measure_drafts(
     )
 
 
-Values = Mapping[tuple[int, int], float]
-"""A value of finished clips, by what they were made from."""
-
-
 def _values(
-    rows: Rows, candidates: CandidateRows, select_by: str, places: Sequence[int]
-) -> dict[tuple[int, int], float]:
-    """The value of `--select-by` of all finished clips that have the seed of one of the drafts.
+    rows: Rows,
+    roles: RowRoles,
+    scored: ScoredClips | None,
+    candidates: CandidateRows,
+    drafts: DraftTable,
+    select_by: str,
+) -> Floats:
+    """The value of `--select-by` of the finished clip of each draft; NaN where there is none.
 
     Raises:
         UserError: The expression cannot be worked out over these clips.
     """
-    keys = {
-        (int(candidates.content[place]), draft["seed_u64"])
-        for place in places
-        for draft in candidates.drafts[place]
-    }
-    control = pc.not_equal(rows.table["control_of"], "").fill_null(False).to_numpy()
-    known = np.isin(candidates.content, [content for content, _ in keys]) & rows.counts & ~control
-    wanted = {
-        place: key
-        for place in np.flatnonzero(known).tolist()
-        if (key := candidates.key(place)) in keys
-    }
-    ids = rows.table["sample_id"].take(pa.array(list(wanted), pa.int64())).cast(pa.string())
-    key_of = dict(zip(ids.to_pylist(), wanted.values(), strict=True))
-    tables = [
-        table.filter(pc.is_in(table["sample_id"], value_set=ids.combine_chunks()))
-        for table in clip_rows(rows.storage, read_stored(rows.storage))
-    ]
-    table = pa.concat_tables(tables)
-    rank = RowRank(select_by, _names(table["scores"]))
-    return {
-        key_of[sample_id]: float(value)
-        for sample_id, value in zip(table["sample_id"].to_pylist(), rank.values(table), strict=True)
-        if value is not None and np.isfinite(value)
-    }
-
-
-def _names(scores: pa.ChunkedArray) -> list[str]:
-    flat = pc.list_flatten(scores.combine_chunks())
-    return sorted(pc.unique(pc.struct_field(flat, "name")).to_pylist())
+    rank = RowRank(select_by, sorted(scored.scores) if scored else [])
+    wanted = keys(np.repeat(candidates.content[drafts.places], drafts.counts), drafts.seeds)
+    own = keys(candidates.content, candidates.seeds)
+    clips = np.flatnonzero(roles.clips & np.isin(own, wanted))
+    ids = rows.table["sample_id"].take(pa.array(clips)).cast(pa.string()).combine_chunks()
+    values = np.full(len(clips) + 1, np.nan)  # the last one is of drafts without a finished clip
+    for table in clip_rows(rows.storage, read_stored(rows.storage)):
+        at = pc.index_in(table["sample_id"], value_set=ids)
+        known = table.filter(at.is_valid())
+        if known.num_rows:
+            of_known = [np.nan if value is None else float(value) for value in rank.values(known)]
+            values[at.drop_null().to_numpy()] = of_known
+    values[~np.isfinite(values)] = np.nan
+    return values[find(wanted, own[clips])]
 
 
 def _select_by(
-    candidates: CandidateRows, text: str, places: Sequence[int], finished: Values
+    candidates: CandidateRows, drafts: DraftTable, text: str, finished: Floats
 ) -> Iterator[DraftScore]:
-    compared = []
-    for place in places:
-        drafts = [draft["value"] for draft in candidates.drafts[place]]
-        value = finished.get(candidates.key(place))
-        own = drafts[candidates.numbers[place] - 1]
-        if value is not None and own is not None:
-            compared.append(
-                (own, value, own - float(np.mean([d for d in drafts if d is not None])))
-            )
-    return _score(text, compared)
+    own = _own(candidates, drafts)
+    known = np.isfinite(drafts.values)
+    counts = np.add.reduceat(known, drafts.first, dtype=np.float64)
+    means = np.add.reduceat(np.where(known, drafts.values, 0.0), drafts.first) / counts.clip(1)
+    both = np.isfinite(drafts.values[own]) & np.isfinite(finished[own])
+    values = drafts.values[own][both]
+    return _score(text, values, finished[own][both], values - means[both])
 
 
-def _score(name: str, compared: Sequence[tuple[float, float, float]]) -> Iterator[DraftScore]:
+def _own(candidates: CandidateRows, drafts: DraftTable) -> Places:
+    """Position of the draft that each clip was made from."""
+    return drafts.first + candidates.numbers[drafts.places] - 1
+
+
+def _score(name: str, drafts: Floats, clips: Floats, gains: Floats) -> Iterator[DraftScore]:
     """One score, from values of drafts, of their clips, and gains; nothing without samples."""
-    if not compared:
-        return
-    drafts, clips, gains = np.array(compared, np.float64).T
-    yield DraftScore(
-        score=name,
-        samples=len(compared),
-        rank_correlation=rank_correlation(drafts, clips),
-        difference=mean(clips - drafts),
-        gain=mean(gains),
-    )
+    if len(drafts):
+        yield DraftScore(
+            score=name,
+            samples=len(drafts),
+            rank_correlation=rank_correlation(drafts, clips),
+            difference=mean(clips - drafts),
+            gain=mean(gains),
+        )
 
 
-def _regret(
-    candidates: CandidateRows, places: Sequence[int], finished: Values
-) -> DraftRegret | None:
+def _regret(candidates: CandidateRows, drafts: DraftTable, finished: Floats) -> DraftRegret | None:
     """Judge the choice where all drafts of a sample were finished; None without such a sample."""
-    pairs = []
-    for place in places:
-        content, drafts = int(candidates.content[place]), candidates.drafts[place]
-        clips = [finished.get((content, draft["seed_u64"])) for draft in drafts]
-        values = [draft["value"] for draft in drafts]
-        if len(drafts) > 1 and None not in clips and None not in values:
-            own = int(candidates.numbers[place]) - 1
-            pairs.append((own, np.array(values, np.float64), np.array(clips, np.float64)))
-    if not pairs:
+    whole = np.isfinite(finished) & np.isfinite(drafts.values)
+    complete = np.logical_and.reduceat(whole, drafts.first) & (drafts.counts > 1)
+    if not complete.any():
         return None
-    correlations = [
-        value for _, drafts, clips in pairs if (value := _spearman(drafts, clips)) is not None
-    ]
+    some, clips = drafts.where(complete), finished[np.repeat(complete, drafts.counts)]
+    best = np.maximum.reduceat(clips, some.first)
+    own = clips[_own(candidates, some)]
+    means = np.add.reduceat(clips, some.first) / some.counts
+    pairs = zip(np.split(some.values, some.first[1:]), np.split(clips, some.first[1:]), strict=True)
+    correlations = [value for pair in pairs if (value := _spearman(*pair)) is not None]
     return DraftRegret(
-        samples=len(pairs),
+        samples=len(own),
         rank_correlation=mean(np.array(correlations)) if correlations else None,
-        same_seed=_mean_of([float(clips[own] == clips.max()) for own, _, clips in pairs]),
-        regret=_mean_of([clips.max() - clips[own] for own, _, clips in pairs]),
-        gain=_mean_of([clips[own] - clips.mean() for own, _, clips in pairs]),
+        same_seed=mean((own == best).astype(np.float64)),
+        regret=mean(best - own),
+        gain=mean(own - means),
     )
 
 
@@ -215,12 +199,8 @@ def _spearman(one: Floats, other: Floats) -> float | None:
     return float(a @ b) / size if size else None
 
 
-def _mean_of(values: Sequence[float]) -> Estimate:
-    return mean(np.array(values, np.float64))
-
-
 def _by_score(
-    rows: Rows, scored: ScoredClips | None, candidates: CandidateRows, chosen: Sequence[int]
+    rows: Rows, scored: ScoredClips | None, candidates: CandidateRows, drafts: DraftTable
 ) -> tuple[int, list[DraftScore]]:
     """Compare each score that drafts have, for some samples.
 
@@ -229,24 +209,30 @@ def _by_score(
     """
     if scored is None:
         return 0, []
-    at = {int(place): number for number, place in enumerate(scored.places)}
-    places = [int(p) for p in even(np.array(chosen), MOST_READ) if int(p) in at]
-    keys = [draft_key(draft["sample_id"]) for p in places for draft in candidates.drafts[p]]
+    at = np.full(len(rows), -1)
+    at[scored.places] = np.arange(len(scored.places))
+    chosen = np.zeros(len(drafts.places), np.bool_)
+    chosen[even(np.arange(len(drafts.places)), MOST_READ)] = True
+    some = drafts.where(chosen)
+    files = [draft_key(sample_id) for sample_id in some.ids.to_pylist()]
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        read = iter(list(pool.map(lambda key: _scores(rows.storage, key), keys)))
+        read = list(pool.map(lambda key: _scores(rows.storage, key), files))
     compared: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
     looked_at = 0
-    for place in places:
-        drafts = [next(read) for _ in candidates.drafts[place]]
-        own = drafts[candidates.numbers[place] - 1]
-        looked_at += own is not None
-        for name, value in (own or {}).items():
-            others = [each[name] for each in drafts if each is not None and name in each]
+    facts = (some.places, some.first, some.counts, _own(candidates, some))
+    for place, first, count, own in zip(*(each.tolist() for each in facts), strict=True):
+        found = read[own]
+        if found is None or at[place] < 0:
+            continue
+        looked_at += 1
+        for name, value in found.items():
+            same = [e[name] for e in read[first : first + count] if e is not None and name in e]
             clip = scored.scores.get(name)
             if clip is not None and np.isfinite(clip[at[place]]):
-                gain = value - float(np.mean(others))
+                gain = value - float(np.mean(same))
                 compared[name].append((value, float(clip[at[place]]), gain))
-    return looked_at, [each for name in sorted(compared) for each in _score(name, compared[name])]
+    columns = {name: np.array(values, np.float64).T for name, values in sorted(compared.items())}
+    return looked_at, [each for name, three in columns.items() for each in _score(name, *three)]
 
 
 def _scores(storage: Storage, key: str) -> Scores | None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.report.accounts import Accounts
 from pipeline.report.base import Estimate
 from pipeline.report.bootstrap import FEW, ratio_of_sums
-from pipeline.report.candidates.candidate_rows import CandidateRows
+from pipeline.report.candidates.candidate_rows import CandidateRows, Places, find, keys
 from pipeline.report.candidates.document import Redraws, RedrawTry
 from pipeline.report.good_clips.clips import ScoredClips
 from pipeline.report.rows import Floats, Mask, RowRoles, Rows
 from pipeline.requests.seeds import redraw_seed
 from pipeline.wording import are, counted
-
-Places = npt.NDArray[np.int64]
 
 
 def measure_redraws(
@@ -35,7 +32,7 @@ def measure_redraws(
         candidates: Which rows are tries at one sample.
     """
     tries = roles.clips | (roles.failed & ~roles.control)
-    tries[list(candidates.drafts)] = False
+    tries[candidates.drafts.places] = False
     if scored is None or not (tries & (rows.known("candidates") > 1)).any():
         return None
     good = np.zeros(len(rows), np.bool_)
@@ -77,16 +74,20 @@ def _samples(candidates: CandidateRows, tries: Mask) -> tuple[Places, int]:
     """
     sample_of = np.full(len(tries), -1)
     samples = 0
-    following: dict[tuple[int, int], int] = {}
+    before: Places = np.empty(0, np.int64)
     for number in np.unique(candidates.numbers[tries]):
-        expected, following = following, {}
-        for place in np.flatnonzero(tries & (candidates.numbers == number)).tolist():
-            content, seed = candidates.key(place)
-            # A try whose forerunner is not in this prefix begins a sample.
-            if (sample := expected.get((content, seed), samples)) == samples:
-                samples += 1
-            sample_of[place] = sample
-            following[content, redraw_seed(seed)] = sample
+        here = np.flatnonzero(tries & (candidates.numbers == number))
+        following = np.array([redraw_seed(int(s)) for s in candidates.seeds[before]], np.uint64)
+        at = find(
+            keys(candidates.content[here], candidates.seeds[here]),
+            keys(candidates.content[before], following),
+        )
+        sample_of[here[at >= 0]] = sample_of[before[at[at >= 0]]]
+        # A try whose forerunner is not in this prefix begins a sample.
+        new = here[at < 0]
+        sample_of[new] = samples + np.arange(len(new))
+        samples += len(new)
+        before = here
     return sample_of, samples
 
 
