@@ -173,7 +173,7 @@ def test_the_best_of_several_drafts_is_finished_and_the_others_are_no_clips_of_t
         ({"select_by": "luck", "redraw": 1}, "leave one of them out"),
         ({"best_of": 1, "keep_drafts": True}, "--keep-drafts stores drafts: give --best-of"),
         ({"best_of": 1, "draft_frames": 5}, "--draft-frames scores drafts: give --best-of"),
-        ({"select_by": "lick"}, "lick.*; scores are luck"),
+        ({"select_by": "lick"}, "did you mean luck. .scores are luck"),
         ({"select_by": "caption"}, "it should be a number"),
         ({"select_by": "luck", "cache": {"policy": "none"}}, "use --cache.policy planned"),
     ],
