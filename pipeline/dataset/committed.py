@@ -125,8 +125,8 @@ class Ids:
     def positions(self, wanted: Ids) -> npt.NDArray[np.intp]:
         """The place of each wanted id among these ids, which must be sorted; -1 if it is none."""
         found = np.full(len(wanted), -1, np.intp)
-        rows = np.arange(len(wanted))
-        at = np.searchsorted(self.high, wanted.high)
+        rows = np.argsort(wanted.high)  # a search in order takes half the time
+        at = np.searchsorted(self.high, wanted.high[rows])
         while len(rows):  # runs once unless ids share their first 8 bytes
             same = at < len(self)
             same[same] = self.high[at[same]] == wanted.high[rows[same]]

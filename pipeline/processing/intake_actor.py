@@ -161,6 +161,9 @@ class StreamedIntake(Intake):
 
     # The methods name the base class, because `super()` fails in a dataclass with slots.
 
+    def _skips_done(self) -> bool:
+        return False  # the rows of finished clips are passed on
+
     def _is_pending(self, sample_id: bytes, state: int) -> bool:
         is_pending = Intake._is_pending(self, sample_id, state)
         if not is_pending:

@@ -34,7 +34,14 @@ from pipeline.requests.row_values import MAX_PROMPT_CHARS
 from pipeline.requests.sample_request import SampleRequest, digest
 from pipeline.requests.seeds import next_try
 from pipeline.streaming.id_set import IdSet
-from pipeline.streaming.plain_rows import BatchSamples, PlainRows, plain_rows
+from pipeline.streaming.plain_rows import (
+    BatchSamples,
+    PlainRows,
+    ReadRows,
+    no_plain,
+    plain_among,
+    plain_rows,
+)
 
 CHUNK_ROWS = 4096
 """Rows whose ids are looked up at once."""
@@ -114,8 +121,7 @@ class Intake:
             yield from self.rows.chunks(size, self.limit)
             return
         rows = itertools.islice(self.rows, self.limit)
-        while chunk := list(itertools.islice(rows, size)):
-            yield chunk
+        yield from iter(lambda: list(itertools.islice(rows, size)), [])
 
     def _read(self, row: SourceRow) -> SourceRow:
         """Return the row with only what may set something."""
@@ -129,12 +135,12 @@ class Intake:
         return binary in self._fresh or bool(self._seen.find(Ids.from_bytes(binary))[0])
 
     def _lazy_requests(
-        self, rows: Iterable[SourceRow], requests: LazyRequests
+        self, read: Iterable[SourceRow], requests: LazyRequests
     ) -> Iterator[tuple[SourceRow, list[LazyRequest]]]:
         """Yield each row with the requests of its clips, none if it is rejected."""
-        read = [self._read(row) for row in rows]
-        found = values_of(read, self.defaults.conditions, self.files)
-        for row, values in zip(read, found, strict=True):
+        rows = list(read)
+        found = values_of(rows, self.defaults.conditions, self.files)
+        for row, values in zip(rows, found, strict=True):
             self.counts.read += 1
             made: list[LazyRequest] = []
             try:
@@ -152,23 +158,30 @@ class Intake:
     def _pending(
         self, chunk: RowBatch | list[SourceRow], requests: LazyRequests
     ) -> Iterator[SampleRequest]:
-        plain = None
-        if isinstance(chunk, RowBatch) and self.best_of == 1 and not self.not_good:
-            plain = plain_rows(chunk, requests, self.columns, self.samples_per_prompt)
-        if isinstance(chunk, RowBatch) and plain is not None:
-            yield from self._pending_of_batch(chunk, plain, requests)
-            return
-        found = [(r, each) for r, made in self._lazy_requests(chunk, requests) for each in made]
-        ids = Ids.of(each.sample_id for _, each in found)
-        yield from self._decided_all(found, *self._looked_up(ids))
+        copies = self.samples_per_prompt
+        if isinstance(chunk, RowBatch) and self._skips_done():
+            plain = plain_rows(chunk, requests, self.columns, copies)
+            if plain is not None:
+                return self._pending_of(chunk, plain, requests)
+        rows = ReadRows([self._read(row) for row in chunk])
+        some = plain_among(rows, requests, copies) if self._skips_done() else no_plain(copies)
+        return self._pending_of(rows, some, requests)
 
-    def _pending_of_batch(
-        self, batch: RowBatch, plain: PlainRows, requests: LazyRequests
+    def _skips_done(self) -> bool:
+        """Whether nothing is to be done about a plain row whose clips are finished."""
+        return self.best_of == 1 and not self.not_good
+
+    def _pending_of(
+        self, batch: RowBatch | ReadRows, plain: PlainRows, requests: LazyRequests
     ) -> Iterator[SampleRequest]:
-        """The same where a row is made only if there is something to do about it."""
         self.counts.read += len(plain.places)
         self.accepted += len(plain.ids)
-        samples = BatchSamples.of(batch, plain, lambda rows: self._lazy_requests(rows, requests))
+
+        def made(rows: list[SourceRow]) -> Iterator[tuple[SourceRow, list[LazyRequest]]]:
+            is_read = isinstance(batch, ReadRows)
+            return self._lazy_requests(rows if is_read else map(self._read, rows), requests)
+
+        samples = BatchSamples.of(batch, plain, made)
         ids = samples.ids()
         states, is_known = self._looked_up(ids)
         matters = (states == PENDING) | Ids.of(self.first).sorted().find(ids)
@@ -180,7 +193,9 @@ class Intake:
         failed = ~is_taken & ~is_known & (states == FAILED)
         self.counts.done_failed += int(np.count_nonzero(failed))
         taken = samples.take(is_taken, self.columns, requests)
-        yield from self._decided_all(taken, states[is_taken], is_known[is_taken])
+        states, is_known = states[is_taken], is_known[is_taken]
+        for each, state, known in zip(taken, states.tolist(), is_known.tolist(), strict=True):
+            yield from self._decided(*each, state, known)
 
     def _looked_up(self, ids: Ids) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """The state of each sample of a chunk, and whether it repeats an earlier one."""
@@ -189,15 +204,6 @@ class Intake:
         is_known = self._seen.find(ids) | ~ids.first()
         self._seen.add(ids.take(~is_known))
         return self.committed.states(ids), is_known
-
-    def _decided_all(
-        self,
-        samples: Iterable[tuple[SourceRow, LazyRequest]],
-        states: npt.NDArray[np.uint8],
-        is_known: npt.NDArray[np.bool_],
-    ) -> Iterator[SampleRequest]:
-        for each, state, known in zip(samples, states.tolist(), is_known.tolist(), strict=True):
-            yield from self._decided(*each, state, known)
 
     def _decided(
         self, row: SourceRow, request: LazyRequest, state: int, is_known: bool

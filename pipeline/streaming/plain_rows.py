@@ -15,13 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.dataset.committed import Ids
+from pipeline.errors import RowRejectedError
 from pipeline.prompts.prompt_file import KNOWN_COLUMNS, PROMPT_COLUMN, SourceRow
 from pipeline.prompts.row_batch import RowBatch
 from pipeline.requests.columns import ColumnUse
 from pipeline.requests.controls import digest_of_content, is_chosen
 from pipeline.requests.lazy_request import LazyRequest, LazyRequests
 from pipeline.requests.markers import MARKERS
-from pipeline.requests.row_values import MAX_PROMPT_CHARS
+from pipeline.requests.row_values import MAX_PROMPT_CHARS, text
+from pipeline.requests.seeds import MAX_SEED
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,20 @@ class PlainRows:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRows:
+    """Rows that are made already, with only the values that may set something."""
+
+    made: Sequence[SourceRow]
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def rows(self, places: npt.NDArray[np.intp]) -> list[SourceRow]:
+        """The rows at some places, in their order."""
+        return [self.made[place] for place in places.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSamples:
     """All clips of a batch in the order of its rows: of plain rows, and of others.
 
@@ -78,7 +94,7 @@ class BatchSamples:
         order: Sorts the clips by their rows.
     """
 
-    batch: RowBatch
+    batch: RowBatch | ReadRows
     plain: PlainRows
     odd: Sequence[tuple[int, SourceRow, LazyRequest]]
     places: npt.NDArray[np.intp]
@@ -87,7 +103,7 @@ class BatchSamples:
     @classmethod
     def of(
         cls,
-        batch: RowBatch,
+        batch: RowBatch | ReadRows,
         plain: PlainRows,
         read: Callable[[list[SourceRow]], Iterable[tuple[SourceRow, list[LazyRequest]]]],
     ) -> BatchSamples:
@@ -171,12 +187,12 @@ def plain_rows(
     texts = cells.to_pylist()
     is_plain = np.array(
         [
-            bool(text)
-            and not text.isspace()
-            and len(text) <= MAX_PROMPT_CHARS
-            and "\0" not in text
-            and text not in MARKERS
-            for text in texts
+            bool(prompt)
+            and not prompt.isspace()
+            and len(prompt) <= MAX_PROMPT_CHARS
+            and "\0" not in prompt
+            and prompt not in MARKERS
+            for prompt in texts
         ],
         np.bool_,
     )
@@ -204,3 +220,40 @@ def plain_rows(
         texts = [texts[place] for place in places.tolist()]
         seeds = [seeds[place] for place in places.tolist()]
     return PlainRows(places, copies, texts, *requests.plain_ids(texts, seeds, copies))
+
+
+def plain_among(batch: ReadRows, requests: LazyRequests, copies: int) -> PlainRows:
+    """Find the plain ones of rows that are made; their columns are counted already.
+
+    Args:
+        batch: The rows.
+        requests: Knows the ids.
+        copies: Clips of each row.
+    """
+    if not requests.makes_plain:
+        return no_plain(copies)
+    places = np.flatnonzero(np.array([_is_plain(row) for row in batch.made], np.bool_))
+    rows = batch.rows(places)
+    prompts = [row.values[PROMPT_COLUMN] for row in rows]
+    seeds = [row.values.get("seed") for row in rows]
+    return PlainRows(places, copies, prompts, *requests.plain_ids(prompts, seeds, copies))
+
+
+def no_plain(copies: int) -> PlainRows:
+    """No row at all."""
+    return PlainRows(np.empty(0, np.intp), copies, (), (), ())
+
+
+def _is_plain(row: SourceRow) -> bool:
+    values = row.values
+    if row.problem or any(
+        value is not None for name, value in values.items() if name not in (PROMPT_COLUMN, "seed")
+    ):
+        return False
+    prompt, seed = values.get(PROMPT_COLUMN), values.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed <= MAX_SEED):
+        return False
+    try:
+        return text(prompt, PROMPT_COLUMN, required=True) is prompt
+    except RowRejectedError:
+        return False
