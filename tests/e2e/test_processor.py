@@ -35,7 +35,8 @@ SMALL = {"num_inference_steps": 4, "width": 16, "height": 16, "num_frames": 5}
 def settings(output: Path, **more: Any) -> dict[str, Any]:
     """Settings with which a sample fails at once."""
     sampling = {**SMALL, "seed": 7}
-    return {"output": str(output), "sampling": sampling, "max_attempts": 1, "part_rows": 4} | more
+    given = {"output": str(output), "sampling": sampling, "max_attempts": 1, "part_rows": 4}
+    return {**given, "replicas": 1, **more}
 
 
 def shout(batch: pa.Table) -> pa.Table:

@@ -162,7 +162,7 @@ def check_without_reuse(tiny: TinyPipeline, pipe: Any, guidance: bool) -> None:
 @pytest.mark.parametrize(
     ("max_reuse", "reuse", "pattern", "experts"),
     [
-        (1, "output", "CRCRCRCC", "CRCCRCRC"),
+        pytest.param(1, "output", "CRCRCRCC", "CRCCRCRC", marks=pytest.mark.variant),
         (2, "residual", "CRRCRRCC", "CRRCRRCC"),
         (9, "output", "CRRRRRRC", "CRRCRRRC"),
     ],
@@ -203,7 +203,10 @@ class StopError(Exception):
     """Raised in the middle of a run."""
 
 
-@pytest.mark.parametrize(("step", "reuse"), [(0, "output"), (3, "output"), (3, "residual")])
+@pytest.mark.parametrize(
+    ("step", "reuse"),
+    [pytest.param(0, "output", marks=pytest.mark.variant), (3, "output"), (3, "residual")],
+)
 def test_a_run_that_a_callback_broke_off_does_not_show(
     tiny: TinyPipeline, pipe: Any, step: int, reuse: str
 ) -> None:
@@ -222,7 +225,10 @@ def test_a_run_that_a_callback_broke_off_does_not_show(
     assert all(len(each) == STEPS for each in decisions(handle))
 
 
-@pytest.mark.parametrize(("at_call", "reuse"), [(0, "output"), (1, "residual"), (3, "output")])
+@pytest.mark.parametrize(
+    ("at_call", "reuse"),
+    [(0, "output"), pytest.param(1, "residual", marks=pytest.mark.variant), (3, "output")],
+)
 def test_a_run_that_the_network_broke_off_does_not_show(
     tiny: TinyPipeline, pipe: Any, at_call: int, reuse: str
 ) -> None:

@@ -49,7 +49,10 @@ def made(method: str, family: str) -> tuple[Any, Any, Any]:
 
 @pytest.mark.parametrize(
     "family",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+    [
+        name if name in QUICK else pytest.param(name, marks=(pytest.mark.slow, pytest.mark.variant))
+        for name in FAMILIES
+    ],
 )
 @pytest.mark.parametrize("method", METHODS)
 def test_the_knob_goes_from_the_uncached_run_down(method: str, family: str) -> None:

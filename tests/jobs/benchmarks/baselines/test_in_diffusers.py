@@ -59,11 +59,11 @@ ATTENTION = [
 
 
 def with_slow(cases: list[tuple[Any, str]]) -> list[Any]:
-    """The cases as parameters: all but the first of every method are slow tests."""
+    """The cases as parameters: all but the first of every method are slow, and variants."""
     seen: set[str] = set()
     params = []
     for baseline, family in cases:
-        marks = (pytest.mark.slow,) if baseline.name in seen else ()
+        marks = (pytest.mark.slow, pytest.mark.variant) if baseline.name in seen else ()
         params.append(pytest.param(baseline, family, marks=marks))
         seen.add(baseline.name)
     return params
