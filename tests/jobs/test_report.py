@@ -51,21 +51,21 @@ def test_what_clips_would_cost_is_a_table_of_the_measured_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--output", str(tmp_path), "--price", "3.6", "--what-if", "0.7,0.4,1"]
-    # 4 evaluations took 1 s and 10 took 4 s, so 7 would take 2.5 s; $3.6 an hour is $1 per 1,000 s.
+    # 4 evaluations took 1 s and 10 took 2.2 s, so 7 would take 1.6; $3.6 an hour is $1 per 1,000 s.
     write(
         tmp_path,
         [
             row(0, up=8.0),
-            row(0, control=True, up=12.0, wall=4.0),
+            row(0, control=True, up=12.0, wall=2.2),
             row(1, up=20.0),
-            row(1, control=True, up=24.0, wall=4.0, psnr=50.0),
+            row(1, control=True, up=24.0, wall=2.2, psnr=50.0),
         ],
     )
     assert main(flags) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["0.40", "4", "1", "$1.00", "4.00x", "50.0"] in [line[:6] for line in lines]
-    assert ["0.70", "7", "2.5", "$2.50", "1.60x", "–"] in [line[:6] for line in lines]
-    assert ["1.00", "10", "4", "$4.00", "1.00x", "100.0"] in [line[:6] for line in lines]
+    assert ["0.40", "4", "1", "$1.00", "2.20x", "50.0"] in [line[:6] for line in lines]
+    assert ["0.70", "7", "1.6", "$1.60", "1.38x", "–"] in [line[:6] for line in lines]
+    assert ["1.00", "10", "2.2", "$2.20", "1.00x", "100.0"] in [line[:6] for line in lines]
     alone = tmp_path / "alone"
     write(alone, [row(1)])
     assert main([*flags[:1], str(alone), *flags[2:]]) == 0
