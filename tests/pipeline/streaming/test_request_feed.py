@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pytest
 
-from pipeline.streaming.request_feed import TABLES_AHEAD, RequestFeed
+from pipeline.streaming.request_feed import SWITCH_S, TABLES_AHEAD, RequestFeed
 
 WAIT_S = 20.0
 
@@ -63,6 +65,21 @@ def test_it_stops_reading_when_it_is_closed() -> None:
     feed._thread.join(WAIT_S)
     assert feed.is_read
     assert len(read) < 1000
+
+
+def test_the_other_threads_wait_less_while_it_reads() -> None:
+    before, seen = sys.getswitchinterval(), []
+
+    def looking() -> Iterator[pa.Table]:
+        seen.append(sys.getswitchinterval())
+        yield pa.table({"n": [0]})
+
+    feed = RequestFeed(looking())
+    feed.start()
+    feed._thread.join(WAIT_S)
+    assert seen == [pytest.approx(SWITCH_S)]
+    assert sys.getswitchinterval() == pytest.approx(before)
+    assert before > SWITCH_S
 
 
 def test_copies_here_are_the_feed_itself() -> None:
