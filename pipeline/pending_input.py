@@ -88,13 +88,14 @@ class PendingInput:
         """One of the requests with most pixels in all their frames, as far as that is known."""
         return self.of_sizes or self.intake.largest
 
-    def rest(self) -> Iterator[pa.Table]:
-        """Pack the requests of the rows that are not read yet, while they are read."""
+    def rest(self) -> Iterator[pa.Table | None]:
+        """Pack the requests of the rows that are not read yet (`pack_rest`), while they are."""
         return pack_rest(self._without_first(self.units or (), self.intake))
 
     def again(self) -> Iterator[pa.Table]:
         """Read the input once more, and pack all requests but those of the first clips."""
-        return pack_rest(self._without_first(self.reopened()))
+        packed = pack_rest(self._without_first(self.reopened()))
+        return (table for table in packed if table is not None)
 
     def _without_first(
         self, found: Iterable[list[Unit]], counted: Intake | None = None

@@ -183,12 +183,16 @@ def pack_first(
 
 def pack_rest(
     found: Iterable[Sequence[list[SampleRequest]]], clock: Callable[[], float] = time.monotonic
-) -> Iterator[pa.Table]:
+) -> Iterator[pa.Table | None]:
     """Pack units as they are asked for, in tables of up to `BLOCK_ROWS`.
 
     Args:
         found: Units, those of some rows at once; there may be none of these.
         clock: Monotonic seconds.
+
+    Yields:
+        Tables; and None after rows that fill none, so that a reader of many rows that are done can
+        look about.
     """
     block: list[str] = []
     began = clock()
@@ -201,6 +205,7 @@ def pack_rest(
         if block and clock() >= began + BLOCK_S:
             yield pa.table({REQUEST_COLUMN: block})
             block, began = [], clock()
+        yield None
     if block:
         yield pa.table({REQUEST_COLUMN: block})
 

@@ -40,8 +40,12 @@ class RequestFeed:
         error: What ended the iterator early; the tables before it are still handed out.
     """
 
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        """Prepare; `start` begins to read."""
+    def __init__(self, tables: Iterator[pa.Table | None]) -> None:
+        """Prepare; `start` begins to read.
+
+        Args:
+            tables: None stands for no table yet: the thread looks whether it is to go on.
+        """
         self.error: Exception | None = None
         self._number = next(_numbers)
         _here[self._number] = self
@@ -79,7 +83,7 @@ class RequestFeed:
         return self.is_read and self._queue.empty()
 
     def close(self) -> None:
-        """Stop reading. The thread ends with the row that it reads, and nobody waits for that."""
+        """Stop reading. The thread ends with the rows that it reads, and nobody waits for that."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -87,7 +91,7 @@ class RequestFeed:
         sys.setswitchinterval(SWITCH_S)
         try:
             for table in self._tables:
-                while not self._stop.is_set():
+                while table is not None and not self._stop.is_set():
                     try:
                         self._queue.put(table, timeout=LOOK_S)
                         break

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from pipeline.requests import packing
 from pipeline.requests.controls import content_digest, control_for, unpack
-from pipeline.requests.packing import REQUEST_COLUMN, FirstChoice, pack_tables, with_first
+from pipeline.requests.packing import (
+    REQUEST_COLUMN,
+    FirstChoice,
+    pack_rest,
+    pack_tables,
+    with_first,
+)
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
 
 WAITING = CacheIdentity("planned", "{}", UNMEASURED)
@@ -91,3 +97,17 @@ def test_clips_that_were_chosen_before_are_chosen_again_whatever_else_there_is()
     after = FirstChoice(3, SAMPLE, fixed)
     pack_tables(samples(500), after)
     assert after.recorded() == before.recorded()
+
+
+def test_few_requests_among_many_done_rows_do_not_wait_for_a_full_table() -> None:
+    seconds = iter(range(100))
+    first, second, third = samples(3)
+    found = [[[first]], [], [], [[second], [third]], []]
+    packed = list(pack_rest(found, lambda: next(seconds) / 2))
+    assert unpacked([table for table in packed if table is not None]) == [
+        [first],
+        [second],
+        [third],
+    ]
+    assert packed.count(None) == len(found)
+    assert next(n for n, table in enumerate(packed) if table is not None) <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import sys
 import threading
@@ -65,6 +66,14 @@ def test_it_stops_reading_when_it_is_closed() -> None:
     feed._thread.join(WAIT_S)
     assert feed.is_read
     assert len(read) < 1000
+
+
+def test_it_stops_among_rows_that_are_all_done() -> None:
+    feed = RequestFeed(itertools.repeat(None))
+    feed.start()
+    feed.close()
+    feed._thread.join(WAIT_S)
+    assert feed.is_over
 
 
 def test_the_other_threads_wait_less_while_it_reads() -> None:
