@@ -2,6 +2,7 @@ from .apply import apply_sencache as apply_sencache
 from .apply import remove_sencache as remove_sencache
 from .calibration.calibrate import calibrate as calibrate
 from .calibration.clips import encode_clips as encode_clips
+from .calibration.fitting import fit_plans as fit_plans
 from .calibration.journal import FileJournal as FileJournal
 from .calibration.journal import Journal as Journal
 from .config import SenCacheConfig as SenCacheConfig

@@ -18,7 +18,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
-from sencache import Journal, SensitivityProfile, calibrate, networks_of
+from sencache import Journal, SensitivityProfile, calibrate, fit_plans, networks_of
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,7 @@ def measure_profile(
         ValueError: The family cannot be calibrated, there are too few steps or prompts, or the
             journal belongs to another calibration.
     """
-    pipe.scheduler = make_scheduler(
-        template.sampler, model.spec.family, pipe.scheduler.config, template.sigmas
-    )
-    arguments = sampling_arguments(model.spec, template)
-    if not model.spec.pipeline.distilled_guidance and template.guidance_scale > 1.0:
-        arguments["negative_prompt"] = template.negative_prompt
+    arguments = _prepared(model, pipe, template)
     return calibrate(
         pipe,
         prompts,
@@ -120,6 +115,57 @@ def measure_profile(
         journal=journal,
         progress=progress,
     )
+
+
+def fitted_profile(
+    model: ResolvedModel,
+    pipe: Any,
+    template: SampleRequest,
+    profile: SensitivityProfile,
+    prompts: Sequence[str],
+    computed: Sequence[int],
+    *,
+    first_seed: int = 0,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SensitivityProfile:
+    """A profile with fitted plans (:func:`sencache.fit_plans`) for a model under its settings.
+
+    Args:
+        model: The model that the pipeline was loaded from.
+        pipe: The result of `load_pipeline`.
+        template: Sampling settings; its prompt and seed are not used.
+        profile: Of the model.
+        prompts: Captions, one per clip.
+        computed: Numbers of computed steps to fit a plan for.
+        first_seed: Seed of the first clip; the others count up from it.
+        batch_size: Clips per call of the pipeline.
+        progress: Called with the runs of all clips done, and their number.
+
+    Raises:
+        ValueError: No plan can be fitted for the pipeline, or it is cached.
+    """
+    return fit_plans(
+        pipe,
+        profile,
+        prompts,
+        [count / template.num_inference_steps for count in computed],
+        seeds=range(first_seed, first_seed + len(prompts)),
+        call_kwargs=_prepared(model, pipe, template),
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def _prepared(model: ResolvedModel, pipe: Any, template: SampleRequest) -> dict[str, Any]:
+    """Give a pipeline its sampler; returns the arguments of its calls without prompts."""
+    pipe.scheduler = make_scheduler(
+        template.sampler, model.spec.family, pipe.scheduler.config, template.sigmas
+    )
+    arguments = sampling_arguments(model.spec, template)
+    if not model.spec.pipeline.distilled_guidance and template.guidance_scale > 1.0:
+        arguments["negative_prompt"] = template.negative_prompt
+    return arguments
 
 
 def profile_table(profile: SensitivityProfile) -> str:

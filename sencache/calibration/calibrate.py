@@ -225,7 +225,7 @@ def _measure(
         for network in networks:
             attach(network.module, hooks[network.component], HOOK_NAME)
             attached.callback(detach, network.module, HOOK_NAME)
-        _sample(pipe, captions, seeds, options)
+        sample_latents(pipe, captions, seeds, options)
     for component, hook in hooks.items():
         if not hook.measured:
             raise ProfileError(
@@ -237,7 +237,7 @@ def _measure(
     return batch
 
 
-def _sample(
+def sample_latents(
     pipe: Any, captions: Sequence[str], seeds: Sequence[int], options: Mapping[str, Any]
 ) -> torch.Tensor:
     """Final latents of one pipeline call, one clip per seed."""
@@ -261,7 +261,7 @@ def _sample_all(
     """Final latents of several pipeline calls, one clip per seed."""
     starts = range(0, len(seeds), batch_size)
     parts = [slice(start, start + batch_size) for start in starts]
-    return torch.cat([_sample(pipe, captions[part], seeds[part], options) for part in parts])
+    return torch.cat([sample_latents(pipe, captions[part], seeds[part], options) for part in parts])
 
 
 def _report_step(

@@ -61,6 +61,10 @@ class OutputRecorder:
         """Time of each step, shape [T]."""
         return tuple(self._taus)
 
+    def outputs(self) -> torch.Tensor:
+        """The guided outputs, shape [T, clips, elements]."""
+        return torch.stack(self._steps)
+
     def distances(self) -> Array:
         """Mean over clips and elements of the squared differences between steps, shape [T, T]."""
         outputs = torch.stack(self._steps)  # [T, clips, elements]

@@ -79,6 +79,10 @@ class OutputRecording:
         tau = call.tau(self._unit).max().item()
         self._outputs.add(self._step, tau, branches, output, guidance_scale)
 
+    def outputs(self) -> torch.Tensor:
+        """What the sampler got at each step, shape [T, clips, elements], float32 on the CPU."""
+        return self._outputs.outputs()
+
     def drift(self, steps: int) -> tuple[tuple[float, ...], Array]:
         """Times and distances of the run's outputs.
 

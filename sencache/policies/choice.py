@@ -21,6 +21,7 @@ from sencache.reuse.block_stack import BlockStack
 from sencache.reuse.forecast import ForecastReuse
 from sencache.reuse.output import OutputReuse
 from sencache.reuse.residual import ResidualReuse
+from sencache.schedules.levels import follows_fits
 
 
 def policy_of(
@@ -54,12 +55,19 @@ def policy_of(
         gate = profile_gate(config, measured)
         planner = profile_planner(config, measured)
         planned = PlannedPolicy(planner, position, unit, gate, agreement)
-        return planned, ForecastReuse(config.order, in_float32=family.float_latents), None
+        order = _kept_outputs(config, measured)
+        return planned, ForecastReuse(order, in_float32=family.float_latents), None
     policy = SensitivityPolicy(config, profile, position, agreement)
     if config.reuse_object == "residual":
         stack = BlockStack(network, family, _residual_end(config, family))
         return policy, ResidualReuse(stack), stack
     return policy, OutputReuse(), None
+
+
+def _kept_outputs(config: SenCacheConfig, profile: SensitivityProfile) -> int:
+    """Outputs before the last one that plans need."""
+    fitted = [plan.order for plan in profile.plans if follows_fits(config)]
+    return max([config.order, *fitted])
 
 
 def _planned_by(profile: AnyProfile | None) -> tuple[SensitivityProfile, int]:

@@ -27,6 +27,7 @@ from sencache.profiles.metadata import (
     sampler_facts,
 )
 from sencache.schedules.drift import OutputDrift
+from sencache.schedules.fitted import FittedPlan
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,7 @@ class SensitivityProfile:
     branches: Mapping[Branch, tuple[SensitivityPoint, ...]]
     drift: OutputDrift | None = None
     error_scale: float = 1.0
+    plans: tuple[FittedPlan, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.error_scale) and self.error_scale > 0):
@@ -83,8 +85,8 @@ class SensitivityProfile:
     def hash(self) -> str:
         """16 hex digits of SHA-256 over the values that decide verdicts.
 
-        Includes means, tau, the unit of time and the drift, but not spread and provenance: two
-        profiles with the same hash give the same pixels.
+        Includes means, tau, the unit of time, the drift and fitted plans, but not spread and
+        provenance: two profiles with the same hash give the same pixels.
         """
         decisive: dict[str, Any] = {
             "num_train_timesteps": self.metadata.num_train_timesteps,
@@ -97,6 +99,8 @@ class SensitivityProfile:
             decisive["drift"] = asdict(self.drift)
         if self.error_scale != 1.0:
             decisive["error_scale"] = self.error_scale
+        if self.plans:
+            decisive["plans"] = [asdict(plan) for plan in self.plans]
         if self.metadata.time != "tau":
             decisive["time"] = self.metadata.time
             decisive["prediction"] = self.metadata.prediction
@@ -226,7 +230,9 @@ class SensitivityProfile:
         )
         opening = json.dumps(head, indent=2).removesuffix("\n}")
         drift = f',\n  "drift": {self.drift.to_json()}' if self.drift is not None else ""
-        return f'{opening},\n  "branches": {{\n{tables}\n  }}{drift}\n}}\n'
+        plans = ",\n    ".join(json.dumps(asdict(plan)) for plan in self.plans)
+        fitted = f',\n  "plans": [\n    {plans}\n  ]' if plans else ""
+        return f'{opening},\n  "branches": {{\n{tables}\n  }}{drift}{fitted}\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, origin: str = "profile") -> SensitivityProfile:
@@ -256,6 +262,7 @@ class SensitivityProfile:
                 },
                 OutputDrift.from_dict(data["drift"]) if "drift" in data else None,
                 float(data.get("error_scale", 1.0)),
+                tuple(FittedPlan.from_dict(plan) for plan in data.get("plans", ())),
             )
         except (KeyError, TypeError, AttributeError, ProfileError) as error:
             raise ProfileError(f"{origin} is not a usable profile: {error}") from error

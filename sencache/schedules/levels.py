@@ -62,7 +62,20 @@ def plan_for(
         limit = _predicted(config.error_limit) / profile.error_scale
         return fewest_steps(drift, moves, limit, **options)
     computed = max(computed_steps(config.budget, steps), least_computed(steps, cuts))
+    if follows_fits(config):
+        for plan in profile.plans:
+            if len(plan.computed) == computed and plan.is_for(times, moves):
+                return plan.schedule(_predicted(plan.error) / profile.error_scale)
     return make_schedule(drift, moves, computed, **options)
+
+
+def follows_fits(config: SenCacheConfig) -> bool:
+    """Whether runs by these settings follow fitted plans of the profile, where it has one.
+
+    They do with a budget. A gate parts rows in the middle of a plan, and other settings of the
+    forecast are there to be compared, so both leave the plan to the drift.
+    """
+    return config.budget is not None and (config.order, config.repair, config.gate) == (1, True, 0)
 
 
 def promised_error(schedule: CacheSchedule, profile: SensitivityProfile) -> float:

@@ -13,7 +13,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+
+from sencache.schedules.drift import Array
 
 TOLERANCE = 1e-6
 MOST_KNOWN = 64
@@ -50,8 +53,33 @@ def step_moves(scheduler: Any, timesteps: Sequence[float] | None = None) -> tupl
         if len(_known) >= MOST_KNOWN:
             _known.clear()
         is_scaled = _is_scaled_flow(scheduler)
-        _known[key] = _scaled_moves(scheduler) if is_scaled else _response(copy.deepcopy(scheduler))
+        _known[key] = (
+            _scaled_moves(scheduler)
+            if is_scaled
+            else tuple(_responses(copy.deepcopy(scheduler))[:, -1].tolist())
+        )
     return _known[key]
+
+
+def step_responses(scheduler: Any) -> Array:
+    """Change of the latents before each step per unit of output at each step, shape [T, T + 1].
+
+    Row j, column s: what an output of 1 at step j adds to the latents before step s. The last
+    column is the end of the run, which :func:`step_moves` gives.
+
+    Args:
+        scheduler: A diffusers scheduler whose timesteps are set. It is not changed.
+
+    Raises:
+        ValueError: The sampler is not linear in the outputs, or is random; or the pipeline scales
+            what the network gives, as for Cosmos 2.
+    """
+    if _is_scaled_flow(scheduler):
+        raise ValueError(
+            f"{type(scheduler).__name__} has noise levels beyond 1, where the pipeline scales the "
+            "network's output; what it adds to the latents at each step is not known"
+        )
+    return _responses(copy.deepcopy(scheduler))
 
 
 def step_times(
@@ -129,8 +157,8 @@ def _scaled_moves(scheduler: Any) -> tuple[float, ...]:
     return tuple(((1 + sigmas[-1]) * (times[1:] - times[:-1])).tolist())
 
 
-def _response(scheduler: Any) -> tuple[float, ...]:
-    """The response of a scheduler, which this function may change."""
+def _responses(scheduler: Any) -> Array:
+    """The responses of a scheduler, which this function may change, shape [T, T + 1]."""
     for name, value in list(vars(scheduler).items()):
         if isinstance(value, torch.Tensor):
             setattr(scheduler, name, value.cpu())
@@ -151,6 +179,7 @@ def _response(scheduler: Any) -> tuple[float, ...]:
     # Row i has an impulse of 1 at step i, row steps + i one of 2, the last row none.
     strength = torch.cat([torch.ones(steps), 2 * torch.ones(steps), torch.zeros(1)]).double()
     latents = torch.zeros(2 * steps + 1, 1, dtype=torch.float64)
+    columns = [latents]
     for index, timestep in enumerate(timesteps):
         output = torch.zeros_like(latents)
         output[[index, steps + index]] = 1.0
@@ -162,6 +191,7 @@ def _response(scheduler: Any) -> tuple[float, ...]:
             raise ValueError(
                 f"{type(scheduler).__name__} takes more than outputs to step; {UNPLANNED}"
             ) from error
+        columns.append(latents)
     response = latents[:, 0].double()
     once, twice, never = response[:steps], response[steps:-1], response[-1]
     scale = once.abs().max().clamp(min=TOLERANCE)
@@ -169,4 +199,5 @@ def _response(scheduler: Any) -> tuple[float, ...]:
         raise ValueError(
             f"{type(scheduler).__name__} is random or not linear in the outputs; {UNPLANNED}"
         )
-    return tuple(once.tolist())
+    found: Array = torch.stack([each[:steps, 0].double() for each in columns], dim=1).numpy()
+    return found.astype(np.float64)
