@@ -35,6 +35,7 @@ COMMANDS = {
     "gpu": "jobs.benchmarks.gpu",
     "groups": "jobs.benchmarks.throughput.groups",
     "late-guidance": "jobs.benchmarks.late_guidance.benchmark",
+    "low-end": "jobs.benchmarks.low_end.benchmark",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
     "judge": "jobs.benchmarks.prefixes.judge_rows",

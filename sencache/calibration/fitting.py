@@ -26,19 +26,25 @@ import torch
 from sencache.apply import apply_policy
 from sencache.calibration.calibrate import DEFAULT_CLIPS, sample_latents
 from sencache.calibration.recording import recorded_outputs
-from sencache.config import SenCacheConfig
 from sencache.families.base import Family
 from sencache.families.registry import family_of
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import networks_of
 from sencache.policies.planned import PlannedPolicy
+from sencache.profiles.metadata import ProfileError
+from sencache.profiles.noise_levels import for_sampler
 from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.forecast import ForecastReuse
+from sencache.schedules.budget import computed_steps
 from sencache.schedules.drift import Array
 from sencache.schedules.fitted import FittedPlan
-from sencache.schedules.levels import plan_of_run
+from sencache.schedules.levels import NO_DRIFT
+from sencache.schedules.planner import make_schedule
 from sencache.schedules.sampler_moves import step_moves, step_responses, step_times
 
+MAX_GAP = 24
+"""Most steps in a row that a fitted plan goes on with one sum. Plans by the drift allow half of it
+(:data:`sencache.schedules.budget.MAX_GAP`), which at 5 and 6 of 50 leaves them no choice."""
 OUTPUTS = 3
 """Most outputs in a sum: more are no better on other clips (BENCHMARKS.md)."""
 SMALLEST = 1e-12
@@ -94,22 +100,21 @@ def fit_plans(
     ]
     scale = options.get("true_cfg_scale", profile.metadata.guidance_scale)
     clips = RunsToFit.of(pipe, runs, scale)
-    schedules = [
-        plan_of_run(
-            SenCacheConfig(policy="planned", budget=budget),
-            replace(profile, plans=()),
-            pipe.scheduler,
-            time_rises=clips.family.time_rises,
-        )
+    drift = for_sampler(profile, pipe.scheduler).drift
+    if drift is None:
+        raise ProfileError(NO_DRIFT)
+    times, moves = clips.times(), step_moves(pipe.scheduler)
+    drift = drift.at(times)
+    chosen = [
+        make_schedule(drift, moves, computed_steps(budget, len(times)), max_gap=MAX_GAP).computed
         for budget in budgets
     ]
-    passes, before = sum(len(each.computed) + 1 for each in schedules), 0
+    passes, before = sum(len(computed) + 1 for computed in chosen), 0
     plans = {plan.key: plan for plan in profile.plans}
-    for schedule in schedules:
-        on_pass = functools.partial(_report, progress, before, passes)
-        plan = fit_plan(clips, schedule.computed, on_pass)
+    for computed in chosen:
+        plan = fit_plan(clips, computed, functools.partial(_report, progress, before, passes))
         plans[plan.key] = plan
-        before += len(schedule.computed) + 1
+        before += len(computed) + 1
     return replace(profile, plans=tuple(plans.values()))
 
 
@@ -162,6 +167,12 @@ class RunsToFit:
         outputs, latents = zip(*made, strict=True)
         return replace(clips, outputs=outputs, latents=latents)
 
+    def times(self) -> tuple[float, ...]:
+        """Tau of each step, falling; the pipeline has sampled."""
+        scheduler = self.pipe.scheduler
+        unit = int(scheduler.config["num_train_timesteps"])
+        return step_times(scheduler, time_rises=self.family.time_rises, unit=unit)
+
     def sampled(self, run: Run, plan: FittedPlan | None) -> tuple[torch.Tensor, torch.Tensor]:
         """What the sampler got at each step, shape [T, elements], and final latents, [elements].
 
@@ -208,9 +219,7 @@ def fit_plan(
     """
     scheduler = clips.pipe.scheduler
     response, steps = step_responses(scheduler), len(scheduler.timesteps)
-    unit = int(scheduler.config["num_train_timesteps"])
-    times = step_times(scheduler, time_rises=clips.family.time_rises, unit=unit)
-    plan = FittedPlan(times, step_moves(scheduler), (0,), ((1.0,),), 0.0)
+    plan = FittedPlan(clips.times(), step_moves(scheduler), (0,), ((1.0,),), 0.0)
     for place, end in enumerate((*computed[1:], steps)):
         # The newest output alone, until the end: the fit corrects what this leads to.
         alone = (*[0.0] * min(place, OUTPUTS - 1), 1.0)

@@ -18,6 +18,10 @@ GROWTH = 1.2
 """Power with which errors grow with their prediction; between 1.05 and 1.4 from model to model."""
 SAME_AT = 0.01
 """Error at which prediction and promise are the same."""
+NO_DRIFT = (
+    'policy="planned" needs a profile with the drift of the output, which this one was measured '
+    "without; measure it anew with sencache.calibrate"
+)
 
 if TYPE_CHECKING:
     from sencache.profiles.profile import SensitivityProfile
@@ -44,10 +48,7 @@ def plan_for(
         ProfileError: The profile has no drift, or times that do not fall.
     """
     if profile.drift is None:
-        raise ProfileError(
-            'policy="planned" needs a profile with the drift of the output, which this one was '
-            "measured without; measure it anew with sencache.calibrate"
-        )
+        raise ProfileError(NO_DRIFT)
     steps = len(times)
     by_error = config.budget is None
     if steps < 3 or (by_error and steps <= FEW_STEPS):
@@ -61,11 +62,12 @@ def plan_for(
     if config.budget is None:
         limit = _predicted(config.error_limit) / profile.error_scale
         return fewest_steps(drift, moves, limit, **options)
-    computed = max(computed_steps(config.budget, steps), least_computed(steps, cuts))
+    computed = computed_steps(config.budget, steps)
     if follows_fits(config):
         for plan in profile.plans:
             if len(plan.computed) == computed and plan.is_for(times, moves):
                 return plan.schedule(_predicted(plan.error) / profile.error_scale)
+    computed = max(computed, least_computed(steps, cuts))
     return make_schedule(drift, moves, computed, **options)
 
 

@@ -70,6 +70,7 @@ def make_schedule(
     repair: bool = True,
     cuts: Sequence[int] = (),
     prefix: Sequence[int] = (),
+    max_gap: int = MAX_GAP,
 ) -> CacheSchedule:
     """The best schedule of an exact number of computed steps, which include the first and the last.
 
@@ -82,12 +83,19 @@ def make_schedule(
         cuts: Steps at which another network takes over: they are computed, and no forecast or
             repair crosses them.
         prefix: The first computed steps, where they are given.
+        max_gap: Most steps that are forecast in a row.
 
     Raises:
         ValueError: Too few or too many steps to compute, or an order below 0.
     """
     search = _search(
-        drift, tuple(moves), order=order, repair=repair, cuts=tuple(cuts), prefix=tuple(prefix)
+        drift,
+        tuple(moves),
+        order=order,
+        repair=repair,
+        cuts=tuple(cuts),
+        prefix=tuple(prefix),
+        max_gap=max_gap,
     )
     return search.schedule(computed)
 
@@ -114,7 +122,15 @@ def fewest_steps(
         repair: As for :func:`make_schedule`.
         cuts: As for :func:`make_schedule`.
     """
-    search = _search(drift, tuple(moves), order=order, repair=repair, cuts=tuple(cuts), prefix=())
+    search = _search(
+        drift,
+        tuple(moves),
+        order=order,
+        repair=repair,
+        cuts=tuple(cuts),
+        prefix=(),
+        max_gap=MAX_GAP,
+    )
     for computed in range(search.least, drift.steps):
         error = search.error(computed)
         if error is not None and error <= allowed:
@@ -179,7 +195,9 @@ class _Search:
         repair: bool,
         cuts: tuple[int, ...],
         prefix: tuple[int, ...],
+        max_gap: int,
     ) -> None:
+        self._max_gap = max_gap
         self._gaps = Gaps(drift, moves, order, repair)
         self._drift, self._moves, self._order, self._repair = drift, moves, order, repair
         self._cuts, self._prefix, self._last = cuts, prefix, drift.steps - 1
@@ -209,8 +227,8 @@ class _Search:
         state = self._end(computed)
         if state is None:
             raise ValueError(
-                f"cannot compute {computed} of {steps} steps with at most {MAX_GAP} forecast in a "
-                "row"
+                f"cannot compute {computed} of {steps} steps with at most {self._max_gap} forecast "
+                "in a row"
             )
         path: list[int] = []
         for layer in reversed(self._layers[:computed]):
@@ -242,7 +260,7 @@ class _Search:
             if anchors[-1] == self._last:
                 continue
             bound = next(step for step in self._must if step > anchors[-1])
-            for step in range(anchors[-1] + 1, min(anchors[-1] + MAX_GAP + 1, bound) + 1):
+            for step in range(anchors[-1] + 1, min(anchors[-1] + self._max_gap + 1, bound) + 1):
                 if count < len(self._prefix) and step != self._prefix[count]:
                     continue
                 cut = step in self._cuts

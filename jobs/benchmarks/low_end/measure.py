@@ -1,0 +1,187 @@
+"""Measures ways to spend few evaluations on held-out clips; goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.benchmarks.baselines.own import Planned
+from jobs.benchmarks.candidates.kept import KeptPrompts
+from jobs.benchmarks.low_end.ways import WAYS
+from jobs.benchmarks.profiles.bench import Bench
+from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batches
+from jobs.benchmarks.quality.intervals import interval, paired, paired_worst_decile, worst_decile
+from jobs.benchmarks.quality.profiles import profile_for
+from jobs.benchmarks.quality.splits import CALIBRATION, FIRST_SEED, ClipSpec
+from jobs.benchmarks.sampling.denoising_loop import Arm
+from pipeline.calibration.measure import fitted_profile
+from pipeline.models.samplers import make_scheduler
+from pipeline.requests.sample_request import digest
+from pipeline.scoring.similarity import psnr
+from sencache import (
+    ProfileWarning,
+    SampleStats,
+    SensitivityProfile,
+    apply_sencache,
+    remove_sencache,
+)
+
+ROWS = 8
+FORECASTS = 6
+"""First forecasts of a clip whose misses are kept."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LowEndBench:
+    """A model with clips to fit on, and others to measure.
+
+    Attributes:
+        bench: The model.
+        measured: Clips to measure.
+        fitting: Calibration clips.
+        profile_clips: How many of these, from the first, a profile is measured on.
+        cache_dir: Keeps profiles, measured and fitted.
+        kept: Keeps cells that are done.
+        say: Called with a line of text on the progress.
+    """
+
+    bench: Bench
+    measured: Sequence[ClipSpec]
+    fitting: Sequence[ClipSpec]
+    profile_clips: int
+    cache_dir: Path
+    kept: KeptPrompts
+    say: Say
+
+    def sampler(self, sampler: str, ways: Sequence[str], points: Sequence[int]) -> dict[str, Any]:
+        """Measure all ways at all points under a sampler.
+
+        Args:
+            sampler: Name as in `pipeline.models.samplers`.
+            ways: Names of :data:`~jobs.benchmarks.low_end.ways.WAYS`.
+            points: Evaluations of a clip.
+        """
+        steps = self.bench.template.num_inference_steps
+        template = dataclasses.replace(self.bench.template, sampler=sampler)
+        bench = dataclasses.replace(self.bench, template=template)
+        saved = dict(bench.pipe.scheduler.config)
+        captions = [clip.caption for clip in self.fitting[: self.profile_clips]]
+        profile = profile_for(bench, sampler, captions, self.cache_dir, lambda *_: None)
+        done = {
+            (each["way"], each["nfe"]): each
+            for each in self.kept.read()
+            if each["sampler"] == sampler
+        }
+        cells = [(way, nfe) for nfe in points for way in ways if nfe in WAYS[way].points]
+        if wanted := [cell for cell in cells if cell not in done]:
+            fitted = profile
+            if budgets := sorted({nfe for way, nfe in wanted if WAYS[way].fitted}):
+                fitted = self._fitted(bench, profile, budgets)
+            batches = make_batches(bench, self.measured, ROWS, saved)
+            whole = [batch.denoise(DenoisingRun(sampler, steps)).latents for batch in batches]
+            frames = [batch.decode(latents) for batch, latents in zip(batches, whole, strict=True)]
+            for way, nfe in wanted:
+                used = fitted if WAYS[way].fitted else profile
+                cell = measured_cell(batches, frames, WAYS[way].run(sampler, steps, nfe, used))
+                done[way, nfe] = {"sampler": sampler, "way": way, "nfe": nfe, **cell}
+                self.kept.add(done[way, nfe])
+                self.say(f"{sampler}: {way} at {nfe} is measured")
+        return {"profile": profile.hash, "cells": summaries([done[cell] for cell in cells])}
+
+    def _fitted(
+        self, bench: Bench, profile: SensitivityProfile, budgets: Sequence[int]
+    ) -> SensitivityProfile:
+        """The profile with fitted plans, kept like a measured one."""
+        clips = [[clip.caption, clip.seed] for clip in self.fitting]
+        key = digest([bench.template.identity(), profile.hash, clips, list(budgets)]).hex()
+        path = self.cache_dir / f"fitted-{key}.json"
+        if path.is_file():
+            return SensitivityProfile.load(path)
+        found = fitted_profile(
+            bench.model,
+            bench.pipe,
+            bench.template,
+            profile,
+            [clip.caption for clip in self.fitting],
+            budgets,
+            first_seed=FIRST_SEED[CALIBRATION],
+            batch_size=ROWS,
+        )
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        found.save(path)
+        return found
+
+
+def measured_cell(
+    batches: Sequence[ClipBatch], frames: Sequence[Sequence[torch.Tensor]], run: DenoisingRun
+) -> dict[str, Any]:
+    """PSNR of each clip; of plans also the computed steps and the misses of the first forecasts.
+
+    A miss is the forecast error that a computed step shows, divided by the expected one.
+    """
+    found: list[float] = []
+    samples: list[SampleStats] = []
+    for batch, wanted in zip(batches, frames, strict=True):
+        if isinstance(run.baseline, Planned):
+            latents, stats = _planned(batch, run, run.baseline)
+            samples += stats
+        else:
+            latents = batch.denoise(run).latents
+        clips = batch.decode(latents)
+        found += [round(psnr(a, b), 2) for a, b in zip(clips, wanted, strict=True)]
+    cell: dict[str, Any] = {"per_clip": found}
+    if samples:
+        computed = [step for step, what in enumerate(samples[0].decisions) if what == "C"]
+        cell |= {"computed": computed, "misses": [_misses(each) for each in samples]}
+    return cell
+
+
+def _planned(
+    batch: ClipBatch, run: DenoisingRun, method: Planned
+) -> tuple[torch.Tensor, list[SampleStats]]:
+    """Latents and statistics of a planned run."""
+    pipe = batch.loop.pipe
+    pipe.scheduler = make_scheduler(run.sampler, batch.bench.model.spec.family, batch.saved)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProfileWarning)  # of other steps, which is intended
+        handle = apply_sencache(pipe, method.config, method.profile)
+        try:
+            made = batch.loop.shorter(run.steps).run(Arm("planned"))
+        finally:
+            remove_sencache(pipe)
+    return made.latents, handle.stats()
+
+
+def _misses(stats: SampleStats) -> list[float]:
+    """Misses of a clip's first forecasts."""
+    return [
+        float(f"{refresh.actual / refresh.predicted:.4g}")
+        for refresh in stats.refreshes[:FORECASTS]
+        if refresh.actual is not None and refresh.predicted
+    ]
+
+
+def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The cells as JSON values; each is compared with the planned one of its evaluations."""
+    planned = {cell["nfe"]: cell["per_clip"] for cell in cells if cell["way"] == "planned"}
+    rows = []
+    for cell in cells:
+        row = {name: value for name, value in cell.items() if name != "sampler"}
+        made = cell["per_clip"]
+        if made:
+            row["psnr"] = dataclasses.asdict(interval(made))
+            row["worst_decile"] = worst_decile(made)
+        if made and cell["nfe"] in planned and cell["way"] != "planned":
+            difference = paired(made, planned[cell["nfe"]])
+            tail = paired_worst_decile(made, planned[cell["nfe"]])
+            row["to_planned"] = dataclasses.asdict(difference) | {"tie": difference.is_tie}
+            row["tail_to_planned"] = dataclasses.asdict(tail)
+        rows.append(row)
+    return rows

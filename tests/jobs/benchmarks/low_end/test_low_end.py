@@ -1,0 +1,53 @@
+"""The lower end: the command measures, fits and goes on where it was; the page shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.benchmark import main
+from jobs.benchmarks.low_end.ways import WAYS
+from pipeline.models.samplers import EULER
+from sencache import SensitivityProfile
+
+
+@pytest.mark.slow
+def test_fitted_plans_are_nearer_than_plans_and_fewer_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clips at 5 of 50; the second start of the command measures nothing again."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["low-end", "--clips", "2", "--fit-clips", "2", "--nfe", "5"]
+    arguments += ["--samplers", f"{EULER}/3.0", "--ways", "planned", "fewer", "fitted"]
+    arguments += ["--cache-dir", "cache", "--partial", "part.jsonl", "--json", "out.json"]
+    assert main(arguments) == 0
+    found = json.loads(Path("out.json").read_text())["result"]["samplers"][f"{EULER}/3.0"]
+    cells = {cell["way"]: cell for cell in found["cells"]}
+    assert cells["fitted"]["psnr"]["mean"] > cells["planned"]["psnr"]["mean"] + 1
+    assert cells["fitted"]["psnr"]["mean"] > cells["fewer"]["psnr"]["mean"]
+    assert [len(cells[way]["computed"]) for way in ("planned", "fitted")] == [5, 5]
+    assert all(len(misses) == 4 for misses in cells["planned"]["misses"])
+    (kept,) = Path("cache").glob("fitted-*.json")
+    (plan,) = SensitivityProfile.load(kept).plans
+    assert list(plan.computed) == cells["fitted"]["computed"]
+    before = Path("part.jsonl").read_text()
+    kept.unlink()
+    assert main(arguments) == 0
+    assert Path("part.jsonl").read_text() == before
+    assert json.loads(Path("out.json").read_text())["result"]["samplers"] == {f"{EULER}/3.0": found}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--ways", "best"], f"--ways best: the ways are {', '.join(WAYS)}"),
+        (["--nfe", "51"], "--nfe 51: a number from 2 to 50 is needed"),
+    ],
+)
+def test_wrong_options_are_said(
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["low-end", *wrong]) == 2
+    assert message in capsys.readouterr().err
