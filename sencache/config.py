@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sencache.schedules.budget import PLANNER_VERSION
+from sencache.schedules.budget import planner_version
 
 if TYPE_CHECKING:
     from sencache.profiles.official import OfficialProfile
@@ -234,7 +234,7 @@ class SenCacheConfig:
                 **size,
                 "order": self.order,
                 "repair": self.repair,
-                "planner": PLANNER_VERSION,
+                "planner": planner_version(self.budget),
                 "profile": profile.hash,
             }
             gate = {"gate": self.gate, "gate_ratio": float(self.gate_ratio)}

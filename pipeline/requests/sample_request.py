@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.prompts.condition_columns import ConditionFile, condition_hashes
 from sencache.config import SenCacheConfig
-from sencache.schedules.budget import PLANNER_VERSION
+from sencache.schedules.budget import planner_version
 
 if TYPE_CHECKING:
     from sencache import SensitivityProfile
@@ -77,11 +77,10 @@ class CacheIdentity:
                 otherwise.
         """
         fields = {**json.loads(self.params), "policy": self.policy}
-        planner = fields.pop("planner", PLANNER_VERSION)
-        if planner != PLANNER_VERSION:
-            raise ValueError(
-                f"the clip was planned by planner {planner}; this version has {PLANNER_VERSION}"
-            )
+        known = planner_version(fields.get("budget"))
+        planner = fields.pop("planner", known)
+        if planner != known:
+            raise ValueError(f"the clip was planned by planner {planner}; this version has {known}")
         if "row_buckets" in fields:
             fields["row_buckets"] = tuple(fields["row_buckets"])
         fields["num_inference_steps"] = num_inference_steps

@@ -11,8 +11,15 @@ from collections.abc import Sequence
 PLANNER_VERSION = 2
 """Part of the sample id of planned clips. Raise it with every change of the planner, the forecasts
 or their constants that changes a plan; a test holds plans against it."""
+LOW_BUDGET = 0.21
+"""Budgets below this share of the steps are planned with fewer bounds: up to :data:`LOW_MAX_GAP`
+steps are forecast in a row, and the last step may be one of them."""
+LOW_PLANNER_VERSION = 3
+"""The version of these plans; all others have :data:`PLANNER_VERSION`."""
 MAX_GAP = 12
 """Most steps that are forecast in a row."""
+LOW_MAX_GAP = 24
+"""The same at low budgets: 12 would leave them little choice, at 5 of 50 none."""
 FEW_STEPS = 8
 """A run of so many steps or fewer is computed as a whole unless a budget is set: each of its steps
 moves the latents so far that no forecast is safe."""
@@ -21,6 +28,16 @@ SHARED = 5
 
 Later gates know better which rows are hard but leave less to be gained; see BENCHMARKS.md.
 """
+
+
+def is_low(budget: float | None) -> bool:
+    """Whether a budget is so low that its plan may leave the last step to a forecast."""
+    return budget is not None and budget < LOW_BUDGET
+
+
+def planner_version(budget: float | None) -> int:
+    """The version of the planner that plans a budget; None: planned by an error."""
+    return LOW_PLANNER_VERSION if is_low(budget) else PLANNER_VERSION
 
 
 def computed_steps(budget: float, steps: int) -> int:

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from sencache.config import SenCacheConfig
 from sencache.profiles.metadata import ProfileError
-from sencache.schedules.budget import FEW_STEPS, computed_steps, least_computed
+from sencache.schedules.budget import (
+    FEW_STEPS,
+    LOW_MAX_GAP,
+    computed_steps,
+    is_low,
+    least_computed,
+)
 from sencache.schedules.planner import CacheSchedule, fewest_steps, make_schedule
 
 GROWTH = 1.2
 """Power with which errors grow with their prediction; between 1.05 and 1.4 from model to model."""
 SAME_AT = 0.01
 """Error at which prediction and promise are the same."""
-NO_DRIFT = (
-    'policy="planned" needs a profile with the drift of the output, which this one was measured '
-    "without; measure it anew with sencache.calibrate"
-)
 
 if TYPE_CHECKING:
     from sencache.profiles.profile import SensitivityProfile
@@ -48,7 +50,10 @@ def plan_for(
         ProfileError: The profile has no drift, or times that do not fall.
     """
     if profile.drift is None:
-        raise ProfileError(NO_DRIFT)
+        raise ProfileError(
+            'policy="planned" needs a profile with the drift of the output, which this one was '
+            "measured without; measure it anew with sencache.calibrate"
+        )
     steps = len(times)
     by_error = config.budget is None
     if steps < 3 or (by_error and steps <= FEW_STEPS):
@@ -68,6 +73,8 @@ def plan_for(
             if len(plan.computed) == computed and plan.is_for(times, moves):
                 return plan.schedule(_predicted(plan.error) / profile.error_scale)
     computed = max(computed, least_computed(steps, cuts))
+    if is_low(config.budget):
+        options |= {"max_gap": LOW_MAX_GAP, "free_end": True}
     return make_schedule(drift, moves, computed, **options)
 
 

@@ -28,6 +28,7 @@ from sencache.schedules.gaps import Gaps
 from sencache.schedules.weights import Forecast
 
 _Anchors = tuple[int, ...]
+_Layer = dict[_Anchors, tuple[float, _Anchors | None]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def make_schedule(
     cuts: Sequence[int] = (),
     prefix: Sequence[int] = (),
     max_gap: int = MAX_GAP,
+    free_end: bool = False,
 ) -> CacheSchedule:
     """The best schedule of an exact number of computed steps, which include the first and the last.
 
@@ -84,6 +86,7 @@ def make_schedule(
             repair crosses them.
         prefix: The first computed steps, where they are given.
         max_gap: Most steps that are forecast in a row.
+        free_end: Whether the last step may be left to a forecast.
 
     Raises:
         ValueError: Too few or too many steps to compute, or an order below 0.
@@ -96,6 +99,7 @@ def make_schedule(
         cuts=tuple(cuts),
         prefix=tuple(prefix),
         max_gap=max_gap,
+        free_end=free_end,
     )
     return search.schedule(computed)
 
@@ -130,6 +134,7 @@ def fewest_steps(
         cuts=tuple(cuts),
         prefix=(),
         max_gap=MAX_GAP,
+        free_end=False,
     )
     for computed in range(search.least, drift.steps):
         error = search.error(computed)
@@ -196,8 +201,9 @@ class _Search:
         cuts: tuple[int, ...],
         prefix: tuple[int, ...],
         max_gap: int,
+        free_end: bool,
     ) -> None:
-        self._max_gap = max_gap
+        self._max_gap, self._free_end = max_gap, free_end
         self._gaps = Gaps(drift, moves, order, repair)
         self._drift, self._moves, self._order, self._repair = drift, moves, order, repair
         self._cuts, self._prefix, self._last = cuts, prefix, drift.steps - 1
@@ -205,13 +211,14 @@ class _Search:
         self.least = 1 + len(self._must)
         # Per number of computed steps: the last anchors, rising, with the least error that leads
         # to them and the anchors before.
-        self._layers: list[dict[_Anchors, tuple[float, _Anchors | None]]] = [{(0,): (0.0, None)}]
+        self._layers: list[_Layer] = [{(0,): (0.0, None)}]
         self._lock = threading.Lock()  # searches are shared by all callers of the process
 
     def error(self, computed: int) -> float | None:
         """Predicted error of the best schedule; None if there is none of so many steps."""
         end = self._end(computed)
-        return None if end is None else float(np.sqrt(self._layers[computed - 1][end][0]))
+        layer = self._layers[computed - 1]
+        return None if end is None else float(np.sqrt(self._total(layer, end)))
 
     def schedule(self, computed: int) -> CacheSchedule:
         """The best schedule of an exact number of computed steps.
@@ -250,12 +257,19 @@ class _Search:
             while len(self._layers) < computed:
                 self._layers.append(self._next_layer())
         layer = self._layers[computed - 1]
-        ends = [state for state in layer if state[-1] == self._last]
-        return min(ends, key=lambda each: layer[each][0], default=None)
+        first = self._last
+        if self._free_end:
+            first = max(first - self._max_gap, *self._cuts, 0)
+        ends = [state for state in layer if state[-1] >= first]
+        return min(ends, key=lambda each: self._total(layer, each), default=None)
 
-    def _next_layer(self) -> dict[_Anchors, tuple[float, _Anchors | None]]:
+    def _total(self, layer: _Layer, end: _Anchors) -> float:
+        """Square of the error of a whole run that computes nothing after `end`."""
+        return layer[end][0] + self._gaps.cost(end, self._drift.steps, whole=False)
+
+    def _next_layer(self) -> _Layer:
         count, kept = len(self._layers), self._order + 1
-        layer: dict[_Anchors, tuple[float, _Anchors | None]] = {}
+        layer: _Layer = {}
         for anchors, (spent, _) in self._layers[-1].items():
             if anchors[-1] == self._last:
                 continue

@@ -11,19 +11,18 @@ from rich.console import Console
 from pipeline.models.samplers import EULER, UNIPC
 
 HELP = "plans, fitted plans and fewer steps at very few evaluations"
+POINTS = (5, 6, 8, 10)
 SAMPLERS = (f"{EULER}/3.0", f"{UNIPC}/3.0")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    from jobs.benchmarks.low_end.ways import POINTS, WAYS
-
     parser.add_argument("--model-path", default="", help="another folder with the demo's shape")
-    parser.add_argument("--clips", type=int, default=24, help="held-out clips, at most 64")
+    parser.add_argument("--clips", type=int, default=16, help="held-out clips, at most 64")
     parser.add_argument("--fit-clips", type=int, default=8, help="calibration clips of the fits")
     parser.add_argument("--profile-clips", type=int, default=8, help="of these, for the profile")
     parser.add_argument("--nfe", type=int, nargs="+", default=list(POINTS))
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), metavar="WAY")
+    parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help="default: all")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     parser.add_argument("--cache-dir", default="out/quality-cache", help="keeps measured profiles")
     parser.add_argument("--partial", default="out/low-end.jsonl", help="keeps what is done")
@@ -49,7 +48,8 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     )
     from pipeline.errors import UserError
 
-    if unknown := [way for way in options.ways if way not in WAYS]:
+    ways = list(options.ways or WAYS)
+    if unknown := [way for way in ways if way not in WAYS]:
         raise UserError(f"--ways {unknown[0]}: the ways are {', '.join(WAYS)}")
     bench = load_bench("demo", options.model_path, "cpu")
     steps = bench.template.num_inference_steps
@@ -77,7 +77,7 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     )
     result: dict[str, Any] = {**settings, "samplers": {}}
     for sampler in options.samplers:
-        found = study.sampler(sampler, options.ways, options.nfe)
+        found = study.sampler(sampler, ways, options.nfe)
         result["samplers"][sampler] = found
         console.print(low_end_table(sampler, found))
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 
-from jobs.benchmarks.baselines.own import Planned
 from jobs.benchmarks.candidates.kept import KeptPrompts
 from jobs.benchmarks.low_end.ways import WAYS
 from jobs.benchmarks.profiles.bench import Bench
@@ -19,22 +17,12 @@ from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batc
 from jobs.benchmarks.quality.intervals import interval, paired, paired_worst_decile, worst_decile
 from jobs.benchmarks.quality.profiles import profile_for
 from jobs.benchmarks.quality.splits import CALIBRATION, FIRST_SEED, ClipSpec
-from jobs.benchmarks.sampling.denoising_loop import Arm
 from pipeline.calibration.measure import fitted_profile
-from pipeline.models.samplers import make_scheduler
 from pipeline.requests.sample_request import digest
 from pipeline.scoring.similarity import psnr
-from sencache import (
-    ProfileWarning,
-    SampleStats,
-    SensitivityProfile,
-    apply_sencache,
-    remove_sencache,
-)
+from sencache import SensitivityProfile
 
 ROWS = 8
-FORECASTS = 6
-"""First forecasts of a clip whose misses are kept."""
 Say = Callable[[str], None]
 
 
@@ -122,50 +110,16 @@ class LowEndBench:
 def measured_cell(
     batches: Sequence[ClipBatch], frames: Sequence[Sequence[torch.Tensor]], run: DenoisingRun
 ) -> dict[str, Any]:
-    """PSNR of each clip; of plans also the computed steps and the misses of the first forecasts.
-
-    A miss is the forecast error that a computed step shows, divided by the expected one.
-    """
+    """PSNR of each clip, and the steps that were computed."""
     found: list[float] = []
-    samples: list[SampleStats] = []
+    decisions = ""
     for batch, wanted in zip(batches, frames, strict=True):
-        if isinstance(run.baseline, Planned):
-            latents, stats = _planned(batch, run, run.baseline)
-            samples += stats
-        else:
-            latents = batch.denoise(run).latents
-        clips = batch.decode(latents)
+        made = batch.denoise(run)
+        decisions = made.decisions[0]
+        clips = batch.decode(made.latents)
         found += [round(psnr(a, b), 2) for a, b in zip(clips, wanted, strict=True)]
-    cell: dict[str, Any] = {"per_clip": found}
-    if samples:
-        computed = [step for step, what in enumerate(samples[0].decisions) if what == "C"]
-        cell |= {"computed": computed, "misses": [_misses(each) for each in samples]}
-    return cell
-
-
-def _planned(
-    batch: ClipBatch, run: DenoisingRun, method: Planned
-) -> tuple[torch.Tensor, list[SampleStats]]:
-    """Latents and statistics of a planned run."""
-    pipe = batch.loop.pipe
-    pipe.scheduler = make_scheduler(run.sampler, batch.bench.model.spec.family, batch.saved)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ProfileWarning)  # of other steps, which is intended
-        handle = apply_sencache(pipe, method.config, method.profile)
-        try:
-            made = batch.loop.shorter(run.steps).run(Arm("planned"))
-        finally:
-            remove_sencache(pipe)
-    return made.latents, handle.stats()
-
-
-def _misses(stats: SampleStats) -> list[float]:
-    """Misses of a clip's first forecasts."""
-    return [
-        float(f"{refresh.actual / refresh.predicted:.4g}")
-        for refresh in stats.refreshes[:FORECASTS]
-        if refresh.actual is not None and refresh.predicted
-    ]
+    computed = [step for step, what in enumerate(decisions) if what == "C"]
+    return {"per_clip": found, "computed": computed}
 
 
 def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from pipeline.models.registry import MODELS, shipped_folder
 from sencache import QUALITY, ProfileError, SenCacheConfig, SensitivityProfile
 from sencache.profiles.prior import prior_profile
-from sencache.schedules.budget import FEW_STEPS, PLANNER_VERSION, least_computed
+from sencache.schedules.budget import (
+    FEW_STEPS,
+    LOW_PLANNER_VERSION,
+    PLANNER_VERSION,
+    least_computed,
+)
 from sencache.schedules.levels import (
     plan_for,
     plan_of_run,
@@ -24,7 +29,8 @@ from sencache.schedules.levels import (
     promised_error,
     scale_correction,
 )
-from sencache.schedules.sampler_moves import step_times
+from sencache.schedules.planner import make_schedule
+from sencache.schedules.sampler_moves import step_moves, step_times
 from tests.sencache.support.toys import euler, make_profile, unipc
 
 DEMO = SensitivityProfile.load(shipped_folder(MODELS["demo"]) / MODELS["demo"].profile)
@@ -169,15 +175,43 @@ def plans() -> dict[str, Any]:
     return made
 
 
-GOLDEN = {2: "18d86a1e3cf7e200"}
-"""Hash of the plans by planner version."""
+def low_plans() -> dict[str, Any]:
+    """Steps that plans of low budgets compute."""
+    return {
+        f"{type(scheduler).__name__} {budget}": plan_of_run(
+            SenCacheConfig(policy="planned", budget=budget), DEMO, run_of(scheduler, 50)
+        ).computed
+        for scheduler in (euler(), unipc())
+        for budget in (0.1, 0.16, 0.2)
+    }
+
+
+GOLDEN = {2: "18d86a1e3cf7e200", 3: "37e01051769120b8"}
+"""Hash of the plans by planner version; version 3 plans low budgets."""
 
 
 @pytest.mark.slow
 def test_plans_change_only_with_the_planner_version() -> None:
-    text = json.dumps(plans(), sort_keys=True)
-    found = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert found == GOLDEN[PLANNER_VERSION], (
-        "plans differ from those of this PLANNER_VERSION: clips would change under their old ids; "
-        f"raise it and record {found!r} here"
-    )
+    for version, made in ((PLANNER_VERSION, plans()), (LOW_PLANNER_VERSION, low_plans())):
+        text = json.dumps(made, sort_keys=True)
+        found = hashlib.sha256(text.encode()).hexdigest()[:16]
+        assert found == GOLDEN[version], (
+            f"plans differ from those of planner version {version}: clips would change under their "
+            f"old ids; raise it and record {found!r} here"
+        )
+
+
+def test_a_low_budget_may_leave_the_end_to_a_forecast() -> None:
+    """Plans of five steps with a bound on both would have no choice."""
+    low = SenCacheConfig(policy="planned", budget=0.1)
+    plan = plan_of_run(low, DEMO, run_of(euler(), 50))
+    assert len(plan.computed) == 5
+    assert plan.computed[-1] < 49
+    assert set(range(plan.computed[-1] + 1, 50)) <= set(plan.forecasts)
+    drift = DEMO.drift.at(step_times(run_of(euler(), 50))) if DEMO.drift else None
+    assert drift is not None
+    moves = step_moves(run_of(euler(), 50))
+    assert plan.error < 0.5 * make_schedule(drift, moves, 5).error
+    ids = {budget: SenCacheConfig(policy="planned", budget=budget) for budget in (0.1, 0.2, 0.22)}
+    versions = [config.identity(DEMO)["planner"] for config in ids.values()]
+    assert versions == [LOW_PLANNER_VERSION, LOW_PLANNER_VERSION, PLANNER_VERSION]

@@ -37,9 +37,10 @@ def drift_of(outputs: Array, gain: list[float] | None = None) -> OutputDrift:
     st.integers(0, 2),
     st.booleans(),
     st.sampled_from([(), (3,), (2, 5)]),
+    st.booleans(),
 )
 def test_no_schedule_of_as_many_steps_is_better(
-    seed: int, computed: int, order: int, repair: bool, cuts: tuple[int, ...]
+    seed: int, computed: int, order: int, repair: bool, cuts: tuple[int, ...], free_end: bool
 ) -> None:
     drift = drift_of(smooth_outputs(seed), gain=[2.0] * 3 + [1.0] * 5)
     moves = [0.1 + 0.02 * step for step in range(STEPS)]
@@ -47,20 +48,23 @@ def test_no_schedule_of_as_many_steps_is_better(
         with pytest.raises(ValueError, match="can be"):
             make_schedule(drift, moves, computed, cuts=cuts)
         return
-    schedule = make_schedule(drift, moves, computed, order=order, repair=repair, cuts=cuts)
+    schedule = make_schedule(
+        drift, moves, computed, order=order, repair=repair, cuts=cuts, free_end=free_end
+    )
+    must = {0, *cuts} if free_end else {0, STEPS - 1, *cuts}
     assert len(schedule.computed) == computed
-    assert {0, STEPS - 1, *cuts} <= set(schedule.computed)
-    inner = [step for step in range(1, STEPS - 1) if step not in cuts]
+    assert must <= set(schedule.computed)
+    inner = [step for step in range(STEPS) if step not in must]
     best = min(
         schedule_of(
             drift,
             moves,
-            sorted({0, STEPS - 1, *cuts, *chosen}),
+            sorted({*must, *chosen}),
             order=order,
             repair=repair,
             cuts=cuts,
         ).error
-        for chosen in itertools.combinations(inner, computed - 2 - len(cuts))
+        for chosen in itertools.combinations(inner, computed - len(must))
     )
     assert schedule.error == pytest.approx(best, rel=1e-6, abs=1e-9)
 
