@@ -36,6 +36,7 @@ COMMANDS = {
     "groups": "jobs.benchmarks.throughput.groups",
     "late-guidance": "jobs.benchmarks.late_guidance.benchmark",
     "low-end": "jobs.benchmarks.low_end.benchmark",
+    "worst-clips": "jobs.benchmarks.low_end.worst_clips",
     "overhead": "jobs.benchmarks.sampling.overhead",
     "flat": "jobs.benchmarks.throughput.flat",
     "judge": "jobs.benchmarks.prefixes.judge_rows",
