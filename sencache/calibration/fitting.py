@@ -26,18 +26,19 @@ import torch
 from sencache.apply import apply_policy
 from sencache.calibration.calibrate import DEFAULT_CLIPS, sample_latents
 from sencache.calibration.recording import recorded_outputs
-from sencache.config import SenCacheConfig
 from sencache.families.base import Family
 from sencache.families.registry import family_of
 from sencache.hook.sampler_position import SamplerPosition
 from sencache.pipelines import networks_of
 from sencache.policies.planned import PlannedPolicy
+from sencache.profiles.metadata import ProfileError
 from sencache.profiles.noise_levels import for_sampler
 from sencache.profiles.profile import SensitivityProfile
 from sencache.reuse.forecast import ForecastReuse
+from sencache.schedules.budget import LOW_MAX_GAP, computed_steps
 from sencache.schedules.drift import Array
 from sencache.schedules.fitted import FittedPlan
-from sencache.schedules.levels import plan_for
+from sencache.schedules.planner import make_schedule
 from sencache.schedules.sampler_moves import step_moves, step_responses, step_times
 
 OUTPUTS = 3
@@ -95,12 +96,23 @@ def fit_plans(
     ]
     scale = options.get("true_cfg_scale", profile.metadata.guidance_scale)
     clips = RunsToFit.of(pipe, runs, scale)
-    bare = replace(for_sampler(profile, pipe.scheduler), plans=())
+    drift = for_sampler(profile, pipe.scheduler).drift
+    if drift is None:
+        raise ProfileError(
+            "plans are fitted to a profile with the drift of the output, which this one was "
+            "measured without; measure it anew with sencache.calibrate"
+        )
     times, moves = clips.times(), step_moves(pipe.scheduler)
+    drift = drift.at(times)
     chosen = [
-        plan_for(config, bare, times, moves).computed
+        make_schedule(
+            drift,
+            moves,
+            computed_steps(budget, len(times)),
+            max_gap=LOW_MAX_GAP,
+            free_end=True,
+        ).computed
         for budget in budgets
-        for config in [SenCacheConfig(policy="planned", budget=budget)]
     ]
     passes, before = sum(len(computed) + 1 for computed in chosen), 0
     plans = {plan.key: plan for plan in profile.plans}

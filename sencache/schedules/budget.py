@@ -11,9 +11,12 @@ from collections.abc import Sequence
 PLANNER_VERSION = 2
 """Part of the sample id of planned clips. Raise it with every change of the planner, the forecasts
 or their constants that changes a plan; a test holds plans against it."""
-LOW_BUDGET = 0.21
+LOW_BUDGET = 0.17
 """Budgets below this share of the steps are planned with fewer bounds: up to :data:`LOW_MAX_GAP`
-steps are forecast in a row, and the last step may be one of them."""
+steps are forecast in a row, and the last step may be one of them. See BENCHMARKS.md."""
+UNREPAIRED_BUDGET = 0.13
+"""Plans of budgets below this share repair nothing: over gaps so long, what is known at both ends
+says too little of what lies between."""
 LOW_PLANNER_VERSION = 3
 """The version of these plans; all others have :data:`PLANNER_VERSION`."""
 MAX_GAP = 12
@@ -31,7 +34,7 @@ Later gates know better which rows are hard but leave less to be gained; see BEN
 
 
 def is_low(budget: float | None) -> bool:
-    """Whether a budget is so low that its plan may leave the last step to a forecast."""
+    """Whether a budget is below :data:`LOW_BUDGET`."""
     return budget is not None and budget < LOW_BUDGET
 
 

@@ -14,6 +14,7 @@ from sencache.profiles.metadata import ProfileError
 from sencache.schedules.budget import (
     FEW_STEPS,
     LOW_MAX_GAP,
+    UNREPAIRED_BUDGET,
     computed_steps,
     is_low,
     least_computed,
@@ -75,6 +76,7 @@ def plan_for(
     computed = max(computed, least_computed(steps, cuts))
     if is_low(config.budget):
         options |= {"max_gap": LOW_MAX_GAP, "free_end": True}
+        options["repair"] = config.repair and config.budget >= UNREPAIRED_BUDGET
     return make_schedule(drift, moves, computed, **options)
 
 

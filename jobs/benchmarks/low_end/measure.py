@@ -123,19 +123,18 @@ def measured_cell(
 
 
 def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The cells as JSON values; each is compared with the planned one of its evaluations."""
-    planned = {cell["nfe"]: cell["per_clip"] for cell in cells if cell["way"] == "planned"}
+    """The cells as JSON values; each is compared with the bounded plan of its evaluations."""
+    bounded = {cell["nfe"]: cell["per_clip"] for cell in cells if cell["way"] == "bounded"}
     rows = []
     for cell in cells:
         row = {name: value for name, value in cell.items() if name != "sampler"}
         made = cell["per_clip"]
-        if made:
-            row["psnr"] = dataclasses.asdict(interval(made))
-            row["worst_decile"] = worst_decile(made)
-        if made and cell["nfe"] in planned and cell["way"] != "planned":
-            difference = paired(made, planned[cell["nfe"]])
-            tail = paired_worst_decile(made, planned[cell["nfe"]])
-            row["to_planned"] = dataclasses.asdict(difference) | {"tie": difference.is_tie}
-            row["tail_to_planned"] = dataclasses.asdict(tail)
+        row["psnr"] = dataclasses.asdict(interval(made))
+        row["worst_decile"] = worst_decile(made)
+        if cell["nfe"] in bounded and cell["way"] != "bounded":
+            difference = paired(made, bounded[cell["nfe"]])
+            tail = paired_worst_decile(made, bounded[cell["nfe"]])
+            row["to_bounded"] = dataclasses.asdict(difference) | {"tie": difference.is_tie}
+            row["tail_to_bounded"] = dataclasses.asdict(tail)
         rows.append(row)
     return rows

@@ -13,7 +13,7 @@ from jobs.benchmarks.baselines import Baseline
 from jobs.benchmarks.baselines.base import Decisions
 from jobs.benchmarks.baselines.own import Planned
 from jobs.benchmarks.quality.denoising import DenoisingRun
-from sencache import Family, SenCacheConfig, SensitivityProfile
+from sencache import Family, SensitivityProfile
 from sencache.extension import (
     CacheSchedule,
     ForecastReuse,
@@ -21,6 +21,7 @@ from sencache.extension import (
     SamplerPosition,
     apply_policy,
 )
+from sencache.schedules.budget import LOW_MAX_GAP
 from sencache.schedules.planner import make_schedule
 
 
@@ -33,8 +34,8 @@ class Way:
         of: Steps of the sampler; None: those of the run. Every one of them, if `plans` is false.
         plans: Whether a plan divides the evaluations among the steps.
         fitted: Whether the plan's sums are fitted.
-        settings: Of the plan, beside its budget.
-        bounded: Whether the plan has the bounds of larger budgets.
+        free: Whether the plan has the freedom of low budgets; None: as its budget says.
+        repair: Whether a free plan repairs.
         points: Numbers of evaluations at which it is measured.
     """
 
@@ -42,8 +43,8 @@ class Way:
     of: int | None = None
     plans: bool = True
     fitted: bool = False
-    settings: tuple[tuple[str, Any], ...] = ()
-    bounded: bool = False
+    free: bool | None = None
+    repair: bool = True
     points: tuple[int, ...] = (5, 6, 8, 10)
 
     def run(self, sampler: str, steps: int, nfe: int, profile: SensitivityProfile) -> DenoisingRun:
@@ -57,29 +58,30 @@ class Way:
         """
         if not self.plans:
             return DenoisingRun(sampler, nfe)
-        if self.bounded:
-            return DenoisingRun(sampler, steps, BoundedPlan(profile, nfe))
+        if self.free is not None:
+            return DenoisingRun(sampler, steps, AnyPlan(profile, nfe, self.free, self.repair))
         of = self.of or steps
-        config = SenCacheConfig(policy="planned", **dict(self.settings))
-        return DenoisingRun(sampler, of, Planned(profile, config).budgeted(nfe, of))
+        return DenoisingRun(sampler, of, Planned(profile).budgeted(nfe, of))
 
 
 @dataclass(frozen=True)
-class BoundedPlan(Baseline):
-    """A plan with the bounds of larger budgets.
-
-    It computes the last step, and at most 12 forecasts follow each other.
+class AnyPlan(Baseline):
+    """A plan with the bounds of larger budgets, or with those of low ones, at any budget.
 
     Attributes:
         profile: Drift of the model's output.
         nfe: Evaluations.
+        free: Whether the last step may be forecast, and up to 24 in a row.
+        repair: Whether computed steps undo the errors of forecasts.
     """
 
     profile: SensitivityProfile
     nfe: int
+    free: bool
+    repair: bool
 
-    name = "bounded"
-    source = "sencache.schedules.planner, without the freedom of low budgets"
+    name = "any-plan"
+    source = "sencache.schedules.planner"
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[Decisions]:
@@ -98,17 +100,19 @@ class BoundedPlan(Baseline):
         self, times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]
     ) -> CacheSchedule:
         assert self.profile.drift is not None  # noqa: S101 - the demo's profiles have one
-        return make_schedule(self.profile.drift.at(times), moves, self.nfe, cuts=cuts)
+        drift = self.profile.drift.at(times)
+        if not self.free:
+            return make_schedule(drift, moves, self.nfe, cuts=cuts)
+        return make_schedule(drift, moves, self.nfe, cuts=cuts, max_gap=LOW_MAX_GAP, free_end=True)
 
 
 WAYS: dict[str, Way] = {
-    "planned": Way("the plan of the profile's drift"),
-    "bounded": Way("the same with the bounds of larger budgets", bounded=True),
+    "bounded": Way("a plan with the bounds of larger budgets", free=False),
+    "free": Way("a plan with the freedom of low budgets, and repair", free=True),
+    "unrepaired": Way("the same without repair", free=True, repair=False, points=(5, 6, 8)),
     "fewer": Way("as few steps of the sampler", plans=False),
-    "fitted": Way("the plan's steps, with fitted sums", fitted=True),
+    "fitted": Way("the steps of the free plan, with fitted sums", fitted=True),
     "of 16": Way("a plan of 16 steps", of=16, points=(5, 8)),
     "of 25": Way("a plan of 25 steps", of=25, points=(5, 8)),
-    "held": Way("a plan that holds outputs, order 0", settings=(("order", 0),), points=(5, 8)),
-    "unrepaired": Way("a plan without repair", settings=(("repair", False),), points=(5, 8)),
 }
 """All ways by name."""

@@ -182,11 +182,11 @@ def low_plans() -> dict[str, Any]:
             SenCacheConfig(policy="planned", budget=budget), DEMO, run_of(scheduler, 50)
         ).computed
         for scheduler in (euler(), unipc())
-        for budget in (0.1, 0.16, 0.2)
+        for budget in (0.1, 0.12, 0.16)
     }
 
 
-GOLDEN = {2: "18d86a1e3cf7e200", 3: "37e01051769120b8"}
+GOLDEN = {2: "18d86a1e3cf7e200", 3: "36e946eea57db469"}
 """Hash of the plans by planner version; version 3 plans low budgets."""
 
 
@@ -207,11 +207,11 @@ def test_a_low_budget_may_leave_the_end_to_a_forecast() -> None:
     plan = plan_of_run(low, DEMO, run_of(euler(), 50))
     assert len(plan.computed) == 5
     assert plan.computed[-1] < 49
-    assert set(range(plan.computed[-1] + 1, 50)) <= set(plan.forecasts)
+    assert set(plan.forecasts) == set(range(50)) - set(plan.computed)  # nothing is repaired
     drift = DEMO.drift.at(step_times(run_of(euler(), 50))) if DEMO.drift else None
     assert drift is not None
     moves = step_moves(run_of(euler(), 50))
-    assert plan.error < 0.5 * make_schedule(drift, moves, 5).error
-    ids = {budget: SenCacheConfig(policy="planned", budget=budget) for budget in (0.1, 0.2, 0.22)}
+    assert plan.error < make_schedule(drift, moves, 5, repair=False).error
+    ids = {budget: SenCacheConfig(policy="planned", budget=budget) for budget in (0.1, 0.16, 0.18)}
     versions = [config.identity(DEMO)["planner"] for config in ids.values()]
     assert versions == [LOW_PLANNER_VERSION, LOW_PLANNER_VERSION, PLANNER_VERSION]
