@@ -1,7 +1,7 @@
 """`python -m jobs.benchmarks.rivals.document OUT.json`: the tables of docs/benchmarks/rivals.md.
 
-The result is stored in the repository and its tables replace those between the marks. A test
-renders the stored result again and compares.
+The result is stored in the repository and its tables replace those between the marks of its model.
+A test renders the stored results again and compares.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from jobs.benchmarks.quality.document.benchmarks_md import PAGES, keep_section, 
 from jobs.benchmarks.rivals.tables import READING, markdown
 from pipeline.errors import UserError
 
-BEGIN = "<!-- rivals: begin; written by jobs.benchmarks.rivals.document -->"
-END = "<!-- rivals: end -->"
-KEPT = Path(__file__).parent / "results" / "demo.json"
+RESULTS = Path(__file__).parent / "results"
+KEPT = RESULTS / "demo.json"
+"""The result of the embedded model."""
 DOCUMENT = PAGES / "rivals.md"
+
+
+def marks_of(model: str) -> tuple[str, str]:
+    """Return the marks of a model's tables, by the name of its spec."""
+    name = "rivals" if model == "demo" else f"rivals on {model}"
+    return (
+        f"<!-- {name}: begin; written by jobs.benchmarks.rivals.document -->",
+        f"<!-- {name}: end -->",
+    )
 
 
 def section(written: Mapping[str, Any]) -> str:
@@ -40,7 +49,7 @@ def section(written: Mapping[str, Any]) -> str:
     return "\n\n".join([f"{head}{missing}.", markdown(result), READING])
 
 
-def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMENT) -> None:
+def keep(written: Mapping[str, Any], folder: Path = RESULTS, document: Path = DOCUMENT) -> None:
     """Store a result and put its tables into the document.
 
     Raises:
@@ -48,7 +57,9 @@ def keep(written: Mapping[str, Any], kept: Path = KEPT, document: Path = DOCUMEN
     """
     if not any(written["result"]["samplers"].values()):
         raise UserError("the result has no clips")
-    keep_section(section(written), stored(written), kept, document, BEGIN, END)
+    model = written["result"]["model"]
+    kept = folder / f"{model}.json"
+    keep_section(section(written), stored(written), kept, document, *marks_of(model))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -99,7 +99,11 @@ def test_the_command_goes_on_from_its_file(tmp_path: Path) -> None:
     assert measured["samplers"]["FlowMatchEulerDiscreteScheduler/3.0"] == after[1:]
 
 
-def test_the_page_shows_the_stored_result() -> None:
+def test_the_page_shows_the_stored_results() -> None:
     shown = document.DOCUMENT.read_text()
-    text = document.section(json.loads(document.KEPT.read_text()))
-    assert f"{document.BEGIN}\n{text}\n{document.END}" in shown
+    results = sorted(document.RESULTS.glob("*.json"))
+    assert document.KEPT in results
+    for path in results:
+        text = document.section(json.loads(path.read_text()))
+        begin, end = document.marks_of(path.stem)
+        assert f"{begin}\n{text}\n{end}" in shown
