@@ -146,6 +146,7 @@ def test_a_trial_holds(stage: tuple[Cluster, Store], kind: str) -> None:
         assert sum(met[fault] for fault in FAULTS) > 5
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_run_asks_the_store_once_per_sample(stage: tuple[Cluster, Store], tmp_path: Path) -> None:
     """And besides a fixed number of times at its ends, and once per part."""

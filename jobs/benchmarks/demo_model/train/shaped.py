@@ -49,7 +49,10 @@ class ShapedModel:
             text_encoder = make_text_encoder(len(tokenizer), **config.text_changes)
         else:
             text_encoder = UMT5EncoderModel.from_pretrained(
-                config.text_encoder, subfolder="text_encoder", dtype=torch.float32
+                config.text_encoder,
+                subfolder="text_encoder",
+                dtype=torch.float32,
+                use_safetensors=True,
             )
         return cls(shape, tokenizer, text_encoder, shape.make_network(**config.transformer_changes))
 
