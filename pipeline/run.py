@@ -203,7 +203,11 @@ def _run(
         mine, cached = own_settings(defaults), intake.steps.total()
         say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
         return result
+    report_writer = ReportWriter(
+        storage, console, report=config.report, contact_sheet=config.contact_sheet
+    )
     if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
+        report_writer.mend(earlier_runs)
         return result
 
     # 4. Announce this run in the prefix.
@@ -228,7 +232,6 @@ def _run(
     parts = PartWriter(
         storage, result.run_id, part_rows=config.part_rows, part_seconds=config.part_seconds
     )
-    report_writer = ReportWriter(storage, console)
     said = input_lines(pending)
 
     def say_rest(error: Exception | None) -> None:
@@ -289,11 +292,7 @@ def _run(
     totals, more = result.totals, bool(result.done_before)
     say_result(console, config, totals, result.interrupted, is_part=more, rejected=result.rejected)
     if not result.interrupted or (was_by_hand() and parts.written):
-        report_writer.write(
-            contact_sheet=config.contact_sheet,
-            report=config.report,
-            judged=totals.good + totals.not_good,
-        )
+        report_writer.write(judged=totals.good + totals.not_good)
     elif parts.written:
         report_writer.say_how()
     return result

@@ -16,7 +16,7 @@ from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report, Totals
-from pipeline.report.rows import Rows
+from pipeline.report.rows import Mask, Rows
 from pipeline.storage.storage import Storage
 from pipeline.wording import TO_DECODE, counted
 
@@ -27,20 +27,31 @@ _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
 
 
-def write_card(storage: Storage, report: Report, rows: Rows, clips: Any) -> None:
-    """Write the index, and the card unless a person has removed its mark.
+def write_clip_index(storage: Storage, rows: Rows, clips: Mask) -> None:
+    """Write the index of the dataset's clips.
 
     Args:
         storage: The output prefix.
-        report: The numbers of the prefix.
         rows: The rows of the prefix.
         clips: Mask of the rows that are clips of the dataset.
 
     Raises:
-        StorageError: They cannot be written.
+        StorageError: It cannot be written.
     """
     parts, at = (rows.table[name].to_numpy()[clips] for name in ("part", "at"))
     write_index(storage, rows.files, parts, at)
+
+
+def write_card(storage: Storage, report: Report) -> None:
+    """Write the card, unless a person has removed its mark.
+
+    Args:
+        storage: The output prefix.
+        report: The numbers of the prefix.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
     if storage.exists(CARD_KEY) and MARK not in storage.read_bytes(CARD_KEY).decode():
         return
     storage.put_bytes(CARD_KEY, card_text(report).encode())

@@ -1,20 +1,26 @@
-"""Writes the report, the page and the card of a prefix, and the contact sheet of a run.
+"""Writes the index, card and report of a prefix, and the contact sheet of a run.
 
-All of them are views of a dataset that is complete without them, so none can make a run fail.
+All of them are views of rows and clips that are there already, so none can make a run fail. The
+index and the card, by which others read the dataset, come before the page, which takes longer.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
 
 from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
+from pipeline.dataset.manifest import RunStatus
+from pipeline.dataset.parts import part_files
+from pipeline.export.index import INDEX_KEY
+from pipeline.interrupt import STOPPED
 from pipeline.monitoring.console import say
-from pipeline.report.card import write_card
+from pipeline.report.card import CARD_KEY, write_card, write_clip_index
 from pipeline.report.document import Report
 from pipeline.report.gallery import previews
 from pipeline.report.good_clips.measure import good_clips_shown
@@ -31,6 +37,9 @@ REPORT_KEY = "report/report.json"
 PAGE_KEY = "report/index.html"
 CONTACT_SHEET_KEY = "contact_sheet.png"
 
+WRITTEN = {INDEX_KEY: "index", CARD_KEY: "card", PAGE_KEY: "page", REPORT_KEY: "numbers"}
+"""What a report consists of, in the order in which it is written."""
+
 
 def write_report(
     storage: Storage,
@@ -39,8 +48,9 @@ def write_report(
     more_clips: int = 0,
     budgets: Sequence[float] = BUDGETS,
     all_duplicates: bool = False,
+    on_written: Callable[[str], object] = lambda key: None,
 ) -> Report:
-    """Measure a prefix and write its report into it.
+    """Measure a prefix and write its index, card and report into it, in the order of `WRITTEN`.
 
     Args:
         storage: The output prefix.
@@ -48,28 +58,69 @@ def write_report(
         more_clips: Project the cost of so many further clips.
         budgets: Shares of steps for the what-if table.
         all_duplicates: Look for near duplicates however many clips there are.
+        on_written: Is told the key of each file when it is written.
 
     Raises:
         StorageError: The prefix cannot be read or written, or holds no rows.
     """
     rows = read_rows(storage)
+    if len(rows):  # `measure` refuses a prefix without rows
+        write_clip_index(storage, rows, RowRoles.of(rows).clips)
+        on_written(INDEX_KEY)
     report = measure(
         rows, prices, more_clips=more_clips, budgets=budgets, all_duplicates=all_duplicates
     )
+    write_card(storage, report)
+    on_written(CARD_KEY)
     judged = good_clips_shown(report.good_clips) if report.good_clips else []
     page = render(report, previews(storage, [*report.gallery, *judged, *report.worst]))
     storage.put_bytes(PAGE_KEY, page.encode())
+    on_written(PAGE_KEY)
     storage.put_bytes(REPORT_KEY, (report.model_dump_json(indent=1) + "\n").encode())
-    write_card(storage, report, rows, RowRoles.of(rows).clips)
+    on_written(REPORT_KEY)
     return report
+
+
+def is_current(storage: Storage, runs: Sequence[RunStatus]) -> bool:
+    """Whether a prefix has an index, a card and a report that count the rows of all its runs.
+
+    The report names the runs that it knows and their ends. So no clock is compared with another
+    one, except for a run that was killed and has no end.
+
+    Args:
+        storage: The output prefix.
+        runs: All runs into it, of which none is alive.
+    """
+    if not all(storage.exists(key) for key in WRITTEN):
+        return False
+    try:
+        report = json.loads(storage.read_bytes(REPORT_KEY))
+        ends = {run["run_id"]: run["ended_at"] for run in report["runs"]}
+        made_at = str(report["generated_at"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return all(
+        made_at >= run.seen_at if run.state == "running" else ends.get(run.run_id) == run.seen_at
+        for run in runs
+    )
 
 
 class ReportWriter:
     """Collects the first clips of a run, and at its end writes the contact sheet and the report."""
 
-    def __init__(self, storage: Storage, console: Console) -> None:
-        """Start with no clip; `console` is told what was written, or why it was not."""
+    def __init__(
+        self, storage: Storage, console: Console, *, report: bool, contact_sheet: bool
+    ) -> None:
+        """Start with no clip.
+
+        Args:
+            storage: The output prefix.
+            console: Is told what is written, or why it is not.
+            report: Whether index, card and report are wanted.
+            contact_sheet: Whether the sheet is.
+        """
         self._storage, self._console = storage, console
+        self._report, self._sheet = report, contact_sheet
         self._shown: list[dict[str, Any]] = []
 
     def add(self, table: pa.Table) -> None:
@@ -82,33 +133,53 @@ class ReportWriter:
 
     def say_how(self) -> None:
         """Print the command that writes the report."""
-        command = f"{called_as('report')} --output {shlex.quote(self._storage.uri)}"
-        self._say(f"A report on what is there: {command}")
+        self._say(f"A report on what is there: {self._command}")
 
-    def write(self, *, contact_sheet: bool, report: bool, judged: int = 0) -> None:
-        """Write those that are wanted; the sheet only if there is a clip to show.
+    def write(self, judged: int = 0) -> None:
+        """Write what is wanted; the sheet only if there is a clip to show.
 
         Args:
-            contact_sheet: Whether the sheet is wanted.
-            report: Whether the report is. Of a dataset with more clips than this run judged, it
-                also says how many are good.
-            judged: Clips that this run judged.
+            judged: Clips that this run judged. Of a dataset with more judged clips than these, it
+                is said how many are good.
         """
-        if contact_sheet and self._shown:
-            self._write_contact_sheet()
-        if report:
+        if self._report:
             self._write_report(judged)
+        if self._sheet and self._shown:
+            self._write_contact_sheet()
+
+    def mend(self, runs: Sequence[RunStatus]) -> None:
+        """Write the report where the last run into a finished dataset did not come to it.
+
+        Args:
+            runs: All runs into the prefix. While one of them is alive, nothing is written: it does
+                so at its end.
+        """
+        if not self._report or any(run.alive for run in runs) or not part_files(self._storage):
+            return
+        if not is_current(self._storage, runs):
+            self._say("The report is missing or older than the rows.")
+            self.write()
 
     def _write_contact_sheet(self) -> None:
         try:
             sheet = contact_sheet(self._storage, self._shown)
             self._storage.put_bytes(CONTACT_SHEET_KEY, sheet)
+        except STOPPED:
+            self._say("interrupted: no contact sheet of this run; everything else is written")
+            raise
         except Exception as error:  # noqa: BLE001 - reported; the dataset is complete without it
             self._say(f"no contact sheet: {type(error).__name__}: {error}")
 
     def _write_report(self, judged: int) -> None:
+        self._say("Writing the index, the card and the report of the dataset …")
+        left = dict(WRITTEN)
         try:
-            report = write_report(self._storage, Prices())
+            report = write_report(self._storage, Prices(), on_written=left.pop)
+        except STOPPED:
+            if left:
+                missing = ", ".join(f"{name} ({key})" for key, name in left.items())
+                self._say(f"interrupted: no new {missing}; to write what is left: {self._command}")
+            raise
         except Exception as error:  # noqa: BLE001 - reported; jobs/report.py can write it later
             self._say(f"no report: {type(error).__name__}: {error}")
             return
@@ -117,6 +188,10 @@ class ReportWriter:
             parts = " · ".join(part for part in good_clips(found) if part)
             self._say(f"good clips of the whole dataset: {parts}")
         self._say(f"report: {self._storage.uri}/{PAGE_KEY}")
+
+    @property
+    def _command(self) -> str:
+        return f"{called_as('report')} --output {shlex.quote(self._storage.uri)}"
 
     def _say(self, text: str) -> None:
         say(self._console, text, one_line=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ray.data._internal.block_batching import iter_batches
 from ray.data._internal.block_batching.util import resolve_block_refs
@@ -27,6 +28,7 @@ from pipeline.dataset import mp4
 from pipeline.dataset.parts import PartWriter
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
+from pipeline.export.index import INDEX_KEY
 from pipeline.run import RunResult, run
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import read_tensors
@@ -97,6 +99,10 @@ def test_the_embedded_model_makes_a_dataset_and_a_second_run_makes_nothing(
     assert main([*made.flags, "--output", str(output)]) == 0
     assert "Everything is done already" in capsys.readouterr().out
     assert sorted(path.stat().st_mtime_ns for path in output.rglob("*.*")) == before
+    (output / INDEX_KEY).unlink()  # as where a signal came before it was written
+    assert main([*made.flags, "--output", str(output)]) == 0
+    assert pq.read_metadata(output / INDEX_KEY).num_rows == 3
+    assert "Everything is done already" in capsys.readouterr().out
 
 
 @pytest.mark.variant
