@@ -140,6 +140,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             sizes[shard.split] += shard.clips
         divided = (f"{name} {sizes[name]:,}" for name in parse_splits(options.splits))
         say(console, f"clips by split: {', '.join(divided)}")
+        if sizes and (empty := [name for name in parse_splits(options.splits) if not sizes[name]]):
+            say(
+                console,
+                f"warning: no clip in {', '.join(empty)}: clips of one "
+                f"{options.split_by or 'prompt'} stay together, and there are too few for so small "
+                "a share; a larger one (--splits) gives it some",
+            )
     if chosen.with_tensors:
         clips = counted(chosen.with_tensors, "clip", grouped=True)
         say(console, f"{clips} with latents or text embeddings")

@@ -9,6 +9,7 @@ done; 2 bad flags or input; 3 the Ray cluster went away; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
-from pipeline.wording import counted
+from pipeline.wording import called_as, counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,6 +103,9 @@ def _score(options: argparse.Namespace, console: Console) -> None:
         say(console, f"{text}: {stored.choice.keep}")
     if options.keep:  # when it has judged every row
         write_choice(storage, stored.choice)
+    if options.keep or done.scored:
+        command = f"{called_as('report')} --output {shlex.quote(storage.uri)}"
+        say(console, f"To make the page anew with this: {command}", one_line=True)
 
 
 def _parser() -> argparse.ArgumentParser:

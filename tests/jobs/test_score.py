@@ -37,12 +37,16 @@ def test_another_condition_reads_no_clip(
 ) -> None:
     flags = ["--output", str(prefix(tmp_path))]
     assert main([*flags, "--keep", "motion > 0.15"]) == 0
-    assert "0 scored now, 4 before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 scored now, 4 before" in said
+    assert f"To make the page anew with this: python jobs/report.py --output {tmp_path}" in said
     assert json.loads((tmp_path / "scores/keep.json").read_text())["keep"] == "motion > 0.15"
     assert main([*flags, "--keep", "motion > 0.25"]) == 0
     assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out
     assert main(flags) == 0  # the last condition stays
-    assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 3 clips are good: motion > 0.25" in said
+    assert "jobs/report.py" not in said  # nothing has changed
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ class ScoreSummary(ReportPart):
     at_most: list[Threshold] = Field(description="name <= value keeps kept")
     edges: list[float] = Field(description="of the bars of a histogram, from least to greatest")
     counts: list[int] = Field(description="clips of each bar")
+    meaning: str = Field(
+        default="", description="what it measures and which direction is better, if known"
+    )
 
 
 class DuplicateGroup(ReportPart):

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.report.good_clips.clips import ScoredClips
 from pipeline.report.good_clips.document import ConditionTerm, ScoreSummary, Threshold
+from pipeline.report.good_clips.meanings import meaning
 from pipeline.report.rows import Floats
 
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
@@ -28,6 +29,7 @@ def summarize(name: str, values: Floats, asked: int) -> ScoreSummary:
     if not len(known):
         return ScoreSummary(
             name=name,
+            meaning=meaning(name),
             clips=0,
             missing=asked,
             mean=None,
@@ -42,6 +44,7 @@ def summarize(name: str, values: Floats, asked: int) -> ScoreSummary:
     counts = [len(known)] if same else np.histogram(known, edges)[0].tolist()
     return ScoreSummary(
         name=name,
+        meaning=meaning(name),
         clips=len(known),
         missing=asked - len(known),
         mean=float(known.mean()),

@@ -122,7 +122,13 @@ def test_hub_parquet_is_a_video_column_with_its_bytes(
     loaded = datasets.load_dataset(str(tmp_path / "hub"), cache_dir=str(tmp_path / "cache"))
     assert set(loaded) == {"train", "val"}
     sizes = ", ".join(f"{name} {len(loaded[name])}" for name in ("train", "val"))
-    assert f"clips by split: {sizes}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"clips by split: {sizes}" in said
+    assert "warning" not in said
+    rare = ["--output", str(prefix), "--to", str(tmp_path / "rare"), "--format", "hub"]
+    assert main([*rare, "--splits", "train=1,val=0.000001"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "val 0 warning: no clip in val: clips of one prompt stay together" in said
     found = {}
     for split in loaded.values():
         assert split.features["video"] == datasets.Video()
