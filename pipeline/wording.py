@@ -66,6 +66,27 @@ def dollars(value: float) -> str:
     return f"{cents.rstrip('0').rstrip('.') if '.' in cents else cents}¢"
 
 
+FAR = 1.5
+"""A measured error so many times the promised one is pointed out."""
+
+
+def more_than_promised(promised: float, measured: float) -> str:
+    """What a measured error of caching says of the promised one; "" where the promise holds.
+
+    Args:
+        promised: Relative error of the last latents, as plans promised it.
+        measured: The same, as controls measured it.
+    """
+    if measured > FAR * promised:
+        return TOO_MUCH
+    if measured > promised:
+        return f"{measured / promised:.1f} times as much, up to {FAR:g} times is usual"
+    return ""
+
+
+TOO_MUCH = "more than promised, choose a higher --cache.quality"
+
+
 def size(value: float) -> str:
     """Bytes in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

@@ -13,13 +13,10 @@ from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.models.profile import PRIOR
 from pipeline.monitoring.console import say
 from pipeline.monitoring.totals import RunTotals
-from pipeline.wording import counted
+from pipeline.wording import counted, more_than_promised
 
 if TYPE_CHECKING:
     from sencache import SensitivityProfile
-
-FAR = 1.5
-"""A measured error so many times the promised one is pointed out."""
 
 SOURCES = {
     "given": "the given profile",
@@ -109,19 +106,23 @@ def say_plans(say_line: Callable[[str], None], table: pa.Table, told: set[object
         )
 
 
-def error_text(totals: RunTotals) -> str:
-    """The error that plans promised, beside what controls measured; "" without plans."""
+def error_text(totals: RunTotals, *, controls_to_come: bool = False) -> str:
+    """The error that plans promised, beside what controls measured; "" without plans.
+
+    Args:
+        totals: Of the run.
+        controls_to_come: Whether the same command will make further controls.
+    """
     promised, measured = totals.promised_error, totals.latent_error
     if promised is None:
         return ""
     text = f"promised {promised:.2g} of the latents"
+    if measured is None and controls_to_come:
+        return f"{text}; not measured yet: the controls come with the same command"
     if measured is None:
         return f"{text}; no control measured it (--control-fraction)"
     text += f", {totals.compared} controls measured {measured:.2g}"
     if totals.quantised:
         return f"{text}, with what quantised weights cost: no plan promises that part"
-    if measured > FAR * promised:
-        text += ": more than promised, choose a higher --cache.quality"
-    elif measured > promised:
-        text += f": {measured / promised:.1f} times as much, up to {FAR:g} times is usual"
-    return text
+    judged = more_than_promised(promised, measured)
+    return f"{text}: {judged}" if judged else text

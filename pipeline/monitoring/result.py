@@ -55,7 +55,8 @@ def say_result(
         if totals.drafts:
             share = totals.draft_gpu_s / totals.drafts
             table.add_row("drafts", f"{totals.drafts}, {share:.2f} s each, in the device time")
-        if error := error_text(totals):
+        to_come = interrupted and config.control_fraction > 0
+        if error := error_text(totals, controls_to_come=to_come):
             table.add_row("error", error)
         if config.gpu_price_per_hour is not None:
             price = config.gpu_price_per_hour / 3600

@@ -90,6 +90,9 @@ class Speedup(ReportPart):
     left_out: dict[str, int] = Field(description="reason to pairs")
     ratio: Estimate | None
     note: str
+    controls_to_come: bool = Field(
+        default=False, description="no control is made yet, and the latest run has yet to make some"
+    )
 
 
 class Quality(ReportPart):

@@ -19,14 +19,14 @@ from pipeline.report.bootstrap import mean
 from pipeline.report.candidates.candidate_rows import read_candidates
 from pipeline.report.candidates.own_drafts import measure_drafts
 from pipeline.report.candidates.redraws import measure_redraws
-from pipeline.report.document import Headline, Report, RunEntry, Totals
+from pipeline.report.document import Headline, Report, ReportProjection, RunEntry, Totals
 from pipeline.report.gallery import gallery, worst
 from pipeline.report.good_clips.clips import read_scored_clips
 from pipeline.report.good_clips.measure import measure_good_clips
 from pipeline.report.good_clips.recaptions import measure_recaptions
 from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
 from pipeline.report.pricing.prices import Prices
-from pipeline.report.pricing.projections import BUDGETS, project, what_if
+from pipeline.report.pricing.projections import BUDGETS, REST, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
@@ -80,13 +80,16 @@ def measure(
     totals = _totals(rows, roles)
     span, stretches, buckets = throughput(rows, roles)
     quality = measure_quality(rows, pairs)
-    speedup = measure_speedup(rows, pairs)
     clips = np.flatnonzero(roles.clips)
     scored = read_scored_clips(rows, roles, conditions)
     tries = read_candidates(rows)
     columns, left_out = by_input(rows, roles.clips, accounts, pairs, scored)
     policies, names = rows.codes("policy")
     runs = _runs(rows, manifests)
+    projections = project(rows, roles, accounts, runs, more_clips)
+    speedup = measure_speedup(
+        rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
+    )
     notes = _notes(rows, accounts, pairs)
     kinds_of_clips = slices.settings(rows, roles.clips)
     if len(kinds_of_clips) > 1:
@@ -134,7 +137,7 @@ def measure(
         cost_by_policy=slices.slices(rows, roles.clips, accounts, "policy"),
         cost_by_prompt=slices.prompt_slices(rows, roles.clips, accounts),
         failures=causes(rows, roles),
-        projections=project(rows, roles, accounts, runs, more_clips),
+        projections=projections,
         what_if=what_if(rows, pairs, accounts, quality, budgets),
         gallery=gallery(rows, roles, pairs),
         worst=worst(rows, pairs),
@@ -187,6 +190,16 @@ def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[RunEntry]:
             )
         )
     return found
+
+
+def _controls_to_come(
+    manifests: dict[str, dict[str, Any]],
+    runs: Sequence[RunEntry],
+    projections: Sequence[ReportProjection],
+) -> bool:
+    """Whether the latest run has samples left to make, and was to make controls among them."""
+    fraction = manifests.get(runs[-1].run_id, {}).get("config", {}).get("control_fraction")
+    return bool(fraction) and any(one.what.startswith(REST) for one in projections)
 
 
 def _lost(storage: Storage, rows: Rows, roles: RowRoles) -> list[str]:

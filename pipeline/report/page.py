@@ -34,6 +34,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "two": lambda value: text.NONE if value is None else f"{value:,.2f}",
     "four": lambda value: text.NONE if value is None else f"{value:.4f}",
     "short": text.short,
+    "evaluations": text.evaluations,
     "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
     "db": text.decibels,
     "thousand": lambda value: text.dollars(None if value is None else 1000 * value),
@@ -69,6 +70,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         recaptions=" · ".join(filter(None, text.recaptions(report.recaptions)))
         if report.recaptions
         else "",
+        included=text.INCLUDED,
         number=lambda path, word: _number(value, path, word),
         interval=lambda path, word: _interval(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file

@@ -10,6 +10,7 @@ counts the pairs that are left out, by reason.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,16 +97,25 @@ def clip_wall(rows: Rows, pairs: ComparedPairs) -> Floats:
     return np.where(again > 0, again, rows.known("wall_s")[pairs.clips])
 
 
-def measure_speedup(rows: Rows, pairs: ComparedPairs) -> Speedup:
-    """Measure control seconds / cached seconds over the comparable pairs."""
+def measure_speedup(rows: Rows, pairs: ComparedPairs, *, controls_to_come: bool = False) -> Speedup:
+    """Measure control seconds / cached seconds over the comparable pairs.
+
+    Args:
+        rows: Of the prefix.
+        pairs: Their pairs.
+        controls_to_come: Whether the latest run is not finished and was to make controls.
+    """
     keep, left_out = comparable(rows, pairs)
     wall, count = rows.known("wall_s")[pairs.controls], int(keep.sum())
     if not count:
         wanted = control_fraction(int(np.count_nonzero(RowRoles.of(rows).clips)))
         note = f"no controls: run with --control-fraction {wanted:g} to measure it"
-        if left_out:
+        none_yet = controls_to_come and not len(pairs.clips)
+        if none_yet:
+            note = "no pair yet: the run, or the same command again, makes the other controls"
+        elif left_out:
             note = "no pair can be compared: see what was left out"
-        return Speedup(pairs=0, left_out=left_out, ratio=None, note=note)
+        return Speedup(pairs=0, left_out=left_out, ratio=None, note=note, controls_to_come=none_yet)
     ratio = ratio_of_sums(wall[keep], clip_wall(rows, pairs)[keep])
     return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
 
@@ -175,6 +185,27 @@ def bands(nfe: Floats) -> Floats:
             begins.append(at)
     begin = numbers[begins]
     return np.asarray(begin[np.searchsorted(begin, nfe, side="right") - 1], np.float64)
+
+
+def errors(quality: Sequence[Quality]) -> tuple[float, float] | None:
+    """The promised and the measured error over all pairs, None where either is unknown.
+
+    Pairs of quantised clips are left out, because no plan promises what quantised weights cost.
+    """
+    known = [
+        (entry.pairs, entry.promised_error, entry.latent_error)
+        for entry in quality
+        if entry.promised_error is not None
+        and entry.latent_error is not None
+        and _FULL not in entry.note
+    ]
+    if not known:
+        return None
+    pairs = sum(count for count, _, _ in known)
+    promised, measured = (
+        math.sqrt(sum(one[0] * one[which] ** 2 for one in known) / pairs) for which in (1, 2)
+    )
+    return promised, measured
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float | None:

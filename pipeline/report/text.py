@@ -146,6 +146,9 @@ def recaptions(found: Recaptions) -> list[str]:
     ]
 
 
+INCLUDED = "with controls, failures and idle time, without loading"
+"""What a projection counts (`pipeline.report.pricing.projections`)."""
+
 MOST_COLUMNS = 20
 MOST_SETTINGS = 8
 SHOWN = 4
@@ -216,7 +219,7 @@ def print_report(report: Report, console: Console) -> None:
         line(cause.status, f"{count(cause.samples)} {cause.error_type}", cause.example_message[:90])
     for projection in report.projections:
         cost = dollars(projection.dollars) if projection.dollars is not None else ""
-        line(projection.what, duration(projection.gpu_s) + " of device time", cost)
+        line(projection.what, duration(projection.gpu_s) + " of device time", cost, INCLUDED)
     console.print(table, highlight=False)
     for note in report.notes:
         say(console, text_of(f"note: {note}", "dim"))

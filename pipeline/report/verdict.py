@@ -10,10 +10,15 @@ import shlex
 
 from pipeline.monitoring.progress import duration
 from pipeline.report import text
+from pipeline.report.bootstrap import FEW
 from pipeline.report.document import Report, ReportVerdict
 from pipeline.report.good_clips.advice import MOTION, condition_to_try
-from pipeline.report.pairs import control_fraction
-from pipeline.wording import called_as, counted
+from pipeline.report.pairs import control_fraction, errors
+from pipeline.report.pricing.projections import REST
+from pipeline.wording import TOO_MUCH, are, called_as, counted, more_than_promised
+
+FAR_BELOW_DB = 6.0
+"""A worst pair so far below the mean is named: its error is twice as large."""
 
 
 def verdict(report: Report) -> ReportVerdict:
@@ -40,8 +45,8 @@ def _got(report: Report) -> str:
 
 
 def _good(report: Report) -> str:
-    head, found, speedup = report.headline, report.good_clips, report.speedup.ratio
-    said = []
+    head, found = report.headline, report.good_clips
+    said: list[str] = []
     if found and found.good + found.not_good:
         judged = found.good + found.not_good
         said.append(
@@ -49,17 +54,44 @@ def _good(report: Report) -> str:
             f"({found.good / judged:.0%}) meet the condition {found.condition or 'of their runs'}"
         )
     if head.psnr_db:
-        faster = f"made clips {speedup.value:.2f} times as fast and " if speedup else ""
-        said.append(
-            f"caching {faster}changed them {_change(head.psnr_db.value)} over "
-            f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
-        )
+        said += _changed(report, head.psnr_db.value)
+    elif report.speedup.controls_to_come:
+        said.append("what caching changed is not measured yet: the controls are still to come")
     elif _cached(report):
         said.append("what caching changed was not measured, because no pair has a control")
     if not found or not found.good + found.not_good:
         said.append("whether clips are good was not judged")
     sentence = "; ".join(said)
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _changed(report: Report, psnr_db: float) -> list[str]:
+    """What caching won and changed; each number with the pairs that it rests on."""
+    head, speedup, faster = report.headline, report.speedup, ""
+    numbers = [head.quality_pairs]
+    if speedup.ratio:
+        over = counted(speedup.pairs, "pair", grouped=True)
+        faster = f"made clips {speedup.ratio.value:.2f} times as fast over {over} and "
+        numbers.append(speedup.pairs)
+    said = [
+        f"caching {faster}changed them {_change(psnr_db)} over "
+        f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
+    ]
+    if (least := min(numbers)) < FEW:
+        said.append(f"caution: {counted(least, 'pair')} {are(least)} too few to trust a number")
+    if head.psnr_worst is not None and psnr_db - head.psnr_worst > FAR_BELOW_DB and report.worst:
+        said.append(
+            f"the worst pair, clip {report.worst[0].sample_id}, lies far below the others with "
+            f"{head.psnr_worst:.1f} dB"
+        )
+    if found := errors(report.quality):
+        promised, measured = found
+        judged = more_than_promised(promised, measured)
+        said.append(
+            f"the error of caching is {measured:.2g} of the last latents, and {promised:.2g} was "
+            "promised" + (f": {judged}" if judged else "")
+        )
+    return said
 
 
 def _change(psnr_db: float) -> str:
@@ -86,7 +118,7 @@ def _cost(report: Report) -> str:
 def _next(report: Report) -> tuple[str, str]:
     """The most urgent step, and its command; "" where it is the run's own command, unknown here."""
     place, totals, found = shlex.quote(report.output), report.totals, report.good_clips
-    left = sum(entry.clips for entry in report.projections if entry.what.startswith("rest of"))
+    left = sum(entry.clips for entry in report.projections if entry.what.startswith(REST))
     if _running(report):
         return "Wait for the run; this keeps the page fresh:", (
             f"{called_as('report')} --output {place} --watch 30"
@@ -110,6 +142,14 @@ def _next(report: Report) -> tuple[str, str]:
         return (
             f"{again} {flag}: it makes uncached twins of some clips, which measure what caching "
             "wins and changes.",
+            "",
+        )
+    broken = errors(report.quality)
+    if broken and more_than_promised(*broken) == TOO_MUCH:
+        return (
+            "Controls measured a larger error than caching promised: choose a higher "
+            "--cache.quality with another --output, or compare clips with their controls before a "
+            "trainer gets them.",
             "",
         )
     if not found or not found.good + found.not_good:

@@ -14,33 +14,40 @@ from pipeline.report.document import Quality, ReportProjection, RunEntry, WhatIf
 from pipeline.report.pairs import ComparedPairs, clip_wall, comparable
 from pipeline.report.rows import RowRoles, Rows
 
+REST = "rest of run"
+"""What the projection of an unfinished run begins with."""
+
 BUDGETS = (0.26, 0.34, 0.42, 0.5, 0.66, 1.0)
 
 
 def project(
     rows: Rows, roles: RowRoles, accounts: Accounts, runs: list[RunEntry], more_clips: int
 ) -> list[ReportProjection]:
-    """Project the cost of the rest of the latest run, and of further clips, at the rate so far."""
-    made = int((roles.clips | roles.controls).sum())
-    if not made:
-        return []
+    """Project the cost of the rest of the latest run, and of further clips, at the rate so far.
+
+    The rest of a run is counted in samples, controls included. Further clips are clips of the
+    dataset: each one carries its share of controls, failed attempts, drafts and idle time.
+    """
+    clips, samples = int(roles.clips.sum()), int((roles.clips | roles.controls).sum())
     # All costs but loading, which the next clips do not pay again.
     device, money = accounts.device_s, accounts.dollars
-    gpu_s = (device.total - device.loading) / made
-    dollars = (money.total - money.loading) / made if money else None
+    gpu_s = device.total - device.loading
+    dollars = money.total - money.loading if money else None
     found = []
 
-    def add(what: str, clips: int) -> None:
-        cost = None if dollars is None else dollars * clips
-        found.append(ReportProjection(what=what, clips=clips, gpu_s=gpu_s * clips, dollars=cost))
+    def add(what: str, wanted: int, made: int) -> None:
+        cost = None if dollars is None else dollars * wanted / made
+        found.append(
+            ReportProjection(what=what, clips=wanted, gpu_s=gpu_s * wanted / made, dollars=cost)
+        )
 
     run = runs[-1]
-    if run.wanted is not None and run.state != "done":
+    if run.wanted is not None and run.state != "done" and samples:
         rejected = int((rows.having("run_id", run.run_id) & roles.rejected).sum())
         if (left := run.wanted - (run.rows - rejected)) > 0:
-            add(f"rest of run {run.run_id}", left)
-    if more_clips:
-        add(f"{more_clips:,} more clips", more_clips)
+            add(f"{REST} {run.run_id}", left, samples)
+    if more_clips and clips:
+        add(f"{more_clips:,} more clips", more_clips, clips)
     return found
 
 

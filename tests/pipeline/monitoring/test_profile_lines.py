@@ -8,6 +8,14 @@ from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.totals import RunTotals
 
 
+def test_controls_that_are_still_to_come_are_not_said_to_be_missing() -> None:
+    totals = RunTotals(planned=1, promised_squares=0.01**2)
+    assert error_text(totals).endswith("no control measured it (--control-fraction)")
+    assert error_text(totals, controls_to_come=True) == (
+        "promised 0.01 of the latents; not measured yet: the controls come with the same command"
+    )
+
+
 def test_a_missed_promise_is_said_but_for_quantised_clips() -> None:
     plain = RunTotals(planned=1, promised_squares=0.01**2, compared=2, latent_squares=2 * 0.3**2)
     assert error_text(plain).endswith("choose a higher --cache.quality")

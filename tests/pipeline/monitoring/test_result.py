@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.monitoring.result import yield_text
+from rich.console import Console
+
+from pipeline.config.run_config import RunConfig
+from pipeline.monitoring.result import say_result, yield_text
 from pipeline.monitoring.totals import RunTotals
 
 
@@ -24,3 +27,13 @@ def test_clips_without_a_verdict_are_counted_apart() -> None:
     assert yield_text(totals, 1.0) == (
         "0 of 2 clips (0%), 3 not judged because scores are missing (scores_missing)"
     )
+
+
+def test_the_controls_of_an_interrupted_run_come_with_the_same_command() -> None:
+    totals = RunTotals(ok=1, gpu_s=1.0, planned=1, promised_squares=0.01**2)
+    for interrupted, fraction in ((True, 0.5), (False, 0.5), (True, 0.0)):
+        console = Console(record=True, width=200)
+        config = RunConfig(prompts="p", output="o", control_fraction=fraction)
+        say_result(console, config, totals, interrupted)
+        said = console.export_text()
+        assert ("the controls come with the same command" in said) == (interrupted and fraction > 0)

@@ -240,6 +240,23 @@ def test_more_clips_are_projected_where_asked(tmp_path: Path) -> None:
     assert projection.clips == 6
 
 
+def test_more_clips_cost_what_clips_of_the_dataset_have_cost_with_everything(
+    tmp_path: Path,
+) -> None:
+    rows = [row(n, wall=1.0, up=40.0) for n in range(6)]
+    rows += [row(n, control=True, wall=3.0, up=40.0) for n in range(2)]
+    report = measure(write(tmp_path, rows), Prices({"": 3600.0}), more_clips=1000)
+    (projection,) = report.projections
+    # A dollar a second, 40 s in all, of which 7 s are loading: 33 s made six clips.
+    assert projection.gpu_s == pytest.approx(1000 * 33 / 6)
+    assert projection.dollars == pytest.approx(1000 * 33 / 6)
+    assert report.dollars is not None
+    all_in = report.headline.dollars_per_clip_all_in
+    assert all_in is not None
+    loading = report.dollars.loading / report.totals.ok
+    assert projection.dollars == pytest.approx(1000 * (all_in - loading))
+
+
 def test_no_rows_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         measure(write(tmp_path, []), Prices())

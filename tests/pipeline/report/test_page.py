@@ -18,9 +18,11 @@ from pipeline.dataset import mp4
 from pipeline.report.base import ClipEntry
 from pipeline.report.card import card_text
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
+from pipeline.report.good_clips.meanings import meaning
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.text import print_report
+from pipeline.scoring.registry import load_scorers
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.good_clips.scored_rows import record, scored
 from tests.pipeline.report.hostile import PROMPTS
@@ -258,6 +260,25 @@ def test_the_page_divides_clips_by_columns_of_few_values_and_says_of_the_others(
         "Not divided by: id (has more than 12 values), pair (has a value for one clip or two), "
         "set (has one value)." in said
     )
+
+
+def test_a_caution_about_few_pairs_stands_below_the_table(tmp_path: Path) -> None:
+    rows = [row(0, up=50.0), row(0, control=True, psnr=40.0, up=60.0)]
+    page = render(measure(write(tmp_path, rows), Prices()), {})
+    caution = '<p class="warn">planned 4/10: only 1 pair: the interval is too narrow'
+    table = page.index("Cached clips against their controls")
+    assert page.index("</table>", table) < page.index(caution)
+
+
+def test_the_page_says_what_each_score_means(tmp_path: Path) -> None:
+    known = [name for scorer in load_scorers(["basic"]) for name in scorer.scores]
+    assert [name for name in known if not meaning(name)] == []
+    rows = [scored(n, motion=float(n), mine=float(n), class_cat=0.5) for n in range(3)]
+    page = render(measure(write(tmp_path, rows), Prices()), {})
+    assert f"<li><code>motion</code>: {meaning('motion')}</li>" in page
+    assert "<code>class_cat</code>: probability of this label" in page
+    assert "<li><code>mine</code>" not in page
+    assert "docs/scores.md" in page
 
 
 def test_the_page_says_how_to_get_scores_where_there_are_none(tmp_path: Path) -> None:

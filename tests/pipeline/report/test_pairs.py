@@ -148,6 +148,14 @@ def test_without_a_pair_it_says_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_controls_that_are_still_to_come_are_not_asked_for(tmp_path: Path) -> None:
+    found = measure_speedup(*of(tmp_path, [row(0)]), controls_to_come=True)
+    assert found.controls_to_come
+    assert "--control-fraction" not in found.note
+    one = measure_speedup(*of(tmp_path / "one", pair(0)), controls_to_come=True)
+    assert not one.controls_to_come
+
+
 def test_quality_is_told_by_policy_and_evaluations(tmp_path: Path) -> None:
     def compared(
         number: int, nfe: int, psnr: float, ssim: float | None, lpips: float | None

@@ -7,10 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from pipeline.monitoring.profile_lines import error_text
+from pipeline.monitoring.totals import RunTotals
 from pipeline.report.document import ReportVerdict
 from pipeline.report.page import render
 from pipeline.report.pricing.prices import Prices
 from pipeline.storage.storage import Storage
+from pipeline.wording import TOO_MUCH
 from tests.pipeline.report.good_clips.scored_rows import record, scored
 from tests.pipeline.report.made import measure, row, write
 
@@ -45,6 +48,69 @@ def test_pairs_say_what_caching_won_and_changed(tmp_path: Path) -> None:
         "--output",
         str(tmp_path / "my clips"),
     ]
+
+
+FIRST = row(99, up=10.0)
+"""In the first call of its process, so the others are in later ones."""
+
+
+def compared(number: int, psnr: float, error: float, **more: Any) -> list[dict[str, Any]]:
+    """A clip that was promised an error of 0.1, and its control, which measured another one."""
+    clip = row(number, up=50.0, **more)
+    quality = {"psnr_db": psnr, "ssim": 0.9, "lpips": None, "latent_error": error}
+    twin = row(number, control=True, up=60.0, wall=3.0, **more) | {"quality": quality}
+    return [clip | {"cache": clip["cache"] | {"promised_error": 0.1}}, twin]
+
+
+def test_a_broken_promise_is_said_as_on_the_console_and_comes_before_a_trainer(
+    tmp_path: Path,
+) -> None:
+    rows = [one for n in range(9) for one in compared(n, 40.0, 0.2)]
+    found = verdict(write(tmp_path / "broken", rows))
+    totals = RunTotals(planned=9, promised_squares=0.09, compared=9, latent_squares=9 * 0.04)
+    assert TOO_MUCH in error_text(totals)
+    assert f"is 0.2 of the last latents, and 0.1 was promised: {TOO_MUCH}" in found.good
+    assert "worst pair" not in found.good
+    assert "caution" not in found.good
+    assert "choose a higher --cache.quality" in found.next
+    assert found.command == ""
+    rows = [one for n in range(9) for one in compared(n, 40.0, 0.09)]
+    kept = verdict(write(tmp_path / "kept", rows))
+    assert "is 0.09 of the last latents, and 0.1 was promised;" in kept.good
+    assert "--keep" in kept.command
+    for clip, twin in zip(rows[::2], rows[1::2], strict=True):
+        clip["quantisation"], twin["quality"]["latent_error"] = "int8", 9.0
+    assert "promised" not in verdict(write(tmp_path / "quantised", rows)).good
+
+
+def test_each_number_has_its_own_pairs_and_few_of_them_are_a_caution(tmp_path: Path) -> None:
+    rows = [one for n in range(9) for one in compared(n, 40.0, 0.1)]
+    rows[1]["quality"]["psnr_db"] = 20.0
+    others = [one for n in range(9, 14) for one in compared(n, 40.0, 0.1)]
+    for one in others[::2]:  # these clips were made by another run than their controls
+        one["run_id"] = "r2"
+    found = verdict(write(tmp_path, [FIRST, *rows], others))
+    assert "3.00 times as fast over 9 pairs and changed them by" in found.good
+    assert "over 14 pairs with uncached controls" in found.good
+    assert "caution" not in found.good
+    worst = f"the worst pair, clip {rows[0]['sample_id']}, lies far below the others with 20.0 dB"
+    assert worst in found.good
+    two = verdict(write(tmp_path / "two", [FIRST, *rows[:4]], others))
+    assert "3.00 times as fast over 2 pairs and changed" in two.good
+    assert "caution: 2 pairs are too few to trust a number" in two.good
+
+
+def test_controls_of_an_interrupted_run_come_with_the_same_command(tmp_path: Path) -> None:
+    storage = state(write(tmp_path, [row(0), row(1)]), "interrupted", 4)
+    assert "no pair has a control" in verdict(storage).good
+    manifest = json.loads(storage.read_bytes("runs/r1.json"))
+    manifest["config"] = {"control_fraction": 0.5}
+    storage.put_bytes("runs/r1.json", json.dumps(manifest).encode())
+    found = verdict(storage)
+    assert "not measured yet: the controls are still to come" in found.good
+    assert "Run the same command again" in found.next
+    page = render(measure(storage, Prices()), {})
+    assert "--control-fraction" not in page
 
 
 def test_each_gap_has_its_own_next_step_the_most_urgent_first(tmp_path: Path) -> None:
