@@ -21,6 +21,7 @@ from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.verify import Verified, verify
+from pipeline.earlier_defaults import clips_of_other_defaults
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted, was_by_hand
 from pipeline.models.hub_cache import check_available
@@ -135,7 +136,7 @@ def _run(
 ) -> RunResult:
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
-    check_kept(config.output)
+    check_kept(config.output, probe=config.dry_run)
     resolved = model_of(config)
     defaults = request_defaults(config, resolved, storage)
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
@@ -180,27 +181,27 @@ def _run(
     say_columns(console, intake.columns, pending.notes)
     say_lines(console, pending.long_prompts.lines())
     say_lines(console, filter(None, [pending.why_whole]))
-    usual = defaults.template.num_inference_steps
     say_profile(
         console,
         defaults.chosen,
         pending.first,
         config.cache.profile,
-        intake.steps.keys() - {usual},
+        intake.steps.keys() - {defaults.template.num_inference_steps},
         first_only=first_only,
     )
     say_lines(console, [panel.line()])
     largest = largest_call(pending.largest, config, resolved)
-    if config.device != "cpu":
-        say_lines(console, memory_lines(largest))
-    say_settings(console, finished.settings, own_settings(defaults))
+    say_lines(console, memory_lines(largest) if config.device != "cpu" else ())
+    mine, spec = own_settings(defaults), resolved.spec
+    others = clips_of_other_defaults(storage, earlier_runs, config, spec, mine, intake.known)
+    say_settings(console, finished.settings, mine, others)
     say_unsaved(console, finished.unsaved, config.save)
     if config.verify:
         say_verified(console, verified)
     if expected.is_exact:
-        say_not_made_again(console, verified, intake.knows)
+        say_not_made_again(console, verified, intake.known)
     if config.dry_run:
-        mine, cached = own_settings(defaults), intake.steps.total()
+        cached = intake.steps.total()
         say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
         return result
     report_writer = ReportWriter(
@@ -236,7 +237,7 @@ def _run(
 
     def say_rest(error: Exception | None) -> None:
         say_counted(console, pending, said, largest, error)
-        say_not_made_again(console, verified, intake.knows)
+        say_not_made_again(console, verified, intake.known)
 
     count.on_end = say_rest
     state: State = "error"

@@ -7,6 +7,7 @@ codes: 0 done; 1 done but for damaged clips, which are named; 2 bad flags or inp
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="output prefix of the runs")
     parser.add_argument("--to", required=True, help="folder or s3://bucket/prefix of the export")
     shapes = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
-    parser.add_argument("--format", choices=FORMATS, default="webdataset", help=shapes)
+    parser.add_argument("--format", metavar="NAME", default="webdataset", help=shapes)
     parser.add_argument(
         "--where", default="", help='SQL condition over output rows, e.g. "width > 64"'
     )
@@ -79,7 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     console = Console()
     try:
-        form = FORMATS[options.format]
+        if (form := FORMATS.get(options.format)) is None:
+            close = difflib.get_close_matches(options.format, FORMATS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(
+                f"--format {options.format}: should be one of {', '.join(FORMATS)}{hint}"
+            )
         if options.shard_rows is not None and options.shard_rows < 1:
             raise UserError(f"--shard-rows {options.shard_rows}: should be at least 1")
         if options.bucket_by and not form.buckets:

@@ -65,8 +65,12 @@ def _too_many(config: RunConfig, result: RunResult) -> list[str]:
     if result.rejected_fraction > config.max_rejected_fraction:
         found.append(
             f"{result.rejected} of {result.read} input rows were rejected, more than "
-            f"--max-rejected-fraction {config.max_rejected_fraction:g} allows; the output rows "
-            "say why"
+            f"--max-rejected-fraction {config.max_rejected_fraction:g} allows; "
+            + (
+                "a run writes the reason of each into its output row"
+                if config.dry_run
+                else "the output rows say why"
+            )
         )
     if not config.dry_run and result.failed_fraction > config.max_failed_fraction:
         found.append(

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _estimate(options: argparse.Namespace) -> None:
     from pipeline.report.pricing import fits
-    from pipeline.report.pricing.offers import markdown, offers, parse_kinds
+    from pipeline.report.pricing.offers import markdown, no_offer, offers, parse_kinds
     from pipeline.report.pricing.prices import load_table, read_table
 
     for flag, value in (("--price", options.price), ("--more-clips", options.more_clips)):
@@ -64,7 +64,10 @@ def _estimate(options: argparse.Namespace) -> None:
     path = options.price_table
     table = load_table(options.cloud, path) if options.cloud else read_table(path)
     found = offers(kinds, budgets, table, options.market)
-    print("\n".join([*markdown(found, kinds, budgets), "", *fits.markdown(kinds, budgets)]))
+    lines = markdown(found, kinds, budgets)
+    if not found:
+        lines = [no_offer(read_table(path), options.cloud, options.market)]
+    print("\n".join([*lines, "", *fits.markdown(kinds, budgets)]))
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:

@@ -19,7 +19,8 @@ usage: {program} [--config FILE] --prompts URI --output URI [flags]
 Make a dataset of video clips from prompts. Run the same command again to resume.
 Flags override the YAML file, whose names have _ for -: `cache: {{max_reuse: 2}}`.
 `{program} --list-models` prints the models with their sizes, settings and licences.
-Exit code: 0 done; 1 more failed than allowed; 2 bad configuration or input; 130 interrupted.
+Exit code: 0 done; 1 more failed than allowed; 2 bad configuration or input; 3 the Ray cluster went
+away; 130 interrupted.
 """
 
 

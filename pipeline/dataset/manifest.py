@@ -167,6 +167,7 @@ class RunStatus:
         seen_at: Time of its latest sign of life, as its own clock says.
         span_s: Seconds from its beginning to that sign, by its own clock.
         searched: See `Manifest`.
+        config: See `Manifest`.
     """
 
     run_id: str
@@ -176,6 +177,7 @@ class RunStatus:
     seen_at: str = ""
     span_s: float = 0.0
     searched: Mapping[str, Search] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -245,6 +247,7 @@ def _status(storage: Storage, key: str) -> RunStatus:
             seen_at,
             began_s - age_s if math.isfinite(began_s - age_s) else 0.0,
             found.get("searched", {}),
+            found.get("config") or {},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error

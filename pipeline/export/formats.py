@@ -66,8 +66,15 @@ class Format:
 
 
 def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as JSON values, without its media."""
+    """Return a row as JSON values, without its media.
+
+    Seeds are decimal digits, like those of the index: `datasets` takes whole numbers for signed
+    64-bit ones, and one seed of 2^63 or more would make all shards unreadable.
+    """
     value: dict[str, Any] = json.loads(row_json({k: v for k, v in row.items() if k != "video"}))
+    for each in (value, *(value.get("drafts") or ())):
+        if each.get("seed_u64") is not None:
+            each["seed_u64"] = str(each["seed_u64"])
     return value
 
 

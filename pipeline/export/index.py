@@ -43,8 +43,18 @@ COLUMNS = (
 )
 """Columns of the output rows that the index repeats."""
 
+AS_TEXT = ("seed_u64",)
+"""Columns whose numbers are decimal digits here.
+
+`datasets` 5.2 builds each row of a folder's index from Python values, whose whole numbers it takes
+for signed 64-bit ones: one seed of 2^63 or more would make the whole dataset unreadable.
+"""
+
 SCHEMA_OF_INDEX = pa.schema(
-    [pa.field("file_name", pa.string()), *(SCHEMA.field(name) for name in COLUMNS)]
+    [
+        pa.field("file_name", pa.string()),
+        *(pa.field(n, pa.string()) if n in AS_TEXT else SCHEMA.field(n) for n in COLUMNS),
+    ]
 )
 
 Positions = npt.NDArray[np.int64]
@@ -104,7 +114,7 @@ def _rows(
     def shaped(tables: Sequence[pa.Table]) -> pa.Table:
         rows = captions.over(scores.over(pa.concat_tables(tables)))
         path = pc.struct_field(rows["video"], "path")
-        columns = [path, *(rows[name] for name in COLUMNS)]
+        columns = [path, *(_cells(rows, name) for name in COLUMNS)]
         return pa.Table.from_arrays(columns, schema=SCHEMA_OF_INDEX)
 
     def read(file: Any, _: StoredFile) -> pa.Table:
@@ -126,6 +136,11 @@ def _rows(
             waiting = []
     if waiting:
         yield shaped(waiting)
+
+
+def _cells(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of the index."""
+    return rows[name].cast(pa.string()) if name in AS_TEXT else rows[name]
 
 
 _READ = {*COLUMNS, "video", "status", "scorers", "scores_missing", "score_s", "perceptual_hash"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.models.memory.cards import CARDS, cards_that_hold
+from pipeline.models.memory.cards import CARDS, TIGHT, TIGHT_NOTE, cards_that_hold
 from pipeline.models.memory.preflight import LargestCall
 
 
@@ -13,4 +13,8 @@ def memory_lines(call: LargestCall | None) -> list[str]:
     fits, others = cards_that_hold(call.need.total)
     cards = ", ".join(f"{name} ({CARDS[name]:.0f})" for name in fits) or "none of the known cards"
     too_small = f"; not on {', '.join(others)}" if others else ""
-    return [f"Memory of each GPU: {call.work} needs {call.need}; runs on {cards}{too_small}"]
+    tight = [name for name in fits if call.need.total > TIGHT * CARDS[name]]
+    little = f". Tight on {', '.join(tight)}: {TIGHT_NOTE}" if tight else ""
+    return [
+        f"Memory of each GPU: {call.work} needs {call.need}; runs on {cards}{too_small}{little}"
+    ]

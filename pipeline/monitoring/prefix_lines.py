@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
+from pipeline.dataset.committed import Ids
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.recovery import Recovery
 from pipeline.dataset.verify import Verified
 from pipeline.monitoring.console import say, text_of
+from pipeline.redaction import shown
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, counted
 
 UNKNOWN = "settings that an older version did not record"
 DAMAGED_SHOWN = 20
 """Damaged clips that are named."""
+VALUE_CHARS = 40
+"""Characters of a negative prompt that are shown."""
+
+Differences = tuple[tuple[str, Any, Any], ...]
+"""Column, default of earlier runs, and default of this run, for each that differs."""
 
 
 def say_storage(console: Console, storage: Storage) -> None:
@@ -59,19 +69,45 @@ def say_recovery(console: Console, found: Recovery) -> None:
     say(console, text)
 
 
-def say_settings(console: Console, found: Mapping[str, int], own: Sequence[str]) -> None:
-    """Say which clips of other settings than this run's a prefix holds."""
-    others = {text: clips for text, clips in found.items() if text not in own}
+def say_settings(
+    console: Console,
+    found: Mapping[str, int],
+    own: Sequence[str],
+    defaults: Mapping[Differences, int] | None = None,
+) -> None:
+    """Say which clips of other settings than this run's a prefix holds.
+
+    Args:
+        console: Prints it.
+        found: Number of clips by their `settings`.
+        own: `settings` of the clips of this run.
+        defaults: Number of clips that differ from those of this run by defaults for rows.
+    """
+    others = {text or UNKNOWN: clips for text, clips in found.items() if text not in own}
+    columns = dict.fromkeys(["settings"] if others else [])
+    for differ, clips in (defaults or {}).items():
+        columns |= dict.fromkeys(name for name, _, _ in differ)
+        each = (f"{name} {_value(old)} (this run: {_value(new)})" for name, old, new in differ)
+        others[", ".join(each)] = clips
     if others:
-        kinds = "; ".join(f"{clips} of {text or UNKNOWN}" for text, clips in others.items())
+        kinds = "; ".join(f"{clips} of {text}" for text, clips in others.items())
         mine = f" ({own[0]})" if own else ""
+        by = f"column{'s' * (len(columns) > 1)} {', '.join(f'`{name}`' for name in columns)}"
         say(
             console,
             text_of("This prefix holds clips of other settings:", "bold"),
             f" {kinds}. They stay, and load as one dataset with those of this run{mine}; a prompt "
-            "that has one of them gets another clip. Tell them apart by the column `settings`, or "
-            "choose another --output.",
+            f"that has one of them gets another clip. Tell them apart by the {by}, or choose "
+            "another --output.",
         )
+
+
+def _value(value: Any) -> str:
+    """A default as a short text."""
+    if isinstance(value, str):
+        text = shown(value)
+        return f'"{text[:VALUE_CHARS]}…"' if len(text) > VALUE_CHARS else f'"{text}"'
+    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def say_unsaved(console: Console, clips: int, save: Sequence[str]) -> None:
@@ -101,14 +137,15 @@ def say_verified(console: Console, found: Verified) -> None:
 
 
 def say_not_made_again(
-    console: Console, found: Verified, is_of_this_input: Callable[[str], bool]
+    console: Console, found: Verified, known: Callable[[Ids], npt.NDArray[np.bool_]]
 ) -> None:
     """Print which damaged clips this run cannot make again; the input must be read to its end."""
     taken = set(found.rows["sample_id"].to_pylist())
-    others = [i for i in found.damaged if i not in taken and not is_of_this_input(i)]
+    ids = Ids.of(bytes.fromhex(i) for i in found.damaged if i not in taken)
+    others = int(np.count_nonzero(~known(ids)))
     if others:
         say(
             console,
-            f"{len(others)} of them are of no row of this input with these settings, so this run "
+            f"{others} of them are of no row of this input with these settings, so this run "
             "does not make them: run the commands that made them again.",
         )

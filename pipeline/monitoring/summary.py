@@ -81,7 +81,7 @@ def say_input(
             f"About {expected.requests:,} clips to make in all, as the size of the input tells. It "
             "is read while clips are made; totals and ETA are exact when all rows are read.",
         )
-    for line in remarks(counts, reasons or Reasons()):
+    for line in remarks(counts, reasons or Reasons(), dry_run=config.dry_run):
         say(console, line)
     if config.cache.policy == "planned":
         usual = config.sampling.num_inference_steps or resolved.spec.defaults.num_inference_steps
@@ -132,7 +132,7 @@ def say_lines(console: Console, lines: Iterable[str]) -> None:
         say(console, line)
 
 
-def remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
+def remarks(counts: InputCounts, reasons: Reasons, *, dry_run: bool = False) -> Iterator[str]:
     """What was left out of the input, read otherwise than written, or rejected, and why."""
     if counts.markers:
         cells = counted(counts.markers, "cell")
@@ -152,7 +152,8 @@ def remarks(counts: InputCounts, reasons: Reasons) -> Iterator[str]:
         yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {cause.place})"
     others = reasons.rows - sum(cause.rows for cause in causes)
     if others:
-        yield f"  {others} rejected for other reasons, which stand in their rows"
+        where = "a run writes them into the output rows" if dry_run else "the output rows say them"
+        yield f"  {others} rejected for other reasons; {where}"
 
 
 def say_dry_run(

@@ -35,6 +35,7 @@ from pipeline.prompts.pixels import is_image, upright_rgb
 from pipeline.prompts.prompt_file import SourceRow
 from pipeline.prompts.videos import duration_s
 from pipeline.storage.faults import is_transient
+from pipeline.storage.file_system import lost_slashes
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import UNKNOWN, Storage, locate
 
@@ -217,6 +218,8 @@ def _place(column: str, value: str, folder: str) -> str:
         raise RowRejectedError(f"{column} holds a NUL character: not a path or URI")
     if "::" in value:
         raise RowRejectedError(f"{column} {value}: chained URIs (::) are not read")
+    if problem := lost_slashes(value):
+        raise RowRejectedError(f"{column} {problem}")
     if "://" in value or Path(value).is_absolute():
         return value
     return f"{folder.rstrip('/')}/{value}" if folder else str(Path(value).absolute())

@@ -186,13 +186,16 @@ class Cause(ReportPart):
 
 
 class ClipSettings(ReportPart):
-    """Clips of the dataset that share their settings."""
+    """Clips of the dataset that share their settings and their size."""
 
     settings: str = Field(description="column of the rows; empty if not recorded")
     model: str
     policy: str
     steps: int
     guidance_scale: float
+    width: int
+    height: int
+    num_frames: int
     clips: int
     nfe_mean: float
 

@@ -39,6 +39,7 @@ _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
     *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
+    *("width", "height", "num_frames"),
     *("settings", "guidance_scale", "source", "quantisation", "good", "score_s", "candidates"),
 )
 _NESTED = {
@@ -254,8 +255,7 @@ def _flat_parts(
 
 
 def _foreign(storage: Storage, entry: StoredFile, error: Exception) -> StorageError:
-    text = str(error).splitlines()[0]
-    return StorageError(f"{storage.uri}/{entry.key} is no part of ours: {text}")
+    return StorageError(f"{storage.uri}/{entry.key} is no part of ours: {error}".splitlines()[0])
 
 
 def _columns(file: Any) -> pa.Table:

@@ -97,14 +97,16 @@ def stored(totals: Totals) -> list[str]:
 def mixed(kinds: Sequence[ClipSettings]) -> str:
     """Say that a dataset holds clips of several settings, and how many of each."""
     each = "; ".join(
-        f"{count(kind.clips)} of {kind.settings or kind.model + ' ' + kind.policy}, {kind.steps} "
-        f"steps, guidance {kind.guidance_scale:g}, {kind.nfe_mean:.1f} NFE"
+        f"{count(kind.clips)} of {kind.settings or kind.model + ' ' + kind.policy}, "
+        f"{kind.width}x{kind.height}, {counted(kind.num_frames, 'frame')}, {kind.steps} steps, "
+        f"guidance {kind.guidance_scale:g}, {kind.nfe_mean:.1f} NFE"
         for kind in kinds[:MOST_SETTINGS]
     )
     more = f"; and {len(kinds) - MOST_SETTINGS} more kinds" if len(kinds) > MOST_SETTINGS else ""
     return (
         f"The clips were made with {len(kinds)} different settings: {each}{more}. They load as one "
-        "dataset; the column settings of rows and index tells them apart."
+        "dataset; the columns settings, width, height, num_frames, num_inference_steps and "
+        "guidance_scale of rows and index tell them apart."
     )
 
 

@@ -129,10 +129,9 @@ class Intake:
         self.counts.markers += markers
         return self.columns.apply(row)
 
-    def knows(self, sample_id: str) -> bool:
-        """Whether the input that was read so far holds a sample or its control."""
-        binary = bytes.fromhex(sample_id)
-        return binary in self._fresh or bool(self._seen.find(Ids.from_bytes(binary))[0])
+    def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Which of some samples the input that was read so far holds, itself or as controls."""
+        return self._seen.find(ids) | Ids.of(self._fresh).sorted().find(ids)
 
     def _lazy_requests(
         self, read: Iterable[SourceRow], requests: LazyRequests

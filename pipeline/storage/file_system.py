@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,12 @@ _S3_OPTIONS: Mapping[str, Any] = {
 
 
 _COPY_BYTES = 1 << 20
+
+_NO_SLASHES = re.compile(r"(?P<name>[A-Za-z][\w.+-]+):(?!//)(?P<slash>/?)(?P<rest>(?!:).*)", re.S)
+_PROTOCOLS = frozenset(
+    {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "file", "local", "hf", "http", "https"}
+)
+"""What stands for a protocol also without any slash behind it; a local name may hold a colon."""
 
 
 def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
@@ -67,11 +74,35 @@ def open_file_system(uri: str, options: Mapping[str, Any]) -> Any:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Split a URI into protocol ("" for local folders) and path without trailing slash."""
+    """Split a URI into protocol ("" for local folders) and path without trailing slash.
+
+    Raises:
+        StorageError: It has lost slashes behind its protocol.
+    """
+    if problem := lost_slashes(uri):
+        raise StorageError(problem)
     protocol, path = fsspec.core.split_protocol(uri)
     if protocol in (None, "file", "local"):
         return "", str(Path(path).expanduser().absolute())
     return protocol, path.rstrip("/")
+
+
+def lost_slashes(uri: str) -> str:
+    """Say what is wrong with a URI that lacks slashes behind its protocol; "" if nothing is.
+
+    `s3:/bucket/clips` would be a local folder of that name. Drive letters of Windows are no
+    protocols.
+    """
+    found = _NO_SLASHES.fullmatch(uri)
+    if not found or not (found["slash"] or found["name"].lower() in _PROTOCOLS):
+        return ""
+    name, rest = found["name"], found["rest"]
+    local = name.lower() in ("file", "local")
+    right = found["slash"] + rest or "a path" if local else f"{name}://{rest}"
+    return redact(
+        f"{uri}: lacks slashes behind {name}: write {right}, or ./{uri} for a local path of that "
+        "name"
+    )
 
 
 def keeps_existing(fs: Any, path: str) -> bool:

@@ -9,14 +9,18 @@ written there. This module knows how Ray names that folder (2.60: `WorkingDirPlu
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import StorageError
+from pipeline.storage.faults import explain
 from pipeline.storage.file_system import split_uri
+from pipeline.storage.keys import TEMP_PREFIX
 
 PACKAGES = ("runtime_resources", "working_dir_files")
 """The end of the path of the folder that holds what Ray unpacked."""
@@ -30,11 +34,17 @@ def is_package(path: str) -> bool:
     return PACKAGES in itertools.pairwise(Path(path).parts)
 
 
-def check_kept(uri: str) -> None:
+def check_kept(uri: str, *, probe: bool = False) -> None:
     """Refuse a place whose files would not outlive a Ray job.
 
+    Args:
+        uri: The place.
+        probe: Whether to try also that a local place can be written, for those who write nothing
+            there: an empty folder is made in it, or in the nearest folder above it that exists, and
+            removed at once. An object store could only be tried with an object.
+
     Raises:
-        StorageError: It is in the folder into which Ray unpacked the job.
+        StorageError: It is in the folder into which Ray unpacked the job, or cannot be written.
     """
     protocol, path = split_uri(uri)
     if not protocol and is_package(path):
@@ -43,6 +53,21 @@ def check_kept(uri: str) -> None:
             "In a Ray job a relative path leads there; give s3://bucket/prefix, or the whole path "
             "of a folder that all nodes share"
         )
+    if probe and not protocol:
+        try:
+            Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=_nearest(Path(path)))).rmdir()
+        except OSError as error:
+            problem = explain(error)
+            raise StorageError(f"cannot write to {path}{host_note(path)}: {problem}") from error
+
+
+def _nearest(path: Path) -> Path:
+    """The first of a path and those above it that exists."""
+    for each in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            each.lstat()
+            return each
+    return path
 
 
 def host_note(uri: str, environment: Mapping[str, str] = os.environ) -> str:

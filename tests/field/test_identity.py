@@ -174,6 +174,8 @@ def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
         assert "2 rejected: seed is -1, outside 0 to" in " ".join(shown.out.split())
         assert "1 rejected: prompt is empty (first: all_bad.jsonl:3)" in " ".join(shown.out.split())
         assert "3 of 3 input rows were rejected" in shown.err
+        assert ("the output rows say why" in shown.err) == (not dry)
+        assert ("a run writes the reason of each into its output row" in shown.err) == dry
     assert dry or [row["status"] for row in rows_of(tmp_path)] == ["rejected"] * 3
     assert generate.main([*flags, "--dry-run", "--max-rejected-fraction=1"]) == 0
 

@@ -92,6 +92,12 @@ CASES = {
     "out of range": (["--max-failed-fraction", "1.5"], ["--max-failed-fraction"]),
     "no such policy": (["--cache.policy", "magic"], ["--cache.policy", "none", "paper"]),
     "unwritable output": (["--output", "{folder}/p.txt/out"], ["p.txt"]),
+    "unwritable output, tried alone": (
+        ["--output", "{folder}/p.txt/out", "--dry-run"],
+        ["cannot write to", "p.txt/out", "a part of the path is a file"],
+    ),
+    "output with one slash": (["--output", "s3:/bucket/clips"], ["write s3://bucket/clips"]),
+    "prompts without a slash": (["--prompts", "gs:bucket/p.txt"], ["write gs://bucket/p.txt"]),
     "size": (["--sampling.width", "70"], ["70", "use 64 or 80"]),
     "frames": (["--sampling.num-frames", "16"], ["use 13 or 17"]),
     "no weights": (["--model-path", "{folder}/weights"], ["weights", "model_index.json"]),

@@ -122,3 +122,24 @@ def test_an_interrupted_report_says_so_and_a_watched_one_ends(
     flags = ["--output", str(tmp_path), *(["--watch", "1"] if watch else [])]
     assert main(flags) == (0 if watch else 130)
     assert ("the report of before stands" in capsys.readouterr().err) is not watch
+
+
+def test_an_estimate_without_a_price_says_which_prices_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = [
+        {"cloud": cloud, "product": "p", "gpu": "H100", "on_demand": 2.0, "spot": spot}
+        | {"date": "2026-01-02", "source": "s"}
+        for cloud, spot in (("aws", None), ("moon", 1.0))
+    ]
+    (tmp_path / "prices.yaml").write_text(yaml.safe_dump(table))
+    flags = ["--estimate", "wan2.1-t2v-1.3b:480p", "--price-table", str(tmp_path / "prices.yaml")]
+    assert main([*flags, "--cloud", "aws", "--market", "spot"]) == 0
+    first, _, rest = capsys.readouterr().out.partition("\n")
+    assert first == (
+        "No spot price of aws for a GPU whose speed is known: the price table has on-demand prices "
+        "of aws, moon; spot prices of moon (--cloud, --market, --price-table)"
+    )
+    assert "$ per GPU-hour" not in rest
+    assert "| RTX 4090 |" in rest
+    assert "--engine.vae-tiling or --engine.offload model gives room" in rest

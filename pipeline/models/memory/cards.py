@@ -24,6 +24,15 @@ errors of PyTorch that users posted: 23.6 GiB (3090, 4090; zai-org/CogVideo issu
 (PRO 6000; antirez/ds4 issue 431). An A6000 has more than this where its ECC is off, as delivered.
 """
 
+TIGHT = 0.97
+"""Share of a card's memory above which fragments may not find room."""
+
+TIGHT_NOTE = (
+    "less than 3 % of the memory is to spare, and a desktop on the same card takes memory too: "
+    "--engine.vae-tiling or --engine.offload model gives room"
+)
+"""What `tight` means, and what to do about it."""
+
 SMALLEST_SERVED = "H100 80GB"
 """The card on which every model of the registry runs at its default size without a flag."""
 

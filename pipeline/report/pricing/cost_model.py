@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.models.engine_options import DEFAULT, EngineOptions
-from pipeline.models.memory.cards import CARDS
+from pipeline.models.memory.cards import CARDS, TIGHT
 from pipeline.models.memory.need import Workload, memory_need
 from pipeline.models.registry import get_model
 from pipeline.parallel.layout import ParallelLayout
@@ -22,8 +22,6 @@ MFU = 0.4
 SPLIT_EFFICIENCY = {1: 1.0, 2: 0.95, 4: 0.9, 8: 0.8}
 """Share of the ideal speed-up that a group reaches, by its ranks: assumed, not measured."""
 
-TIGHT = 0.97
-"""Share of a device's memory above which fragments may not find room."""
 
 STEPS = 50
 """Sampler steps of an estimated clip: the default of these models."""

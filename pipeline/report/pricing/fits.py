@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.models.engine_options import DEFAULT, EngineOptions
+from pipeline.models.memory.cards import TIGHT, TIGHT_NOTE
 from pipeline.report.pricing.cost_model import (
     DEVICES,
-    TIGHT,
     NetworkShape,
     clip_cost,
     memory_bytes,
@@ -84,9 +84,9 @@ def markdown(kinds: Sequence[Kind], budgets: Sequence[float]) -> list[str]:
     return [
         *lines,
         "",
-        f"Seconds of a clip on one GPU at {counts} evaluations, estimated as above. tight: less "
-        "than 3 % of the memory is to spare. with: fits with these flags, which cost time; tiles "
-        "also leave faint seams.",
+        f"Seconds of a clip on one GPU at {counts} evaluations, estimated as above. tight: "
+        f"{TIGHT_NOTE}. with: fits with these flags, which cost time; tiles also leave faint "
+        "seams.",
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
+from pipeline.models.memory.cards import TIGHT_NOTE
 from pipeline.report.pricing.cost_model import (
     DEVICES,
     MFU,
@@ -100,6 +101,30 @@ def offers(
     )
 
 
+def no_offer(table: Sequence[ListPrice], cloud: str, market: Market) -> str:
+    """Say that the table has no such price, and which it has.
+
+    Args:
+        table: List prices of all clouds.
+        cloud: The cloud that was asked for, "" for all.
+        market: The market that was asked for.
+    """
+    priced: dict[str, set[str]] = {"on-demand": set(), "spot": set()}
+    for line in table:
+        if device_of(line.gpu) is not None:
+            for name, price in (("on-demand", line.on_demand), ("spot", line.spot)):
+                if price is not None:
+                    priced[name].add(line.cloud)
+    there = "; ".join(
+        f"{name} prices of {', '.join(sorted(clouds))}" for name, clouds in priced.items() if clouds
+    )
+    of = f" of {cloud.lower()}" if cloud else ""
+    return (
+        f"No {market} price{of} for a GPU whose speed is known: the price table has "
+        f"{there or 'none at all'} (--cloud, --market, --price-table)"
+    )
+
+
 def device_of(product: str) -> str | None:
     """Return the key in `DEVICES` for a product of a price table, None if there is none."""
     words = product.lower().split()
@@ -142,7 +167,7 @@ def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[fl
         f"Dollars per 1,000 clips at {counts} network evaluations of {STEPS}. Seconds are "
         f"estimated from the network's shape at {MFU:.0%} of the GPU's peak, none was measured; "
         "device time alone, without loading, idle time, disks and traffic. P: the fewest GPUs of "
-        "a group, where more than one; tight: less than 3 % of the memory is to spare; –: it fits "
+        f"a group, where more than one; tight: {TIGHT_NOTE}; –: it fits "
         "no group. Prices: list prices on the given day, sources in "
         "pipeline/report/pricing/prices.yaml.",
     ]

@@ -49,6 +49,8 @@ SAMPLE = SampleRequest(
 )
 
 
+MOST_SEED = 2**64 - 1
+
 OF_ANY_CLIP = ["webdataset", "hub", "fastvideo"]
 """Formats that need neither tensors nor a library of their own; the others have own tests."""
 
@@ -60,6 +62,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = Storage(str(folder))
     rows = []
     requests = [dataclasses.replace(SAMPLE, prompt=prompt) for prompt in PROMPTS]
+    requests[-1] = dataclasses.replace(requests[-1], seed=MOST_SEED)
     for number, request in enumerate([*requests, control_for(requests[0])]):
         row = make_row(request, Provenance("r1", "cpu"), SampleOutcome("ok"))
         path = folder / row["video"]["path"]
@@ -108,6 +111,9 @@ def test_webdataset_shards_round_trip(prefix: Path, tmp_path: Path) -> None:
         assert mp4.decode(sample["mp4"]).shape == (3, 16, 16, 3)
         found[sample["__key__"]] = (sample["txt"].decode(), sha(sample["mp4"]))
     assert found == truth(prefix)
+    rows = datasets.load_dataset("webdataset", data_files=urls, cache_dir=str(tmp_path / "cache"))
+    seeds = {row["seed_u64"] for row in rows["train"]["json"]}
+    assert seeds == {"0", str(MOST_SEED)}
 
 
 def test_hub_parquet_is_a_video_column_with_its_bytes(
@@ -159,12 +165,14 @@ def test_the_prefix_itself_loads_as_a_dataset_of_videos(prefix: Path, tmp_path: 
         cache = str(tmp_path / uuid.uuid4().hex)
         loaded = datasets.load_dataset(name, split="train", cache_dir=cache, **options)
         assert loaded.features["video"] == datasets.Video()
-        found = {}
+        found, seeds = {}, set()
         for row in loaded.cast_column("video", datasets.Video(decode=False)):
             data = row["video"]["bytes"] or Path(row["video"]["path"]).read_bytes()
             assert mp4.decode(data).shape == (3, 16, 16, 3)
             found[row["sample_id"]] = (row["caption"], sha(data))
+            seeds.add((row["seed"], row["seed_u64"]))
         assert found == want
+        assert seeds == {(0, "0"), (None, str(MOST_SEED))}
 
 
 def test_duckdb_reads_the_prefix(prefix: Path) -> None:
@@ -241,6 +249,16 @@ def test_a_row_with_an_empty_cell_is_a_damaged_clip(
     said = capsys.readouterr()
     assert "9 clips in" in said.out
     assert f"damaged: {rows[0]['sample_id']}: its row has no {cell}" in said.err
+
+
+def test_an_unknown_format_is_one_line_with_the_closest(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output", str(prefix), "--to", str(tmp_path), "--format", "webdatset"]
+    assert main(flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --format webdatset: should be one of webdataset, hub, ")
+    assert line.endswith("; did you mean webdataset?")
 
 
 def test_a_path_with_escapes_reaches_no_terminal(

@@ -233,6 +233,15 @@ def test_clips_of_two_settings_are_the_first_thing_that_is_said(tmp_path: Path) 
     assert [each.clips for each in two.settings] == [1, 1]
 
 
+def test_clips_of_two_sizes_are_counted_apart(tmp_path: Path) -> None:
+    rows = [row(n) | {"width": 16 if n else 32} for n in range(3)]
+    two = measure(write(tmp_path, rows), Prices())
+    kinds = [(each.clips, each.width, each.height, each.num_frames) for each in two.settings]
+    height, frames = rows[0]["height"], rows[0]["num_frames"]
+    assert kinds == [(2, 16, height, frames), (1, 32, height, frames)]
+    assert f"16x{height}, {frames} frames" in two.notes[0]
+
+
 def test_more_clips_are_projected_where_asked(tmp_path: Path) -> None:
     storage = write(tmp_path, [row(n, wall=10.0, up=100.0) for n in range(3)])
     assert measure(storage, Prices()).projections == []

@@ -52,6 +52,39 @@ def test_a_relative_output_in_a_ray_job_is_refused(
     assert [path.name for path in package.iterdir()] == ["p.txt"]
 
 
+def test_a_place_is_tried_without_leaving_anything(tmp_path: Path) -> None:
+    check_kept(str(tmp_path / "new/out"), probe=True)
+    check_kept("s3://bucket/out", probe=True)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StorageError, match=r"^cannot write to /proc/nope.*: "):
+        check_kept("/proc/nope", probe=True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "right"),
+    [
+        ("s3:/bucket/clips", "s3://bucket/clips"),
+        ("s3:bucket", "s3://bucket"),
+        ("gs:/bucket", "gs://bucket"),
+        ("file:/tmp/out", "/tmp/out"),
+        ("s3:", "s3://"),
+        ("unknown:/place", "unknown://place"),
+    ],
+)
+def test_a_uri_that_has_lost_a_slash_is_no_local_folder(uri: str, right: str) -> None:
+    with pytest.raises(StorageError, match=rf"write {right}, or \./{uri} for a local path"):
+        Storage(uri)
+    with pytest.raises(StorageError, match="lacks slashes"):
+        read_source(uri)
+
+
+@pytest.mark.parametrize(
+    "name", ["C:/clips", "C:clips", "take:2", "./s3:/bucket", "a::b", ":fire:"]
+)
+def test_a_colon_in_a_local_name_is_no_protocol(name: str) -> None:
+    assert Path(Storage(name).uri).is_absolute()
+
+
 def test_no_job_keeps_files_there(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

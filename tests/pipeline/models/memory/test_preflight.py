@@ -59,6 +59,11 @@ def test_what_a_run_says_names_the_cards(large: SampleRequest) -> None:
     (whole,) = memory_lines(call_of(large, engine={"vae_tiling": False}))
     assert "H100 80GB" in whole.partition("; not on ")[2]
     assert memory_lines(call_of(large, "demo")) == memory_lines(None) == []
+    assert "Tight on" not in line
+    (line,) = memory_lines(call_of(dataclasses.replace(large, width=832, height=480), WAN))
+    _, tight, rest = line.partition(". Tight on RTX 4090, RTX 3090: ")
+    assert tight
+    assert rest.endswith(": --engine.vae-tiling or --engine.offload model gives room")
     assert list(CARDS.values()) == sorted(CARDS.values())
 
 
