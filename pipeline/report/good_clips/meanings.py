@@ -8,7 +8,7 @@ MEANINGS: Mapping[str, str] = {
     "black": "share of frames that are black; lower is better",
     "saturation": "strength of the colours, 0 to 1; near 0 is grey, and neither end is better",
     "clipped": "share of pixels that are too bright or too dark to show detail; lower is better",
-    "flicker": "change of brightness to and fro between frames, 0 to 1; lower is better",
+    "flicker": "change of brightness back and forth between frames, 0 to 1; lower is better",
     "motion": "optical flow, in diagonals of the frame per second; higher moves more, 0 is a still",
     "warping_error": "what movement does not explain between frames, 0 to 1; lower is better",
     "frozen": "longest run of repeated frames, as a share of the clip; lower is better",
