@@ -4,8 +4,9 @@ An engine that computes nothing, prompts in one Parquet file, one group. Each si
 process of its own, on a private cluster. Of a Ray Data program: how long the first rows take from
 the building of the Dataset (actors start meanwhile), what each further row takes, and the peak
 memory of the driver and of the intake's actor. Of the command line: how long the first engine call
-takes from the start of the run and from when the engine is ready, and the same costs. `--resume`
-measures a run whose prompts are done but for one in 1,000.
+takes from the start of the run and from when the engine is ready, and the same costs; the sizes
+take turns, and all inputs are on the disk before the first run, because clips are synced to it.
+`--resume` measures a run whose prompts are done but for one in 1,000.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--prompts", type=int, nargs="+", default=list(SIZES), help="in a file")
     parser.add_argument("--rows", type=int, default=2000, help="rows that are made")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="runs of the command line for each number of prompts"
+    )
     parser.add_argument(
         "--by", choices=WAYS, nargs="+", default=list(WAYS), help="which to measure"
     )
@@ -64,9 +72,9 @@ def main(options: argparse.Namespace, console: Console) -> dict[str, list[dict[s
         headings = ("prompts", "first rows s", "ms per row", "driver GiB", "intake GiB")
         console.print(table("a Dataset of prompts", headings, lines))
     if "command line" in options.by:
-        results["command line"] = [
-            _command_line(prompts, options.rows) for prompts in options.prompts
-        ] + [_resume(prompts) for prompts in options.resume]
+        results["command line"] = _command_line(options.prompts, options.rows, options.repeat) + [
+            _resume(prompts) for prompts in options.resume
+        ]
         console.print(_command_line_table(results["command line"]))
     return results
 
@@ -78,10 +86,32 @@ def _own_process(module: str, *arguments: object) -> dict[str, Any]:
     return found
 
 
-def _command_line(prompts: int, rows: int) -> dict[str, Any]:
+def _command_line(sizes: Sequence[int], rows: int, repeat: int) -> list[dict[str, Any]]:
+    """Run each size so many times, in turns, and return the medians of each."""
+    found: dict[int, list[dict[str, Any]]] = {prompts: [] for prompts in sizes}
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        write_prompts(Path(folder) / "prompts.parquet", prompts)
-        return {"prompts": f"{prompts:,}"} | _own_process(STREAMED, folder, rows)
+        for prompts in found:
+            place = Path(folder) / str(prompts)
+            place.mkdir()
+            write_prompts(place / "prompts.parquet", prompts)
+        os.sync()
+        for _ in range(repeat):
+            for prompts, runs in found.items():
+                place = Path(folder) / str(prompts)
+                runs.append(_own_process(STREAMED, place, rows))
+                shutil.rmtree(place / "out")
+                (place / "calls").unlink()
+    return [medians(runs) | {"prompts": f"{prompts:,}"} for prompts, runs in found.items()]
+
+
+def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each value over runs that have it, and the lowest and highest first clip."""
+    middle: dict[str, Any] = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs if run[name] is not None]
+        middle[name] = statistics.median(values) if values else None
+    after = [run["after_ready_s"] for run in runs]
+    return middle | {"runs": len(runs), "after_ready_from_to_s": [min(after), max(after)]}
 
 
 def _resume(prompts: int) -> dict[str, Any]:
@@ -89,10 +119,11 @@ def _resume(prompts: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
         left = make_prefix(Path(folder), prompts, part_rows=10_000).left
+        os.sync()
         found = _own_process(STREAMED, folder, 0)
     if found["ok"] != left:
         raise RuntimeError(f"{found['ok']} of {left} samples that were left ended ok")
-    return {"prompts": f"{prompts:,}, {left:,} left"} | found
+    return medians([found]) | {"prompts": f"{prompts:,}, {left:,} left"}
 
 
 def _command_line_table(results: list[dict[str, Any]]) -> Any:
@@ -100,8 +131,9 @@ def _command_line_table(results: list[dict[str, Any]]) -> Any:
         (
             result["prompts"],
             f"{result['first_s']:.1f}",
-            f"{result['after_ready_s']:.2f}",
-            f"{result['ms_per_sample']:.1f}",
+            f"{result['after_ready_s']:.3f}",
+            "{:.3f} to {:.3f}".format(*result["after_ready_from_to_s"]),
+            f"{result['ms_per_sample']:.2f}",
             f"{result['driver_bytes'] / 2**30:.2f}",
             f"{result['counted_s']:.1f}" if result["counted_s"] else "",
             f"{result['whole_s']:.1f}",
@@ -109,10 +141,11 @@ def _command_line_table(results: list[dict[str, Any]]) -> Any:
         for result in results
     ]
     headings = (
-        *("prompts", "first clip s", "of it after the engine is ready", "ms per sample"),
-        *("driver GiB", "counted s", "run s"),
+        *("prompts", "first clip s", "of it after the engine is ready", "from to"),
+        *("ms per sample", "driver GiB", "counted s", "run s"),
     )
-    return table("the command line", headings, lines)
+    title = f"the command line, medians of {max(result['runs'] for result in results)} runs"
+    return table(title, headings, lines)
 
 
 def measure(prompts: int, rows: int) -> dict[str, Any]:
