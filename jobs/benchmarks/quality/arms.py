@@ -38,6 +38,7 @@ from jobs.benchmarks.baselines.lemica import Sampling
 from pipeline.models.families.base import ModelFamily
 from pipeline.models.samplers import EULER, UNIPC
 from sencache import SenCacheConfig, SensitivityProfile
+from sencache.measuring import prediction_of, prior_profile
 
 FEWER_STEPS, FEWER_STEPS_BEST, PAPER = "fewer-steps", "fewer-steps-best", "sencache-paper"
 
@@ -83,6 +84,12 @@ def _gated(setup: BaselineSetup) -> list[Baseline]:
     """Plans with a gate: a third of the clips get two more evaluations, the others one less."""
     config = SenCacheConfig(policy="planned", budget=0.34, gate=GATE)
     return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
+
+
+def _prior_planned(setup: BaselineSetup) -> list[Baseline]:
+    """Plans from the profile that the library ships for models that nobody has measured."""
+    prior = prior_profile(prediction_of(setup.pipe.scheduler))
+    return [Planned(prior, SenCacheConfig(policy="planned"))]
 
 
 def _profile(setup: BaselineSetup) -> SensitivityProfile:
@@ -148,6 +155,7 @@ BASELINES: dict[str, Maker] = {
     "lemica": _lemica,
     "cache-dit": _cache_dit,
     "planned": _planned(),
+    "planned-prior": _prior_planned,
     "planned-gated": _gated,
     "planned-quadratic": _planned(order=2),
     "planned-unrepaired": _planned(repair=False),
@@ -157,7 +165,7 @@ BASELINES: dict[str, Maker] = {
 RIVALS = ("dpcache", "lemica", "cache-dit")
 """The nearest relatives: they need many runs to fit, or a package, and run only by name as well."""
 
-ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired")
+ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired", "planned-prior")
 """Arms that show what a part of a method is worth; they run only if they are given by name."""
 
 ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *BASELINES)

@@ -23,6 +23,7 @@ ARMS = (
     "lemica",
     "cache-dit",
     "uniform-taylor",
+    "planned-prior",
 )
 
 
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--model", default="demo")
     parser.add_argument("--model-path", default="")
+    parser.add_argument(
+        "--label",
+        default="",
+        metavar="NAME",
+        help="name of the results where several models share a spec; default: the spec's name",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--prompts", default="", help="prompt file, split by hash")
     parser.add_argument("--split", choices=("dev", "held-out"), default="held-out")

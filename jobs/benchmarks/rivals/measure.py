@@ -139,6 +139,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             _measure(sampler, plan, batches, tuner, kept, eyes, ends, console)
     return {
         **settings,
+        "label": options.label or bench.model.spec.name,
         "request": {
             name: getattr(bench.template, name)
             for name in ("width", "height", "num_frames", "guidance_scale")

@@ -82,6 +82,8 @@ def leaders(result: Mapping[str, Any], sampler: str) -> dict[int, str]:
 def invisible_at(result: Mapping[str, Any], sampler: str, arm: str, *, worst: bool) -> int | None:
     """The smallest NFE from which on an arm's difference is invisible at all measured points.
 
+    It is the arm's own number of evaluations, which may miss the wanted one.
+
     Args:
         result: The output of the benchmark.
         sampler: One of its samplers.
@@ -93,7 +95,7 @@ def invisible_at(result: Mapping[str, Any], sampler: str, arm: str, *, worst: bo
         jod = clips_of(result, sampler, arm, point).get("jod", [])
         if not jod or (worst_decile(jod) if worst else statistics.fmean(jod)) < INVISIBLE_JOD:
             break
-        found = point
+        found = round(statistics.fmean(clips_of(result, sampler, arm, point)["nfe"]))
     return found
 
 
@@ -104,10 +106,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         if not lines:
             continue
         rows = rows_of(result, sampler)
-        parts.append(f"**{title_of(result, sampler)}**\n\n{_table(HEADINGS, rows)}")
+        parts.append(f"**{title_of(result, sampler)}**\n\n{markdown_table(HEADINGS, rows)}")
         parts.append(f"First by mean PSNR: {_leads(result, sampler)}.")
         if "jod" in result["measures"]:
-            parts.append(_table(("invisible at NFE", "mean", "worst 10 %"), _seen(result, sampler)))
+            parts.append(
+                markdown_table(("invisible at NFE", "mean", "worst 10 %"), _seen(result, sampler))
+            )
         if problems := _problems(lines):
             parts.append(f"Not measured: {problems}.")
     return "\n\n".join(parts)
@@ -156,5 +160,6 @@ def _problems(lines: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(sorted(found))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     return "\n".join(map(markdown_row, (headings, ["---"] * len(headings), *rows)))

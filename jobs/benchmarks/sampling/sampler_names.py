@@ -25,7 +25,7 @@ def samplers_for(wanted: str, own: str, family: ModelFamily) -> list[str]:
 
     Args:
         wanted: A short name, a scheduler class, or `both`: Euler and UniPC where the family has
-            them, and the model's own sampler where it has neither.
+            them; without Euler, the model's own sampler in its place.
         own: Sampler of the model's own settings; its shift is that of all.
         family: The model's family.
 
@@ -34,7 +34,9 @@ def samplers_for(wanted: str, own: str, family: ModelFamily) -> list[str]:
     """
     class_name, slash, shift = own.partition("/")
     if wanted == BOTH:
-        found = [each for each in (EULER, UNIPC) if each in family.samplers] or [class_name]
+        first = EULER if EULER in family.samplers else class_name
+        second = [UNIPC] if UNIPC in family.samplers and first != UNIPC else []
+        found = [first, *second]
     else:
         found = [SHORT_NAMES.get(wanted, wanted)]
     if found[0] not in family.samplers:

@@ -5,6 +5,7 @@ Noise schedule and spacing are those of the scheduler of zai-org/CogVideoX-5b.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from jobs.benchmarks.demo_model.shapes.base import (
 )
 from pipeline.models.demo import DEFAULTS
 from pipeline.models.families import cogvideox
+from pipeline.models.samplers import UNIPC
 from pipeline.models.spec import ModelSpec, SamplingDefaults
 
 _PATCH = 2
@@ -61,9 +63,13 @@ SCHEDULE: dict[str, Any] = {
     "snr_shift_scale": 1.0,
 }
 
+FAMILY = dataclasses.replace(cogvideox.COGVIDEOX, samplers=(*cogvideox.COGVIDEOX.samplers, UNIPC))
+"""The family with one more sampler for comparisons: its own are DDIM and a random one, for which
+nothing can be planned. UniPC of diffusers knows v-prediction and zero terminal SNR."""
+
 SPEC = ModelSpec(
     name="sprites-cogvideox",
-    pipeline=cogvideox.TEXT_TO_VIDEO,
+    pipeline=dataclasses.replace(cogvideox.TEXT_TO_VIDEO, family=FAMILY),
     hub_id="",
     revision="",
     licence="Apache-2.0",

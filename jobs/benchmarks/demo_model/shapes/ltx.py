@@ -6,6 +6,7 @@ which the shift grows brought down to these small clips.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -32,7 +33,7 @@ from jobs.benchmarks.demo_model.shapes.base import (
 from jobs.benchmarks.demo_model.train.dit import draw_sigmas
 from pipeline.models.demo import DEFAULTS
 from pipeline.models.families import ltx
-from pipeline.models.samplers import EULER
+from pipeline.models.samplers import EULER, UNIPC
 from pipeline.models.spec import ModelSpec, SamplingDefaults
 
 _PATCH = 2
@@ -62,9 +63,13 @@ SCHEDULE: dict[str, Any] = {
     "shift_terminal": 0.1,
 }
 
+FAMILY = dataclasses.replace(ltx.LTX, samplers=(*ltx.LTX.samplers, UNIPC))
+"""The family with one more sampler for comparisons: its own are Euler and a random one, for which
+nothing can be planned. UniPC of diffusers shifts noise levels by size, too."""
+
 SPEC = ModelSpec(
     name="sprites-ltx",
-    pipeline=ltx.TEXT_TO_VIDEO,
+    pipeline=dataclasses.replace(ltx.TEXT_TO_VIDEO, family=FAMILY),
     hub_id="",
     revision="",
     licence="Apache-2.0",

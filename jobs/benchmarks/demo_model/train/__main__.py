@@ -20,6 +20,7 @@ from jobs.benchmarks.demo_model.train.config import (
     pictures_config,
     second_config,
     shape_config,
+    shortened,
 )
 from jobs.benchmarks.demo_model.train.run import train
 from jobs.benchmarks.demo_model.train.shaped import save_preview, train_shape
@@ -59,9 +60,18 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
         action="store_true",
         help="with --shape: train no further, save the weights so far in DIR/preview",
     )
+    parser.add_argument(
+        "--shorter",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --pictures: an Nth of the steps and of the encoded clips",
+    )
     options = parser.parse_args(arguments)
     if options.preview and not options.shape:
         parser.error("--preview needs --shape")
+    if options.shorter != 1 and (options.shorter < 1 or not options.pictures):
+        parser.error("--shorter needs --pictures and a number of 1 or more")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     console = Console()
@@ -74,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
         chosen = second_config
     elif options.pictures:
         chosen = pictures_config
-    train(config or chosen(), options.out, console)
+    train(config or shortened(chosen(), options.shorter), options.out, console)
     return 0
 
 

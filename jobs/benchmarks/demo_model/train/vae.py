@@ -126,8 +126,13 @@ def train_vae(
         StoppedEarlyError: The loop stopped at ``stop_at``.
     """
     torch.manual_seed(config.vae.seed)
-    vae = make_vae(**config.vae_changes)
-    start_from_images(vae)
+    if config.vae_start is None:
+        vae = make_vae(**config.vae_changes)
+        start_from_images(vae)
+    else:
+        vae = AutoencoderKLWan.from_pretrained(
+            config.vae_start, subfolder="vae", torch_dtype=torch.float32, use_safetensors=True
+        )
     use_lean_norms(vae)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:

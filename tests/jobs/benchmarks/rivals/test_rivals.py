@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from jobs.benchmark import main
-from jobs.benchmarks.rivals import document
 from jobs.benchmarks.rivals.measure import Kept
 from jobs.benchmarks.rivals.tables import invisible_at, leaders, rows_of
 from pipeline.errors import UserError
@@ -99,11 +98,7 @@ def test_the_command_goes_on_from_its_file(tmp_path: Path) -> None:
     assert measured["samplers"]["FlowMatchEulerDiscreteScheduler/3.0"] == after[1:]
 
 
-def test_the_page_shows_the_stored_results() -> None:
-    shown = document.DOCUMENT.read_text()
-    results = sorted(document.RESULTS.glob("*.json"))
-    assert document.KEPT in results
-    for path in results:
-        text = document.section(json.loads(path.read_text()))
-        begin, end = document.marks_of(path.stem)
-        assert f"{begin}\n{text}\n{end}" in shown
+def test_invisible_at_is_the_arms_own_number_of_evaluations() -> None:
+    missed = line("sencache-paper", 21, 0, [60.0] * 2, [10.0, 9.99]) | {"nfe": [23.0, 24.0]}
+    found = result(line("sencache-paper", 25, 0, [60.0] * 2, [10.0, 9.99]), missed)
+    assert invisible_at(found, "Euler/3.0", "sencache-paper", worst=False) == 24

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
+from rich.console import Console
 from torch import Tensor
 
 from jobs.benchmarks.demo_model.architecture import make_tokenizer
@@ -23,12 +25,13 @@ from jobs.benchmarks.demo_model.pictures.scenes import (
     scene_words,
 )
 from jobs.benchmarks.demo_model.train.__main__ import main
-from jobs.benchmarks.demo_model.train.config import pictures_config
+from jobs.benchmarks.demo_model.train.config import pictures_config, shortened
+from jobs.benchmarks.demo_model.train.vae import train_vae
 from jobs.benchmarks.demo_model.worlds import PictureWorld
 from jobs.benchmarks.profiles.bench import load_bench
 from jobs.benchmarks.quality.accuracy import judge_clips
 from pipeline.errors import UserError
-from pipeline.models.demo import DEFAULTS
+from pipeline.models.demo import DEFAULTS, WEIGHTS_DIR
 
 SIZE, FRAMES = 48, 5
 
@@ -146,6 +149,7 @@ def test_the_command_trains_on_scenes_and_lists_held_out_captions(tmp_path: Path
         crop_size=16,
         pool_clips=2,
         latent_clips=2,
+        vae_start=None,
         world=PictureWorld(size=32),
         vae_changes={"base_dim": 4, "decoder_base_dim": 4},
         transformer_changes={"num_layers": 1, "ffn_dim": 32},
@@ -162,3 +166,28 @@ def test_the_command_trains_on_scenes_and_lists_held_out_captions(tmp_path: Path
     frames = bench.run([request], "pt")
     assert frames.shape == (1, DEFAULTS.num_frames, 3, 32, 32)
     assert judge_clips(bench.model, captions[:1], [frames[0]]) is None
+
+
+def test_the_autoencoder_begins_as_the_shipped_one(tmp_path: Path) -> None:
+    config = pictures_config()
+    untrained = replace(config, vae=replace(config.vae, steps=0))
+    begun = train_vae(untrained, tmp_path / "vae.pt", Console(quiet=True))
+    shipped = AutoencoderKLWan.from_pretrained(
+        WEIGHTS_DIR, subfolder="vae", torch_dtype=torch.float32
+    )
+    for mine, theirs in zip(begun.parameters(), shipped.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_shorter_training_divides_its_steps_and_clips(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    whole = pictures_config()
+    half = shortened(whole, 2)
+    assert (half.vae.steps, half.crop_steps) == (whole.vae.steps // 2, whole.crop_steps // 2)
+    assert (half.dit.steps, half.dit.warmup) == (whole.dit.steps // 2, whole.dit.warmup // 2)
+    assert half.latent_clips == whole.latent_clips // 2
+    assert shortened(whole, 1) == whole
+    with pytest.raises(SystemExit):
+        main(["--second", "--shorter", "2", "--out", str(tmp_path)])
+    assert "--shorter needs --pictures" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from jobs.benchmarks.demo_model.train.config import TrainConfig, shape_config
 from jobs.benchmarks.demo_model.train.shaped import CHECKPOINT, train_shape
 from jobs.benchmarks.profiles.bench import load_bench
 from pipeline.models.demo import WEIGHTS_DIR
-from pipeline.models.samplers import EULER
+from pipeline.models.samplers import EULER, UNIPC
 
 CAPTION = "a red circle moving left slowly on a black background"
 SMALL: dict[str, dict[str, Any]] = {
@@ -182,14 +182,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("name", "sampler", "shown"),
     [
-        ("cogvideox", "ddim", "CogVideoXDDIMScheduler"),
-        pytest.param("cogvideox", "dpm", "CogVideoXDPMScheduler", marks=pytest.mark.variant),
-        ("ltx", "both", EULER),
-        pytest.param("ltx", "lcm", "FlowMatchLCMScheduler", marks=pytest.mark.variant),
+        ("cogvideox", "both", ["CogVideoXDDIMScheduler", UNIPC]),
+        pytest.param("cogvideox", "dpm", ["CogVideoXDPMScheduler"], marks=pytest.mark.variant),
+        ("ltx", "both", [EULER, UNIPC]),
+        pytest.param("ltx", "lcm", ["FlowMatchLCMScheduler"], marks=pytest.mark.variant),
     ],
 )
 def test_the_harness_runs_on_a_saved_folder(
-    trained: Callable[[str], Path], tmp_path: Path, name: str, sampler: str, shown: str
+    trained: Callable[[str], Path], tmp_path: Path, name: str, sampler: str, shown: list[str]
 ) -> None:
     saved, out = trained(name) / "pipeline", tmp_path / "out.json"
     assert palette_of(saved).name == "muted"
@@ -200,13 +200,14 @@ def test_the_harness_runs_on_a_saved_folder(
     result = json.loads(out.read_text())["result"]
     assert result["model"] == f"sprites-{name}"
     assert result["request"]["num_frames"] == 17
-    planned, paper = result["samplers"][shown]
-    assert 3 <= paper["nfe"][0] <= 6
-    if sampler in ("dpm", "lcm"):
-        assert "is random" in planned["problem"]
-    else:
-        assert planned["nfe"] == [4.0]
-        assert 5 < planned["psnr"][0] <= 100
+    assert list(result["samplers"]) == shown
+    for planned, paper in result["samplers"].values():
+        assert 3 <= paper["nfe"][0] <= 6
+        if sampler in ("dpm", "lcm"):
+            assert "is random" in planned["problem"]
+        else:
+            assert planned["nfe"] == [4.0]
+            assert 5 < planned["psnr"][0] <= 100
 
 
 @pytest.mark.variant
@@ -234,6 +235,6 @@ def test_only_folders_of_the_shapes_are_described(tmp_path: Path) -> None:
 def test_a_sampler_that_the_family_lacks_is_one_line(
     trained: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--model-path", str(trained("ltx") / "pipeline"), "--sampler", "unipc"]
+    given = ["--model-path", str(trained("ltx") / "pipeline"), "--sampler", "ddim"]
     assert benchmark(["quality", "--device", "cpu", *given]) == 2
-    assert "the ltx family has euler, lcm" in capsys.readouterr().err
+    assert "the ltx family has euler, lcm, unipc" in capsys.readouterr().err
