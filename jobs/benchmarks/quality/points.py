@@ -50,11 +50,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A variant of a method, tuned for a point."""
+    """A variant of a method, tuned for a point, and what it made of the first batches."""
 
     baseline: Baseline
     setting: str
     nfe: float
+    latents: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass
@@ -112,16 +113,18 @@ class Tuner:
         close = [each for each in tried if abs(each.nfe - wanted) <= least]
         if len(close) == 1:
             return close[0]
-        return min(close, key=lambda each: self._distance(each.baseline))
+        return min(close, key=self._distance)
 
-    def _distance(self, baseline: Baseline) -> float:
+    def _distance(self, tried: _Tried) -> float:
         """Return the mean log of the mean square distance to uncached latents, over clips."""
-        run = DenoisingRun(self.sampler, self.setup.steps, baseline)
+        run = DenoisingRun(self.sampler, self.setup.steps, tried.baseline)
+        made = tried.latents
         logs: list[float] = []
         for number, batch in enumerate(self.batches):
             if number not in self._uncached:
                 self._uncached[number] = batch.denoise(replace(run, baseline=None)).latents
-            off = (batch.denoise(run).latents - self._uncached[number]).double()
+            latents = made[number] if number < len(made) else batch.denoise(run).latents
+            off = (latents - self._uncached[number]).double()
             squares = off.flatten(1).square().mean(1).clamp_min(1e-20)
             logs += squares.log().tolist()
         return statistics.fmean(logs)
@@ -133,7 +136,8 @@ class Tuner:
         if isinstance(baseline, Scheduled):
             self._check_not_random(baseline)
             baseline = baseline.budgeted(wanted, self.setup.steps)
-            return _Tried(baseline, baseline.name, self._nfe(baseline, self.batches[:1]))
+            run = self.batches[0].denoise(DenoisingRun(self.sampler, self.setup.steps, baseline))
+            return _Tried(baseline, baseline.name, statistics.fmean(run.nfe), (run.latents,))
         return _Tried(baseline, baseline.name, self._nfe(baseline))
 
     def _check_not_random(self, baseline: Baseline) -> None:
@@ -158,9 +162,7 @@ class Tuner:
             lambda value: self._nfe(baseline.tuned(value)), baseline.low, baseline.high
         )
 
-    def _nfe(self, baseline: Baseline, batches: Sequence[ClipBatch] = ()) -> float:
-        """Return the mean NFE on some batches of calibration clips, by default on all."""
+    def _nfe(self, baseline: Baseline) -> float:
+        """Return the mean NFE on all calibration clips."""
         run = DenoisingRun(self.sampler, self.setup.steps, baseline)
-        return statistics.fmean(
-            n for batch in batches or self.batches for n in batch.denoise(run).nfe
-        )
+        return statistics.fmean(n for batch in self.batches for n in batch.denoise(run).nfe)

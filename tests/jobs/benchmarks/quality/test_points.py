@@ -61,12 +61,13 @@ class Turned(Toy, Tunable):
 @dataclass
 class Laid(Toy, Scheduled):
     nfe: int = 0
+    off: float = 0.0
     name = "laid"
 
     def budgeted(self, computed: int, steps: int) -> Baseline:
         if computed == 13:
             raise UnsupportedError("no schedule of 13")
-        return Laid(computed)
+        return Laid(computed, self.off)
 
 
 class CountingBatch:
@@ -145,6 +146,17 @@ def test_a_schedule_is_laid_out_for_the_point(tuner: Callable[..., Tuner]) -> No
     absent = made.point("toy", 13)
     assert absent.run is None
     assert absent.problem == "no schedule of 13"
+
+
+def test_of_schedules_the_nearest_is_taken_and_each_is_run_once(
+    tuner: Callable[..., Tuner],
+) -> None:
+    made = tuner(Laid(off=0.2), Laid(off=0.1))
+    point = made.point("toy", 17)
+    assert point.setting == "laid, variant 2"
+    (batch,) = made.batches
+    runs = [run.baseline for run in batch.runs]  # type: ignore[attr-defined]
+    assert runs == [Laid(17, 0.2), Laid(17, 0.1), None]
 
 
 def test_a_method_without_a_knob_is_measured_as_it_is(tuner: Callable[..., Tuner]) -> None:
