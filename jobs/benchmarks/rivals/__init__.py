@@ -56,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keeps what is measured; goes on from it",
     )
     parser.add_argument(
+        "--batches",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure the first N calls of --batch-rows clips only, and the rest another time; "
+        "0: all",
+    )
+    parser.add_argument(
         "--minutes", type=float, default=0.0, help="stop after the batch that ends later; 0: never"
     )
 

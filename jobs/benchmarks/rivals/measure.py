@@ -129,7 +129,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     kept = Kept.opened(Path(options.partial), settings)
     saved = dict(bench.pipe.scheduler.config)
-    batches = make_batches(bench, plan.clips, plan.rows, saved)
+    batches = make_batches(bench, plan.clips, plan.rows, saved)[: options.batches or None]
     calibration = make_batches(bench, plan.calibration, plan.rows, saved)
     ends = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     store = ReferenceStore(Path(options.cache_dir))

@@ -84,6 +84,8 @@ def test_the_command_goes_on_from_its_file(tmp_path: Path) -> None:
     out, partial = tmp_path / "out.json", tmp_path / "kept.jsonl"
     places = ["--partial", str(partial), "--cache-dir", str(tmp_path), "--json", str(out)]
     arms = ["--sampler", "euler", "--arms", "dpcache", "uniform-taylor"]
+    assert main([*TINY.split(), *arms, *places, "--batches", "1"]) == 0
+    assert len(partial.read_text().splitlines()) == 1 + 2
     assert main([*TINY.split(), *arms, *places]) == 0
     before = partial.read_text().splitlines()
     assert len(before) == 1 + 2 * 2
