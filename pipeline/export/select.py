@@ -18,8 +18,9 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.export.buckets import bucket_sql
 from pipeline.export.spool import Spool
+from pipeline.prompts.column_names import close_name
 from pipeline.requests.sample_request import digest
-from pipeline.scoring.condition_terms import refuse_changing
+from pipeline.scoring.condition_terms import refuse_changing, said_inputs
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
 
@@ -200,8 +201,11 @@ def select(
             split_by,
         )
         if split_by and filled.by_prompt == filled.rows:
+            near = close_name(split_by, spool.inputs())
+            meant = f" (did you mean {near}?)" if near else ""
             raise UserError(
-                f"--split-by {split_by}: no row of {storage.uri} keeps a column of this name"
+                f"--split-by {split_by}: no row of {storage.uri} keeps a column of this "
+                f"name{meant}; {said_inputs(spool.inputs())}"
             )
         usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
         ends = list(itertools.accumulate(splits.values()))[:-1]
@@ -215,7 +219,8 @@ def select(
                     f"({counted(chosen.without, 'clip')} without); make clips with "
                     f"--save {','.join(needs)}"
                 )
-            raise UserError(f"{storage.uri}: no clip is ok{met}")
+            inputs = f"; {said_inputs(spool.inputs())}" if "source" in where else ""
+            raise UserError(f"{storage.uri}: no clip is ok{met}{inputs}")
         return replace(
             _sharded(spool, names, shard_rows, recaptions, tensors),
             by_prompt=filled.by_prompt if split_by else 0,

@@ -22,8 +22,9 @@ from pipeline.dataset.committed import resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
+from pipeline.export import strata
 from pipeline.export.buckets import BUCKET
-from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding, division
+from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding
 from pipeline.scoring.condition_terms import problem_of
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
@@ -80,12 +81,8 @@ class Spool:
         self._database = duckdb.connect(
             str(at / "rows.db"), config={**settings, "temp_directory": str(at / "spill")}
         )
-        extra = [
-            pa.field(SPLIT, pa.int32()),
-            pa.field(DRAWN, pa.uint64()),
-            pa.field(PLACE, pa.int64()),
-        ]
-        self._schema = pa.schema([*SCHEMA, *extra])
+        own = ((SPLIT, pa.int32()), (DRAWN, pa.uint64()), (PLACE, pa.int64()))
+        self._schema = pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in own)])
         self._insert(self._schema.empty_table(), "create table clips as")
         # From here on the condition cannot read or write files.
         self._database.execute("set enable_external_access = false; set lock_configuration = true")
@@ -185,19 +182,17 @@ class Spool:
         rows += f" and coalesce(({needs}), false)"
         columns += f", {bucket} as {BUCKET}"
         if stratify_by:
-            value = f"coalesce(({stratify_by})::varchar, '') as {STRATUM}"
-            self._sql(
-                f"create table picked as select {columns}, {value} {rows}",
-                stratify_by,
-                "--stratify-by",
-            )
-            self._sql(division(ends), stratify_by, "--stratify-by")
+            value, flag = f"coalesce(({stratify_by})::varchar, '') as {STRATUM}", "--stratify-by"
+            self._sql(f"create table picked as select {columns}, {value} {rows}", stratify_by, flag)
+            strata.check_strata(self._database, stratify_by)
+            self._sql(strata.division(ends), stratify_by, flag)
             self._database.execute("drop table picked")
         else:
             order = f"order by {SPLIT}, {BUCKET}, sample_id"
             self._sql(f"create table chosen as select {columns} {rows} {order}", where)
-        self._database.execute("drop table clips")
         (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
+        if count:  # else the error names columns of `clips`
+            self._database.execute("drop table clips")
         return Chosen(int(count), int(without))
 
     def heads(self) -> Iterator[tuple[int, str, str, str, str]]:
@@ -287,6 +282,10 @@ class Spool:
             raise self._no_room(error) from None
         self._database.unregister("batch")
 
+    def inputs(self) -> list[str]:
+        """Columns of the input that rows keep in `source`, the most frequent first."""
+        return strata.input_columns(self._database)
+
     def _no_room(self, error: Exception) -> StorageError:
         text = str(error).split("\n")[0]
         return StorageError(f"cannot sort rows in {self._folder.name}: {text}")
@@ -297,4 +296,5 @@ class Spool:
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise self._no_room(error) from None
         except duckdb.Error as error:
-            raise UserError(f"{flag} {given}: {problem_of(error, self._scores)}") from error
+            problem = problem_of(error, self._scores, inputs=self.inputs())
+            raise UserError(f"{flag} {given}: {problem}") from error

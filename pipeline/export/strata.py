@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import duckdb
 import pyarrow as pa
 
+from pipeline.errors import UserError
 from pipeline.export.buckets import BUCKET
 from pipeline.requests.columns import cell_json
+from pipeline.scoring.condition_terms import said_inputs
 
 SPLIT, PLACE, DRAWN, STRATUM = "_split", "_place", "_drawn", "_stratum"
 """Columns beside those of the schema: number of the split, place among all rows, the number that
@@ -42,6 +45,13 @@ select * from divided order by {SPLIT}, {BUCKET}, sample_id
 """  # noqa: S608
 
 
+_INPUT_COLUMNS = """
+select name, count(*) as clips
+from (select unnest(json_keys(source)) as name from clips where json_valid(source))
+group by name order by clips desc, name
+"""
+
+
 def division(ends: Sequence[float]) -> str:
     """The SQL (DuckDB) that makes the table `chosen` of the table `picked`.
 
@@ -52,6 +62,26 @@ def division(ends: Sequence[float]) -> str:
     """
     whens = [f"when place < {end!r} then {number}" for number, end in enumerate(ends)]
     return _DIVIDED.format(number=f"case {' '.join(whens)} else {len(ends)} end" if whens else "0")
+
+
+def input_columns(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Columns of the input that rows of the table `clips` keep, the most frequent first."""
+    return [name for name, _ in database.execute(_INPUT_COLUMNS).fetchall()]
+
+
+def check_strata(database: duckdb.DuckDBPyConnection, stratify_by: str) -> None:
+    """Refuse a value that no row of the table `picked` has.
+
+    Raises:
+        UserError: There are rows, and none has a value.
+    """
+    query = f"select count(*), count(*) filter ({STRATUM} <> '') from picked"  # noqa: S608
+    ((rows, known),) = database.execute(query).fetchall()
+    if rows and not known:
+        raise UserError(
+            f"--stratify-by {stratify_by}: no clip has a value there; "
+            f"{said_inputs(input_columns(database))}"
+        )
 
 
 def deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:

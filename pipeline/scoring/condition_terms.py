@@ -155,28 +155,49 @@ _UNKNOWN = re.compile(
     r'|Referenced table "(?P<table>[^".]*))'
 )
 _NO_FIELD = re.compile(r'Could not find key "(?P<name>[^"]*)" in struct')
+MOST_INPUTS = 20
+"""Columns of the input that a message names."""
+
 _NO_FUNCTION = re.compile(r"Function with name (?P<name>\S+) does not exist")
 
 
-def problem_of(error: duckdb.Error, scores: Sequence[str], why_none: str = "") -> str:
+def said_inputs(names: Sequence[str]) -> str:
+    """Say which columns of the input rows keep in `source`."""
+    if not names:
+        return "rows keep no columns of the input"
+    more = f" and {len(names) - MOST_INPUTS} more" if len(names) > MOST_INPUTS else ""
+    return f"rows keep these columns of the input: {', '.join(names[:MOST_INPUTS])}{more}"
+
+
+def problem_of(
+    error: duckdb.Error,
+    scores: Sequence[str],
+    why_none: str = "",
+    *,
+    inputs: Sequence[str] = (),
+) -> str:
     """What is wrong with an expression, in one line, with the names that exist.
 
     Args:
         error: What DuckDB says of a query that holds the expression in brackets.
         scores: Names of the scores that rows have.
         why_none: Why there are none.
+        inputs: Columns of the input that rows keep in `source`.
     """
     said, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     kind, _, said = said.partition(": ")
     said = said.rstrip("!")
     if found := _UNKNOWN.search(said):
         name = next(filter(None, found.groups()), "")
-        near = close_name(name, [*scores, *SCHEMA.names])
+        near = close_name(name, [*scores, *SCHEMA.names, *inputs])
         known = f"scores are {', '.join(scores)}" if scores else f"there are no scores{why_none}"
         problem = f"there is no column or score {name!r}"
+        if near and near in inputs:
+            return f"{problem}; did you mean source->>'{near}', a column of the input? ({known})"
         if near:
             return f"{problem}; did you mean {near}? ({known})"
-        return f"{problem}; {known}; columns are {', '.join(SCHEMA.names)}"
+        kept = f"; {said_inputs(inputs)} (write source->>'NAME')" if inputs else ""
+        return f"{problem}; {known}; columns are {', '.join(SCHEMA.names)}{kept}"
     if kind == "Parser Error":
         if said.endswith(('near ")"', 'near "from"', "at end of input")):
             said = "its end or a bracket is missing"

@@ -374,7 +374,9 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
         assert usual.fingerprint != chosen.fingerprint
     flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--split-by", "fil"]
     assert main(flags) == 2
-    assert "--split-by fil: no row of" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--split-by fil: no row of" in error
+    assert "(did you mean film?); rows keep these columns of the input: film, n\n" in error
 
 
 @pytest.mark.slow
@@ -410,7 +412,17 @@ def test_each_stratum_is_divided_in_the_shares_and_no_prompt_is_in_two_splits(
         assert [sum(s.clips for s in one.shards if s.split == name) for name in splits] == [90, 30]
     flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--stratify-by", "tpic"]
     assert main(flags) == 2
-    assert "--stratify-by tpic: " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert (
+        "--stratify-by tpic: there is no column or score 'tpic'; did you mean source->>'topic'"
+        in error
+    )
+    assert main([*flags[:4], "--stratify-by", "source->>'tpic'"]) == 2
+    kept = "rows keep these columns of the input: topic\n"
+    error = capsys.readouterr().err
+    assert f"--stratify-by source->>'tpic': no clip has a value there; {kept}" in error
+    assert main([*flags[:4], "--where", "source->>'tpic' = 'a'"]) == 2
+    assert f"no clip is ok and source->>'tpic' = 'a'; {kept}" in capsys.readouterr().err
     for flag in ("--stratify-by", "--where"):
         assert main([*flags[:4], flag, "random() > 0.5"]) == 2
         error = f"error: {flag} random() > 0.5: random() gives another value each time"
