@@ -26,20 +26,12 @@ from pipeline.dataset.parts import part_files, read_parts
 from pipeline.errors import StorageError
 from pipeline.models.spec import ModelSpec
 from pipeline.monitoring.prefix_lines import Differences
+from pipeline.requests.run_settings import ROW_SETTINGS, SEED
 from pipeline.requests.seeds import copy_seed, draft_seed, redraw_seed
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
-COLUMNS = (
-    *("num_inference_steps", "guidance_scale", "guidance_scale_2", "width", "height"),
-    *("num_frames", "fps", "negative_prompt"),
-)
-"""Columns of output rows for which a run has a default, apart from the seed."""
-
-_READ = (
-    *("sample_id", "status", "settings", "run_id", "seed_u64"),
-    *COLUMNS,
-)
+_READ = ("sample_id", "status", "settings", "run_id", SEED, *ROW_SETTINGS)
 
 Known = Callable[[Ids], npt.NDArray[np.bool_]]
 """Which of some samples the input of this run holds."""
@@ -53,17 +45,17 @@ def defaults_of(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
         spec: Its model.
 
     Returns:
-        A value for each of `COLUMNS`, and for `seed_u64`, which is None where each seed follows
+        A value for each of `ROW_SETTINGS`, and for the seed, which is None where each seed follows
         from its prompt.
     """
     sampling = config.get("sampling") or {}
     given = {name: value for name, value in sampling.items() if value is not None}
-    found = {name: given.get(name, getattr(spec.defaults, name)) for name in COLUMNS}
+    found = {name: given.get(name, getattr(spec.defaults, name)) for name in ROW_SETTINGS}
     if "sigmas" in given:
         found["num_inference_steps"] = len(given["sigmas"])
     if found["guidance_scale"] <= 1.0 and not spec.pipeline.distilled_guidance:
         found |= {"guidance_scale": 1.0, "guidance_scale_2": None, "negative_prompt": ""}
-    return found | {"seed_u64": given.get("seed")}
+    return found | {SEED: given.get("seed")}
 
 
 def clips_of_other_defaults(
@@ -144,9 +136,9 @@ class _OtherRun:
         for name, theirs, own in self.differ:
             if name not in table.column_names:  # a part of an older version
                 continue
-            is_given = sampling["seed" if name == "seed_u64" else name] is not None
+            is_given = sampling["seed" if name == SEED else name] is not None
             config, value = (self.own, own) if is_given else (self.config, theirs)
-            if name == "seed_u64":
+            if name == SEED:
                 has = pc.is_in(table[name], pa.array(list(_seeds(value, config)), pa.uint64()))
             elif value is None:
                 has = pc.is_null(table[name])

@@ -37,7 +37,8 @@ BATCH_ROWS = 10_000
 COLUMNS = (
     *("sample_id", "caption", "negative_prompt", "model", "model_revision", "seed"),
     *("seed_u64", "prompt_tokens", "prompt_truncated"),
-    *("num_inference_steps", "guidance_scale", "width", "height", "num_frames", "fps"),
+    *("num_inference_steps", "guidance_scale", "guidance_scale_2", "width", "height"),
+    *("num_frames", "fps"),
     *("media_bytes", "media_sha256", "source", "settings", "recaption", "recaptioner"),
     *("cache", "quality", "scores", "good", "tensors"),
 )

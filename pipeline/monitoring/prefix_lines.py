@@ -14,15 +14,13 @@ from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.recovery import Recovery
 from pipeline.dataset.verify import Verified
 from pipeline.monitoring.console import say, text_of
-from pipeline.redaction import shown
+from pipeline.requests.run_settings import value_text
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, counted
 
 UNKNOWN = "settings that an older version did not record"
 DAMAGED_SHOWN = 20
 """Damaged clips that are named."""
-VALUE_CHARS = 40
-"""Characters of a negative prompt that are shown."""
 
 Differences = tuple[tuple[str, Any, Any], ...]
 """Column, default of earlier runs, and default of this run, for each that differs."""
@@ -87,7 +85,9 @@ def say_settings(
     columns = dict.fromkeys(["settings"] if others else [])
     for differ, clips in (defaults or {}).items():
         columns |= dict.fromkeys(name for name, _, _ in differ)
-        each = (f"{name} {_value(old)} (this run: {_value(new)})" for name, old, new in differ)
+        each = (
+            f"{name} {value_text(old)} (this run: {value_text(new)})" for name, old, new in differ
+        )
         others[", ".join(each)] = clips
     if others:
         kinds = "; ".join(f"{clips} of {text}" for text, clips in others.items())
@@ -100,14 +100,6 @@ def say_settings(
             f"that has one of them gets another clip. Tell them apart by the {by}, or choose "
             "another --output.",
         )
-
-
-def _value(value: Any) -> str:
-    """A default as a short text."""
-    if isinstance(value, str):
-        text = shown(value)
-        return f'"{text[:VALUE_CHARS]}…"' if len(text) > VALUE_CHARS else f'"{text}"'
-    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def say_unsaved(console: Console, clips: int, save: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ program gives the same rows again and makes only what is missing.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,7 +18,9 @@ import pyarrow as pa
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import PENDING, committed
 from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
+from pipeline.models.spec import ModelSpec
 from pipeline.process import begin_actor
+from pipeline.processing.prefix_notes import say_prefix
 from pipeline.processing.stored_rows import StoredRows
 from pipeline.prompts.condition_reader import ConditionReader
 from pipeline.prompts.prompt_file import SourceRow, WantedColumns, find_prompt_column, source_row
@@ -57,6 +60,7 @@ class IntakeActor:
         defaults: RequestDefaults,
         storage: Storage,
         run_id: str,
+        spec: ModelSpec,
     ) -> None:
         """Read which samples the output prefix holds.
 
@@ -65,13 +69,14 @@ class IntakeActor:
             defaults: What rows inherit.
             storage: The output prefix.
             run_id: Goes into rows of rejected prompts.
+            spec: The model.
 
         Raises:
             StorageError: The prefix cannot be read.
         """
         begin_actor()
         self._config, self._defaults, self._run_id = config, defaults, run_id
-        finished = committed(storage, retry_failed=config.retry_failed)
+        finished = committed(storage, retry_failed=config.retry_failed, save=config.save)
         self._stored = StoredRows(storage)
         self._intake = StreamedIntake(
             (),
@@ -86,6 +91,10 @@ class IntakeActor:
         taken = frozenset(each.column for each in defaults.conditions)
         self._wanted = WantedColumns(config.prompt_column, frozenset(config.columns), taken)
         self._rows_before = 0
+        known = self._intake.known
+        self._say_prefix: Callable[[], None] | None = functools.partial(
+            say_prefix, storage, run_id, config, defaults, spec, finished, known
+        )
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield units of requests and final rows, in the columns of `UNITS`.
@@ -99,7 +108,11 @@ class IntakeActor:
         rows = iter(self._rows(batch))
         size = FILE_CHUNK_ROWS if self._defaults.conditions else ROWS_AT_ONCE
         while chunk := list(itertools.islice(rows, size)):
-            yield self._units(chunk)
+            found = self._units(chunk)
+            if self._say_prefix is not None:  # now that the first rows are known
+                self._say_prefix()
+                self._say_prefix = None
+            yield found
 
     def _rows(self, batch: pa.Table) -> Iterable[SourceRow]:
         if batch.column_names == [URI_COLUMN]:

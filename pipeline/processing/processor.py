@@ -153,7 +153,7 @@ class ClipProcessor:
         )
         requests = prompts.repartition(target_num_rows_per_block=ROWS_AT_ONCE).map_batches(
             IntakeActor,
-            fn_constructor_args=(config, defaults, storage, run_id),
+            fn_constructor_args=(config, defaults, storage, run_id, self.resolved.spec),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=1),

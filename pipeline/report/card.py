@@ -17,6 +17,7 @@ from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report, Totals
 from pipeline.report.rows import Mask, Rows
+from pipeline.report.tables.clip_kinds import mixed
 from pipeline.storage.storage import Storage
 from pipeline.wording import TO_DECODE, counted
 
@@ -109,7 +110,7 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         f"rejected prompts, {counted(totals.controls, 'control', grouped=True)} |",
     ]
     if len(report.settings) > 1:
-        lines.append(f"| mixed settings | {plain(text.mixed(report.settings))} |")
+        lines.append(f"| mixed settings | {plain(mixed(report.settings))} |")
     if report.kept:
         lines.append(f"| kept columns | {plain(text.kept(report.kept))} |")
     lines += _good_clips(report)

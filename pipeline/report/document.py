@@ -15,7 +15,7 @@ from pipeline.report.base import ClipEntry, Estimate, ReportPart
 from pipeline.report.candidates.document import OwnDrafts, Redraws
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
-from pipeline.report.tables.document import Bucket, InputColumn, Stretch
+from pipeline.report.tables.document import Bucket, ClipSettings, InputColumn, Stretch
 
 FORMAT: Final = "sencache-report/1"
 
@@ -183,21 +183,6 @@ class Cause(ReportPart):
     example_caption: str
     example_source: str
     example_message: str
-
-
-class ClipSettings(ReportPart):
-    """Clips of the dataset that share their settings and their size."""
-
-    settings: str = Field(description="column of the rows; empty if not recorded")
-    model: str
-    policy: str
-    steps: int
-    guidance_scale: float
-    width: int
-    height: int
-    num_frames: int
-    clips: int
-    nfe_mean: float
 
 
 class ReportProjection(ReportPart, title="Projection"):

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from pipeline.dataset.whole_clips import missing_media
 from pipeline.errors import StorageError
-from pipeline.report import text
 from pipeline.report.accounts import Accounts, account
 from pipeline.report.bootstrap import mean
 from pipeline.report.candidates.candidate_rows import read_candidates
@@ -30,6 +29,7 @@ from pipeline.report.pricing.projections import BUDGETS, REST, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
+from pipeline.report.tables.clip_kinds import clip_kinds, mixed, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
@@ -91,9 +91,9 @@ def measure(
         rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
     )
     notes = _notes(rows, accounts, pairs)
-    kinds_of_clips = slices.settings(rows, roles.clips)
+    kinds_of_clips = clip_kinds(rows, roles.clips, run_seeds(manifests))
     if len(kinds_of_clips) > 1:
-        notes.insert(0, text.mixed(kinds_of_clips))
+        notes.insert(0, mixed(kinds_of_clips))
     notes += _lost(storage, rows, roles)
     apart = (m.get("config", {}).get("stages", {}).get("text") for m in manifests.values())
     if "separate" in apart:

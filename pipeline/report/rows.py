@@ -39,7 +39,7 @@ _PLAIN = (
     *("sample_id", "control_of", "status", "error_type", "attempts", "run_id", "created_at"),
     *("wall_s", "gpu_s", "device_name", "group_size", "batch_rows", "encode_s", "upload_s"),
     *("num_inference_steps", "duration_s", "media_bytes", "model", "prompt_truncated"),
-    *("width", "height", "num_frames"),
+    *("width", "height", "num_frames", "fps", "guidance_scale_2", "negative_prompt"),
     *("settings", "guidance_scale", "source", "quantisation", "good", "score_s", "candidates"),
 )
 _NESTED = {
@@ -55,7 +55,7 @@ _NESTED = {
 }
 _REPEATED = (
     *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions", "settings"),
-    *("worker_id", "node", "labels", "quantisation"),
+    *("worker_id", "node", "labels", "quantisation", "negative_prompt"),
 )
 _RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
 _RENAMED["bytes"] = "tensor_bytes"

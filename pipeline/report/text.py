@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +12,7 @@ from pipeline import wording
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
-from pipeline.report.document import ClipSettings, Quality, Report, Totals
+from pipeline.report.document import Quality, Report, Totals
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
 from pipeline.wording import counted
@@ -94,22 +94,6 @@ def stored(totals: Totals) -> list[str]:
     ]
 
 
-def mixed(kinds: Sequence[ClipSettings]) -> str:
-    """Say that a dataset holds clips of several settings, and how many of each."""
-    each = "; ".join(
-        f"{count(kind.clips)} of {kind.settings or kind.model + ' ' + kind.policy}, "
-        f"{kind.width}x{kind.height}, {counted(kind.num_frames, 'frame')}, {kind.steps} steps, "
-        f"guidance {kind.guidance_scale:g}, {kind.nfe_mean:.1f} NFE"
-        for kind in kinds[:MOST_SETTINGS]
-    )
-    more = f"; and {len(kinds) - MOST_SETTINGS} more kinds" if len(kinds) > MOST_SETTINGS else ""
-    return (
-        f"The clips were made with {len(kinds)} different settings: {each}{more}. They load as one "
-        "dataset; the columns settings, width, height, num_frames, num_inference_steps and "
-        "guidance_scale of rows and index tell them apart."
-    )
-
-
 def kept(columns: Mapping[str, int]) -> str:
     """Say which columns of the input the clips keep, and how to use them."""
     each = ", ".join(
@@ -152,7 +136,6 @@ INCLUDED = "with controls, failures and idle time, without loading"
 """What a projection counts (`pipeline.report.pricing.projections`)."""
 
 MOST_COLUMNS = 20
-MOST_SETTINGS = 8
 SHOWN = 4
 """Kinds of clips and of failures that are printed; the page shows all."""
 

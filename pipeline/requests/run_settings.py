@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.redaction import shown
 from pipeline.requests.from_row import WHOLE_NUMBERS
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest, digest
 
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from pipeline.calibration.measurement import ChosenProfile
     from pipeline.config.cache_section import CacheConfig
     from pipeline.requests.from_row import RequestDefaults
+
+ROW_SETTINGS = (
+    *("num_inference_steps", "guidance_scale", "guidance_scale_2", "width", "height"),
+    *("num_frames", "fps", "negative_prompt"),
+)
+"""Columns of output rows for which a run has a default that an input row may replace.
+
+With `settings` and the seed, these tell clips of different settings apart: where a run starts
+(`pipeline.earlier_defaults`) and in the report (`pipeline.report.tables.clip_kinds`).
+"""
+
+SEED = "seed_u64"
+"""The column of the seed, which is a setting of the run only where the run gives one."""
+
+VALUE_CHARS = 40
+"""Characters of a negative prompt that messages show."""
 
 CONTROL = "control, "
 """Begins the text of a control, which is no clip of the dataset."""
@@ -37,18 +54,26 @@ def settings_text(request: SampleRequest) -> str:
         *([request.safety_checker] if request.safety_checker else []),
     ]
     params = json.loads(cache.params)
-    shown = [model, cache.policy]
-    shown += [
+    texts = [model, cache.policy]
+    texts += [
         f"{name}={params[name]}"
         for name in ("budget", "max_error", "epsilon", "gate")
         if name in params
     ]
     levels = ",".join(f"{sigma:g}" for sigma in request.sigmas)
-    shown += [request.sampler, f"sigmas={levels}" if levels else ""]
-    shown += [*request.adapters, request.dtype, request.quantisation, request.decoding]
-    shown += ["unchecked"] if request.safety_checker else []
-    text = " ".join(part for part in shown if part)
+    texts += [request.sampler, f"sigmas={levels}" if levels else ""]
+    texts += [*request.adapters, request.dtype, request.quantisation, request.decoding]
+    texts += ["unchecked"] if request.safety_checker else []
+    text = " ".join(part for part in texts if part)
     return f"{CONTROL * bool(request.control_of)}{text} #{digest(decided).hex()[:8]}"
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a setting as messages show it: texts quoted and cut, None as `unset`."""
+    if isinstance(value, str):
+        text = shown(value)
+        return f'"{text[:VALUE_CHARS]}…"' if len(text) > VALUE_CHARS else f'"{text}"'
+    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def cache_used(cache: CacheConfig, chosen: ChosenProfile) -> dict[str, Any]:

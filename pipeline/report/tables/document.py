@@ -1,4 +1,4 @@
-"""The parts of `report.json` over time and by columns of the input."""
+"""The parts of `report.json` over time, by settings and by columns of the input."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ class Stretch(ReportPart):
     start: str
     seconds: float
     spans: int = Field(description="equal spans of time that it is cut into")
+
+
+class ClipSettings(ReportPart):
+    """Clips of the dataset that share their settings and their size."""
+
+    settings: str = Field(description="column of the rows; empty if not recorded")
+    model: str
+    policy: str
+    steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None = Field(default=None, description="of a second transformer")
+    width: int
+    height: int
+    num_frames: int
+    fps: int = 0
+    negative_prompt: str | None = Field(
+        default=None, description="null where clips have too many to be counted apart"
+    )
+    seed: int | None = Field(
+        default=None, description="the one that the run gave; null where it gave none"
+    )
+    clips: int
+    nfe_mean: float
 
 
 class InputValue(ReportPart):

@@ -6,10 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.report.accounts import Accounts
-from pipeline.report.document import ClipSettings, Slice
-from pipeline.report.rows import Mask, Rows, kinds
-
-_TWENTY_BITS = (1 << 20) - 1
+from pipeline.report.document import Slice
+from pipeline.report.rows import Mask, Rows
 
 PROMPT_CHARS = (40, 80, 160, 320, 640, 1280)
 
@@ -47,37 +45,3 @@ def _slices(
             )
         )
     return found
-
-
-def settings(rows: Rows, clips: Mask) -> list[ClipSettings]:
-    """Count the clips of each combination of settings and size, the most frequent first."""
-    columns = [rows.codes(name) for name in ("settings", "model", "policy")]
-    scales, scale = np.unique(rows.known("guidance_scale")[clips], return_inverse=True)
-    steps, width, height, frames = (
-        rows.known(name)[clips].astype(np.int64)
-        for name in ("num_inference_steps", "width", "height", "num_frames")
-    )
-    # A product of all their greatest values would pass 64 bits.
-    sizes, size = np.unique(width << 40 | height << 20 | frames, return_inverse=True)
-    combined, which = kinds(*(codes[clips] for codes, _ in columns), steps, scale, size)
-    nfe = np.bincount(which, rows.known("nfe")[clips], minlength=len(combined))
-    counts = np.bincount(which, minlength=len(combined))
-    found = []
-    for kind, count, evaluations in zip(combined, counts, nfe, strict=True):
-        texts = [values[code] for code, (_, values) in zip(kind, columns, strict=False)]
-        packed = int(sizes[kind[5]])
-        found.append(
-            ClipSettings(
-                settings=texts[0],
-                model=texts[1],
-                policy=texts[2],
-                steps=int(kind[3]),
-                guidance_scale=float(scales[kind[4]]),
-                width=packed >> 40,
-                height=packed >> 20 & _TWENTY_BITS,
-                num_frames=packed & _TWENTY_BITS,
-                clips=int(count),
-                nfe_mean=float(evaluations / count),
-            )
-        )
-    return sorted(found, key=lambda each: (-each.clips, each.settings, each.steps))

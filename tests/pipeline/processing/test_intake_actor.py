@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import Committed
+from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import Provenance, SampleOutcome, make_row, to_table
 from pipeline.errors import UserError
@@ -34,8 +35,9 @@ Rows = list[dict[str, Any]]
 def actor(output: Path, **more: Any) -> IntakeActor:
     config = RunConfig(prompts="p", output=str(output), device="cpu", **more)
     storage = Storage(config.output)
-    defaults = request_defaults(config, model_of(config), storage, measure=False)
-    return IntakeActor(config, defaults, storage, "r2")
+    resolved = model_of(config)
+    defaults = request_defaults(config, resolved, storage, measure=False)
+    return IntakeActor(config, defaults, storage, "r2", resolved.spec)
 
 
 def taken(of: IntakeActor, blocks: list[Rows]) -> tuple[list[SampleRequest], Rows]:
@@ -111,6 +113,31 @@ def test_rows_of_the_prefix_come_back_and_nothing_of_them_is_made(tmp_path: Path
     assert {row["run_id"] for row in known} == {"r1", "r2"}
     again, _ = taken(actor(tmp_path, retry_failed=True), [rows])
     assert again == [requests[1], requests[3]]
+
+
+def test_the_prefix_s_clips_of_other_settings_are_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: Rows = [{"prompt": "one", "fps": 8}, {"prompt": "two", "fps": 8}]
+    run_id = "20260101T000000Z-first"
+    before = RunConfig(prompts="p", output=str(tmp_path), sampling={"seed": 5}, device="cpu")
+    requests, _ = taken(actor(tmp_path, sampling={"seed": 5}), [rows])
+    parts = PartWriter(Storage(str(tmp_path)), run_id, part_rows=9, part_seconds=1e9)
+    for request in requests:
+        parts.add(to_table([make_row(request, Provenance(run_id), SampleOutcome("ok"))]))
+    parts.flush()
+    Manifest(run_id, before.to_dict(), {}).end(Storage(str(tmp_path)), "done", {})
+    assert capsys.readouterr().err == ""
+
+    taken(actor(tmp_path, sampling={"seed": 6}), [rows[:1], rows[1:]])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "This prefix holds clips of other settings: 2 of seed_u64 5 (this run: 6). They stay"
+    )
+    taken(actor(tmp_path, sampling={"seed": 6}, cache={"policy": "none"}), [rows])
+    assert "other settings: 2 of demo planned " in capsys.readouterr().err
+    taken(actor(tmp_path, sampling={"seed": 5}), [rows])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_dataset_without_prompts_is_told_which_columns_it_has(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.dataset.schema import rejected_row
 from pipeline.errors import StorageError
 from pipeline.report.document import Report
 from pipeline.report.pricing.prices import Prices
+from pipeline.requests.run_settings import ROW_SETTINGS
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import measure, row, write
 
@@ -240,6 +242,47 @@ def test_clips_of_two_sizes_are_counted_apart(tmp_path: Path) -> None:
     height, frames = rows[0]["height"], rows[0]["num_frames"]
     assert kinds == [(2, 16, height, frames), (1, 32, height, frames)]
     assert f"16x{height}, {frames} frames" in two.notes[0]
+
+
+OTHER_SETTINGS: dict[str, tuple[Any, str]] = {
+    "num_inference_steps": (9, "9 steps"),
+    "guidance_scale": (2.0, "guidance 2"),
+    "guidance_scale_2": (3.0, "guidance 4 and 3"),
+    "width": (48, "48x16"),
+    "height": (48, "16x48"),
+    "num_frames": (9, "9 frames"),
+    "fps": (12, "12 fps"),
+    "negative_prompt": ("fog", 'negative prompt "fog"'),
+}
+
+
+@pytest.mark.parametrize("column", ROW_SETTINGS)
+def test_clips_that_differ_in_what_a_run_sets_are_counted_apart(
+    tmp_path: Path, column: str
+) -> None:
+    value, said = OTHER_SETTINGS[column]
+    report = measure(write(tmp_path, [row(0), row(1), row(2) | {column: value}]), Prices())
+    assert [each.clips for each in report.settings] == [2, 1]
+    assert said in report.notes[0]
+    assert f"the column {column} of rows and index tells them apart" in report.notes[0]
+
+
+def test_clips_of_a_run_s_own_seed_are_counted_apart(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0), row(1, run="r2"), row(2, run="r2")])
+    for run, seed in (("r1", None), ("r2", 5)):
+        manifest = {"config": {"sampling": {"seed": seed}}}
+        storage.put_bytes(f"runs/{run}.json", json.dumps(manifest).encode())
+    report = measure(storage, Prices())
+    assert [(each.clips, each.seed) for each in report.settings] == [(2, 5), (1, None)]
+    assert "seed 5, " in report.notes[0]
+    assert "seed of row or prompt" in report.notes[0]
+    assert "the column seed_u64 of rows and index tells them apart" in report.notes[0]
+
+
+def test_many_negative_prompts_of_rows_are_no_settings(tmp_path: Path) -> None:
+    rows = [row(n) | {"negative_prompt": f"fog {n}"} for n in range(13)]
+    (kind,) = measure(write(tmp_path, rows), Prices()).settings
+    assert (kind.clips, kind.negative_prompt) == (13, None)
 
 
 def test_more_clips_are_projected_where_asked(tmp_path: Path) -> None:
