@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipeline.cluster.execution import ClusterRun, execute
 from pipeline.cluster.ray_compat import submission_id
+from pipeline.cluster.ray_data_plan import check_own_machine
 from pipeline.commit_first import CommitFirst
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.committed import committed
@@ -42,12 +43,7 @@ from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.recipe_lines import say_recipe
 from pipeline.monitoring.result import say_result
-from pipeline.monitoring.summary import (
-    say_columns,
-    say_dry_run,
-    say_input,
-    say_lines,
-)
+from pipeline.monitoring.summary import say_columns, say_dry_run, say_input, say_lines
 from pipeline.monitoring.totals import RunTotals
 from pipeline.pending_input import read_pending
 from pipeline.prompts.reader import read_source
@@ -210,6 +206,8 @@ def _run(
     if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
         report_writer.mend(earlier_runs)
         return result
+    if to_make:
+        check_own_machine(config, resolved)
 
     # 4. Announce this run in the prefix.
     manifest = Manifest(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import ray
 
 from pipeline.errors import UserError
+from pipeline.wording import counted
 
 RANK_BYTES = 1 << 30
 """Memory of a rank that computes the smallest model on CPUs; a larger model needs fewer groups."""
@@ -48,8 +49,9 @@ def plan_groups(
     avoid: Collection[str] = (),
     cpus_per_rank: int = 1,
     cores: int = 0,
+    own: Mapping[str, float] | None = None,
 ) -> Groups:
-    """Decide device, resources and number of groups from what the connected cluster has.
+    """Decide device, resources and number of groups from what the cluster has.
 
     A group lies within one node, so the groups that fit are counted node by node.
 
@@ -67,25 +69,31 @@ def plan_groups(
         cpus_per_rank: CPUs of a rank that computes on CPUs.
         cores: Real cores, if Ray counts more CPUs than there are; `auto` fills these. 0 if Ray's
             count is right.
+        own: What this machine has, where it is the whole cluster and Ray has not started yet; None
+            asks the connected cluster.
 
     Raises:
         UserError: The cluster cannot hold one group, or not as many as asked for and cannot grow.
     """
-    nodes = [
-        node["Resources"]
-        for node in ray.nodes()
-        if node["Alive"] and not (avoid and node["NodeID"] in avoid)
-    ]
+    nodes = [own] if own is not None else _nodes(avoid)
+    where = "the cluster" if own is None else "this machine"
     gpus = free = [int(node.get("GPU", 0)) for node in nodes]
     kind: Literal["cuda", "cpu"]
     if device == "cuda" or (device == "auto" and any(gpus)):
         free = _without(gpus, math.ceil(other_gpus), degree)
         fit = sum(each // degree for each in free)
         if not fit:
+            if device == "cuda" and not any(gpus):
+                raise UserError(
+                    f"--device cuda: {where} has no GPU that Ray finds (`nvidia-smi` lists those "
+                    "that there are, CUDA_VISIBLE_DEVICES can hide them): set --device cpu, or run "
+                    "on a cluster with GPUs"
+                )
             beside = f" beside {math.ceil(other_gpus)} for text encoding" if other_gpus else ""
             raise UserError(
-                f"parallel.degree {degree} needs {degree} GPUs on one node{beside}, "
-                f"{_largest(gpus, 'GPU')}: use a smaller degree, add nodes, or set --device cpu"
+                f"--parallel.degree {degree} needs {counted(degree, 'GPU')} on one node{beside}, "
+                f"{_largest(gpus, 'GPU', where)}: use a smaller degree, add nodes, or set "
+                "--device cpu"
             )
         # No CPUs: on a node with as many GPUs as CPUs, Ray Data's own tasks would find none left.
         kind, num_gpus, num_cpus = "cuda", degree, 0
@@ -97,8 +105,9 @@ def plan_groups(
         fit = min(fit, (sum(cpus) - beside_cpus) // share)
         if fit < 1:
             raise UserError(
-                f"a group needs {share} CPUs on one node and the rest of the run {beside_cpus} "
-                f"more, {_largest(cpus, 'CPU')}: start one with at least {share + beside_cpus} CPUs"
+                f"a group needs {counted(share, 'CPU')} on one node and the rest of the run "
+                f"{beside_cpus} more, {_largest(cpus, 'CPU', where)}: start one with at least "
+                f"{share + beside_cpus} CPUs"
             )
         kind, num_gpus, num_cpus = "cpu", 0, share
         if replicas == "auto":
@@ -111,7 +120,7 @@ def plan_groups(
     if count > fit:
         if not grows:
             raise UserError(
-                f"replicas {count} do not fit: the cluster has room for {fit} groups of "
+                f"--replicas {count} do not fit: {where} has room for {counted(fit, 'group')} of "
                 f"{degree}; use --replicas {fit} or auto"
             )
         remark = (
@@ -131,9 +140,19 @@ def _without(gpus: list[int], taken: int, degree: int) -> list[int]:
     return left
 
 
-def _largest(counts: list[int], name: str) -> str:
+def _nodes(avoid: Collection[str]) -> list[Mapping[str, float]]:
+    """Resources of the connected cluster's nodes that may get groups."""
+    return [
+        node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"] and not (avoid and node["NodeID"] in avoid)
+    ]
+
+
+def _largest(counts: list[int], name: str, where: str) -> str:
     total, most = sum(counts), max(counts, default=0)
-    return f"the cluster has {total} {name}s" + (f", at most {most} on a node" if total else "")
+    most_on_one = f", at most {most} on a node" if len(counts) > 1 and total else ""
+    return f"{where} has {counted(total, name)}{most_on_one}"
 
 
 def _idle(gpus: list[int], degree: int) -> str:

@@ -13,8 +13,9 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
-from pipeline.cluster.ray_compat import stop_auto_connect
+from pipeline.cluster.ray_compat import own_gpus, stop_auto_connect
 from pipeline.errors import UserError, message_of
+from pipeline.wording import counted
 
 MIN_LOGICAL_CPUS = 4
 """Ray Data's own tasks hold a CPU each; with fewer, actors and tasks can wait for each other."""
@@ -86,8 +87,7 @@ def _start_private() -> None:
         try:
             ray.init(
                 address="local",
-                # One more than the cores: Ray Data's own tasks need little, groups take the rest.
-                num_cpus=max(MIN_LOGICAL_CPUS, own_cores() + 1),
+                num_cpus=_private_cpus(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
             )
@@ -101,6 +101,46 @@ def _start_private() -> None:
                 f"Ray cannot start on this machine: {type(error).__name__}: {message_of(error)}; "
                 "its logs are in the folder ray of /tmp, or of RAY_TMPDIR where that is set"
             ) from error
+
+
+def private_node() -> dict[str, float] | None:
+    """What the only node of the cluster that `connected` would start has, before it starts.
+
+    Returns:
+        CPUs and GPUs under Ray's names; None where a cluster would be joined: only it knows its
+        nodes.
+    """
+    if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
+        return None
+    return {"CPU": float(_private_cpus()), "GPU": float(own_gpus())}
+
+
+def check_gpus(share: float) -> None:
+    """Refuse `--gpus` before Ray starts where this machine has none.
+
+    Args:
+        share: GPUs that each process holds.
+
+    Raises:
+        UserError: It is negative, or more than this machine has and no cluster is joined. Ray would
+            wait for ever.
+    """
+    if not 0 <= share < float("inf"):
+        raise UserError(f"--gpus {share:g}: should be 0 or more")
+    own = private_node()
+    if own is not None and share > own["GPU"]:
+        raise UserError(
+            f"--gpus {share:g}: this machine has {counted(int(own['GPU']), 'GPU')}; leave it out "
+            "to compute on CPUs, or set RAY_ADDRESS to join a cluster"
+        )
+
+
+def _private_cpus() -> int:
+    """CPUs of a private cluster, as Ray counts them.
+
+    One more than the cores: Ray Data's own tasks need little, groups take the rest.
+    """
+    return max(MIN_LOGICAL_CPUS, own_cores() + 1)
 
 
 def own_cores() -> int:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import ray
 from ray._private import auto_init_hook, state
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
 from ray.data._internal.execution.interfaces.ref_bundle import BlockEntry, RefBundle
@@ -44,6 +45,16 @@ def submission_id(environment: Mapping[str, str] = os.environ) -> str:
         return re.sub(r"[^A-Za-z0-9_-]+", "-", job["metadata"]["job_submission_id"])[:100]
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def own_gpus() -> int:
+    """The GPUs of this machine that a Ray cluster started here would have.
+
+    If this moves, look for `_get_current_node_accelerator` in
+    `ray/_private/resource_and_label_spec.py`.
+    """
+    kind, count = ResourceAndLabelSpec._get_current_node_accelerator(None, {})
+    return count if kind is not None and kind.get_resource_name() == "GPU" else 0
 
 
 def stop_auto_connect() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,19 +18,24 @@ from pipeline.calibration.measurement import ChosenProfile, FirstClips
 from pipeline.candidates.drafts import DraftSettings
 from pipeline.cluster import ray_compat
 from pipeline.cluster.capacity import Groups, plan_groups
-from pipeline.cluster.connection import own_cores
+from pipeline.cluster.connection import own_cores, private_node
 from pipeline.cluster.group_actor import CALLS_AT_ONCE, ENGINE_CALLS, GroupActor
 from pipeline.cluster.ledger_actor import RemoteLedger
 from pipeline.cluster.text_stage import TextActor, TextWatch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.factory import engine_factory, text_factory
 from pipeline.engine.protocol import EngineFactory
+from pipeline.models.engine_options import settle_options
 from pipeline.models.memory.preflight import LargestCall
 from pipeline.models.spec import ResolvedModel
+from pipeline.parallel.layout import choose_layout
 from pipeline.requests.packing import REQUEST_COLUMN
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.storage.storage import Storage
 from pipeline.streaming.request_feed import RequestFeed
+
+MANY_UNITS = 1_000_000
+"""A number of units that no limit of groups follows from."""
 
 UNITS_AHEAD, UNITS_KEPT = 20_000, 50_000
 """Units of requests that wait in front of the groups while the input is still read, and behind them
@@ -44,8 +49,9 @@ def groups_for(
     *,
     grows: bool,
     avoid: Collection[str] = (),
+    own: Mapping[str, float] | None = None,
 ) -> Groups:
-    """Decide how a run fills the connected cluster.
+    """Decide how a run fills the cluster.
 
     Args:
         units: Packed units of requests.
@@ -53,6 +59,7 @@ def groups_for(
         resolved: The model.
         grows: Whether nodes can join during the run; they cannot join a private cluster.
         avoid: Ids of nodes that must get no group.
+        own: What this machine has, where Ray has not started yet; None asks the connected cluster.
 
     Raises:
         UserError: The cluster cannot hold one group.
@@ -69,6 +76,25 @@ def groups_for(
         avoid=avoid,
         cpus_per_rank=config.parallel.cpus_per_rank,
         cores=0 if grows else own_cores(),
+        own=own,
+    )
+
+
+def check_own_machine(config: RunConfig, resolved: ResolvedModel) -> None:
+    """Refuse, before Ray starts, what this machine cannot run where it is the whole cluster.
+
+    A cluster that is joined is not asked: only it knows which nodes it has, or will have.
+
+    Raises:
+        UserError: It cannot hold one group, or a setting does not fit its kind of device.
+    """
+    if (own := private_node()) is None:
+        return
+    groups = groups_for(MANY_UNITS, config, resolved, grows=False, own=own)
+    layout = choose_layout(config.parallel, resolved.spec, groups.device)
+    controls = config.control_fraction > 0.0
+    settle_options(
+        config.engine, config.stages, resolved.spec, layout, groups.device, controls=controls
     )
 
 

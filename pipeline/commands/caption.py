@@ -47,7 +47,7 @@ def _caption(options: argparse.Namespace, console: Console) -> None:
     from pipeline.captioning.captioner import identity, load_captioner
     from pipeline.captioning.stored_captions import read_captions
     from pipeline.cluster.clip_stage import caption_clips
-    from pipeline.cluster.connection import connected
+    from pipeline.cluster.connection import check_gpus, connected
     from pipeline.dataset.parts import part_files
     from pipeline.monitoring.console import say
     from pipeline.storage.places import check_kept
@@ -57,6 +57,7 @@ def _caption(options: argparse.Namespace, console: Console) -> None:
     storage = Storage(options.output)
     if not part_files(storage):  # before anything is written where a name is misspelt
         raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    check_gpus(options.gpus)
     captioner = load_captioner(options.captioner)
     storage = storage.check_writable()
 

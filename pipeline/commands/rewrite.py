@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rewrite(options: argparse.Namespace, console: Console) -> None:
-    from pipeline.cluster.connection import connected
+    from pipeline.cluster.connection import check_gpus, connected
     from pipeline.cluster.rewrite_stage import rewrite_prompts
     from pipeline.monitoring.console import say
     from pipeline.prompts.prompt_file import PROMPT_COLUMN
@@ -50,6 +50,9 @@ def _rewrite(options: argparse.Namespace, console: Console) -> None:
         raise UserError(f"--to {options.to}: should be a .jsonl file")
     if storage.exists(name):
         raise UserError(f"--to {options.to}: is there already; name a new file, or remove it")
+    if options.batch_rows < 1:
+        raise UserError(f"--batch-rows {options.batch_rows}: should be at least 1")
+    check_gpus(options.gpus)
     load_rewriter(options.rewrite)  # before a cluster is started
     rows, bad = [], []
     for row in read_source(options.prompts, options.prompt_column):

@@ -48,7 +48,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     import pyarrow.compute as pc
 
     from pipeline.cluster.clip_stage import score_clips
-    from pipeline.cluster.connection import connected
+    from pipeline.cluster.connection import check_gpus, connected
     from pipeline.dataset.parts import part_files
     from pipeline.monitoring.console import say
     from pipeline.scoring.panel import ScorerPanel
@@ -62,6 +62,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
     storage = Storage(options.output)
     if not part_files(storage):  # before anything is written where a name is misspelt
         raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    check_gpus(options.gpus)
     storage = storage.check_writable()
     names = expanded(options.scorers.split(","))
     scorers = load_scorers(names)

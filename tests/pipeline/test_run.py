@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from rich.console import Console
 
+from pipeline.cluster import connection
+from pipeline.cluster.ray_data_plan import check_own_machine
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import rejected_row, to_table
-from pipeline.errors import StorageError
-from pipeline.models.resolve import resolve_model
+from pipeline.errors import StorageError, UserError
+from pipeline.models.resolve import model_of, resolve_model
 from pipeline.requests.defaults import request_defaults
 from pipeline.requests.from_row import build_request
 from pipeline.run import run
@@ -41,6 +44,33 @@ def test_a_run_whose_last_rows_cannot_be_written_does_not_say_done(
     (manifest,) = [json.loads(path.read_text()) for path in (output / "runs").glob("*.json")]
     assert manifest["state"] == "error"
     assert "StorageError" in manifest["error"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "cuda"}, "^--device cuda: this machine has no GPU"),
+        ({"replicas": 50}, "^--replicas 50 do not fit: this machine has room for"),
+        ({"engine": {"offload": "model"}}, "^--engine.offload model needs a GPU"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_refused_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(connection, "own_gpus", lambda: 0)
+    monkeypatch.setattr(connection, "own_cores", lambda: 8)
+    (tmp_path / "p.txt").write_text("a\n")
+    output = tmp_path / "out"
+    given = {"prompts": str(tmp_path / "p.txt"), "output": str(output)}
+    config = RunConfig.model_validate(given | settings)
+    with pytest.raises(UserError, match=said):
+        run(config, console=Console(file=io.StringIO()))
+    assert not list(output.glob("runs/*"))
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # only the cluster knows what it has
+    check_own_machine(config, model_of(config))
 
 
 @pytest.mark.slow

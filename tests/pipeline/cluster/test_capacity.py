@@ -52,7 +52,7 @@ def test_groups_fill_the_cluster(
     [
         ([{"CPU": 2.0}], ("auto", 2, "auto"), "at least 3 CPUs"),
         ([{"CPU": 3.0}, {"CPU": 3.0}], ("cpu", 4, 1), "6 CPUs, at most 3 on a node"),
-        ([{"CPU": 8.0}], ("cuda", 1, "auto"), "the cluster has 0"),
+        ([{"CPU": 8.0}], ("cuda", 1, "auto"), "^--device cuda: the cluster has no GPU"),
         ([{"CPU": 8.0, "GPU": 2.0}], ("auto", 4, "auto"), "needs 4 GPUs"),
         ([{"GPU": 2.0}, {"GPU": 2.0}], ("auto", 4, 1), "4 GPUs, at most 2 on a node"),
         ([{"CPU": 8.0, "GPU": 2.0}], ("auto", 1, 3), "use --replicas 2"),
@@ -68,6 +68,15 @@ def test_what_does_not_fit_is_said_with_numbers(
     have(monkeypatch, *nodes)
     with pytest.raises(UserError, match=message):
         plan_groups(*arguments, tasks=100)
+
+
+def test_this_machine_is_judged_before_ray_starts() -> None:
+    own = {"CPU": 4.0, "GPU": 1.0}
+    assert plan_groups("auto", 1, "auto", tasks=9, own=own) == Groups("cuda", 1, 1, 1, 0)
+    with pytest.raises(UserError, match=r"^--parallel.degree 2 needs 2 GPUs .* machine has 1 GPU:"):
+        plan_groups("cuda", 2, "auto", tasks=9, own=own)
+    with pytest.raises(UserError, match=r"^--device cuda: this machine has no GPU .* --device cpu"):
+        plan_groups("cuda", 1, "auto", tasks=9, own={"CPU": 4.0, "GPU": 0.0})
 
 
 def test_no_group_is_started_without_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +144,7 @@ def test_groups_can_keep_off_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: there)
     assert plan_groups("cuda", 1, "auto", tasks=9).replicas == 4
     assert plan_groups("cuda", 1, "auto", tasks=9, avoid=["a"]).replicas == 2
-    with pytest.raises(UserError, match="the cluster has 0 GPUs"):
+    with pytest.raises(UserError, match="the cluster has no GPU"):
         plan_groups("cuda", 1, "auto", tasks=9, avoid=["a", "b"])
 
 

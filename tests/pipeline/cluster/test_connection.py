@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from pipeline.cluster import connection
-from pipeline.cluster.connection import await_gpus, connected
+from pipeline.cluster.connection import await_gpus, check_gpus, connected
 from pipeline.errors import UserError
 
 
@@ -58,6 +58,22 @@ def test_a_wait_for_gpus_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     scaling.wait(4, 30)
     assert scaling.now == 30
     assert scaling.asked == [[{"GPU": 4}], []]
+
+
+def test_gpus_that_this_machine_has_not_are_refused_before_ray_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connection, "own_gpus", lambda: 1)
+    check_gpus(0.0)
+    check_gpus(1.0)
+    with pytest.raises(UserError, match=r"^--gpus 1\.5: this machine has 1 GPU; leave it out"):
+        check_gpus(1.5)
+    with pytest.raises(UserError, match=r"^--gpus -1: should be 0 or more$"):
+        check_gpus(-1.0)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    check_gpus(8.0)
 
 
 def test_ray_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
