@@ -56,6 +56,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output["variants"] = session.config.stash.get(VARIANTS, 0)
 
 
+@pytest.fixture(autouse=True)
+def nothing_said() -> None:
+    """Let each test hear what a process says once."""
+    if (module := sys.modules.get("pipeline.said_once")) is not None:
+        module.forget()
+
+
 class OtherProcesses:
     """Hears of the processes of pytest-xdist, each of which collects every test."""
 

@@ -24,6 +24,7 @@ from pipeline.models.spec import ModelSpec, ResolvedModel, SamplingDefaults
 from pipeline.parallel.layout import choose_layout
 from pipeline.requests.from_row import RequestDefaults
 from pipeline.requests.sample_request import UNMEASURED, CacheIdentity, SampleRequest
+from pipeline.said_once import warn_once
 from pipeline.storage.storage import Storage
 from pipeline.wording import are
 from sencache.measuring import prior_profile
@@ -71,18 +72,19 @@ def request_defaults(
     if chosen.profile is not None and chosen.source in ("given", "shipped"):
         _warn_of_distance(chosen.profile, template, model)
     if layout.cfg > 1 and template.guidance_scale <= 1.0:
-        logger.warning(
-            "--parallel.cfg %d shares out two branches of guidance, and guidance is off "
-            "(--sampling.guidance-scale %g): both halves of a group compute the same",
-            layout.cfg,
-            template.guidance_scale,
+        warn_once(
+            logger,
+            f"--parallel.cfg {layout.cfg} shares out two branches of guidance, and guidance is off "
+            f"(--sampling.guidance-scale {template.guidance_scale:g}): both halves of a group "
+            "compute the same",
         )
     off = template.guidance_scale <= 1.0 and not model.spec.pipeline.distilled_guidance
     if off and config.sampling.negative_prompt:
-        logger.warning(
+        warn_once(
+            logger,
             "--sampling.negative-prompt is not read where guidance is off "
-            "(--sampling.guidance-scale %g): only rows that turn it on have it",
-            template.guidance_scale,
+            f"(--sampling.guidance-scale {template.guidance_scale:g}): only rows that turn it on "
+            "have it",
         )
     if controls and template.quantisation:
         logger.info(
@@ -160,7 +162,7 @@ def _warn_of_distance(
             adapters=template.adapters,
         )
     for each in found:
-        logger.warning("%s", each.message)
+        warn_once(logger, str(each.message))
 
 
 def _identity(cache: CacheConfig, model: ResolvedModel, chosen: ChosenProfile) -> CacheIdentity:
@@ -221,11 +223,8 @@ def _template(config: RunConfig, model: ResolvedModel) -> SampleRequest:
     spec = model.spec
     adapters = resolve_adapters(config.engine.adapters)
     if without := len(config.engine.adapters) - len(adapters):
-        logger.warning(
-            "--engine.adapters: %d of weight 0 %s left out, as nothing would change by it",
-            without,
-            are(without),
-        )
+        left_out = f"{without} of weight 0 {are(without)} left out"
+        warn_once(logger, f"--engine.adapters: {left_out}, as nothing would change by it")
     given = config.sampling.model_dump(exclude={"seed", "sigmas"}, exclude_none=True)
     own = spec.defaults
     settings: dict[str, Any] = dataclasses.asdict(own) | given

@@ -20,6 +20,7 @@ import fsspec
 
 from pipeline.errors import StorageError
 from pipeline.redaction import redact
+from pipeline.said_once import warn_once
 from pipeline.storage.faults import already_exists, lacks_conditions, one_line
 from pipeline.storage.local_files import LocalFiles
 
@@ -133,7 +134,8 @@ def put_if_absent(fs: Any, local_path: str, path: str) -> bool:
             return False
         if not lacks_conditions(error):
             raise
-        _logger.warning("%s has no conditional put: asked before writing", redact(path))
+        text = f"{redact(path)} has no conditional put: asked before writing"
+        warn_once(_logger, f"{text}, as for every file there", kind="no conditional put")
         if fs.exists(path):
             return False
         fs.put_file(local_path, path)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import tenacity
 
 from pipeline.errors import StorageError
+from pipeline.said_once import warn_once
 from pipeline.storage.faults import explain, is_transient
 
 T = TypeVar("T")
 
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 10.0
+
+SAY_AGAIN_S = 60.0
+"""A process says the same problem of a store only so often."""
+
+_PLACE = re.compile(r"\S+/\S+")
+"""Paths and URLs in a problem: they differ from file to file."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +46,10 @@ def attempt(
 
     def should_retry(error: BaseException) -> bool:
         if is_transient(error):
-            _logger.warning("cannot %s yet: %s", what(), explain(error))
+            problem = explain(error)
+            text = f"cannot {what()} yet, trying again for up to {retry_s:g} s: {problem}"
+            # Each try, and each file that waits for the same store, meets the same problem.
+            warn_once(_logger, text, _PLACE.sub("", problem), SAY_AGAIN_S)
             if on_retry is not None:
                 on_retry()
             return True

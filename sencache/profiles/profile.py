@@ -175,9 +175,9 @@ class SensitivityProfile:
                 values do not describe this network.
 
         Warns:
-            ProfileWarning: Once, for all of these: another sampler, shift or dtype, guidance
-                switched on or off, adapters, less than half or more than twice the steps, clips of
-                more than four times or less than a quarter of the size
+            ProfileWarning: Once for the same differences, in one text: another sampler, shift or
+                dtype, guidance switched on or off, adapters, less than half or more than twice the
+                steps, clips of more than four times or less than a quarter of the size
                 (:mod:`sencache.profiles.distance`). The values describe this network, but along
                 other trajectories.
         """
@@ -210,8 +210,14 @@ class SensitivityProfile:
             num_inference_steps=num_inference_steps,
             adapters=adapters,
         )
-        if found:
-            warnings.warn(warning_text(found), ProfileWarning, stacklevel=2)
+        if found and (text := warning_text(found)) not in self._said:
+            self._said.add(text)
+            warnings.warn(text, ProfileWarning, stacklevel=2)
+
+    @functools.cached_property
+    def _said(self) -> set[str]:
+        """Warnings so far; each is given once, however many runs and networks use the profile."""
+        return set()
 
     def to_json(self) -> str:
         """The file's text: metadata, then one point per line, so that a diff is readable."""

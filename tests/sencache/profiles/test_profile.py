@@ -194,6 +194,13 @@ def test_check_warns_of_other_sampling() -> None:
         make_profile(shift=5.0).check(scheduler=euler())
     with pytest.warns(ProfileWarning, match="dtype 'float32' but the run has 'bfloat16'"):
         make_profile().check(dtype=torch.bfloat16)
+    profile = make_profile()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(2):  # of two networks, or of two runs
+            profile.check(dtype=torch.bfloat16)
+        profile.check(scheduler=unipc())
+    assert len(found) == 2
 
 
 def test_a_missing_branch_is_named() -> None:
