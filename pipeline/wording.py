@@ -35,6 +35,12 @@ def counted(number: int, noun: str, *, grouped: bool = False) -> str:
     return f"{digits} {noun}{'s' * (number != 1)}"
 
 
+def a_kind_of(value: object) -> str:
+    """The type of a value with its article, e.g. `a list` or `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def are(number: int) -> str:
     """The verb that follows a counted noun: `is` for one, else `are`."""
     return "is" if number == 1 else "are"

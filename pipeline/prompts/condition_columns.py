@@ -102,9 +102,14 @@ def content_of(files: Iterable[ConditionFile]) -> str:
     return ";".join(f"{column}={found}" for column, found in sorted(hashes.items()))
 
 
-def missing(column: ConditionColumn) -> str:
-    """Say that a row lacks what every clip of its model needs."""
-    return f"{column} is missing: this model needs it"
+def missing(column: ConditionColumn, *, is_there: bool) -> str:
+    """Say that a row lacks what every clip of its model needs.
+
+    Args:
+        column: The column.
+        is_there: Whether the row has it, without a value.
+    """
+    return f"{column} is {'empty' if is_there else 'missing'}: this model needs it"
 
 
 def too_short(seconds: float, fps: int, count: int) -> str:

@@ -38,6 +38,7 @@ from pipeline.storage.faults import is_transient
 from pipeline.storage.file_system import lost_slashes
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import UNKNOWN, Storage, locate
+from pipeline.wording import a_kind_of
 
 MAX_BYTES: Mapping[MediaKind, int] = {
     "image": 64 << 20,
@@ -95,7 +96,7 @@ class ConditionReader:
             if any(cell in (None, "", b"") for cell in cells):
                 raise RowRejectedError(f"{each.column} holds an empty place in its list")
             if not cells and each.required:
-                raise RowRejectedError(missing(each.column))
+                raise RowRejectedError(missing(each.column, is_there=each.column in row))
             resolved[each.column] = tuple(self.read(each.column, cell, folder) for cell in cells)
         for each in conditions:
             if each.needs is not None and resolved[each.column] and not resolved.get(each.needs):
@@ -124,7 +125,7 @@ class ConditionReader:
             if len(data) > limit:
                 raise RowRejectedError(_too_large(f"{column} bytes", limit))
         else:
-            raise RowRejectedError(f"{column} is a {type(value).__name__}, not a URI or bytes")
+            raise RowRejectedError(f"{column} is {a_kind_of(value)}, not a URI or bytes")
         seconds = _checked(column, data, at or "bytes")
         sha256 = hashlib.sha256(data).hexdigest()
         if not at:

@@ -11,13 +11,18 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from pipeline.errors import UserError
+from pipeline.prompts.column_names import close_name
 from pipeline.prompts.prompt_file import ReadNotes, SourceFile, SourceSize, extension
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
+
+MOST_NAMED = 5
+"""Files that a message names."""
 
 _WRITTEN = re.compile(r"(?:(.*)/)?(?:runs/\d{8}T\d{6}Z[^/]*|export)\.json")
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})")
@@ -76,9 +81,30 @@ def parquet_files(uri: str, notes: ReadNotes) -> list[SourceFile]:
         raise UserError(
             f"{uri}: holds no .parquet file; name one file of another kind directly{notes.suffix()}"
         )
-    raise UserError(
-        f"{uri}{host_note(uri)}: not found; name a file, or a folder or pattern of .parquet files"
-    )
+    right = "name a file, or a folder or pattern of .parquet files"
+    raise UserError(f"{uri}{host_note(uri)}: {_why_none(uri, storage, pattern)}; {right}")
+
+
+def _why_none(uri: str, storage: Storage, pattern: str) -> str:
+    """Say that nothing is there, and what there is near it on the local disk."""
+    if pattern:
+        return f"no file matches {pattern} in {storage.uri}"
+    path = Path(storage.uri)
+    if not path.is_absolute() or "://" in storage.uri:
+        return "not found"
+    if path.is_dir():
+        return "is an empty folder"
+    folder = path.parent
+    if not folder.is_dir():
+        return f"not found, for there is no folder {folder}"
+    names = sorted(each.name for each in folder.iterdir())
+    if near := close_name(path.name, names):
+        return f"not found (did you mean {near}?)"
+    alike = [name for name in names if path.suffix and name.endswith(path.suffix)]
+    if not alike:
+        return f"not found in {folder}"
+    more = f" and {len(alike) - MOST_NAMED} more" if len(alike) > MOST_NAMED else ""
+    return f"not found in {folder}, which holds {', '.join(alike[:MOST_NAMED])}{more}"
 
 
 def _outputs(keys: Iterable[str]) -> list[str]:

@@ -38,7 +38,7 @@ def read_jsonl(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
             continue
         column = column or file.prompt_column(wanted, found, are_all=False)
         if column not in found:
-            yield problem_row(key, line, f"has no {column!r}")
+            yield problem_row(key, line, f"{column} is missing: the object has no such field")
             continue
         yield source_row(key, found, column, wanted)
 

@@ -156,7 +156,7 @@ def _files(
     for each in conditions:
         found = row.get(each.column) or ()
         if each.required and not found:
-            raise RowRejectedError(missing(each.column))
+            raise RowRejectedError(missing(each.column, is_there=each.column in row))
         files.extend(found)
     return tuple(files)
 

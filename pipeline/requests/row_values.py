@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import RowRejectedError
+from pipeline.wording import a_kind_of
 
 MAX_PROMPT_CHARS = 10_000
 
@@ -17,10 +18,10 @@ def text(value: Any, name: str, *, required: bool) -> str:
     Raises:
         RowRejectedError: It is not text, too long, not valid Unicode, or empty and required.
     """
+    if required and (value is None or (isinstance(value, str) and not value.strip())):
+        raise RowRejectedError(f"{name} is empty")
     if not isinstance(value, str):
         raise RowRejectedError(f"{name} is {_kind(value)}, not text")
-    if required and not value.strip():
-        raise RowRejectedError(f"{name} is empty")
     if len(value) > MAX_PROMPT_CHARS:
         raise RowRejectedError(
             f"{name} has {len(value):,} characters, more than the limit of {MAX_PROMPT_CHARS:,}"
@@ -79,4 +80,4 @@ def integer(value: Any, name: str, default: int, low: int, high: int) -> int:
 
 
 def _kind(value: Any) -> str:
-    return "missing" if value is None else f"a {type(value).__name__} ({str(value)[:40]!r})"
+    return f"{a_kind_of(value)} ({str(value)[:40]!r})"

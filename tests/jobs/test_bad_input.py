@@ -87,11 +87,11 @@ JSONL = [
     ('{"prompt": "a", "seed": -1}', "seed is -1"),
     ('{"prompt": "a", "seed": 18446744073709551616}', "outside"),
     ('{"prompt": "a", "guidance_scale": "high"}', "not a number"),
-    ('{"prompt": "a", "negative_prompt": 5}', "negative_prompt is a int"),
+    ('{"prompt": "a", "negative_prompt": 5}', "negative_prompt is an int"),
     ('{"prompt": {"text": "a"}}', "a dict"),
-    ('{"prompt": null}', "prompt is missing"),
+    ('{"prompt": null}', "prompt is empty"),
     ('{"prompt": "   "}', "prompt is empty"),
-    ('{"caption": "another name"}', "has no 'prompt'"),
+    ('{"caption": "another name"}', "prompt is missing: the object has no such field"),
     ("[1, 2]", "not a JSON object"),
     ('{"prompt": "cut', "not valid JSON"),
     ("[" * 100_000, "not valid JSON"),
@@ -176,7 +176,7 @@ def test_parquet_of_other_types(tmp_path: Path) -> None:
         )
     )
     assert [(r.prompt, r.width) for r in made] == [("a", 64), ("b", 64)]
-    assert "prompt is missing" in rejected[0]
+    assert "prompt is empty" in rejected[0]
 
 
 def test_files_of_a_folder_may_have_other_schemas(tmp_path: Path) -> None:

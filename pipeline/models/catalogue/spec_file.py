@@ -36,6 +36,7 @@ from pipeline.models.spec import (
 )
 from pipeline.prompts.condition_columns import ConditionColumn, MediaCondition
 from pipeline.requests.sample_request import SampleRequest
+from pipeline.wording import a_kind_of
 from sencache import Family
 
 
@@ -118,7 +119,7 @@ def _given_object(where: str) -> GivenModel:
     if isinstance(found, PipelineClass):
         return GivenModel(found)
     raise UserError(
-        f"--model-spec {where} is a {type(found).__name__}: give a ModelSpec or a PipelineClass"
+        f"--model-spec {where} is {a_kind_of(found)}: give a ModelSpec or a PipelineClass"
     )
 
 

@@ -85,11 +85,11 @@ def test_a_dry_run_stores_nothing(images: ConditionReader) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "image is missing"),
-        ("", "image is missing"),
+        (None, "image is empty"),
+        ("", "image is empty"),
         (b"not an image", "cannot be decoded"),
         (png()[:-40], "cannot be decoded"),
-        (7, "is a int, not a URI or bytes"),
+        (7, "is an int, not a URI or bytes"),
         ("/nowhere/a.png", "image /nowhere/a.png: not found"),
     ],
 )
@@ -249,6 +249,7 @@ def test_columns_of_files_are_read_by_their_kind(tmp_path: Path, images: Conditi
     ("row", "message"),
     [
         ({}, "video is missing: this model needs it"),
+        ({"video": None}, "video is empty: this model needs it"),
         ({"video": png()}, "video bytes: is a picture, not a video"),
         ({"video": b"junk"}, "video bytes: cannot be decoded"),
         ({"video": "/nowhere.mp4"}, "video /nowhere.mp4: not found"),

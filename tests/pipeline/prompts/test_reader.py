@@ -134,7 +134,7 @@ def test_jsonl(write: Write) -> None:
     assert [(row.key, row.problem) for row in rows if row.problem] == [
         ("p.jsonl:3", "the line is not valid JSON"),
         ("p.jsonl:4", 'the line is not a JSON object: write {"prompt": ...}'),
-        ("p.jsonl:5", "has no 'prompt'"),
+        ("p.jsonl:5", "prompt is missing: the object has no such field"),
         ("p.jsonl:6", "the line is not valid JSON"),
         ("p.jsonl:8", "the line is not valid UTF-8"),
     ]
@@ -246,8 +246,7 @@ def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
         ("p.xlsx", b"PK", "unknown kind of file; use one of .parquet, .jsonl"),
         ("prompts", b"a\n", "unknown kind of file"),
         ("in/notes.md", None, "holds no .parquet file"),
-        ("absent.csv", None, "not found; name a file, or a folder or pattern"),
-        ("absent-*.parquet", None, "not found"),
+        ("absent-*.parquet", None, "no file matches absent-*.parquet in "),
     ],
 )
 def test_unusable_files_are_refused_at_once(
@@ -262,6 +261,25 @@ def test_unusable_files_are_refused_at_once(
     assert words in text
     with pytest.raises(UserError):
         read_source(uri)  # before any row is asked for
+
+
+def test_a_source_that_is_not_there_is_told_from_what_is_near_it(
+    write: Write, tmp_path: Path
+) -> None:
+    right = "name a file, or a folder or pattern of .parquet files"
+    at, absent = str(tmp_path), str(tmp_path / "captions.csv")
+    assert refusal(absent) == f"{absent}: not found in {at}; {right}"
+    for number in range(6):
+        write(f"p{number}.csv", "")
+    write("notes.md", "")
+    four = "p0.csv, p1.csv, p2.csv, p3.csv, p4.csv and 1 more"
+    assert refusal(absent) == f"{absent}: not found in {at}, which holds {four}; {right}"
+    write("caption.csv", "")
+    assert refusal(absent) == f"{absent}: not found (did you mean caption.csv?); {right}"
+    deep = str(tmp_path / "deep/p.csv")
+    assert refusal(deep) == f"{deep}: not found, for there is no folder {at}/deep; {right}"
+    (tmp_path / "deep").mkdir()
+    assert refusal(f"{at}/deep") == f"{at}/deep: is an empty folder; {right}"
 
 
 def test_a_parquet_file_without_rows_or_column_is_refused(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_a_row_overrides_the_defaults_field_by_field() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": None}, "prompt is missing"),
+        ({"prompt": None}, "prompt is empty"),
         ({"prompt": " \n"}, "prompt is empty"),
-        ({"prompt": 7}, "prompt is a int"),
+        ({"prompt": 7}, "prompt is an int"),
         ({"prompt": "x" * (MAX_PROMPT_CHARS + 1)}, "10,001 characters"),
         ({"prompt": "a\x00b"}, "NUL"),
         ({"prompt": "a\ud800b"}, "surrogate"),
@@ -171,7 +171,8 @@ def test_a_model_that_starts_from_an_image_needs_one() -> None:
     for row in ({"prompt": "p"}, {"prompt": "p", "image": ()}):
         with pytest.raises(RowRejectedError) as caught:
             build_request(row, takes, "f:1")
-        assert str(caught.value) == "image is missing: this model needs it"
+        given = "empty" if "image" in row else "missing"
+        assert str(caught.value) == f"image is {given}: this model needs it"
     assert build(image=(ConditionFile("image", "a" * 64, "x.png"),)).conditions == ()
 
 
@@ -202,7 +203,7 @@ def test_a_negative_prompt_that_nothing_reads_is_said() -> None:
         "negative_prompt: demo reads none (its guidance is distilled): leave it empty"
     )
     assert build_request({"prompt": "p", "negative_prompt": ""}, distilled, "f:1").prompt == "p"
-    with pytest.raises(RowRejectedError, match="negative_prompt is a int"):
+    with pytest.raises(RowRejectedError, match="negative_prompt is an int"):
         build(negative_prompt=3)
 
 
