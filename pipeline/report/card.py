@@ -24,6 +24,15 @@ from pipeline.wording import TO_DECODE, counted
 CARD_KEY = "README.md"
 MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep the file -->"
 
+_SPECIAL = re.compile(
+    r"(?P<link>[^\s`|<>&\\*_\[\]~$]*(?:://|www\.|@)[^\s`|<>&\\*\[\]~$]*)"
+    r"|[\\`*\[\]|<~$]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])"
+)
+"""What would be a link, and the signs that begin or end markup. A `_` within a word is none."""
+
+_ENTITIES = {"<": "&lt;", "&": "&amp;", "\\": "&#92;"}
+"""Signs that a backslash does not protect in every renderer."""
+
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
 
@@ -59,13 +68,19 @@ def write_card(storage: Storage, report: Report) -> None:
 
 
 def plain(value: str) -> str:
-    """Text of a row as one line of Markdown that is neither markup nor HTML nor a link."""
-    line = " ".join(shown(value).split())
-    return re.sub(r"([\\`*_{}\[\]<>()#|~&!$@:])", _as_character, line)
+    """Text of a row as one line of Markdown that is neither markup nor HTML nor a link.
+
+    The text comes from whoever wrote the prompts, so all of it is shown as it is. It stays readable
+    without a renderer too: what would be a link becomes code, which nothing makes a link of.
+    """
+    return _SPECIAL.sub(_harmless, " ".join(shown(value).split()))
 
 
-def _as_character(found: re.Match[str]) -> str:
-    return f"&#{ord(found[1])};"
+def _harmless(found: re.Match[str]) -> str:
+    sign = found[0]
+    if found["link"]:
+        return f"`{sign}`"
+    return _ENTITIES.get(sign) or f"\\{sign}"
 
 
 def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) -> str:

@@ -6,17 +6,21 @@ import base64
 import hashlib
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from pipeline.dataset import mp4
 from pipeline.report.base import ClipEntry
-from pipeline.report.card import card_text
+from pipeline.report.card import card_text, plain
 from pipeline.report.gallery import AS_IT_IS_BYTES, WIDTH, previews
 from pipeline.report.good_clips.meanings import meaning
 from pipeline.report.page import render
@@ -27,6 +31,7 @@ from pipeline.storage.storage import Storage
 from tests.pipeline.report.good_clips.scored_rows import record, scored
 from tests.pipeline.report.hostile import PROMPTS
 from tests.pipeline.report.made import measure, row, write
+from tests.property_examples import examples
 
 
 class Reader(HTMLParser):
@@ -202,11 +207,29 @@ def test_page_and_card_name_the_input_columns_that_clips_keep(tmp_path: Path) ->
     assert report.kept == {"id": 2, "a<b>|c": 1, "category": 1}
     page, card = render(report, {}), card_text(report)
     assert "id (2 clips), a&lt;b&gt;|c (1 clip), category (1 clip)" in page
-    assert "id &#40;2 clips&#41;, a&#60;b&#62;&#124;c" in card
+    assert r"id (2 clips), a&lt;b>\|c (1 clip)" in card
     nothing = measure(write(tmp_path / "none", [row(0)]), Prices())
     assert nothing.kept == {}
     assert "kept columns" not in card_text(nothing)
     assert "further columns of the input" not in render(nothing, {})
+
+
+def rendered(markdown: str) -> tuple[str, set[str]]:
+    """The text of the last cell of a table, and the tags in it, as GitHub's Markdown has them."""
+    html = MarkdownIt("gfm-like", {"html": True}).render(f"| | |\n|---|---|\n| a | {markdown} |\n")
+    cell = html.rpartition("<td>")[2].partition("</td>")[0]
+    return unescape(re.sub(r"<[^>]*>", "", cell)), set(re.findall(r"<(\w+)", cell))
+
+
+@example("<script>alert(1)</script> <img src=x onerror=y> <!-- a --> &lt; &#58; & a&b")
+@example("[a](javascript:x) ![i](j) [r] https://e.example/a_b*c www.e.example a@b.example")
+@example("a|b \\| `x` ``y`` *b* **b** _i_ __init__ num_steps ~~s~~ $x$ \\(x\\) {a} #1 own@1")
+@given(text=st.text("ab1 \\`*_[]()<>|~&!$@:#/.w", max_size=24))
+@settings(max_examples=examples(300), deadline=None)
+def test_a_card_shows_the_text_of_a_row_as_it_is(text: str) -> None:
+    shown, tags = rendered(plain(text))
+    assert " ".join(shown.split()) == " ".join(text.split())
+    assert tags <= {"code"}
 
 
 def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
@@ -229,8 +252,8 @@ def test_page_card_and_terminal_say_how_many_clips_are_good_and_what_one_cost(
     assert 'id="plot-score-motion"' in page
     assert 'id="plot-score-black"' not in page  # all clips have one value
     card = card_text(report)
-    assert "| scores | by own&#64;1 (16 clips)" in card
-    assert "| good clips | 12 of 16 judged (75.0%): motion &#62;= 0.4 and 'a&#60;b'" in card
+    assert "| scores | by `own@1` (16 clips)" in card
+    assert r"judged (75.0%): motion >= 0.4 and 'a&lt;b' &lt;> 'c\|d' |" in card
     assert "| cost of a good clip | 8.33 s of device time, $8.33, with all" in card
     console = Console(record=True, width=400)
     print_report(report, console)
@@ -257,8 +280,9 @@ def test_the_page_divides_clips_by_columns_of_few_values_and_says_of_the_others(
     assert "&lt;b&gt;cat&lt;/b&gt; 12 100.0% of 12 1.00 $1.00 4.0 32.0 dB 6 2 " in said
     assert "dog 4 0.0% of 4 1.00 $1.00 4.0 30.0 dB 2 0 " in said
     assert (
-        "Not divided by: id (has more than 12 values), pair (has a value for one clip or two), "
-        "set (has one value)." in said
+        "Clips are not divided by these columns: id (has more than 12 values: too many for a "
+        "table), pair (has 8 values for 16 clips: too few clips of a value to compare), set (all "
+        "clips have the value a)." in said
     )
 
 
