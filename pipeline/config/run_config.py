@@ -66,7 +66,10 @@ class RunConfig(ConfigPart):
         default=1, description="clips per input row, with different seeds"
     )
     control_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the clips also made uncached, to compare"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the clips made once more without the cache, as controls to compare",
     )
     scorers: list[str] = Field(
         default=["basic"],

@@ -44,7 +44,8 @@ class Snapshot:
         gpu_s: Device-seconds of the rows so far, failed attempts included.
         dollars: Price of these device-seconds, None without a price per hour.
         dollars_projected: Price of the whole run at this rate, None while unknown.
-        reuse_ratio: Reused / steps.
+        reuse_ratio: Reused / steps of clips that are no controls; None before the first.
+        controls: Finished ones.
         groups: Processes that can still be there, by id.
         waiting: Groups without a row so far: they load, or make their first clip.
     """
@@ -57,7 +58,8 @@ class Snapshot:
     gpu_s: float
     dollars: float | None
     dollars_projected: float | None
-    reuse_ratio: float
+    reuse_ratio: float | None
+    controls: int
     groups: Mapping[str, GroupProgress]
     waiting: int
 
@@ -186,7 +188,8 @@ class RunProgress:
             gpu_s=gpu_s,
             dollars=dollars,
             dollars_projected=projected,
-            reuse_ratio=totals.reuse_ratio,
+            reuse_ratio=totals.reuse_ratio if totals.steps else None,
+            controls=totals.controls,
             groups=present,
             waiting=max(self._room - len(present), 0),
         )
@@ -224,9 +227,12 @@ class RunProgress:
             f"{at.made}/{self._about}{at.total} clips",
             rate(at.clips_per_s),
             f"ETA {duration(at.eta_s)}" if at.eta_s is not None else "ETA -",
-            f"reused {at.reuse_ratio:.0%} of steps",
-            self.money(at),
         ]
+        if at.reuse_ratio is not None:
+            parts.append(f"reused {at.reuse_ratio:.0%} of steps")
+        elif at.controls:  # of clips that an earlier run has made
+            parts.append("controls only, which reuse no steps")
+        parts.append(self.money(at))
         if at.failed:
             parts.append(f"{at.failed} failed")
         states = Counter(group.state(now) for group in at.groups.values())

@@ -63,6 +63,9 @@ def say_result(
             each = own_s * price / totals.clips
             cost = f"{dollars(device_s * price)}, {dollars(1000 * each)} per 1,000 clips"
             table.add_row("cost", cost)
+    elif totals.controls:
+        table.add_row("device time", f"{duration(device_s)}, for controls only")
+        table.add_row("reused", "nothing: controls compute every step, and no other clip was left")
     if good := yield_text(totals, config.gpu_price_per_hour):
         table.add_row("good", f"{good}; of this run alone" if is_part else good)
     if config.save:

@@ -71,9 +71,9 @@ class InputColumns:
             if isinstance(cell, dict | list):
                 problem = "holds lists or objects"
             elif len(text) > MOST_CHARS:
-                problem = f"holds texts of more than {MOST_CHARS} characters"
+                problem = f"holds texts of more than {MOST_CHARS} characters: no categories"
             elif code > MOST_VALUES:
-                problem = f"has more than {MOST_VALUES} values"
+                problem = f"has more than {MOST_VALUES} values: too many for a table"
             elif len(self._values) > MOST_COLUMNS:
                 problem = f"comes after the first {MOST_COLUMNS} columns"
             if problem:

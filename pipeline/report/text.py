@@ -132,7 +132,7 @@ def recaptions(found: Recaptions) -> list[str]:
     ]
 
 
-INCLUDED = "with controls, failures and idle time, without loading"
+INCLUDED = "with controls, failures and idle time as so far, without loading"
 """What a projection counts (`pipeline.report.pricing.projections`)."""
 
 MOST_COLUMNS = 20

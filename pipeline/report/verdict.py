@@ -101,6 +101,20 @@ def _change(psnr_db: float) -> str:
     return f"by {10 ** (-psnr_db / 20):.1%} of the range of a pixel (PSNR {psnr_db:.1f} dB)"
 
 
+LEAST_SHARE = 0.005
+"""A smaller share of the device time is not named."""
+
+_BESIDE = {
+    "controls": "controls",
+    "drafts": "drafts",
+    "loading": "loading the model",
+    "idle": "waiting",
+    "failed_attempts": "failed attempts",
+    "regenerated": "clips that were made again",
+}
+"""What device time goes into beside the clips, and its words."""
+
+
 def _cost(report: Report) -> str:
     spent, ok = report.device_s, report.totals.ok
     each = f", {spent.total / ok:.2f} s a clip with everything" if ok else ""
@@ -111,8 +125,14 @@ def _cost(report: Report) -> str:
             said += f", or {text.dollars(1000 * report.dollars.total / ok)} per 1,000 clips"
     else:
         said += "; the price of a GPU-hour is not known"
-    share = 1 - spent.clips / spent.total if spent.total else 0.0
-    return f"{said}; {share:.0%} of the time did not go into clips." if ok else f"{said}."
+    if not (ok and spent.total):
+        return f"{said}."
+    others = sorted(
+        ((getattr(spent, name) / spent.total, what) for name, what in _BESIDE.items()), reverse=True
+    )
+    rest = ", ".join(f"{what} {share:.0%}" for share, what in others if share >= LEAST_SHARE)
+    said += f"; {spent.clips / spent.total:.0%} of the time went into the clips"
+    return f"{said}, the rest into other things: {rest}." if rest else f"{said}."
 
 
 def _next(report: Report) -> tuple[str, str]:

@@ -13,9 +13,10 @@ from pipeline.report.good_clips.clips import ScoredClips
 from pipeline.report.pairs import ComparedPairs
 from pipeline.report.rows import Floats, Mask, Rows
 from pipeline.report.tables.document import InputColumn, InputValue
+from pipeline.wording import counted
 
-ONE_VALUE = "has one value"
-OWN_VALUES = "has a value for one clip or two"
+CLIPS_A_VALUE = 2
+"""A column is divided where its values have more clips than this, in the mean."""
 
 
 def kept(rows: Rows, clips: Mask) -> dict[str, int]:
@@ -50,10 +51,17 @@ def by_input(
         counts = np.bincount(codes[clips], minlength=len(values))
         present = [int(code) for code in np.flatnonzero(counts[1:]) + 1]
         if len(present) + bool(counts[0]) < 2:
-            left_out[name] = ONE_VALUE if present else "has no value in a clip"
+            left_out[name] = (
+                f"all clips have the value {values[present[0]]}"
+                if present
+                else "no clip of the dataset has a value"
+            )
             continue
-        if 2 * len(present) >= counts[1:].sum():
-            left_out[name] = OWN_VALUES
+        if (clips_of := int(counts[1:].sum())) <= CLIPS_A_VALUE * len(present):
+            left_out[name] = (
+                f"has {counted(len(present), 'value')} for {counted(clips_of, 'clip')}: too few "
+                "clips of a value to compare"
+            )
             continue
         entries = []
         for code in sorted(present, key=lambda code: (-counts[code], values[code])):

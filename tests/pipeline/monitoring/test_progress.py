@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from pipeline.config.run_config import RunConfig
 from pipeline.dataset.schema import (
     NO_CACHE,
     Provenance,
@@ -14,6 +15,7 @@ from pipeline.dataset.schema import (
     to_table,
 )
 from pipeline.monitoring.progress import RunProgress, duration
+from pipeline.monitoring.result import say_result
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.sample_request import SampleRequest
 
@@ -136,6 +138,18 @@ def rows_of(worker: str, count: int, control_of: str = "") -> pa.Table:
         "control_of": control_of
     }
     return to_table([row] * count)
+
+
+def test_a_run_of_controls_alone_does_not_say_that_nothing_was_reused() -> None:
+    totals, text = RunTotals(), io.StringIO()
+    progress = RunProgress(2, totals, Console(file=text), gpu_price_per_hour=None, groups=1)
+    assert "reused" not in progress.line()
+    totals.add(rows_of("a", 2, control_of="x"))
+    assert " · controls only, which reuse no steps · " in progress.line()
+    say_result(Console(file=text, width=200), RunConfig(prompts="p", output="o"), totals, False)
+    assert "reused       nothing: controls compute every step" in text.getvalue()
+    totals.add(rows_of("a", 2))
+    assert " · reused 60% of steps · " in progress.line()
 
 
 def test_a_snapshot_tells_of_groups_waste_and_what_the_run_will_cost() -> None:

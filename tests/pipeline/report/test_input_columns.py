@@ -40,7 +40,7 @@ def test_what_is_no_category_is_left_out_with_the_reason() -> None:
     row = {"text": "x" * 61, "list": [1], "object": {"a": 1}, "kind": "x" * 60}
     columns.add([json.dumps(row), None, "", "odd", "[1]"])
     assert columns.left_out == {
-        "text": "holds texts of more than 60 characters",
+        "text": "holds texts of more than 60 characters: no categories",
         "list": "holds lists or objects",
         "object": "holds lists or objects",
     }
