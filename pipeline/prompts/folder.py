@@ -98,8 +98,9 @@ def _why_none(uri: str, storage: Storage, pattern: str) -> str:
     if not folder.is_dir():
         return f"not found, for there is no folder {folder}"
     names = sorted(each.name for each in folder.iterdir())
-    if near := close_name(path.name, names):
-        return f"not found (did you mean {near}?)"
+    stems = {name.partition(".")[0]: name for name in names}  # alike endings say nothing
+    if near := close_name(path.name.partition(".")[0], stems):
+        return f"not found (did you mean {stems[near]}?)"
     alike = [name for name in names if path.suffix and name.endswith(path.suffix)]
     if not alike:
         return f"not found in {folder}"
