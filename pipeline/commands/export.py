@@ -71,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--without-tensors",
         action="store_true",
-        help="leave latents and text embeddings out; they are exported where clips have them",
+        help="leave out what --save stored; it is exported where clips have it",
     )
     parser.add_argument(
-        "--shard-rows", type=int, help="most clips per shard; default 500, with tensors 100"
+        "--shard-rows",
+        type=int,
+        help="most clips per shard; default 500, with tensors 100 or what 2 GB hold",
     )
     parser.add_argument("--with-controls", action="store_true", help="export controls too")
     options = parser.parse_args(argv)
@@ -155,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     if chosen.with_tensors:
         clips = counted(chosen.with_tensors, "clip", grouped=True)
-        say(console, f"{clips} with latents or text embeddings")
+        say(console, f"{clips} with tensors")
     if chosen.without:
         clips = counted(chosen.without, "clip", grouped=True)
         say(console, f"{clips} left out, without {' or '.join(form.needs)} (--save)")

@@ -98,7 +98,7 @@ class RunConfig(ConfigPart):
     )
     save: list[str] = Field(
         default=[],
-        description="store beside each clip, for trainers: latents, text_embeds (comma-separated)",
+        description="store beside each clip, for trainers: latents, text_embeds, trajectory",
     )
     replicas: AutoCount = Field(default="auto", description="model copies that work in parallel")
     wait_for_gpus_s: float = Field(

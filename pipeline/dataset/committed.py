@@ -146,7 +146,7 @@ class Committed:
         failed: Sorted ids of the samples among `ids` that ended as failed rows.
         settings: Number of the dataset's ok clips by the `settings` of their rows; "" where an
             older version did not record them.
-        unsaved: Number of these clips without the latents or text embeddings that are wanted.
+        unsaved: Number of these clips without the tensors that are wanted.
     """
 
     ids: Ids = field(default_factory=Ids)

@@ -93,7 +93,7 @@ TENSORS_TYPE = pa.struct(
         ("normalised", pa.bool_()),
     ]
 )
-"""The file with the latents and text embeddings of a clip (`pipeline.tensors.tensor_file`)."""
+"""The file with the tensors of a clip (`pipeline.tensors.tensor_file`)."""
 
 SCORES_TYPE = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 """Scores of a clip by name; `value` is null where a scorer gave none. A list, because `datasets`

@@ -134,7 +134,8 @@ class DiffusersEngine:
             handle = call.enter_context(cached(self._pipe, cache, profile, agreement))
             outputs = call.enter_context(recording(self._pipe, first, guided=is_guided))
             call.enter_context(self._role.guided(self._pipe))
-            kept = call.enter_context(self._saver.decoding(self._pipe, answers=self._role.answers))
+            is_kept = self._role.answers and not first.draft_of
+            kept = call.enter_context(self._saver.watching(self._pipe, answers=is_kept))
 
             def sampled() -> None:
                 stats.extend(handle.stats())

@@ -48,7 +48,7 @@ class Clip:
         sound: Its sound; None for a silent clip.
         engine_s: Seconds of the engine that it is charged with, where calls overlap; None: its
             share of its call.
-        tensors: Its latents and text embeddings, as the file that is stored
+        tensors: Its latents, text embeddings and trajectory, as the file that is stored
             (`pipeline.tensors.tensor_file`); None if they are not to be saved.
     """
 

@@ -16,12 +16,17 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.mp4 import row_json
 from pipeline.dataset.schema import SCHEMA
-from pipeline.export.fastvideo import finish_latents, latents_keys, write_latents
+from pipeline.export.fastvideo import (
+    finish_tensors,
+    tensors_keys,
+    write_latents,
+    write_trajectories,
+)
 from pipeline.export.lance_dataset import check_lance, finish_lance, lance_keys, write_lance
 from pipeline.export.select import Shard
 from pipeline.export.whole_clip import WholeClip
 from pipeline.storage.storage import Storage
-from pipeline.tensors.tensor_file import KINDS
+from pipeline.tensors.tensor_file import LATENTS, TEXT_EMBEDS, TRAJECTORY
 from pipeline.wording import TO_DECODE, counted
 
 TENSORS_COLUMN = "safetensors"
@@ -49,7 +54,7 @@ class Format:
         keys: Returns the files of a shard; the shard is complete if all of them exist.
         write: Stores the files of a shard.
         finish: Stores the files that describe the whole export; called last.
-        tensors: Whether it holds latents and text embeddings, where clips have them.
+        tensors: Whether it holds the tensors of clips, where they have any.
         needs: Kinds of tensors that each of its clips must have.
         buckets: Whether its shards can hold clips of one bucket each.
         check: Raises `UserError` where this installation cannot write it.
@@ -147,8 +152,8 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
     text += f"{TO_DECODE}\n"
     if any(shard.tensors for shard in shards):
         text += (
-            f"Column {TENSORS_COLUMN}: latents as the decoder takes them, and text embeddings; its "
-            "metadata says how to normalise.\n"
+            f"Column {TENSORS_COLUMN}: what --save stored, latents as the decoder takes them, text "
+            "embeddings or trajectories; its metadata says how to normalise latents.\n"
         )
     storage.put_bytes("README.md", text.encode())
 
@@ -224,10 +229,17 @@ FORMATS: Mapping[str, Format] = {
     ),
     "fastvideo-latents": Format(
         "FastVideo's preprocessed Parquet: latents and text embeddings, no video",
-        latents_keys,
+        tensors_keys,
         write_latents,
-        finish_latents,
-        needs=KINDS,
+        finish_tensors,
+        needs=(LATENTS, TEXT_EMBEDS),
+    ),
+    "fastvideo-trajectories": Format(
+        "FastVideo's Parquet for distillation: trajectories and text embeddings, no video",
+        tensors_keys,
+        write_trajectories,
+        finish_tensors,
+        needs=(TEXT_EMBEDS, TRAJECTORY),
     ),
     "lance": Format(
         "a Lance dataset per split (extra lance)",

@@ -27,6 +27,8 @@ from pipeline.wording import counted
 SHARD_ROWS, SHARD_ROWS_WITH_TENSORS = 500, 100
 """Most clips per shard by default. A shard is made in memory, and latents of a clip can be larger
 than its mp4."""
+SHARD_TENSOR_BYTES = 2_000_000_000
+"""Most bytes of tensors per shard by default; a trajectory is fifty times as large as its clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Shard:
         spool: Holds the rows.
         recaptions: Whether the caption of a clip is the one that was written from its frames.
         bucket: Bucket of its clips; "" where all are in one.
-        tensors: Whether latents and text embeddings are exported, where clips have them.
+        tensors: Whether tensors are exported, where clips have them.
     """
 
     split: str
@@ -88,7 +90,7 @@ class Selection:
         with_prompt: Clips that have no caption from frames, where these are exported; they keep
             their prompt.
         without: Clips that are left out because they lack the tensors that the format needs.
-        with_tensors: Clips whose latents or text embeddings are exported.
+        with_tensors: Clips whose tensors are exported.
     """
 
     shards: tuple[Shard, ...]
@@ -181,7 +183,7 @@ def select(
         stratify_by: An SQL value over output rows: the clips of each value are divided in the
             shares of the splits, as exactly as whole prompts allow. "" divides all together.
         bucket_by: What a shard's clips have in common (`pipeline.export.buckets`); "" for nothing.
-        tensors: Export latents and text embeddings where clips have them.
+        tensors: Export tensors where clips have them.
         needs: Kinds of tensors that each clip must have; the others are left out.
 
     Raises:
@@ -235,11 +237,14 @@ def _sharded(
     spool: Spool, names: list[str], shard_rows: int, recaptions: bool, tensors: bool
 ) -> Selection:
     counts: Counter[tuple[int, str]] = Counter()
-    with_tensors = 0
-    for split, bucket, _, _, sha256 in spool.heads():
+    with_tensors = largest = 0
+    for split, bucket, _, _, sha256, size in spool.heads():
         counts[split, bucket] += 1
         with_tensors += tensors and bool(sha256)
-    most = shard_rows or (SHARD_ROWS_WITH_TENSORS if with_tensors else SHARD_ROWS)
+        largest = max(largest, size)
+    most = shard_rows or SHARD_ROWS
+    if with_tensors and not shard_rows:
+        most = max(1, min(SHARD_ROWS_WITH_TENSORS, SHARD_TENSOR_BYTES // largest))
     shards: list[Shard] = []
     start = 0
     for (split, bucket), count in counts.items():
@@ -252,7 +257,7 @@ def _sharded(
     fingerprint, heads = hashlib.sha256(), spool.heads()
     for shard in shards:
         fingerprint.update(f"{shard.label}/{shard.number}/{shard.of}\n".encode())
-        for _, _, sample_id, sha256, beside in itertools.islice(heads, shard.clips):
+        for _, _, sample_id, sha256, beside, _ in itertools.islice(heads, shard.clips):
             more = f" {beside}" if tensors and beside else ""
             fingerprint.update(f"{sample_id} {sha256}{more}\n".encode())
     with_prompt = 0

@@ -195,10 +195,11 @@ class Spool:
             self._database.execute("drop table clips")
         return Chosen(int(count), int(without))
 
-    def heads(self) -> Iterator[tuple[int, str, str, str, str]]:
-        """Yield split, bucket, id, and SHA-256 of clip and tensors of the chosen rows in order."""
-        columns = f"{SPLIT}, {BUCKET}, sample_id, media_sha256, coalesce(tensors.sha256, '')"
-        cursor = self._database.execute(f"select {columns} from chosen order by rowid")  # noqa: S608
+    def heads(self) -> Iterator[tuple[int, str, str, str, str, int]]:
+        """Yield split, bucket, id, SHA-256 of clip and tensors, and bytes of these, in order."""
+        own = "sample_id, media_sha256, ifnull(tensors.sha256, ''), ifnull(tensors.bytes, 0)"
+        query = f"select {SPLIT}, {BUCKET}, {own} from chosen order by rowid"  # noqa: S608
+        cursor = self._database.execute(query)
         while some := cursor.fetchmany(BATCH_ROWS):
             yield from some
 
@@ -220,8 +221,7 @@ class Spool:
             "where rowid >= ? and rowid < ? order by rowid",
             params=[start, start + count],
         )
-        found: pa.Table = query.to_arrow_table()
-        return list(found.cast(SCHEMA).to_pylist())
+        return list(query.to_arrow_table().cast(SCHEMA).to_pylist())
 
     def _rows_of(self, condition: str) -> str:
         """The rows that meet a condition as a subquery, with each score under its own name."""

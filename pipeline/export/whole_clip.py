@@ -17,7 +17,7 @@ class WholeClip:
 
     Attributes:
         mp4: Its video.
-        tensors: Its latents and text embeddings, as safetensors; None if it has none, or they are
+        tensors: Its tensors, as safetensors; None if it has none, or they are
             not exported.
     """
 
@@ -31,7 +31,7 @@ def read_whole(storage: Storage, row: Mapping[str, Any], *, tensors: bool) -> Wh
     Args:
         storage: The output prefix.
         row: An ok row.
-        tensors: Whether its latents and text embeddings are exported.
+        tensors: Whether its tensors are exported.
 
     Raises:
         DamagedClipError: What is wrong with one of them.

@@ -41,7 +41,7 @@ class RunTotals:
         drafts: Drafts that clips were chosen by.
         draft_gpu_s: Device-seconds of these.
         score_s: Thread seconds of scoring.
-        saved: Clips and controls with latents or text embeddings beside them.
+        saved: Clips and controls with tensors beside them.
         saved_bytes: Bytes of these.
     """
 

@@ -168,11 +168,11 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
 
 
 def _tensors(totals: Totals) -> list[str]:
-    """The line about latents and text embeddings; none where no clip has any."""
+    """The line about tensors; none where no clip has any."""
     if not totals.tensor_clips:
         return []
     return [
-        f"| for trainers | latents or text embeddings of {text.count(totals.tensor_clips)} clips, "
+        f"| for trainers | tensors of {text.count(totals.tensor_clips)} clips, "
         f"{text.size(totals.tensor_bytes)}; column `tensors` |"
     ]
 

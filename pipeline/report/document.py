@@ -52,7 +52,7 @@ class Totals(ReportPart):
     truncated: int = Field(
         default=0, description="clips whose prompt has an end that the model did not read"
     )
-    tensor_clips: int = Field(default=0, description="clips with latents or text embeddings")
+    tensor_clips: int = Field(default=0, description="clips with tensors for trainers")
     tensor_bytes: int = Field(default=0, description="bytes of these, beside the clips")
 
 

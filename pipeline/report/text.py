@@ -85,7 +85,7 @@ S3_DOLLARS_PER_GB_MONTH = 0.023
 def stored(totals: Totals) -> list[str]:
     """Say how large the clips are and what lies beside them, and what keeping both costs."""
     both = totals.media_bytes + totals.tensor_bytes
-    beside = f"{size(totals.tensor_bytes)} of latents and text embeddings of "
+    beside = f"{size(totals.tensor_bytes)} of tensors of "
     price = dollars(both / 1e9 * S3_DOLLARS_PER_GB_MONTH)
     return [
         f"{size(totals.media_bytes)} of mp4",

@@ -1,4 +1,4 @@
-"""Takes the latents and the text embeddings of clips from a pipeline's call.
+"""Takes the latents, their trajectory and the text embeddings of clips from a pipeline's call.
 
 Latents are what the call gives to `vae.decode`, bit for bit: the decoder makes the same frames of
 them again. They are in the scale of the VAE and not normalised (`pipeline.tensors.latent_scale`).
@@ -21,18 +21,27 @@ from pipeline.models.spec import ModelSpec
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.tensors.decode_call import decode_wrapped
 from pipeline.tensors.latent_scale import LatentScale
-from pipeline.tensors.tensor_file import FORMAT, LATENTS, META_KEY, TEXT_EMBEDS
+from pipeline.tensors.tensor_file import (
+    FORMAT,
+    LATENTS,
+    META_KEY,
+    TEXT_EMBEDS,
+    TRAJECTORY,
+    TRAJECTORY_TIMESTEPS,
+)
+from pipeline.tensors.trajectory import StepStates
 
 _NEGATIVE = "negative_"
 _EMBEDS, _MASK = "prompt_embeds", "prompt_attention_mask"
 
 
-class DecoderInput:
-    """What one call gives to `vae.decode`."""
+class KeptLatents:
+    """What one call gives to `vae.decode`, and the states that its sampler had before."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._given: list[torch.Tensor] = []
+        self.trajectory = StepStates()
 
     def keep(self, latents: torch.Tensor) -> None:
         """Copy what is decoded to the host."""
@@ -59,7 +68,7 @@ class TensorSaver:
     Attributes:
         save: Kinds, from `settle_save`.
         spec: Of the model.
-        scale: Of its latents, where they are saved.
+        scale: Of its latents, where they or their trajectories are saved.
     """
 
     save: tuple[str, ...]
@@ -73,14 +82,15 @@ class TensorSaver:
         Raises:
             UserError: It cannot.
         """
-        if LATENTS not in save:
+        kind = next((each for each in (LATENTS, TRAJECTORY) if each in save), "")
+        if not kind:
             return cls(save, spec)
         vae: Any = getattr(pipe, "vae", None)
         if not hasattr(vae, "decode"):
-            raise UserError(f"--save latents: {spec.name} has no VAE, and no latents; leave it out")
+            raise UserError(f"--save {kind}: {spec.name} has no VAE, and no latents; leave it out")
         if getattr(vae.config, "timestep_conditioning", False):
             raise UserError(
-                f"--save latents: the decoder of {spec.name} takes latents with noise and a time, "
+                f"--save {kind}: the decoder of {spec.name} takes latents with noise and a time, "
                 "from which no trainer learns; leave it out"
             )
         return cls(save, spec, LatentScale.of(vae))
@@ -91,15 +101,15 @@ class TensorSaver:
         return TEXT_EMBEDS in self.save
 
     @contextlib.contextmanager
-    def decoding(self, pipe: Any, *, answers: bool) -> Iterator[DecoderInput]:
-        """Keep what the calls inside the block decode.
+    def watching(self, pipe: Any, *, answers: bool) -> Iterator[KeptLatents]:
+        """Keep what the call inside the block decodes, and how it got there.
 
         Args:
-            pipe: A diffusers pipeline.
-            answers: Whether this rank returns clips; the others keep nothing.
+            pipe: A diffusers pipeline, with a scheduler that no other call has.
+            answers: Whether this rank returns clips that are kept; else nothing is.
         """
-        kept = DecoderInput()
-        if LATENTS not in self.save or not answers:
+        kept = KeptLatents()
+        if self.scale is None or not answers:
             yield kept
             return
 
@@ -107,11 +117,14 @@ class TensorSaver:
             kept.keep(z)
             return before(z, *args, **kwargs)
 
-        with decode_wrapped(pipe, decode):
+        with contextlib.ExitStack() as watched:
+            watched.enter_context(decode_wrapped(pipe, decode))
+            if TRAJECTORY in self.save:
+                watched.enter_context(kept.trajectory.follow(pipe.scheduler))
             yield kept
 
     def files(
-        self, requests: Sequence[SampleRequest], kept: DecoderInput, texts: Mapping[str, Any]
+        self, requests: Sequence[SampleRequest], kept: KeptLatents, texts: Mapping[str, Any]
     ) -> list[bytes | None]:
         """The file of each clip of a call; None for a draft, which is thrown away.
 
@@ -125,7 +138,12 @@ class TensorSaver:
         """
         if not self.save:
             return [None] * len(requests)
-        latents = kept.per_clip(len(requests)) if LATENTS in self.save else []
+        latents: list[torch.Tensor] = []
+        states: list[torch.Tensor] = []
+        if self.scale is not None and not all(request.draft_of for request in requests):
+            latents = kept.per_clip(len(requests))
+            if TRAJECTORY in self.save:
+                states = kept.trajectory.per_clip(latents, self.scale)
         embeds = {
             name: each.detach().cpu()
             for name, each in texts.items()
@@ -136,8 +154,9 @@ class TensorSaver:
             if request.draft_of
             else self._file(
                 request,
-                latents[row] if latents else None,
+                latents[row] if LATENTS in self.save else None,
                 {name: each[row] for name, each in embeds.items()},
+                (states[row], kept.trajectory) if states else None,
             )
             for row, request in enumerate(requests)
         ]
@@ -147,6 +166,7 @@ class TensorSaver:
         request: SampleRequest,
         latents: torch.Tensor | None,
         embeds: dict[str, torch.Tensor],
+        way: tuple[torch.Tensor, StepStates] | None,
     ) -> bytes:
         about: dict[str, Any] = {
             "format": FORMAT,
@@ -158,6 +178,15 @@ class TensorSaver:
         if latents is not None and self.scale is not None:
             tensors[LATENTS] = latents.contiguous()
             about[LATENTS] = {"normalised": False, **self.scale.to_dict()}
+        if way is not None:
+            tensors[TRAJECTORY] = way[0].contiguous()
+            tensors[TRAJECTORY_TIMESTEPS] = way[1].timesteps
+            about[TRAJECTORY] = {
+                "normalised": True,
+                "sampler": request.sampler,
+                "guidance_scale": request.guidance_scale,
+                "sigmas": way[1].sigmas,
+            }
         if embeds:
             about[TEXT_EMBEDS] = {"padded_length": embeds[_EMBEDS].shape[0]}
             if _MASK not in embeds:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
-from pipeline.tensors.tensor_file import KINDS, LATENTS, TEXT_EMBEDS
+from pipeline.tensors.tensor_file import KINDS, LATENTS, TEXT_EMBEDS, TRAJECTORY
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelSpec
@@ -23,10 +23,12 @@ def settle_save(save: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
     """
     for kind in save:
         if kind not in KINDS:
-            raise UserError(f"--save {kind}: should be {' or '.join(KINDS)}")
-    if LATENTS in save and spec.pipeline.own_steps:
+            raise UserError(f"--save {kind}: should be {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    for kind in (LATENTS, TRAJECTORY):
+        if kind not in save or not spec.pipeline.own_steps:
+            continue
         raise UserError(
-            f"--save latents does not serve {spec.name}, whose class skips steps or decodes a clip "
+            f"--save {kind} does not serve {spec.name}, whose class skips steps or decodes a clip "
             "in parts: leave it out"
         )
     if TEXT_EMBEDS in save and not spec.pipeline.text_embeddings:

@@ -1,9 +1,10 @@
 """The file of a clip's tensors: its name, its content as a row tells it, and its checks.
 
-A file is safetensors with `latents` and the text embeddings under the names that diffusers' calls
-have for them. Its metadata has one key, `META_KEY`, whose value is a JSON object: with one key the
-same tensors always give the same bytes. The name of a file contains a hash of its content, so
-another worker that makes the same clip never replaces what a row refers to.
+A file is safetensors with `latents`, `trajectory` and `trajectory_timesteps`, and the text
+embeddings under the names that diffusers' calls have for them. Its metadata has one key,
+`META_KEY`, whose value is a JSON object: with one key the same tensors always give the same bytes.
+The name of a file contains a hash of its content, so another worker that makes the same clip never
+replaces what a row refers to.
 
 Imports neither torch nor diffusers.
 """
@@ -18,8 +19,10 @@ from typing import Any
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
 
-LATENTS, TEXT_EMBEDS = "latents", "text_embeds"
-KINDS = (LATENTS, TEXT_EMBEDS)
+LATENTS, TEXT_EMBEDS, TRAJECTORY = "latents", "text_embeds", "trajectory"
+TRAJECTORY_TIMESTEPS = "trajectory_timesteps"
+"""Times of the states of a trajectory, in its file."""
+KINDS = (LATENTS, TEXT_EMBEDS, TRAJECTORY)
 """What `--save` can name, in the order in which rows name it."""
 
 META_KEY = "sencache"

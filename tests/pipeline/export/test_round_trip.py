@@ -58,7 +58,7 @@ def made(folder: Path, policy: str) -> tuple[WatchedFrames, list[dict[str, Any]]
         {
             "prompts": "p.txt",
             "output": str(folder),
-            "save": ["text_embeds", "latents"],
+            "save": ["trajectory", "text_embeds", "latents"],
             "cache": {"policy": policy},
             "sampling": {"num_inference_steps": 8},
         }
@@ -76,6 +76,25 @@ def made(folder: Path, policy: str) -> tuple[WatchedFrames, list[dict[str, Any]]
     parts.add(to_table(rows))
     parts.flush()
     return engine, rows
+
+
+def trajectories(output: Path, to: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Export trajectories, and read states and times of each clip as FastVideo does."""
+    form = ["--format", "fastvideo-trajectories", "--shard-rows", "4"]
+    assert main(["--output", str(output), "--to", str(to), *form]) == 0
+    (shard,) = to.rglob("*.parquet")
+    table = pq.read_table(shard)
+    (said,) = json.loads(table.schema.metadata[b"trajectories"])
+    assert (said["normalised"], len(said["sigmas"])) == (True, 9)
+
+    def tensor(row: dict[str, Any], name: str) -> torch.Tensor:
+        values = np.frombuffer(row[f"{name}_bytes"], np.float32)
+        return torch.from_numpy(values.reshape(row[f"{name}_shape"]).copy())
+
+    return {
+        row["id"]: (tensor(row, "trajectory_latents"), tensor(row, "trajectory_timesteps"))
+        for row in table.to_pylist()
+    }
 
 
 @pytest.mark.slow
@@ -106,6 +125,8 @@ def test_exported_latents_are_the_frames_before_they_became_an_mp4(tmp_path: Pat
     table = pq.read_table(tmp_path / "fast/train/64x64_1-1_17f/00000-of-00001.parquet")
     samples = {row["id"]: row for row in table.to_pylist()}
     assert samples.keys() == frames.keys()
+    ways = trajectories(tmp_path / "out", tmp_path / "distil")
+    assert ways.keys() == frames.keys()
 
     vae = AutoencoderKLWan.from_pretrained(Path(resolve_model("demo").location) / "vae")
     scale = LatentScale.of(vae)
@@ -125,6 +146,13 @@ def test_exported_latents_are_the_frames_before_they_became_an_mp4(tmp_path: Pat
         text = text.reshape(sample["text_embedding_shape"])
         assert np.array_equal(text, tensors["prompt_embeds"].numpy())
         assert 0 < len(text) == rows[sample_id]["prompt_tokens"]
+        states, times = ways[sample_id]
+        assert torch.equal(states, tensors["trajectory"])
+        assert torch.equal(times, tensors["trajectory_timesteps"])
+        assert states.shape == (8 + 1, *latents.shape)
+        assert (float(times[0]), float(times[-1]), len(times)) == (1000.0, 0.0, 9)
+        assert abs(float(states[0].std()) - 1) < 0.1  # it begins with the noise
+        torch.testing.assert_close(states[-1], scale.normalise(latents))
         row = rows[sample_id]["tensors"]
         assert row["bytes"] == len(files[sample_id])
         assert row["latents_shape"] == list(latents.shape)

@@ -1,10 +1,10 @@
-"""Latents and text embeddings of every model: the decoder makes the same frames of them."""
+"""Tensors of every model: the decoder makes the same frames of them, a trajectory leads there."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from safetensors.torch import load
 
 from pipeline.engine.diffusers_engine import DiffusersEngine
 from pipeline.engine.outputs import to_uint8
+from pipeline.engine.recording import LastLatents
 from pipeline.errors import UserError
 from pipeline.models.engine_options import EngineOptions
 from pipeline.models.load import load_pipeline
@@ -21,7 +22,7 @@ from pipeline.models.spec import ResolvedModel
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.tensors.call_tensors import TensorSaver, without_zero_rows
 from pipeline.tensors.latent_scale import LatentScale
-from pipeline.tensors.tensor_file import KINDS, about_tensors, tensors_struct
+from pipeline.tensors.tensor_file import KINDS, LATENTS, TEXT_EMBEDS, about_tensors, tensors_struct
 
 NAMES = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
 
@@ -47,7 +48,7 @@ def as_networks_see(latents: torch.Tensor, last: np.ndarray[Any, Any]) -> torch.
     [pytest.param(name, marks=[] if name in SHOWN else pytest.mark.variant) for name in NAMES],
 )
 def test_the_decoder_makes_the_frames_of_saved_latents_again(
-    name: str, tiny_resolved: Resolve, request_for: MakeRequest
+    name: str, tiny_resolved: Resolve, request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_resolved(name)
     pipe = load_pipeline(model, "cpu")
@@ -55,11 +56,15 @@ def test_the_decoder_makes_the_frames_of_saved_latents_again(
     batch = [request_for(model, text, seed) for seed, text in enumerate(texts)]
     draft = dataclasses.replace(batch[0], draft_of="x" * 20)
     plain = DiffusersEngine(model, pipe).generate(batch)
-    saving = DiffusersEngine(model, pipe, options=EngineOptions(save=KINDS))
+    kinds = (LATENTS, TEXT_EMBEDS) if name.startswith("ltx") else KINDS
+    saving = DiffusersEngine(model, pipe, options=EngineOptions(save=kinds))
+    monkeypatch.setattr("pipeline.engine.diffusers_engine.LastLatents", AllLatents)
+    AllLatents.seen.clear()
     clips = saving.generate(batch)
     assert "decode" not in vars(pipe.vae)  # the pipeline is as it was
     assert [clip.tensors for clip in plain] == [None, None]
-    for request, clip, unsaved in zip(batch, clips, plain, strict=True):
+    seen = torch.stack(AllLatents.seen, dim=1)
+    for place, (request, clip, unsaved) in enumerate(zip(batch, clips, plain, strict=True)):
         assert np.array_equal(clip.frames, unsaved.frames)  # saving changes no pixel
         assert clip.tensors is not None
         tensors, about = load(clip.tensors), about_tensors(clip.tensors)
@@ -78,10 +83,21 @@ def test_the_decoder_makes_the_frames_of_saved_latents_again(
         assert tensors["prompt_embeds"].shape[0] <= request.max_sequence_length
         assert not any(each.startswith("negative") for each in tensors)
         row = tensors_struct(request.sample_id, clip.tensors)
-        assert row["saved"] == "latents,text_embeds"
+        assert row["saved"] == ",".join(kinds)
+        if kinds == KINDS:
+            states = tensors["trajectory"]
+            torch.testing.assert_close(
+                states[-1].float(), scale.normalise(tensors["latents"]), atol=1e-4, rtol=1e-4
+            )
+            after = torch.stack([as_networks_see(each, seen[place, 0].numpy()) for each in states])
+            assert torch.equal(after[1:], seen[place])  # as diffusers itself tells after each step
+            assert not torch.equal(after[0], after[1])
+            times = tensors["trajectory_timesteps"]
+            assert len(times) == len(states) == request.num_inference_steps + 1
+            assert bool((times.diff() < 0).all())
         assert row["latents_shape"] == list(tensors["latents"].shape)
         assert (row["latents_dtype"], row["normalised"]) == ("F32", False)
-    options = EngineOptions(save=KINDS, decode_beside=True)
+    options = EngineOptions(save=kinds, decode_beside=True)
     beside = DiffusersEngine(model, pipe, options=options).generate(batch)
     assert [clip.tensors for clip in beside] == [clip.tensors for clip in clips]
     # Without the other row; and a draft is thrown away, so nothing of it is kept.
@@ -91,6 +107,28 @@ def test_the_decoder_makes_the_frames_of_saved_latents_again(
     (thrown,) = saving.generate([draft])
     assert thrown.tensors is None
     saving.close()
+
+
+class AllLatents(LastLatents):
+    """Keeps what diffusers tells its callback after each step, of all clips of a call."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> Any:
+        self.seen.append(kwargs["latents"].clone())
+        return super().__call__(pipe, step, timestep, kwargs)
+
+
+@pytest.mark.slow
+def test_a_sampler_of_tokens_has_no_trajectory(
+    tiny_resolved: Resolve, request_for: MakeRequest
+) -> None:
+    model = tiny_resolved("ltx-video")
+    pipe = load_pipeline(model, "cpu")
+    engine = DiffusersEngine(model, pipe, options=EngineOptions(save=("trajectory",)))
+    with pytest.raises(UserError, match=r"--save trajectory: the sampler of this pipeline"):
+        engine.generate([request_for(model, "a dog", 0)])
+    engine.close()
 
 
 def test_a_pipeline_that_cannot_give_latents_is_refused() -> None:

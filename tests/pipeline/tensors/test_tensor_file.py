@@ -1,4 +1,4 @@
-"""Files of latents and text embeddings: stored before their clip, once, and checked with it."""
+"""Files of tensors: stored before their clip, once, and checked with it."""
 
 from __future__ import annotations
 
@@ -44,13 +44,16 @@ from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.panel import ScorerPanel
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import (
-    KINDS,
+    LATENTS,
     META_KEY,
+    TEXT_EMBEDS,
     DamagedTensorsError,
     read_tensors,
     tensors_struct,
 )
 from tests.pipeline.attempts.runners import FakeEngine, ledger_of, requests
+
+BOTH = (LATENTS, TEXT_EMBEDS)
 
 
 def tensors_of(name: str, *, by: str = "one") -> bytes:
@@ -120,7 +123,7 @@ def test_what_is_saved_is_no_part_of_an_id() -> None:
     common = {"prompts": "p.txt", "output": "out"}
     model = resolve_model("demo")
     ids = set()
-    for save_what in ([], ["latents"], [*KINDS]):
+    for save_what in ([], ["latents"], [*BOTH]):
         config = RunConfig.model_validate(common | {"save": save_what})
         request = build_request({"prompt": "a"}, request_defaults(config, model), "p.txt:0")
         ids.add(request.sample_id)
@@ -130,8 +133,8 @@ def test_what_is_saved_is_no_part_of_an_id() -> None:
 def test_a_model_that_cannot_give_tensors_is_refused_in_one_line() -> None:
     common = {"prompts": "p.txt", "output": "out"}
     spec = MODELS["demo"]
-    check_call(RunConfig.model_validate(common | {"save": list(KINDS)}), spec)
-    with pytest.raises(UserError, match=r"--save frames: should be latents or text_embeds"):
+    check_call(RunConfig.model_validate(common | {"save": list(BOTH)}), spec)
+    with pytest.raises(UserError, match="should be latents, text_embeds or trajectory"):
         check_call(RunConfig.model_validate(common | {"save": ["frames"]}), spec)
     in_parts = dataclasses.replace(
         spec, pipeline=dataclasses.replace(spec.pipeline, own_steps=True, text_embeddings=())
@@ -153,7 +156,7 @@ def test_only_clips_that_are_kept_have_tensors(storage: Storage) -> None:
     totals.add(to_table([good, bad]))
     assert (totals.saved, totals.saved_bytes) == (1, good["tensors"]["bytes"])
     text = io.StringIO()
-    config = RunConfig.model_validate({"prompts": "p", "output": "o", "save": list(KINDS)})
+    config = RunConfig.model_validate({"prompts": "p", "output": "o", "save": list(BOTH)})
     say_result(Console(file=text, width=200), config, totals, interrupted=False)
     assert (
         f"latents, text_embeds of 1 clip, {totals.saved_bytes} B; 1 without: not good"
@@ -197,11 +200,11 @@ def test_clips_that_were_made_without_tensors_are_counted_and_left(storage: Stor
     commit(storage, made(storage, "c"), "new")
     assert committed(storage).unsaved == 0
     assert committed(storage, save=["latents"]).unsaved == 2
-    found = committed(storage, save=KINDS).without(committed(storage).failed)
+    found = committed(storage, save=BOTH).without(committed(storage).failed)
     assert (len(found.ids), found.unsaved) == (3, 2)
     text = io.StringIO()
-    say_unsaved(Console(file=text, width=400), found.unsaved, KINDS)
-    say_unsaved(Console(file=text, width=400), 0, KINDS)
+    say_unsaved(Console(file=text, width=400), found.unsaved, BOTH)
+    say_unsaved(Console(file=text, width=400), 0, BOTH)
     assert text.getvalue().startswith("2 clips of this prefix have no latents or no text_embeds: ")
     assert text.getvalue().count("\n") == 1
 
@@ -214,9 +217,9 @@ def test_reports_say_what_is_kept(storage: Storage) -> None:
     assert (report.totals.tensor_clips, report.totals.tensor_bytes) == (2, size)
     text = io.StringIO()
     print_report(report, Console(file=text, width=200))
-    assert f"{size} B of latents and text embeddings of 2 clips · " in text.getvalue()
+    assert f"{size} B of tensors of 2 clips · " in text.getvalue()
     assert " a month in S3 at $0.023 per GB" in text.getvalue()
-    assert "| for trainers | latents or text embeddings of 2 clips, " in card_text(report)
+    assert "| for trainers | tensors of 2 clips, " in card_text(report)
 
 
 @pytest.mark.slow
@@ -227,9 +230,13 @@ def test_exports_hold_tensors_where_clips_have_them(
     commit(storage, [*rows, *made(storage, "ccc", engine=FakeEngine())])
     flags = ["--output", storage.uri, "--to"]
     assert main([*flags, str(tmp_path / "wds"), "--bucket-by", "aspect, length"]) == 0
-    assert "2 clips with latents or text embeddings" in capsys.readouterr().out
+    assert "2 clips with tensors" in capsys.readouterr().out
     wanted = {f"{row['sample_id']}.safetensors": tensors_of(row["caption"]) for row in rows}
     assert tensors_in(tmp_path / "wds/train-16-9_5f-00000.tar") == wanted  # 32x16 pixels
+    with monkeypatch.context() as smaller:  # a shard is made in memory, and trajectories are large
+        smaller.setattr("pipeline.export.select.SHARD_TENSOR_BYTES", len(tensors_of("bb")))
+        assert main([*flags, str(tmp_path / "small")]) == 0
+    assert len(list((tmp_path / "small").glob("*.tar"))) == 3
     assert main([*flags, str(tmp_path / "plain"), "--without-tensors"]) == 0
     assert tensors_in(tmp_path / "plain/train-00000.tar") == {}
     assert main([*flags, str(tmp_path / "plain")]) == 2  # another export
