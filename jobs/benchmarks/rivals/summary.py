@@ -107,6 +107,16 @@ def everything(cells: Sequence[Cell]) -> str:
     return markdown_table((*HEADS, "NFE", *arms), rows)
 
 
+def lead_of(cell: Cell, point: int) -> tuple[Interval, str] | None:
+    """How far plans lead the best other arm at a point, in dB, and that arm; None without both."""
+    arms = arms_of(cell.result, cell.sampler)
+    other = _best(cell, point, [arm for arm in arms if not arm.startswith(PLANNED)])
+    if not other or not _reaches(cell, PLANNED, point):
+        return None
+    found = _difference(cell, PLANNED, other, point)
+    return None if found is None else (found, other)
+
+
 def points_of(cells: Sequence[Cell]) -> list[int]:
     """All points of some cells, falling."""
     return sorted({point for cell in cells for point in cell.result["points"]}, reverse=True)
@@ -160,11 +170,8 @@ def _signed(difference: Interval | None) -> str:
 
 
 def _lead(cell: Cell, point: int) -> str:
-    arms = arms_of(cell.result, cell.sampler)
-    other = _best(cell, point, [arm for arm in arms if not arm.startswith(PLANNED)])
-    if not other or not _reaches(cell, PLANNED, point):
-        return EMPTY
-    return f"{_signed(_difference(cell, PLANNED, other, point))} ({other})"
+    found = lead_of(cell, point)
+    return EMPTY if found is None else f"{_signed(found[0])} ({found[1]})"
 
 
 def _ratio(cell: Cell, point: int) -> str:
