@@ -49,6 +49,11 @@ def interruptible() -> Iterator[None]:
         yield
 
 
+def was_stopped() -> bool:
+    """Whether a signal has come that stops this process's run."""
+    return _number != 0
+
+
 def was_by_hand() -> bool:
     """Whether the latest signal was SIGINT, by which people stop runs; schedulers send SIGTERM."""
     return _number == signal.SIGINT

@@ -13,8 +13,9 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
-from pipeline.cluster.ray_compat import own_gpus, stop_auto_connect
+from pipeline.cluster.ray_compat import own_gpus, own_kills_counted, stop_auto_connect
 from pipeline.errors import UserError, message_of
+from pipeline.interrupt import was_stopped
 from pipeline.wording import counted
 
 MIN_LOGICAL_CPUS = 4
@@ -66,12 +67,18 @@ def connected() -> Iterator[bool]:
             ) from error
     else:
         _start_private()
-    try:
-        _configure_ray_data()
-        yield bool(os.environ.get("RAY_ADDRESS"))
-    finally:
-        stop_auto_connect()
-        ray.shutdown()
+    with own_kills_counted(was_stopped) as left_out:
+        try:
+            _configure_ray_data()
+            yield bool(os.environ.get("RAY_ADDRESS"))
+        finally:
+            stop_auto_connect()
+            ray.shutdown()
+    if left_out:
+        lines = counted(len(left_out), "harmless line")
+        sys.stderr.write(
+            f"not shown: {lines} of Ray (tasks end with the groups that were stopped)\n"
+        )
 
 
 def _start_private() -> None:

@@ -12,12 +12,13 @@ import os
 import re
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray._private import auto_init_hook, state
+from ray._private import auto_init_hook, state, worker
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
@@ -64,6 +65,46 @@ def stop_auto_connect() -> None:
     and hangs on it. If the switch moves, look for `auto_init_ray` in `ray/_private`.
     """
     auto_init_hook.enable_auto_connect = False
+
+
+_OWN_KILL = re.compile(
+    r"Task MapWorker\(.*\)\.submit failed\. There are (?:infinite|\d+) retries remaining, so the "
+    r"task will be retried\. Error: The actor is dead because it was killed by `ray\.kill`\.\s*"
+)
+
+
+@contextmanager
+def own_kills_counted(stopped: Callable[[], bool]) -> Iterator[list[str]]:
+    """Collect, in place of printing, what Ray says of tasks whose actors this process has ended.
+
+    Ray Data ends its actors by `ray.kill` when its program stops, and Ray then says that their
+    tasks will be retried, which they are not. Left out are only such lines, word for word, and only
+    once the program was told to stop: a death of another kind has another text.
+
+    Ray's thread for errors looks the function that prints up each time. If it moves, look for
+    `listen_error_messages` in `ray/_private/worker.py`.
+
+    Args:
+        stopped: Whether the program was told to stop.
+
+    Yields:
+        The lines that were not printed; it grows.
+    """
+    printed, found = worker.print_to_stdstream, list[str]()
+
+    def print_others(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        lines = list(data["lines"])
+        if data["pid"] == "raylet" and stopped():
+            found.extend(line for line in lines if _OWN_KILL.fullmatch(line))
+            lines = [line for line in lines if not _OWN_KILL.fullmatch(line)]
+        if lines:
+            printed({**data, "lines": lines}, ignore_prefix)
+
+    worker.print_to_stdstream = print_others
+    try:
+        yield found
+    finally:
+        worker.print_to_stdstream = printed
 
 
 def drain_node(node_id: str, gcs_address: str, reason: str) -> str:

@@ -3,9 +3,15 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from ray._private import worker
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
-from pipeline.cluster.ray_compat import await_ray_data_threads, has_active_tasks, submission_id
+from pipeline.cluster.ray_compat import (
+    await_ray_data_threads,
+    has_active_tasks,
+    own_kills_counted,
+    submission_id,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +39,45 @@ def test_tasks_are_those_of_the_operator_that_maps_the_class() -> None:
     executor = SimpleNamespace(_topology=operators)
     assert has_active_tasks(executor, "TextActor")
     assert not has_active_tasks(executor, "GroupActor")
+
+
+KILLED = (
+    "Task MapWorker(MapBatches(GroupActor)).submit failed. There are infinite retries remaining, "
+    "so the task will be retried. Error: The actor is dead because it was killed by `ray.kill`."
+)
+
+
+def test_only_the_tasks_of_actors_that_a_stopped_run_ended_are_not_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(
+        worker, "print_to_stdstream", lambda data, ignore_prefix: printed.extend(data["lines"])
+    )
+    others = [
+        KILLED.replace("it was killed by `ray.kill`", "its worker process has died"),
+        f"{KILLED} The node was lost.",
+        KILLED.replace("MapWorker(MapBatches(GroupActor)).submit", "ours"),
+    ]
+    stopped = [False]
+
+    def say(pid: object, *lines: str) -> None:
+        data = {"lines": list(lines), "pid": pid, "is_err": False}
+        worker.print_to_stdstream(data, ignore_prefix=False)
+
+    with own_kills_counted(lambda: stopped[0]) as left_out:
+        say("raylet", KILLED)
+        stopped[0] = True
+        say(4711, KILLED)  # an actor has written it
+        assert (printed, left_out) == ([KILLED] * 2, [])
+        say("raylet", f"{KILLED}\n", *others)
+        say("raylet", KILLED)
+    assert printed[2:] == others
+    assert len(left_out) == 2
+    say("raylet", KILLED)
+    assert printed[-1] == KILLED
+    # Ray's thread looks the function up by its name each time.
+    assert "print_to_stdstream" in worker.listen_error_messages.__code__.co_names
 
 
 def test_threads_of_ray_data_are_awaited_and_no_others() -> None:
