@@ -8,6 +8,7 @@ share of it that is reached (`MFU`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.models.engine_options import DEFAULT, EngineOptions
@@ -34,33 +35,42 @@ class DeviceModel:
     Attributes:
         peak_flops: Dense bfloat16 peak, operations per second.
         memory_bytes: Memory, as drivers report it.
+        second: The second source that says the same peak; "" where none was found.
     """
 
     peak_flops: float
     memory_bytes: float
+    second: str = ""
 
+
+TORCHTITAN = "torchtitan/tools/utils.py of pytorch/torchtitan at 0258167"
+NANOCHAT = "harness/runtime.py of karpathy/nanochat at 03880db"
+"""Tables of peaks that others keep (November 2026). They cite data sheets too, and nanochat's
+follows torchtitan's, so they find slips of ours and not errors of the vendor."""
 
 DEVICES = {
-    "H100": DeviceModel(989e12, CARDS["H100 80GB"] * 1e9),  # SXM; so are H200 and A100
-    "H100 PCIe": DeviceModel(756e12, CARDS["H100 80GB"] * 1e9),
-    "H100 NVL": DeviceModel(835e12, CARDS["H100 NVL"] * 1e9),
-    "H200": DeviceModel(989e12, CARDS["H200"] * 1e9),
-    "A100": DeviceModel(312e12, CARDS["A100 80GB"] * 1e9),
-    "A100 40GB": DeviceModel(312e12, CARDS["A100 40GB"] * 1e9),
-    "B200": DeviceModel(2250e12, CARDS["B200"] * 1e9),
-    "L40S": DeviceModel(362e12, CARDS["L40S"] * 1e9),
+    # SXM; so are H200 and A100.
+    "H100": DeviceModel(989e12, CARDS["H100 80GB"] * 1e9, TORCHTITAN),
+    "H100 PCIe": DeviceModel(756e12, CARDS["H100 80GB"] * 1e9, TORCHTITAN),
+    "H100 NVL": DeviceModel(835e12, CARDS["H100 NVL"] * 1e9, TORCHTITAN),
+    "H200": DeviceModel(989e12, CARDS["H200"] * 1e9, TORCHTITAN),
+    "A100": DeviceModel(312e12, CARDS["A100 80GB"] * 1e9, TORCHTITAN),
+    "A100 40GB": DeviceModel(312e12, CARDS["A100 40GB"] * 1e9, TORCHTITAN),
+    "B200": DeviceModel(2250e12, CARDS["B200"] * 1e9, TORCHTITAN),
+    "L40S": DeviceModel(362e12, CARDS["L40S"] * 1e9, TORCHTITAN),
     "RTX 6000 Ada": DeviceModel(364e12, CARDS["RTX 6000 Ada"] * 1e9),
     "RTX A6000": DeviceModel(155e12, CARDS["RTX A6000"] * 1e9),
     "RTX PRO 6000": DeviceModel(504e12, CARDS["RTX PRO 6000"] * 1e9),
-    "RTX 5090": DeviceModel(209.5e12, CARDS["RTX 5090"] * 1e9),
-    "RTX 4090": DeviceModel(165.2e12, CARDS["RTX 4090"] * 1e9),
-    "RTX 3090": DeviceModel(71e12, CARDS["RTX 3090"] * 1e9),
+    "RTX 5090": DeviceModel(209.5e12, CARDS["RTX 5090"] * 1e9, NANOCHAT),
+    "RTX 4090": DeviceModel(165.2e12, CARDS["RTX 4090"] * 1e9, NANOCHAT),
+    "RTX 3090": DeviceModel(71e12, CARDS["RTX 3090"] * 1e9, NANOCHAT),
 }
 """Devices by words that must all occur in a product's name; the key with the most words wins.
 
-Peaks are those of NVIDIA's data sheets and architecture white papers, without sparsity. GeForce
-cards add up in float32, as matrix products of PyTorch do, at half the speed of float16; their
-advertised numbers are four times these (float16 sums, sparsity)."""
+Peaks are those of NVIDIA's data sheets and architecture white papers, without sparsity; none was
+measured. `second` names another table that has the same number. GeForce cards add up in float32, as
+matrix products of PyTorch do, at half the speed of float16; their advertised numbers are four times
+these (float16 sums, sparsity)."""
 
 SPATIAL, TEMPORAL, PATCH = 8, 4, 2
 """Compression of Wan 2.1's VAE along space and time, and its patches along space."""
@@ -107,6 +117,17 @@ class ClipCost:
     evaluation_s: float
     fixed_s: float
     video_s: float
+
+
+def said_of_peaks(gpus: Iterable[str]) -> str:
+    """Say where the peaks of some devices are from, and which of them nothing else confirms.
+
+    Args:
+        gpus: Keys of `DEVICES`.
+    """
+    alone = [name for name in dict.fromkeys(gpus) if not DEVICES[name].second]
+    text = "peaks are dense bfloat16 figures of data sheets, compared with a second table"
+    return f"{text} except for {', '.join(alone)}" if alone else text
 
 
 def clip_cost(network: NetworkShape, size: str, gpu: str, fps: int = 16) -> ClipCost:

@@ -21,6 +21,7 @@ from pipeline.report.pricing.cost_model import (
     NetworkShape,
     clip_cost,
     is_tight,
+    said_of_peaks,
     smallest_group,
 )
 from pipeline.report.pricing.prices import ListPrice, Market
@@ -161,11 +162,13 @@ def markdown(found: Sequence[Offer], kinds: Sequence[Kind], budgets: Sequence[fl
         cells += [line.date.isoformat(), *(_cell(cost) for cost in offer.costs)]
         lines.append("| " + " | ".join(cells) + " |")
     counts = " / ".join(str(evaluations(budget)) for budget in budgets)
+    gpus = (device_of(offer.line.gpu) for offer in found)
     return [
         *lines,
         "",
         f"Dollars per 1,000 clips at {counts} network evaluations of {STEPS}. Seconds are "
         f"estimated from the network's shape at {MFU:.0%} of the GPU's peak, none was measured; "
+        f"{said_of_peaks(filter(None, gpus))}; "
         "device time alone, without loading, idle time, disks and traffic. P: the fewest GPUs of "
         f"a group, where more than one; tight: {TIGHT_NOTE}; –: it fits "
         "no group. Prices: list prices on the given day, sources in "

@@ -7,6 +7,7 @@ import datetime
 import pytest
 
 from pipeline.report.pricing import offers as offers_module
+from pipeline.report.pricing.cost_model import said_of_peaks
 from pipeline.report.pricing.offers import (
     device_of,
     evaluations,
@@ -97,3 +98,12 @@ def test_every_shipped_price_is_of_a_gpu_that_is_known() -> None:
 
 def test_budgets_are_those_of_the_shipped_qualities() -> None:
     assert [evaluations(budget) for budget in (1, 0.5, 0.34, 0.26)] == [50, 25, 17, 13]
+
+
+def test_the_table_says_which_peaks_nothing_else_confirms() -> None:
+    assert said_of_peaks(["H100", "RTX 5090"]).endswith("compared with a second table")
+    assert said_of_peaks(["RTX A6000", "H100", "RTX A6000"]).endswith("except for RTX A6000")
+    kinds = parse_kinds("wan2.1-t2v-1.3b:480p")
+    found = offers(kinds, BUDGETS, [line("RTX A6000"), line("H100")], "on-demand")
+    assert "peaks are dense bfloat16 figures of data sheets" in markdown(found, kinds, BUDGETS)[-1]
+    assert "except for RTX A6000; device time alone" in markdown(found, kinds, BUDGETS)[-1]
