@@ -136,9 +136,10 @@ def check_gpus(share: float) -> None:
         raise UserError(f"--gpus {share:g}: should be 0 or more")
     own = private_node()
     if own is not None and share > own["GPU"]:
+        there = counted(int(own["GPU"]), "GPU") if own["GPU"] else "no GPU"
         raise UserError(
-            f"--gpus {share:g}: this machine has {counted(int(own['GPU']), 'GPU')}; leave it out "
-            "to compute on CPUs, or set RAY_ADDRESS to join a cluster"
+            f"--gpus {share:g}: this machine has {there}; leave it out to compute on CPUs, or set "
+            "RAY_ADDRESS to join a cluster"
         )
 
 

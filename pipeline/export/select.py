@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
+from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
 from pipeline.export.buckets import bucket_sql
 from pipeline.export.spool import Spool
@@ -205,6 +206,8 @@ def select(
         if split_by and filled.by_prompt == filled.rows:
             near = close_name(split_by, spool.inputs())
             meant = f" (did you mean {near}?)" if near else ""
+            if split_by in SCHEMA.names:
+                meant = f" (it is a column of the rows: --stratify-by {split_by} divides by it)"
             raise UserError(
                 f"--split-by {split_by}: no row of {storage.uri} keeps a column of this "
                 f"name{meant}; {said_inputs(spool.inputs())}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from pipeline.errors import UserError
 from pipeline.prompts.prompt_file import (
     PROMPT_COLUMN,
     SourceFile,
@@ -44,7 +45,15 @@ def read_jsonl(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
 
 
 def read_text(file: SourceFile, wanted: WantedColumns) -> Iterator[SourceRow]:
-    """Read one prompt a line; `wanted` does not apply."""
+    """Read one prompt a line.
+
+    Raises:
+        UserError: The user named the column of the prompt.
+    """
+    if wanted.prompt != PROMPT_COLUMN:
+        raise UserError(
+            f"{file.uri}: --prompt-column {wanted.prompt}: a text file has no columns; leave it out"
+        )
     for number, line in lines(file):
         key = f"{file.name}:{number}"
         if not line.strip():

@@ -19,6 +19,10 @@ from pipeline.report.rows import Floats, RowRoles, Rows, kinds
 HOUR = 3600.0
 
 
+MOST_NAMED = 10
+"""Runs, labels or devices that a message names."""
+
+
 @dataclass(frozen=True)
 class Accounts:
     """What a prefix has cost.
@@ -29,6 +33,7 @@ class Accounts:
         row_dollars: Money for each row's own call and failed attempts; NaN where unknown.
         used: The prices that were applied.
         unpriced: Names of the devices without a price.
+        unmatched: What is said of each given price that is for nothing here.
     """
 
     device_s: Spent
@@ -36,6 +41,7 @@ class Accounts:
     row_dollars: Floats
     used: list[PriceUsed]
     unpriced: list[str]
+    unmatched: list[str]
 
 
 def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
@@ -72,7 +78,38 @@ def account(rows: Rows, roles: RowRoles, prices: Prices) -> Accounts:
         (calls + wasted) * price / HOUR,
         used,
         unpriced,
+        _unmatched(rows, prices),
     )
+
+
+def _unmatched(rows: Rows, prices: Prices) -> list[str]:
+    """Say of each given price of a run, label or device that the prefix has none of these."""
+    run_ids, labels, devices = (
+        sorted({value for value in rows.codes(name)[1] if value})
+        for name in ("run_id", "labels", "device_name")
+    )
+    nouns = {
+        "run": ("run", run_ids),
+        "label": ("label", sorted({each for text in labels for each in text.split(",") if each})),
+        "device": ("device", devices),
+    }
+    found = []
+    for key, dollars in prices.given.items():
+        kind, _, text = key.partition(":")
+        noun, there = nouns.get(kind, ("", []))
+        matches = (
+            any(text.lower() in each.lower() for each in there)
+            if kind == "device"
+            else text in there
+        )
+        if noun and not matches:
+            shown = ", ".join(there[:MOST_NAMED]) or "none"
+            more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
+            found.append(
+                f"--price {key}={dollars:g} is for no {noun} of this prefix; its {noun}s are "
+                f"{shown}{more}."
+            )
+    return found
 
 
 def _prices(

@@ -258,7 +258,7 @@ def _headline(rows: Rows, pairs: ComparedPairs, totals: Totals, accounts: Accoun
 
 
 def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs) -> list[str]:
-    notes = []
+    notes = list(accounts.unmatched)
     if accounts.unpriced:
         notes.append(
             f"No price is known for {', '.join(accounts.unpriced)}, so no money is shown: give "

@@ -376,6 +376,8 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     assert main(flags) == 2
     error = capsys.readouterr().err
     assert "--split-by fil: no row of" in error
+    assert main([*flags[:-1], "width"]) == 2
+    assert "(it is a column of the rows: --stratify-by width" in capsys.readouterr().err
     assert "(did you mean film?); rows keep these columns of the input: film, n\n" in error
 
 

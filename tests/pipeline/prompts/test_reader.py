@@ -263,6 +263,13 @@ def test_unusable_files_are_refused_at_once(
         read_source(uri)  # before any row is asked for
 
 
+def test_a_text_file_has_no_column_to_name(write: Write) -> None:
+    uri = write("p.txt", "a\n")
+    assert refusal(uri, "caption") == (
+        f"{uri}: --prompt-column caption: a text file has no columns; leave it out"
+    )
+
+
 def test_a_source_that_is_not_there_is_told_from_what_is_near_it(
     write: Write, tmp_path: Path
 ) -> None:

@@ -29,6 +29,16 @@ def dollars(found: Accounts) -> dict[str, float]:
     return found.dollars.model_dump()
 
 
+def test_a_price_that_is_for_nothing_in_the_prefix_is_told(tmp_path: Path) -> None:
+    given = {"": 1.0, "device:h1000": 2.0, "device:h100": 3.0, "run:r": 4.0, "label:zone=a": 5.0}
+    rows = [row(0, labels="zone=b,rack=1")]
+    assert accounts(tmp_path, Prices(given), rows).unmatched == [
+        f"--price device:h1000=2 is for no device of this prefix; its devices are {DEVICE}.",
+        "--price run:r=4 is for no run of this prefix; its runs are r1.",
+        "--price label:zone=a=5 is for no label of this prefix; its labels are rack=1, zone=b.",
+    ]
+
+
 def test_each_second_has_the_price_of_its_device(tmp_path: Path) -> None:
     """One process on one H100 at 10 dollars an hour, one on two A100 at 2 each."""
     h100, a100 = DEVICE, "NVIDIA A100"
