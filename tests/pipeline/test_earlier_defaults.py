@@ -32,12 +32,12 @@ def config_of(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> RunC
     return RunConfig.model_validate(given | settings)
 
 
-def hold(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> None:
+def hold(folder: Path, rows: list[dict[str, Any]], writer: str = RUN, **settings: Any) -> None:
     """Store rows and manifest of a run that has made its clips."""
     config = config_of(folder, rows, **settings)
     storage = Storage(config.output)
     defaults = request_defaults(config, resolve_model("demo"), storage)
-    parts = PartWriter(storage, RUN, part_rows=100, part_seconds=100)
+    parts = PartWriter(storage, writer, part_rows=100, part_seconds=100)
     for row in rows:
         for copy in range(config.samples_per_prompt):
             request = build_request(row, defaults, "rows.jsonl:1", copy)
@@ -86,6 +86,11 @@ def test_rows_that_set_their_own_values_are_not_meant(tmp_path: Path) -> None:
     text = said(tmp_path, own, sampling={"width": 32, "height": 32})
     assert "1 done before" in text
     assert f"{OTHER} 1 of width 64 (this run: 32), height 64 (this run: 32)." in text
+
+
+def test_clips_of_a_dataset_s_tasks_are_counted(tmp_path: Path) -> None:
+    hold(tmp_path, PLAIN, writer=f"{RUN}-724cabceebfe", sampling={"seed": 5})
+    assert f"{OTHER} 2 of seed_u64 5 (this run: unset)." in said(tmp_path, PLAIN)
 
 
 def test_a_default_that_an_earlier_run_gave_is_told_from_a_row_s(tmp_path: Path) -> None:
