@@ -22,6 +22,7 @@ from pipeline.dataset.manifest import Manifest, State, all_runs, new_run_id
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.recovery import recover
 from pipeline.dataset.verify import Verified, verify
+from pipeline.earlier_columns import lacking_lines
 from pipeline.earlier_defaults import clips_of_other_defaults
 from pipeline.engine.protocol import EngineFactory
 from pipeline.interrupt import STOPPED, interruptible, uninterrupted, was_by_hand
@@ -175,8 +176,9 @@ def _run(
     say_input(console, config, resolved, counts, intake.steps, intake.reasons, expected)
     say_recipe(console, config)
     say_columns(console, intake.columns, pending.notes)
-    say_lines(console, pending.long_prompts.lines())
-    say_lines(console, filter(None, [pending.why_whole]))
+    exact, known = expected.is_exact, intake.known
+    say_lines(console, lacking_lines(storage, earlier_runs, counts, known, is_exact=exact))
+    say_lines(console, [*pending.long_prompts.lines(), *filter(None, [pending.why_whole])])
     say_profile(
         console,
         defaults.chosen,
@@ -189,13 +191,13 @@ def _run(
     largest = largest_call(pending.largest, config, resolved)
     say_lines(console, memory_lines(largest) if config.device != "cpu" else ())
     mine, spec = own_settings(defaults), resolved.spec
-    others = clips_of_other_defaults(storage, earlier_runs, config, spec, mine, intake.known)
+    others = clips_of_other_defaults(storage, earlier_runs, config, spec, mine, known)
     say_settings(console, finished.settings, mine, others)
     say_unsaved(console, finished.unsaved, config.save)
     if config.verify:
         say_verified(console, verified)
-    if expected.is_exact:
-        say_not_made_again(console, verified, intake.known)
+    if exact:
+        say_not_made_again(console, verified, known)
     if config.dry_run:
         cached = intake.steps.total()
         say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
@@ -224,8 +226,8 @@ def _run(
         pending.first.keep_choice()
     announce(config.output, result.run_id)
     # Look again: of two runs that begin at the same time, the later one sees the other.
-    known = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}
-    say_other_runs(console, all_runs(storage, known))
+    seen = {result.run_id, *(earlier.run_id for earlier in earlier_runs)}
+    say_other_runs(console, all_runs(storage, seen))
 
     # 5. Make the samples and write their rows, until all are done or a signal comes.
     parts = PartWriter(
@@ -235,7 +237,7 @@ def _run(
 
     def say_rest(error: Exception | None) -> None:
         say_counted(console, pending, said, largest, error)
-        say_not_made_again(console, verified, intake.known)
+        say_not_made_again(console, verified, known)
 
     count.on_end = say_rest
     state: State = "error"

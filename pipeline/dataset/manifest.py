@@ -168,6 +168,7 @@ class RunStatus:
         span_s: Seconds from its beginning to that sign, by its own clock.
         searched: See `Manifest`.
         config: See `Manifest`.
+        columns: Columns that its rows could keep in `source`; None where it did not record them.
     """
 
     run_id: str
@@ -178,6 +179,7 @@ class RunStatus:
     span_s: float = 0.0
     searched: Mapping[str, Search] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    columns: frozenset[str] | None = None
 
     @property
     def alive(self) -> bool:
@@ -239,6 +241,7 @@ def _status(storage: Storage, key: str) -> RunStatus:
         found = json.loads(storage.read_bytes(key))
         seen_at = found.get("ended_at") or found.get("seen_at") or ""
         age_s, began_s = _age_s(seen_at), _age_s(found.get("started_at"))
+        columns = (found.get("input") or {}).get("columns")
         return RunStatus(
             _run_id(key),
             found["state"],
@@ -248,6 +251,7 @@ def _status(storage: Storage, key: str) -> RunStatus:
             began_s - age_s if math.isfinite(began_s - age_s) else 0.0,
             found.get("searched", {}),
             found.get("config") or {},
+            None if columns is None else frozenset(columns),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error

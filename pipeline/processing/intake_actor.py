@@ -91,9 +91,9 @@ class IntakeActor:
         taken = frozenset(each.column for each in defaults.conditions)
         self._wanted = WantedColumns(config.prompt_column, frozenset(config.columns), taken)
         self._rows_before = 0
-        known = self._intake.known
+        known, counts = self._intake.known, self._intake.counts
         self._say_prefix: Callable[[], None] | None = functools.partial(
-            say_prefix, storage, run_id, config, defaults, spec, finished, known
+            say_prefix, storage, run_id, config, defaults, spec, finished, known, counts
         )
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:

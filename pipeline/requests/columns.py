@@ -13,7 +13,7 @@ import datetime
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class ColumnUse:
         kept: Rows that hold another column, by column.
         left_out: Rows whose cell in another column is not kept, by column.
         seen: Those of `required` that occurred.
+        others: Other columns with a value in some row, of finished clips too.
     """
 
     explicit: frozenset[str] = frozenset()
@@ -59,6 +60,7 @@ class ColumnUse:
     kept: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
+    others: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, config: RunConfig) -> ColumnUse:
@@ -72,9 +74,14 @@ class ColumnUse:
         """Return the row with only the values that decide about its clips; count its columns."""
         if row.problem or (len(row.values) == 1 and not row.other):
             return row
+        self.note(name for name, value in row.other.items() if value is not None)
         given = {name: 1 for name in SETTINGS & row.values.keys() if row.values[name] is not None}
         self.count(row.values.keys() | row.other.keys(), given)
         return self.without_overruled(row)
+
+    def note(self, names: Iterable[str]) -> None:
+        """Note other columns that have a value in some row."""
+        self.others.extend(name for name in names if name not in self.others)
 
     def count(self, names: AbstractSet[str], given: Mapping[str, int]) -> None:
         """Count the columns of rows.

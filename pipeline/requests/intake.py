@@ -54,8 +54,7 @@ FILE_CHUNK_ROWS = 64
 class Intake:
     """Iterate once over the pending requests, in the order of the input.
 
-    It keeps the id of every sample of the input, 12 to 25 bytes each. `counts`, `rejected` and
-    `steps` grow while the input is read.
+    It keeps the id of every sample, 12 to 25 bytes each. `counts` and `rejected` grow meanwhile.
 
     Attributes:
         rows: The input.
@@ -63,8 +62,7 @@ class Intake:
         committed: What the output prefix holds.
         samples_per_prompt: Clips per row; their seeds differ.
         limit: Rows to read; None reads all.
-        control_fraction: Share of the samples that have a control. A control comes right after its
-            sample if both are still to be made.
+        control_fraction: Share of the samples that have a control; it comes after its sample.
         files: Reads what clips start from; needed for models that take conditions.
         not_good: Sorted ids of finished clips that another try should replace.
         best_of: Drafts per clip. A clip is finished if that of any draft's seed is.
@@ -73,9 +71,9 @@ class Intake:
         columns: Decides which columns of the input set something, and counts them.
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
-        steps: Number of pending requests by their sampler steps.
+        steps: Number of pending requests by their steps.
         largest: One of the pending requests with most pixels in all their frames.
-        reasons: Why rows are rejected, earlier recorded ones included.
+        reasons: Why rows are rejected.
         accepted: Samples of the rows that were read, without controls, duplicates included.
         handled: Those of them that it has decided about; it decides while requests are taken.
     """
@@ -102,11 +100,14 @@ class Intake:
     _seen: IdSet = field(default_factory=IdSet, init=False, repr=False)
     _fresh: set[bytes] = field(default_factory=set, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self.counts.columns = self.columns.others
+
     def __iter__(self) -> Iterator[SampleRequest]:
         return itertools.chain.from_iterable(self.chunks())
 
     def chunks(self) -> Iterator[list[SampleRequest]]:
-        """Yield the pending requests of the next rows; none where these rows have none."""
+        """Yield the pending requests of the next rows."""
         size = FILE_CHUNK_ROWS if self.defaults.conditions else CHUNK_ROWS
         requests = LazyRequests(self.defaults)
         for chunk in self._rows_at_once(max(1, size // self.samples_per_prompt)):

@@ -29,6 +29,7 @@ class InputCounts:
             memory to be compared, because clips are compared before they are encoded.
         unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
         markers: Cells such as `nan` that were read as empty.
+        columns: Columns that rows keep in `source`, or would if their clips were not finished.
     """
 
     read: int = 0
@@ -42,6 +43,7 @@ class InputCounts:
     lone_controls: int = 0
     unread_negatives: int = 0
     markers: int = 0
+    columns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,11 @@ def plain_rows(
     if len(places):
         names = others.keys() | {PROMPT_COLUMN}
         columns.count(names, {name: rows for name, rows in counts.items() if rows})
+        columns.note(
+            name
+            for name, column in others.items()
+            if name not in KNOWN_COLUMNS and np.asarray(column.is_valid())[places].any()
+        )
     if len(places) < len(texts):
         texts = [texts[place] for place in places.tolist()]
         seeds = [seeds[place] for place in places.tolist()]

@@ -46,6 +46,7 @@ def outcome(intake: Intake) -> list[Any]:
     """All that an intake finds."""
     made = list(intake)
     columns = intake.columns
+    columns.others.sort()
     counters = (columns.taken, columns.overruled, columns.kept, columns.left_out, columns.seen)
     counts = (intake.counts, intake.accepted, intake.handled, intake.steps, intake.reasons.causes)
     return [made, intake.rejected, intake.largest, *map(dict, counters[:4]), columns.seen, *counts]
