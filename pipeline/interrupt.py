@@ -19,6 +19,7 @@ TWICE_S = 2.0
 _twice = False
 _stopped_at = -math.inf
 _number = 0
+_stops = 0
 _first: list[Callable[[], None]] = []
 
 
@@ -36,17 +37,37 @@ def interruptible() -> Iterator[None]:
     """Make SIGTERM (a stopped job, a spot notice) raise `KeyboardInterrupt`, as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> None:
-        global _number, _stopped_at
+        global _number, _stopped_at, _stops
         before, _stopped_at = _stopped_at, time.monotonic()
         _number = number
         if _twice and _stopped_at - before < TWICE_S:
             return
+        _stops += 1
         for act in tuple(_first):
             act()
         raise KeyboardInterrupt
 
-    with _handled({signal.SIGTERM: stop, signal.SIGINT: stop}):
+    with _handled({signal.SIGTERM: stop, signal.SIGINT: stop}), kept_as_stop():
         yield
+
+
+@contextmanager
+def kept_as_stop() -> Iterator[None]:
+    """Let a signal end the block as a stop, also where a library makes its own error of it.
+
+    DuckDB raises `RuntimeError: Query interrupted` whatever the handler of a signal raises while it
+    computes. Needed around blocks of which all errors are caught; `interruptible` contains it.
+
+    Raises:
+        KeyboardInterrupt: In place of such an error.
+    """
+    before = _stops
+    try:
+        yield
+    except Exception as error:
+        if _stops == before or "interrupted" not in str(error).lower():
+            raise
+        raise KeyboardInterrupt from error
 
 
 def was_stopped() -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
 from pipeline.wording import are, counted
 
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_kept(options.to)
         source, target = Storage(options.output), Storage(options.to)
         with (
+            interruptible(),
             select(
                 source,
                 where=options.where,
@@ -135,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what is left", file=sys.stderr)
         return 130
     say(
         console,

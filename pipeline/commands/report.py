@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.interrupt import interruptible
 
 EXIT_INTERRUPTED = 130
 ESTIMATED = "1,0.5,0.34,0.26"
@@ -36,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "say of which dataset: --output with a folder or s3://bucket/prefix; or, before "
                 "there is one, --estimate MODEL:SIZE"
             )
-        if options.estimate:
-            _estimate(options)
-        else:
-            _report(options, Console())
+        with interruptible():
+            if options.estimate:
+                _estimate(options)
+            else:
+                _report(options, Console())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset.parts import part_files, read_parts
-from pipeline.errors import StorageError
+from pipeline.dataset.parts import foreign, part_files, read_parts
 from pipeline.requests.run_settings import CONTROL
 from pipeline.requests.sample_request import ID_BYTES
 from pipeline.storage.keys import StoredFile
@@ -283,11 +282,7 @@ def _read_part(
         lacks = _lacking(table, save)
         return Ids.from_hex(table["sample_id"]), codes.astype(np.uint8), settings, lacks
     except (pa.ArrowException, KeyError, ValueError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise StorageError(
-            f"{storage.uri}/{part.key} is damaged or not written by this pipeline: {text}; "
-            "move it away (its samples will be made again) or choose another output"
-        ) from error
+        raise foreign(f"{storage.uri}/{part.key}", error) from error
 
 
 def _lacking(table: pa.Table, save: Sequence[str]) -> npt.NDArray[np.bool_]:

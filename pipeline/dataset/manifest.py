@@ -238,23 +238,31 @@ def all_runs(storage: Storage, known: Collection[str] = ()) -> list[RunStatus]:
 
 def _status(storage: Storage, key: str) -> RunStatus:
     try:
-        found = json.loads(storage.read_bytes(key))
-        seen_at = found.get("ended_at") or found.get("seen_at") or ""
-        age_s, began_s = _age_s(seen_at), _age_s(found.get("started_at"))
-        columns = (found.get("input") or {}).get("columns")
-        return RunStatus(
-            _run_id(key),
-            found["state"],
-            max(0.0, age_s),  # the clocks of two machines differ
-            found.get("where", ""),
-            seen_at,
-            began_s - age_s if math.isfinite(began_s - age_s) else 0.0,
-            found.get("searched", {}),
-            found.get("config") or {},
-            None if columns is None else frozenset(columns),
-        )
+        return status_of(_run_id(key), json.loads(storage.read_bytes(key)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{storage.uri}/{key} is damaged ({error}); move it away") from error
+
+
+def status_of(run_id: str, found: Mapping[str, Any]) -> RunStatus:
+    """The status of a run by its stored manifest.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: It is no manifest.
+    """
+    seen_at = found.get("ended_at") or found.get("seen_at") or ""
+    age_s, began_s = _age_s(seen_at), _age_s(found.get("started_at"))
+    columns = (found.get("input") or {}).get("columns")
+    return RunStatus(
+        run_id,
+        found["state"],
+        max(0.0, age_s),  # the clocks of two machines differ
+        found.get("where", ""),
+        seen_at,
+        began_s - age_s if math.isfinite(began_s - age_s) else 0.0,
+        found.get("searched", {}),
+        found.get("config") or {},
+        None if columns is None else frozenset(columns),
+    )
 
 
 def _run_id(key: str) -> str:

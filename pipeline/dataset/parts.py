@@ -24,6 +24,8 @@ from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
 READ_THREADS = 16
+MOST_OF_ERROR = 200
+"""Characters of the error of a library that a message holds."""
 WHOLE_FILE_BYTES = 8 << 20
 """Parts up to this size are read in one request; larger ones by column ranges."""
 
@@ -190,9 +192,22 @@ def read_beside(storage: Storage, prefix: str, schema: pa.Schema) -> pa.Table:
             part = pq.ParquetFile(opened).read(use_threads=False)
             return part.select(schema.names).cast(schema)
         except (pa.ArrowException, KeyError) as error:
-            text = str(error).splitlines()[0]
-            raise StorageError(f"{storage.uri}/{file.key} is no part of ours: {text}") from error
+            raise foreign(f"{storage.uri}/{file.key}", error) from error
 
     files = [file for file in storage.list(prefix) if file.key.endswith(".parquet")]
     tables = list(read_parts(storage, files, read))
     return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def foreign(place: str, error: Exception) -> StorageError:
+    """The error of a Parquet file of a prefix that is torn, or was written by something else.
+
+    Args:
+        place: Its URI.
+        error: What reading it raised.
+    """
+    text = " ".join(str(error).split())[:MOST_OF_ERROR]
+    return StorageError(
+        f"{place} is damaged or not written by this pipeline: {text}; move it away (what it held "
+        "will be made again) or choose another output"
+    )

@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.committed import CLIP_DAMAGED, Ids
-from pipeline.dataset.parts import part_files
+from pipeline.dataset.parts import foreign, part_files
 from pipeline.dataset.recovery import stored_row
 from pipeline.dataset.schema import to_table
 from pipeline.dataset.whole_clips import NEVER_EMPTY, DamagedClipError, read_clip
-from pipeline.errors import StorageError
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import DamagedTensorsError, read_tensors
@@ -90,8 +89,7 @@ def _read(storage: Storage, part: StoredFile) -> pa.Table:
     try:
         return pq.ParquetFile(BytesIO(storage.read_bytes(part.key))).read()
     except pa.ArrowException as error:
-        text = str(error).splitlines()[0]
-        raise StorageError(f"{storage.uri}/{part.key} is no part of ours: {text}") from error
+        raise foreign(f"{storage.uri}/{part.key}", error) from error
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.captioning.stored_captions import read_captions
 from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import conform, part_files, read_parts
+from pipeline.dataset.parts import conform, foreign, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.export import strata
@@ -241,8 +241,7 @@ class Spool:
             table = parquet.read(columns=names, use_threads=False)
             return table.select([name for name in table.column_names if name in SCHEMA.names])
         except (pa.ArrowException, KeyError) as error:
-            text = str(error).splitlines()[0]
-            raise StorageError(f"{self._uri}/{part.key} is no part of ours: {text}") from error
+            raise foreign(f"{self._uri}/{part.key}", error) from error
 
     def _take(
         self, tables: Sequence[pa.Table], split_of: Callable[[str], tuple[int, int]], by: str
@@ -255,8 +254,7 @@ class Spool:
             whole = pa.concat_tables(tables).combine_chunks()
             table = conform(whole.replace_schema_metadata(None))
         except (pa.ArrowException, ValueError) as error:
-            text = str(error).splitlines()[0]
-            raise StorageError(f"{self._uri}/data: a part is not ours: {text}") from error
+            raise foreign(f"{self._uri}/data: a part", error) from error
         table = self._captions.over(self._stored.over(table))
         decides, by_prompt = deciding(table, by)
         # A row without a caption is damaged: the export names it, so it must be in some split.

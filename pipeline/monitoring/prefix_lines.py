@@ -60,7 +60,7 @@ def say_recovery(console: Console, found: Recovery) -> None:
     if taken:
         text += f": {taken} of its clips had no row yet and {are(taken)} taken over"
     elif not found.damaged:
-        text += "; all clips that it stored have their rows, and nothing is lost"
+        text += "; all clips that it stored have their rows"
     if found.damaged:
         more = f"; {found.damaged} more" if taken else f": {counted(found.damaged, 'stored clip')}"
         text += f"{more} {are(found.damaged)} damaged and will be made again"
@@ -123,7 +123,9 @@ def say_verified(console: Console, found: Verified) -> None:
     text = f"Verified: {counted(found.checked, 'clip')}, {len(found.damaged)} missing or damaged"
     if rebuilt := found.rows.num_rows:
         text += f", {rebuilt} of them replaced by another whole clip"
-    say(console, text_of(text, "bold red"), "; the others are made again.")
+    if left := len(found.damaged) - rebuilt:
+        text += f"; {left} {are(left)} made again"
+    say(console, text_of(text, "bold red"), ".")
     for sample_id, problem in sorted(found.damaged.items())[:DAMAGED_SHOWN]:
         say(console, f"  {sample_id}: {problem}")
 

@@ -26,7 +26,10 @@ class RunEntry(ReportPart, title="Run"):
     __qualname__ = "Run"
 
     run_id: str
-    state: str = Field(description="running, done, interrupted, error; unknown without its record")
+    state: str = Field(
+        description="running, done, interrupted, error; killed: no end is recorded, and no sign of "
+        "life comes; unknown without its record"
+    )
     started_at: str = ""
     ended_at: str = ""
     rows: int = Field(description="rows that it wrote")
@@ -51,6 +54,9 @@ class Totals(ReportPart):
     nfe: int = Field(description="network evaluations of the dataset's clips, in steps")
     truncated: int = Field(
         default=0, description="clips whose prompt has an end that the model did not read"
+    )
+    lost: int = Field(
+        default=0, description="clips and controls that are not stored as their row says"
     )
     tensor_clips: int = Field(default=0, description="clips with tensors for trainers")
     tensor_bytes: int = Field(default=0, description="bytes of these, beside the clips")

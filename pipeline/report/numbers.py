@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +30,7 @@ from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
 from pipeline.report.tables.clip_kinds import clip_kinds, mixed, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
+from pipeline.report.tables.runs import read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
@@ -64,7 +64,7 @@ def measure(
     storage = rows.storage
     if not len(rows):
         raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; run a job first")
-    manifests = _manifests(storage)
+    manifests = read_manifests(storage)
     of_runs = {
         run_id: float(m["config"]["gpu_price_per_hour"])
         for run_id, m in manifests.items()
@@ -85,7 +85,7 @@ def measure(
     tries = read_candidates(rows)
     columns, left_out = by_input(rows, roles.clips, accounts, pairs, scored)
     policies, names = rows.codes("policy")
-    runs = _runs(rows, manifests)
+    runs = run_entries(rows, manifests)
     projections = project(rows, roles, accounts, runs, more_clips)
     speedup = measure_speedup(
         rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
@@ -94,7 +94,10 @@ def measure(
     kinds_of_clips = clip_kinds(rows, roles.clips, run_seeds(manifests))
     if len(kinds_of_clips) > 1:
         notes.insert(0, mixed(kinds_of_clips))
-    notes += _lost(storage, rows, roles)
+    lost = _lost(storage, rows, roles)
+    if lost:
+        notes.append(_lost_clips(lost))
+    totals = totals.model_copy(update={"lost": len(lost)})
     apart = (m.get("config", {}).get("stages", {}).get("text") for m in manifests.values())
     if "separate" in apart:
         notes.append(
@@ -156,42 +159,6 @@ def measure(
     return report.model_copy(update={"verdict": verdict(report)})
 
 
-def _manifests(storage: Storage) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for entry in storage.list("runs/"):
-        name = entry.key.rpartition("/")[2].removesuffix(".json")
-        if not entry.key.endswith(".json") or "." in name:
-            continue
-        try:
-            value = json.loads(storage.read_bytes(entry.key))
-        except ValueError as error:
-            raise StorageError(f"{storage.uri}/{entry.key} is damaged: {error}") from error
-        if isinstance(value, dict):
-            found[name] = value
-    return found
-
-
-def _runs(rows: Rows, manifests: dict[str, dict[str, Any]]) -> list[RunEntry]:
-    codes, values = rows.codes("run_id")
-    written = dict(zip(values, np.bincount(codes, minlength=len(values)).tolist(), strict=True))
-    written = {name: count for name, count in written.items() if count}
-    found = []
-    for run_id in sorted({*written, *manifests}):
-        manifest = manifests.get(run_id, {})
-        wanted = manifest.get("input", {}).get("pending")
-        found.append(
-            RunEntry(
-                run_id=run_id,
-                state=manifest.get("state", "unknown"),
-                started_at=manifest.get("started_at", ""),
-                ended_at=manifest.get("ended_at", ""),
-                rows=written.get(run_id, 0),
-                wanted=wanted if isinstance(wanted, int) else None,
-            )
-        )
-    return found
-
-
 def _controls_to_come(
     manifests: dict[str, dict[str, Any]],
     runs: Sequence[RunEntry],
@@ -203,17 +170,23 @@ def _controls_to_come(
 
 
 def _lost(storage: Storage, rows: Rows, roles: RowRoles) -> list[str]:
-    """Say how many clips are not stored as their rows say, by listing alone."""
+    """The clips that are not stored as their rows say, by listing alone."""
     ok = pa.array(np.flatnonzero(roles.clips | roles.controls), pa.int64())
-    lost = missing_media(storage, rows.table["path"].take(ok), rows.table["media_bytes"].take(ok))
-    if not lost:
-        return []
+    return missing_media(storage, rows.table["path"].take(ok), rows.table["media_bytes"].take(ok))
+
+
+def _lost_clips(lost: Sequence[str]) -> str:
+    """Say which clips are not stored as their rows say.
+
+    Args:
+        lost: Their files.
+    """
     names = ", ".join(lost[:LOST_SHOWN]) + (", …" if len(lost) > LOST_SHOWN else "")
-    return [
+    return (
         f"{counted(len(lost), 'clip')} of ok rows {are(len(lost))} not stored as the row says: "
         f"missing, or of another size ({names}). The command that made them makes them again with "
         "--verify."
-    ]
+    )
 
 
 def _totals(rows: Rows, roles: RowRoles) -> Totals:

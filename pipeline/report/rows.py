@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import part_files, read_parts
+from pipeline.dataset.parts import foreign, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.dataset.struct_columns import draft_seconds
 from pipeline.errors import StorageError
@@ -227,7 +227,7 @@ def _tables(storage: Storage, entries: Sequence[StoredFile]) -> Iterator[pa.Tabl
         try:
             return _columns(file)
         except (pa.ArrowException, KeyError) as error:
-            raise _foreign(storage, entry, error) from error
+            raise foreign(f"{storage.uri}/{entry.key}", error) from error
 
     some: list[pa.Table] = []
     first = rows = 0
@@ -248,14 +248,10 @@ def _flat_parts(
     try:
         flat = _flat(pa.concat_tables(tables))
     except (pa.ArrowException, KeyError) as error:
-        raise _foreign(storage, entries[first], error) from error
+        raise foreign(f"{storage.uri}/{entries[first].key}", error) from error
     parts = np.repeat(np.arange(first, first + len(sizes), dtype=np.int32), sizes)
     at = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
     return flat.append_column("part", pa.array(parts)).append_column("at", pa.array(at))
-
-
-def _foreign(storage: Storage, entry: StoredFile, error: Exception) -> StorageError:
-    return StorageError(f"{storage.uri}/{entry.key} is no part of ours: {error}".splitlines()[0])
 
 
 def _columns(file: Any) -> pa.Table:

@@ -36,9 +36,12 @@ def _got(report: Report) -> str:
         said += f", and {counted(totals.controls, 'uncached control', grouped=True)}"
     said += " so far" if _running(report) else ""
     failed = totals.failed + totals.controls_failed
-    if not failed and not totals.rejected:
-        return f"{said}; nothing failed."
     left = [f"{counted(failed, 'sample', grouped=True)} failed"] if failed else []
+    if totals.lost:
+        clips = counted(totals.lost, "clip", grouped=True)
+        left.append(f"{clips} {are(totals.lost)} not stored whole")
+    if not left and not totals.rejected:
+        return f"{said}; nothing failed."
     if totals.rejected:
         left.append(f"{counted(totals.rejected, 'input row', grouped=True)} could not be used")
     return f"{said}; {' and '.join(left)}."
@@ -146,6 +149,9 @@ def _next(report: Report) -> tuple[str, str]:
     if left:
         clips = counted(left, "sample", grouped=True)
         return f"Run the same command again: {clips} are not made yet.", ""
+    if totals.lost:
+        again = counted(totals.lost, "clip", grouped=True)
+        return f"Run the command that made them with --verify: it makes {again} again.", ""
     if totals.failed + totals.controls_failed:
         return (
             "Read the causes under Errors, then run the same command with --retry-failed, which "

@@ -18,7 +18,7 @@ from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.export.index import INDEX_KEY
-from pipeline.interrupt import STOPPED
+from pipeline.interrupt import STOPPED, kept_as_stop
 from pipeline.monitoring.console import say
 from pipeline.report.card import CARD_KEY, write_card, write_clip_index
 from pipeline.report.document import Report
@@ -31,7 +31,7 @@ from pipeline.report.pricing.projections import BUDGETS
 from pipeline.report.rows import RowRoles, read_rows
 from pipeline.report.text import good_clips
 from pipeline.storage.storage import Storage
-from pipeline.wording import called_as
+from pipeline.wording import are, called_as, counted
 
 REPORT_KEY = "report/report.json"
 PAGE_KEY = "report/index.html"
@@ -174,7 +174,8 @@ class ReportWriter:
         self._say("Writing the index, the card and the report of the dataset …")
         left = dict(WRITTEN)
         try:
-            report = write_report(self._storage, Prices(), on_written=left.pop)
+            with kept_as_stop():
+                report = write_report(self._storage, Prices(), on_written=left.pop)
         except STOPPED:
             if left:
                 missing = ", ".join(f"{name} ({key})" for key, name in left.items())
@@ -183,6 +184,11 @@ class ReportWriter:
         except Exception as error:  # noqa: BLE001 - reported; jobs/report.py can write it later
             self._say(f"no report: {type(error).__name__}: {error}")
             return
+        if lost := report.totals.lost:
+            self._say(
+                f"{counted(lost, 'clip', grouped=True)} of ok rows {are(lost)} missing or of "
+                "another size; the command that made them makes them again with --verify"
+            )
         found = report.good_clips
         if found is not None and found.good + found.not_good > judged:
             parts = " · ".join(part for part in good_clips(found) if part)

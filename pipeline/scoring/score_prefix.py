@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import conform, part_files, read_parts
+from pipeline.dataset.parts import conform, foreign, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.dataset.whole_clips import DamagedClipError, read_clip
 from pipeline.errors import StorageError, UserError, message_of
@@ -157,8 +157,7 @@ def _reader(
             table = part.read(columns=[*names, "video.path"], use_threads=False)
             return conform(table.replace_schema_metadata(None))
         except (pa.ArrowException, KeyError, ValueError) as error:
-            text = str(error).splitlines()[0]
-            raise StorageError(f"{storage.uri}/{file.key} is no part of ours: {text}") from error
+            raise foreign(f"{storage.uri}/{file.key}", error) from error
 
     return read
 

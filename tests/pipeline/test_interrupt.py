@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline import run as run_module
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import Provenance, SampleOutcome, make_row, to_table
-from pipeline.interrupt import interruptible, stopping_first
+from pipeline.interrupt import interruptible, kept_as_stop, stopping_first
 from tests.pipeline.attempts.runners import requests
 
 
@@ -93,3 +94,32 @@ def test_what_comes_first_does_so_within_its_block_only() -> None:
         with pytest.raises(KeyboardInterrupt):
             send()
     assert done == ["first"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_within_a_query_stays_a_stop(number: int) -> None:
+    import duckdb
+
+    # Far longer than the signal takes to come; DuckDB ends it then.
+    endless = "select sum(a.range * b.range) from range(100000000) a, range(100000) b"
+    sender = threading.Timer(0.5, send, [number])
+    with duckdb.connect(config={"threads": 1}) as database, interruptible():
+        sender.start()
+        with pytest.raises(KeyboardInterrupt), kept_as_stop():
+            database.execute(endless).fetchall()
+    sender.join()
+
+
+def test_errors_without_a_signal_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="interrupted"), interruptible():
+        raise RuntimeError("Query interrupted")
+
+
+def test_other_errors_after_a_signal_stay_what_they_are() -> None:
+    def cleaned_up() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        raise ValueError("another error after it")
+
+    with pytest.raises(ValueError, match="another error"), interruptible():
+        cleaned_up()

@@ -274,8 +274,8 @@ def test_what_is_wrong_with_a_part_is_said_in_one_line(storage: Storage) -> None
         committed(storage)
     assert str(caught.value) == (
         f"{storage.uri}/data/part-a.parquet is damaged or not written by this pipeline: status is "
-        "not one of ok, failed, rejected in every row; move it away (its samples will be made "
-        "again) or choose another output"
+        "not one of ok, failed, rejected in every row; move it away (what it held will be "
+        "made again) or choose another output"
     )
 
 

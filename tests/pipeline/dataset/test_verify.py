@@ -28,7 +28,8 @@ def prefix(tmp_path: Path) -> Storage:
         data = path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         rows.append(made | {"media_bytes": len(data), "media_sha256": sha256})
-    return write(tmp_path, rows[:2], rows[2:4], [*rows[4:], row(9, status="failed")])
+    parts = rows[:2], rows[2:4], [*rows[4:], row(9, status="failed")]
+    return write(tmp_path, *parts, stored=False)
 
 
 def rows_of(storage: Storage) -> dict[str, dict[str, object]]:

@@ -76,10 +76,16 @@ def row(
     return made | {"quality": quality}
 
 
-def write(folder: Path, *parts: list[dict[str, Any]]) -> Storage:
+def write(folder: Path, *parts: list[dict[str, Any]], stored: bool = True) -> Storage:
+    """Write parts, and a file of the right size for each clip if they are to be stored."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for number, rows in enumerate(parts):
         pq.write_table(to_table(rows), folder / f"data/part-x-{number:05d}.parquet")
+        for clip in rows if stored else ():
+            if clip["status"] == "ok" and clip["video"]:
+                path = folder / clip["video"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(bytes(clip["media_bytes"] or 0))
     return Storage(str(folder))
 
 

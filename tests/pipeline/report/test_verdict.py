@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shlex
 from pathlib import Path
@@ -24,8 +25,9 @@ def verdict(storage: Storage, price: float | None = None) -> ReportVerdict:
     return found
 
 
-def state(storage: Storage, state: str, wanted: int) -> Storage:
+def state(storage: Storage, state: str, wanted: int, seen_at: str = "") -> Storage:
     record: dict[str, Any] = {"run_id": "r1", "state": state, "input": {"pending": wanted}}
+    record["seen_at"] = seen_at
     storage.put_bytes("runs/r1.json", json.dumps(record).encode())
     return storage
 
@@ -61,6 +63,29 @@ def compared(number: int, psnr: float, error: float, **more: Any) -> list[dict[s
     quality = {"psnr_db": psnr, "ssim": 0.9, "lpips": None, "latent_error": error}
     twin = row(number, control=True, up=60.0, wall=3.0, **more) | {"quality": quality}
     return [clip | {"cache": clip["cache"] | {"promised_error": 0.1}}, twin]
+
+
+def test_a_driver_that_was_killed_is_waited_for_no_longer(tmp_path: Path) -> None:
+    storage = state(write(tmp_path / "killed", [row(n) for n in range(4)]), "running", 4)
+    report = measure(storage, Prices())
+    assert report.runs[0].state == "killed"
+    assert report.verdict is not None
+    assert "so far" not in report.verdict.got
+    assert "Wait for the run" not in report.verdict.next
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    found = verdict(state(storage, "running", 4, now))
+    assert "so far" in found.got
+    assert found.next.startswith("Wait for the run")
+
+
+def test_clips_that_are_not_stored_come_before_a_trainer(tmp_path: Path) -> None:
+    storage = write(tmp_path / "torn", [row(n) for n in range(4)])
+    keys = [entry.key for entry in storage.list("media/")]
+    storage.delete(keys[0])
+    storage.put_bytes(keys[1], b"of another size")
+    found = verdict(storage)
+    assert found.got == "4 clips, 2 s of video; 2 clips are not stored whole."
+    assert found.next == ("Run the command that made them with --verify: it makes 2 clips again.")
 
 
 def test_a_broken_promise_is_said_as_on_the_console_and_comes_before_a_trainer(
@@ -122,7 +147,8 @@ def test_each_gap_has_its_own_next_step_the_most_urgent_first(tmp_path: Path) ->
     )
     assert "--retry-failed" in verdict(storage).next
     assert "2 samples are not made yet" in verdict(state(storage, "interrupted", 4)).next
-    assert "--watch 30" in verdict(state(storage, "running", 4)).command
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    assert "--watch 30" in verdict(state(storage, "running", 4, now)).command
     uncached = write(tmp_path / "uncached", [row(0, nfe=10)])
     assert "caching" not in verdict(uncached).good
     assert '--keep "motion > 0.1"' in verdict(uncached).command.replace("'", '"')

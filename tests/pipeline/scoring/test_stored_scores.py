@@ -136,7 +136,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_foreign_files_are_named(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     storage.put_bytes("scores/part-x.parquet", b"nothing")
-    with pytest.raises(StorageError, match=r"scores/part-x.parquet is no part of ours"):
+    with pytest.raises(StorageError, match=r"scores/part-x.parquet is damaged or not written by"):
         read_stored(storage)
     storage.put_bytes(KEEP_KEY, b"{}")
     with pytest.raises(StorageError, match=r"keep.json is damaged"):
