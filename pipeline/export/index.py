@@ -144,20 +144,5 @@ def _cells(rows: pa.Table, name: str) -> pa.ChunkedArray:
     return rows[name].cast(pa.string()) if name in AS_TEXT else rows[name]
 
 
-def _cells(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column of the index."""
-    return rows[name].cast(pa.string()) if name in AS_TEXT else rows[name]
-
-
-def _cells(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column of the index."""
-    return rows[name].cast(pa.string()) if name in AS_TEXT else rows[name]
-
-
-def _cells(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column of the index."""
-    return rows[name].cast(pa.string()) if name in AS_TEXT else rows[name]
-
-
 _READ = {*COLUMNS, "video", "status", "scorers", "scores_missing", "score_s", "perceptual_hash"}
 """Columns that are read: those of the index, and what stored scores are laid over."""

@@ -51,12 +51,6 @@ SAMPLE = SampleRequest(
 
 MOST_SEED = 2**64 - 1
 
-MOST_SEED = 2**64 - 1
-
-MOST_SEED = 2**64 - 1
-
-MOST_SEED = 2**64 - 1
-
 OF_ANY_CLIP = ["webdataset", "hub", "fastvideo"]
 """Formats that need neither tensors nor a library of their own; the others have own tests."""
 
@@ -68,9 +62,6 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = Storage(str(folder))
     rows = []
     requests = [dataclasses.replace(SAMPLE, prompt=prompt) for prompt in PROMPTS]
-    requests[-1] = dataclasses.replace(requests[-1], seed=MOST_SEED)
-    requests[-1] = dataclasses.replace(requests[-1], seed=MOST_SEED)
-    requests[-1] = dataclasses.replace(requests[-1], seed=MOST_SEED)
     requests[-1] = dataclasses.replace(requests[-1], seed=MOST_SEED)
     for number, request in enumerate([*requests, control_for(requests[0])]):
         row = make_row(request, Provenance("r1", "cpu"), SampleOutcome("ok"))
