@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
@@ -23,6 +24,17 @@ EXIT_DAMAGED = 1
 ONE_SPLIT = "train"
 NAMED = 20
 """Damaged clips that are named on stderr."""
+
+
+def scaled_shares(text: str) -> Iterator[str]:
+    """Say what `--splits` came to, where its shares do not add up to 1."""
+    from pipeline.export.select import parse_splits
+
+    shares = parse_splits(text)
+    asked = [float(item.partition("=")[2] or 1) for item in text.split(",")]
+    if not math.isclose(sum(asked), 1, abs_tol=1e-6):
+        each = ", ".join(f"{name} {share:.4g}" for name, share in shares.items())
+        yield f"shares add up to {sum(asked):g} and were scaled to 1: {each}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,6 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sizes[shard.split] += shard.clips
         divided = (f"{name} {sizes[name]:,}" for name in parse_splits(options.splits))
         say(console, f"clips by split: {', '.join(divided)}")
+        for line in scaled_shares(options.splits):
+            say(console, line)
         if sizes and (empty := [name for name in parse_splits(options.splits) if not sizes[name]]):
             say(
                 console,
@@ -164,9 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.without:
         clips = counted(chosen.without, "clip", grouped=True)
         say(console, f"{clips} left out, without {' or '.join(form.needs)} (--save)")
-    if chosen.by_prompt:
-        rows = counted(chosen.by_prompt, "row", grouped=True)
-        say(console, f"split by prompt: {rows} of the prefix without a value in {options.split_by}")
+    for found in chosen.lacking:
+        say(console, found.line())
     if chosen.with_prompt:
         clips = counted(chosen.with_prompt, "clip", grouped=True)
         say(console, f"{clips} without a new caption: exported with the prompt")

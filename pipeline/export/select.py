@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import UserError
 from pipeline.export.buckets import bucket_sql
+from pipeline.export.chosen import LackingClips
 from pipeline.export.spool import Spool
 from pipeline.prompts.column_names import close_name
 from pipeline.requests.sample_request import digest
@@ -86,8 +87,7 @@ class Selection:
         shards: The shards in order.
         fingerprint: Digest of ids, hashes, splits and shards; equal for equal selections.
         spool: Holds the rows.
-        by_prompt: Rows of the prefix without the column that clips are split by: their prompts
-            decide.
+        lacking: Clips without a value in a column of the input that a flag asks for.
         with_prompt: Clips that have no caption from frames, where these are exported; they keep
             their prompt.
         without: Clips that are left out because they lack the tensors that the format needs.
@@ -97,7 +97,7 @@ class Selection:
     shards: tuple[Shard, ...]
     fingerprint: str
     spool: Spool = field(repr=False, compare=False)
-    by_prompt: int = 0
+    lacking: tuple[LackingClips, ...] = ()
     with_prompt: int = 0
     without: int = 0
     with_tensors: int = 0
@@ -123,7 +123,7 @@ def parse_splits(text: str) -> dict[str, float]:
     """Read `train=0.9,val=0.1`; shares are scaled to add up to 1.
 
     Raises:
-        UserError: The text has another form.
+        UserError: The text has another form, or a single split has less than 1.
     """
     splits: dict[str, float] = {}
     for item in text.split(","):
@@ -136,6 +136,12 @@ def parse_splits(text: str) -> dict[str, float]:
             raise UserError(f"--splits {text}: should be like train=0.9,val=0.1")
         splits[name] = weight
     total = sum(splits.values())
+    if len(splits) == 1 and total < 1:
+        raise UserError(
+            f"--splits {text}: should name the split of the other clips too, as in "
+            f"{text},rest={1 - total:g}; shares are scaled to add up to 1, so a split alone gets "
+            "all clips"
+        )
     return {name: weight / total for name, weight in splits.items()}
 
 
@@ -215,7 +221,7 @@ def select(
         usual = "status = 'ok'" + ("" if controls else " and coalesce(control_of, '') = ''")
         ends = list(itertools.accumulate(splits.values()))[:-1]
         having = " and ".join(f"contains(tensors.saved, '{kind}')" for kind in needs) or "true"
-        chosen = spool.choose(usual, where, stratify_by, ends, bucket, having)
+        chosen = spool.choose(usual, where, stratify_by, ends, bucket, having, split_by)
         if not chosen.clips:
             met = f" and {where}" if where else ""
             if chosen.without:
@@ -228,7 +234,7 @@ def select(
             raise UserError(f"{storage.uri}: no clip is ok{met}{inputs}")
         return replace(
             _sharded(spool, names, shard_rows, recaptions, tensors),
-            by_prompt=filled.by_prompt if split_by else 0,
+            lacking=chosen.lacking,
             without=chosen.without,
         )
     except BaseException:

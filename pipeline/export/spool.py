@@ -24,6 +24,7 @@ from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.export import strata
 from pipeline.export.buckets import BUCKET
+from pipeline.export.chosen import Chosen, LackingClips, asked_inputs, lacking_clips
 from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding
 from pipeline.scoring.condition_terms import problem_of
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
@@ -48,19 +49,6 @@ class Filled:
 
     rows: int
     by_prompt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What a spool keeps for an export.
-
-    Attributes:
-        clips: Rows that are exported.
-        without: Rows that are left out because they lack what the format needs.
-    """
-
-    clips: int
-    without: int
 
 
 class Spool:
@@ -150,6 +138,7 @@ class Spool:
         ends: Sequence[float] = (),
         bucket: str = "''",
         needs: str = "true",
+        split_by: str = "",
     ) -> Chosen:
         """Keep the rows that count and meet all conditions, in order.
 
@@ -161,6 +150,7 @@ class Spool:
             ends: Where the splits end on a scale from 0 to 1, but for the last; for `stratify_by`.
             bucket: SQL of ours that gives the bucket of a row.
             needs: A further condition of ours; the rows that fail it alone are counted.
+            split_by: The column of the input that `fill` took, to count clips without a value.
 
         Raises:
             UserError: The condition `where` or the value `stratify_by` is invalid.
@@ -177,6 +167,8 @@ class Spool:
         columns = ", ".join(text if name == "source" else name for name in self._schema.names)
         rows = f"from {self._rows_of(counting)} where ({where or 'true'})"
         self._sql(f"select 1 {rows} limit 0", where)
+        asked = asked_inputs(where)
+        found = lacking_clips(self._database, "--where", asked, f"clips where {counting}")
         lacking = f"select count(*) {rows} and not coalesce(({needs}), false)"
         (without,) = self._database.execute(lacking).fetchall()[0]
         rows += f" and coalesce(({needs}), false)"
@@ -184,16 +176,19 @@ class Spool:
         if stratify_by:
             value, flag = f"coalesce(({stratify_by})::varchar, '') as {STRATUM}", "--stratify-by"
             self._sql(f"create table picked as select {columns}, {value} {rows}", stratify_by, flag)
-            strata.check_strata(self._database, stratify_by)
+            of, clips = strata.check_strata(self._database, stratify_by)
+            if clips:
+                found.append(LackingClips("--stratify-by", stratify_by, clips, of))
             self._sql(strata.division(ends), stratify_by, flag)
             self._database.execute("drop table picked")
         else:
             order = f"order by {SPLIT}, {BUCKET}, sample_id"
             self._sql(f"create table chosen as select {columns} {rows} {order}", where)
         (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
+        found += lacking_clips(self._database, "--split-by", [split_by] * bool(split_by), "chosen")
         if count:  # else the error names columns of `clips`
             self._database.execute("drop table clips")
-        return Chosen(int(count), int(without))
+        return Chosen(int(count), int(without), tuple(found))
 
     def heads(self) -> Iterator[tuple[int, str, str, str, str, int]]:
         """Yield split, bucket, id, SHA-256 of clip and tensors, and bytes of these, in order."""

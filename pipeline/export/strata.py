@@ -69,8 +69,8 @@ def input_columns(database: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for name, _ in database.execute(_INPUT_COLUMNS).fetchall()]
 
 
-def check_strata(database: duckdb.DuckDBPyConnection, stratify_by: str) -> None:
-    """Refuse a value that no row of the table `picked` has.
+def check_strata(database: duckdb.DuckDBPyConnection, stratify_by: str) -> tuple[int, int]:
+    """Count the rows of the table `picked`, and those without a value.
 
     Raises:
         UserError: There are rows, and none has a value.
@@ -82,6 +82,7 @@ def check_strata(database: duckdb.DuckDBPyConnection, stratify_by: str) -> None:
             f"--stratify-by {stratify_by}: no clip has a value there; "
             f"{said_inputs(input_columns(database))}"
         )
+    return rows, rows - known
 
 
 def deciding(table: pa.Table, by: str) -> tuple[pa.ChunkedArray, int]:

@@ -156,7 +156,9 @@ def print_report(report: Report, console: Console) -> None:
         f"{count(totals.failed)} failed",
         counted(totals.rejected, "rejected row", grouped=True),
         counted(totals.controls, "control", grouped=True) if totals.controls else "",
-        counted(totals.superseded, "superseded row", grouped=True) if totals.superseded else "",
+        f"{counted(totals.superseded, 'superseded row', grouped=True)} (another of their id counts)"
+        if totals.superseded
+        else "",
     )
     if head.gpu_s_per_clip is not None:
         line("device time", f"{duration(report.device_s.total)} in all", _shares(report))

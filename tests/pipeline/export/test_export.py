@@ -357,7 +357,7 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     splits = parse_splits("train=1,val=1")
     homes: dict[Any, set[str]] = {}
     with select(storage, splits=splits, shard_rows=7, split_by="film") as chosen:
-        assert (chosen.clips, chosen.by_prompt) == (60, 3)
+        assert (chosen.clips, [each.clips for each in chosen.lacking]) == (60, [3])
         for shard in chosen.shards:
             for row in shard.rows():
                 key = json.loads(row["source"])["film"] if row["source"] else row["caption"]
@@ -370,7 +370,7 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
         "val",
     }
     with select(storage, splits=splits, shard_rows=7) as usual:
-        assert usual.by_prompt == 0
+        assert usual.lacking == ()
         assert usual.fingerprint != chosen.fingerprint
     flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--split-by", "fil"]
     assert main(flags) == 2
@@ -450,6 +450,37 @@ def test_many_small_strata_fill_every_split(tmp_path: Path, strata: int, prompts
         assert found[split] == pytest.approx(share * len(rows), rel=0.15)
         for topic in range(strata):
             assert abs(of_value[topic, split] - share * prompts) < 1
+
+
+def test_clips_without_what_a_flag_asks_for_are_counted(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(prefix, tmp_path / "out")
+    parts = sorted((tmp_path / "out/data").iterdir())
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    clips = [row for row in rows if row["status"] == "ok" and not row["control_of"]]
+    for row in clips[:4]:
+        row["source"] = json.dumps({"a b": "x" if row is clips[0] else "y"})
+    pq.write_table(to_table(rows), parts[0])
+    # The same clips once more, by another run; and a control and a failed sample without a value.
+    pq.write_table(to_table(clips), parts[1])
+    flags = ["--output", str(tmp_path / "out"), "--to"]
+    value, some = "source->>'a b'", f"6 of {len(clips)} clips have no value in"
+    assert main([*flags, str(tmp_path / "x"), "--where", f"{value} = 'y'"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 clips in 1 shard" in said
+    assert f"--where: {some} a b (the input had no such column then, or an empty cell)" in said
+    assert main([*flags, str(tmp_path / "y"), "--split-by", "a b", "--splits", "a=3,b=1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"--split-by: {some} a b, and are split by their prompts" in said
+    assert "shares add up to 4 and were scaled to 1: a 0.75, b 0.25" in said
+    flags += [str(tmp_path / "z"), "--splits", "a=0.9,b=0.1"]
+    assert main([*flags, "--stratify-by", value]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"--stratify-by: {some} {value}, and are divided as a value of their own" in said
+    assert "shares add up" not in said
+    with pytest.raises(UserError, match=r"--splits a=0.4: should name .* a=0.4,rest=0.6;"):
+        parse_splits("a=0.4")
 
 
 @pytest.mark.parametrize("text", ["", "a=0", "a=x", "a=1,a=1", "a b=1", "a=-1"])
