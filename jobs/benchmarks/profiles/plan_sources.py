@@ -89,7 +89,7 @@ def plan_sources(setting: Setting, own: Sequence[int], kinds: Collection[str]) -
         corrected = float(f"{prior.error_scale * factor:.4g}")
         probed = dataclasses.replace(prior, error_scale=corrected)
         sources.append(PlanSource("prior alone", prior, probed))
-    metadata = _metadata(setting)
+    metadata = run_metadata(bench, setting.steps)
     for count in own:
         few = clips[:count]
         for kind, what, weight in (("alone", "alone", 0.0), ("blend", "and prior", PRIOR_CLIPS)):
@@ -128,15 +128,15 @@ def paper_rule(
     return [each.latents for each in made], statistics.fmean(n for each in made for n in each.nfe)
 
 
-def _metadata(setting: Setting) -> ProfileMetadata:
-    """Of a profile from the clips of a run."""
-    request, model = setting.bench.template, setting.bench.model
+def run_metadata(bench: Bench, steps: int) -> ProfileMetadata:
+    """Return the metadata of a profile from the clips of a run of so many steps."""
+    request, model = bench.template, bench.model
     return ProfileMetadata(
         model=model.spec.name,
         revision=model.revision,
         family=model.spec.family.name,
-        **sampler_facts(setting.bench.pipe.scheduler),
-        num_inference_steps=setting.steps,
+        **sampler_facts(bench.pipe.scheduler),
+        num_inference_steps=steps,
         guidance_scale=request.guidance_scale,
         height=request.height,
         width=request.width,

@@ -58,6 +58,8 @@ class BaselineSetup:
             methods that record runs; calls its argument after every batch.
         sampling: Samples the first batch of calibration clips under a method, for methods that
             measure what a schedule does to clips; None where nothing can be sampled.
+        own_profile: Measures the profile that a run of the pipeline would measure on its first
+            clips; None where that is not compared.
     """
 
     pipe: Any
@@ -65,6 +67,7 @@ class BaselineSetup:
     steps: int
     run_calibration: CalibrationRun
     sampling: Sampling | None = None
+    own_profile: Callable[[], SensitivityProfile] | None = None
 
 
 Maker = Callable[[BaselineSetup], Sequence[Baseline]]
@@ -84,6 +87,13 @@ def _gated(setup: BaselineSetup) -> list[Baseline]:
     """Plans with a gate: a third of the clips get two more evaluations, the others one less."""
     config = SenCacheConfig(policy="planned", budget=0.34, gate=GATE)
     return [Gated(_profile(setup), setup.pipe, setup.run_calibration, config)]
+
+
+def _own_planned(setup: BaselineSetup) -> list[Baseline]:
+    """Plans from the first clips of a run, as the pipeline makes them for a new model."""
+    if setup.own_profile is None:
+        raise UnsupportedError("no first clips were measured")
+    return [Planned(setup.own_profile(), SenCacheConfig(policy="planned"))]
 
 
 def _prior_planned(setup: BaselineSetup) -> list[Baseline]:
@@ -155,6 +165,7 @@ BASELINES: dict[str, Maker] = {
     "lemica": _lemica,
     "cache-dit": _cache_dit,
     "planned": _planned(),
+    "planned-own": _own_planned,
     "planned-prior": _prior_planned,
     "planned-gated": _gated,
     "planned-quadratic": _planned(order=2),
@@ -165,7 +176,10 @@ BASELINES: dict[str, Maker] = {
 RIVALS = ("dpcache", "lemica", "cache-dit")
 """The nearest relatives: they need many runs to fit, or a package, and run only by name as well."""
 
-ABLATIONS = ("uniform-taylor-2", "planned-quadratic", "planned-unrepaired", "planned-prior")
+ABLATIONS = (
+    *("uniform-taylor-2", "planned-quadratic", "planned-unrepaired"),
+    *("planned-own", "planned-prior"),
+)
 """Arms that show what a part of a method is worth; they run only if they are given by name."""
 
 ARMS: tuple[str, ...] = (FEWER_STEPS, FEWER_STEPS_BEST, *BASELINES)

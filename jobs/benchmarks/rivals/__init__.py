@@ -23,6 +23,7 @@ ARMS = (
     "lemica",
     "cache-dit",
     "uniform-taylor",
+    "planned-own",
     "planned-prior",
 )
 

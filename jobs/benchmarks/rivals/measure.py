@@ -7,6 +7,8 @@ clips. The file has one line of settings and one per sampler, arm, point and bat
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,13 @@ from jobs.benchmarks.quality.denoising import ClipBatch, DenoisingRun, make_batc
 from jobs.benchmarks.quality.perception import ClipMeasure, load_flip, load_jod
 from jobs.benchmarks.quality.points import OperatingPoint, Tuner
 from jobs.benchmarks.quality.references import ReferenceStore
-from jobs.benchmarks.quality.splits import prompts_hash
+from jobs.benchmarks.quality.splits import (
+    CALIBRATION,
+    captions_of,
+    prompts_hash,
+    split_clips,
+)
+from jobs.benchmarks.rivals.own_clips import OWN_CLIPS, own_profile
 from pipeline.errors import UserError
 from pipeline.scoring.similarity import psnr, ssim
 
@@ -133,9 +141,13 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     calibration = make_batches(bench, plan.calibration, plan.rows, saved)
     ends = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     store = ReferenceStore(Path(options.cache_dir))
+    fitting = captions_of(bench.model.spec.name, options.prompts, CALIBRATION)
+    first = split_clips(fitting, CALIBRATION, OWN_CLIPS)
     for sampler in plan.samplers:
         if time.monotonic() < ends:
             tuner = points_tuner(bench, sampler, plan, calibration, store, console)
+            own = functools.partial(own_profile, bench, sampler, tuner.setup.steps, first, saved)
+            tuner.setup = dataclasses.replace(tuner.setup, own_profile=own)
             _measure(sampler, plan, batches, tuner, kept, eyes, ends, console)
     return {
         **settings,

@@ -17,7 +17,7 @@ from jobs.benchmarks.rivals.tables import (
     markdown_table,
 )
 
-PRIOR = "planned-prior"
+PRIOR, OWN = "planned-prior", "planned-own"
 NEAR = 1.0
 """Evaluations by which an arm may miss a point and still be compared there."""
 
@@ -32,8 +32,9 @@ def summary(cells: Sequence[Cell]) -> str:
         "**Lead of plans over the best other arm**",
         leads(cells),
         "Paired difference of PSNR in dB over clips, ± half of its 95 % bootstrap interval, = "
-        "where the interval holds 0. Compared are the arms that come within "
-        f"{NEAR:g} evaluation of the point.",
+        "where the interval holds 0. Plans are those of a run of the pipeline: on the embedded "
+        "model from its shipped profile, on the others from first clips and the prior "
+        f"({OWN}). Compared are the arms that come within {NEAR:g} evaluation of the point.",
         "**Invisible at**",
         invisible(cells),
         "Fewest evaluations from which on the difference is invisible at all measured points: for "
@@ -45,8 +46,8 @@ def summary(cells: Sequence[Cell]) -> str:
         "**Plans from the prior**",
         priors(cells),
         "PSNR in dB of plans from the library's prior, which rests on the embedded model alone; "
-        "in brackets their paired difference to plans from a profile of the model itself, and to "
-        "fewer steps.",
+        "in brackets their paired difference to plans from the first clips of a run and the prior, "
+        "to plans from a profile of one clip, and to fewer steps.",
         "**Everything**",
         everything(cells),
         "First line: PSNR in dB, mean ± half of the 95 % bootstrap interval / worst tenth. Second "
@@ -87,7 +88,7 @@ def ratios(cells: Sequence[Cell]) -> str:
 
 
 def priors(cells: Sequence[Cell]) -> str:
-    """The table of plans from the prior, on the models that it does not rest on."""
+    """The table of what plans may be made from, on the models that the prior does not rest on."""
     shown = [cell for cell in cells if PRIOR in arms_of(cell.result, cell.sampler)]
     if not shown:
         return "Not measured yet."
@@ -111,9 +112,9 @@ def lead_of(cell: Cell, point: int) -> tuple[Interval, str] | None:
     """How far plans lead the best other arm at a point, in dB, and that arm; None without both."""
     arms = arms_of(cell.result, cell.sampler)
     other = _best(cell, point, [arm for arm in arms if not arm.startswith(PLANNED)])
-    if not other or not _reaches(cell, PLANNED, point):
+    if not other or not _reaches(cell, plans_of(cell), point):
         return None
-    found = _difference(cell, PLANNED, other, point)
+    found = _difference(cell, plans_of(cell), other, point)
     return None if found is None else (found, other)
 
 
@@ -123,9 +124,18 @@ def points_of(cells: Sequence[Cell]) -> list[int]:
 
 
 def all_arms(cells: Sequence[Cell]) -> list[str]:
-    """All arms of some cells, in the order of their runs; plans from the prior come last."""
+    """All arms of some cells: plans first, then the others in the order of their runs."""
     seen = dict.fromkeys(arm for cell in cells for arm in arms_of(cell.result, cell.sampler))
-    return [*(arm for arm in seen if arm != PRIOR), *([PRIOR] if PRIOR in seen else [])]
+    plans = [arm for arm in (PLANNED, OWN, PRIOR) if arm in seen]
+    return [*plans, *(arm for arm in seen if arm not in plans)]
+
+
+def plans_of(cell: Cell) -> str:
+    """The arm of plans as a run of the pipeline makes them.
+
+    They come from its own first clips, or, on the embedded model, from the shipped profile.
+    """
+    return OWN if OWN in arms_of(cell.result, cell.sampler) else PLANNED
 
 
 def _heads(cell: Cell) -> list[str]:
@@ -182,7 +192,7 @@ def _ratio(cell: Cell, point: int) -> str:
     means = {
         each: statistics.fmean(psnr)
         for each in cell.result["points"]
-        if (psnr := _values(cell, PLANNED, each, "psnr"))
+        if (psnr := _values(cell, plans_of(cell), each, "psnr"))
     }
     enough = [each for each, mean in means.items() if mean >= reached]
     if not enough:
@@ -195,8 +205,9 @@ def _prior(cell: Cell, point: int) -> str:
     psnr = _values(cell, PRIOR, point, "psnr")
     if not psnr:
         return EMPTY
-    own, fewer = (_difference(cell, PRIOR, other, point) for other in (PLANNED, FEWER_STEPS))
-    return f"{statistics.fmean(psnr):.1f} ({_signed(own)}; {_signed(fewer)})"
+    others = (OWN, PLANNED, FEWER_STEPS)
+    differences = "; ".join(_signed(_difference(cell, PRIOR, each, point)) for each in others)
+    return f"{statistics.fmean(psnr):.1f} ({differences})"
 
 
 def _numbers(cell: Cell, arm: str, point: int, *, bold: bool) -> str:

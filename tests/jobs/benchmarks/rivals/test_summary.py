@@ -33,12 +33,21 @@ MEASURED = cell(
     line("sencache-paper", 25, [52.0, 48.0]),
     line("fewer-steps", 25, [45.0, 41.0]),
     line("planned-prior", 25, [69.0, 58.0]),
+    line("planned-prior", 21, [57.0, 55.0]),
     line("planned", 21, [56.0, 54.0]),
     line("sencache-paper", 21, [49.0, 47.0]),
     line("fewer-steps", 21, [58.0, 55.0]),
     line("planned", 13, [50.0, 46.0]),
     line("sencache-paper", 13, [60.0, 60.0], nfe=[20.0, 20.0]),  # it cannot go as low
     line("fewer-steps", 13, [31.0, 33.0]),
+)
+
+
+OWN_LINES = (
+    line("planned", 25, [70.0, 60.0]),
+    line("planned-own", 25, [72.0, 60.0]),
+    line("planned-prior", 25, [69.0, 58.0]),
+    line("sencache-paper", 25, [52.0, 48.0]),
 )
 
 
@@ -53,6 +62,7 @@ def test_plans_are_compared_with_the_best_arm_that_spends_as_little() -> None:
     assert found[3] == "+15.0 ± 3.0 (sencache-paper)"  # plans from the prior are no other arm
     assert found[4] == "-1.5 ± 0.5 (fewer-steps)"
     assert found[5] == "+16.0 ± 3.0 (fewer-steps)"  # the paper's rule needed 20
+    assert row_of(leads([cell(*OWN_LINES)]))[3] == "+16.0 ± 4.0 (sencache-paper)"
 
 
 def test_invisible_at_says_none_where_an_arm_is_seen_everywhere() -> None:
@@ -74,8 +84,10 @@ def test_the_ratio_takes_measured_evaluations_only() -> None:
 
 def test_plans_from_the_prior_stand_beside_own_plans_and_fewer_steps() -> None:
     found = row_of(priors([MEASURED]))
-    assert found[2] == "63.5 (-1.5 ± 0.5; +20.5 ± 3.5)"
-    assert found[3] == "–"
+    assert found[2] == "63.5 (–; -1.5 ± 0.5; +20.5 ± 3.5)"
+    assert found[4] == "–"
+    own = cell(*OWN_LINES)
+    assert row_of(priors([own]))[2] == "63.5 (-2.5 ± 0.5; -1.5 ± 0.5; –)"
     without = cell(line("planned", 25, [40.0]))
     assert priors([without]) == "Not measured yet."
 
@@ -87,6 +99,6 @@ def test_one_table_has_every_point_and_marks_the_best_that_reaches_it() -> None:
     )
     assert first[3] == "**65.0** ± 5.0 / 60.0<br>9.95 / 9.95"
     assert second[3].startswith("55.0")
-    assert second[5].startswith("**56.5**")
+    assert second[6].startswith("**56.5**")
     assert third[3].startswith("**48.0**")
-    assert third[4] == "60.0 ± 0.0 / 60.0<br>9.95 / 9.95<br>at 20.0"
+    assert third[5] == "60.0 ± 0.0 / 60.0<br>9.95 / 9.95<br>at 20.0"

@@ -195,19 +195,21 @@ def test_the_harness_runs_on_a_saved_folder(
     assert palette_of(saved).name == "muted"
     tiny = "rivals --device cpu --clips 1 --batch-rows 1 --calibration-clips 1 --steps 6 --nfe 4"
     places = ["--partial", str(tmp_path / "kept.jsonl"), "--cache-dir", str(tmp_path)]
-    given = ["--model-path", str(saved), "--sampler", sampler, "--arms", "planned"]
+    given = ["--model-path", str(saved), "--sampler", sampler, "--arms", "planned-own", "planned"]
     assert benchmark([*tiny.split(), *given, "sencache-paper", *places, "--json", str(out)]) == 0
     result = json.loads(out.read_text())["result"]
     assert result["model"] == f"sprites-{name}"
     assert result["request"]["num_frames"] == 17
     assert list(result["samplers"]) == shown
-    for planned, paper in result["samplers"].values():
+    for *plans, paper in result["samplers"].values():
         assert 3 <= paper["nfe"][0] <= 6
-        if sampler in ("dpm", "lcm"):
-            assert "is random" in planned["problem"]
-        else:
-            assert planned["nfe"] == [4.0]
-            assert 5 < planned["psnr"][0] <= 100
+        assert [plan["arm"] for plan in plans] == ["planned-own", "planned"]
+        for planned in plans:
+            if sampler in ("dpm", "lcm"):
+                assert "is random" in planned["problem"]
+            else:
+                assert planned["nfe"] == [4.0]
+                assert 5 < planned["psnr"][0] <= 100
 
 
 @pytest.mark.variant
