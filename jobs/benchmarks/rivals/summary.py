@@ -31,9 +31,9 @@ def summary(cells: Sequence[Cell]) -> str:
     parts = [
         "**Lead of plans over the best other arm**",
         leads(cells),
-        "Paired difference of PSNR in dB over clips, ± half of its 95 % bootstrap interval, = "
-        "where the interval holds 0. Plans are those of a run of the pipeline: on the embedded "
-        "model from its shipped profile, on the others from first clips and the prior "
+        f"{tally(cells)} Paired difference of PSNR in dB over clips, ± half of its 95 % bootstrap "
+        "interval, = where the interval holds 0. Plans are those of a run of the pipeline: on the "
+        "embedded model from its shipped profile, on the others from first clips and the prior "
         f"({OWN}). Compared are the arms that come within {NEAR:g} evaluation of the point.",
         "**Invisible at**",
         invisible(cells),
@@ -41,8 +41,9 @@ def summary(cells: Sequence[Cell]) -> str:
         "the mean of the clips / for their worst tenth.",
         "**Plans instead of the paper's rule**",
         ratios(cells),
-        "PSNR of the paper's rule, and the fewest measured evaluations with which the mean of "
-        "plans is at least as near; nothing is interpolated, so the ratio is a lower bound.",
+        "PSNR of the paper's rule at its own mean number of evaluations, and the fewest measured "
+        "evaluations with which the mean of plans is at least as near; nothing is interpolated, so "
+        "the ratio is a lower bound.",
         "**Plans from the prior**",
         priors(cells),
         "PSNR in dB of plans from the library's prior, which rests on the embedded model alone; "
@@ -66,6 +67,22 @@ def leads(cells: Sequence[Cell]) -> str:
     return markdown_table((*HEADS, "clips", *map(str, points_of(cells))), rows)
 
 
+def tally(cells: Sequence[Cell]) -> str:
+    """How often plans are first, in a sentence."""
+    found = [
+        lead[0]
+        for cell in cells
+        for point in points_of([cell])
+        if (lead := lead_of(cell, point)) is not None
+    ]
+    behind = sum(each.high < 0 for each in found)
+    ties = sum(each.is_tie for each in found)
+    return (
+        f"Of {len(found)} comparisons plans lead {len(found) - ties - behind}, {ties} are ties, "
+        f"and {behind} another arm leads."
+    )
+
+
 def invisible(cells: Sequence[Cell]) -> str:
     """The table of the numbers of evaluations from which on nobody sees a difference."""
     arms = all_arms(cells)
@@ -84,7 +101,7 @@ def invisible(cells: Sequence[Cell]) -> str:
 def ratios(cells: Sequence[Cell]) -> str:
     """The table of the evaluations that plans need where the paper's rule needs 25, 21 or 17."""
     rows = [[*_heads(cell), *(_ratio(cell, point) for point in PAPER_POINTS)] for cell in cells]
-    return markdown_table((*HEADS, *(f"paper's rule, {point}" for point in PAPER_POINTS)), rows)
+    return markdown_table((*HEADS, *(f"about {point}" for point in PAPER_POINTS)), rows)
 
 
 def priors(cells: Sequence[Cell]) -> str:
@@ -186,19 +203,20 @@ def _lead(cell: Cell, point: int) -> str:
 
 def _ratio(cell: Cell, point: int) -> str:
     paper = _values(cell, PAPER, point, "psnr")
-    if not paper or not _reaches(cell, PAPER, point):
+    if not paper:
         return EMPTY
-    reached = statistics.fmean(paper)
+    reached, spent = (statistics.fmean(x) for x in (paper, _values(cell, PAPER, point, "nfe")))
     means = {
         each: statistics.fmean(psnr)
         for each in cell.result["points"]
         if (psnr := _values(cell, plans_of(cell), each, "psnr"))
     }
     enough = [each for each, mean in means.items() if mean >= reached]
+    found = f"{reached:.1f} dB at {round(spent, 1):g}"
     if not enough:
-        return f"{reached:.1f} dB: {NOT_REACHED}"
+        return f"{found}: {NOT_REACHED}"
     few = min(enough)
-    return f"{reached:.1f} dB: {few} ({point / few:.1f} times fewer)"
+    return f"{found}: {few} ({spent / few:.1f} times fewer)"
 
 
 def _prior(cell: Cell, point: int) -> str:

@@ -12,12 +12,12 @@ from jobs.benchmarks.quality.perception import INVISIBLE_JOD
 
 PLANNED = "planned"
 HEADINGS = (
-    *("NFE", "arm", "clips", "PSNR dB", "worst 10 %", "plans lead by", "JOD", "worst 10 %"),
+    *("NFE", "arm", "clips", "PSNR dB", "worst 10 %", "planned leads by", "JOD", "worst 10 %"),
     "FLIP",
 )
 READING = (
     "Against the uncached run of the same sampler: mean and half of the 95 % bootstrap interval "
-    "over clips. Plans lead by: paired difference in dB, = where the interval holds 0. JOD: "
+    "over clips. Planned leads by: paired difference in dB, = where the interval holds 0. JOD: "
     f"ColorVideoVDP, 10 is equal; from {INVISIBLE_JOD:g} on a difference counts as invisible. "
     "FLIP: 0 is equal."
 )
@@ -47,8 +47,9 @@ def title_of(result: Mapping[str, Any], sampler: str) -> str:
     """Return the conditions of a table's numbers, in one line."""
     request = result["request"]
     size = f"{request['width']}x{request['height']}x{request['num_frames']}"
+    label = result.get("label", result["model"])
     return (
-        f"{result['model']} {size}, {sampler}, {result['steps']} steps, guidance "
+        f"{label} {size}, {sampler}, {result['steps']} steps, guidance "
         f"{request['guidance_scale']:g}, {result['split']} clips"
     )
 

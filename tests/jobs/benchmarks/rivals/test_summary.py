@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.benchmarks.rivals.cells import Cell, cells_of
-from jobs.benchmarks.rivals.summary import everything, invisible, leads, priors, ratios
+from jobs.benchmarks.rivals.summary import everything, invisible, leads, priors, ratios, tally
 
 SAMPLER = "FlowMatchEulerDiscreteScheduler"
 
@@ -62,6 +62,7 @@ def test_plans_are_compared_with_the_best_arm_that_spends_as_little() -> None:
     assert found[3] == "+15.0 ± 3.0 (sencache-paper)"  # plans from the prior are no other arm
     assert found[4] == "-1.5 ± 0.5 (fewer-steps)"
     assert found[5] == "+16.0 ± 3.0 (fewer-steps)"  # the paper's rule needed 20
+    assert tally([MEASURED]).startswith("Of 3 comparisons plans lead 2, 0 are ties, and 1 another")
     assert row_of(leads([cell(*OWN_LINES)]))[3] == "+16.0 ± 4.0 (sencache-paper)"
 
 
@@ -75,11 +76,11 @@ def test_invisible_at_says_none_where_an_arm_is_seen_everywhere() -> None:
 
 def test_the_ratio_takes_measured_evaluations_only() -> None:
     found = row_of(ratios([MEASURED]))
-    assert found[2] == "50.0 dB: 21 (1.2 times fewer)"  # 13 has 48.0
-    assert found[3] == "48.0 dB: 13 (1.6 times fewer)"
+    assert found[2] == "50.0 dB at 25: 21 (1.2 times fewer)"  # 13 has 48.0
+    assert found[3] == "48.0 dB at 21: 13 (1.6 times fewer)"
     assert found[4] == "–"  # 17 was not measured
     beaten = cell(line("planned", 25, [40.0]), line("sencache-paper", 25, [50.0]))
-    assert row_of(ratios([beaten]))[2] == "50.0 dB: none"
+    assert row_of(ratios([beaten]))[2] == "50.0 dB at 25: none"
 
 
 def test_plans_from_the_prior_stand_beside_own_plans_and_fewer_steps() -> None:
