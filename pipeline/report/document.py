@@ -87,12 +87,22 @@ class Headline(ReportPart):
     psnr_db: Estimate | None = Field(description="over all pairs whose frames were compared")
     psnr_worst: float | None
     quality_pairs: int
+    unpaired: int = Field(
+        default=0, description="cached clips of settings of which no clip was compared"
+    )
+    unpaired_settings: list[str] = Field(default=[], description="`settings` of these")
+    paired_settings: list[str] = Field(default=[], description="`settings` of compared clips")
 
 
 class Speedup(ReportPart):
     """Control seconds / cached seconds over pairs of one run, device and batch size."""
 
     pairs: int = Field(description="pairs that count")
+    calls: int = Field(
+        default=0,
+        description="engine calls that timed them, of clips or controls, whichever are fewer; the "
+        "interval resamples these. 0 in reports of older versions",
+    )
     left_out: dict[str, int] = Field(description="reason to pairs")
     ratio: Estimate | None
     note: str

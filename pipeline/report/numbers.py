@@ -110,7 +110,7 @@ def measure(
         notes=notes,
         runs=runs,
         totals=totals,
-        headline=_headline(rows, pairs, totals, accounts),
+        headline=_headline(rows, roles, pairs, totals, accounts),
         device_s=accounts.device_s,
         dollars=accounts.dollars,
         speedup=speedup,
@@ -212,7 +212,18 @@ def _totals(rows: Rows, roles: RowRoles) -> Totals:
     )
 
 
-def _headline(rows: Rows, pairs: ComparedPairs, totals: Totals, accounts: Accounts) -> Headline:
+def _headline(
+    rows: Rows, roles: RowRoles, pairs: ComparedPairs, totals: Totals, accounts: Accounts
+) -> Headline:
+    codes, values = rows.codes("settings")
+    compared = codes[pairs.clips[np.isfinite(rows.numbers("psnr_db")[pairs.controls])]]
+    paired = {values[code] for code in np.unique(compared)}
+    cached = codes[roles.clips & (rows.known("reused") > 0)]
+    unpaired = {
+        values[code]: int((cached == code).sum())
+        for code in np.unique(cached)
+        if values[code] not in paired and paired
+    }
     psnr = rows.numbers("psnr_db")[pairs.controls]
     psnr = psnr[np.isfinite(psnr)]
     device, money, ok = accounts.device_s, accounts.dollars, totals.ok
@@ -227,6 +238,9 @@ def _headline(rows: Rows, pairs: ComparedPairs, totals: Totals, accounts: Accoun
         psnr_db=mean(psnr) if len(psnr) else None,
         psnr_worst=float(psnr.min()) if len(psnr) else None,
         quality_pairs=len(psnr),
+        unpaired=sum(unpaired.values()),
+        unpaired_settings=sorted(unpaired),
+        paired_settings=sorted(paired),
     )
 
 

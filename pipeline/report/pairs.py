@@ -116,8 +116,28 @@ def measure_speedup(rows: Rows, pairs: ComparedPairs, *, controls_to_come: bool 
         elif left_out:
             note = "no pair can be compared: see what was left out"
         return Speedup(pairs=0, left_out=left_out, ratio=None, note=note, controls_to_come=none_yet)
-    ratio = ratio_of_sums(wall[keep], clip_wall(rows, pairs)[keep])
-    return Speedup(pairs=count, left_out=left_out, ratio=ratio, note=few(count))
+    calls = _calls(rows, pairs, keep)
+    above = np.bincount(calls, wall[keep])
+    ratio = ratio_of_sums(above, np.bincount(calls, clip_wall(rows, pairs)[keep]))
+    note = few(count) if len(above) == count else few_calls(len(above), count)
+    return Speedup(pairs=count, calls=len(above), left_out=left_out, ratio=ratio, note=note)
+
+
+def _calls(rows: Rows, pairs: ComparedPairs, keep: Mask) -> Places:
+    """Number the measurements of time that pairs rest on.
+
+    The samples of an engine call share its time, so pairs of one call are one measurement. Where
+    clips and controls were called in groups of other sizes, those of the fewer calls count.
+    """
+    codes, _ = rows.codes("worker_id")
+    again = rows.known("clip_wall_s")[pairs.controls] > 0
+    sides = []
+    for at in (pairs.controls[keep], np.where(again, pairs.controls, pairs.clips)[keep]):
+        alone = rows.known("batch_rows")[at] <= 1
+        own = np.where(alone, np.arange(len(at)), -1)
+        key = np.stack([codes[at], rows.known("wall_s")[at], own])
+        sides.append(np.unique(key, axis=1, return_inverse=True)[1].reshape(-1))
+    return np.asarray(min(sides, key=np.max), np.int64)
 
 
 def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
@@ -224,6 +244,18 @@ def few(pairs: int) -> str:
     if pairs >= FEW:
         return ""
     return f"only {counted(pairs, 'pair')}: the interval is too narrow to be trusted"
+
+
+def few_calls(calls: int, pairs: int) -> str:
+    """Return the warning for pairs that share few engine calls, "" for enough calls."""
+    if calls == 1:
+        return f"one engine call made {counted(pairs, 'pair')}: one measurement, so no interval"
+    if calls >= FEW:
+        return ""
+    return (
+        f"only {counted(calls, 'engine call')} made {counted(pairs, 'pair')}: the interval, over "
+        "calls, is too narrow to be trusted"
+    )
 
 
 def _first_calls(rows: Rows) -> Mask:

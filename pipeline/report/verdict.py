@@ -7,6 +7,7 @@ advice is the command that measures it.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from pipeline.monitoring.progress import duration
 from pipeline.report import text
@@ -71,17 +72,28 @@ def _good(report: Report) -> str:
 def _changed(report: Report, psnr_db: float) -> list[str]:
     """What caching won and changed; each number with the pairs that it rests on."""
     head, speedup, faster = report.headline, report.speedup, ""
-    numbers = [head.quality_pairs]
+    numbers = [(head.quality_pairs, "pair")]
     if speedup.ratio:
         over = counted(speedup.pairs, "pair", grouped=True)
+        numbers.append((speedup.pairs, "pair"))
+        if speedup.calls and speedup.calls < speedup.pairs:
+            over += f" of {counted(speedup.calls, 'engine call')}"
+            numbers.append((speedup.calls, "engine call"))
         faster = f"made clips {speedup.ratio.value:.2f} times as fast over {over} and "
-        numbers.append(speedup.pairs)
     said = [
         f"caching {faster}changed them {_change(psnr_db)} over "
         f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
     ]
-    if (least := min(numbers)) < FEW:
-        said.append(f"caution: {counted(least, 'pair')} {are(least)} too few to trust a number")
+    if head.unpaired:
+        said.append(
+            f"these are pairs of {_named(head.paired_settings)}; "
+            f"{counted(head.unpaired, 'other cached clip', grouped=True)}, of "
+            f"{_named(head.unpaired_settings)}, {'has' if head.unpaired == 1 else 'have'} no "
+            "controls, and what caching won and changed there is not known"
+        )
+    least, what = min(numbers)
+    if least < FEW:
+        said.append(f"caution: {counted(least, what)} {are(least)} too few to trust a number")
     if head.psnr_worst is not None and psnr_db - head.psnr_worst > FAR_BELOW_DB and report.worst:
         said.append(
             f"the worst pair, clip {report.worst[0].sample_id}, lies far below the others with "
@@ -95,6 +107,11 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
             "promised" + (f": {judged}" if judged else "")
         )
     return said
+
+
+def _named(settings: Sequence[str]) -> str:
+    """Some settings of clips, as their rows say them."""
+    return " and ".join(each or "settings that were not recorded" for each in settings)
 
 
 def _change(psnr_db: float) -> str:

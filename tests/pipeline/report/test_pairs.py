@@ -120,6 +120,35 @@ def test_the_speed_up_is_a_ratio_of_sums(tmp_path: Path) -> None:
     assert found.note == "only 2 pairs: the interval is too narrow to be trusted"
 
 
+def in_calls(pairs: list[Any], *sizes: int) -> list[dict[str, Any]]:
+    """Rows of pairs whose controls share engine calls of these sizes; each clip has its own."""
+    found, left = [], iter(pairs)
+    for call, size in enumerate(sizes):
+        for _ in range(size):
+            clip, control = next(left)
+            found += [clip | {"batch_rows": 3}]
+            found += [control | {"batch_rows": 3, "wall_s": 6.0 + 1.2 * call / 7}]
+    return found
+
+
+def test_pairs_that_share_a_call_are_one_measurement(tmp_path: Path) -> None:
+    pairs = [pair(n, wall=2.0 + 0.7 * n / 3) for n in range(5)]
+    one = measure_speedup(*of(tmp_path / "one", in_calls(pairs[:3], 3)))
+    assert (one.pairs, one.calls) == (3, 1)
+    assert one.ratio is not None
+    assert one.ratio.low == one.ratio.high  # printed without an interval
+    assert one.note == "one engine call made 3 pairs: one measurement, so no interval"
+    two = measure_speedup(*of(tmp_path / "two", in_calls(pairs, 3, 2)))
+    assert (two.pairs, two.calls) == (5, 2)
+    assert two.note.startswith("only 2 engine calls made 5 pairs: the interval, over calls,")
+    walls = [2.0 + 0.7 * n / 3 for n in range(5)]
+    ends = [3 * 6.0 / sum(walls[:3]), 2 * (6.0 + 1.2 / 7) / sum(walls[3:])]
+    assert two.ratio is not None
+    assert [two.ratio.low, two.ratio.high] == pytest.approx(sorted(ends))
+    own = measure_speedup(*of(tmp_path / "own", [one for each in pairs for one in each]))
+    assert (own.pairs, own.calls) == (5, 5)
+
+
 def test_a_clip_that_was_made_again_has_the_time_of_its_control(tmp_path: Path) -> None:
     """Its first time is that of another run, on another device."""
     clip, control = pair(0, wall=9.0, control_wall=6.0, run_id="r2", device_name="A100")

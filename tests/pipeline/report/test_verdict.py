@@ -177,3 +177,23 @@ def test_the_verdict_stands_above_the_sections(tmp_path: Path) -> None:
     assert report.verdict is not None
     page = render(report, {})
     assert page.index(report.verdict.got) < page.index("<nav") < page.index("<section")
+
+
+def test_clips_of_other_settings_than_the_pairs_are_named(tmp_path: Path) -> None:
+    rows = [one for n in range(9) for one in compared(n, 40.0, 0.1)]
+    others = [row(n, up=50.0) | {"settings": "demo fast"} for n in range(20, 23)]
+    uncached = [row(30, nfe=10, up=50.0) | {"settings": "demo none"}]
+    found = verdict(write(tmp_path / "both", [FIRST, *rows, *others, *uncached])).good
+    balanced = rows[0]["settings"]
+    assert (
+        f"these are pairs of {balanced}; 3 other cached clips, of demo fast, have no controls, and "
+        "what caching won and changed there is not known;"
+    ) in found
+    assert "these are pairs" not in verdict(write(tmp_path / "one", [FIRST, *rows, *uncached])).good
+
+
+def test_pairs_of_few_engine_calls_are_a_caution(tmp_path: Path) -> None:
+    rows = [one | {"batch_rows": 9} for n in range(9) for one in compared(n, 40.0, 0.1)]
+    found = verdict(write(tmp_path, [FIRST, *rows])).good
+    assert "3.00 times as fast over 9 pairs of 1 engine call and changed" in found
+    assert "caution: 1 engine call is too few to trust a number" in found
