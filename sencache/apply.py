@@ -120,6 +120,7 @@ def apply_sencache(
                 dtype=getattr(network, "dtype", None),
                 sampler=name_of(sampler, "sampler"),
                 shift=shift,
+                once=True,
             )
         elif isinstance(profile, OfficialProfile):
             _check_official(profile, config, own)

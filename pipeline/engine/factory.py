@@ -14,7 +14,7 @@ from pipeline.engine.protocol import Engine, EngineFactory, TextEncoder
 from pipeline.models.adapters import resolve_adapters
 from pipeline.models.engine_options import settle_options
 from pipeline.models.memory.preflight import LargestCall
-from pipeline.models.profile import load_profile
+from pipeline.models.profile import leave_to_driver, load_profile
 from pipeline.models.quantisation.quantise import quiet_libraries
 from pipeline.models.spec import ResolvedModel
 from pipeline.parallel.layout import choose_layout
@@ -62,11 +62,16 @@ def engine_factory(
         controls=controls,
         save=config.save,
     )
+    given = config.sampling
+    steps = len(given.sigmas or ()) or given.num_inference_steps
+    steps = steps or model.spec.defaults.num_inference_steps
     if layout.size > 1:
         from pipeline.ranks.group_engine import LoadRank, load_group
 
         share = max(1, threads // layout.size)
-        load = LoadRank(model, layout, device, config.dtype, profile_json, share, options, largest)
+        load = LoadRank(
+            model, layout, device, config.dtype, profile_json, share, options, largest, steps
+        )
         return functools.partial(load_group, load)
     return functools.partial(
         _load_engine,
@@ -77,6 +82,7 @@ def engine_factory(
         threads=threads,
         options=options,
         largest=largest,
+        steps=steps,
     )
 
 
@@ -100,6 +106,7 @@ def text_factory(config: RunConfig, model: ResolvedModel, device: str) -> Callab
 def _load_engine(model: ResolvedModel, **settings: Any) -> Engine:
     set_allocator()
     quiet_libraries()  # before the import, which brings diffusers
+    leave_to_driver(settings.pop("steps", 0))
     from pipeline.engine.diffusers_engine import load_engine
     from pipeline.models.memory.tried_engine import TriedEngine
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from typing import TYPE_CHECKING
 
 from pipeline.calibration.measurement import ProfileSource
 from pipeline.errors import UserError
 from pipeline.models.registry import shipped_folder
 from pipeline.models.spec import ModelSpec, ResolvedModel
+from pipeline.said_once import warn_once
 from pipeline.storage.storage import locate
-from sencache import SensitivityProfile
+from sencache import ProfileWarning, SensitivityProfile
 from sencache.measuring import prior_profile
 
 if TYPE_CHECKING:
@@ -66,6 +68,19 @@ def source_of(profile: SensitivityProfile, spec: ModelSpec) -> ProfileSource:
     return "shipped" if profile.hash == _shipped_hash(_shipped(spec)) else "given"
 
 
+def leave_to_driver(steps: int) -> None:
+    """Keep a process that makes clips from warning of the run's number of steps.
+
+    The driver has said it where the run began (`pipeline.requests.defaults`), and each process
+    would say it again.
+
+    Args:
+        steps: Of a clip whose row says nothing else.
+    """
+    text = rf"profile was measured with num_inference_steps \d+ but the run has {steps}\b"
+    warnings.filterwarnings("ignore", text, ProfileWarning)
+
+
 def _shipped(spec: ModelSpec) -> str:
     """Path of the profile that comes with a model, "" if none does."""
     return str(shipped_folder(spec) / spec.profile) if spec.profile else ""
@@ -87,9 +102,8 @@ def _check_profile(profile: SensitivityProfile, model: ResolvedModel) -> None:
         revision=mine if same_kind else None,
     )
     if not same_kind:
-        logger.warning(
-            "the sensitivity profile was measured on revision %s, the weights are revision %s: "
-            "make sure that they are the same weights",
-            measured or "(none)",
-            mine,
+        warn_once(
+            logger,
+            f"the sensitivity profile was measured on revision {measured or '(none)'}, the weights "
+            f"are revision {mine}: make sure that they are the same weights",
         )

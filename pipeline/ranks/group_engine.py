@@ -41,6 +41,7 @@ class LoadRank:
         threads: CPU threads of torch in each rank.
         options: Further settings of the engine.
         largest: The largest call of the run, which GPUs try when they have loaded.
+        steps: Of a clip whose row says nothing else; 0 where no driver has said of them.
     """
 
     model: ResolvedModel
@@ -51,6 +52,7 @@ class LoadRank:
     threads: int = 1
     options: EngineOptions = DEFAULT
     largest: LargestCall | None = None
+    steps: int = 0
 
     def __call__(self, context: RankContext) -> Handler:
         """Join the other ranks and load; called in every rank at once."""
@@ -71,12 +73,14 @@ class LoadRank:
 
         from pipeline.engine.diffusers_engine import DiffusersEngine
         from pipeline.models.memory.tried_engine import TriedEngine
+        from pipeline.models.profile import leave_to_driver
         from pipeline.parallel.split import load_split
         from sencache import RankAgreement, SensitivityProfile
 
         own = torch.device(self.device)
         memory, card = device_memory(own)
         check_fits(self.largest, self.model.spec, memory, card)
+        leave_to_driver(self.steps)
         context.mark("the weights")
         pipe = load_split(self.model, self.layout, self.device, self.dtype, self.options)
         role = RankRole(

@@ -76,7 +76,7 @@ class BranchRules(Mapping[Branch, SensitivityRule]):
         if not new or not self._config.may_reuse or not isinstance(profile, SensitivityProfile):
             return
         if not self._compared:
-            profile.check(num_inference_steps=position.num_steps)
+            profile.check(num_inference_steps=position.num_steps, once=True)
         self._compared |= new
         if "uncond" in new and "uncond" not in profile.branches:
             warnings.warn(

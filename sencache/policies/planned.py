@@ -39,7 +39,7 @@ def profile_planner(config: SenCacheConfig, profile: SensitivityProfile) -> Plan
 
     @functools.cache
     def compare(steps: int) -> None:
-        profile.check(num_inference_steps=steps)
+        profile.check(num_inference_steps=steps, once=True)
 
     def plan(
         times: tuple[float, ...], moves: tuple[float, ...], cuts: tuple[int, ...]

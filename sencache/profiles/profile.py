@@ -150,6 +150,7 @@ class SensitivityProfile:
         guided: bool | None = None,
         size: tuple[int, int, int] | None = None,
         adapters: Sequence[str] = (),
+        once: bool = False,
     ) -> None:
         """Compare the profile with the run that uses it; None is not compared.
 
@@ -169,15 +170,16 @@ class SensitivityProfile:
             guided: Whether the run has classifier-free guidance.
             size: Width, height and frames of its clips.
             adapters: Names of its adapters, which no profile was measured with.
+            once: Give no warning that this object has given before.
 
         Raises:
             ProfileError: Another model, revision, family, architecture or unit of time: the
                 values do not describe this network.
 
         Warns:
-            ProfileWarning: Once for the same differences, in one text: another sampler, shift or
-                dtype, guidance switched on or off, adapters, less than half or more than twice the
-                steps, clips of more than four times or less than a quarter of the size
+            ProfileWarning: Once, for all of these: another sampler, shift or dtype, guidance
+                switched on or off, adapters, less than half or more than twice the steps, clips of
+                more than four times or less than a quarter of the size
                 (:mod:`sencache.profiles.distance`). The values describe this network, but along
                 other trajectories.
         """
@@ -210,13 +212,13 @@ class SensitivityProfile:
             num_inference_steps=num_inference_steps,
             adapters=adapters,
         )
-        if found and (text := warning_text(found)) not in self._said:
-            self._said.add(text)
-            warnings.warn(text, ProfileWarning, stacklevel=2)
+        if found and not (once and warning_text(found) in self._said):
+            self._said.add(warning_text(found))
+            warnings.warn(warning_text(found), ProfileWarning, stacklevel=2)
 
     @functools.cached_property
     def _said(self) -> set[str]:
-        """Warnings so far; each is given once, however many runs and networks use the profile."""
+        """Warnings so far."""
         return set()
 
     def to_json(self) -> str:

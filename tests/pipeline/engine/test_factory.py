@@ -63,4 +63,5 @@ def test_a_split_model_is_loaded_by_a_group() -> None:
     assert (load.threads, load.device, load.layout.size) == (2, "cpu", 2)
     assert load.layout.backend == "context_parallel"
     assert load.options.vae_slicing
+    assert load.steps == 50  # the model's own, of which the driver has said what is to be said
     assert len(pickle.dumps(factory)) < 100_000

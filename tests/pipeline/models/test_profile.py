@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import StorageError, UserError
-from pipeline.models.profile import load_profile
+from pipeline.models.profile import leave_to_driver, load_profile
 from pipeline.models.registry import MODELS
 from pipeline.models.resolve import resolve_model
 from pipeline.models.spec import ResolvedModel
@@ -62,3 +63,15 @@ def test_revisions_of_two_kinds_are_compared_by_the_reader(
     with caplog.at_level(logging.WARNING):
         assert load_profile(cache, tiny_resolved(WAN)) is not None
     assert "make sure that they are the same weights" in caplog.text
+
+
+def test_a_process_that_makes_clips_does_not_repeat_what_the_driver_says_of_steps() -> None:
+    profile = load_profile(RunConfig(prompts="p", output="o").cache, resolve_model("demo"))
+    assert profile is not None
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        leave_to_driver(4)
+        for steps in (4, 8, 400):
+            profile.check(num_inference_steps=steps)
+    texts = [str(each.message) for each in found]
+    assert ["the run has 8;" in text or "the run has 400;" in text for text in texts] == [True] * 2

@@ -197,10 +197,10 @@ def test_check_warns_of_other_sampling() -> None:
     profile = make_profile()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        for _ in range(2):  # of two networks, or of two runs
-            profile.check(dtype=torch.bfloat16)
-        profile.check(scheduler=unipc())
-    assert len(found) == 2
+        for once in (True, True, False):  # of two networks, or of two calls
+            profile.check(dtype=torch.bfloat16, once=once)
+        profile.check(scheduler=unipc(), once=True)
+    assert len(found) == 3
 
 
 def test_a_missing_branch_is_named() -> None:
