@@ -117,8 +117,11 @@ def measure_speedup(rows: Rows, pairs: ComparedPairs, *, controls_to_come: bool 
             note = "no pair can be compared: see what was left out"
         return Speedup(pairs=0, left_out=left_out, ratio=None, note=note, controls_to_come=none_yet)
     calls = _calls(rows, pairs, keep)
-    above = np.bincount(calls, wall[keep])
-    ratio = ratio_of_sums(above, np.bincount(calls, clip_wall(rows, pairs)[keep]))
+    above, below = (
+        np.bincount(calls, seconds[keep]).astype(np.float64)  # numpy's types say whole numbers
+        for seconds in (wall, clip_wall(rows, pairs))
+    )
+    ratio = ratio_of_sums(above, below)
     note = few(count) if len(above) == count else few_calls(len(above), count)
     return Speedup(pairs=count, calls=len(above), left_out=left_out, ratio=ratio, note=note)
 
