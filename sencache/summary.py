@@ -73,7 +73,12 @@ class CacheSummary:
         parts = []
         if promised is not None:
             parts.append(f"final latents {promised:.2%} promised")
-        if predicted is not None and actual is not None:
+        if promised is not None and predicted is not None and actual is not None:
+            parts.append(
+                f"computed steps {predicted:.3g} rms predicted for the guided output; {actual:.3g} "
+                "measured for the conditional branch, another quantity"
+            )
+        elif predicted is not None and actual is not None:
             parts.append(f"computed steps {predicted:.3g} rms predicted, {actual:.3g} measured")
         return "; ".join(parts) or "not known"
 

@@ -160,8 +160,10 @@ def _idle(gpus: list[int], degree: int) -> str:
     idle = sum(each % degree for each in gpus)
     if not idle:
         return ""
-    odd = ", ".join(str(each) for each in sorted(gpus) if each % degree)
+    odd = [each for each in sorted(gpus) if each % degree]
+    numbers = f"{', '.join(map(str, odd))} GPU{'s' * (odd != [1])}"
     return (
-        f"{idle} of {sum(gpus)} GPUs stay idle: nodes with {odd} GPUs do not divide by "
+        f"{idle} of {counted(sum(gpus), 'GPU')} {'stays' if idle == 1 else 'stay'} idle: "
+        f"{'a node' if len(odd) == 1 else 'nodes'} with {numbers} cannot be divided by "
         f"--parallel.degree {degree}, and a group does not span nodes"
     )

@@ -10,6 +10,7 @@ from pipeline.models.memory.preflight import LargestCall
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.summary import counts_text, remarks
 from pipeline.pending_input import PendingInput
+from pipeline.wording import counted
 
 
 def input_lines(pending: PendingInput) -> list[str]:
@@ -57,5 +58,5 @@ def say_counted(
         say(
             console,
             f"Larger than what the models were loaded for ({largest.work}): {found.source_key} "
-            f"with {found.width}x{found.height}, {found.num_frames} frames",
+            f"with {found.width}x{found.height}, {counted(found.num_frames, 'frame')}",
         )

@@ -121,7 +121,7 @@ def error_text(totals: RunTotals, *, controls_to_come: bool = False) -> str:
         return f"{text}; not measured yet: the controls come with the same command"
     if measured is None:
         return f"{text}; no control measured it (--control-fraction)"
-    text += f", {totals.compared} controls measured {measured:.2g}"
+    text += f", {counted(totals.compared, 'control')} measured {measured:.2g}"
     if totals.quantised:
         return f"{text}, with what quantised weights cost: no plan promises that part"
     judged = more_than_promised(promised, measured)

@@ -78,8 +78,9 @@ def say_input(
     if not expected.is_exact:
         say(
             console,
-            f"About {expected.requests:,} clips to make in all, as the size of the input tells. It "
-            "is read while clips are made; totals and ETA are exact when all rows are read.",
+            f"About {counted(expected.requests, 'clip', grouped=True)} to make in all, as the size "
+            "of the input tells. It is read while clips are made; totals and ETA are exact when "
+            "all rows are read.",
         )
     for line in remarks(counts, reasons or Reasons(), dry_run=config.dry_run):
         say(console, line)
@@ -102,6 +103,8 @@ def counts_text(counts: InputCounts) -> str:
         f"{counted(counts.pending, 'clip')} to make",
         f"{counts.done} done before",
     ]
+    if counts.done_controls:
+        parts[2] += f" ({counted(counts.done_controls, 'control')} among them)"
     if counts.done_failed:
         parts[2] += f", {counts.done_failed} of them failed (--retry-failed tries them again)"
     if counts.redraws:

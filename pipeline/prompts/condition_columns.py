@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.wording import counted
+
 ConditionColumn = Literal[
     "image", "last_image", "video", "mask", "reference_images", "pose_video", "face_video"
 ]
@@ -123,6 +125,6 @@ def too_short(seconds: float, fps: int, count: int) -> str:
     if (count - 1) / fps < seconds - LATE_S:
         return ""
     return (
-        f"lasts {seconds:.2f} s, and the clip {count / fps:.2f} s ({count} frames, {fps} a "
-        "second): give a longer one or ask for fewer frames"
+        f"lasts {seconds:.2f} s, and the clip {count / fps:.2f} s ({counted(count, 'frame')}, "
+        f"{fps} a second): give a longer one or ask for fewer frames"
     )

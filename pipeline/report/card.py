@@ -172,7 +172,7 @@ def _tensors(totals: Totals) -> list[str]:
     if not totals.tensor_clips:
         return []
     return [
-        f"| for trainers | tensors of {text.count(totals.tensor_clips)} clips, "
+        f"| for trainers | tensors of {counted(totals.tensor_clips, 'clip', grouped=True)}, "
         f"{text.size(totals.tensor_bytes)}; column `tensors` |"
     ]
 

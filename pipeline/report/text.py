@@ -216,6 +216,13 @@ def print_report(report: Report, console: Console) -> None:
             say(console, f"  {report.verdict.command}", one_line=True)
 
 
+PLAN_WITH = (
+    "Pairs may have had other calls than most clips: to plan more clips, take device time per clip "
+    "as the report has it of all clips, and from here only how much cheaper a budget is."
+)
+"""Why seconds of pairs differ from the mean of all clips, and what each is for."""
+
+
 def print_what_if(report: Report, console: Console) -> None:
     """Print what clips would cost at other numbers of evaluations, and the basis of each line."""
     if not report.what_if:
@@ -243,7 +250,7 @@ def print_what_if(report: Report, console: Console) -> None:
     console.print(table, highlight=False)
     console.print(
         "Device time alone, without loading and idle time: of pairs of cached and uncached clips, "
-        "and on the line through them.",
+        f"and on the line through them. {PLAN_WITH}",
         style="dim",
         highlight=False,
         markup=False,

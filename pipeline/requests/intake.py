@@ -66,8 +66,7 @@ class Intake:
         files: Reads what clips start from; needed for models that take conditions.
         not_good: Sorted ids of finished clips that another try should replace.
         best_of: Drafts per clip. A clip is finished if that of any draft's seed is.
-        first: By the id of the cached clip, the uncached one that stands for it because the run's
-            profile rests on it. It has no control.
+        first: By the id of a cached clip, the uncached one of the run's profile in its place.
         columns: Decides which columns of the input set something, and counts them.
         counts: What became of the input so far.
         rejected: Rejected rows that no earlier run has recorded.
@@ -237,6 +236,7 @@ class Intake:
                 control = dataclasses.replace(control, sample_cache=None)
             control_id = digest(control.identity())
             state = int(self.committed.states(Ids.from_bytes(control_id))[0])
+            self.counts.done_controls += state != PENDING
             if self._is_pending(control_id, state):
                 self.counts.controls += 1
                 self.counts.lone_controls += is_lone

@@ -22,6 +22,7 @@ class InputCounts:
         duplicates: Samples that repeat an earlier one of this input.
         done: Samples that are already committed.
         done_failed: Those of `done` that ended as failed rows.
+        done_controls: Those of `done` that are controls.
         pending: Samples to make, also controls.
         controls: Those of `pending` that are controls.
         redraws: Those of `pending` that are further tries at clips that are not good.
@@ -37,6 +38,7 @@ class InputCounts:
     duplicates: int = 0
     done: int = 0
     done_failed: int = 0
+    done_controls: int = 0
     pending: int = 0
     controls: int = 0
     redraws: int = 0

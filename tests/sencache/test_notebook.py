@@ -223,6 +223,8 @@ def test_a_summary_has_five_lines_before_and_after_a_call() -> None:
     assert promised is not None
     assert promised > 0
     assert f"{promised:.2%} promised" in error
+    assert "rms predicted for the guided output; " in error
+    assert "measured for the conditional branch, another quantity" in error
     assert profile.hash in used
     assert "given" in used
     assert (summary.nfe, summary.reuse_ratio) == (4, 16 / 24)

@@ -13,6 +13,7 @@ from pipeline.report.charts.svg import Frame, bar, element, legend, percent
 from pipeline.report.charts.timeline import timeline
 from pipeline.report.document import Decisions, Report, ScatterPoint
 from pipeline.report.good_clips.document import ScoreSummary
+from pipeline.wording import counted
 
 ROW = 26
 """Pixels of a row of horizontal bars."""
@@ -93,7 +94,7 @@ def _evaluations(report: Report) -> Markup:
             frame.top(each.clips),
             frame.height - frame.top(each.clips),
             0,
-            f"{each.clips:,} clips with {each.nfe} evaluations",
+            f"{counted(each.clips, 'clip', grouped=True)} with {counted(each.nfe, 'evaluation')}",
         )
         for each in bars
     )
@@ -124,7 +125,8 @@ def _decisions(lines: Sequence[Decisions]) -> Markup:
                     "rect",
                     element(
                         "title",
-                        f"step {step + 1}{until}: computed in {share:.0%} of {line.clips:,} clips",
+                        f"step {step + 1}{until}: computed in {share:.0%} of "
+                        f"{counted(line.clips, 'clip', grouped=True)}",
                     ),
                     x=percent(left),
                     width=percent(right - left),
@@ -188,7 +190,7 @@ def _histogram(score: ScoreSummary) -> Markup:
             frame.top(clips),
             frame.height - frame.top(clips),
             0,
-            f"{clips:,} clips from {low:.3g} to {high:.3g}",
+            f"{counted(clips, 'clip', grouped=True)} from {low:.3g} to {high:.3g}",
         )
         for low, high, clips in zip(edges, edges[1:], score.counts, strict=False)
         if clips

@@ -12,6 +12,7 @@ from pipeline.report.charts.axes import Axis
 from pipeline.report.charts.svg import Frame, bar, element, legend, percent
 from pipeline.report.document import Report
 from pipeline.report.tables.document import Stretch
+from pipeline.wording import counted
 
 UNITS = (("hours", 3600.0, 6 * 3600.0), ("minutes", 60.0, 300.0), ("seconds", 1.0, 0.0))
 """Unit of the axis, its seconds, and from how many seconds on it is used."""
@@ -53,8 +54,8 @@ def timeline(report: Report) -> Markup:
                 frame.top(base + rate),
                 frame.top(base) - frame.top(base + rate),
                 nodes.index(bucket.node),
-                f"{bucket.clips:,} clips, {rate:.3g} a minute, on {bucket.node}, from "
-                f"{bucket.start}",
+                f"{counted(bucket.clips, 'clip', grouped=True)}, {rate:.3g} a minute, "
+                f"on {bucket.node}, from {bucket.start}",
             )
         for begin, pause in zip(begins[1:], _pauses(stretches), strict=True):
             yield element(

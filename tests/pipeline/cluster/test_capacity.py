@@ -151,11 +151,15 @@ def test_groups_can_keep_off_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gpus_that_no_group_can_use_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, {"GPU": 3.0}, {"GPU": 4.0}, {"GPU": 3.0}, {"CPU": 8.0})
     assert plan_groups("auto", 2, "auto", tasks=100).remark == (
-        "2 of 10 GPUs stay idle: nodes with 3, 3 GPUs do not divide by --parallel.degree 2, "
+        "2 of 10 GPUs stay idle: nodes with 3, 3 GPUs cannot be divided by --parallel.degree 2, "
         "and a group does not span nodes"
     )
     assert plan_groups("auto", 1, "auto", tasks=100).remark == ""
     assert plan_groups("auto", 2, 1, tasks=100).remark == ""
+    have(monkeypatch, {"GPU": 1.0}, {"GPU": 2.0})
+    assert plan_groups("auto", 2, "auto", tasks=100).remark.startswith(
+        "1 of 3 GPUs stays idle: a node with 1 GPU cannot be divided by"
+    )
 
 
 def test_room_is_left_for_the_text_stage(monkeypatch: pytest.MonkeyPatch) -> None:

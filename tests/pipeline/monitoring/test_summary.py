@@ -14,7 +14,7 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.models.resolve import resolve_model
 from pipeline.monitoring.result import say_result
-from pipeline.monitoring.summary import SIZE, say_dry_run, say_input
+from pipeline.monitoring.summary import SIZE, counts_text, say_dry_run, say_input
 from pipeline.monitoring.totals import RunTotals
 from pipeline.requests.reasons import InputCounts
 from pipeline.requests.run_settings import settings_text
@@ -88,6 +88,10 @@ def test_failed_samples_of_earlier_runs_are_said() -> None:
     say_input(Console(file=text, width=200), config, resolve_model("demo"), counts, {})
     assert "2 clips to make · 6 done before, 1 of them failed" in text.getvalue()
     assert "1 rejected" in text.getvalue()
+    done = InputCounts(read=11, pending=1, done=12, done_controls=2)
+    assert counts_text(done) == (
+        "11 rows · 1 clip to make · 12 done before (2 controls among them)"
+    )
 
 
 def test_a_gate_says_what_hard_and_other_clips_compute() -> None:
