@@ -129,7 +129,7 @@ def test_the_retry_budget_is_bounded(s3: FaultyS3, caplog: pytest.LogCaptureFixt
     assert text.startswith("cannot write s3://clips/run/a: the service answers SlowDown: ")
     assert text.endswith(f"(tried {len(s3.requests)} times)")
     assert len(s3.requests) > 1
-    failure(lambda: storage.put_bytes("b", b"1"))
+    failure(lambda: Storage("s3://clips/run", retry_s=0.3).put_bytes("b", b"1"))
     # Once, for all tries at both files.
     (said,) = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert said.startswith("cannot write s3://clips/run/a yet, trying again for up to 2 s: the ser")
