@@ -29,11 +29,15 @@ class LackingClips:
     clips: int
     of: int
 
-    def line(self) -> str:
-        """Say it in one line."""
+    def counts(self) -> str:
+        """Say how many."""
         clips = counted(self.of, "clip", grouped=True)
         has = "has" if self.clips == 1 else "have"
-        said = f"{self.flag}: {self.clips:,} of {clips} {has} no value in {self.column}"
+        return f"{self.clips:,} of {clips} {has} no value in {self.column}"
+
+    def line(self) -> str:
+        """Say how many, and what becomes of them, in one line."""
+        said = f"{self.flag}: {self.counts()}"
         if self.flag == "--stratify-by":
             return f"{said}, and are divided as a value of their own"
         if self.flag == "--split-by":

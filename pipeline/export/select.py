@@ -231,6 +231,8 @@ def select(
                     f"--save {','.join(needs)}"
                 )
             inputs = f"; {said_inputs(spool.inputs())}" if "source" in where else ""
+            some = (each for each in chosen.lacking if each.clips < each.of)
+            inputs += "".join(f"; {each.counts()}" for each in some)
             raise UserError(f"{storage.uri}: no clip is ok{met}{inputs}")
         return replace(
             _sharded(spool, names, shard_rows, recaptions, tensors),

@@ -479,6 +479,8 @@ def test_clips_without_what_a_flag_asks_for_are_counted(
     said = " ".join(capsys.readouterr().out.split())
     assert f"--stratify-by: {some} {value}, and are divided as a value of their own" in said
     assert "shares add up" not in said
+    assert main([*flags, "--where", f"{value} = 'z'"]) == 2
+    assert capsys.readouterr().err.endswith(f"of the input: a b; {some} a b\n")
     with pytest.raises(UserError, match=r"--splits a=0.4: should name .* a=0.4,rest=0.6;"):
         parse_splits("a=0.4")
 
