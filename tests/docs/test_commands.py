@@ -52,7 +52,7 @@ def refuse(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> str:
     if {"--help", "--help-all", "--list-models"} & set(given):
         return ""
     if "..." in words:
-        given += [word for word in NEEDED[job] if word not in given]
+        given += [word for word in NEEDED.get(job, ()) if word not in given]
     try:
         if job == "generate":
             load_config(given)
