@@ -88,7 +88,8 @@ def test_a_part_that_names_a_file_outside_of_the_prefix_shows_nothing_of_it(
     mp4.encode(np.full((3, 16, 16, 3), 90, np.uint8), 8, {}, private)
     path = None if path is None else path.replace("{here}", str(private))
     out = tmp_path / "out"
-    write(out, [row(0) | {"video": {"bytes": None, "path": path}}, row(1) | {"video": None}])
+    rows = [row(0) | {"video": {"bytes": None, "path": path}}, row(1) | {"video": None}]
+    write(out, rows, stored=False)
     assert report(["--output", str(out)]) == 0
     page = (out / "report/index.html").read_text()
     assert "media not readable" in page
