@@ -49,13 +49,15 @@ def list_models() -> int:
     """Print the models that `--model` takes and return the exit code."""
     from rich.console import Console
 
-    from pipeline.models.catalogue.table import LEGEND, models_table
+    from pipeline.models.catalogue.table import LEGEND, models_table, unpinned
 
     console = Console()
     if not console.is_terminal:
         console.width = 200
     console.print(models_table())
     console.print(LEGEND, style="dim")
+    for line in unpinned():
+        console.print(line, style="dim")
     return 0
 
 

@@ -96,8 +96,9 @@ def resolve_model(
         return ResolvedModel(spec, spec.hub_id, spec.revision)
     if not model_path and not shipped_folder(spec).is_dir():
         raise UserError(
-            f"--model {spec.name} has no pinned revision in the registry: download its weights in "
-            "the layout of diffusers and give the folder, or a mirror of it, as --model-path"
+            f"--model {spec.name} has no pinned revision in the registry: add --model-path "
+            f"{spec.published_as} (read at its main branch, whose commit is part of every id), a "
+            "folder with its weights in the layout of diffusers, or a mirror of it"
         )
     found = _find(model_path or str(shipped_folder(spec) / "weights"), spec.hub_id)
     _check_class(spec, found.saved)

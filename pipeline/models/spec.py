@@ -139,7 +139,9 @@ class ModelSpec:
     Attributes:
         name: Registry name, as in `--model`.
         pipeline: Class of its pipeline.
-        hub_id: Hugging Face repository, "" for a model shipped inside this package.
+        hub_id: Hugging Face repository, "" for a model shipped inside this package, or one of which
+            no revision is pinned.
+        published_as: Repository of a model of which none is pinned: it runs by `--model-path`.
         revision: Commit of that repository (never a branch), or "" when it is a content hash of
             local files, computed when the model is resolved.
         licence: SPDX identifier or the licence's own name.
@@ -180,6 +182,7 @@ class ModelSpec:
     weights_gb: float | None = None
     text_length: int | None = None
     registered: bool = True
+    published_as: str = ""
 
     @property
     def family(self) -> ModelFamily:

@@ -33,3 +33,19 @@ def close_name(name: str, choices: Iterable[str]) -> str:
     wanted = re.sub(r"[\W_]+", "_", name.strip().lower())
     found = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.75)
     return plain[found[0]] if found else ""
+
+
+def other_separator(names: Iterable[str]) -> str:
+    """What to say of columns that are one, because their cells are not separated by commas.
+
+    Args:
+        names: Columns as they were read.
+
+    Returns:
+        Words behind `no column 'prompt'`; "" where this is not the reason.
+    """
+    (first, *others) = [*names, ""]
+    if others != [""]:
+        return ""
+    found = next((each for each in ";|\t" if each in first), "")
+    return f" (its cells are separated by {found!r}: separate them by commas)" if found else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from pipeline.errors import UserError
-from pipeline.prompts.column_names import check_named, close_name
+from pipeline.prompts.column_names import check_named, close_name, other_separator
 from pipeline.redaction import redact
 from pipeline.storage.storage import Storage
 
@@ -209,7 +209,7 @@ def find_prompt_column(uri: str, wanted: WantedColumns, names: Iterable[str]) ->
     if not found:
         shown = ", ".join(map(repr, names[:20])) or "none"
         near = close_name(column, names)
-        meant = f" (did you mean {near!r}?)" if near else ""
+        meant = f" (did you mean {near!r}?)" if near else other_separator(names)
         raise UserError(
             f"{uri}: no column {column!r}{meant}; set --prompt-column to one of: {shown}"
         )

@@ -147,6 +147,11 @@ def test_odd_text_is_just_text(tmp_path: Path, prompt: str, kind: str) -> None:
         ("header.csv", b"prompt,seed\n", "holds no rows"),
         ("twice.csv", b"prompt,seed,seed\na,1,2\n", "'seed' is there twice"),
         ("none.csv", b"name\na\n", "no column 'prompt'"),
+        (
+            "semi.csv",
+            b"prompt;seed\na;1\n",
+            "no column 'prompt' (its cells are separated by ';': separate them by commas)",
+        ),
         ("utf16.csv", "prompt\nä\n".encode("utf-16"), "UTF-16"),
         ("torn.parquet", b"PAR1 and no more", "not a Parquet file"),
         ("empty.parquet", b"", "not a Parquet file"),

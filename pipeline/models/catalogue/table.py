@@ -8,11 +8,14 @@ from pipeline.models.registry import all_models, shipped_folder
 from pipeline.models.spec import ModelSpec
 
 NOT_KNOWN = "–"
+UNPINNED = "*"
+"""Stands behind the name of a model that needs a `--model-path`."""
 LEGEND = (
     "Memory is that of the weights in GB, in the types that they run in; sampling takes more. "
     f"{NOT_KNOWN}: not known. Profile: shipped with the model, or measured by a run on its own "
     "first clips. Any folder, org/name of the Hub or s3:// mirror of a known pipeline class runs "
-    "by --model-path alone."
+    f"by --model-path alone. {UNPINNED}: runs only with the --model-path that is named below, "
+    "or with a copy of it, because no revision of it is pinned."
 )
 
 _COLUMNS = (
@@ -29,12 +32,21 @@ def models_table() -> Table:
     return table
 
 
+def unpinned() -> list[str]:
+    """A line for each model that runs only with a `--model-path`."""
+    return [
+        f"{UNPINNED} {spec.name}: --model-path {spec.published_as}"
+        for spec in all_models().values()
+        if spec.published_as
+    ]
+
+
 def cells(spec: ModelSpec) -> tuple[str, ...]:
     """The row of one model, in the order of the table's columns."""
     own = spec.defaults
     second = "" if own.guidance_scale_2 is None else f", then {own.guidance_scale_2:g}"
     return (
-        spec.name,
+        f"{spec.name} {UNPINNED}" if spec.published_as else spec.name,
         spec.pipeline.name,
         spec.licence,
         f"{own.width}x{own.height} x {own.num_frames}",

@@ -192,7 +192,8 @@ MODELS = (
         ),
     ),
     _model(
-        name="wan2.2-ti2v-5b",  # Wan-AI/Wan2.2-TI2V-5B-Diffusers, by --model-path
+        name="wan2.2-ti2v-5b",
+        published_as="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
         network_shape={"num_layers": 30, "num_attention_heads": 24, "ffn_dim": 14336},
         hub_id="",
         revision="",
@@ -210,7 +211,8 @@ MODELS = (
     ),
     _model(
         network_shape=_14B,
-        name="wan2.1-i2v-14b",  # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, by --model-path
+        name="wan2.1-i2v-14b",
+        published_as="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
         hub_id="",
         revision="",
         pipeline=IMAGE_TO_VIDEO,

@@ -229,7 +229,7 @@ def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
         (
             "p.csv",
             b"titel;seed\nx;1\n",
-            "no column 'prompt'; set --prompt-column to one of: 'titel;seed'",
+            "no column 'prompt' (its cells are separated by ';': separate them by commas); set",
         ),
         ("p.csv", b"id, Prompts\n1,a\n", "no column 'prompt' (did you mean 'Prompts'?); set"),
         ("p.csv", b"prompt,seed,seed\na,1,2\n", "column 'seed' is there twice; keep one"),

@@ -19,6 +19,10 @@ def test_every_model_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (line,) = [line for line in printed.splitlines() if line.split()[:1] == [spec.name]]
         assert all(cell in line for cell in cells(spec))
     assert "not known" in printed
+    unpinned = [spec for spec in MODELS.values() if spec.published_as]
+    assert {spec.hub_id for spec in unpinned} == {""}
+    for spec in unpinned:
+        assert f"* {spec.name}: --model-path {spec.published_as}\n" in printed
 
 
 @pytest.mark.slow
