@@ -80,8 +80,8 @@ def test_text_stays_as_it_is(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (None, "x is missing, not text"),
-        (7, "x is a int ('7'), not text"),
+        (None, "x is empty"),
+        (7, "x is an int ('7'), not text"),
         (" \n", "x is empty"),
         ("y" * 10_001, "x has 10,001 characters, more than the limit of 10,000"),
         ("a\x00", "x holds a NUL character"),
