@@ -23,6 +23,12 @@ def called_as(command: str) -> str:
     return f"python jobs/{command}.py"
 
 
+def first_line(text: str | None, command: str) -> str:
+    """The first line of a command's module, for its help, with the command as it was called."""
+    line = (text or "").split("\n")[0]
+    return line.replace(f"python jobs/{command}.py", called_as(command))
+
+
 def counted(number: int, noun: str, *, grouped: bool = False) -> str:
     """A number and its noun, e.g. `1 row` or `2 rows`.
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
-from pipeline.wording import counted
+from pipeline.wording import counted, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,7 @@ def _caption(options: argparse.Namespace, console: Console) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=first_line(__doc__, "caption"))
     parser.add_argument("--output", required=True, help="folder or s3://bucket/prefix of the runs")
     parser.add_argument(
         "--captioner",

@@ -6,6 +6,7 @@ what it lacks.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -70,11 +71,13 @@ def main() -> int:
     """Run the command that the arguments of the process name, and return the exit code."""
     program, *given = sys.argv
     name = given[0] if given else ""
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "help"):
         print(_usage())
         return 0
     if name not in COMMANDS:
-        wrong = f"{name} is no command" if name else "name a command"
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        wrong = f"{name} is no command{meant}" if name else "name a command"
         print(f"error: {wrong}: {', '.join(COMMANDS)}; see --help", file=sys.stderr)
         return EXIT_USAGE
     # Usage lines name the program so.

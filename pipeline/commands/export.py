@@ -18,7 +18,7 @@ from rich.console import Console
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
-from pipeline.wording import are, counted
+from pipeline.wording import are, counted, first_line
 
 EXIT_DAMAGED = 1
 ONE_SPLIT = "train"
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=first_line(__doc__, "export"))
     parser.add_argument("--output", required=True, help="output prefix of the runs")
     parser.add_argument("--to", required=True, help="folder or s3://bucket/prefix of the export")
     shapes = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())

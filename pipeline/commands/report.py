@@ -17,6 +17,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
+from pipeline.wording import first_line
 
 EXIT_INTERRUPTED = 130
 ESTIMATED = "1,0.5,0.34,0.26"
@@ -114,7 +115,7 @@ def _budgets(text: str) -> Sequence[float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=first_line(__doc__, "report"))
     parser.add_argument("--output", default="", help="folder or s3://bucket/prefix of the dataset")
     parser.add_argument(
         "--price",
@@ -124,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         help="per GPU-hour; SCOPE is run:ID, label:KEY=VALUE or device:TEXT; may be repeated",
     )
     parser.add_argument("--cloud", default="", help="take list prices of this vendor, e.g. aws")
-    parser.add_argument("--market", choices=["on-demand", "spot"], default="on-demand")
+    parser.add_argument(
+        "--market",
+        choices=["on-demand", "spot"],
+        default="on-demand",
+        help="which price of the table counts",
+    )
     parser.add_argument("--price-table", default="", help="YAML file instead of the shipped table")
     parser.add_argument("--more-clips", type=int, default=0, help="project so many further clips")
     parser.add_argument(

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
-from pipeline.wording import counted
+from pipeline.wording import counted, first_line
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
@@ -84,7 +84,7 @@ def _rewrite(options: argparse.Namespace, console: Console) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=first_line(__doc__, "rewrite"))
     parser.add_argument(
         "--prompts", required=True, help="Parquet, JSONL, CSV, TSV or text; any URI"
     )

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
-from pipeline.wording import called_as, counted
+from pipeline.wording import called_as, counted, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,7 +110,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=first_line(__doc__, "score"))
     parser.add_argument("--output", required=True, help="folder or s3://bucket/prefix of the runs")
     parser.add_argument(
         "--scorers",

@@ -27,7 +27,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return command_line.main()
 
 
-@pytest.mark.parametrize(("arguments", "said"), [((), "name a command"), (("make",), "make is no")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "name a command"), (("make",), "make is no"), (("genrate",), "did you mean generate?")],
+)
 def test_what_is_no_command_is_told_which_there_are(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -43,19 +46,21 @@ def test_what_is_no_command_is_told_which_there_are(
 def test_help_lists_the_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "--help") == 0
+    assert call(monkeypatch, "help") == call(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
     assert all(f"  {name:10} {command.help}" in shown for name, command in COMMANDS.items())
 
 
-@pytest.mark.parametrize("name", ["generate", "export"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "benchmark"])
 def test_a_command_calls_itself_what_the_user_called_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         call(monkeypatch, name, "--help")
     assert not ended.value.code
-    assert capsys.readouterr().out.startswith(f"usage: sencache-pipeline {name} [")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: sencache-pipeline {name} [")
+    assert f"jobs/{name}.py" not in shown
 
 
 def test_without_the_extra_a_command_says_what_to_install(
