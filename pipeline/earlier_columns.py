@@ -116,9 +116,9 @@ def _columns(table: pa.Table, names: Sequence[str]) -> set[str]:
     """Which of some columns the `source` of some row holds; it was written by `source_json`."""
     if "source" not in table.column_names:
         return set()
-    source = pc.unique(table["source"])
+    keys = {name: f"{json.dumps(name, ensure_ascii=False)}:" for name in names}
     return {
         name
-        for name in names
-        if pc.any(pc.match_substring(source, f"{json.dumps(name, ensure_ascii=False)}:")).as_py()
+        for name, key in keys.items()
+        if pc.any(pc.match_substring(table["source"], key)).as_py()
     }

@@ -61,6 +61,7 @@ class ColumnUse:
     left_out: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
     others: list[str] = field(default_factory=list)
+    _noted: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def of(cls, config: RunConfig) -> ColumnUse:
@@ -74,14 +75,17 @@ class ColumnUse:
         """Return the row with only the values that decide about its clips; count its columns."""
         if row.problem or (len(row.values) == 1 and not row.other):
             return row
-        self.note(name for name, value in row.other.items() if value is not None)
+        if row.other.keys() - self._noted:  # of few rows
+            self.note(name for name, value in row.other.items() if value is not None)
         given = {name: 1 for name in SETTINGS & row.values.keys() if row.values[name] is not None}
         self.count(row.values.keys() | row.other.keys(), given)
         return self.without_overruled(row)
 
     def note(self, names: Iterable[str]) -> None:
         """Note other columns that have a value in some row."""
-        self.others.extend(name for name in names if name not in self.others)
+        new = [name for name in names if name not in self._noted]
+        self.others.extend(new)
+        self._noted.update(new)
 
     def count(self, names: AbstractSet[str], given: Mapping[str, int]) -> None:
         """Count the columns of rows.
