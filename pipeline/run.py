@@ -193,7 +193,7 @@ def _run(
     mine, spec = own_settings(defaults), resolved.spec
     others = clips_of_other_defaults(storage, earlier_runs, config, spec, mine, known)
     say_settings(console, finished.settings, mine, others)
-    say_unsaved(console, finished.unsaved, config.save)
+    say_unsaved(console, finished.unsaved, config.save, defaults.template.cache.policy)
     if config.verify:
         say_verified(console, verified)
     if exact:

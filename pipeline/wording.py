@@ -61,7 +61,9 @@ def rate(clips_per_s: float) -> str:
 
 
 def dollars(value: float) -> str:
-    """Money with three digits that count, in cents below a dollar: `$1,230`, `$12.30`, `4.56¢`.
+    """Money with three digits that count or to the cent, in cents below a dollar.
+
+    Such as `$1,230`, `$12.35`, `4.56¢`.
 
     Args:
         value: In dollars, not negative.
@@ -72,7 +74,7 @@ def dollars(value: float) -> str:
     if rounded >= 100:
         return f"${rounded:,.0f}"
     if rounded >= 1:
-        return f"${rounded:.2f}"
+        return f"${value:.2f}"
     decimals = max(0, 2 - math.floor(math.log10(rounded * 100)))
     cents = f"{rounded * 100:.{decimals}f}"
     return f"{cents.rstrip('0').rstrip('.') if '.' in cents else cents}¢"

@@ -69,20 +69,20 @@ def read_clip(storage: Storage, row: Mapping[str, Any]) -> bytes:
     return data
 
 
-def missing_media(storage: Storage, paths: Any, sizes: Any) -> list[str]:
-    """Return the paths of clips that are not stored, or not with their size; reads no clip.
+def missing_media(storage: Storage, paths: Any, sizes: Any, top: str = "media/") -> list[str]:
+    """Return the paths of files that are not stored, or not with their size; reads none.
 
     Args:
         storage: The output prefix.
         paths: Column of paths inside the prefix; null is missing.
         sizes: Column of their bytes, in the same order.
+        top: Folder of all of them.
 
     Raises:
         StorageError: The prefix cannot be listed.
     """
     if not len(paths):
         return []
-    top = "media/"
     if len(paths) < LIST_AT_ONCE:
         listed = storage.list(top)
     else:

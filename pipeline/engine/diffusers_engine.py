@@ -162,7 +162,7 @@ class DiffusersEngine:
         frames = to_uint8(output.frames, first)
         sounds = sounds_of(self._pipe, output, first.num_frames / first.fps)
         latents = last.per_clip(len(requests))
-        files = self._saver.files(requests, kept, texts)
+        files = self._saver.files(requests, kept, texts, [sample.nfe for sample in stats])
         measurement = self._measured(first, outputs, latents[0])
         peak, parallel = peak_memory_bytes(device), self._role.layout.to_row()
         source = source_of(profile, self._model.spec) if profile else ""

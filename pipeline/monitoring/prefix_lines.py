@@ -16,6 +16,7 @@ from pipeline.dataset.verify import Verified
 from pipeline.monitoring.console import say, text_of
 from pipeline.requests.run_settings import value_text
 from pipeline.storage.storage import Storage
+from pipeline.tensors.tensor_file import TRAJECTORY
 from pipeline.wording import are, counted
 
 UNKNOWN = "settings that an older version did not record"
@@ -102,8 +103,21 @@ def say_settings(
         )
 
 
-def say_unsaved(console: Console, clips: int, save: Sequence[str]) -> None:
-    """Say how many clips of a prefix lack what this run saves beside its clips."""
+def say_unsaved(console: Console, clips: int, save: Sequence[str], policy: str = "none") -> None:
+    """Say how many clips of a prefix lack what this run saves, and whose trajectories it saves.
+
+    Args:
+        console: Is told it.
+        clips: How many of them lack it.
+        save: What is saved beside clips.
+        policy: Of the run's cache.
+    """
+    if TRAJECTORY in save and policy != "none":
+        say(
+            console,
+            "Trajectories are those of cached clips, which forecast or reuse some steps; add "
+            "--cache.policy none for those of the model alone.",
+        )
     if clips:
         text = f"{counted(clips, 'clip')} of this prefix"
         say(

@@ -72,5 +72,5 @@ def say_prefix(
         sys.stderr.write(f"what other runs made with other inputs is not known: {error}\n")
     say_other_runs(console, runs)
     say_settings(console, finished.settings, mine, others)
-    say_unsaved(console, finished.unsaved, config.save)
+    say_unsaved(console, finished.unsaved, config.save, defaults.template.cache.policy)
     say_lines(console, lacking)

@@ -55,9 +55,7 @@ class Totals(ReportPart):
     truncated: int = Field(
         default=0, description="clips whose prompt has an end that the model did not read"
     )
-    lost: int = Field(
-        default=0, description="clips and controls that are not stored as their row says"
-    )
+    lost: int = Field(0, description="files of clips and tensors that are not as rows say")
     tensor_clips: int = Field(default=0, description="clips with tensors for trainers")
     tensor_bytes: int = Field(default=0, description="bytes of these, beside the clips")
 

@@ -34,6 +34,7 @@ from pipeline.report.tables.runs import read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
+from pipeline.tensors import tensor_file
 from pipeline.wording import are, counted
 
 LOST_SHOWN = 5
@@ -170,9 +171,12 @@ def _controls_to_come(
 
 
 def _lost(storage: Storage, rows: Rows, roles: RowRoles) -> list[str]:
-    """The clips that are not stored as their rows say, by listing alone."""
+    """The files of clips that are not stored as their rows say, by listing alone."""
     ok = pa.array(np.flatnonzero(roles.clips | roles.controls), pa.int64())
-    return missing_media(storage, rows.table["path"].take(ok), rows.table["media_bytes"].take(ok))
+    clips = missing_media(storage, rows.table["path"].take(ok), rows.table["media_bytes"].take(ok))
+    saved = pa.array(np.flatnonzero(rows.known("tensor_bytes") * (roles.clips | roles.controls)))
+    paths, sizes = (rows.table[name].take(saved) for name in ("tensor_path", "tensor_bytes"))
+    return clips + missing_media(storage, paths, sizes, tensor_file.FOLDER)
 
 
 def _lost_clips(lost: Sequence[str]) -> str:
@@ -183,7 +187,7 @@ def _lost_clips(lost: Sequence[str]) -> str:
     """
     names = ", ".join(lost[:LOST_SHOWN]) + (", …" if len(lost) > LOST_SHOWN else "")
     return (
-        f"{counted(len(lost), 'clip')} of ok rows {are(len(lost))} not stored as the row says: "
+        f"{counted(len(lost), 'file')} of ok rows {are(len(lost))} not stored as the row says: "
         f"missing, or of another size ({names}). The command that made them makes them again with "
         "--verify."
     )

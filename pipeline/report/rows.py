@@ -50,15 +50,16 @@ _NESTED = {
     "quality": ("psnr_db", "ssim", "lpips", "latent_error", "clip_wall_s"),
     "worker": ("id", "node", "labels", "load_s", "up_s"),
     "video": ("path",),
-    "tensors": ("bytes",),
+    "tensors": ("bytes", "path"),
     "times": ("text_s", "denoise_s", "decode_s", "wasted_s"),
 }
 _REPEATED = (
     *("status", "error_type", "run_id", "device_name", "model", "policy", "decisions", "settings"),
     *("worker_id", "node", "labels", "quantisation", "negative_prompt"),
 )
-_RENAMED = {"id": "worker_id", "predicted_error": "predicted", "actual_error": "actual"}
-_RENAMED["bytes"] = "tensor_bytes"
+_RENAMED = {"worker.id": "worker_id", "cache.predicted_error": "predicted"}
+_RENAMED |= {"cache.actual_error": "actual", "tensors.bytes": "tensor_bytes"}
+_RENAMED["tensors.path"] = "tensor_path"
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def _flat(table: pa.Table) -> pa.Table:
         there = table.schema.field(parent).type if parent in table.column_names else None
         for child in children:
             known = there is not None and there.get_field_index(child) >= 0
-            columns[_RENAMED.get(child, child)] = (
+            columns[_RENAMED.get(f"{parent}.{child}", child)] = (
                 pc.struct_field(table[parent], child)
                 if known
                 else _nulls(table, struct.field(child).type)

@@ -39,8 +39,8 @@ def _got(report: Report) -> str:
     failed = totals.failed + totals.controls_failed
     left = [f"{counted(failed, 'sample', grouped=True)} failed"] if failed else []
     if totals.lost:
-        clips = counted(totals.lost, "clip", grouped=True)
-        left.append(f"{clips} {are(totals.lost)} not stored whole")
+        files = counted(totals.lost, "file", grouped=True)
+        left.append(f"{files} of clips {are(totals.lost)} not stored whole")
     if not left and not totals.rejected:
         return f"{said}; nothing failed."
     if totals.rejected:
@@ -167,8 +167,8 @@ def _next(report: Report) -> tuple[str, str]:
         clips = counted(left, "sample", grouped=True)
         return f"Run the same command again: {clips} are not made yet.", ""
     if totals.lost:
-        again = counted(totals.lost, "clip", grouped=True)
-        return f"Run the command that made them with --verify: it makes {again} again.", ""
+        lost = counted(totals.lost, "lost file", grouped=True)
+        return f"Run the same command with --verify: it makes the clips of {lost} again.", ""
     if totals.failed + totals.controls_failed:
         return (
             "Read the causes under Errors, then run the same command with --retry-failed, which "

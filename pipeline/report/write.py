@@ -186,7 +186,7 @@ class ReportWriter:
             return
         if lost := report.totals.lost:
             self._say(
-                f"{counted(lost, 'clip', grouped=True)} of ok rows {are(lost)} missing or of "
+                f"{counted(lost, 'file', grouped=True)} of ok rows {are(lost)} missing or of "
                 "another size; the command that made them makes them again with --verify"
             )
         found = report.good_clips

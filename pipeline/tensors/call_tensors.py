@@ -124,7 +124,11 @@ class TensorSaver:
             yield kept
 
     def files(
-        self, requests: Sequence[SampleRequest], kept: KeptLatents, texts: Mapping[str, Any]
+        self,
+        requests: Sequence[SampleRequest],
+        kept: KeptLatents,
+        texts: Mapping[str, Any],
+        evaluations: Sequence[int],
     ) -> list[bytes | None]:
         """The file of each clip of a call; None for a draft, which is thrown away.
 
@@ -132,6 +136,7 @@ class TensorSaver:
             requests: Of the call.
             kept: What it decoded.
             texts: Its arguments that stand for texts.
+            evaluations: Network evaluations of each clip, in steps.
 
         Raises:
             UserError: The call does not show the latents of each clip.
@@ -156,7 +161,7 @@ class TensorSaver:
                 request,
                 latents[row] if LATENTS in self.save else None,
                 {name: each[row] for name, each in embeds.items()},
-                (states[row], kept.trajectory) if states else None,
+                (states[row], kept.trajectory, evaluations[row]) if states else None,
             )
             for row, request in enumerate(requests)
         ]
@@ -166,7 +171,7 @@ class TensorSaver:
         request: SampleRequest,
         latents: torch.Tensor | None,
         embeds: dict[str, torch.Tensor],
-        way: tuple[torch.Tensor, StepStates] | None,
+        way: tuple[torch.Tensor, StepStates, int] | None,
     ) -> bytes:
         about: dict[str, Any] = {
             "format": FORMAT,
@@ -186,6 +191,7 @@ class TensorSaver:
                 "sampler": request.sampler,
                 "guidance_scale": request.guidance_scale,
                 "sigmas": way[1].sigmas,
+                "nfe": way[2],
             }
         if embeds:
             about[TEXT_EMBEDS] = {"padded_length": embeds[_EMBEDS].shape[0]}

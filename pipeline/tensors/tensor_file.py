@@ -27,6 +27,8 @@ KINDS = (LATENTS, TEXT_EMBEDS, TRAJECTORY)
 
 META_KEY = "sencache"
 FORMAT = "sencache-tensors/1"
+FOLDER = "tensors/"
+"""Folder of the files inside a prefix."""
 
 _HEADER_BYTES = 8
 _MOST_HEADER = 100_000_000  # as the safetensors library has it
@@ -42,7 +44,7 @@ class DamagedTensorsError(Exception):
 
 def tensors_key(sample_id: str, sha256: str) -> str:
     """Path of a clip's tensors inside the output prefix."""
-    return f"tensors/{sample_id[:2]}/{sample_id}-{sha256[:_HASH_DIGITS]}.safetensors"
+    return f"{FOLDER}{sample_id[:2]}/{sample_id}-{sha256[:_HASH_DIGITS]}.safetensors"
 
 
 def tensors_struct(sample_id: str, data: bytes) -> TensorsStruct:

@@ -120,7 +120,7 @@ def test_everything_that_is_counted(tmp_path: Path) -> None:
         "steps": 20,
         "nfe": 4 + 6,
         "truncated": 1,
-        "lost": 2,
+        "lost": 3,
         "tensor_clips": 1,
         "tensor_bytes": 77,
     }
@@ -153,11 +153,11 @@ def test_runs_are_those_of_rows_and_of_manifests(tmp_path: Path) -> None:
 def test_missing_clips_are_counted_and_five_are_named(tmp_path: Path) -> None:
     storage = write(tmp_path, [row(n) for n in range(5)] + [row(6, status="failed")], stored=False)
     (note,) = (n for n in measure(storage, Prices()).notes if "not stored" in n)
-    assert note.startswith("5 clips of ok rows are not stored as the row says: missing, or of an")
+    assert note.startswith("5 files of ok rows are not stored as the row says: missing, or of an")
     assert "…" not in note
     storage = write(tmp_path, [row(n) for n in range(6)], stored=False)
     (note,) = (n for n in measure(storage, Prices()).notes if "not stored" in n)
-    assert note.startswith("6 clips of ok rows")
+    assert note.startswith("6 files of ok rows")
     assert note.count(".mp4") == 5
     assert ", …)" in note
 
@@ -180,7 +180,7 @@ def test_notes_say_what_a_reader_must_know_and_nothing_else(
     assert kinds(report) == {"Quality"}
     (lost,) = measure(write(tmp_path / "lost", [row(0)], stored=False), Prices({"": 1})).notes
     assert lost.startswith(
-        "1 clip of ok rows is not stored as the row says: missing, or of another"
+        "1 file of ok rows is not stored as the row says: missing, or of another"
     )
     assert lost.endswith(".mp4). The command that made them makes them again with --verify.")
     dead = row(1, status="failed", wasted=1.0) | {"error_type": "WorkerDied"}

@@ -84,8 +84,10 @@ def test_clips_that_are_not_stored_come_before_a_trainer(tmp_path: Path) -> None
     storage.delete(keys[0])
     storage.put_bytes(keys[1], b"of another size")
     found = verdict(storage)
-    assert found.got == "4 clips, 2 s of video; 2 clips are not stored whole."
-    assert found.next == ("Run the command that made them with --verify: it makes 2 clips again.")
+    assert found.got == "4 clips, 2 s of video; 2 files of clips are not stored whole."
+    assert found.next == (
+        "Run the same command with --verify: it makes the clips of 2 lost files again."
+    )
 
 
 def test_a_broken_promise_is_said_as_on_the_console_and_comes_before_a_trainer(

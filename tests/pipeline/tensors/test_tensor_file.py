@@ -207,6 +207,10 @@ def test_clips_that_were_made_without_tensors_are_counted_and_left(storage: Stor
     say_unsaved(Console(file=text, width=400), 0, BOTH)
     assert text.getvalue().startswith("2 clips of this prefix have no latents or no text_embeds: ")
     assert text.getvalue().count("\n") == 1
+    say_unsaved(Console(file=text, width=400), 0, ["trajectory"], "none")
+    assert text.getvalue().count("\n") == 1
+    say_unsaved(Console(file=text, width=400), 0, ["trajectory"], "planned")
+    assert "Trajectories are those of cached clips" in text.getvalue()
 
 
 def test_reports_say_what_is_kept(storage: Storage) -> None:
@@ -215,6 +219,14 @@ def test_reports_say_what_is_kept(storage: Storage) -> None:
     report = measure(read_rows(storage), Prices())
     size = sum(row["tensors"]["bytes"] for row in rows)
     assert (report.totals.tensor_clips, report.totals.tensor_bytes) == (2, size)
+    assert report.totals.lost == 0
+    storage.delete(rows[0]["tensors"]["path"])
+    storage.put_bytes(rows[1]["tensors"]["path"], b"cut short")
+    lost = measure(read_rows(storage), Prices())
+    assert lost.totals.lost == 2
+    assert lost.verdict is not None
+    assert "2 files of clips are not stored whole" in lost.verdict.got
+    assert rows[0]["tensors"]["path"] in " ".join(lost.notes)
     text = io.StringIO()
     print_report(report, Console(file=text, width=200))
     assert f"{size} B of tensors of 2 clips · " in text.getvalue()
