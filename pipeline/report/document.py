@@ -55,7 +55,7 @@ class Totals(ReportPart):
     truncated: int = Field(
         default=0, description="clips whose prompt has an end that the model did not read"
     )
-    lost: int = Field(0, description="files of clips and tensors that are not as rows say")
+    lost: int = Field(default=0, description="files of clips and tensors that are not whole")
     tensor_clips: int = Field(default=0, description="clips with tensors for trainers")
     tensor_bytes: int = Field(default=0, description="bytes of these, beside the clips")
 
