@@ -12,6 +12,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
 from pipeline.wording import are, counted, first_line
+
+if TYPE_CHECKING:
+    from pipeline.export.select import Selection
 
 EXIT_DAMAGED = 1
 ONE_SPLIT = "train"
@@ -35,6 +39,24 @@ def scaled_shares(text: str) -> Iterator[str]:
     if not math.isclose(sum(asked), 1, abs_tol=1e-6):
         each = ", ".join(f"{name} {share:.4g}" for name, share in shares.items())
         yield f"shares add up to {sum(asked):g} and were scaled to 1: {each}"
+
+
+def why_empty(chosen: Selection, split_by: str) -> str:
+    """Say why a split has no clip, and what gives it some."""
+    by = split_by or "prompt"
+    if any(found.flag == "--split-by" and found.clips == found.of for found in chosen.lacking):
+        by = "prompt"  # no clip has a value in the column
+    if chosen.texts > 1:
+        return (
+            f"clips of one {by} stay together, and there are too few for so small a share; a "
+            "larger one (--splits) gives it some"
+        )
+    if by == "prompt":
+        return "all clips have the same prompt, and clips of one prompt stay together"
+    return (
+        f"all clips have the same value in {by}, and clips of one value stay together; another "
+        "column (--split-by), or clips of other values (--where), can be divided"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,27 +183,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         sizes: Counter[str] = Counter()
         for shard in chosen.shards:
             sizes[shard.split] += shard.clips
-        divided = (f"{name} {sizes[name]:,}" for name in parse_splits(options.splits))
+        names = list(parse_splits(options.splits))
+        divided = (f"{name} {sizes[name] - done.damaged_by_split[name]:,}" for name in names)
         say(console, f"clips by split: {', '.join(divided)}")
         for line in scaled_shares(options.splits):
             say(console, line)
-        if sizes and (empty := [name for name in parse_splits(options.splits) if not sizes[name]]):
-            say(
-                console,
-                f"warning: no clip in {', '.join(empty)}: clips of one "
-                f"{options.split_by or 'prompt'} stay together, and there are too few for so small "
-                "a share; a larger one (--splits) gives it some",
-            )
+        if sizes and (empty := [name for name in names if not sizes[name]]):
+            why = why_empty(chosen, options.split_by)
+            say(console, f"warning: no clip in {', '.join(empty)}: {why}")
     if chosen.with_tensors:
-        clips = counted(chosen.with_tensors, "clip", grouped=True)
+        clips = counted(chosen.with_tensors - done.damaged_with_tensors, "clip", grouped=True)
         say(console, f"{clips} with tensors")
     if chosen.without:
         clips = counted(chosen.without, "clip", grouped=True)
         say(console, f"{clips} left out, without {' or '.join(form.needs)} (--save)")
     for found in chosen.lacking:
         say(console, found.line())
-    if chosen.with_prompt:
-        clips = counted(chosen.with_prompt, "clip", grouped=True)
+    if with_prompt := chosen.with_prompt - done.damaged_with_prompt:
+        clips = counted(with_prompt, "clip", grouped=True)
         say(console, f"{clips} without a new caption: exported with the prompt")
     for sample_id, problem in sorted(done.damaged.items())[:NAMED]:
         print(f"damaged: {shown(sample_id)}: {problem}", file=sys.stderr)

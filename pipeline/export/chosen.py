@@ -52,11 +52,13 @@ class Chosen:
     Attributes:
         clips: Rows that are exported.
         without: Rows that are left out because they lack what the format needs.
+        texts: Number of different texts that decide the splits of these rows.
         lacking: Clips without a value in a column that a flag asks for.
     """
 
     clips: int
     without: int
+    texts: int
     lacking: tuple[LackingClips, ...] = ()
 
 

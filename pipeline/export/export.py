@@ -3,19 +3,22 @@
 A shard is stored whole or not at all, so a shard that exists is complete. `export.json` is written
 before the first shard and identifies the selection; another selection for the same target is
 refused. A clip that is missing or damaged is left out, and `damaged.json` names it; its shard is
-written again by the next call, in case the clip is whole by then.
+written again by the next call, in case the clip is whole by then. It may have been made again, with
+other bytes: `export.json` keeps what its row said, and the next call compares the others.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.dataset.whole_clips import DamagedClipError
 from pipeline.errors import UserError
+from pipeline.export.fingerprint import ExportRecord, FingerprintedClip, fingerprint
 from pipeline.export.formats import FORMATS
 from pipeline.export.select import Selection
 from pipeline.export.whole_clip import WholeClip, read_whole
@@ -33,10 +36,16 @@ class Exported:
     Attributes:
         written: Shards that this call wrote.
         damaged: Clips that are left out: id to what is wrong with it.
+        damaged_by_split: How many of these would be in each split.
+        damaged_with_tensors: How many of these have tensors that would be exported.
+        damaged_with_prompt: How many of these would keep their prompt for want of a new caption.
     """
 
     written: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
+    damaged_by_split: Counter[str] = field(default_factory=Counter)
+    damaged_with_tensors: int = 0
+    damaged_with_prompt: int = 0
 
 
 def export(
@@ -61,25 +70,40 @@ def export(
         StorageError: A store cannot be read or written.
     """
     form = FORMATS[format_name]
-    _claim(target, {"format": format_name, "fingerprint": selection.fingerprint})
+    record = _claim(target, format_name, selection)
     there = {entry.key for entry in target.list()}
     before = json.loads(target.read_bytes(DAMAGED_KEY)) if DAMAGED_KEY in there else {}
+    lacking = before.keys() | record.left_out.keys()
+    left_out: dict[str, FingerprintedClip] = {}
     done = Exported(damaged=dict(before))
     for number, shard in enumerate(selection.shards, 1):
-        again = not before.keys().isdisjoint(shard.ids) if before else False
+        again = not lacking.isdisjoint(shard.ids) if lacking else False
         if again or not there.issuperset(form.keys(shard)):
             rows = shard.rows()
             media, damaged = _media(source, rows, tensors=shard.tensors)
+            for row in rows:
+                if row["sample_id"] in damaged:
+                    left_out[row["sample_id"]] = FingerprintedClip.of(row, shard)
+                    done.damaged_by_split[shard.split] += 1
+                    tensors = (row["tensors"] or {}).get("sha256")
+                    done.damaged_with_tensors += shard.tensors and bool(tensors)
+                    done.damaged_with_prompt += shard.recaptions and not row["recaption"]
             known = {i: text for i, text in done.damaged.items() if i not in media}
             if known | damaged != done.damaged:
                 # Before the shard: one that lacks a clip must never look complete.
                 if damaged:
+                    # Of clips that were left out before, the fingerprint has what they were then.
+                    record = replace(record, left_out={**left_out, **record.left_out})
+                    target.put_bytes(RECORD_KEY, record.dump())
                     _record(target, done.damaged | damaged)
                 done.damaged = known | damaged
             form.write(target, shard, [row for row in rows if row["sample_id"] in media], media)
             done.written += 1
         progress(number, len(selection.shards))
     form.finish(target, selection.shards, done.damaged)
+    if left_out or lacking:  # from here on, what was taken in must not change either
+        record = ExportRecord(format_name, fingerprint(selection), left_out)
+        target.put_bytes(RECORD_KEY, record.dump())
     if done.damaged or before:
         _record(target, done.damaged)
     return done
@@ -93,20 +117,23 @@ def _record(target: Storage, damaged: Mapping[str, str]) -> None:
         target.delete(DAMAGED_KEY)
 
 
-def _claim(target: Storage, record: Mapping[str, Any]) -> None:
-    if target.exists(RECORD_KEY):
-        try:
-            known = json.loads(target.read_bytes(RECORD_KEY))
-        except ValueError:
-            known = None
-        if known != record:
-            raise UserError(
-                f"{target.uri} holds another export (its rows, filter, splits, shard size or "
-                "format differ): choose another --to, or delete it"
-            )
-        return
-    target.check_writable()
-    target.put_bytes(RECORD_KEY, (json.dumps(record, indent=1) + "\n").encode())
+def _claim(target: Storage, format_name: str, selection: Selection) -> ExportRecord:
+    """Return the record of a target, and store it where there is none."""
+    if not target.exists(RECORD_KEY):
+        target.check_writable()
+        record = ExportRecord(format_name, fingerprint(selection))
+        target.put_bytes(RECORD_KEY, record.dump())
+        return record
+    try:
+        known = ExportRecord.parse(target.read_bytes(RECORD_KEY))
+    except ValueError:
+        known = None
+    if known is None or not known.fits(format_name, selection):
+        raise UserError(
+            f"{target.uri} holds another export (its rows, filter, splits, shard size or "
+            "format differ): choose another --to, or delete it"
+        )
+    return known
 
 
 def _media(

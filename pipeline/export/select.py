@@ -7,7 +7,6 @@ value in a column of the input.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -85,22 +84,22 @@ class Selection:
 
     Attributes:
         shards: The shards in order.
-        fingerprint: Digest of ids, hashes, splits and shards; equal for equal selections.
         spool: Holds the rows.
         lacking: Clips without a value in a column of the input that a flag asks for.
         with_prompt: Clips that have no caption from frames, where these are exported; they keep
             their prompt.
         without: Clips that are left out because they lack the tensors that the format needs.
         with_tensors: Clips whose tensors are exported.
+        texts: Number of different texts (prompts, or values to split by) that decide splits.
     """
 
     shards: tuple[Shard, ...]
-    fingerprint: str
     spool: Spool = field(repr=False, compare=False)
     lacking: tuple[LackingClips, ...] = ()
     with_prompt: int = 0
     without: int = 0
     with_tensors: int = 0
+    texts: int = 0
 
     @property
     def clips(self) -> int:
@@ -238,6 +237,7 @@ def select(
             _sharded(spool, names, shard_rows, recaptions, tensors),
             lacking=chosen.lacking,
             without=chosen.without,
+            texts=chosen.texts,
         )
     except BaseException:
         spool.close()
@@ -265,20 +265,9 @@ def _sharded(
             own = (spool, recaptions, bucket, bool(with_tensors))
             shards.append(Shard(names[split], place, of, start, size, *own))
             start += size
-    fingerprint, heads = hashlib.sha256(), spool.heads()
-    for shard in shards:
-        fingerprint.update(f"{shard.label}/{shard.number}/{shard.of}\n".encode())
-        for _, _, sample_id, sha256, beside, _ in itertools.islice(heads, shard.clips):
-            more = f" {beside}" if tensors and beside else ""
-            fingerprint.update(f"{sample_id} {sha256}{more}\n".encode())
-    with_prompt = 0
-    if recaptions:  # they are in the files, and may change while an export is interrupted
-        for text in spool.recaptions():
-            fingerprint.update(f"{digest(['recaption', text]).hex()}\n".encode())
-            with_prompt += not text
+    with_prompt = sum(not text for _, text in spool.recaptions()) if recaptions else 0
     return Selection(
         tuple(shards),
-        fingerprint.hexdigest(),
         spool,
         with_prompt=with_prompt,
         with_tensors=with_tensors,

@@ -184,11 +184,12 @@ class Spool:
         else:
             order = f"order by {SPLIT}, {BUCKET}, sample_id"
             self._sql(f"create table chosen as select {columns} {rows} {order}", where)
-        (count,) = self._database.execute("select count(*) from chosen").fetchall()[0]
+        counting = f"select count(*), count(distinct {DRAWN}) from chosen"  # noqa: S608
+        ((count, texts),) = self._database.execute(counting).fetchall()
         found += lacking_clips(self._database, "--split-by", [split_by] * bool(split_by), "chosen")
         if count:  # else the error names columns of `clips`
             self._database.execute("drop table clips")
-        return Chosen(int(count), int(without), tuple(found))
+        return Chosen(int(count), int(without), int(texts), tuple(found))
 
     def heads(self) -> Iterator[tuple[int, str, str, str, str, int]]:
         """Yield split, bucket, id, SHA-256 of clip and tensors, and bytes of these, in order."""
@@ -198,11 +199,11 @@ class Spool:
         while some := cursor.fetchmany(BATCH_ROWS):
             yield from some
 
-    def recaptions(self) -> Iterator[str]:
-        """The captions that were written from frames, of the chosen rows in order; "" for none."""
-        cursor = self._database.execute("select recaption from chosen order by rowid")
+    def recaptions(self) -> Iterator[tuple[str, str]]:
+        """Yield ids, and captions that were written from frames ("" for none), in order."""
+        cursor = self._database.execute("select sample_id, recaption from chosen order by rowid")
         while some := cursor.fetchmany(BATCH_ROWS):
-            yield from (text or "" for (text,) in some)
+            yield from ((sample_id, text or "") for sample_id, text in some)
 
     def ids(self, start: int, count: int) -> list[str]:
         """Ids of a range of the chosen rows."""

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections import Counter
@@ -234,6 +235,63 @@ def test_damaged_clips_are_left_out_named_and_taken_in_when_whole(
     assert files(to) == files(tmp_path / "sound") != text
 
 
+def made_again(folder: Path, *sample_ids: str) -> None:
+    """Give clips other bytes, as a run makes them again: a file carries when it was made."""
+    for part in sorted((folder / "data").glob("part-*.parquet")):
+        rows = pq.read_table(part).to_pylist()
+        for row in rows:
+            if row["sample_id"] in sample_ids:
+                path = folder / row["video"]["path"]
+                row["run_id"] = f"again-{uuid.uuid4().hex}"
+                mp4.encode(np.full((3, 16, 16, 3), 99, np.uint8), 8, row, path)
+                data = path.read_bytes()
+                row |= {"media_bytes": len(data), "media_sha256": sha(data)}
+        pq.write_table(to_table(rows), part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["webdataset", *(pytest.param(n, marks=pytest.mark.variant) for n in ("hub", "fastvideo"))],
+)
+def test_clips_that_were_left_out_may_be_made_again_and_others_not(
+    prefix: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, to = tmp_path / "copy", tmp_path / "to"
+    shutil.copytree(prefix, copy)
+    ids = sorted(truth(prefix))
+    first, second = ids[0], ids[5]  # of the first and the second of three shards
+    flags = ["--output", str(copy), "--to", str(to), "--shard-rows", "4", "--format", name]
+    for sample_id in (first, second):
+        (copy / f"media/{sample_id[:2]}/{sample_id}.mp4").write_bytes(b"torn")
+    assert main(flags) == 1
+    assert set(json.loads((to / "damaged.json").read_text())) == {first, second}
+    left_out = files(to)
+
+    made_again(copy, ids[9])  # a clip that the export holds
+    assert main(flags) == 2
+    assert "holds another export" in capsys.readouterr().err
+    assert files(to) == left_out
+    shutil.rmtree(copy / "data")
+    shutil.copytree(prefix / "data", copy / "data")
+    shutil.copytree(prefix / "media" / ids[9][:2], copy / "media" / ids[9][:2], dirs_exist_ok=True)
+    for sample_id in {first, second} & {i for i in ids if i[:2] == ids[9][:2]}:
+        (copy / f"media/{sample_id[:2]}/{sample_id}.mp4").write_bytes(b"torn")
+
+    made_again(copy, first)
+    assert main(flags) == 1
+    assert "2 of them written now" in " ".join(capsys.readouterr().out.split())
+    assert set(json.loads((to / "damaged.json").read_text())) == {second}
+    made_again(copy, second)
+    assert main(flags) == 0
+    assert "1 of them written now" in " ".join(capsys.readouterr().out.split())
+    assert not (to / "damaged.json").exists()
+    assert main([*flags[:3], str(tmp_path / "new"), *flags[4:]]) == 0
+    assert files(to) == files(tmp_path / "new") != left_out
+    made_again(copy, second)  # it is in the export now
+    assert main(flags) == 2
+
+
 @pytest.mark.parametrize("name", OF_ANY_CLIP)
 @pytest.mark.parametrize("cell", ["caption", "fps"])
 def test_a_row_with_an_empty_cell_is_a_damaged_clip(
@@ -248,6 +306,7 @@ def test_a_row_with_an_empty_cell_is_a_damaged_clip(
     assert main([*flags, "--splits", "train=0.5,val=0.5"]) == 1
     said = capsys.readouterr()
     assert "9 clips in" in said.out
+    assert sum(map(int, re.findall(r"(?:train|val) (\d)", said.out))) == 9
     assert f"damaged: {rows[0]['sample_id']}: its row has no {cell}" in said.err
 
 
@@ -358,6 +417,7 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     homes: dict[Any, set[str]] = {}
     with select(storage, splits=splits, shard_rows=7, split_by="film") as chosen:
         assert (chosen.clips, [each.clips for each in chosen.lacking]) == (60, [3])
+        placed = [shard.ids for shard in chosen.shards]
         for shard in chosen.shards:
             for row in shard.rows():
                 key = json.loads(row["source"])["film"] if row["source"] else row["caption"]
@@ -371,7 +431,12 @@ def test_clips_with_one_value_of_an_input_column_are_in_one_split(
     }
     with select(storage, splits=splits, shard_rows=7) as usual:
         assert usual.lacking == ()
-        assert usual.fingerprint != chosen.fingerprint
+        assert [shard.ids for shard in usual.shards] != placed
+    to = ["--output", str(tmp_path), "--to", str(tmp_path / "one"), "--splits", "train=1,val=1"]
+    one_film = ["--where", "source->>'film' = '5'"]
+    assert main([*to, *one_film, "--split-by", "film"]) == 1  # no clip is stored
+    said = " ".join(capsys.readouterr().out.split())
+    assert ": all clips have the same value in film, and clips of one value stay together" in said
     flags = ["--output", str(tmp_path), "--to", str(tmp_path / "x"), "--split-by", "fil"]
     assert main(flags) == 2
     error = capsys.readouterr().err

@@ -274,8 +274,17 @@ def test_exports_hold_tensors_where_clips_have_them(
 
     storage.delete(rows[0]["tensors"]["path"])
     assert main([*flags, str(tmp_path / "lost")]) == 1
-    assert "is missing" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "is missing" in said.err
+    assert "1 clip with tensors" in said.out
     assert len(tensors_in(tmp_path / "lost/train-00000.tar")) == 1
+    # Another worker makes the clip and its tensors again.
+    (again,) = made(storage, "a", engine=SavingEngine("another"))
+    assert again["tensors"]["sha256"] != rows[0]["tensors"]["sha256"]
+    storage.delete("data/part-run-00000.parquet")
+    commit(storage, [again, rows[1], *made(storage, "ccc", engine=FakeEngine())])
+    assert main([*flags, str(tmp_path / "lost")]) == 0
+    assert len(tensors_in(tmp_path / "lost/train-00000.tar")) == 2
 
 
 def test_exports_refuse_what_does_not_fit(storage: Storage, capsys: Any, tmp_path: Path) -> None:
