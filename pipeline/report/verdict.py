@@ -84,6 +84,12 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
         f"caching {faster}changed them {_change(psnr_db)} over "
         f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
     ]
+    if len(head.paired_settings) > 1:
+        said.append(
+            f"these numbers blend pairs of {len(head.paired_settings)} settings, "
+            f"{_named(head.paired_settings)}, which the tables under What caching won and lost "
+            "tell apart"
+        )
     if head.unpaired:
         said.append(
             f"these are pairs of {_named(head.paired_settings)}; "
@@ -99,14 +105,32 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
             f"the worst pair, clip {report.worst[0].sample_id}, lies far below the others with "
             f"{head.psnr_worst:.1f} dB"
         )
-    if found := errors(report.quality):
-        promised, measured = found
-        judged = more_than_promised(promised, measured)
-        said.append(
-            f"the error of caching is {measured:.2g} of the last latents, and {promised:.2g} was "
-            "promised" + (f": {judged}" if judged else "")
-        )
+    said += [_error_of(*each) for each in _errors(report)]
     return said
+
+
+def _errors(report: Report) -> list[tuple[str, float, float]]:
+    """Where caching was promised an error and measured: over all pairs, or at each NFE if mixed.
+
+    Pairs of several settings were promised different errors, and no setting was promised the mean
+    of these.
+
+    Returns:
+        Which pairs (" at NFE 4/10"; "" for all), the promised error and the measured one.
+    """
+    parts = [("", report.quality)]
+    if len(report.headline.paired_settings) > 1:
+        parts = [(f" at NFE {text.evaluations(each)}", [each]) for each in report.quality]
+    found = ((where, errors(entries)) for where, entries in parts)
+    return [(where, *both) for where, both in found if both]
+
+
+def _error_of(where: str, promised: float, measured: float) -> str:
+    judged = more_than_promised(promised, measured)
+    return (
+        f"the error of caching{where} is {measured:.2g} of the last latents, and {promised:.2g} "
+        "was promised" + (f": {judged}" if judged else "")
+    )
 
 
 def _named(settings: Sequence[str]) -> str:
@@ -187,8 +211,7 @@ def _next(report: Report) -> tuple[str, str]:
             "wins and changes.",
             "",
         )
-    broken = errors(report.quality)
-    if broken and more_than_promised(*broken) == TOO_MUCH:
+    if any(more_than_promised(*both) == TOO_MUCH for _, *both in _errors(report)):
         return (
             "Controls measured a larger error than caching promised: choose a higher "
             "--cache.quality with another --output, or compare clips with their controls before a "

@@ -194,6 +194,34 @@ def test_clips_of_other_settings_than_the_pairs_are_named(tmp_path: Path) -> Non
     assert "these are pairs" not in verdict(write(tmp_path / "one", [FIRST, *rows, *uncached])).good
 
 
+def test_pairs_of_two_settings_are_told_apart(tmp_path: Path) -> None:
+    rows = [one for n in range(9) for one in compared(n, 40.0, 0.09)]
+    others = [one for n in range(9, 18) for one in compared(n, 30.0, 0.4)]
+    for clip in others[::2]:
+        clip["settings"] = "demo fast"
+        clip["cache"] |= {"nfe": 2, "reused": 8, "promised_error": 0.3}
+    both = verdict(write(tmp_path / "both", [FIRST, *rows, *others]))
+    assert (
+        f"these numbers blend pairs of 2 settings, demo fast and {rows[0]['settings']}, which the "
+        "tables under What caching won and lost tell apart;"
+    ) in both.good
+    assert "at NFE 4/10 is 0.09 of the last latents, and 0.1 was promised;" in both.good
+    assert "at NFE 2/10 is 0.4 of the last latents, and 0.3 was promised: 1.3 times" in both.good
+    assert both.good.count("promised") == 2
+    for twin in others[1::2]:  # together, twice the promise would not be reached
+        twin["quality"]["latent_error"] = 3.0
+    for clip in others[::2]:
+        clip["cache"]["promised_error"] = 0.1
+    for clip in rows[::2]:
+        clip["cache"]["promised_error"] = 9.0
+    broken = verdict(write(tmp_path / "broken", [FIRST, *rows, *others]))
+    assert f"at NFE 2/10 is 3 of the last latents, and 0.1 was promised: {TOO_MUCH}" in broken.good
+    assert "choose a higher --cache.quality" in broken.next
+    one = verdict(write(tmp_path / "one", [FIRST, *rows])).good
+    assert "blend" not in one
+    assert " at NFE " not in one
+
+
 def test_pairs_of_few_engine_calls_are_a_caution(tmp_path: Path) -> None:
     rows = [one | {"batch_rows": 9} for n in range(9) for one in compared(n, 40.0, 0.1)]
     found = verdict(write(tmp_path, [FIRST, *rows])).good
