@@ -87,8 +87,8 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
     if len(head.paired_settings) > 1:
         said.append(
             f"these numbers blend pairs of {len(head.paired_settings)} settings, "
-            f"{_named(head.paired_settings)}, which the tables under What caching won and lost "
-            "tell apart"
+            f"{_named(head.paired_settings)}; the tables under What caching won and lost have each "
+            "NFE apart"
         )
     if head.unpaired:
         said.append(

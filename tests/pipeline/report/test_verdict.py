@@ -202,8 +202,8 @@ def test_pairs_of_two_settings_are_told_apart(tmp_path: Path) -> None:
         clip["cache"] |= {"nfe": 2, "reused": 8, "promised_error": 0.3}
     both = verdict(write(tmp_path / "both", [FIRST, *rows, *others]))
     assert (
-        f"these numbers blend pairs of 2 settings, demo fast and {rows[0]['settings']}, which the "
-        "tables under What caching won and lost tell apart;"
+        f"these numbers blend pairs of 2 settings, demo fast and {rows[0]['settings']}; the "
+        "tables under What caching won and lost have each NFE apart;"
     ) in both.good
     assert "at NFE 4/10 is 0.09 of the last latents, and 0.1 was promised;" in both.good
     assert "at NFE 2/10 is 0.4 of the last latents, and 0.3 was promised: 1.3 times" in both.good
