@@ -49,6 +49,12 @@ THREADS = 8
 
 WRITER_DIGITS = 12
 
+OF_ATTEMPT = (
+    *("run_id", "attempts", "wall_s", "gpu_s", "device_name", "group_size", "batch_rows"),
+    *("peak_memory_bytes", "worker", "times", "parallel"),
+)
+"""Columns that tell of an attempt: its run, its place and its cost."""
+
 NICENESS = 10
 """Niceness of these threads: a tenth of the engine's weight when both want a core."""
 
@@ -90,8 +96,10 @@ class ClipStore:
         """Begin to store a clip.
 
         Returns:
-            A future of its row, or of the row of a clip that was stored before. It raises
-            `StorageError` if no clip can be written to the local disk or to the storage.
+            A future of its row. If another worker has stored a clip of the sample before, the row
+            describes that clip and has the cost of this attempt, so that reports count the device
+            time of both. It raises `StorageError` if no clip can be written to the local disk or to
+            the storage.
         """
         self._pairs.keep(request, clip)
         row = self._threads.submit(self._store, request, clip, provenance)
@@ -146,7 +154,8 @@ class ClipStore:
                 elif not self._storage.create_file(key, path):
                     if (earlier := self.stored(row["sample_id"])) is not None:
                         self._drop_tensors(row, earlier)
-                        return earlier  # by another worker, or by a try whose answer was lost
+                        # By another worker, or by a try whose answer was lost.
+                        return _with_cost(earlier, row)
                     continue
                 break
             uploaded = time.monotonic()
@@ -216,6 +225,14 @@ class ClipStore:
             raise
         finally:
             path.unlink(missing_ok=True)
+
+
+def _with_cost(earlier: Row, made: Row) -> Row:
+    """The row of an earlier clip, with the cost of the attempt whose clip is discarded."""
+    row = earlier | {name: made[name] for name in OF_ATTEMPT}
+    if row["quality"] and made["quality"]:
+        row["quality"] |= {"clip_wall_s": made["quality"].get("clip_wall_s")}
+    return row
 
 
 def _track(clip: Clip) -> tuple[Samples, int] | None:

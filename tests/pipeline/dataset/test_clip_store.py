@@ -47,6 +47,21 @@ def test_ok_rows_describe_the_stored_media(storage: Storage) -> None:
     assert to_table(rows).num_rows == 2
 
 
+def test_a_clip_that_another_worker_was_first_with_keeps_its_cost(storage: Storage) -> None:
+    """Each attempt is counted once: with the run, the process and the seconds that it had."""
+    (request,) = requests("a")
+    (first,) = runner(FakeEngine(), storage).process([request])
+    late = BatchRunner(FakeEngine(), storage, ledger_of(storage), "late", batch_rows=1)
+    (second,) = late.process([request])
+    assert second["media_sha256"] == first["media_sha256"]
+    assert second["created_at"] == first["created_at"]
+    assert (first["run_id"], second["run_id"]) == ("run", "late")
+    assert second["worker"]["id"] != first["worker"]["id"]
+    assert second["wall_s"] not in (0.0, first["wall_s"])
+    assert second["times"] != first["times"]
+    assert to_table([second]).num_rows == 1
+
+
 def test_a_store_that_fails_blames_no_sample(tmp_path: Path) -> None:
     blocked = tmp_path / "out"
     blocked.mkdir()
