@@ -59,4 +59,5 @@ class CommitFirst:
             suppress(StorageError),
         ):  # the run writes again, and says so
             self.parts.flush()
+            self.manifest.parts = self.parts.written
             self.manifest.end(self.storage, "interrupted", asdict(self.totals))

@@ -205,7 +205,7 @@ def _run(
     report_writer = ReportWriter(
         storage, console, report=config.report, contact_sheet=config.contact_sheet
     )
-    if not (to_make or intake.rejected or recovery.rows.num_rows or verified.rows.num_rows):
+    if not (to_make or intake.rejected or recovery.found or verified.rows.num_rows):
         report_writer.mend(earlier_runs)
         return result
     if to_make:
@@ -287,6 +287,7 @@ def _run(
             try:
                 parts.flush()
             finally:
+                manifest.parts = parts.written
                 manifest.end(storage, state, asdict(result.totals), problem)
 
     # 6. Summarise. After SIGTERM there is no time for a report: the node may be taken away.

@@ -61,6 +61,8 @@ def why_empty(chosen: Selection, split_by: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export once and return an exit code."""
+    from pipeline.dataset.manifest import all_runs
+    from pipeline.dataset.parts import missing_parts, part_files, tell_missing
     from pipeline.export.export import DAMAGED_KEY, export
     from pipeline.export.formats import FORMATS
     from pipeline.export.select import parse_splits, select
@@ -143,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         check_kept(options.to)
         source, target = Storage(options.output), Storage(options.to)
+        runs = all_runs(source)
+        if lost := missing_parts(part_files(source), runs):  # listed after the runs were read
+            print(f"warning: {tell_missing(lost)}", file=sys.stderr)
         with (
             interruptible(),
             select(

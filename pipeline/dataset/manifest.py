@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.dataset.versions import versions
 from pipeline.errors import StorageError
@@ -61,10 +61,14 @@ def new_run_id(storage: Storage, job: str = "") -> str:
 
 
 class Search(TypedDict):
-    """What a run notes of an earlier run for whose clips it searched."""
+    """What a run notes of an earlier run for whose clips it searched.
+
+    `lost` holds the numbers of the parts that were missing then.
+    """
 
     seen_at: str
     over: bool
+    lost: NotRequired[list[int]]
 
 
 @dataclass(slots=True)
@@ -85,8 +89,10 @@ class Manifest:
         seen_at: ISO time, UTC, of the latest sign of life.
         where: Host and process of the driver.
         ended_at: ISO time, UTC; "" while running.
-        searched: Runs that had not ended well when this run began, and for whose clips it searched:
-            when each had given its latest sign of life, and whether it was over by then.
+        searched: Runs that had not ended well or lacked parts when this run began, and for whose
+            clips it searched: when each had given its latest sign of life, and whether it was over
+            by then.
+        parts: Parquet parts that it wrote; None while running, and where it did not record them.
         versions: Library versions of the driver.
     """
 
@@ -103,6 +109,7 @@ class Manifest:
     searched: Mapping[str, Search] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     cache: Mapping[str, Any] = field(default_factory=dict)
+    parts: int | None = None
 
     def write(self, storage: Storage) -> None:
         """Write the manifest as it is now, without credentials in URLs.
@@ -169,6 +176,7 @@ class RunStatus:
         searched: See `Manifest`.
         config: See `Manifest`.
         columns: Columns that its rows could keep in `source`; None where it did not record them.
+        parts: See `Manifest`.
     """
 
     run_id: str
@@ -180,6 +188,7 @@ class RunStatus:
     searched: Mapping[str, Search] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     columns: frozenset[str] | None = None
+    parts: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -262,6 +271,7 @@ def status_of(run_id: str, found: Mapping[str, Any]) -> RunStatus:
         found.get("searched", {}),
         found.get("config") or {},
         None if columns is None else frozenset(columns),
+        found.get("parts"),
     )
 
 

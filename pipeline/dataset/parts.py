@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
+from pipeline.wording import are, counted
 
 READ_THREADS = 16
 MOST_OF_ERROR = 200
@@ -33,7 +35,11 @@ AHEAD_BYTES = 8 << 20
 """Size of the parts that are read ahead; in memory they are some ten times as large."""
 
 T = TypeVar("T")
+MOST_NAMED = 3
+"""Missing parts that a message names."""
+
 _PART = re.compile(r"data/part-[^/]+\.parquet")
+_NUMBERED = re.compile(r"data/part-([^/]+)-(\d{5,6})\.parquet")
 
 
 class PartWriter:
@@ -94,7 +100,7 @@ class PartWriter:
             buffer = pa.BufferOutputStream()
             table = pa.concat_tables(self._tables).replace_schema_metadata(SCHEMA.metadata)
             pq.write_table(table, buffer, compression="zstd")
-            key = f"data/part-{self._run_id}-{self.written:05d}.parquet"
+            key = _key(self._run_id, self.written)
             self._storage.put_bytes(key, buffer.getvalue().to_pybytes())
             self._tables, self._rows = [], 0
             self.written += 1
@@ -108,6 +114,60 @@ def part_files(storage: Storage) -> list[StoredFile]:
         StorageError: The prefix cannot be listed.
     """
     return [file for file in storage.list("data/part-") if _PART.fullmatch(file.key)]
+
+
+def missing_parts(files: Sequence[StoredFile], runs: Sequence[RunStatus]) -> dict[str, list[int]]:
+    """Find out which parts are gone that runs had written, by names alone.
+
+    A run numbers its parts from 0 and records at its end how many it wrote. So a number that is
+    missing shows a part that is gone; where an older version did not record them, the last parts
+    can be gone without a sign. Each part of a Dataset has a name of its own, and shows nothing.
+
+    Args:
+        files: The parts that are there, listed after the runs were read.
+        runs: All runs into the prefix.
+
+    Returns:
+        Numbers of the missing parts by run id, without those for whose clips a later run that
+        ended well has searched, and without runs that may write now.
+    """
+    numbers: dict[str, set[int]] = {}
+    for file in files:
+        if name := _NUMBERED.fullmatch(file.key):
+            numbers.setdefault(name[1], set()).add(int(name[2]))
+    known = {run.run_id: run for run in runs}
+    searched: dict[str, set[int]] = {}
+    for run in runs:
+        for run_id, search in run.searched.items() if run.state == "done" else ():
+            searched.setdefault(run_id, set()).update(search.get("lost", ()))
+    found = {}
+    for run_id in sorted({*numbers, *known}):
+        there, by = numbers.get(run_id, set()), known.get(run_id)
+        if by is not None and not by.is_over(runs):
+            continue
+        written = max(max(there, default=-1) + 1, (by.parts if by else None) or 0)
+        if gone := set(range(written)) - there - searched.get(run_id, set()):
+            found[run_id] = sorted(gone)
+    return found
+
+
+def tell_missing(missing: Mapping[str, Sequence[int]]) -> str:
+    """Say which parts of which runs are gone, and how their clips get their rows again.
+
+    Args:
+        missing: What `missing_parts` found; not empty.
+    """
+    keys = [_key(run_id, number) for run_id, numbers in missing.items() for number in numbers]
+    names = ", ".join(keys[:MOST_NAMED]) + (", …" if len(keys) > MOST_NAMED else "")
+    return (
+        f"{counted(len(keys), 'part')} of the rows {are(len(keys))} missing ({names}): the command "
+        "that made them takes the clips over from their mp4s when it is run again, without making "
+        "them again"
+    )
+
+
+def _key(run_id: str, number: int) -> str:
+    return f"data/part-{run_id}-{number:05d}.parquet"
 
 
 def read_parts(

@@ -2,11 +2,12 @@
 
 A clip is stored before its row exists, and rows wait in buffers, so a run that is killed leaves
 clips without rows. Each clip carries its row and a hash over all its bytes
-(`pipeline.dataset.mp4`), so it is never made again. A run that follows one that did not end well
-looks for all of them once; a worker looks for the clip of an attempt that died.
+(`pipeline.dataset.mp4`), so it is never made again. A run that follows one that did not end well,
+or one of whose parts is gone, looks for all of them once; a worker looks for the clip of an attempt
+that died.
 
 Recovery lists `media/` and reads only the clips without a row: as many as were under way when runs
-died. It does not know why a run died, and never writes.
+died, or as the missing parts held. It does not know why a run died, and never writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow as pa
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import Committed, Ids
 from pipeline.dataset.manifest import RunStatus, Search
+from pipeline.dataset.parts import missing_parts, part_files
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import DamagedTensorsError, read_tensors
@@ -39,11 +41,13 @@ class Recovery:
     """What a run found of earlier runs.
 
     Attributes:
-        after: The run that may have left clips; "" if there is none, and nothing was searched.
+        after: The run that did not end well and may have left clips; "" if there is none.
         rows: Rows of the clips that had lost theirs, in `SCHEMA`.
         damaged: Clips without a row that cannot be trusted; their samples are made again.
         goes_on: The run is alive and may write the same rows; one row of each id counts.
         searched: What to note of all runs that may have left clips.
+        lost: Numbers of the parts that are gone, by the run that wrote them. If this and `after`
+            are empty, nothing was searched.
     """
 
     after: str = ""
@@ -51,6 +55,12 @@ class Recovery:
     damaged: int = 0
     goes_on: bool = False
     searched: Mapping[str, Search] = field(default_factory=dict)
+    lost: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def found(self) -> bool:
+        """Whether a run must record something: rows, or that it searched after a loss of parts."""
+        return bool(self.rows.num_rows or self.lost)
 
     @property
     def ids(self) -> Ids:
@@ -65,24 +75,29 @@ def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -
         storage: The output prefix.
         committed: Its finished samples.
         runs: All runs, newest first. Clips can be left by a run that did not end as `done`, until
-            a later one has noted that it searched when that run was over. Times are not compared:
-            the clocks of two machines differ.
+            a later one has noted that it searched when that run was over; and by the loss of a part
+            (`pipeline.dataset.parts.missing_parts`). Times are not compared: the clocks of two
+            machines differ.
 
     Raises:
         StorageError: The prefix cannot be read.
     """
     settled = {run_id for run in runs for run_id, found in run.searched.items() if found["over"]}
     left = [run for run in runs if run.state != "done" and run.run_id not in settled]
-    if not left:
+    lost = missing_parts(part_files(storage), runs)
+    if not left and not lost:
         return Recovery()
     with ThreadPoolExecutor(THREADS) as pool:
         shards = pool.map(lambda shard: _without_row(storage, shard, committed), SHARDS)
-        lost = {sample_id: keys for shard in shards for sample_id, keys in shard.items()}
-        found = list(pool.map(lambda of_one: _first_row(storage, *of_one), lost.items()))
+        clips = {sample_id: keys for shard in shards for sample_id, keys in shard.items()}
+        found = list(pool.map(lambda of_one: _first_row(storage, *of_one), clips.items()))
     rows = [row for row in found if row is not None]
     searched = {run.run_id: Search(seen_at=run.seen_at, over=run.is_over(runs)) for run in left}
-    damaged = len(lost) - len(rows)
-    return Recovery(left[0].run_id, to_table(rows), damaged, left[0].alive, searched)
+    seen = {run.run_id: run.seen_at for run in runs}
+    for run_id, numbers in lost.items():
+        searched[run_id] = Search(seen_at=seen.get(run_id, ""), over=True, lost=numbers)
+    after, goes_on = (left[0].run_id, left[0].alive) if left else ("", False)
+    return Recovery(after, to_table(rows), len(clips) - len(rows), goes_on, searched, lost)
 
 
 def stored_row(storage: Storage, sample_id: str) -> dict[str, Any] | None:

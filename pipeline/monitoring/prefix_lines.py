@@ -52,16 +52,24 @@ def say_other_runs(console: Console, runs: Iterable[RunStatus]) -> None:
 
 
 def say_recovery(console: Console, found: Recovery) -> None:
-    """Print which clips a killed run had left, if clips were searched."""
-    if not found.after:
+    """Print which clips a killed run or the loss of parts had left, if clips were searched."""
+    if not found.after and not found.lost:
         return
-    state = "has not ended yet" if found.goes_on else "ended before it was done"
     taken = found.rows.num_rows
-    text = f"Run {found.after} {state}"
+    causes = [
+        f"run {run_id} lost {counted(len(parts), 'part')} of its rows"
+        for run_id, parts in found.lost.items()
+    ]
+    if found.after:
+        state = "has not ended yet" if found.goes_on else "ended before it was done"
+        causes.insert(0, f"run {found.after} {state}")
+    text = "; ".join(causes)
+    text = f"{text[0].upper()}{text[1:]}"
+    its, yet = "their" if len(causes) > 1 else "its", "" if found.lost else " yet"
     if taken:
-        text += f": {taken} of its clips had no row yet and {are(taken)} taken over"
+        text += f": {taken} of {its} clips had no row{yet} and {are(taken)} taken over"
     elif not found.damaged:
-        text += "; all clips that it stored have their rows"
+        text += f"; all clips that {'they' if len(causes) > 1 else 'it'} stored have their rows"
     if found.damaged:
         more = f"; {found.damaged} more" if taken else f": {counted(found.damaged, 'stored clip')}"
         text += f"{more} {are(found.damaged)} damaged and will be made again"

@@ -34,6 +34,7 @@ class RunEntry(ReportPart, title="Run"):
     ended_at: str = ""
     rows: int = Field(description="rows that it wrote")
     wanted: int | None = Field(description="samples that it set out to make, if recorded")
+    lost_parts: int = Field(default=0, description="parts of its rows that are gone")
 
 
 class Totals(ReportPart):

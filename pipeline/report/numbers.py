@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dataset.parts import tell_missing
 from pipeline.dataset.whole_clips import missing_media
 from pipeline.errors import StorageError
 from pipeline.report.accounts import Accounts, account
@@ -30,7 +31,7 @@ from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
 from pipeline.report.tables.clip_kinds import clip_kinds, mixed, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
-from pipeline.report.tables.runs import read_manifests, run_entries
+from pipeline.report.tables.runs import lost_parts, read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
@@ -63,9 +64,11 @@ def measure(
         StorageError: There are no rows, or the record of a run cannot be read.
     """
     storage = rows.storage
-    if not len(rows):
-        raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; run a job first")
     manifests = read_manifests(storage)
+    lost_rows = lost_parts(storage, manifests)
+    if not len(rows):
+        hint = tell_missing(lost_rows) if lost_rows else "run a job first"
+        raise StorageError(f"{storage.uri}: no output rows in data/part-*.parquet; {hint}")
     of_runs = {
         run_id: float(m["config"]["gpu_price_per_hour"])
         for run_id, m in manifests.items()
@@ -86,7 +89,7 @@ def measure(
     tries = read_candidates(rows)
     columns, left_out = by_input(rows, roles.clips, accounts, pairs, scored)
     policies, names = rows.codes("policy")
-    runs = run_entries(rows, manifests)
+    runs = run_entries(rows, manifests, lost_rows)
     projections = project(rows, roles, accounts, runs, more_clips)
     speedup = measure_speedup(
         rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
@@ -95,6 +98,8 @@ def measure(
     kinds_of_clips = clip_kinds(rows, roles.clips, run_seeds(manifests))
     if len(kinds_of_clips) > 1:
         notes.insert(0, mixed(kinds_of_clips))
+    if lost_rows:
+        notes.append(f"{tell_missing(lost_rows)}.")
     lost = _lost(storage, rows, roles)
     if lost:
         notes.append(_lost_clips(lost))

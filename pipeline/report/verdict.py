@@ -187,6 +187,12 @@ def _next(report: Report) -> tuple[str, str]:
         return "Wait for the run; this keeps the page fresh:", (
             f"{called_as('report')} --output {place} --watch 30"
         )
+    if gone := sum(run.lost_parts for run in report.runs):
+        return (
+            f"Run the same command again: {counted(gone, 'part')} of the rows {are(gone)} missing, "
+            "and the run takes the clips over from their mp4s, without making them again.",
+            "",
+        )
     if left:
         clips = counted(left, "sample", grouped=True)
         return f"Run the same command again: {clips} are not made yet.", ""

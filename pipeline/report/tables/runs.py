@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.dataset.manifest import status_of
+from pipeline.dataset.parts import missing_parts, part_files
 from pipeline.errors import StorageError
 from pipeline.report.document import RunEntry
 from pipeline.report.rows import Rows
@@ -35,13 +36,35 @@ def read_manifests(storage: Storage) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_entries(rows: Rows, manifests: Mapping[str, Mapping[str, Any]]) -> list[RunEntry]:
-    """The runs that wrote rows or left a manifest, in the order of their ids."""
+def lost_parts(
+    storage: Storage, manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[int]]:
+    """The parts that are gone, by run; see `pipeline.dataset.parts.missing_parts`.
+
+    Raises:
+        StorageError: The prefix cannot be listed.
+    """
+    runs = [status_of(run_id, each) for run_id, each in manifests.items() if "state" in each]
+    return missing_parts(part_files(storage), runs)
+
+
+def run_entries(
+    rows: Rows,
+    manifests: Mapping[str, Mapping[str, Any]],
+    lost: Mapping[str, Sequence[int]],
+) -> list[RunEntry]:
+    """The runs that wrote rows, lost parts or left a manifest, in the order of their ids.
+
+    Args:
+        rows: Of the prefix.
+        manifests: By run id.
+        lost: Numbers of the parts that are gone, by run id.
+    """
     codes, values = rows.codes("run_id")
     written = dict(zip(values, np.bincount(codes, minlength=len(values)).tolist(), strict=True))
     written = {name: count for name, count in written.items() if count}
     found = []
-    for run_id in sorted({*written, *manifests}):
+    for run_id in sorted({*written, *manifests, *lost}):
         manifest = manifests.get(run_id, {})
         wanted = manifest.get("input", {}).get("pending")
         found.append(
@@ -52,6 +75,7 @@ def run_entries(rows: Rows, manifests: Mapping[str, Mapping[str, Any]]) -> list[
                 ended_at=manifest.get("ended_at", ""),
                 rows=written.get(run_id, 0),
                 wanted=wanted if isinstance(wanted, int) else None,
+                lost_parts=len(lost.get(run_id, ())),
             )
         )
     return found

@@ -26,8 +26,8 @@ from pipeline.dataset.manifest import (
     State,
     all_runs,
 )
-from pipeline.dataset.parts import PartWriter
-from pipeline.dataset.recovery import recover, stored_row
+from pipeline.dataset.parts import PartWriter, missing_parts, part_files, tell_missing
+from pipeline.dataset.recovery import Recovery, recover, stored_row
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.errors import StorageError
 from pipeline.monitoring.prefix_lines import say_other_runs, say_recovery
@@ -108,7 +108,106 @@ def test_nothing_is_listed_after_a_run_that_ended_well(
         Storage, "list", lambda self, prefix="": listed.append(prefix) or list_files(self, prefix)
     )
     assert recover(storage, committed(storage), all_runs(storage)).after == ""
-    assert listed == ["data/part-", "runs/"]
+    assert listed == ["data/part-", "runs/", "data/part-"]
+
+
+LATER = "20260102T000000Z-00000b"
+
+
+def in_parts(storage: Storage, *parts: list[dict[str, object]], recorded: bool = True) -> None:
+    """Write parts of a run that ends well."""
+    sink = PartWriter(storage, DEAD, part_rows=100, part_seconds=100)
+    for rows in parts:
+        sink.add(to_table(rows))
+        sink.flush()
+    manifest = Manifest(DEAD, {}, {}, parts=sink.written if recorded else None)
+    manifest.end(storage, "done", {})
+
+
+def found_now(storage: Storage) -> Recovery:
+    return recover(storage, committed(storage), all_runs(storage))
+
+
+def said(found: Recovery) -> str:
+    text = io.StringIO()
+    say_recovery(Console(file=text, width=200), found)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize(("part", "recorded"), [(0, True), (1, True), (0, False)])
+def test_the_clips_of_a_part_that_is_gone_are_taken_over_once(
+    storage: Storage, part: int, recorded: bool
+) -> None:
+    rows = made(storage, 5)
+    parts = (rows[:2], rows[2:])
+    in_parts(storage, *parts, recorded=recorded)
+    assert (found_now(storage).found, said(found_now(storage))) == (False, "")
+    storage.delete(f"data/part-{DEAD}-{part:05d}.parquet")
+
+    found = found_now(storage)
+    expected = sorted(str(row["sample_id"]) for row in parts[part])
+    assert sorted(found.rows["sample_id"].to_pylist()) == expected
+    assert set(found.rows["run_id"].to_pylist()) == {DEAD}
+    assert said(found) == (
+        f"Run {DEAD} lost 1 part of its rows: {len(expected)} of its clips had no row and are "
+        "taken over\n"
+    )
+    missing = missing_parts(part_files(storage), all_runs(storage))
+    assert missing == {DEAD: [part]}
+    name = f"data/part-{DEAD}-{part:05d}.parquet"
+    assert f"1 part of the rows is missing ({name})" in tell_missing(missing)
+
+    later = Manifest(LATER, {}, {}, searched=found.searched, parts=1)
+    later.write(storage)  # one that is killed now leaves them to the next run
+    assert found_now(storage).rows.num_rows == len(expected)
+    sink = PartWriter(storage, LATER, part_rows=100, part_seconds=100)
+    sink.add(found.rows)
+    sink.flush()
+    later.end(storage, "done", {})
+    assert len(committed(storage).ids) == len(rows)
+    assert not found_now(storage).found  # and media/ is not listed again
+    assert found_now(storage).searched == {}
+
+    storage.delete(f"data/part-{LATER}-00000.parquet")  # the same clips lose their rows again
+    again = found_now(storage)
+    assert (again.lost, again.rows.num_rows) == ({LATER: [0]}, len(expected))
+
+
+def test_a_part_without_clips_leaves_nothing_to_take_over(storage: Storage) -> None:
+    """What failed is pending again; the run records its search, so the next one does not search."""
+    rows = made(storage, 2)
+    failed = [row | {"status": "failed", "sample_id": f"{n:020x}"} for n, row in enumerate(rows)]
+    in_parts(storage, rows, failed)
+    storage.delete(f"data/part-{DEAD}-00001.parquet")
+    found = found_now(storage)
+    assert (found.found, found.rows.num_rows, found.lost) == (True, 0, {DEAD: [1]})
+    assert found.searched[DEAD].get("lost") == [1]
+    assert said(found) == (
+        f"Run {DEAD} lost 1 part of its rows; all clips that it stored have their rows\n"
+    )
+
+
+def test_parts_are_missed_of_runs_that_are_over_alone(storage: Storage) -> None:
+    """One that runs may write the part now; a Dataset gives each part a name of its own."""
+    (row,) = made(storage, 1)
+    for name in (f"{DEAD}-0000000000ab", f"{DEAD}-0000000000cd"):
+        storage.put_bytes(f"data/part-{name}-00000.parquet", b"")
+    storage.put_bytes(f"data/part-{LATER}-00001.parquet", b"")
+    files = part_files(storage)
+    alive = RunStatus(LATER, "running", 1.0, "elsewhere/1", "12:00", 10.0)
+    dataset = RunStatus(DEAD, "done", 1.0, "elsewhere/2", "12:00", 10.0)
+    assert missing_parts(files, [alive, dataset]) == {}
+    ended = dataclasses.replace(alive, state="interrupted", parts=4)
+    assert missing_parts(files, [ended, dataset]) == {LATER: [0, 2, 3]}
+    assert missing_parts(files, []) == {LATER: [0]}  # its record is gone as well
+    both = dataclasses.replace(
+        recover(storage, committed(Storage(f"{storage.uri}/none")), [ended]), lost={LATER: [0, 2]}
+    )
+    assert (both.after, both.rows["sample_id"].to_pylist()) == (LATER, [row["sample_id"]])
+    assert said(both).startswith(
+        f"Run {LATER} ended before it was done; run {LATER} lost 2 parts of its rows: 1 of their "
+        "clips had no row and is taken over"
+    )
 
 
 def test_a_run_that_outlived_the_beginning_of_a_later_one_is_looked_after(

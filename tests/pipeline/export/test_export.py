@@ -320,6 +320,18 @@ def test_an_unknown_format_is_one_line_with_the_closest(
     assert line.endswith("; did you mean webdataset?")
 
 
+def test_an_export_without_a_part_of_the_rows_says_so(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(prefix, copy)
+    gone = "data/part-r1-00000.parquet"
+    (copy / gone).unlink()
+    assert main(["--output", str(copy), "--to", str(tmp_path / "to")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: 1 part of the rows is missing ({gone}): the command that ")
+
+
 def test_a_path_with_escapes_reaches_no_terminal(
     prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

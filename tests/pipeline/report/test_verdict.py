@@ -8,6 +8,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from pipeline.errors import StorageError
 from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.totals import RunTotals
 from pipeline.report.document import ReportVerdict
@@ -51,6 +54,25 @@ def test_pairs_say_what_caching_won_and_changed(tmp_path: Path) -> None:
         "--output",
         str(tmp_path / "my clips"),
     ]
+
+
+def test_a_part_that_is_gone_is_told_with_what_brings_its_rows_back(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(n) for n in range(4)])
+    assert "missing" not in verdict(storage).next
+    record = {"state": "done", "parts": 2, "input": {"pending": 6}}
+    storage.put_bytes("runs/x.json", json.dumps(record).encode())
+    report = measure(storage, Prices())
+    assert [run.lost_parts for run in report.runs if run.run_id == "x"] == [1]
+    assert report.verdict is not None
+    assert report.verdict.next == (
+        "Run the same command again: 1 part of the rows is missing, and the run takes the clips "
+        "over from their mp4s, without making them again."
+    )
+    assert any("(data/part-x-00001.parquet)" in note for note in report.notes)
+    assert ">1</span> part missing</strong>" in render(report, {})
+    storage.delete("data/part-x-00000.parquet")
+    with pytest.raises(StorageError, match=r"no output rows in .*; 2 parts of the rows are missin"):
+        measure(storage, Prices())
 
 
 FIRST = row(99, up=10.0)
