@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,15 @@ def lost_parts(
 ) -> dict[str, list[int]]:
     """The parts that are gone, by run; see `pipeline.dataset.parts.missing_parts`.
 
+    A manifest that does not tell how its run stands counts as none.
+
     Raises:
         StorageError: The prefix cannot be listed.
     """
-    runs = [status_of(run_id, each) for run_id, each in manifests.items() if "state" in each]
+    runs = []
+    for run_id, manifest in manifests.items():
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            runs.append(status_of(run_id, manifest))
     return missing_parts(part_files(storage), runs)
 
 
