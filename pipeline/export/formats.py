@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +22,7 @@ from pipeline.export.fastvideo import (
     write_latents,
     write_trajectories,
 )
+from pipeline.export.index import content_name
 from pipeline.export.lance_dataset import check_lance, finish_lance, lance_keys, write_lance
 from pipeline.export.select import Shard
 from pipeline.export.whole_clip import WholeClip
@@ -139,7 +140,13 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
     front = {
         "task_categories": ["text-to-video"],
         "tags": ["synthetic", "video"],
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": [
+            {
+                "config_name": "default",
+                "description": content_name(_contents(storage, shards)),
+                "data_files": files,
+            }
+        ],
     }
     counts = {
         name: sum(_clips(shard, lost) for shard in shards if shard.split == name) for name in splits
@@ -156,6 +163,14 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
             "embeddings or trajectories; its metadata says how to normalise latents.\n"
         )
     storage.put_bytes("README.md", text.encode())
+
+
+def _contents(storage: Storage, shards: Sequence[Shard]) -> Iterator[str]:
+    """What an export of Parquet holds: its files and their sizes, and its clips."""
+    for entry in storage.list("data/"):
+        yield f"{entry.key} {entry.size}"
+    for shard in shards:
+        yield from shard.ids
 
 
 def _folder_keys(shard: Shard) -> list[str]:

@@ -6,8 +6,9 @@ are sorted in buckets on the local disk, so memory does not grow with their numb
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ Positions = npt.NDArray[np.int64]
 
 def write_index(
     storage: Storage, files: Sequence[StoredFile], parts: Positions, at: Positions
-) -> None:
+) -> str:
     """Write the index of some rows, with the scores and captions that were given to them later.
 
     Args:
@@ -71,6 +72,9 @@ def write_index(
         files: Its parts.
         parts: Index of the part of each row, rising.
         at: Position of the row in its part.
+
+    Returns:
+        The SHA-256 of the index.
 
     Raises:
         UserError: The condition that is stored with the scores is invalid.
@@ -87,6 +91,19 @@ def write_index(
                     rows = pa.ipc.open_stream(bucket).read_all()
                 writer.write_table(rows.sort_by("sample_id"), row_group_size=2 * BUCKET_ROWS)
         storage.put_file(INDEX_KEY, whole)
+        with whole.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_name(parts: Iterable[str]) -> str:
+    """A text for a card's configuration that differs for what differs in these texts.
+
+    `datasets` 5.2 names the cache of a local folder after the folder's own name and its card's
+    configurations, and not after its files. Without such a text it gives old clips for a folder
+    that has grown, and those of another folder of the same name.
+    """
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"content {digest[:16]}"
 
 
 def _fill(folder: Path, count: int, tables: Iterator[pa.Table]) -> None:

@@ -7,11 +7,10 @@ resolve. All numbers of the card are those of report.json.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import yaml
 
-from pipeline.export.index import INDEX_KEY, write_index
+from pipeline.export.index import INDEX_KEY, content_name, write_index
 from pipeline.monitoring.progress import duration
 from pipeline.redaction import shown
 from pipeline.report import text
@@ -37,8 +36,8 @@ _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _SIZE_NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>100M")
 
 
-def write_clip_index(storage: Storage, rows: Rows, clips: Mask) -> None:
-    """Write the index of the dataset's clips.
+def write_clip_index(storage: Storage, rows: Rows, clips: Mask) -> str:
+    """Write the index of the dataset's clips, and return its SHA-256.
 
     Args:
         storage: The output prefix.
@@ -49,22 +48,23 @@ def write_clip_index(storage: Storage, rows: Rows, clips: Mask) -> None:
         StorageError: It cannot be written.
     """
     parts, at = (rows.table[name].to_numpy()[clips] for name in ("part", "at"))
-    write_index(storage, rows.files, parts, at)
+    return write_index(storage, rows.files, parts, at)
 
 
-def write_card(storage: Storage, report: Report) -> None:
+def write_card(storage: Storage, report: Report, index: str) -> None:
     """Write the card, unless a person has removed its mark.
 
     Args:
         storage: The output prefix.
         report: The numbers of the prefix.
+        index: SHA-256 of its index.
 
     Raises:
         StorageError: It cannot be written.
     """
     if storage.exists(CARD_KEY) and MARK not in storage.read_bytes(CARD_KEY).decode():
         return
-    storage.put_bytes(CARD_KEY, card_text(report).encode())
+    storage.put_bytes(CARD_KEY, card_text(report, content_name([storage.uri, index])).encode())
 
 
 def plain(value: str) -> str:
@@ -83,12 +83,12 @@ def _harmless(found: re.Match[str]) -> str:
     return _ENTITIES.get(sign) or f"\\{sign}"
 
 
-def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) -> str:
+def card_text(report: Report, content: str = "") -> str:
     """Return the card of a dataset as Markdown.
 
     Args:
         report: The numbers of the dataset.
-        data_files: Files of the default configuration; by default those of an output prefix.
+        content: Stands for what the dataset holds (`content_name`).
     """
     totals, head = report.totals, report.headline
     models = sorted({" ".join(shown(entry.key).split()) for entry in report.cost_by_model})
@@ -101,8 +101,8 @@ def card_text(report: Report, data_files: list[dict[str, Any]] | None = None) ->
         "configs": [
             {
                 "config_name": "default",
-                "data_files": data_files
-                or [{"split": "train", "path": [INDEX_KEY, "media/*/*.mp4"]}],
+                "description": content,
+                "data_files": [{"split": "train", "path": [INDEX_KEY, "media/*/*.mp4"]}],
             }
         ],
     }

@@ -63,14 +63,14 @@ def write_report(
     Raises:
         StorageError: The prefix cannot be read or written, or holds no rows.
     """
-    rows = read_rows(storage)
+    rows, index = read_rows(storage), ""
     if len(rows):  # `measure` refuses a prefix without rows
-        write_clip_index(storage, rows, RowRoles.of(rows).clips)
+        index = write_clip_index(storage, rows, RowRoles.of(rows).clips)
         on_written(INDEX_KEY)
     report = measure(
         rows, prices, more_clips=more_clips, budgets=budgets, all_duplicates=all_duplicates
     )
-    write_card(storage, report)
+    write_card(storage, report, index)
     on_written(CARD_KEY)
     judged = good_clips_shown(report.good_clips) if report.good_clips else []
     page = render(report, previews(storage, [*report.gallery, *judged, *report.worst]))

@@ -71,7 +71,9 @@ def test_a_part_that_is_gone_is_told_with_what_brings_its_rows_back(tmp_path: Pa
     assert any("(data/part-x-00001.parquet)" in note for note in report.notes)
     assert ">1</span> part missing</strong>" in render(report, {})
     storage.delete("data/part-x-00000.parquet")
-    with pytest.raises(StorageError, match=r"no output rows in .*; 2 parts of the rows are missin"):
+    with pytest.raises(
+        StorageError, match=r"no output rows in .*; 2 parts of the rows are missing"
+    ):
         measure(storage, Prices())
 
 

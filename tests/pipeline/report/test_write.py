@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -14,7 +16,8 @@ from pipeline.dataset.manifest import all_runs
 from pipeline.export.index import INDEX_KEY
 from pipeline.report import write as module
 from pipeline.report.card import CARD_KEY
-from pipeline.report.write import PAGE_KEY, REPORT_KEY, WRITTEN, ReportWriter
+from pipeline.report.pricing.prices import Prices
+from pipeline.report.write import PAGE_KEY, REPORT_KEY, WRITTEN, ReportWriter, write_report
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import row, write
 
@@ -105,3 +108,25 @@ def test_a_prefix_without_rows_gets_no_report(tmp_path: Path) -> None:
     storage = write(tmp_path)
     assert mended(storage) == ""
     assert not storage.exists(INDEX_KEY)
+
+
+@pytest.mark.slow
+def test_readers_take_no_folder_for_another_or_for_what_it_was(tmp_path: Path) -> None:
+    """`datasets` keeps what it has read of a folder, under the folder's own name."""
+
+    def read(folder: Path) -> set[str]:
+        found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+        assert all(str(folder) in path for path in videos(found))
+        return set(found["caption"])
+
+    def videos(found: Any) -> list[str]:
+        undecoded = found.cast_column("video", datasets.Video(decode=False))
+        return [each["path"] for each in undecoded["video"]]
+
+    one, other = tmp_path / "a/mine", tmp_path / "b/mine"
+    write_report(write(one, [row(0)]), Prices())
+    assert read(one) == {"clip 0"}
+    write_report(write(one, [row(0)], [row(1)]), Prices())
+    assert read(one) == {"clip 0", "clip 1"}
+    write_report(write(other, [row(0)], [row(1)]), Prices())
+    assert read(other) == {"clip 0", "clip 1"}
