@@ -75,7 +75,7 @@ def condition_to_try(scores: Sequence[ScoreSummary]) -> tuple[str, str] | None:
         sign, choices = ("<=", score.at_most) if score.name in FAULTS else (">=", score.at_least)
         most = next((each for each in choices if each.wanted == KEEPS), None)
         if most is not None and most.kept < 1:
-            return f"{score.name} {sign} {most.value:.4g}", f"keeps {most.kept:.0%} of the clips"
+            return f"{score.name} {sign} {most.value:.3g}", f"keeps {most.kept:.0%} of the clips"
     return None
 
 
@@ -103,5 +103,5 @@ def _looser(term: ConditionTerm, scores: Sequence[ScoreSummary]) -> str:
     best = min(more, key=lambda each: each.kept)
     return (
         f"; it keeps {now:.0%} of the clips with this score, and "
-        f"{score.name} {sign} {best.value:.4g} would keep {best.kept:.0%}"
+        f"{score.name} {sign} {best.value:.3g} would keep {best.kept:.0%}"
     )

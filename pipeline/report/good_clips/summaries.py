@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,15 +58,27 @@ def summarize(name: str, values: Floats, asked: int) -> ScoreSummary:
 
 
 def _at_least(known: Floats, share: float) -> Threshold:
-    value = known[len(known) - _needed(len(known), share)]
+    value = _as_shown(float(known[len(known) - _needed(len(known), share)]), up=False)
     kept = len(known) - np.searchsorted(known, value, "left")
-    return Threshold(wanted=share, value=float(value), kept=float(kept / len(known)))
+    return Threshold(wanted=share, value=value, kept=float(kept / len(known)))
 
 
 def _at_most(known: Floats, share: float) -> Threshold:
-    value = known[_needed(len(known), share) - 1]
+    value = _as_shown(float(known[_needed(len(known), share) - 1]), up=True)
     kept = np.searchsorted(known, value, "right")
-    return Threshold(wanted=share, value=float(value), kept=float(kept / len(known)))
+    return Threshold(wanted=share, value=value, kept=float(kept / len(known)))
+
+
+def _as_shown(value: float, *, up: bool) -> float:
+    """A threshold with three digits that count, which keeps the clip that it was taken from.
+
+    People copy what they read, so the share must be that of the number that is shown.
+    """
+    near = float(f"{value:.3g}")
+    if value == near or (near > value) == up:
+        return near
+    unit = 10.0 ** (math.floor(math.log10(abs(near))) - 2)
+    return float(f"{near + (unit if up else -unit):.3g}")
 
 
 def _needed(clips: int, share: float) -> int:

@@ -38,6 +38,19 @@ def test_a_threshold_keeps_what_it_says_and_no_tighter_one_keeps_enough(
         assert sum(value < each.value for value in known) < each.wanted * len(known)
 
 
+@given(st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=1, max_size=40))
+def test_a_threshold_is_the_number_that_people_read(values: list[float]) -> None:
+    found = summarize("s", np.array(values), len(values))
+    for each in (*found.at_least, *found.at_most):
+        assert each.value == float(f"{each.value:.3g}")
+    for each in found.at_least:
+        assert each.kept == sum(value >= each.value for value in values) / len(values)
+        assert each.kept >= each.wanted - 1e-9
+    for each in found.at_most:
+        assert each.kept == sum(value <= each.value for value in values) / len(values)
+        assert each.kept >= each.wanted - 1e-9
+
+
 def test_a_histogram_counts_every_clip_in_its_bar() -> None:
     found = summarize("s", np.arange(100.0), 100)
     assert found.counts == [5] * 20
