@@ -185,5 +185,5 @@ def test_a_report_counts_clips_that_are_gone_without_reading_them(
     (tmp_path / rows[2]["video"]["path"]).write_bytes(b"123")
     assert report(["--output", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "2 clips of ok rows are not stored as the row says: missing, or of another size" in out
+    assert "2 files of ok rows are not stored as the row says: missing, or of another size" in out
     assert "--verify" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.pipeline.report.made import row, write
 def prefix(folder: Path, state: str = "done") -> Path:
     storage = write(folder, [row(0), row(1, psnr=40.0, control=True), row(1, up=50.0)])
     manifest = {"run_id": "r1", "state": state, "config": {}, "input": {"pending": 3}}
+    manifest["seen_at"] = datetime.datetime.now(datetime.UTC).isoformat()
     storage.put_bytes("runs/r1.json", json.dumps(manifest).encode())
     return folder
 

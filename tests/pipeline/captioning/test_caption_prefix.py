@@ -192,9 +192,8 @@ def test_exports_the_index_the_card_and_the_report_take_captions(
     assert sum(one.clips for one in report.recaptions.missing) == 4
     index = pq.read_table(io.BytesIO(storage.read_bytes("metadata.parquet"))).to_pylist()
     assert {row["sample_id"]: row["recaption"] or row["caption"] for row in index} == texts
-    assert "by tells@1 (2 clips); 4 clips without" in html.unescape(
-        storage.read_bytes("README.md").decode()
-    )
+    card = storage.read_bytes("README.md").decode()
+    assert "by `tells@1` (2 clips); 4 clips without" in html.unescape(card)
     assert "2 by tells@1" in html.unescape(storage.read_bytes("report/index.html").decode())
 
 
