@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -68,8 +69,9 @@ def supervised(main: Callable[[], int]) -> int:
     stderr.start()
     for number in _PASSED_ON:
         signal.signal(number, lambda number, frame: _pass_on(child, number))
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    status = _wait(child)
+    with _woken_by_signals() as wake:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        status = _wait(child, wake)
     _end_what_is_left()
     stderr.finish()
     said = _read_all(theirs)
@@ -108,12 +110,36 @@ def _pass_on(child: int, number: int) -> None:
         os.kill(child, number)
 
 
-def _wait(child: int) -> int:
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[int]:
+    """A pipe's end to read from that gets a byte for every signal, also for the end of a child.
+
+    A signal that comes just before a blocking call does not interrupt it, and its handler would
+    wait for the call's end; the byte is there whenever the signal came.
+    """
+    wake, to_wake = os.pipe()
+    os.set_blocking(to_wake, False)
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(to_wake, warn_on_full_buffer=False)
+    try:
+        yield wake
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(to_wake)
+        os.close(wake)
+
+
+def _wait(child: int, wake: int) -> int:
     """Wait for a child, and reap what else ends meanwhile."""
     while True:
-        pid, status = os.wait()
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == child:
             return status
+        if not pid:
+            select.select([wake], [], [])
+            os.read(wake, 1 << 12)
 
 
 def _read_all(pipe: int) -> bytes:
@@ -131,10 +157,12 @@ def _end_what_is_left() -> None:
     while list(_reaped_and_left()) and time.monotonic() < until:
         time.sleep(0.05)
     until = time.monotonic() + KILLED_S
-    while (left := list(_reaped_and_left())) and time.monotonic() < until:
-        for pid in left:
+    while left := list(_reaped_and_left()):
+        for pid in left:  # once at least, however late a busy machine comes here
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > until:
+            break
         time.sleep(0.05)
     _reap()  # those that ended between the last two looks
 

@@ -40,7 +40,8 @@ WAIT = """
     try:
         with interruptible():
             print("listens", flush=True)
-            time.sleep(3600)
+            while True:  # one long sleep could begin just after the signal
+                time.sleep(0.1)
     except KeyboardInterrupt:
         return 130
 """
@@ -127,11 +128,65 @@ def test_a_signal_that_comes_before_the_supervisor_listens_is_not_lost(
     assert job.stdout.readline() == "listens\n"
     job.send_signal(signal.SIGINT)
     try:
-        _, errors = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=300)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
     assert (job.returncode, errors) == (130, "")
+
+
+TO_ANOTHER_THREAD = """
+supervisor.GRACE_S = 0.1
+before = supervisor.NativeStderr.start
+def start(self):
+    import threading
+    def wait_and_take():
+        while not os.path.exists(os.path.join({output!r}, "go")):
+            time.sleep(0.05)
+        time.sleep(0.2)  # the main thread waits for the driver by now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Thread(target=wait_and_take, daemon=True).start()
+    before(self)
+supervisor.NativeStderr.start = start
+"""
+
+
+def test_a_signal_that_does_not_interrupt_the_supervisor_s_wait_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = PROGRAM.replace("supervisor.GRACE_S = 0.1", TO_ANOTHER_THREAD.strip())
+    monkeypatch.setitem(globals(), "PROGRAM", taken)
+    job = start(tmp_path, WAIT)
+    assert job.stdout is not None
+    left = int(job.stdout.readline())
+    assert job.stdout.readline() == "listens\n"
+    (tmp_path / "go").touch()
+    try:
+        _, errors = job.communicate(timeout=300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
+    assert (job.returncode, errors) == (130, "")
+
+
+def test_what_is_left_is_killed_however_late_the_supervisor_comes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = PROGRAM.replace("GRACE_S = 0.1", "GRACE_S = supervisor.KILLED_S = -1.0")
+    monkeypatch.setitem(globals(), "PROGRAM", late)
+    job = start(tmp_path, "return 0")
+    assert job.wait(300) == 0
+    assert job.stdout is not None
+    left = int(job.stdout.readline())
+    until = time.monotonic() + 60
+    try:
+        while Path(f"/proc/{left}/exe").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
 
 
 def test_the_driver_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
