@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def counted(number: int, noun: str, *, grouped: bool = False) -> str:
     """
     digits = f"{number:,}" if grouped else str(number)
     return f"{digits} {noun}{'s' * (number != 1)}"
+
+
+def quoted(text: str) -> str:
+    """A word of a shell command; in double quotes where these keep it as it is."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
 def a_kind_of(value: object) -> str:

@@ -19,7 +19,7 @@ from rich.console import Console
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
-from pipeline.wording import are, counted, first_line
+from pipeline.wording import are, counted, first_line, quoted
 
 if TYPE_CHECKING:
     from pipeline.export.select import Selection
@@ -59,6 +59,11 @@ def why_empty(chosen: Selection, split_by: str) -> str:
     )
 
 
+def both(where: str, condition: str) -> str:
+    """A condition beside the one that the export had."""
+    return f"({where}) and {condition}" if where else condition
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Export once and return an exit code."""
     from pipeline.dataset.manifest import all_runs
@@ -67,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.export.formats import FORMATS
     from pipeline.export.select import parse_splits, select
     from pipeline.monitoring.console import say
+    from pipeline.report.tables.clip_kinds import run_seeds
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
@@ -162,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 bucket_by=options.bucket_by,
                 tensors=form.tensors and not options.without_tensors,
                 needs=form.needs,
+                seeds=run_seeds({run.run_id: {"config": run.config} for run in runs}),
             ) as chosen,
             console.status("exporting") as status,
         ):
@@ -184,6 +191,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{counted(len(chosen.shards), 'shard', grouped=True)} at "
         f"{target.uri}, {done.written:,} of them written now",
     )
+    if done.settings.is_mixed:
+        say(console, f"{done.settings.heading()} To export one kind alone, to another --to:")
+        for line in done.settings.lines(
+            lambda found: f"--where {quoted(both(options.where, found))}"
+        ):
+            say(console, f"  {line}", one_line=True)
     if options.splits != ONE_SPLIT:
         sizes: Counter[str] = Counter()
         for shard in chosen.shards:

@@ -20,6 +20,7 @@ from pipeline.dataset.whole_clips import DamagedClipError
 from pipeline.errors import UserError
 from pipeline.export.fingerprint import ExportRecord, FingerprintedClip, fingerprint
 from pipeline.export.formats import FORMATS
+from pipeline.export.mixed_settings import ExportedSettings, exported_settings
 from pipeline.export.select import Selection
 from pipeline.export.whole_clip import WholeClip, read_whole
 from pipeline.storage.storage import Storage
@@ -39,6 +40,7 @@ class Exported:
         damaged_by_split: How many of these would be in each split.
         damaged_with_tensors: How many of these have tensors that would be exported.
         damaged_with_prompt: How many of these would keep their prompt for want of a new caption.
+        settings: Kinds of the clips that it holds.
     """
 
     written: int = 0
@@ -46,6 +48,7 @@ class Exported:
     damaged_by_split: Counter[str] = field(default_factory=Counter)
     damaged_with_tensors: int = 0
     damaged_with_prompt: int = 0
+    settings: ExportedSettings = field(default_factory=ExportedSettings)
 
 
 def export(
@@ -101,9 +104,13 @@ def export(
             done.written += 1
         progress(number, len(selection.shards))
     form.finish(target, selection.shards, done.damaged)
+    done.settings = exported_settings(selection.spool, done.damaged)
+    kinds = done.settings.record()
     if left_out or lacking:  # from here on, what was taken in must not change either
-        record = ExportRecord(format_name, fingerprint(selection), left_out)
+        record = ExportRecord(format_name, fingerprint(selection), left_out, kinds)
         target.put_bytes(RECORD_KEY, record.dump())
+    elif kinds != list(record.settings):
+        target.put_bytes(RECORD_KEY, replace(record, settings=kinds).dump())
     if done.damaged or before:
         _record(target, done.damaged)
     return done

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -45,11 +45,13 @@ class ExportRecord:
         format: Name of the format.
         fingerprint: Of the selection.
         left_out: Clips that were damaged, by id, as they are in the fingerprint.
+        settings: Kinds of its clips, where they were made with several settings.
     """
 
     format: str
     fingerprint: str
     left_out: Mapping[str, FingerprintedClip] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> ExportRecord:
@@ -62,7 +64,8 @@ class ExportRecord:
             found = json.loads(data)
             clips = found.get("left_out", {}).items()
             left_out = {name: FingerprintedClip(**clip) for name, clip in clips}
-            return cls(found["format"], found["fingerprint"], left_out)
+            settings = found.get("settings", ())
+            return cls(found["format"], found["fingerprint"], left_out, settings)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("no record of an export") from error
 
@@ -70,7 +73,8 @@ class ExportRecord:
         """Return what is stored."""
         record = {"format": self.format, "fingerprint": self.fingerprint}
         left_out = {name: asdict(clip) for name, clip in sorted(self.left_out.items())}
-        more = {"left_out": left_out} if left_out else {}
+        more: dict[str, Any] = {"settings": list(self.settings)} if self.settings else {}
+        more |= {"left_out": left_out} if left_out else {}
         return (json.dumps(record | more, indent=1) + "\n").encode()
 
     def fits(self, format_name: str, selection: Selection) -> bool:

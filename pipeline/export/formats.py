@@ -24,11 +24,14 @@ from pipeline.export.fastvideo import (
 )
 from pipeline.export.index import content_name
 from pipeline.export.lance_dataset import check_lance, finish_lance, lance_keys, write_lance
+from pipeline.export.mixed_settings import exported_settings
 from pipeline.export.select import Shard
 from pipeline.export.whole_clip import WholeClip
+from pipeline.redaction import shown
+from pipeline.report.card import plain
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import LATENTS, TEXT_EMBEDS, TRAJECTORY
-from pipeline.wording import TO_DECODE, counted
+from pipeline.wording import TO_DECODE, counted, quoted
 
 TENSORS_COLUMN = "safetensors"
 """Column of Hub shards with the file of a clip's tensors; there where some clip has any."""
@@ -155,6 +158,10 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
     text += "".join(
         f"- `{name}`: {counted(count, 'clip', grouped=True)}\n" for name, count in counts.items()
     )
+    if shards and (kinds := exported_settings(shards[0].spool, lost)).is_mixed:
+        text += f"\n{kinds.heading()} To export one kind alone, give its condition:\n\n"
+        each = kinds.lines(_flag, plain)
+        text += "".join(f"- {line}\n" for line in each)
     text += "\nVideo bytes are inline; every row says model, seed, settings, cache and cost. "
     text += f"{TO_DECODE}\n"
     if any(shard.tensors for shard in shards):
@@ -163,6 +170,12 @@ def _finish_parquet(storage: Storage, shards: Sequence[Shard], lost: Lost) -> No
             "embeddings or trajectories; its metadata says how to normalise latents.\n"
         )
     storage.put_bytes("README.md", text.encode())
+
+
+def _flag(condition: str) -> str:
+    """The flag of a condition in a card."""
+    flag = f"--where {quoted(condition)}"
+    return plain(flag) if "`" in flag else f"`{shown(flag)}`"
 
 
 def _contents(storage: Storage, shards: Sequence[Shard]) -> Iterator[str]:

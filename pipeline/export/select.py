@@ -175,6 +175,7 @@ def select(
     bucket_by: str = "",
     tensors: bool = True,
     needs: Sequence[str] = (),
+    seeds: Mapping[str, int] | None = None,
 ) -> Selection:
     """Select clips and divide them into splits and shards.
 
@@ -191,6 +192,7 @@ def select(
         bucket_by: What a shard's clips have in common (`pipeline.export.buckets`); "" for nothing.
         tensors: Export tensors where clips have them.
         needs: Kinds of tensors that each clip must have; the others are left out.
+        seeds: The seed of each run that gave one to all its rows.
 
     Raises:
         UserError: The condition or the value to stratify by is invalid, no row has the column to
@@ -200,7 +202,7 @@ def select(
     names, bucket = list(splits), bucket_sql(bucket_by)
     refuse_changing(where, "--where")
     refuse_changing(stratify_by, "--stratify-by")
-    spool = Spool(storage)
+    spool = Spool(storage, seeds)
     try:
         spool.check(where)
         filled = spool.fill(

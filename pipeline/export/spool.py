@@ -7,7 +7,7 @@ gives the rows of one shard after the other back.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,14 @@ class Filled:
 class Spool:
     """Rows of a prefix; first all, then those that are chosen, ordered by split and id."""
 
-    def __init__(self, storage: Storage) -> None:
-        """Open an empty spool for the rows of a prefix.
+    def __init__(self, storage: Storage, seeds: Mapping[str, int] | None = None) -> None:
+        """Open an empty spool for the rows of a prefix, with the seeds of runs that gave one.
 
         Raises:
             UserError: The condition that is stored with the scores of the prefix is invalid.
             StorageError: The stored scores or captions cannot be read.
         """
-        self._uri = storage.uri
+        self._uri, self.seeds = storage.uri, seeds or {}
         self._stored, self._captions = read_stored(storage), read_captions(storage)
         self._folder = tempfile.TemporaryDirectory(prefix="export-")
         at = Path(self._folder.name)
@@ -170,7 +170,7 @@ class Spool:
         asked = asked_inputs(where)
         found = lacking_clips(self._database, "--where", asked, f"clips where {counting}")
         lacking = f"select count(*) {rows} and not coalesce(({needs}), false)"
-        (without,) = self._database.execute(lacking).fetchall()[0]
+        ((without,),) = self.ask(lacking)
         rows += f" and coalesce(({needs}), false)"
         columns += f", {bucket} as {BUCKET}"
         if stratify_by:
@@ -185,7 +185,7 @@ class Spool:
             order = f"order by {SPLIT}, {BUCKET}, sample_id"
             self._sql(f"create table chosen as select {columns} {rows} {order}", where)
         counting = f"select count(*), count(distinct {DRAWN}) from chosen"  # noqa: S608
-        ((count, texts),) = self._database.execute(counting).fetchall()
+        ((count, texts),) = self.ask(counting)
         found += lacking_clips(self._database, "--split-by", [split_by] * bool(split_by), "chosen")
         if count:  # else the error names columns of `clips`
             self._database.execute("drop table clips")
@@ -194,21 +194,25 @@ class Spool:
     def heads(self) -> Iterator[tuple[int, str, str, str, str, int]]:
         """Yield split, bucket, id, SHA-256 of clip and tensors, and bytes of these, in order."""
         own = "sample_id, media_sha256, ifnull(tensors.sha256, ''), ifnull(tensors.bytes, 0)"
-        query = f"select {SPLIT}, {BUCKET}, {own} from chosen order by rowid"  # noqa: S608
-        cursor = self._database.execute(query)
-        while some := cursor.fetchmany(BATCH_ROWS):
-            yield from some
+        return self._in_order(f"{SPLIT}, {BUCKET}, {own}")
 
     def recaptions(self) -> Iterator[tuple[str, str]]:
         """Yield ids, and captions that were written from frames ("" for none), in order."""
-        cursor = self._database.execute("select sample_id, recaption from chosen order by rowid")
+        return self._in_order("sample_id, ifnull(recaption, '')")
+
+    def _in_order(self, columns: str) -> Iterator[Any]:
+        cursor = self._database.execute(f"select {columns} from chosen order by rowid")  # noqa: S608
         while some := cursor.fetchmany(BATCH_ROWS):
-            yield from ((sample_id, text or "") for sample_id, text in some)
+            yield from some
+
+    def ask(self, query: str, given: Any = None) -> list[Any]:
+        """All rows that a query of ours gives."""
+        return self._database.execute(query, given).fetchall()
 
     def ids(self, start: int, count: int) -> list[str]:
         """Ids of a range of the chosen rows."""
         query = "select sample_id from chosen where rowid >= ? and rowid < ? order by rowid"
-        return [row[0] for row in self._database.execute(query, [start, start + count]).fetchall()]
+        return [row[0] for row in self.ask(query, [start, start + count])]
 
     def rows(self, start: int, count: int) -> list[dict[str, Any]]:
         """A range of the chosen rows, as plain values."""
@@ -221,9 +225,9 @@ class Spool:
 
     def _rows_of(self, condition: str) -> str:
         """The rows that meet a condition as a subquery, with each score under its own name."""
-        names = self._database.execute(
+        names = self.ask(
             "select distinct each.name from (select unnest(scores) as each from clips)"
-        ).fetchall()
+        )
         own = sorted(name for (name,) in names if name not in self._schema.names)
         self._scores = [name for name in own if name.isidentifier()]
         scores = score_columns(self._scores)

@@ -104,14 +104,9 @@ def clip_kinds(rows: Rows, clips: Mask, seeds: Mapping[str, int]) -> list[ClipSe
 
 def mixed(found: Sequence[ClipSettings]) -> str:
     """Say that a dataset holds clips of several settings, how many of each, and what differs."""
-    names = _COLUMNS if found[0].settings else {**_NOT_RECORDED, **_COLUMNS}
-    differ = {
-        name: column
-        for name, column in names.items()
-        if len({getattr(each, name) for each in found}) > 1
-    }
+    differ = differing(found)
     each = "; ".join(
-        f"{text.count(kind.clips)} of {_kind(kind, differ)}" for kind in found[:MOST_SETTINGS]
+        f"{text.count(kind.clips)} of {said_kind(kind, differ)}" for kind in found[:MOST_SETTINGS]
     )
     more = f"; and {len(found) - MOST_SETTINGS} more kinds" if len(found) > MOST_SETTINGS else ""
     *first, last = differ.values()
@@ -122,8 +117,23 @@ def mixed(found: Sequence[ClipSettings]) -> str:
     )
 
 
-def _kind(kind: ClipSettings, differ: Mapping[str, str]) -> str:
-    """Settings of clips; what few runs change is named only where it differs."""
+def differing(found: Sequence[ClipSettings]) -> dict[str, str]:
+    """What differs between kinds of clips: attribute of a kind to column of the rows."""
+    names = _COLUMNS if found[0].settings else {**_NOT_RECORDED, **_COLUMNS}
+    return {
+        name: column
+        for name, column in names.items()
+        if len({getattr(each, name) for each in found}) > 1
+    }
+
+
+def said_kind(kind: ClipSettings, differ: Mapping[str, str]) -> str:
+    """Settings of clips; what few runs change is named only where it differs.
+
+    Args:
+        kind: The clips.
+        differ: What differs between them and others (`differing`).
+    """
     second = kind.guidance_scale_2
     pieces = [
         kind.settings or f"{kind.model} {kind.policy}",
