@@ -8,7 +8,7 @@ import diffusers
 
 from tests.model_builders import mochi
 from tests.sencache.support import tiny_models as tiny
-from tests.sencache.support.other_pipelines import make_cogvideox_video
+from tests.sencache.support.late_runs import make_cogvideox_video
 from tests.sencache.support.video.hunyuan_like import hunyuan_vae, motif_network
 from tests.sencache.support.video.table import SUPPORTED, class_of
 from tests.tiny_encoders import encoders

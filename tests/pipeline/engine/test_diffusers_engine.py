@@ -5,61 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.calibration.measurement import Measurement
 from pipeline.engine.diffusers_engine import (
-    DiffusersEngine,
     load_engine,
 )
-from pipeline.engine.outputs import BadFramesError, to_uint8
-from pipeline.errors import UserError
 from pipeline.models.registry import MODELS
-from pipeline.models.spec import ResolvedModel
-from pipeline.requests.sample_request import CacheIdentity, SampleRequest, canonical_json
+from pipeline.requests.sample_request import CacheIdentity
 from sencache import SensitivityProfile
 from tests.model_fixtures import one_quick
+from tests.pipeline.engine.loaded import EngineOf, MakeRequest, Resolve, paper, psnr
 
 HUB_MODELS = [name for name, spec in MODELS.items() if spec.hub_id and not spec.conditions]
-WAN, TWO_EXPERTS = "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"
+WAN = "wan2.1-t2v-1.3b"
+TWO_EXPERTS = "wan2.2-t2v-a14b"
 EULER = "FlowMatchEulerDiscreteScheduler"
-
-Resolve = Callable[[str], ResolvedModel]
-MakeRequest = Callable[..., SampleRequest]
-EngineOf = Callable[[str], tuple[DiffusersEngine, ResolvedModel]]
-
-
-def paper(profile: SensitivityProfile, **params: Any) -> CacheIdentity:
-    settings = {"epsilon": 1e6, "strict_epsilon": 1e6, "strict_fraction": 0.2, "max_reuse": 1}
-    return CacheIdentity("paper", canonical_json(settings | params), profile.hash)
-
-
-@pytest.fixture(scope="module")
-def engine_of(tiny_resolved: Resolve, profile: SensitivityProfile) -> Iterator[EngineOf]:
-    engines: dict[str, tuple[DiffusersEngine, ResolvedModel]] = {}
-
-    def get(name: str) -> tuple[DiffusersEngine, ResolvedModel]:
-        if name not in engines:
-            model = tiny_resolved(name)
-            engines[name] = (
-                load_engine(model, device="cpu", profile_json=profile.to_json()),
-                model,
-            )
-        return engines[name]
-
-    yield get
-    for engine, _ in engines.values():
-        engine.close()
-
-
-def psnr(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
-    error = np.mean((one.astype(np.float64) - two.astype(np.float64)) ** 2)
-    return float(np.inf if error == 0 else 10 * np.log10(255**2 / error))
 
 
 @pytest.mark.parametrize("name", one_quick(HUB_MODELS))
@@ -235,107 +200,6 @@ def test_a_negative_prompt_counts_only_with_guidance(
     )
 
 
-def test_a_cached_clip_counts_its_reuse(
-    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
-) -> None:
-    engine, model = engine_of(WAN)
-    (cached,) = engine.generate([request_for(model, cache=paper(profile))])
-    assert cached.cache["decisions"] == "CRCRC"
-    assert cached.cache["nfe"] == 3
-    assert cached.cache["reused"] == 2
-    assert cached.cache["policy"] == "paper"
-    assert cached.cache["profile"] == profile.hash
-    assert cached.cache["max_score"] > 0
-
-
-@pytest.mark.slow
-def test_cached_rows_decide_for_themselves(
-    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
-) -> None:
-    engine, model = engine_of(WAN)
-    batch = [
-        request_for(model, prompt, seed, cache=paper(profile, epsilon=0.5))
-        for seed, prompt in enumerate(("a dog", "big cat", "x"))
-    ]
-    together = engine.generate(batch)
-    for request, clip in zip(batch, together, strict=True):
-        (alone,) = engine.generate([request])
-        assert clip.cache["decisions"] == alone.cache["decisions"]
-        assert psnr(clip.frames, alone.frames) > 60
-
-
-def test_two_experts_share_the_steps_of_a_run(
-    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
-) -> None:
-    engine, model = engine_of(TWO_EXPERTS)
-    (clip,) = engine.generate(
-        [request_for(model, num_inference_steps=12, cache=paper(profile, max_reuse=2))]
-    )
-    decisions = clip.cache["decisions"]
-    assert len(decisions) == 12
-    assert clip.cache["nfe"] == decisions.count("C")
-    assert clip.cache["reused"] == decisions.count("R") > 0
-
-
-def test_two_experts_have_a_guidance_each(engine_of: EngineOf, request_for: MakeRequest) -> None:
-    engine, model = engine_of(TWO_EXPERTS)
-    (plain,) = engine.generate([request_for(model)])
-    (same,) = engine.generate([request_for(model, guidance_scale_2=3.0)])
-    (other,) = engine.generate([request_for(model, guidance_scale_2=9.0)])
-    assert np.array_equal(plain.frames, same.frames)  # diffusers takes the first scale for both
-    assert not np.array_equal(plain.frames, other.frames)
-
-
-def test_the_drift_of_two_experts_has_the_guidance_of_each(
-    engine_of: EngineOf, request_for: MakeRequest
-) -> None:
-    """Four steps are at high noise; the latents of the fifth do not know the second scale yet."""
-    engine, model = engine_of(TWO_EXPERTS)
-    drifts = []
-    for second in (3.0, 9.0):
-        request = request_for(model, guidance_scale_2=second, records=True)
-        (clip,) = engine.generate([request])
-        drifts.append(np.array(Measurement.from_json(clip.measurement).drift.distances))
-    one, two = drifts
-    assert np.array_equal(one[:4, :4], two[:4, :4])
-    assert not np.isclose(one[:4, 4], two[:4, 4]).any()
-
-
-def test_two_experts_where_only_one_runs(engine_of: EngineOf, request_for: MakeRequest) -> None:
-    engine, model = engine_of(TWO_EXPERTS)
-    (clip,) = engine.generate([request_for(model, num_inference_steps=1)])
-    assert clip.cache["decisions"] == "C"
-
-
-def test_a_failed_call_leaves_no_cache_behind(
-    engine_of: EngineOf,
-    request_for: MakeRequest,
-    profile: SensitivityProfile,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine, model = engine_of(WAN)
-    request = request_for(model, cache=paper(profile))
-    (before,) = engine.generate([request])
-    with monkeypatch.context() as patch:
-        patch.setattr(engine._pipe.vae, "decode", _explode)
-        with pytest.raises(ZeroDivisionError):
-            engine.generate([request])
-    (after,) = engine.generate([request])
-    assert np.array_equal(before.frames, after.frames)
-
-
-def _explode(*args: object, **kwargs: object) -> None:
-    raise ZeroDivisionError
-
-
-def test_a_cache_that_cannot_be_is_a_user_error(
-    engine_of: EngineOf, request_for: MakeRequest, profile: SensitivityProfile
-) -> None:
-    engine, model = engine_of("ltx-video")
-    with pytest.raises(UserError):  # the profile is Wan's
-        engine.generate([request_for(model, cache=paper(profile))])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -372,36 +236,6 @@ def test_what_this_engine_cannot_make_is_refused(
     engine, model = engine_of(WAN)
     with pytest.raises(ValueError, match=message):
         engine.generate([request_for(model, **changes)])
-
-
-def test_nan_frames_are_never_a_clip(
-    engine_of: EngineOf, request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, model = engine_of(WAN)
-    decode = engine._pipe.vae.decode
-
-    def poisoned(*args: Any, **kwargs: Any) -> Any:
-        (video,) = decode(*args, **kwargs)
-        video[0, 0, 0, 0, 0] = torch.nan
-        return (video,)
-
-    monkeypatch.setattr(engine._pipe.vae, "decode", poisoned)
-    with pytest.raises(BadFramesError, match="NaN or infinity"):
-        engine.generate([request_for(model)])
-
-
-def test_frames_are_rounded_not_cut(request_for: MakeRequest, tiny_resolved: Resolve) -> None:
-    request = request_for(tiny_resolved(WAN), width=16, height=16, num_frames=1)
-    levels = torch.linspace(0, 1, 256).reshape(1, 1, 1, 16, 16).expand(1, 1, 3, 16, 16)
-    (frames,) = to_uint8(levels + 0.4 / 255, request)
-    assert np.array_equal(frames[0, :, :, 0].ravel(), np.arange(256))
-
-
-def test_a_clip_of_another_size_is_an_error(
-    request_for: MakeRequest, tiny_resolved: Resolve
-) -> None:
-    with pytest.raises(BadFramesError, match=r"\(5, 3, 64, 64\), not \(9, 3, 64, 64\)"):
-        to_uint8(torch.zeros(1, 5, 3, 64, 64), request_for(tiny_resolved(WAN)))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import diffusers
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 from tests.sencache.support import tiny_models as tiny
-from tests.sencache.support.other_pipelines import make_hunyuan_15
+from tests.sencache.support.other_networks import make_hunyuan_15
 from tests.sencache.support.tiny_pipelines import NEGATIVE, mask, prompts
 from tests.sencache.support.toys import euler
 from tests.sencache.support.video.base import (

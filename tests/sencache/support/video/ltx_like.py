@@ -8,11 +8,8 @@ from typing import Any
 import diffusers
 
 from tests.sencache.support import tiny_models as tiny
-from tests.sencache.support.other_pipelines import (
-    make_cogvideox_video,
-    make_ltx_2,
-    make_ltx_condition,
-)
+from tests.sencache.support.late_runs import make_cogvideox_video, make_ltx_condition
+from tests.sencache.support.other_networks import make_ltx_2
 from tests.sencache.support.tiny_pipelines import pictures
 from tests.sencache.support.video.base import (
     VideoPipeline,

@@ -8,8 +8,9 @@ from typing import Any
 import diffusers
 import torch
 
-from tests.sencache.support import other_pipelines as others
+from tests.sencache.support import other_networks as others
 from tests.sencache.support import tiny_models as tiny
+from tests.sencache.support.late_runs import make_cogvideox_video
 from tests.sencache.support.tiny_pipelines import NEGATIVE, pictures, prompts
 from tests.sencache.support.toys import euler, unipc
 from tests.sencache.support.video.base import (
@@ -262,7 +263,7 @@ def make_consisid() -> Any:
             LFE_num_scale=5,
         )
     )
-    parts = others.make_cogvideox_video("CogVideoXDDIMScheduler").components
+    parts = make_cogvideox_video("CogVideoXDDIMScheduler").components
     return tiny.quiet(diffusers.ConsisIDPipeline(**(parts | {"transformer": network})))
 
 

@@ -10,7 +10,7 @@ from diffusers.video_processor import VideoProcessor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from tests.sencache.support import tiny_models as tiny
-from tests.sencache.support.other_pipelines import make_skyreels, make_wan_video
+from tests.sencache.support.late_runs import make_skyreels, make_wan_video
 from tests.sencache.support.tiny_pipelines import pictures
 from tests.sencache.support.toys import unipc
 from tests.sencache.support.video.base import (
