@@ -234,6 +234,17 @@ TESTS_OF_THEIR_OWN = {
 """Folders of tests that are about no one package."""
 
 
+MOST_LINES_OF_TESTS = 400
+"""A table of cases is long without being hard to read, so tests may be longer than the product."""
+
+
+def test_no_module_of_tests_is_too_long() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in TESTS.rglob("*.py")}
+    assert Path(__file__) in lines
+    long = {path.relative_to(TESTS): n for path, n in lines.items() if n > MOST_LINES_OF_TESTS}
+    assert long == {}
+
+
 def test_the_tests_mirror_the_tree() -> None:
     """Each folder of tests is named after one of the tree; a test named after a module is in its
     folder."""
