@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.storage.places import check_kept
 
@@ -85,7 +86,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         raise UserError(
             "the benchmarks are not part of the installed package: run this job in a checkout"
         )
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = CommandParser(description=__doc__.split("\n")[0] if __doc__ else "")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chosen = given[0] if given and given[0] in COMMANDS else None
     for name, path in COMMANDS.items():

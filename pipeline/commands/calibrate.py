@@ -23,6 +23,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline.commands.parser import CommandParser
+from pipeline.config.error_text import known_flags
 from pipeline.config.run_config import RunConfig, load_config
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
@@ -78,7 +80,8 @@ def _settle_further(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
+        further=[*known_flags(RunConfig), "--config"],
         description="Measure the profile of a video model. The uncached clips that it is measured "
         "on stay as a dataset in OUTPUT.clips.",
         epilog="All flags of jobs/generate.py can be given too, but those of its cache.",

@@ -6,7 +6,6 @@ codes: 0 done; 1 done but for damaged clips, which are named; 2 bad flags or inp
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import math
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
-    parser = argparse.ArgumentParser(description=first_line(__doc__, "export"))
+    parser = CommandParser(description=first_line(__doc__, "export"))
     parser.add_argument("--output", required=True, help="output prefix of the runs")
     parser.add_argument("--to", required=True, help="folder or s3://bucket/prefix of the export")
     shapes = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())

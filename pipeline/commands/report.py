@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.wording import first_line
@@ -115,7 +116,7 @@ def _budgets(text: str) -> Sequence[float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=first_line(__doc__, "report"))
+    parser = CommandParser(description=first_line(__doc__, "report"))
     parser.add_argument("--output", default="", help="folder or s3://bucket/prefix of the dataset")
     parser.add_argument(
         "--price",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.wording import counted, first_line
@@ -84,7 +85,7 @@ def _rewrite(options: argparse.Namespace, console: Console) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=first_line(__doc__, "rewrite"))
+    parser = CommandParser(description=first_line(__doc__, "rewrite"))
     parser.add_argument(
         "--prompts", required=True, help="Parquet, JSONL, CSV, TSV or text; any URI"
     )

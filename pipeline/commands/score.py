@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.wording import called_as, counted, first_line
@@ -110,7 +111,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=first_line(__doc__, "score"))
+    parser = CommandParser(description=first_line(__doc__, "score"))
     parser.add_argument("--output", required=True, help="folder or s3://bucket/prefix of the runs")
     parser.add_argument(
         "--scorers",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.config.cache_section import CONFLICT
+from pipeline.config.flag_names import no_flag
 from pipeline.config.help_text import flag, section_of, walk
 from pipeline.errors import UserError
 
@@ -38,15 +39,21 @@ def check_flags(argv: Sequence[str], model: type[BaseModel]) -> None:
     Raises:
         UserError: The first unknown flag.
     """
+    known = known_flags(model)
+    for word in argv:
+        name = word.partition("=")[0]
+        if word.startswith("--") and name not in known:
+            raise UserError(no_flag(name, known, "--help-all"))
+
+
+def known_flags(model: type[BaseModel]) -> list[str]:
+    """The flags of a model, and those that print help."""
     known = ["--help", "--help-all"]
     for path, field in walk(model):
         known.append(flag(path))
         if field.annotation is bool:
             known.append("--no-" + flag(path)[2:])
-    for word in argv:
-        name = word.partition("=")[0]
-        if word.startswith("--") and name not in known:
-            raise UserError(f"there is no flag {name}{_closest(name, known)}; --help-all lists all")
+    return known
 
 
 def parse_problem(text: str) -> str:
@@ -91,20 +98,6 @@ def validation_problem(
     path = path[: _depth(path, model)]
     where = flag(path) if _given(path, flags) else f"{place}{'.'.join(path)}"
     return f"{where} {_expected(problem, path, model)}, not {problem['input']!r:.60}".strip()
-
-
-def _closest(word: str, known: Sequence[str]) -> str:
-    nested = [name for name in known if name.startswith(f"{word}.")]
-    section, dot, last = word.rpartition(".")
-    # `steps` is a word of num-inference-steps, although more of their letters differ than of `fps`.
-    longer = [
-        name
-        for name in known
-        if name.startswith(section + dot) and last in name.removeprefix(section + dot).split("-")
-    ]
-    likely = nested or (longer if dot else [])
-    found = likely[:1] or difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _suggest(path: Sequence[str], model: type[BaseModel]) -> str:

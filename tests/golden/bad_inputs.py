@@ -61,8 +61,6 @@ def _run(argv: Sequence[str], values: Values) -> dict[str, Any]:
         except SystemExit as stop:
             code = stop.code
     text = err.getvalue()
-    if text.startswith("usage: "):  # argparse wraps its usage as it likes
-        text = "error: " + text.rpartition("error: ")[2]
     lines = [line.rstrip() for line in text.replace(values["folder"], "{folder}").splitlines()]
     return {"exit code": code, "stderr": lines, "said on stdout": bool(out.getvalue().strip())}
 

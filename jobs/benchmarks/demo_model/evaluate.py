@@ -6,7 +6,6 @@ reconstructions of them, and clips generated from the same held-out captions.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from jobs.benchmarks.demo_model.judge import agreement, judge
 from jobs.benchmarks.demo_model.palette import PLAIN, Palette, palette_of
 from jobs.benchmarks.demo_model.sprites import attributes_of, render
 from jobs.benchmarks.profiles.bench import Bench, load_bench
+from pipeline.commands.parser import CommandParser
 from pipeline.models.demo import WEIGHTS_DIR
 
 CHANCE = {name: 1 / len(words) for name, words in ATTRIBUTES.items()}
@@ -123,7 +123,7 @@ def _table(results: dict[str, dict[str, float]]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the evaluation from the command line and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.evaluate")
+    parser = CommandParser(prog="python -m jobs.benchmarks.demo_model.evaluate")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR)
     parser.add_argument("--clips", type=int, default=120, help="held-out captions, at most 120")
     parser.add_argument("--steps", type=int, help="default: the model's")

@@ -6,7 +6,6 @@ The LoRA is ``DIR/distilled.safetensors``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from jobs.benchmarks.demo_model.distil.config import DistilConfig, default_config
 from jobs.benchmarks.demo_model.distil.run import distil
+from pipeline.commands.parser import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None, config: DistilConfig | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, config: DistilConfig | None = N
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.distil")
+    parser = CommandParser(prog="python -m jobs.benchmarks.demo_model.distil")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
     options = parser.parse_args(arguments)

@@ -6,7 +6,6 @@ The finished pipeline is in ``DIR/pipeline``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from jobs.benchmarks.demo_model.train.config import (
 )
 from jobs.benchmarks.demo_model.train.run import train
 from jobs.benchmarks.demo_model.train.shaped import save_preview, train_shape
+from pipeline.commands.parser import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, config: TrainConfig | None = No
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarks.demo_model.train")
+    parser = CommandParser(prog="python -m jobs.benchmarks.demo_model.train")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
     kind = parser.add_mutually_exclusive_group()
