@@ -145,7 +145,7 @@ class FolderRun:
             return path
         path = self.place / f"{condition.column}.mp4"
         blocks = random.integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
-        mp4.encode(blocks.repeat(8, 1).repeat(8, 2), 8, {}, path)
+        mp4.write(blocks.repeat(8, 1).repeat(8, 2), 8, {}, path)
         return path
 
 

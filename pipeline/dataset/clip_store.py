@@ -9,7 +9,6 @@ attempts.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -19,7 +18,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from pipeline.calibration.measurement import measurement_key, not_measured
 from pipeline.dataset import mp4
@@ -90,7 +88,6 @@ class ClipStore:
             THREADS, thread_name_prefix="store", initializer=_lower_priority
         )
         self._begun: set[Future[Row]] = set()
-        self._folder = tempfile.TemporaryDirectory(prefix="clips-")
 
     def begin(self, request: SampleRequest, clip: Clip, provenance: Provenance) -> Future[Row]:
         """Begin to store a clip.
@@ -98,8 +95,8 @@ class ClipStore:
         Returns:
             A future of its row. If another worker has stored a clip of the sample before, the row
             describes that clip and has the cost of this attempt, so that reports count the device
-            time of both. It raises `StorageError` if no clip can be written to the local disk or to
-            the storage.
+            time of both. It raises `StorageError` if no clip can be encoded here or written to the
+            storage.
         """
         self._pairs.keep(request, clip)
         row = self._threads.submit(self._store, request, clip, provenance)
@@ -142,29 +139,26 @@ class ClipStore:
             text = clip.measurement or not_measured("its engine records nothing")
             self._storage.put_bytes(key, text.encode())
         tensors_s = self._store_tensors(clip, row)
-        with self._local_file(row["sample_id"]) as path:
-            for key, is_own in self._keys(row["sample_id"]):
-                row["video"]["path"] = key
-                began = time.monotonic()
-                # The file carries its row.
-                mp4.encode(clip.frames, request.fps, row, path, sound=_track(clip))
-                encoded = time.monotonic()
-                if is_own:
-                    self._storage.put_file(key, path)
-                elif not self._storage.create_file(key, path):
-                    if (earlier := self.stored(row["sample_id"])) is not None:
-                        self._drop_tensors(row, earlier)
-                        # By another worker, or by a try whose answer was lost.
-                        return _with_cost(earlier, row)
-                    continue
-                break
-            uploaded = time.monotonic()
-            data = path.read_bytes()
+        for key, is_own in self._keys(row["sample_id"]):
+            row["video"]["path"] = key
+            began = time.monotonic()
+            # The file carries its row.
+            data = self._encode(clip, request.fps, row)
+            encoded = time.monotonic()
+            if is_own:
+                self._storage.put_bytes(key, data)
+            elif not self._storage.create_bytes(key, data):
+                if (earlier := self.stored(row["sample_id"])) is not None:
+                    self._drop_tensors(row, earlier)
+                    # By another worker, or by a try whose answer was lost.
+                    return _with_cost(earlier, row)
+                continue
+            break
         return row | {
             "media_bytes": len(data),
             "media_sha256": hashlib.sha256(data).hexdigest(),
             "encode_s": encoded - began,
-            "upload_s": uploaded - encoded + tensors_s,
+            "upload_s": time.monotonic() - encoded + tensors_s,
         }
 
     def _keys(self, sample_id: str) -> Iterator[tuple[str, bool]]:
@@ -201,30 +195,24 @@ class ClipStore:
         row |= {"video": None, "num_frames": len(clip.frames)}
         if self._keep_drafts:
             row["video"] = {"bytes": None, "path": draft_clip_key(sample_id)}
-            with self._local_file(sample_id) as path:
-                mp4.encode(clip.frames, row["fps"], row, path, sound=_track(clip))
-                self._storage.put_file(draft_clip_key(sample_id), path)
+            data = self._encode(clip, row["fps"], row)
+            self._storage.put_bytes(draft_clip_key(sample_id), data)
         self._storage.put_bytes(draft_key(sample_id), mp4.row_json(row).encode())
         return row
 
-    @contextlib.contextmanager
-    def _local_file(self, sample_id: str) -> Iterator[Path]:
-        """A place on the local disk for an mp4, until the end of the block.
+    def _encode(self, clip: Clip, fps: int, row: Row) -> bytes:
+        """Encode a clip with its row.
 
         Raises:
-            StorageError: The disk is full.
+            StorageError: The local disk, which encoding needs outside of Linux, is full.
         """
-        path = Path(self._folder.name) / f"{sample_id}.mp4"
         try:
-            yield path
+            return mp4.encode(clip.frames, fps, row, sound=_track(clip))
         except OSError as error:
             if is_full(error):  # the node's fault: no other sample could be stored here either
-                raise StorageError(
-                    f"cannot write clips to {self._folder.name} on {self._where}: {explain(error)}"
-                ) from error
+                where = f"{tempfile.gettempdir()} on {self._where}"
+                raise StorageError(f"cannot encode clips in {where}: {explain(error)}") from error
             raise
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _with_cost(earlier: Row, made: Row) -> Row:

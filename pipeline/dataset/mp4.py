@@ -30,6 +30,7 @@ from av.video.stream import VideoStream
 
 from pipeline.dataset import mp4_sound, seal
 from pipeline.dataset.mp4_sound import Samples
+from pipeline.storage.scratch_file import scratch_file
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB frames, uint8, shape (num_frames, height, width, 3)."""
@@ -60,12 +61,11 @@ def encode(
     frames: Frames,
     fps: int,
     row: Mapping[str, Any],
-    path: str | os.PathLike[str],
     *,
     crf: int = DEFAULT_CRF,
     sound: tuple[Samples, int] | None = None,
-) -> None:
-    """Write frames and their row as one mp4 (H.264 High, yuv420p BT.709, index at the front).
+) -> bytes:
+    """Make an mp4 of frames and their row (H.264 High, yuv420p BT.709, index at the front).
 
     A sound becomes a track of AAC.
 
@@ -73,17 +73,43 @@ def encode(
         frames: uint8 RGB of shape (num_frames, height, width, 3); height and width even.
         fps: Frames per second; every frame lasts exactly 1 / fps seconds.
         row: The output row; datetimes become ISO 8601 text. Stored whole in `ROW_TAG`.
-        path: A local file, replaced if it exists. It must be a real file, because moving the index
-            to the front rewrites it.
         crf: x264 constant rate factor; 16 is visually lossless for most content.
         sound: Samples of shape (channels, samples) from -1 to 1, and their rate per second.
 
     Raises:
         ValueError: Shape, type, size, fps or sound cannot be encoded, or the row is not JSON.
+        OSError: There is no memory for the file, or outside of Linux no room on the local disk.
     """
     _check(frames, fps)
+    with scratch_file() as (path, contents):
+        _encode_to(path, frames, fps, row, crf, sound)
+        return seal.close(contents())
+
+
+def write(
+    frames: Frames,
+    fps: int,
+    row: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    crf: int = DEFAULT_CRF,
+    sound: tuple[Samples, int] | None = None,
+) -> None:
+    """Write the mp4 of `encode` to a local file, which is replaced if it exists."""
+    Path(path).write_bytes(encode(frames, fps, row, crf=crf, sound=sound))
+
+
+def _encode_to(
+    path: str,
+    frames: Frames,
+    fps: int,
+    row: Mapping[str, Any],
+    crf: int,
+    sound: tuple[Samples, int] | None,
+) -> None:
+    """Write the file with a blank seal."""
     with av.open(
-        os.fspath(path),
+        path,
         "w",
         format="mp4",
         options={
@@ -118,7 +144,6 @@ def encode(
         if sound and track:
             for heard in mp4_sound.packets(*sound, track):
                 container.mux(heard)
-    seal.close(Path(path))
 
 
 def decode(source: Source) -> Frames:

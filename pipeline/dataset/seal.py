@@ -1,7 +1,7 @@
 """A seal is a hash of a file inside that file, which shows whether the file is undamaged.
 
-The file is written with 64 zeros as its seal. `close` hashes the file as it is then and puts the
-hash in the place of the zeros; `is_whole` puts the zeros back, hashes again and compares. Works on
+The file is made with 64 zeros as its seal. `close` hashes the file as it is then and puts the hash
+in the place of the zeros; `is_whole` puts the zeros back, hashes again and compares. Works on
 any file that contains the marker.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 
 KEY = "seal_sha256"
 BLANK = "0" * 64
@@ -18,19 +17,17 @@ BLANK = "0" * 64
 _MARK = re.compile(rb'"seal_sha256": "([0-9a-f]{64})"')
 
 
-def close(path: Path) -> None:
-    """Replace the blank seal of a file by its hash.
+def close(data: bytes) -> bytes:
+    """Return a file with its hash in the place of its blank seal.
 
     Raises:
         ValueError: The file holds no blank seal.
     """
-    data = path.read_bytes()
     found = _MARK.search(data)
     if found is None or found[1] != BLANK.encode():
-        raise ValueError(f"{path} holds no blank seal")
-    with path.open("r+b") as file:
-        file.seek(found.start(1))
-        file.write(hashlib.sha256(data).hexdigest().encode())
+        raise ValueError("the file holds no blank seal")
+    own = hashlib.sha256(data).hexdigest().encode()
+    return b"".join([data[: found.start(1)], own, memoryview(data)[found.end(1) :]])
 
 
 def is_whole(data: bytes) -> bool:

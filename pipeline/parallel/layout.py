@@ -7,7 +7,7 @@ message that says what would be right. Importing it loads neither torch nor a ba
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.errors import UserError
@@ -89,7 +89,7 @@ class ParallelLayout:
 
     def to_row(self) -> dict[str, Any]:
         """The `parallel` struct of an output row."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def __str__(self) -> str:
         parts = [f"{self.backend}, Ulysses {self.ulysses} x ring {self.ring}"]

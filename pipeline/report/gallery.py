@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,10 +108,7 @@ def _smaller(frames: mp4.Frames, data: bytes) -> bytes:
         ]
     )
     fps = max(1, round(mp4.frame_rate(data)))
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "preview.mp4"
-        mp4.encode(shown, fps, {}, target, crf=CRF)
-        made = target.read_bytes()
+    made = mp4.encode(shown, fps, {}, crf=CRF)
     return made if len(made) < len(data) else data
 
 

@@ -33,6 +33,9 @@ _NO_IDENTITY = (
 )
 """Fields of a request that do not decide pixels, or, as `conditions`, not as they are."""
 
+_NO_JSON = ("texts", "profile_text", "_id")
+"""Fields that do not travel with a request."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheIdentity:
@@ -185,6 +188,7 @@ class SampleRequest:
     sample_quantisation: str = ""
     texts: bytes = dataclasses.field(default=b"", repr=False, compare=False)
     profile_text: str = dataclasses.field(default="", repr=False, compare=False)
+    _id: str = dataclasses.field(default="", init=False, repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide the pixels, as plain JSON values."""
@@ -212,7 +216,9 @@ class SampleRequest:
     @property
     def sample_id(self) -> str:
         """First 20 hex digits of SHA-256 over the canonical JSON of `identity()`."""
-        return digest(self.identity()).hex()
+        if not self._id:  # asked for a dozen times in the life of a request
+            object.__setattr__(self, "_id", digest(self.identity()).hex())
+        return self._id
 
     def to_json(self) -> str:
         """Return the request as JSON for transport; `from_json` is the exact inverse."""
@@ -221,8 +227,8 @@ class SampleRequest:
     def _fields(self) -> dict[str, Any]:
         # `dataclasses.asdict` makes deep copies, which would take most of the time of an intake.
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        del fields["texts"]
-        del fields["profile_text"]
+        for name in _NO_JSON:
+            del fields[name]
         fields["cache"] = self.cache.to_json()
         if self.sample_cache is not None:
             fields["sample_cache"] = self.sample_cache.to_json()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import mimetypes
 import os
 import re
 import sys
@@ -122,13 +123,19 @@ def keeps_existing(fs: Any, path: str) -> bool:
     return False
 
 
-def put_if_absent(fs: Any, local_path: str, path: str) -> bool:
-    """Copy a local file to `path` unless that exists; whether it is there now.
+def put(fs: Any, path: str, data: bytes, **condition: str) -> None:
+    """Write a file; on S3 with the media type of its name, as browsers need it to show a page."""
+    kind = mimetypes.guess_type(path)[0] if "s3" in fs.protocol else None
+    fs.pipe_file(path, data, **condition, **({"ContentType": kind} if kind else {}))
+
+
+def put_if_absent(fs: Any, path: str, data: bytes) -> bool:
+    """Write a file unless `path` exists; whether it is there now.
 
     Where the file system has no conditions it is asked first, which leaves a gap.
     """
     try:
-        fs.put_file(local_path, path, mode="create")
+        put(fs, path, data, mode="create")
     except Exception as error:
         if already_exists(error):
             return False
@@ -138,7 +145,7 @@ def put_if_absent(fs: Any, local_path: str, path: str) -> bool:
         warn_once(_logger, f"{text}, as for every file there", kind="no conditional put")
         if fs.exists(path):
             return False
-        fs.put_file(local_path, path)
+        put(fs, path, data)
     return True
 
 

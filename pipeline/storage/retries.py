@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -55,14 +56,25 @@ def attempt(
             return True
         return False
 
+    began = time.monotonic()
+    try:
+        return call()  # a sixth of the time of a small write would be the machinery below
+    except Exception as error:  # noqa: BLE001 - it is raised again as the outcome of the first try
+        first: list[Exception] = [error]
+
+    def call_again() -> T:
+        if first:
+            raise first.pop()
+        return call()
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(should_retry),
         wait=tenacity.wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
-        stop=tenacity.stop_before_delay(retry_s),
+        stop=tenacity.stop_before_delay(retry_s - (time.monotonic() - began)),
         reraise=True,
     )
     try:
-        return retrying(call)
+        return retrying(call_again)
     except Exception as error:
         problem = explain(error)
         if not problem:

@@ -8,9 +8,9 @@ later read and listing sees it (S3 since December 2020, and every local file sys
 conditional creates one wins, unless the store ignores or refuses the condition: `check_writable`
 finds that out, and writers then use names of their own.
 
-One operation is one request on an object store (`put_file` of 100 MB and more is a multipart
-upload). Only `pipeline.storage.retries` retries; `pipeline.storage.file_system` turns off the
-retries below. Messages never contain credentials.
+One operation is one request on an object store (a file of 100 MB and more is a multipart upload).
+Only `pipeline.storage.retries` retries; `pipeline.storage.file_system` turns off the retries below.
+Messages never contain credentials.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from pipeline.storage.file_system import (
     fetch,
     keeps_existing,
     open_file_system,
+    put,
     put_if_absent,
     split_uri,
 )
@@ -99,7 +100,7 @@ class Storage:
             StorageError: The file cannot be written.
         """
         check_key(key)
-        self._attempt("write", key, lambda path: self._fs.pipe_file(path, data))
+        self._attempt("write", key, lambda path: put(self._fs, path, data))
 
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """Copy a local file to `key`, replacing an existing one; readers see all of it or nothing.
@@ -112,8 +113,8 @@ class Storage:
         Path(local_path).stat()
         self._attempt("write", key, lambda path: self._fs.put_file(os.fspath(local_path), path))
 
-    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
-        """Copy a local file to `key` unless that exists; of several writers one wins.
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Write a file unless `key` exists; of several writers one wins.
 
         Returns:
             Whether `key` is this file now. After a retry, False can also mean that an earlier try
@@ -121,13 +122,9 @@ class Storage:
 
         Raises:
             StorageError: The file cannot be written.
-            FileNotFoundError: There is no file `local_path`.
         """
         check_key(key)
-        Path(local_path).stat()
-
-        local = os.fspath(local_path)
-        return self._attempt("write", key, lambda path: put_if_absent(self._fs, local, path))
+        return self._attempt("write", key, lambda path: put_if_absent(self._fs, path, data))
 
     def read_bytes(self, key: str) -> bytes:
         """Return a whole file.

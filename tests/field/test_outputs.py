@@ -85,7 +85,7 @@ def test_a_part_that_names_a_file_outside_of_the_prefix_shows_nothing_of_it(
     tmp_path: Path, path: str | None
 ) -> None:
     private = tmp_path / "private.mp4"
-    mp4.encode(np.full((3, 16, 16, 3), 90, np.uint8), 8, {}, private)
+    mp4.write(np.full((3, 16, 16, 3), 90, np.uint8), 8, {}, private)
     path = None if path is None else path.replace("{here}", str(private))
     out = tmp_path / "out"
     rows = [row(0) | {"video": {"bytes": None, "path": path}}, row(1) | {"video": None}]

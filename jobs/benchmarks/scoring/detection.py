@@ -7,9 +7,7 @@ exceed; a fault counts as found where the score of the clip with the fault lies 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,10 +138,7 @@ def _encoded(clip: Frames, crf: int) -> Frames:
     """The clip after H.264."""
     from pipeline.dataset import mp4
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        mp4.encode(clip, 8, {}, path, crf=crf)
-        return mp4.decode(path)
+    return mp4.decode(mp4.encode(clip, 8, {}, crf=crf))
 
 
 def _clips_of(uri: str, most: int) -> tuple[list[Frames], float]:

@@ -203,10 +203,10 @@ def test_an_engine_call_whose_clip_could_not_be_stored_is_wasted(
 ) -> None:
     encode, failures = mp4.encode, iter([ValueError("once"), ValueError("twice")])
 
-    def picky(*args: Any, **options: Any) -> None:
+    def picky(*args: Any, **options: Any) -> bytes:
         for error in failures:
             raise error
-        encode(*args, **options)
+        return encode(*args, **options)
 
     monkeypatch.setattr(mp4, "encode", picky)
     worker = runner(FakeEngine(lambda batch: time.sleep(0.02)), storage)

@@ -16,7 +16,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     path = tmp_path_factory.mktemp("clip") / "c.mp4"
     frames = np.zeros((9, 32, 64, 3), np.uint8)
     frames[..., 0] = np.linspace(40, 240, 9).astype(np.uint8)[:, None, None]  # reddens with time
-    mp4.encode(frames, 8, {}, path)
+    mp4.write(frames, 8, {}, path)
     storage.put_file("c.mp4", path)
     return storage
 

@@ -22,7 +22,7 @@ def tone(rate: int, channels: int, seconds: float = 2.0) -> np.ndarray[tuple[int
 @pytest.mark.parametrize(("rate", "channels"), [(24_000, 2), (44_100, 1), (5_000, 2)])
 def test_a_sound_comes_back(rate: int, channels: int, tmp_path: Path) -> None:
     path, given = tmp_path / "a.mp4", tone(rate, channels)
-    mp4.encode(FRAMES, 8, {"a": 1}, path, sound=(given, rate))
+    mp4.write(FRAMES, 8, {"a": 1}, path, sound=(given, rate))
     heard = mp4.sound_of(path)
     assert heard is not None
     samples, own = heard
@@ -39,7 +39,7 @@ def test_the_bytes_depend_on_frames_and_sound_alone(tmp_path: Path) -> None:
     files = []
     for name, sound in (("a", tone(24_000, 2)), ("b", tone(24_000, 2)), ("c", None)):
         path = tmp_path / f"{name}.mp4"
-        mp4.encode(FRAMES, 8, {}, path, sound=None if sound is None else (sound, 24_000))
+        mp4.write(FRAMES, 8, {}, path, sound=None if sound is None else (sound, 24_000))
         files.append(path.read_bytes())
     assert files[0] == files[1] != files[2]
     assert mp4.sound_of(files[2]) is None
@@ -47,4 +47,4 @@ def test_the_bytes_depend_on_frames_and_sound_alone(tmp_path: Path) -> None:
 
 def test_a_sound_of_other_channels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="use 1 or 2 channels"):
-        mp4.encode(FRAMES, 8, {}, tmp_path / "a.mp4", sound=(np.zeros((5, 9), np.float32), 8000))
+        mp4.write(FRAMES, 8, {}, tmp_path / "a.mp4", sound=(np.zeros((5, 9), np.float32), 8000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,14 +27,14 @@ class SimultaneousStorage(Storage):
 
     meet = threading.Barrier(2)
 
-    def create_file(self, key: str, local_path: str | os.PathLike[str]) -> bool:
+    def create_bytes(self, key: str, data: bytes) -> bool:
         self.meet.wait(PATIENCE_S)
-        return super().create_file(key, local_path)
+        return super().create_bytes(key, data)
 
-    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+    def put_bytes(self, key: str, data: bytes) -> None:
         if "/media/" in f"/{key}" and not self.conditional:
             self.meet.wait(PATIENCE_S)
-        super().put_file(key, local_path)
+        super().put_bytes(key, data)
 
 
 def made_by_two(storage: Storage) -> list[list[Row]]:

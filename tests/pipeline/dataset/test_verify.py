@@ -24,7 +24,7 @@ def prefix(tmp_path: Path) -> Storage:
         made = row(number)
         path = tmp_path / made["video"]["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        mp4.encode(np.full((3, 16, 16, 3), 30 * number, np.uint8), 8, made, path)
+        mp4.write(np.full((3, 16, 16, 3), 30 * number, np.uint8), 8, made, path)
         data = path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         rows.append(made | {"media_bytes": len(data), "media_sha256": sha256})
@@ -84,7 +84,7 @@ def test_a_whole_clip_with_another_hash_gives_its_own_row(prefix: Storage) -> No
     """As two writers leave it in a store that ignores conditions."""
     made = row(0)
     path = Path(prefix.uri) / made["video"]["path"]
-    mp4.encode(np.full((3, 16, 16, 3), 200, np.uint8), 8, made | {"run_id": "other"}, path)
+    mp4.write(np.full((3, 16, 16, 3), 200, np.uint8), 8, made | {"run_id": "other"}, path)
     found = verify(prefix)
     assert list(found.damaged) == [made["sample_id"]]
     (rebuilt,) = found.rows.to_pylist()

@@ -37,7 +37,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = make_row(request, Provenance("r1", "cpu"), SampleOutcome("ok"))
         path = folder / row["video"]["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        mp4.encode(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
+        mp4.write(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
         data = path.read_bytes()
         rows.append(
             row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}

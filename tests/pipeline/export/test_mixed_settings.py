@@ -41,7 +41,7 @@ def stored(
         row = make_row(request, Provenance(run, "cpu"), SampleOutcome("ok", "", "", cache))
         path = folder / row["video"]["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        mp4.encode(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
+        mp4.write(np.full((3, 16, 16, 3), 20 * number, np.uint8), 8, row, path)
         data = path.read_bytes()
         rows.append(
             row | {"media_bytes": len(data), "media_sha256": hashlib.sha256(data).hexdigest()}

@@ -64,7 +64,7 @@ def made_again(folder: Path, *sample_ids: str) -> None:
             if row["sample_id"] in sample_ids:
                 path = folder / row["video"]["path"]
                 row["run_id"] = f"again-{uuid.uuid4().hex}"
-                mp4.encode(np.full((3, 16, 16, 3), 99, np.uint8), 8, row, path)
+                mp4.write(np.full((3, 16, 16, 3), 99, np.uint8), 8, row, path)
                 data = path.read_bytes()
                 row |= {"media_bytes": len(data), "media_sha256": sha(data)}
         pq.write_table(to_table(rows), part)

@@ -211,7 +211,7 @@ VIDEO = (
 
 def clip_bytes(path: Path, level: int = 90, frames: int = 16) -> bytes:
     """A video of 8 frames a second, all of one grey."""
-    mp4.encode(np.full((frames, 32, 48, 3), level, np.uint8), 8, {}, path)
+    mp4.write(np.full((frames, 32, 48, 3), level, np.uint8), 8, {}, path)
     return path.read_bytes()
 
 

@@ -15,7 +15,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Two seconds at 16 frames a second; each frame is brighter than the one before."""
     path = tmp_path_factory.mktemp("videos") / "ramp.mp4"
     levels = np.linspace(20, 230, 32).astype(np.uint8)
-    mp4.encode(np.broadcast_to(levels[:, None, None, None], (32, 32, 48, 3)), 16, {}, path)
+    mp4.write(np.broadcast_to(levels[:, None, None, None], (32, 32, 48, 3)), 16, {}, path)
     return path.read_bytes()
 
 

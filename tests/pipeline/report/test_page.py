@@ -117,7 +117,7 @@ def test_previews_are_small_and_playable_and_lost_media_is_said(tmp_path: Path) 
     grey = np.full((9, 64, 64, 3), 90, np.uint8)
     clips = []
     for name, frames in (("big", noise), ("small", grey)):
-        mp4.encode(frames, 8, {"sample_id": name}, tmp_path / f"{name}.mp4")
+        mp4.write(frames, 8, {"sample_id": name}, tmp_path / f"{name}.mp4")
         clips.append(clip(name, f"{name}.mp4"))
     found = previews(storage, [*clips, clip("lost", "lost.mp4")])
     assert set(found) == {"big", "small"}

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def test_the_id_is_the_documented_hash() -> None:
     fields = dataclasses.asdict(REQUEST)
     empty = {"control_of", "decoding", "sigmas", "guidance_scale_2"}
     empty |= {"model_class", "quantisation", "safety_checker"}
-    for name in NOT_IDENTITY | empty | {"conditions"}:
+    for name in NOT_IDENTITY | empty | {"conditions", "_id"}:
         del fields[name]
     fields["adapters"] = []
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -34,7 +35,7 @@ NOT_IDENTITY |= {"candidate", "candidates", "draft_of", "drafts", "first_frames"
 NOT_IDENTITY |= {"sample_cache", "sample_quantisation"}
 
 
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(SampleRequest)])
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(SampleRequest) if f.init])
 def test_every_field_but_the_source_moves_the_id(name: str) -> None:
     value = getattr(REQUEST, name)
     other: Any = {
@@ -53,6 +54,14 @@ def test_every_field_but_the_source_moves_the_id(name: str) -> None:
         other = CacheIdentity("paper", "{}", "abc")
     moved = dataclasses.replace(REQUEST, **{name: other}).sample_id
     assert (moved == REQUEST.sample_id) == (name in NOT_IDENTITY)
+
+
+def test_another_request_does_not_keep_the_id_that_was_computed() -> None:
+    assert REQUEST.sample_id == REQUEST.sample_id
+    moved = dataclasses.replace(REQUEST, seed=REQUEST.seed + 1)
+    assert moved.sample_id != REQUEST.sample_id
+    assert pickle.loads(pickle.dumps(moved)).sample_id == moved.sample_id
+    assert "_id" not in moved.to_json()
 
 
 @given(st.text())

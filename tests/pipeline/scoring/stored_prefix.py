@@ -22,7 +22,7 @@ def six_clips(folder: Path) -> Storage:
     rows = []
     for number, sample_id in enumerate(IDS):
         path, file = media_key(sample_id), folder / "clip.mp4"
-        mp4.encode(moving(number, frames=3), 8, {"sample_id": sample_id}, file)
+        mp4.write(moving(number, frames=3), 8, {"sample_id": sample_id}, file)
         data = file.read_bytes()
         storage.put_bytes(path, data if sample_id != DAMAGED else data[:-9])
         row = rejected_row(sample_id, f"caption {number}", "", "demo", "r", "")

@@ -88,14 +88,12 @@ def test_unfinished_writes_of_a_dead_process_are_not_listed(tmp_path: Path) -> N
 
 
 def test_creators_at_the_same_time(tmp_path: Path) -> None:
-    for number in range(8):
-        (tmp_path / f"{number}").write_bytes(bytes([number]) * 1000)
     storages = [Storage(str(tmp_path / "run")) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for key in map(str, range(20)):
             won = list(
                 pool.map(
-                    lambda n, key=key: storages[n].create_file(key, tmp_path / f"{n}"), range(8)
+                    lambda n, key=key: storages[n].create_bytes(key, bytes([n]) * 1000), range(8)
                 )
             )
             assert sum(won) == 1
@@ -108,11 +106,10 @@ def test_a_folder_without_hard_links_creates_too(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "no links here")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    (tmp_path / "a").write_bytes(b"a")
+    monkeypatch.setattr("os.link", refuse)
     storage = Storage(str(tmp_path / "run"))
-    assert storage.create_file("x", tmp_path / "a")
-    assert not storage.create_file("x", tmp_path / "a")
+    assert storage.create_bytes("x", b"a")
+    assert not storage.create_bytes("x", b"a")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["x"]
     assert not storage.check_writable().conditional
 

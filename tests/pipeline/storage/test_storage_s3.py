@@ -21,25 +21,21 @@ from tests.pipeline.storage.faulty_s3 import (
 
 
 def test_a_create_is_one_request_and_a_store_without_conditions_is_asked_first(
-    s3: FaultyS3, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    s3: FaultyS3, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "a").write_bytes(b"a")
     storage = Storage("s3://clips/run")
-    assert storage.create_file("x", tmp_path / "a")
+    assert storage.create_bytes("x", b"a")
     assert s3.requests == ["PUT"]
     for expected in (True, False):
         s3.faults.append(501)
-        assert storage.create_file("y", tmp_path / "a") is expected
+        assert storage.create_bytes("y", b"a") is expected
     assert len([text for text in caplog.messages if "has no conditional put" in text]) == 1
 
 
-def test_a_create_whose_answer_is_lost_says_that_something_is_there(
-    s3: FaultyS3, tmp_path: Path
-) -> None:
-    (tmp_path / "a").write_bytes(b"a")
+def test_a_create_whose_answer_is_lost_says_that_something_is_there(s3: FaultyS3) -> None:
     storage = Storage("s3://clips/run")
     s3.lost_answers = 1
-    assert not storage.create_file("x", tmp_path / "a")
+    assert not storage.create_bytes("x", b"a")
     assert storage.read_bytes("x") == b"a"
 
 
@@ -97,7 +93,23 @@ def test_multipart_upload_of_a_large_file(s3: FaultyS3, tmp_path: Path) -> None:
     storage = Storage("s3://clips")
     storage.put_file("film.mp4", source)
     assert s3.requests == ["POST", "PUT", "PUT", "POST"]
-    assert storage.list() == [StoredFile("film.mp4", 100 << 20)]
+    assert storage.create_bytes("clip.mp4", source.read_bytes())
+    assert s3.requests == 2 * ["POST", "PUT", "PUT", "POST"]
+    sizes = [StoredFile(name, 100 << 20) for name in ("clip.mp4", "film.mp4")]
+    assert storage.list() == sizes
+
+
+def test_a_browser_learns_from_s3_what_a_file_is(s3: FaultyS3) -> None:
+    storage = Storage("s3://clips/run")
+    assert storage.create_bytes("media/a.mp4", b"clip")
+    storage.put_bytes("report/index.html", b"<p>")
+    storage.put_bytes("data/part.parquet", b"")
+    client = s3.client("s3")
+    kinds = [
+        client.head_object(Bucket="clips", Key=f"run/{entry.key}")["ContentType"]
+        for entry in storage.list()
+    ]
+    assert kinds == ["binary/octet-stream", "video/mp4", "text/html"]
 
 
 @pytest.mark.slow
