@@ -142,7 +142,7 @@ def card_text(report: Report, content: str = "") -> str:
             f"{report.speedup.note} |"
         )
     lines += [
-        f"| {plain(entry.policy)} {text.evaluations(entry)} | PSNR to the control "
+        f"| {plain(text.compared(entry))} | PSNR to the control "
         f"{text.estimate(entry.psnr_db, ' dB')}, worst {entry.psnr_worst:.1f} dB, "
         f"{counted(entry.pairs, 'pair')}. {entry.note} |"
         for entry in report.quality

@@ -15,7 +15,7 @@ from pipeline.report.base import ClipEntry, Estimate, ReportPart
 from pipeline.report.candidates.document import OwnDrafts, Redraws
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
-from pipeline.report.tables.document import Bucket, ClipSettings, InputColumn, Stretch
+from pipeline.report.tables.document import Bucket, ClipSettings, InputColumn, Quality, Stretch
 
 FORMAT: Final = "sencache-report/1"
 
@@ -91,6 +91,9 @@ class Headline(ReportPart):
     )
     unpaired_settings: list[str] = Field(default=[], description="`settings` of these")
     paired_settings: list[str] = Field(default=[], description="`settings` of compared clips")
+    unpaired_kinds: list[str] = Field(
+        default=[], description="names of the kinds of which no clip was compared, if some are"
+    )
 
 
 class Speedup(ReportPart):
@@ -108,25 +111,6 @@ class Speedup(ReportPart):
     controls_to_come: bool = Field(
         default=False, description="no control is made yet, and the latest run has yet to make some"
     )
-
-
-class Quality(ReportPart):
-    """Cached clips against their controls, at one policy and similar numbers of evaluations."""
-
-    policy: str
-    nfe: int = Field(description="of its clips; the least where they differ")
-    nfe_most: int = Field(default=0, description="the most; 0 in reports of older versions")
-    nfe_mean: float = Field(default=0.0, description="0 in reports of older versions")
-    steps: int
-    pairs: int
-    psnr_db: Estimate
-    psnr_p10: float = Field(description="a tenth of the clips is worse")
-    psnr_worst: float
-    ssim: Estimate | None
-    lpips: Estimate | None
-    promised_error: float | None = Field(None, description="relative, of the last latents; rms")
-    latent_error: float | None = Field(None, description="the same, measured by controls")
-    note: str
 
 
 class Node(ReportPart):
@@ -275,6 +259,9 @@ class Report(ReportPart):
     worst: list[ClipEntry]
     prices: list[PriceUsed]
     settings: list[ClipSettings] = Field(default=[], description="more than one: a mixed dataset")
+    repeated_prompts: int = Field(
+        default=0, description="prompts that have clips of several settings"
+    )
     kept: dict[str, int] = Field(default={}, description="input column in `source` to clips")
     by_input: list[InputColumn] = Field(
         default=[], description="by columns of the input that have few values"

@@ -29,8 +29,9 @@ from pipeline.report.pricing.projections import BUDGETS, REST, project, what_if
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
-from pipeline.report.tables.clip_kinds import clip_kinds, mixed, run_seeds
+from pipeline.report.tables.clip_kinds import mixed, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
+from pipeline.report.tables.mixture import Mixture
 from pipeline.report.tables.runs import lost_parts, read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
@@ -83,7 +84,8 @@ def measure(
     pairs = ComparedPairs.find(rows, roles)
     totals = _totals(rows, roles)
     span, stretches, buckets = throughput(rows, roles)
-    quality = measure_quality(rows, pairs)
+    mixture = Mixture.find(rows, roles.clips, run_seeds(manifests))
+    quality = measure_quality(rows, pairs, mixture)
     clips = np.flatnonzero(roles.clips)
     scored = read_scored_clips(rows, roles, conditions)
     tries = read_candidates(rows)
@@ -95,9 +97,8 @@ def measure(
         rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
     )
     notes = _notes(rows, accounts, pairs)
-    kinds_of_clips = clip_kinds(rows, roles.clips, run_seeds(manifests))
-    if len(kinds_of_clips) > 1:
-        notes.insert(0, mixed(kinds_of_clips))
+    if mixture.is_mixed:
+        notes.insert(0, mixed(mixture.kinds))
     if lost_rows:
         notes.append(f"{tell_missing(lost_rows)}.")
     lost = _lost(storage, rows, roles)
@@ -116,7 +117,7 @@ def measure(
         notes=notes,
         runs=runs,
         totals=totals,
-        headline=_headline(rows, roles, pairs, totals, accounts),
+        headline=_headline(rows, roles, pairs, totals, accounts, mixture),
         device_s=accounts.device_s,
         dollars=accounts.dollars,
         speedup=speedup,
@@ -151,13 +152,14 @@ def measure(
         gallery=gallery(rows, roles, pairs),
         worst=worst(rows, pairs),
         prices=accounts.used,
-        settings=kinds_of_clips,
+        settings=list(mixture.kinds),
+        repeated_prompts=mixture.repeated_prompts(),
         kept=kept(rows, roles.clips),
         by_input=columns,
         inputs_left_out=left_out,
         good_clips=None
         if scored is None
-        else measure_good_clips(rows, accounts, scored, all_duplicates=all_duplicates),
+        else measure_good_clips(rows, accounts, scored, mixture, all_duplicates=all_duplicates),
         recaptions=measure_recaptions(rows),
         redraws=measure_redraws(rows, roles, accounts, scored, tries) if tries else None,
         drafts=measure_drafts(rows, roles, scored, tries, select_by) if tries else None,
@@ -222,17 +224,18 @@ def _totals(rows: Rows, roles: RowRoles) -> Totals:
 
 
 def _headline(
-    rows: Rows, roles: RowRoles, pairs: ComparedPairs, totals: Totals, accounts: Accounts
+    rows: Rows,
+    roles: RowRoles,
+    pairs: ComparedPairs,
+    totals: Totals,
+    accounts: Accounts,
+    mixture: Mixture,
 ) -> Headline:
     codes, values = rows.codes("settings")
-    compared = codes[pairs.clips[np.isfinite(rows.numbers("psnr_db")[pairs.controls])]]
-    paired = {values[code] for code in np.unique(compared)}
-    cached = codes[roles.clips & (rows.known("reused") > 0)]
-    unpaired = {
-        values[code]: int((cached == code).sum())
-        for code in np.unique(cached)
-        if values[code] not in paired and paired
-    }
+    compared = pairs.clips[np.isfinite(rows.numbers("psnr_db")[pairs.controls])]
+    cached = np.flatnonzero(roles.clips & (rows.known("reused") > 0))
+    alone = mixture.without(cached, compared) if len(compared) else cached[:0]
+    paired = {values[code] for code in np.unique(codes[compared])}
     psnr = rows.numbers("psnr_db")[pairs.controls]
     psnr = psnr[np.isfinite(psnr)]
     device, money, ok = accounts.device_s, accounts.dollars, totals.ok
@@ -247,8 +250,9 @@ def _headline(
         psnr_db=mean(psnr) if len(psnr) else None,
         psnr_worst=float(psnr.min()) if len(psnr) else None,
         quality_pairs=len(psnr),
-        unpaired=sum(unpaired.values()),
-        unpaired_settings=sorted(unpaired),
+        unpaired=len(alone),
+        unpaired_settings=sorted({values[code] for code in np.unique(codes[alone])}),
+        unpaired_kinds=mixture.names(alone),
         paired_settings=sorted(paired),
     )
 

@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
-from pipeline.report.document import Quality, Speedup
+from pipeline.report.document import Speedup
 from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
+from pipeline.report.tables.document import Quality
+from pipeline.report.tables.mixture import Mixture
 from pipeline.wording import counted
 
 _FULL = "controls are unquantised, so what quantised weights cost is measured too, and not promised"
@@ -143,11 +145,18 @@ def _calls(rows: Rows, pairs: ComparedPairs, keep: Mask) -> Places:
     return np.asarray(min(sides, key=np.max), np.int64)
 
 
-def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
-    """Measure how close clips are to their controls, by policy, NFE and quantisation.
+def measure_quality(
+    rows: Rows, pairs: ComparedPairs, mixture: Mixture | None = None
+) -> list[Quality]:
+    """Measure how close clips are to their controls, by policy, NFE, quantisation and settings.
 
     Under a rule that decides clip by clip, few clips share an NFE: there, neighbouring numbers are
     taken together (`bands`).
+
+    Args:
+        rows: Of the prefix.
+        pairs: Their pairs.
+        mixture: The settings of its clips; None takes them for one.
     """
     psnr = rows.numbers("psnr_db")[pairs.controls]
     measured = np.isfinite(psnr)
@@ -155,13 +164,14 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
     weight_codes, weights = rows.codes("quantisation")
     clips, at = pairs.clips[measured], pairs.controls[measured]
     steps, nfe = rows.known("num_inference_steps")[clips], rows.known("nfe")[clips]
+    apart = np.zeros_like(clips) if mixture is None else mixture.apart(clips)
     band = nfe.copy()
-    for kind in kinds(policy_codes[clips], steps, weight_codes[clips])[0]:
+    for kind in kinds(policy_codes[clips], steps, weight_codes[clips], apart)[0]:
         if policies[kind[0]] in BY_CLIP:
             alike = (policy_codes[clips] == kind[0]) & (steps == kind[1])
-            alike &= weight_codes[clips] == kind[2]
+            alike &= (weight_codes[clips] == kind[2]) & (apart == kind[3])
             band[alike] = bands(nfe[alike])
-    combined, which = kinds(policy_codes[clips], band, steps, weight_codes[clips])
+    combined, which = kinds(policy_codes[clips], band, steps, weight_codes[clips], apart)
     found = []
     for index, kind in enumerate(combined):
         stored = weights[int(kind[3])]
@@ -171,6 +181,8 @@ def measure_quality(rows: Rows, pairs: ComparedPairs) -> list[Quality]:
         found.append(
             Quality(
                 policy=", ".join(filter(None, (policies[kind[0]], stored))),
+                settings="" if mixture is None else mixture.name(clips[which == index]),
+                kinds=1 if mixture is None else mixture.count(clips[which == index]),
                 nfe=int(evaluations.min()),
                 nfe_most=int(evaluations.max()),
                 nfe_mean=float(evaluations.mean()),

@@ -12,9 +12,10 @@ from pipeline import wording
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.progress import duration
 from pipeline.report.base import Estimate
-from pipeline.report.document import Quality, Report, Totals
+from pipeline.report.document import Report, Totals
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
+from pipeline.report.tables.document import Quality
 from pipeline.wording import counted
 
 NONE = "–"
@@ -49,6 +50,17 @@ def evaluations(entry: Quality) -> str:
     most = max(entry.nfe, entry.nfe_most)
     numbers = str(entry.nfe) if most == entry.nfe else f"{entry.nfe} to {most}"
     return f"{numbers}/{entry.steps}"
+
+
+def compared(entry: Quality) -> str:
+    """Which clips a line about quality is of: policy, evaluations, and settings if several are."""
+    return ", ".join(filter(None, (f"{entry.policy} {evaluations(entry)}", settings(entry))))
+
+
+def settings(entry: Quality) -> str:
+    """What sets the clips of a line about quality apart, beside their policy; "" for nothing."""
+    first, _, others = entry.settings.partition(" ")
+    return others if first == entry.policy else entry.settings
 
 
 def short(value: float | None) -> str:
@@ -197,7 +209,7 @@ def print_report(report: Report, console: Console) -> None:
     for entry in sorted(report.quality, key=lambda entry: -entry.pairs)[:SHOWN]:
         line(
             "quality",
-            f"{entry.policy} {evaluations(entry)}: PSNR {estimate(entry.psnr_db, ' dB')}",
+            f"{compared(entry)}: PSNR {estimate(entry.psnr_db, ' dB')}",
             f"worst {entry.psnr_worst:.1f} dB",
             f"SSIM {entry.ssim.value:.4f}" if entry.ssim else "",
             entry.note,

@@ -41,11 +41,34 @@ def _got(report: Report) -> str:
     if totals.lost:
         files = counted(totals.lost, "file", grouped=True)
         left.append(f"{files} of clips {are(totals.lost)} not stored whole")
-    if not left and not totals.rejected:
-        return f"{said}; nothing failed."
     if totals.rejected:
         left.append(f"{counted(totals.rejected, 'input row', grouped=True)} could not be used")
-    return f"{said}; {' and '.join(left)}."
+    return f"{said}; {' and '.join(left) or 'nothing failed'}.{_mixed(report)}"
+
+
+def _mixed(report: Report) -> str:
+    """How many clips are of which settings, and which clips stem from one prompt; "" if alike."""
+    kinds, prompts = report.settings, report.repeated_prompts
+    if len(kinds) < 2:
+        return ""
+    each = [f"{text.count(kind.clips)} of {kind.name}" for kind in kinds]
+    said = f" They are of {len(kinds)} settings"
+    said += f": {_listed(each)}" if len(each) <= FEW_KINDS else ", which a note below counts"
+    if not prompts:
+        return f"{said}."
+    said += f"; {counted(prompts, 'prompt', grouped=True)} {'was' if prompts == 1 else 'were'} made"
+    said += " with more than one of them"
+    alike = report.good_clips.duplicates if report.good_clips else None
+    if alike and alike.of_other_settings:
+        found = counted(alike.repeats, "near duplicate", grouped=True)
+        said += f", and {text.count(alike.of_other_settings)} of {found} "
+        said += f"{are(alike.of_other_settings)} such clips of one prompt"
+    return f"{said}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _good(report: Report) -> str:
@@ -84,17 +107,17 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
         f"caching {faster}changed them {_change(psnr_db)} over "
         f"{counted(head.quality_pairs, 'pair', grouped=True)} with uncached controls"
     ]
-    if len(head.paired_settings) > 1:
+    paired = list(dict.fromkeys(each.settings for each in report.quality))
+    if _blends(report):
         said.append(
-            f"these numbers blend pairs of {len(head.paired_settings)} settings, "
-            f"{_named(head.paired_settings)}; the tables under What caching won and lost have each "
-            "NFE apart"
+            f"these numbers blend pairs of {_listed(paired)}; the table under What caching won and "
+            "lost has a line for each"
         )
     if head.unpaired:
         said.append(
-            f"these are pairs of {_named(head.paired_settings)}; "
+            f"these are pairs of {_listed(paired)}; "
             f"{counted(head.unpaired, 'other cached clip', grouped=True)}, of "
-            f"{_named(head.unpaired_settings)}, {'has' if head.unpaired == 1 else 'have'} no "
+            f"{_listed(head.unpaired_kinds)}, {'has' if head.unpaired == 1 else 'have'} no "
             "controls, and what caching won and changed there is not known"
         )
     least, what = min(numbers)
@@ -105,22 +128,27 @@ def _changed(report: Report, psnr_db: float) -> list[str]:
             f"the worst pair, clip {report.worst[0].sample_id}, lies far below the others with "
             f"{head.psnr_worst:.1f} dB"
         )
-    said += [_error_of(*each) for each in _errors(report)]
+    found = _errors(report)
+    above = [each for each in found if more_than_promised(each[1], each[2])]
+    said += [_error_of(*each) for each in (above if len(found) > 1 else found)]
+    if len(found) > 1 and (kept := len(found) - len(above)):
+        said.append(f"{kept} of {len(found)} settings kept the error that was promised")
     return said
 
 
 def _errors(report: Report) -> list[tuple[str, float, float]]:
-    """Where caching was promised an error and measured: over all pairs, or at each NFE if mixed.
+    """Where caching was promised an error and measured: over all pairs, or of each line if mixed.
 
     Pairs of several settings were promised different errors, and no setting was promised the mean
     of these.
 
     Returns:
-        Which pairs (" at NFE 4/10"; "" for all), the promised error and the measured one.
+        Which pairs (" for planned 4/10, guidance 6"; "" for all), the promised error and the
+        measured one.
     """
     parts = [("", report.quality)]
-    if len(report.headline.paired_settings) > 1:
-        parts = [(f" at NFE {text.evaluations(each)}", [each]) for each in report.quality]
+    if _blends(report):
+        parts = [(f" for {text.compared(each)}", [each]) for each in report.quality]
     found = ((where, errors(entries)) for where, entries in parts)
     return [(where, *both) for where, both in found if both]
 
@@ -133,9 +161,11 @@ def _error_of(where: str, promised: float, measured: float) -> str:
     )
 
 
-def _named(settings: Sequence[str]) -> str:
-    """Some settings of clips, as their rows say them."""
-    return " and ".join(each or "settings that were not recorded" for each in settings)
+def _blends(report: Report) -> bool:
+    """Whether the compared pairs are of several settings."""
+    return len({each.settings for each in report.quality}) > 1 or any(
+        each.kinds > 1 for each in report.quality
+    )
 
 
 def _change(psnr_db: float) -> str:
@@ -144,6 +174,9 @@ def _change(psnr_db: float) -> str:
         return "not at all"
     return f"by {10 ** (-psnr_db / 20):.1%} of the range of a pixel (PSNR {psnr_db:.1f} dB)"
 
+
+FEW_KINDS = 4
+"""So many kinds of clips are counted in a sentence."""
 
 LEAST_SHARE = 0.005
 """A smaller share of the device time is not named."""

@@ -64,6 +64,9 @@ class NearDuplicates(ReportPart):
     compared: int = Field(description="clips with a hash that were compared")
     groups: int
     repeats: int = Field(description="clips that repeat the first of their group")
+    of_other_settings: int = Field(
+        default=0, description="those that look like a clip of the same prompt and other settings"
+    )
     largest: list[DuplicateGroup]
     note: str = Field(description="why nothing was compared; empty where it was")
 

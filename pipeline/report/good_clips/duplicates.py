@@ -11,6 +11,7 @@ from pipeline.report.gallery import clip_entries
 from pipeline.report.good_clips.clips import ScoredClips
 from pipeline.report.good_clips.document import DuplicateGroup, NearDuplicates
 from pipeline.report.rows import Rows
+from pipeline.report.tables.mixture import Mixture
 from pipeline.scoring.perceptual_hash import duplicate_groups
 from pipeline.wording import counted
 
@@ -20,12 +21,15 @@ MOST_CLIPS = 20_000
 SHOWN_GROUPS, SHOWN_OTHERS = 4, 3
 
 
-def near_duplicates(rows: Rows, clips: ScoredClips, *, all_clips: bool = False) -> NearDuplicates:
+def near_duplicates(
+    rows: Rows, clips: ScoredClips, mixture: Mixture | None = None, *, all_clips: bool = False
+) -> NearDuplicates:
     """Group clips that look nearly the same; a group's first clip is the one made first.
 
     Args:
         rows: Of the prefix.
         clips: Of the dataset.
+        mixture: Their settings; None takes them for one.
         all_clips: Compare them however many there are.
     """
     hashed = np.flatnonzero(np.asarray(clips.hashes.to_numpy(zero_copy_only=False)) != "")
@@ -50,6 +54,11 @@ def near_duplicates(rows: Rows, clips: ScoredClips, *, all_clips: bool = False) 
         compared=len(hashed),
         groups=len(members),
         repeats=len(first_of),
+        of_other_settings=0
+        if mixture is None
+        else mixture.repeats_of_others(
+            [clips.places[[at, *others]].tolist() for at, others in members.items()]
+        ),
         largest=[_group(rows, clips, at, members[at]) for at, _ in sizes.most_common(SHOWN_GROUPS)],
         note="",
     )

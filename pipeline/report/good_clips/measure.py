@@ -21,6 +21,7 @@ from pipeline.report.good_clips.document import (
 from pipeline.report.good_clips.duplicates import near_duplicates
 from pipeline.report.good_clips.summaries import count_terms, failed_terms, summarize
 from pipeline.report.rows import Floats, Rows
+from pipeline.report.tables.mixture import Mixture
 from pipeline.wording import counted
 
 SHOWN = 6
@@ -30,7 +31,12 @@ MOST_REASONS = 10
 
 
 def measure_good_clips(
-    rows: Rows, accounts: Accounts, clips: ScoredClips, *, all_duplicates: bool = False
+    rows: Rows,
+    accounts: Accounts,
+    clips: ScoredClips,
+    mixture: Mixture | None = None,
+    *,
+    all_duplicates: bool = False,
 ) -> GoodClips:
     """Work out what is known about good clips.
 
@@ -38,6 +44,7 @@ def measure_good_clips(
         rows: Of the prefix.
         accounts: What the prefix has cost.
         clips: What was said about its clips.
+        mixture: Their settings; None takes them for one.
         all_duplicates: Look for near duplicates however many clips there are.
 
     Raises:
@@ -70,7 +77,7 @@ def measure_good_clips(
         scores=scores,
         scorers=[ScorerUsed(scorer=s, clips=count) for s, count in sorted(clips.scorers.items())],
         missing=reasons,
-        duplicates=near_duplicates(rows, clips, all_clips=all_duplicates),
+        duplicates=near_duplicates(rows, clips, mixture, all_clips=all_duplicates),
         score_s=clips.score_s,
         kept=_shown(rows, clips, even(np.flatnonzero(clips.good == 1), SHOWN)),
         rejected=_shown(rows, clips, _rejected(clips)),

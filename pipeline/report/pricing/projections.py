@@ -5,14 +5,16 @@ All other numbers of a report are sums over rows; these are extrapolated, and ea
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from pipeline.report.accounts import Accounts
-from pipeline.report.document import Quality, ReportProjection, RunEntry, WhatIf
+from pipeline.report.document import ReportProjection, RunEntry, WhatIf
 from pipeline.report.pairs import ComparedPairs, clip_wall, comparable
 from pipeline.report.rows import RowRoles, Rows
+from pipeline.report.tables.document import Quality
 
 REST = "rest of run"
 """What the projection of an unfinished run begins with."""
@@ -83,7 +85,7 @@ def what_if(
     spent = gpu_s[cached].sum() + gpu_s[control].sum()
     money = accounts.row_dollars[np.concatenate([cached, control])].sum()
     rate = float(money / spent) if spent and np.isfinite(money) else None
-    measured = {round(entry.nfe_mean): entry for entry in quality if entry.steps == common}
+    measured = _measured([entry for entry in quality if entry.steps == common])
     wanted = {max(1, round(budget * common)): budget for budget in budgets}
     wanted |= {entry: entry / common for entry in measured}
     full = fixed + slope * common
@@ -102,8 +104,19 @@ def what_if(
                 gpu_s_per_clip=seconds,
                 dollars_per_clip=None if rate is None else seconds * rate,
                 speedup=full / seconds,
-                psnr_db=known.psnr_db.value if known else uncached,
+                psnr_db=uncached if known is None else known,
                 measured=known is not None or evaluations == common,
             )
         )
     return found
+
+
+def _measured(quality: Sequence[Quality]) -> dict[int, float]:
+    """The mean PSNR by the number of evaluations, over the pairs of all settings that had it."""
+    pairs: Counter[int] = Counter()
+    sums: defaultdict[int, float] = defaultdict(float)
+    for entry in quality:
+        evaluations = round(entry.nfe_mean)
+        pairs[evaluations] += entry.pairs
+        sums[evaluations] += entry.pairs * entry.psnr_db.value
+    return {evaluations: sums[evaluations] / count for evaluations, count in pairs.items()}

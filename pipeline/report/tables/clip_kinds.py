@@ -51,6 +51,13 @@ def run_seeds(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
 
 
 def clip_kinds(rows: Rows, clips: Mask, seeds: Mapping[str, int]) -> list[ClipSettings]:
+    """Count the clips of each combination of settings; see `numbered_kinds`."""
+    return numbered_kinds(rows, clips, seeds)[0]
+
+
+def numbered_kinds(
+    rows: Rows, clips: Mask, seeds: Mapping[str, int]
+) -> tuple[list[ClipSettings], _Codes]:
     """Count the clips of each combination of settings, the most frequent first.
 
     Args:
@@ -58,6 +65,9 @@ def clip_kinds(rows: Rows, clips: Mask, seeds: Mapping[str, int]) -> list[ClipSe
         clips: Mask of the dataset's clips.
         seeds: The seed of each run that gave one. Where a run gives none, each clip has the seed
             of its row or of its prompt, which does not make it a kind of its own.
+
+    Returns:
+        The kinds, and the place of each clip's among them.
     """
     texts = [rows.codes(name) for name in ("settings", "model", "policy")]
     numbers = [
@@ -99,7 +109,12 @@ def clip_kinds(rows: Rows, clips: Mask, seeds: Mapping[str, int]) -> list[ClipSe
                 nfe_mean=float(evaluations / count),
             )
         )
-    return sorted(found, key=lambda each: (-each.clips, each.settings, each.steps))
+    order = sorted(
+        range(len(found)), key=lambda at: (-found[at].clips, found[at].settings, found[at].steps)
+    )
+    place = np.empty(len(found), np.int64)
+    place[order] = np.arange(len(found))
+    return [found[at] for at in order], place[which]
 
 
 def mixed(found: Sequence[ClipSettings]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.report.base import ReportPart
+from pipeline.report.base import Estimate, ReportPart
 
 
 class Bucket(ReportPart):
@@ -28,6 +28,9 @@ class Stretch(ReportPart):
 class ClipSettings(ReportPart):
     """Clips of the dataset that share their settings and their size."""
 
+    name: str = Field(
+        default="", description="what sets them apart from the others; empty if all are alike"
+    )
     settings: str = Field(description="column of the rows; empty if not recorded")
     model: str
     policy: str
@@ -46,6 +49,29 @@ class ClipSettings(ReportPart):
     )
     clips: int
     nfe_mean: float
+
+
+class Quality(ReportPart):
+    """Cached clips against their controls, of one setting and similar numbers of evaluations."""
+
+    policy: str
+    settings: str = Field(
+        default="", description="what sets its clips apart; empty where all clips are alike"
+    )
+    kinds: int = Field(default=1, description="settings that its clips have")
+    nfe: int = Field(description="of its clips; the least where they differ")
+    nfe_most: int = Field(default=0, description="the most; 0 in reports of older versions")
+    nfe_mean: float = Field(default=0.0, description="0 in reports of older versions")
+    steps: int
+    pairs: int
+    psnr_db: Estimate
+    psnr_p10: float = Field(description="a tenth of the clips is worse")
+    psnr_worst: float
+    ssim: Estimate | None
+    lpips: Estimate | None
+    promised_error: float | None = Field(None, description="relative, of the last latents; rms")
+    latent_error: float | None = Field(None, description="the same, measured by controls")
+    note: str
 
 
 class InputValue(ReportPart):

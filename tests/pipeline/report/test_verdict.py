@@ -210,10 +210,9 @@ def test_clips_of_other_settings_than_the_pairs_are_named(tmp_path: Path) -> Non
     others = [row(n, up=50.0) | {"settings": "demo fast"} for n in range(20, 23)]
     uncached = [row(30, nfe=10, up=50.0) | {"settings": "demo none"}]
     found = verdict(write(tmp_path / "both", [FIRST, *rows, *others, *uncached])).good
-    balanced = rows[0]["settings"]
     assert (
-        f"these are pairs of {balanced}; 3 other cached clips, of demo fast, have no controls, and "
-        "what caching won and changed there is not known;"
+        "these are pairs of planned S/3; 3 other cached clips, of fast, have no controls, and what "
+        "caching won and changed there is not known;"
     ) in found
     assert "these are pairs" not in verdict(write(tmp_path / "one", [FIRST, *rows, *uncached])).good
 
@@ -226,12 +225,14 @@ def test_pairs_of_two_settings_are_told_apart(tmp_path: Path) -> None:
         clip["cache"] |= {"nfe": 2, "reused": 8, "promised_error": 0.3}
     both = verdict(write(tmp_path / "both", [FIRST, *rows, *others]))
     assert (
-        f"these numbers blend pairs of 2 settings, demo fast and {rows[0]['settings']}; the "
-        "tables under What caching won and lost have each NFE apart;"
+        "these numbers blend pairs of fast and planned S/3; the table under What caching won and "
+        "lost has a line for each;"
     ) in both.good
-    assert "at NFE 4/10 is 0.09 of the last latents, and 0.1 was promised;" in both.good
-    assert "at NFE 2/10 is 0.4 of the last latents, and 0.3 was promised: 1.3 times" in both.good
-    assert both.good.count("promised") == 2
+    assert "; 1 of 2 settings kept the error that was promised;" in both.good
+    assert (
+        "for planned 2/10, fast is 0.4 of the last latents, and 0.3 was promised: 1.3 times"
+    ) in both.good
+    assert both.good.count("was promised") == 2
     for twin in others[1::2]:  # together, twice the promise would not be reached
         twin["quality"]["latent_error"] = 3.0
     for clip in others[::2]:
@@ -239,7 +240,10 @@ def test_pairs_of_two_settings_are_told_apart(tmp_path: Path) -> None:
     for clip in rows[::2]:
         clip["cache"]["promised_error"] = 9.0
     broken = verdict(write(tmp_path / "broken", [FIRST, *rows, *others]))
-    assert f"at NFE 2/10 is 3 of the last latents, and 0.1 was promised: {TOO_MUCH}" in broken.good
+    assert (
+        f"for planned 2/10, fast is 3 of the last latents, and 0.1 was promised: {TOO_MUCH}"
+        in broken.good
+    )
     assert "choose a higher --cache.quality" in broken.next
     one = verdict(write(tmp_path / "one", [FIRST, *rows])).good
     assert "blend" not in one

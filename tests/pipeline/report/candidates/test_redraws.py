@@ -84,7 +84,7 @@ def test_each_try_says_what_it_made_and_won_and_what_that_took(tmp_path: Path) -
     assert (
         "What each try won Tries 2 to 4 won 2 good clips in 7 tries, too few to say whether" in said
     )
-    assert "3 of 5 samples have a good clip." in said
+    assert "3 of 5 samples have a good clip" in said
     assert "1 5 0 1 1 5 s 5.00 s $5.00 2 3 1 1 1 6 s 6.00 s $6.00 3 2 0 1 1 2 s" in said
     assert "4 1 0 0 0 1 s – –" in said
 
