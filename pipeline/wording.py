@@ -47,6 +47,19 @@ def quoted(text: str) -> str:
     return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
+def place_of_row(key: str) -> str:
+    """The place of a row in the input, e.g. `row 7 of my.csv` for the key `my.csv:7`.
+
+    Files of lines count their lines, the other ones their rows: in a CSV file, row 7 is on another
+    line, because a header is above it and a cell may have several lines.
+    """
+    file, _, number = key.rpartition(":")
+    if not file or not number.isdigit():
+        return key
+    is_lines = any(f".{kind}" in Path(file).suffixes for kind in ("jsonl", "ndjson", "txt"))
+    return f"{'line' if is_lines else 'row'} {number} of {file}"
+
+
 def a_kind_of(value: object) -> str:
     """The type of a value with its article, e.g. `a list` or `an int`."""
     name = type(value).__name__

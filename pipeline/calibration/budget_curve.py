@@ -22,6 +22,7 @@ from pipeline.models.samplers import make_scheduler
 from pipeline.models.spec import ModelSpec
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.scoring.similarity import psnr
+from pipeline.wording import called_as, counted
 from sencache import SenCacheConfig, SensitivityProfile
 
 BUDGETS = (0.66, 0.5, 0.42, 0.34, 0.26)
@@ -112,7 +113,8 @@ def curve_text(points: Sequence[BudgetPoint]) -> str:
     """Return the curve and a recommendation as text."""
     clips = len(points[0].psnr)
     lines = [
-        f"planned caching on {clips} further clips, against the same clips without a cache",
+        f"planned caching on {counted(clips, 'further clip')}, against the same clips without a "
+        "cache",
         "budget     NFE   steps/NFE   PSNR dB mean   worst",
     ]
     lines += [
@@ -123,7 +125,8 @@ def curve_text(points: Sequence[BudgetPoint]) -> str:
     best = recommended(points)
     if best is None:
         lines.append(f"no budget keeps {FIDELITY_DB:.0f} dB in the worst clip: run uncached, or")
-        lines.append("accept less and look at the clips (jobs/benchmark.py quality measures more)")
+        more = f"{called_as('benchmark')} quality measures more"
+        lines.append(f"accept less and look at the clips ({more})")
     else:
         lines.append(
             f"recommended: --cache.budget {best.budget:g}, the least whose worst clip keeps "

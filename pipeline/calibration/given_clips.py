@@ -13,6 +13,7 @@ import torch
 from pipeline.dataset.mp4 import Frames, decode
 from pipeline.errors import UserError
 from pipeline.storage.storage import Storage, locate
+from pipeline.wording import counted
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
@@ -62,7 +63,7 @@ def fit(frames: Frames, width: int, height: int, num_frames: int) -> torch.Tenso
         ValueError: The video is too short.
     """
     if len(frames) < num_frames:
-        raise ValueError(f"has {len(frames)} frames; {num_frames} are needed")
+        raise ValueError(f"has {counted(len(frames), 'frame')}; {num_frames} are needed")
     video = torch.from_numpy(frames[:num_frames].copy()).permute(0, 3, 1, 2).float() / 255
     scale = max(height / video.shape[2], width / video.shape[3])
     size = [max(round(video.shape[2] * scale), height), max(round(video.shape[3] * scale), width)]

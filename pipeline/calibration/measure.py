@@ -173,7 +173,8 @@ def profile_table(profile: SensitivityProfile) -> str:
     facts = profile.metadata
     lines = [
         f"{facts.model} {facts.revision}: {facts.sampler} shift {facts.shift}, "
-        f"{facts.num_inference_steps} steps, guidance {facts.guidance_scale}, {facts.dtype}",
+        f"{counted(facts.num_inference_steps, 'step')}, guidance {facts.guidance_scale}, "
+        f"{facts.dtype}",
         "branch     tau     a_x (spread)          a_t (spread)",
     ]
     lines += [

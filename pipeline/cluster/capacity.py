@@ -124,8 +124,8 @@ def plan_groups(
                 f"{degree}; use --replicas {fit} or auto"
             )
         remark = (
-            f"the cluster has room for {fit} of the {count} groups that were asked for: the run "
-            "begins with what there is, and takes up nodes that join"
+            f"the cluster has room for {fit} of {counted(count, 'group')} that were asked for: "
+            "the run begins with what there is, and takes up nodes that join"
         )
         count = fit
     return Groups(kind, count, most, num_gpus, num_cpus, remark)

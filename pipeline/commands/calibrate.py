@@ -30,6 +30,7 @@ from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.requests.packing import MOST_FIRST
 from pipeline.storage.storage import locate
+from pipeline.wording import called_as, counted
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 FURTHER_CLIPS = 4
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         further=[*known_flags(RunConfig), "--config"],
         description="Measure the profile of a video model. The uncached clips that it is measured "
         "on stay as a dataset in OUTPUT.clips.",
-        epilog="All flags of jobs/generate.py can be given too, but those of its cache.",
+        epilog=f"All flags of `{called_as('generate')}` can be given too, but those of its cache.",
         allow_abbrev=False,
     )
     parser.add_argument("--output", required=True, help="where the profile goes; any URI")
@@ -121,7 +122,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str]) -> RunConfig:
     """Return the configuration of the run that makes the clips."""
     for word in rest:
         if word.startswith("--cache."):
-            raise UserError(f"{word} is not a flag of jobs/calibrate.py; see --help")
+            raise UserError(f"{word} is not a flag of {called_as('calibrate')}; see --help")
     whole = options.sensitivities or options.clips_from
     cache = ["--cache.policy=none"]
     if not whole:
@@ -152,8 +153,9 @@ def _calibrate(options: argparse.Namespace, config: RunConfig) -> int:
     storage.put_bytes(name, profile.to_json().encode())
     facts = profile.metadata
     print(
-        f"profile {profile.hash} of {facts.model} on {len(ended.own.requests)} clips of "
-        f"{facts.num_inference_steps} steps, {facts.network_evaluations} network evaluations, "
+        f"profile {profile.hash} of {facts.model} on {counted(len(ended.own.requests), 'clip')} of "
+        f"{counted(facts.num_inference_steps, 'step')}, "
+        f"{counted(facts.network_evaluations, 'network evaluation')}, "
         f"written to {options.output}; use it with --cache.profile {options.output}"
     )
     for reason in ended.own.failed:

@@ -19,7 +19,7 @@ from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
-from pipeline.wording import are, counted, first_line, quoted
+from pipeline.wording import are, called_as, counted, first_line, quoted
 
 if TYPE_CHECKING:
     from pipeline.export.select import Selection
@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--captions",
         choices=("prompt", "recaption"),
         default="prompt",
-        help="the caption of a clip: its prompt, or what jobs/caption.py wrote; default prompt",
+        help=f"the caption of a clip: its prompt, or what `{called_as('caption')}` wrote; default "
+        "prompt",
     )
     parser.add_argument(
         "--bucket-by",

@@ -12,6 +12,7 @@ from pipeline.config.sections import SamplingConfig
 from pipeline.errors import UserError
 from pipeline.models.recipes import get_recipe
 from pipeline.models.recipes.base import Recipe
+from pipeline.wording import counted
 
 _LEVELS = {"sigmas", "num_inference_steps", "flow_shift"}
 """Settings that say together at which noise levels a clip is sampled. Whoever sets one sets all."""
@@ -90,8 +91,8 @@ def _no_cache(recipe: Recipe, cache: dict[str, Any]) -> dict[str, Any]:
         return cache | {"policy": "none"}
     names = ", ".join(f"cache.{name}" for name in asked or cache)
     raise UserError(
-        f"--recipe {recipe.name} leaves {recipe.steps} steps, and all of them are computed: there "
-        f"is nothing to cache. Leave {names} out, or the recipe"
+        f"--recipe {recipe.name} leaves {counted(recipe.steps, 'step')}, and all of them are "
+        f"computed: there is nothing to cache. Leave {names} out, or the recipe"
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.models.registry import shipped_folder
 from pipeline.models.spec import ModelSpec, ResolvedModel
 from pipeline.said_once import warn_once
 from pipeline.storage.storage import locate
+from pipeline.wording import called_as
 from sencache import ProfileWarning, SensitivityProfile
 from sencache.measuring import prior_profile
 
@@ -52,7 +53,7 @@ def load_profile(cache: CacheConfig, model: ResolvedModel) -> SensitivityProfile
         if cache.policy == "planned" and profile.drift is None:
             raise UserError(
                 f"cache.policy planned needs a profile with the drift of the output, and {where} "
-                "was measured without: measure it anew with jobs/calibrate.py"
+                f"was measured without: measure it anew with {called_as('calibrate')}"
             )
     except ValueError as error:  # ProfileError, or bytes that are no text
         raise UserError(f"--cache.profile {where}: {error}") from error

@@ -10,7 +10,7 @@ from pipeline.models.memory.preflight import LargestCall
 from pipeline.monitoring.console import say, text_of
 from pipeline.monitoring.summary import counts_text, remarks
 from pipeline.pending_input import PendingInput
-from pipeline.wording import counted
+from pipeline.wording import counted, place_of_row
 
 
 def input_lines(pending: PendingInput) -> list[str]:
@@ -57,6 +57,7 @@ def say_counted(
     if largest and found and found.pixels > largest.request.pixels:
         say(
             console,
-            f"Larger than what the models were loaded for ({largest.work}): {found.source_key} "
-            f"with {found.width}x{found.height}, {counted(found.num_frames, 'frame')}",
+            f"Larger than what the models were loaded for ({largest.work}): "
+            f"{place_of_row(found.source_key)} with "
+            f"{found.width}x{found.height}, {counted(found.num_frames, 'frame')}",
         )

@@ -270,7 +270,8 @@ class RunProgress:
             rows = counted(group.rows, "row")
             screen.add_row(text_of(f"  {group.node} {name}: {rows}, {state}", "dim"))
         if len(present) > GROUPS_SHOWN:
-            screen.add_row(f"  and {len(present) - GROUPS_SHOWN} more groups", style="dim")
+            more = counted(len(present) - GROUPS_SHOWN, "more group")
+            screen.add_row(f"  and {more}", style="dim")
         return screen
 
 

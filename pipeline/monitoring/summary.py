@@ -25,7 +25,7 @@ from pipeline.requests.sample_request import SampleRequest
 from pipeline.storage.places import host_note
 from pipeline.storage.storage import Storage
 from pipeline.streaming.expected import Expected
-from pipeline.wording import counted, dollars
+from pipeline.wording import called_as, counted, dollars, place_of_row
 
 LATEST_PARTS = 20
 """Parts from which the cost of a clip is taken: settings may have changed since the first clips."""
@@ -73,7 +73,8 @@ def say_input(
     text = counts_text(counts)
     if not expected.is_exact:
         of = f" of about {expected.rows:,}" if expected.rows else ""
-        text = f"The first {expected.read:,} rows{of}: {text.partition(' · ')[2]}"
+        first = counted(expected.read, "row", grouped=True)
+        text = f"The first {first}{of}: {text.partition(' · ')[2]}"
     console.print(text, highlight=False)
     if not expected.is_exact:
         say(
@@ -152,7 +153,7 @@ def remarks(counts: InputCounts, reasons: Reasons, *, dry_run: bool = False) -> 
         )
     causes = reasons.top(TOP_CAUSES)
     for cause in causes:
-        yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {cause.place})"
+        yield f"  {cause.rows} rejected: {cause.message[:300]} (first: {place_of_row(cause.place)})"
     others = reasons.rows - sum(cause.rows for cause in causes)
     if others:
         where = "a run writes them into the output rows" if dry_run else "the output rows say them"
@@ -199,7 +200,7 @@ def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) 
     if not earlier_s:
         return (
             "Cost of what is left: unknown until this prefix holds a first clip of these settings "
-            "and of this size; jobs/report.py --estimate knows some models on some GPUs"
+            f"and of this size; {called_as('report')} --estimate knows some models on some GPUs"
         )
     clip_s = sum(earlier_s) / len(earlier_s)
     money = ""
@@ -207,7 +208,7 @@ def _cost(price_per_hour: float | None, clips: int, earlier_s: Sequence[float]) 
         money = f", {dollars(clips * clip_s / 3600 * price_per_hour)}"
     return (
         f"Cost of what is left: about {duration(clips * clip_s)} of device time{money}, at "
-        f"{clip_s:.2f} s a clip, the mean of the latest {len(earlier_s)} such clips here"
+        f"{clip_s:.2f} s a clip, the mean of the latest {counted(len(earlier_s), 'such clip')} here"
     )
 
 
@@ -237,7 +238,7 @@ def _plan(cache: CacheConfig, steps: int, clips: str) -> str:
     if cache.budget is None and least < steps:
         return (
             f"planned: the fewest of {steps} steps with a predicted error of at most {limit:.2g} "
-            f"of the latents, the same number for each of {clips}"
+            f"of the latents, the same number for {_each(clips)}"
         )
     if gate and least < steps:
         return (
@@ -246,8 +247,13 @@ def _plan(cache: CacheConfig, steps: int, clips: str) -> str:
             f"{clips}"
         )
     nfe = f"exactly {least}" if least == most else f"{least} to {most}"
-    text = f"planned: {nfe} of {steps} steps computed (NFE) for each of {clips}"
+    text = f"planned: {nfe} of {steps} steps computed (NFE) for {_each(clips)}"
     return text if cache.budget is not None else f"{text}: a run of so few steps reuses none"
+
+
+def _each(clips: str) -> str:
+    """Counted clips, of which each has the same."""
+    return clips if clips.startswith("1 ") else f"each of {clips}"
 
 
 def say_bad_nodes(console: Console, bad: Mapping[str, Sequence[str]]) -> None:

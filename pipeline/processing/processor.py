@@ -42,6 +42,7 @@ from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
+from pipeline.wording import called_as
 
 Settings = RunConfig | Mapping[str, Any]
 """The settings of a run: all that jobs/generate.py has, or a mapping of those that are not default,
@@ -195,8 +196,8 @@ class ClipProcessor:
 
 def _processor(config: RunConfig, factory: EngineFactory | None) -> ClipProcessor:
     for name, is_set, instead in (
-        ("dry_run", config.dry_run, "run jobs/generate.py --dry-run on the prompts"),
-        ("verify", config.verify, "run jobs/generate.py --verify on the prefix"),
+        ("dry_run", config.dry_run, f"run {called_as('generate')} --dry-run on the prompts"),
+        ("verify", config.verify, f"run {called_as('generate')} --verify on the prefix"),
         ("stages.text", config.stages.text == "separate", "leave it out"),
     ):
         if is_set:

@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipeline.wording import counted
+
 MAX_RECORD_LINES = 200
 MAX_RECORD_CHARS = 1 << 16
 """Longest record over several lines: an open quote is not searched through the whole file."""
@@ -101,7 +103,7 @@ class Records:
                 'quotes round the whole cell and write "" for a quote in it'
             )
         return (
-            f"has {len(cells)} cells where the header has {self.width}: "
+            f"has {counted(len(cells), 'cell')} where the header has {self.width}: "
             f"put quotes round text that holds a {'tab' if self.tab else 'comma'}"
         )
 

@@ -209,10 +209,9 @@ def find_prompt_column(uri: str, wanted: WantedColumns, names: Iterable[str]) ->
     if not found:
         shown = ", ".join(map(repr, names[:20])) or "none"
         near = close_name(column, names)
-        meant = f" (did you mean {near!r}?)" if near else other_separator(names)
-        raise UserError(
-            f"{uri}: no column {column!r}{meant}; set --prompt-column to one of: {shown}"
-        )
+        why = f" (did you mean {near!r}?)" if near else ""
+        why = other_separator(names) or f"{why}; set --prompt-column to one of: {shown}"
+        raise UserError(f"{uri}: no column {column!r}{why}")
     for name in (found, *wanted.known):
         if names.count(name) > 1:
             raise UserError(f"{uri}: column {name!r} is there twice; keep one")

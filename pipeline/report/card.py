@@ -121,8 +121,9 @@ def card_text(report: Report, content: str = "") -> str:
         f"| clips | {text.count(totals.ok)}, {duration(totals.video_s)} of video, "
         f"{text.size(totals.media_bytes)} |",
         *_tensors(totals),
-        f"| left out | {text.count(totals.failed)} failed, {text.count(totals.rejected)} "
-        f"rejected prompts, {counted(totals.controls, 'control', grouped=True)} |",
+        f"| left out | {text.count(totals.failed)} failed, "
+        f"{counted(totals.rejected, 'rejected prompt', grouped=True)}, "
+        f"{counted(totals.controls, 'control', grouped=True)} |",
     ]
     if len(report.settings) > 1:
         lines.append(f"| mixed settings | {plain(mixed(report.settings))} |")

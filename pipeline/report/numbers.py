@@ -96,7 +96,7 @@ def measure(
     speedup = measure_speedup(
         rows, pairs, controls_to_come=_controls_to_come(manifests, runs, projections)
     )
-    notes = _notes(rows, accounts, pairs)
+    notes = _notes(rows, accounts, pairs, prices)
     if mixture.is_mixed:
         notes.insert(0, mixed(mixture.kinds))
     if lost_rows:
@@ -257,13 +257,18 @@ def _headline(
     )
 
 
-def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs) -> list[str]:
+def _notes(rows: Rows, accounts: Accounts, pairs: ComparedPairs, prices: Prices) -> list[str]:
     notes = list(accounts.unmatched)
     if accounts.unpriced:
-        notes.append(
-            f"No price is known for {', '.join(accounts.unpriced)}, so no money is shown: give "
-            "--price DOLLARS per GPU-hour, or --cloud for list prices."
-        )
+        names = ", ".join(accounts.unpriced)
+        known = f"No price is known for {names}"
+        other = ", or --cloud for list prices"
+        if clouds := sorted({line.cloud for line in prices.table}):
+            known = (
+                f"The list prices of {', '.join(clouds)} ({prices.market}) have none for {names}"
+            )
+            other = ""
+        notes.append(f"{known}, so no money is shown: give --price DOLLARS per GPU-hour{other}.")
     dead = rows.having("error_type", "WorkerDied") & rows.counts
     if dead.any():
         samples = counted(int(dead.sum()), "sample")

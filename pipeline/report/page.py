@@ -23,6 +23,7 @@ from pipeline.report import text
 from pipeline.report.charts.plots import charts
 from pipeline.report.document import Report
 from pipeline.report.gallery import Preview
+from pipeline.wording import called_as
 
 _FOLDER = resources.files(__package__) / "templates"
 _WORDS: dict[str, Callable[[Any], str]] = {
@@ -72,6 +73,8 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         if report.recaptions
         else "",
         included=text.INCLUDED,
+        s=lambda count: "" if count == 1 else "s",
+        called_as=called_as,
         number=lambda path, word: _number(value, path, word),
         interval=lambda path, word: _interval(value, path, word),
         style=Markup(_read("style.css")),  # noqa: S704 - our own file

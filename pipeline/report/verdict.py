@@ -241,13 +241,14 @@ def _next(report: Report) -> tuple[str, str]:
     if not totals.ok:
         return "Correct the rejected rows of the input, and run the same command again.", ""
     if _cached(report) and not report.headline.quality_pairs:
-        flag = f"--control-fraction {control_fraction(totals.ok):g}"
+        share = control_fraction(totals.ok)
+        flag = f"--control-fraction {share:g}"
         again = "Run the same command again with"
         if totals.controls:  # an older version made them, and compared them with nothing
             again = "Give another --output or other prompts to a run with"
         return (
-            f"{again} {flag}: it makes uncached twins of some clips, which measure what caching "
-            "wins and changes.",
+            f"{again} {flag}: it makes uncached twins of {'all' if share >= 1 else 'some'} clips, "
+            "which measure what caching wins and changes.",
             "",
         )
     if any(more_than_promised(*both) == TOO_MUCH for _, *both in _errors(report)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.models.prompt_length import LocalTokenizer
 from pipeline.requests.sample_request import SampleRequest
-from pipeline.wording import are, counted
+from pipeline.wording import are, counted, place_of_row
 
 
 @dataclass(slots=True)
@@ -78,14 +78,14 @@ class LongPrompts:
         if self.cut:
             yield (
                 f"{counted(self.cut, 'prompt')} {are(self.cut)} longer than the {self.limit} "
-                f"tokens that the model reads (first: {self.place}): the end has no effect, and "
-                "the row says prompt_truncated"
+                f"tokens that the model reads (first: {place_of_row(self.place)}): the end has no "
+                "effect, and the row says prompt_truncated"
             )
         if self.negatives:
             yield (
                 f"{counted(self.negatives, 'negative prompt')} {are(self.negatives)} longer than "
-                f"the {self.limit} tokens that the model reads (first: {self.negative_place}): "
-                "the end has no effect"
+                f"the {self.limit} tokens that the model reads (first: "
+                f"{place_of_row(self.negative_place)}): the end has no effect"
             )
         if self.alike:
             yield (

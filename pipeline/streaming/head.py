@@ -11,6 +11,7 @@ from pipeline.requests.intake import CHUNK_ROWS, FILE_CHUNK_ROWS, Intake
 from pipeline.requests.packing import FirstChoice
 from pipeline.requests.sample_request import SampleRequest
 from pipeline.streaming.row_sizes import SIZES, largest_of
+from pipeline.wording import counted
 
 HEAD_ROWS, HEAD_FILE_ROWS = 4 * CHUNK_ROWS, 8 * FILE_CHUNK_ROWS
 """Rows that are read before the first clip, and the same for rows that name files: a smaller input
@@ -66,7 +67,8 @@ class HeadOfInput:
             if read < SEARCHED_ROWS:
                 return False
             raise UserError(
-                f"--columns: none of the first {read:,} rows of the input has a column "
+                "--columns: none of the first "
+                f"{counted(read, 'row', grouped=True)} of the input has a column "
                 f"{', '.join(missing)}"
             )
         self.whole = not self._knows_largest()

@@ -172,7 +172,9 @@ def test_an_input_of_bad_rows_alone_ends_with_code_1_and_its_reasons(
         assert generate.main([*flags, *["--dry-run"] * dry]) == 1
         shown = capsys.readouterr()
         assert "2 rejected: seed is -1, outside 0 to" in " ".join(shown.out.split())
-        assert "1 rejected: prompt is empty (first: all_bad.jsonl:3)" in " ".join(shown.out.split())
+        assert "1 rejected: prompt is empty (first: line 3 of all_bad.jsonl)" in " ".join(
+            shown.out.split()
+        )
         assert "3 of 3 input rows were rejected" in shown.err
         assert ("the output rows say why" in shown.err) == (not dry)
         assert ("a run writes the reason of each into its output row" in shown.err) == dry
@@ -188,7 +190,7 @@ def test_a_prompt_that_is_cut_off_is_marked_and_counted(
     run = inline if stage == "inline" else made(tmp_path, f"--stages.text={stage}")
     rows, said = run.rows[:3], run.said
     assert "2 prompts are longer than the 32 tokens that the model reads" in said
-    assert "(first: long.jsonl:2)" in said
+    assert "(first: line 2 of long.jsonl)" in said
     assert "1 prompt is like another one but for what the model does not read" in said
     assert "the end of the prompt of 2 clips" in said
     tokenizer = local_tokenizer(resolve_model("demo"))

@@ -18,6 +18,7 @@ from pipeline.models.catalogue.unlisted import TILED_ONLY
 from pipeline.models.registry import MODELS, PIPELINES
 from pipeline.models.spec import ModelSpec, PipelineClass, SamplingDefaults
 from pipeline.prompts.condition_columns import MediaCondition
+from pipeline.wording import counted
 
 UNKNOWN_LICENCE = "not stated: see the model's card"
 
@@ -168,8 +169,8 @@ def _defaults(
         changes["guidance_scale_2"] = own.guidance_scale
     size = f"{own.width}x{own.height}x{own.num_frames}"
     line = (
-        f"{source}: {size}, {own.num_inference_steps} steps, guidance {own.guidance_scale:g}; "
-        f"{said}"
+        f"{source}: {size}, {counted(own.num_inference_steps, 'step')}, "
+        f"guidance {own.guidance_scale:g}; {said}"
     )
     return dataclasses.replace(own, **changes), line
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import UserError, message_of
 from pipeline.prompts.prompt_file import PROMPT_COLUMN, SourceRow
+from pipeline.wording import counted
 
 Rewriter = Callable[[Sequence[str]], Sequence[str]]
 """From prompts to as many rewritten prompts, in order."""
@@ -83,7 +84,9 @@ def rewrite_all(rewriter: Rewriter, prompts: Sequence[str]) -> list[RewrittenPro
 
 def _checked(prompts: Sequence[str], texts: Sequence[Any]) -> list[RewrittenPrompt]:
     if len(texts) != len(prompts):
-        raise ValueError(f"the rewriter gave {len(texts)} texts for {len(prompts)} prompts")
+        raise ValueError(
+            f"the rewriter gave {counted(len(texts), 'text')} for {counted(len(prompts), 'prompt')}"
+        )
     return [
         RewrittenPrompt(text.strip())
         if isinstance(text, str) and text.strip()

@@ -11,7 +11,7 @@ from pipeline.report.good_clips.document import (
     ScoreSummary,
     Threshold,
 )
-from pipeline.wording import counted
+from pipeline.wording import called_as, counted
 
 _COMPARISON = re.compile(r"(\w+) (>=|>|<=|<) [-+.\deE]+")
 HALF = 0.5
@@ -47,16 +47,18 @@ def advise(
         why = f": {missing[0].reason}" if missing else ""
         return (
             f"{counted(not_judged, 'clip', grouped=True)} cannot be judged because scores are "
-            f"missing{why}; jobs/score.py with the scorers of the condition gives them."
+            f"missing{why}; {called_as('score')} with the scorers of the condition gives them."
         )
     if not not_good:
         return (
-            "Every judged clip is good; jobs/score.py --keep tries a stricter condition without "
-            "scoring again."
+            f"Every judged clip is good; {called_as('score')} --keep tries a stricter condition "
+            "without scoring again."
         )
     hardest = max(terms, key=lambda term: (term.fails, term.fails_alone), default=None)
     if hardest is None or not hardest.fails:
-        return "jobs/score.py --keep judges all clips by one condition, without scoring again."
+        return (
+            f"{called_as('score')} --keep judges all clips by one condition, without scoring again."
+        )
     return (
         f"The term {hardest.text} rejects most: {hardest.fails:,} of {not_good:,} rejected clips, "
         f"{hardest.fails_alone:,} of them alone{_looser(hardest, scores)}."
@@ -81,10 +83,10 @@ def condition_to_try(scores: Sequence[ScoreSummary]) -> tuple[str, str] | None:
 
 def _without_condition(scores: Sequence[ScoreSummary]) -> str:
     if (found := condition_to_try(scores)) is None:
-        return "No condition marks the good clips yet: give one with jobs/score.py --keep."
+        return f"No condition marks the good clips yet: give one with {called_as('score')} --keep."
     return (
-        f'No condition marks the good clips yet; jobs/score.py --keep "{found[0]}" {found[1]}, '
-        "without scoring again."
+        f'No condition marks the good clips yet; {called_as("score")} --keep "{found[0]}" '
+        f"{found[1]}, without scoring again."
     )
 
 

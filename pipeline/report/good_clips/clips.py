@@ -21,6 +21,7 @@ from pipeline.scoring.condition_terms import Term, terms_of
 from pipeline.scoring.conditions import Condition
 from pipeline.scoring.score_prefix import clip_rows
 from pipeline.scoring.stored_scores import FOLDER, read_stored
+from pipeline.wording import called_as
 
 BATCH_ROWS = 20_000
 """Rows that are matched and judged together."""
@@ -228,7 +229,7 @@ def _condition(
         everywhere,
         [
             f"Runs judged their clips by different conditions: {'; '.join(given)}. "
-            "jobs/score.py --keep judges all clips by one."
+            f"{called_as('score')} --keep judges all clips by one."
         ],
     )
 

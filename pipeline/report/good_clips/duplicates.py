@@ -13,7 +13,7 @@ from pipeline.report.good_clips.document import DuplicateGroup, NearDuplicates
 from pipeline.report.rows import Rows
 from pipeline.report.tables.mixture import Mixture
 from pipeline.scoring.perceptual_hash import duplicate_groups
-from pipeline.wording import counted
+from pipeline.wording import called_as, counted
 
 MOST_CLIPS = 20_000
 """Comparing so many clips takes about 2 seconds of CPU time; twice as many take four times that."""
@@ -36,7 +36,8 @@ def near_duplicates(
     if len(hashed) > MOST_CLIPS and not all_clips:
         note = (
             f"{counted(len(hashed), 'clip', grouped=True)} are not compared with one another: that "
-            f"takes long above {MOST_CLIPS:,}. jobs/report.py --all-duplicates compares them."
+            f"takes long above {MOST_CLIPS:,}. {called_as('report')} --all-duplicates compares "
+            "them."
         )
         return NearDuplicates(compared=0, groups=0, repeats=0, largest=[], note=note)
     ids = rows.table["sample_id"].take(pa.array(clips.places[hashed])).cast(pa.string())

@@ -15,6 +15,7 @@ from pipeline.report.document import ReportProjection, RunEntry, WhatIf
 from pipeline.report.pairs import ComparedPairs, clip_wall, comparable
 from pipeline.report.rows import RowRoles, Rows
 from pipeline.report.tables.document import Quality
+from pipeline.wording import counted
 
 REST = "rest of run"
 """What the projection of an unfinished run begins with."""
@@ -49,7 +50,7 @@ def project(
         if (left := run.wanted - (run.rows - rejected)) > 0:
             add(f"{REST} {run.run_id}", left, samples)
     if more_clips and clips:
-        add(f"{more_clips:,} more clips", more_clips, clips)
+        add(counted(more_clips, "more clip", grouped=True), more_clips, clips)
     return found
 
 

@@ -123,7 +123,8 @@ def mixed(found: Sequence[ClipSettings]) -> str:
     each = "; ".join(
         f"{text.count(kind.clips)} of {said_kind(kind, differ)}" for kind in found[:MOST_SETTINGS]
     )
-    more = f"; and {len(found) - MOST_SETTINGS} more kinds" if len(found) > MOST_SETTINGS else ""
+    left = len(found) - MOST_SETTINGS
+    more = f"; and {counted(left, 'more kind')}" if left > 0 else ""
     *first, last = differ.values()
     columns = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
     return (
@@ -155,7 +156,7 @@ def said_kind(kind: ClipSettings, differ: Mapping[str, str]) -> str:
         f"{kind.width}x{kind.height}",
         counted(kind.num_frames, "frame"),
         f"{kind.fps} fps" if "fps" in differ else "",
-        f"{kind.steps} steps",
+        counted(kind.steps, "step"),
         f"guidance {kind.guidance_scale:g}" + (f" and {second:g}" if second is not None else ""),
     ]
     if "negative_prompt" in differ:

@@ -16,6 +16,7 @@ from pipeline.report.rows import Mask, Rows
 from pipeline.report.tables.clip_kinds import MOST_SETTINGS, differing, numbered_kinds
 from pipeline.report.tables.document import ClipSettings
 from pipeline.requests.run_settings import value_text
+from pipeline.wording import counted
 
 Numbers = npt.NDArray[np.int64]
 
@@ -146,9 +147,9 @@ def _pieces(kind: ClipSettings, text: str, differ: Mapping[str, str]) -> list[st
         "model": kind.model,
         "policy": kind.policy,
         "width": f"{kind.width}x{kind.height}",
-        "num_frames": f"{kind.num_frames} frames",
+        "num_frames": counted(kind.num_frames, "frame"),
         "fps": f"{kind.fps} fps",
-        "steps": f"{kind.steps} steps",
+        "steps": counted(kind.steps, "step"),
         "guidance_scale": f"guidance {kind.guidance_scale:g}",
         "guidance_scale_2": "no second guidance" if second is None else f"and {second:g}",
         "negative_prompt": f"negative prompt {value_text(kind.negative_prompt)}",

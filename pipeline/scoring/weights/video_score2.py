@@ -31,6 +31,7 @@ from pipeline.errors import UserError, message_of
 from pipeline.scoring.scorer import Frames, ScoredClip
 from pipeline.scoring.weights.source import WeightsSource, content_hash
 from pipeline.scoring.weights.visual_chat import END_OF_THOUGHT, ChatAnswer, VisualChat
+from pipeline.wording import counted
 
 FRAMES_PER_SECOND = 2.0
 LEAST_FRAMES, MOST_FRAMES, FRAMES_AT_ONCE = 4, 768, 2
@@ -110,7 +111,7 @@ class VideoScore2Scorer:
         if not found:
             text = self._chat.text(answer.ids)
             raise ValueError(
-                f"the answer of {len(answer.ids)} tokens holds no score: …{text[-80:]}"
+                f"the answer of {counted(len(answer.ids), 'token')} holds no score: …{text[-80:]}"
             )
         return found
 

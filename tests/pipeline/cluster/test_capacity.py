@@ -119,7 +119,7 @@ def test_a_fixed_number_of_groups_begins_with_fewer_where_nodes_can_join(
     have(monkeypatch, {"CPU": 1.0}, {"CPU": 5.0})
     groups = plan_groups("cpu", 2, 4, tasks=100, grows=True)
     assert (groups.replicas, groups.most) == (2, 4)
-    assert groups.remark.startswith("the cluster has room for 2 of the 4 groups")
+    assert groups.remark.startswith("the cluster has room for 2 of 4 groups")
     have(monkeypatch, BIG)
     groups = plan_groups("cuda", 8, 3, tasks=100, grows=True)
     assert (groups.replicas, groups.most) == (1, 3)

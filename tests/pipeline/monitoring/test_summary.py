@@ -150,6 +150,6 @@ def test_one_of_a_thing_is_not_said_in_the_plural() -> None:
     assert "1 duplicate (equal requests are made once)" in said
     assert "Read as empty: 1 cell with" in said
     assert "Left out: 1 negative prompt, because" in said
-    assert "17 of 50 steps computed (NFE) for each of 1 clip\n" in said
+    assert "17 of 50 steps computed (NFE) for 1 clip\n" in said
     assert "0 failed, 1 rejected row " in said
     assert "the end of the prompt of 1 clip (" in said

@@ -105,7 +105,7 @@ def test_csv_rows_that_cannot_be_read(write: Write) -> None:
     assert [(row.key, row.problem.split(":")[0]) for row in rows] == [
         ("p.csv:1", ""),
         ("p.csv:2", "has 3 cells where the header has 2"),
-        ("p.csv:3", "has 1 cells where the header has 2"),
+        ("p.csv:3", "has 1 cell where the header has 2"),
         ("p.csv:4", "holds text that is not valid UTF-8"),
         ("p.csv:5", "the row is not valid CSV"),
         ("p.csv:6", ""),
@@ -229,7 +229,7 @@ def test_a_named_column_wins_and_does_not_fall_back(write: Write) -> None:
         (
             "p.csv",
             b"titel;seed\nx;1\n",
-            "no column 'prompt' (its cells are separated by ';': separate them by commas); set",
+            "no column 'prompt' (its cells are separated by ';': separate them by commas)",
         ),
         ("p.csv", b"id, Prompts\n1,a\n", "no column 'prompt' (did you mean 'Prompts'?); set"),
         ("p.csv", b"prompt,seed,seed\na,1,2\n", "column 'seed' is there twice; keep one"),

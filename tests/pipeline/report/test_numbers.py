@@ -11,7 +11,7 @@ import pytest
 from pipeline.dataset.schema import rejected_row
 from pipeline.errors import StorageError
 from pipeline.report.document import Report
-from pipeline.report.pricing.prices import Prices
+from pipeline.report.pricing.prices import Prices, read_table
 from pipeline.requests.run_settings import ROW_SETTINGS
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import measure, row, write
@@ -192,6 +192,12 @@ def test_notes_say_what_a_reader_must_know_and_nothing_else(
     assert notes[1].startswith("1 sample ended with the death of the process. What a dead")
     assert notes[2].startswith("Some rows were written by a version that did not record processes")
     assert len(notes) == 3
+    listed = Prices(table=[line for line in read_table() if line.gpu != "H100"][:1])
+    note = measure(write(tmp_path / "listed", [row(0)]), listed).notes[0]
+    assert note == (
+        f"The list prices of {listed.table[0].cloud} (on-demand) have none for NVIDIA H100 80GB "
+        "HBM3, so no money is shown: give --price DOLLARS per GPU-hour."
+    )
 
 
 def test_a_text_stage_of_its_own_is_in_no_sum_and_said(tmp_path: Path) -> None:

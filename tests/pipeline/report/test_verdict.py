@@ -180,7 +180,9 @@ def test_each_gap_has_its_own_next_step_the_most_urgent_first(tmp_path: Path) ->
     assert '--keep "motion > 0.1"' in verdict(uncached).command.replace("'", '"')
     cached = verdict(write(tmp_path / "cached", [row(0)]))
     assert "no pair has a control" in cached.good
-    assert "--control-fraction" in cached.next
+    assert "--control-fraction 1: it makes uncached twins of all clips, which" in cached.next
+    many = verdict(write(tmp_path / "many", [row(n) for n in range(20)]))
+    assert "--control-fraction 0.4: it makes uncached twins of some clips, which" in many.next
     assert "price of a GPU-hour is not known" in cached.cost
 
 

@@ -130,3 +130,10 @@ def test_readers_take_no_folder_for_another_or_for_what_it_was(tmp_path: Path) -
     assert read(one) == {"clip 0", "clip 1"}
     write_report(write(other, [row(0)], [row(1)]), Prices())
     assert read(other) == {"clip 0", "clip 1"}
+
+
+def test_the_card_counts_one_of_a_thing_as_one(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0), row(1, control=True), row(2, status="rejected")])
+    write_report(storage, Prices())
+    card = (tmp_path / CARD_KEY).read_text()
+    assert "| left out | 0 failed, 1 rejected prompt, 1 control |" in card

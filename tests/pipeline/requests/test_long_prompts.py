@@ -29,7 +29,8 @@ def test_each_negative_prompt_that_is_cut_off_counts_once() -> None:
         for number, text in enumerate(["", LONG, LONG, LONGER, "dark"])
     ]
     assert lines(*rows, control_for(rows[1])) == [
-        "2 negative prompts are longer than the 8 tokens that the model reads (first: f:1): the "
+        "2 negative prompts are longer than the 8 tokens that the model reads (first: row 1 "
+        "of f): the "
         "end has no effect"
     ]
     assert lines(rows[0], rows[4]) == []
@@ -39,6 +40,6 @@ def test_prompts_and_negative_prompts_count_apart() -> None:
     both = dataclasses.replace(REQUEST, prompt=LONG, negative_prompt=LONG, source_key="f:7")
     first, second = lines(both)
     assert first.startswith(
-        "1 prompt is longer than the 8 tokens that the model reads (first: f:7)"
+        "1 prompt is longer than the 8 tokens that the model reads (first: row 7 of f)"
     )
     assert second.startswith("1 negative prompt is longer than the 8 tokens")

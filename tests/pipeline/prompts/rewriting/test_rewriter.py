@@ -65,7 +65,7 @@ def test_only_the_prompt_that_fails_stays_as_it_was() -> None:
 
 def test_a_wrong_number_of_texts_and_empty_texts_are_errors() -> None:
     (one,) = rewrite_all(lambda prompts: [], ["a"])
-    assert (one.prompt, one.error) == ("a", "ValueError: the rewriter gave 0 texts for 1 prompts")
+    assert (one.prompt, one.error) == ("a", "ValueError: the rewriter gave 0 texts for 1 prompt")
     (two,) = rewrite_all(lambda prompts: [" "], ["a"])
     assert (two.prompt, two.error) == ("a", "the rewriter gave no text")
 
