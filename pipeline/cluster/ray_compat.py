@@ -167,6 +167,37 @@ def rows_given(executor: Any, name: str) -> int:
     )
 
 
+def with_own_context(dataset: ray.data.Dataset) -> ray.data.Dataset:
+    """The same lazy Dataset with settings and callbacks of its own.
+
+    Ray Data hands one context on to all Datasets that come from one, so what is set on a result
+    would hold for its source and for every other result of that source too. If this moves, look for
+    `Dataset.copy` in `ray/data/dataset.py`.
+    """
+    return ray.data.Dataset.copy(dataset, _deep_copy=True)
+
+
+def executes(executor: Any, argument: str) -> bool:
+    """Whether some operator of an execution maps a function that was given an argument.
+
+    A Dataset's context goes with what comes from it, also where its blocks are held already and
+    nothing of it is executed. If this moves, look for `set_logical_operators` in
+    `ray/data/_internal/planner/planner.py`, and for `fn_args` in
+    `ray/data/_internal/logical/operators/map_operator.py`.
+
+    Args:
+        executor: The `StreamingExecutor` that Ray Data hands to an `ExecutionCallback`.
+        argument: One of the positional arguments of the function.
+    """
+    return any(
+        argument == given
+        for operator in executor._topology
+        for logical in operator._logical_operators
+        for given in getattr(logical, "fn_args", None) or ()
+        if isinstance(given, str)
+    )
+
+
 class BlockFeed(Protocol):
     """Where the later blocks of a Dataset come from."""
 

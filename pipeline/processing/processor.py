@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pipeline.cluster import ray_data_plan
 from pipeline.cluster.connection import GROW_FROM, NO_PROGRESS_S, await_gpus
 from pipeline.cluster.ledger_actor import RemoteLedger
-from pipeline.cluster.ray_compat import submission_id
+from pipeline.cluster.ray_compat import submission_id, with_own_context
 from pipeline.config.error_text import validation_problem
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import new_run_id
@@ -172,15 +172,17 @@ class ClipProcessor:
             chosen=defaults.chosen,
             actor=RowsActor,
         )
-        kept = rows.map_batches(
-            store_rows,
-            fn_args=(storage, run_id, ledger),
-            batch_size=config.part_rows,
-            batch_format="pyarrow",
+        kept = with_own_context(
+            rows.map_batches(
+                store_rows,
+                fn_args=(storage, run_id, ledger),
+                batch_size=config.part_rows,
+                batch_format="pyarrow",
+            )
         )
         choice = KeepChoice(config.keep, self.scores)
         record = functools.partial(RunRecord, storage, run_id, config.to_dict(), choice)
-        context = kept.context  # shared with the Datasets that come from this one
+        context = kept.context  # Ray Data hands it on to the Datasets that come from this one
         # More actors than a small input has tasks: no mistake of the program that calls this.
         warnings.filterwarnings("ignore", rf"The minimum number of .*\({RowsActor.__name__}\)")
         if not sys.stdout.isatty():  # Ray Data would print a table every ten seconds

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from pipeline.cluster.ray_compat import ExecutionCallback, rows_given
+from pipeline.cluster.ray_compat import ExecutionCallback, executes, rows_given
 from pipeline.dataset.manifest import Manifest, State
 from pipeline.errors import message_of
 from pipeline.interrupt import STOPPED
@@ -44,10 +45,17 @@ class RunRecord(ExecutionCallback):
         self._storage, self._choice = storage, choice
         self._manifest = Manifest(run_id, config, {})
         self._alive = ExitStack()
+        self._is_ours = False
         self._began = self._said = time.monotonic()
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Announce the run in the prefix."""
+        """Announce the run in the prefix, unless nothing of it is executed."""
+        self._is_ours = executes(executor, self._manifest.run_id)
+        if not self._is_ours:
+            return
+        if self._storage.exists(key := f"runs/{self._manifest.run_id}.json"):
+            # The Dataset is executed once more, under the same id.
+            self._manifest.started_at = json.loads(self._storage.read_bytes(key))["started_at"]
         self._manifest.write(self._storage)
         if self._choice.keep:  # reports and exports judge every row of the prefix by it
             write_choice(self._storage, self._choice)
@@ -57,7 +65,7 @@ class RunRecord(ExecutionCallback):
     def on_execution_step(self, executor: Any) -> None:
         """Say how many rows are made, every ten seconds."""
         now = time.monotonic()
-        if now - self._said >= SAY_EVERY_S and not sys.stdout.isatty():
+        if self._is_ours and now - self._said >= SAY_EVERY_S and not sys.stdout.isatty():
             self._said = now
             rows, since = rows_given(executor, MAKES), duration(now - self._began)
             text = counted(rows, "row", grouped=True) if rows else "models load; no row yet"
@@ -75,5 +83,7 @@ class RunRecord(ExecutionCallback):
             self._end("error", f"{type(error).__name__}: {message_of(error)}")
 
     def _end(self, state: State, problem: str = "") -> None:
+        if not self._is_ours:
+            return
         self._alive.close()
         self._manifest.end(self._storage, state, {}, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import sys
@@ -39,6 +40,10 @@ def settings(output: Path, **more: Any) -> dict[str, Any]:
     return {**given, "replicas": 1, **more}
 
 
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
 def shout(batch: pa.Table) -> pa.Table:
     """A user's step in front: it changes the prompts."""
     prompts = [text and f"{text}!" for text in batch["words"].to_pylist()]
@@ -57,7 +62,7 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     output, kept = tmp_path / "out", tmp_path / "kept"
     words = ["one", "two", "", "three", "two", "four"]
     clips = program(output, words)
-    assert {path.name for path in output.rglob("*") if path.is_file()} == set()  # lazy
+    assert not files(output)  # lazy
     good = clips.filter(lambda row: row["status"] == "ok")
     assert good.context.enable_progress_bars == sys.stdout.isatty()
     good.select_columns(["sample_id", "caption", "fps"]).write_parquet(str(kept))
@@ -126,6 +131,31 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     assert not list((tmp_path / "out").glob("good/*.parquet"))
 
 
+def test_results_of_one_source_know_nothing_of_each_other(local_ray: str, tmp_path: Path) -> None:
+    source = ray.data.from_items([{"prompt": "a"}, {"prompt": "b"}])
+    before = copy.deepcopy(source.context)
+    one, other = (
+        pipeline.generate(
+            source, settings(tmp_path / name, keep=f"motion > {least}"), factory=obedient()
+        )
+        for name, least in (("one", 0.1), ("other", 0.2))
+    )
+    assert source.context == before
+    source.map(lambda row: row).take_all()
+    assert not files(tmp_path / "one")
+    assert len(other.take_all()) == 2
+    assert not files(tmp_path / "one")
+    held = one.materialize()
+    (run,) = (tmp_path / "one" / "runs").glob("*.json")
+    record = run.read_bytes()
+    assert held.map(lambda row: row).count() == 2  # of blocks that are held
+    assert run.read_bytes() == record
+    for name in ("one", "other"):
+        keep = json.loads((tmp_path / name / "scores" / "keep.json").read_text())["keep"]
+        assert keep == {"one": "motion > 0.1", "other": "motion > 0.2"}[name]
+        assert [each.state for each in all_runs(Storage(str(tmp_path / name)))] == ["done"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -133,7 +163,7 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
         ({"output": "/tmp/x", 1: 2}, "^Keys should be strings"),
         ({"output": "/tmp/x", "keep": "motio > 1"}, "^--keep motio > 1: .*scores are black"),
         ("run.yaml", "^settings are a mapping or a RunConfig, not a str"),
-        ({"output": "/tmp/x", "dry_run": True}, "dry_run is not for a Dataset: run jobs/generate"),
+        ({"output": "/tmp/x", "dry_run": True}, "dry_run is not for a Dataset: run .*generate"),
         ({"output": "/tmp/x", "stages": {"text": "separate"}}, "stages.text is not for a Dataset"),
         ({"output": "/tmp/x", "model": "none"}, "none"),
     ],

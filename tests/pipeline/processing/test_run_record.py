@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline.dataset.manifest import Manifest, all_runs
 from pipeline.processing import run_record
 from pipeline.processing.rows_actor import RowsActor
 from pipeline.processing.run_record import MAKES, RunRecord
 from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.storage.storage import Storage
 
+RUN = "20260101T000000Z-abc123"
+
 
 def stage(name: str, rows: int) -> Any:
     return SimpleNamespace(name=name, metrics=SimpleNamespace(rows_task_outputs_generated=rows))
+
+
+def execution(*arguments: Any) -> Any:
+    """An executor whose only stage maps a function with arguments."""
+    logical = SimpleNamespace(fn_args=arguments)
+    return SimpleNamespace(_topology=[SimpleNamespace(_logical_operators=[logical])])
 
 
 def test_off_a_terminal_a_line_says_how_many_rows_there_are(
@@ -24,6 +34,7 @@ def test_off_a_terminal_a_line_says_how_many_rows_there_are(
     now = [100.0]
     monkeypatch.setattr(run_record.time, "monotonic", lambda: now[0])
     record = RunRecord(storage, "r", {}, KeepChoice("", ()))
+    record.before_execution_starts(execution("r"))
     assert RowsActor.__name__ == MAKES  # Ray Data names a stage after what it maps
     for seconds, rows in ((5.0, 0), (6.0, 0), (8.0, 1), (9.0, 1200), (1.0, 1300)):
         now[0] += seconds
@@ -33,3 +44,30 @@ def test_off_a_terminal_a_line_says_how_many_rows_there_are(
         f"{storage.uri}: models load; no row yet after 11 s",
         f"{storage.uri}: 1,200 rows after 28 s",
     ]
+    record.after_execution_succeeds(SimpleNamespace())
+
+
+def test_only_an_execution_of_the_run_itself_is_recorded(storage: Storage) -> None:
+    choice = KeepChoice("motion > 0.1", ("motion",))
+    record = RunRecord(storage, RUN, {}, choice)
+    other = execution(storage, "another", 5)
+    record.before_execution_starts(other)
+    record.on_execution_step(other)
+    record.after_execution_fails(other, ValueError("not ours"))
+    assert storage.list() == []
+    record.before_execution_starts(execution(storage, RUN))
+    record.after_execution_succeeds(other)
+    assert [entry.key for entry in storage.list()] == [f"runs/{RUN}.json", "scores/keep.json"]
+    (run,) = all_runs(storage)
+    assert run.state == "done"
+
+
+def test_a_second_execution_leaves_the_beginning_of_the_first(storage: Storage) -> None:
+    began = "2026-01-01T00:00:00+00:00"
+    Manifest("r", {}, {}, started_at=began).end(storage, "done", {})
+    record = RunRecord(storage, "r", {}, KeepChoice("", ()))
+    record.before_execution_starts(execution("r"))
+    assert json.loads(storage.read_bytes("runs/r.json"))["state"] == "running"
+    record.after_execution_succeeds(execution("r"))
+    found = json.loads(storage.read_bytes("runs/r.json"))
+    assert (found["state"], found["started_at"]) == ("done", began)
