@@ -25,6 +25,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback as
 from ray.data._internal.execution.interfaces.ref_bundle import BlockEntry, RefBundle
 from ray.data._internal.execution.operators.input_data_buffer import InputDataBuffer
 from ray.data.block import BlockMetadata
+from ray.util.debug import log_once
 
 RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor")
 """What the names of Ray Data's threads that ask Ray for blocks begin with.
@@ -288,3 +289,8 @@ def await_ray_data_threads(before: Collection[threading.Thread], seconds: float)
     for thread in threading.enumerate():
         if thread not in before and thread.name.startswith(RAY_DATA_THREADS):
             thread.join(max(0.0, until - time.monotonic()))
+
+
+def tell_nothing_of_missing_bars() -> None:
+    """Keep Ray Data from warning that its progress bars are off, for whoever turns them off."""
+    log_once("ray_data_progress_manager_disabled")

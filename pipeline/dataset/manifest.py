@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -63,12 +63,12 @@ def new_run_id(storage: Storage, job: str = "") -> str:
 class Search(TypedDict):
     """What a run notes of an earlier run for whose clips it searched.
 
-    `lost` holds the numbers of the parts that were missing then.
+    `lost` holds the numbers, or of a Dataset the names, of the parts that were missing then.
     """
 
     seen_at: str
     over: bool
-    lost: NotRequired[list[int]]
+    lost: NotRequired[list[int | str]]
 
 
 @dataclass(slots=True)
@@ -93,6 +93,9 @@ class Manifest:
             clips it searched: when each had given its latest sign of life, and whether it was over
             by then.
         parts: Parquet parts that it wrote; None while running, and where it did not record them.
+        named_parts: Names of the parts that a Dataset wrote, behind its run id: its tasks write
+            them, and cannot number them. None for other runs, while running, and where it did not
+            record them.
         versions: Library versions of the driver.
     """
 
@@ -110,6 +113,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=versions)
     cache: Mapping[str, Any] = field(default_factory=dict)
     parts: int | None = None
+    named_parts: Sequence[str] | None = None
 
     def write(self, storage: Storage) -> None:
         """Write the manifest as it is now, without credentials in URLs.
@@ -177,6 +181,7 @@ class RunStatus:
         config: See `Manifest`.
         columns: Columns that its rows could keep in `source`; None where it did not record them.
         parts: See `Manifest`.
+        named_parts: See `Manifest`.
     """
 
     run_id: str
@@ -189,6 +194,7 @@ class RunStatus:
     config: Mapping[str, Any] = field(default_factory=dict)
     columns: frozenset[str] | None = None
     parts: int | None = None
+    named_parts: frozenset[str] = frozenset()
 
     @property
     def alive(self) -> bool:
@@ -272,6 +278,7 @@ def status_of(run_id: str, found: Mapping[str, Any]) -> RunStatus:
         found.get("config") or {},
         None if columns is None else frozenset(columns),
         found.get("parts"),
+        frozenset(found.get("named_parts") or ()),
     )
 
 

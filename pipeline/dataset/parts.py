@@ -116,42 +116,58 @@ def part_files(storage: Storage) -> list[StoredFile]:
     return [file for file in storage.list("data/part-") if _PART.fullmatch(file.key)]
 
 
-def missing_parts(files: Sequence[StoredFile], runs: Sequence[RunStatus]) -> dict[str, list[int]]:
+PartName = int | str
+"""The number of a part of its run; the name behind the run's id for a part of a Dataset."""
+
+
+def named_parts(files: Sequence[StoredFile], run_id: str) -> list[str]:
+    """The names, behind its id, of the parts that a Dataset's run has stored."""
+    ours = re.compile(rf"data/part-{re.escape(run_id)}-([0-9a-f]{{12}}-\d{{5}})\.parquet")
+    return sorted(found[1] for file in files if (found := ours.fullmatch(file.key)))
+
+
+def missing_parts(
+    files: Sequence[StoredFile], runs: Sequence[RunStatus]
+) -> dict[str, list[PartName]]:
     """Find out which parts are gone that runs had written, by names alone.
 
     A run numbers its parts from 0 and records at its end how many it wrote. So a number that is
     missing shows a part that is gone; where an older version did not record them, the last parts
-    can be gone without a sign. Each part of a Dataset has a name of its own, and shows nothing.
+    can be gone without a sign. A Dataset records the names of its parts at its end.
 
     Args:
         files: The parts that are there, listed after the runs were read.
         runs: All runs into the prefix.
 
     Returns:
-        Numbers of the missing parts by run id, without those for whose clips a later run that
-        ended well has searched, and without runs that may write now.
+        Numbers or names of the missing parts by run id, without those for whose clips a later run
+        that ended well has searched, and without runs that may write now.
     """
     numbers: dict[str, set[int]] = {}
     for file in files:
         if name := _NUMBERED.fullmatch(file.key):
             numbers.setdefault(name[1], set()).add(int(name[2]))
     known = {run.run_id: run for run in runs}
-    searched: dict[str, set[int]] = {}
+    keys = {file.key for file in files}
+    searched: dict[str, set[PartName]] = {}
     for run in runs:
         for run_id, search in run.searched.items() if run.state == "done" else ():
             searched.setdefault(run_id, set()).update(search.get("lost", ()))
-    found = {}
+    found: dict[str, list[PartName]] = {}
     for run_id in sorted({*numbers, *known}):
         there, by = numbers.get(run_id, set()), known.get(run_id)
         if by is not None and not by.is_over(runs):
             continue
         written = max(max(there, default=-1) + 1, (by.parts if by else None) or 0)
-        if gone := set(range(written)) - there - searched.get(run_id, set()):
-            found[run_id] = sorted(gone)
+        gone: set[PartName] = {*range(written)} - there
+        named = by.named_parts if by is not None else ()
+        gone |= {name for name in named if _key(run_id, name) not in keys}
+        if gone := gone - searched.get(run_id, set()):
+            found[run_id] = sorted(gone, key=_as_text)
     return found
 
 
-def tell_missing(missing: Mapping[str, Sequence[int]]) -> str:
+def tell_missing(missing: Mapping[str, Sequence[PartName]]) -> str:
     """Say which parts of which runs are gone, and how their clips get their rows again.
 
     Args:
@@ -161,13 +177,17 @@ def tell_missing(missing: Mapping[str, Sequence[int]]) -> str:
     names = ", ".join(keys[:MOST_NAMED]) + (", …" if len(keys) > MOST_NAMED else "")
     return (
         f"{counted(len(keys), 'part')} of the rows {are(len(keys))} missing ({names}): the command "
-        "that made them takes the clips over from their mp4s when it is run again, without making "
-        "them again"
+        "or program that made them takes the clips over from their mp4s when it is run again, "
+        "without making them again"
     )
 
 
-def _key(run_id: str, number: int) -> str:
-    return f"data/part-{run_id}-{number:05d}.parquet"
+def _key(run_id: str, name: PartName) -> str:
+    return f"data/part-{run_id}-{_as_text(name)}.parquet"
+
+
+def _as_text(name: PartName) -> str:
+    return f"{name:05d}" if isinstance(name, int) else name
 
 
 def read_parts(

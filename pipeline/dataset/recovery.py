@@ -25,7 +25,7 @@ import pyarrow as pa
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import Committed, Ids
 from pipeline.dataset.manifest import RunStatus, Search
-from pipeline.dataset.parts import missing_parts, part_files
+from pipeline.dataset.parts import PartName, missing_parts, part_files
 from pipeline.dataset.schema import media_key, to_table
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import DamagedTensorsError, read_tensors
@@ -55,7 +55,7 @@ class Recovery:
     damaged: int = 0
     goes_on: bool = False
     searched: Mapping[str, Search] = field(default_factory=dict)
-    lost: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    lost: Mapping[str, Sequence[PartName]] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
@@ -95,7 +95,7 @@ def recover(storage: Storage, committed: Committed, runs: Sequence[RunStatus]) -
     searched = {run.run_id: Search(seen_at=run.seen_at, over=run.is_over(runs)) for run in left}
     seen = {run.run_id: run.seen_at for run in runs}
     for run_id, numbers in lost.items():
-        searched[run_id] = Search(seen_at=seen.get(run_id, ""), over=True, lost=numbers)
+        searched[run_id] = Search(seen_at=seen.get(run_id, ""), over=True, lost=[*numbers])
     after, goes_on = (left[0].run_id, left[0].alive) if left else ("", False)
     return Recovery(after, to_table(rows), len(clips) - len(rows), goes_on, searched, lost)
 

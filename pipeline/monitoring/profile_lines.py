@@ -63,6 +63,11 @@ def say_profile(
         text = f"The profile is measured already ({chosen.profile.hash})"
     if chosen.own is not None and chosen.own.requests:
         text += f" on {counted(len(chosen.own.requests), 'uncached clip')}"
+    if chosen.source != "own":
+        text += (
+            ". It was measured on other prompts: the error of yours can be larger than promised, "
+            "and controls measure it (--control-fraction)"
+        )
     say(console, text)
     for number in sorted(steps):
         if problem := _far(chosen.profile, number):
@@ -120,7 +125,10 @@ def error_text(totals: RunTotals, *, controls_to_come: bool = False) -> str:
     if measured is None and controls_to_come:
         return f"{text}; not measured yet: the controls come with the same command"
     if measured is None:
-        return f"{text}; no control measured it (--control-fraction)"
+        return (
+            f"{text}, if prompts are like those of the profile; no control measured it "
+            "(--control-fraction)"
+        )
     text += f", {counted(totals.compared, 'control')} measured {measured:.2g}"
     if totals.quantised:
         return f"{text}, with what quantised weights cost: no plan promises that part"

@@ -22,7 +22,11 @@ from pydantic import ValidationError
 from pipeline.cluster import ray_data_plan
 from pipeline.cluster.connection import GROW_FROM, NO_PROGRESS_S, await_gpus
 from pipeline.cluster.ledger_actor import RemoteLedger
-from pipeline.cluster.ray_compat import submission_id, with_own_context
+from pipeline.cluster.ray_compat import (
+    submission_id,
+    tell_nothing_of_missing_bars,
+    with_own_context,
+)
 from pipeline.config.error_text import validation_problem
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset.manifest import new_run_id
@@ -187,6 +191,7 @@ class ClipProcessor:
         warnings.filterwarnings("ignore", rf"The minimum number of .*\({RowsActor.__name__}\)")
         if not sys.stdout.isatty():  # Ray Data would print a table every ten seconds
             context.enable_progress_bars = False
+            tell_nothing_of_missing_bars()
         context.custom_execution_callback_classes = [
             *context.custom_execution_callback_classes,
             record,

@@ -57,6 +57,18 @@ class RowsActor(GroupActor):
                 self._is_loaded = True
 
 
+def store_part(storage: Storage, run_id: str, rows: pa.Table) -> None:
+    """Store rows as one part with a name of its own, if there are any.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    name = f"{run_id}-{secrets.token_hex(6)}"
+    parts = PartWriter(storage, name, part_rows=rows.num_rows + 1, part_seconds=float("inf"))
+    parts.add(rows)
+    parts.flush()
+
+
 def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLedger) -> pa.Table:
     """Store the new rows of a batch as one part, and return all of its rows.
 
@@ -75,9 +87,6 @@ def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLed
     rows = batch.drop_columns([STORED_COLUMN]).cast(SCHEMA)
     new = rows.filter(pc.invert(batch[STORED_COLUMN]))
     if new.num_rows:
-        name = f"{run_id}-{secrets.token_hex(6)}"
-        parts = PartWriter(storage, name, part_rows=new.num_rows + 1, part_seconds=float("inf"))
-        parts.add(new)
-        parts.flush()
+        store_part(storage, run_id, new)
         ledger.finish(new["sample_id"].to_pylist(), new["status"].to_pylist())
     return rows

@@ -9,16 +9,25 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from rich.console import Console
+
 from pipeline.cluster.ray_compat import ExecutionCallback, executes, rows_given
-from pipeline.dataset.manifest import Manifest, State
-from pipeline.errors import message_of
+from pipeline.dataset.committed import committed
+from pipeline.dataset.manifest import Manifest, State, all_runs
+from pipeline.dataset.parts import missing_parts, named_parts, part_files
+from pipeline.dataset.recovery import recover
+from pipeline.errors import StorageError, message_of
 from pipeline.interrupt import STOPPED
+from pipeline.monitoring.prefix_lines import say_recovery
 from pipeline.monitoring.progress import duration
+from pipeline.processing.rows_actor import store_part
 from pipeline.scoring.stored_scores import KeepChoice, write_choice
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
 
 SAY_EVERY_S = 10.0
+_WIDTH = 100_000
+"""Columns of the console: one line a text."""
 MAKES = "RowsActor"
 """What the name of the stage that makes rows holds (`pipeline.processing.rows_actor`). The stage
 that stores them shares its tasks with the program's own stages, which may drop rows."""
@@ -49,18 +58,34 @@ class RunRecord(ExecutionCallback):
         self._began = self._said = time.monotonic()
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Announce the run in the prefix, unless nothing of it is executed."""
+        """Announce the run in the prefix, unless nothing of it is executed.
+
+        The prefix gets rows back first that it has lost.
+        """
         self._is_ours = executes(executor, self._manifest.run_id)
         if not self._is_ours:
             return
         if self._storage.exists(key := f"runs/{self._manifest.run_id}.json"):
             # The Dataset is executed once more, under the same id.
-            self._manifest.started_at = json.loads(self._storage.read_bytes(key))["started_at"]
+            before = json.loads(self._storage.read_bytes(key))
+            self._manifest.started_at = before["started_at"]
+            self._manifest.searched = before.get("searched") or {}
+        self._take_over()
         self._manifest.write(self._storage)
         if self._choice.keep:  # reports and exports judge every row of the prefix by it
             write_choice(self._storage, self._choice)
         self._alive.enter_context(self._manifest.alive(self._storage))
         self._began = self._said = time.monotonic()
+
+    def _take_over(self) -> None:
+        """Take clips over whose rows were in parts that are gone, before the rows are read."""
+        runs = all_runs(self._storage)
+        if not missing_parts(part_files(self._storage), runs):
+            return
+        found = recover(self._storage, committed(self._storage), runs)
+        store_part(self._storage, self._manifest.run_id, found.rows)
+        self._manifest.searched = {**self._manifest.searched, **found.searched}
+        say_recovery(Console(file=sys.stderr, width=_WIDTH), found)
 
     def on_execution_step(self, executor: Any) -> None:
         """Say how many rows are made, every ten seconds."""
@@ -86,4 +111,10 @@ class RunRecord(ExecutionCallback):
         if not self._is_ours:
             return
         self._alive.close()
+        try:
+            self._manifest.named_parts = named_parts(
+                part_files(self._storage), self._manifest.run_id
+            )
+        except StorageError as error:  # the execution is over, and its outcome counts
+            sys.stderr.write(f"which parts of rows are stored is not recorded: {error}\n")
         self._manifest.end(self._storage, state, {}, problem)

@@ -35,6 +35,9 @@ class RunEntry(ReportPart, title="Run"):
     rows: int = Field(description="rows that it wrote")
     wanted: int | None = Field(description="samples that it set out to make, if recorded")
     lost_parts: int = Field(default=0, description="parts of its rows that are gone")
+    lost_rows: int = Field(
+        default=0, description="rows that are gone, where an older version recorded no parts"
+    )
 
 
 class Totals(ReportPart):

@@ -32,7 +32,7 @@ from pipeline.report.tables.causes import causes
 from pipeline.report.tables.clip_kinds import mixed, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
 from pipeline.report.tables.mixture import Mixture
-from pipeline.report.tables.runs import lost_parts, read_manifests, run_entries
+from pipeline.report.tables.runs import lost_parts, lost_rows_notes, read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
 from pipeline.report.verdict import verdict
 from pipeline.storage.storage import Storage
@@ -101,6 +101,7 @@ def measure(
         notes.insert(0, mixed(mixture.kinds))
     if lost_rows:
         notes.append(f"{tell_missing(lost_rows)}.")
+    notes += lost_rows_notes(runs)
     lost = _lost(storage, rows, roles)
     if lost:
         notes.append(_lost_clips(lost))

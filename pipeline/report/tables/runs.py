@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.manifest import status_of
-from pipeline.dataset.parts import missing_parts, part_files
+from pipeline.dataset.parts import PartName, missing_parts, part_files
 from pipeline.errors import StorageError
 from pipeline.report.document import RunEntry
 from pipeline.report.rows import Rows
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted
+
+_COUNTED = ("ok", "failed", "rejected")
+"""What a run counts in its `result`; each is a row."""
 
 
 def read_manifests(storage: Storage) -> dict[str, dict[str, Any]]:
@@ -39,7 +43,7 @@ def read_manifests(storage: Storage) -> dict[str, dict[str, Any]]:
 
 def lost_parts(
     storage: Storage, manifests: Mapping[str, Mapping[str, Any]]
-) -> dict[str, list[int]]:
+) -> dict[str, list[PartName]]:
     """The parts that are gone, by run; see `pipeline.dataset.parts.missing_parts`.
 
     A manifest that does not tell how its run stands counts as none.
@@ -57,7 +61,7 @@ def lost_parts(
 def run_entries(
     rows: Rows,
     manifests: Mapping[str, Mapping[str, Any]],
-    lost: Mapping[str, Sequence[int]],
+    lost: Mapping[str, Sequence[PartName]],
 ) -> list[RunEntry]:
     """The runs that wrote rows, lost parts or left a manifest, in the order of their ids.
 
@@ -82,9 +86,29 @@ def run_entries(
                 rows=written.get(run_id, 0),
                 wanted=wanted if isinstance(wanted, int) else None,
                 lost_parts=len(lost.get(run_id, ())),
+                lost_rows=_lost_rows(manifest, written.get(run_id, 0)),
             )
         )
     return found
+
+
+def lost_rows_notes(runs: Sequence[RunEntry]) -> list[str]:
+    """Say which runs counted more rows than there are, where only that shows a loss."""
+    return [
+        f"Run {run.run_id} counted {counted(run.lost_rows, 'row', grouped=True)} more than "
+        "there are: parts of them are missing, whose names an older version did not record. The "
+        "same command makes the samples again."
+        for run in runs
+        if run.lost_rows and not run.lost_parts
+    ]
+
+
+def _lost_rows(manifest: Mapping[str, Any], rows: int) -> int:
+    """How many rows of a run are gone, by what it counted; 0 where it recorded its parts."""
+    if manifest.get("parts") is not None or manifest.get("state") != "done":
+        return 0
+    result = manifest.get("result") or {}
+    return max(0, sum(int(result.get(name) or 0) for name in _COUNTED) - rows)
 
 
 def _state(run_id: str, manifest: Mapping[str, Any]) -> str:

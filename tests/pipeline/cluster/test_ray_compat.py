@@ -5,12 +5,16 @@ from types import SimpleNamespace
 import pytest
 from ray._private import worker
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.data import DataContext
+from ray.data._internal import progress
+from ray.util import debug
 
 from pipeline.cluster.ray_compat import (
     await_ray_data_threads,
     has_active_tasks,
     own_kills_counted,
     submission_id,
+    tell_nothing_of_missing_bars,
 )
 
 
@@ -92,3 +96,18 @@ def test_threads_of_ray_data_are_awaited_and_no_others() -> None:
     threading.Timer(0.05, go.set).start()
     await_ray_data_threads(before, 60)
     assert not ours.is_alive()
+
+
+def test_ray_data_does_not_say_that_bars_are_off_where_the_pipeline_turned_them_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context, said = DataContext(), list[str]()
+    context.enable_progress_bars = False
+    monkeypatch.setattr(progress.logger, "warning", said.append)
+    monkeypatch.setattr(debug, "_logged", set())
+    progress.get_progress_manager(context, "one", {}, False)
+    assert len(said) == 1
+    monkeypatch.setattr(debug, "_logged", set())
+    tell_nothing_of_missing_bars()
+    progress.get_progress_manager(context, "two", {}, False)
+    assert len(said) == 1

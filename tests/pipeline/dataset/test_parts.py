@@ -5,7 +5,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.parts import PartWriter, conform
+from pipeline.dataset.committed import committed
+from pipeline.dataset.manifest import Manifest, all_runs
+from pipeline.dataset.parts import (
+    PartWriter,
+    conform,
+    missing_parts,
+    named_parts,
+    part_files,
+    tell_missing,
+)
+from pipeline.dataset.recovery import recover
 from pipeline.dataset.schema import SCHEMA, rejected_row, to_table
 from pipeline.errors import StorageError
 from pipeline.storage.storage import Storage
@@ -89,3 +99,28 @@ def test_missing_columns_and_fields_are_unknown_and_the_rest_stays() -> None:
     assert found["video"].to_pylist() == now["video"].to_pylist()
     assert conform(now).equals(now)
     assert conform(now.slice(0, 0)).num_rows == 0
+
+
+def test_parts_of_a_dataset_are_missed_by_the_names_that_it_recorded(storage: Storage) -> None:
+    run, later, names = "20260101T000000Z-00000a", "20260101T000001Z-00000b", ["ab", "cd"]
+    names = [f"{name:0>12}-00000" for name in names]
+    of_another = f"data/part-{run}-abc123-0000000000ef-00000.parquet"
+    for number, name in enumerate(names):
+        sink = PartWriter(storage, f"{run}-{name[:12]}", part_rows=9, part_seconds=100)
+        sink.add(rows(1, start=number))
+        sink.flush()
+    storage.put_bytes(of_another, b"")
+    assert named_parts(part_files(storage), run) == names
+    storage.delete(of_another)
+    Manifest(run, {}, {}, named_parts=names).end(storage, "done", {})
+    assert missing_parts(part_files(storage), all_runs(storage)) == {}
+
+    key = f"data/part-{run}-{names[1]}.parquet"
+    storage.delete(key)
+    missing = missing_parts(part_files(storage), all_runs(storage))
+    assert missing == {run: [names[1]]}
+    assert f"1 part of the rows is missing ({key})" in tell_missing(missing)
+    searched = recover(storage, committed(storage), all_runs(storage)).searched
+    assert searched[run].get("lost") == [names[1]]
+    Manifest(later, {}, {}, searched=searched).end(storage, "done", {})
+    assert missing_parts(part_files(storage), all_runs(storage)) == {}

@@ -10,7 +10,10 @@ from pipeline.monitoring.totals import RunTotals
 
 def test_controls_that_are_still_to_come_are_not_said_to_be_missing() -> None:
     totals = RunTotals(planned=1, promised_squares=0.01**2)
-    assert error_text(totals).endswith("no control measured it (--control-fraction)")
+    assert error_text(totals) == (
+        "promised 0.01 of the latents, if prompts are like those of the profile; no control "
+        "measured it (--control-fraction)"
+    )
     assert error_text(totals, controls_to_come=True) == (
         "promised 0.01 of the latents; not measured yet: the controls come with the same command"
     )

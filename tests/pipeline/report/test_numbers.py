@@ -140,10 +140,10 @@ def test_runs_are_those_of_rows_and_of_manifests(tmp_path: Path) -> None:
     storage.put_bytes("runs/r6.json", b"[1]")
     found = [tuple(run.model_dump().values()) for run in measure(storage, Prices()).runs]
     assert found == [
-        ("r1", "unknown", "", "", 2, None, 0),
-        ("r2", "done", "monday", "friday", 0, None, 0),
-        ("r3", "error", "", "", 1, 7, 0),
-        ("r4", "unknown", "", "", 0, None, 0),
+        ("r1", "unknown", "", "", 2, None, 0, 0),
+        ("r2", "done", "monday", "friday", 0, None, 0, 0),
+        ("r3", "error", "", "", 1, 7, 0, 0),
+        ("r4", "unknown", "", "", 0, None, 0, 0),
     ]
     storage.put_bytes("runs/r7.json", b"{")
     with pytest.raises(StorageError, match=r"runs/r7\.json is damaged: "):

@@ -77,6 +77,23 @@ def test_a_part_that_is_gone_is_told_with_what_brings_its_rows_back(tmp_path: Pa
         measure(storage, Prices())
 
 
+def test_rows_that_an_older_run_counted_and_that_are_gone_are_told(tmp_path: Path) -> None:
+    storage = write(tmp_path, [row(0), row(1), row(2, status="failed"), row(3, run="r2")])
+    for run, counts in (("r1", {"ok": 4, "failed": 1, "rejected": 0}), ("r2", {"ok": 1})):
+        record = {"state": "done", "result": counts}
+        storage.put_bytes(f"runs/{run}.json", json.dumps(record).encode())
+    report = measure(storage, Prices())
+    assert [run.lost_rows for run in report.runs] == [2, 0]
+    assert (
+        "Run r1 counted 2 rows more than there are: parts of them are missing, whose names an "
+        "older version did not record. The same command makes the samples again."
+    ) in report.notes
+    assert ">2</span> rows missing</strong>" in render(report, {})
+    record = {"state": "done", "result": {"ok": 4}, "parts": 1}
+    storage.put_bytes("runs/r1.json", json.dumps(record).encode())
+    assert [run.lost_rows for run in measure(storage, Prices()).runs] == [0, 0]
+
+
 FIRST = row(99, up=10.0)
 """In the first call of its process, so the others are in later ones."""
 
