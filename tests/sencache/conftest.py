@@ -16,8 +16,9 @@ from tests.sencache.support.tiny_pipelines import (
 )
 
 
-@pytest.fixture(params=[tiny_param(tiny) for tiny in PIPELINES])
+@pytest.fixture(params=[tiny_param(tiny, by_network=True) for tiny in PIPELINES])
 def tiny(request: pytest.FixtureRequest) -> TinyPipeline:
+    """One pipeline of every network; the others are variants."""
     return request.param
 
 

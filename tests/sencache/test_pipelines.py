@@ -25,6 +25,7 @@ from tests.sencache.support.tiny_models import DIM, TOKENS
 from tests.sencache.support.tiny_pipelines import (
     STEPS,
     TinyPipeline,
+    tiny_param,
 )
 
 
@@ -58,7 +59,7 @@ def test_without_reuse_the_clip_is_bit_identical(tiny: TinyPipeline, pipe: Any) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tiny", GUIDED, ids=[tiny.name for tiny in GUIDED])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny, by_network=True) for tiny in GUIDED])
 def test_without_reuse_and_guidance_the_clip_is_bit_identical(
     tiny: TinyPipeline, pipe: Any
 ) -> None:

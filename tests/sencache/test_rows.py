@@ -140,7 +140,7 @@ def test_every_branch_reuses_its_own_output(tiny: TinyPipeline, pipe: Any, guida
     assert error(cached, plain) > 1e-3
 
 
-@pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in GUIDED])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny, by_network=True) for tiny in GUIDED])
 @pytest.mark.parametrize("easy", ["cond", "uncond"])
 def test_every_branch_is_judged_by_its_own_curve(tiny: TinyPipeline, pipe: Any, easy: Any) -> None:
     """One branch of the profile allows reuse and the other never does."""

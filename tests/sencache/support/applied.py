@@ -25,10 +25,14 @@ GUIDANCE = pytest.mark.parametrize(
     ("tiny", "guidance"),
     [tiny_param(tiny, True, name=f"{tiny.name}-guided") for tiny in PIPELINES]
     + [
-        tiny_param(tiny, False, name=f"{tiny.name}-unguided", quick=tiny.name == "wan")
+        tiny_param(
+            tiny, False, name=f"{tiny.name}-unguided", quick=tiny.name == "wan", by_network=True
+        )
         for tiny in GUIDED
     ],
 )
+"""Every pipeline with guidance; without, one of every network, and the others as variants."""
+
 EVERY_ONE = pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in PIPELINES])
 
 

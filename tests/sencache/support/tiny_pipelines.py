@@ -207,7 +207,9 @@ QUICK = {"wan", "wan-experts", "cogvideox", "ltx", "hunyuan-cfg", "mochi"}
 """One pipeline of every network, and one of two; the variants of their inputs are slow tests."""
 
 
-def tiny_param(tiny: TinyPipeline, *values: Any, name: str = "", quick: bool = True) -> Any:
+def tiny_param(
+    tiny: TinyPipeline, *values: Any, name: str = "", quick: bool = True, by_network: bool = False
+) -> Any:
     """A pipeline as a parameter of a test, which is slow but for the `QUICK` ones.
 
     Args:
@@ -215,6 +217,12 @@ def tiny_param(tiny: TinyPipeline, *values: Any, name: str = "", quick: bool = T
         values: Parameters beside it.
         name: The id, if it is not that of the pipeline.
         quick: False if it is slow with these values whatever the pipeline.
+        by_network: True if the inputs of a pipeline do not matter to what is shown, only its
+            network and how it is called: all but the `QUICK` ones are variants.
     """
-    slow = () if quick and tiny.name in QUICK else (pytest.mark.slow,)
-    return pytest.param(tiny, *values, id=name or tiny.name, marks=slow)
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+    if not (quick and tiny.name in QUICK):
+        marks = (pytest.mark.slow,)
+    if by_network and tiny.name not in QUICK:
+        marks = (pytest.mark.slow, pytest.mark.variant)
+    return pytest.param(tiny, *values, id=name or tiny.name, marks=marks)
