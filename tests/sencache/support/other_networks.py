@@ -282,9 +282,15 @@ def make_unet() -> Any:
         attention_head_dim=4,
         norm_num_groups=2,
     )
+    vae = diffusers.AutoencoderKL(  # whose latents are small: each step goes through all of them
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=2,
+    )
     return quiet(
         diffusers.TextToVideoSDPipeline(
-            vae=diffusers.AutoencoderKL(),
+            vae=vae.eval(),
             text_encoder=None,
             tokenizer=None,
             unet=lively(network),
