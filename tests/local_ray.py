@@ -37,6 +37,7 @@ def _head() -> str:
                     object_store_memory=OBJECT_STORE_BYTES,
                     include_dashboard=False,
                     include_log_monitor=False,
+                    no_monitor=True,  # it watches what an autoscaler could add
                 )
                 cluster.wait_for_nodes(START_TIMEOUT_S)
         except BaseException:

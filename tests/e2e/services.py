@@ -166,6 +166,7 @@ def ray_nodes(cpus: Sequence[int], token: str, metrics_s: int = 10) -> Iterator[
             else:
                 command += ["--head", f"--port={port}", f"--dashboard-port={dashboard}"]
                 command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}"]
+                command.append("--no-monitor")  # nothing here could add nodes
                 command.append(f"--ray-client-server-port={free_port()}")
             log = temp / f"node-{number}.log"
             for left in reversed(range(NODE_STARTS if number else 1)):

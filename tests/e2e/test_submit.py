@@ -27,7 +27,7 @@ from tests.pipeline.report.series import against_report
 from tests.system_tools import system_tool
 
 BUCKET = "clips"
-CLIPS, STEPS = 16, 6
+CLIPS, STEPS = 10, 6
 STOPPED, FINISHED = "20260101T000000Z-stopped", "20260101T000001Z-finished"
 COUNTED = "20260101T000002Z-counted"
 SCRAPE_TIMEOUT_S = 300
