@@ -247,7 +247,7 @@ def test_reprs_are_short() -> None:
     assert profile.hash in repr(profile)
 
 
-@pytest.mark.parametrize("tiny", [tiny_param(tiny) for tiny in PIPELINES])
+@pytest.mark.parametrize("tiny", [tiny_param(tiny, by_network=True) for tiny in PIPELINES])
 @pytest.mark.parametrize("config", [SenCacheConfig(), SenCacheConfig(policy="none")])
 def test_a_cached_pipeline_is_not_copied_but_an_uncached_one_is(
     tiny: TinyPipeline, config: SenCacheConfig

@@ -84,6 +84,7 @@ def test_the_budget_is_exact_and_rows_are_their_runs_alone(
     assert (together[1:] - alone).abs().max() <= 1e-4 * rms
 
 
+@pytest.mark.parametrize("tiny", [tiny_param(tiny, by_network=True) for tiny in PIPELINES])
 @pytest.mark.parametrize("broken_at", [0, 3, STEPS - 1])
 def test_a_run_after_a_broken_off_one_is_as_new(
     tiny: TinyPipeline, pipe: Any, broken_at: int
