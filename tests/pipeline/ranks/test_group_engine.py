@@ -47,7 +47,9 @@ def profile() -> str:
 @pytest.fixture(scope="module")
 def requests(profile: str) -> dict[str, list[SampleRequest]]:
     """Two clips per policy."""
-    template = dataclasses.replace(load_bench("demo", "", "cpu").template, num_inference_steps=8)
+    template = load_bench("demo", "", "cpu").template
+    small = {"num_inference_steps": 8, "width": 32, "height": 32, "num_frames": 5}
+    template = dataclasses.replace(template, **small)
     known = SensitivityProfile.from_json(profile)
     policies = {
         "none": SenCacheConfig(policy="none"),
