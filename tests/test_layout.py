@@ -234,7 +234,7 @@ TESTS_OF_THEIR_OWN = {
 """Folders of tests that are about no one package."""
 
 
-MOST_LINES_OF_TESTS = 400
+MOST_LINES_OF_TESTS = 390
 """A table of cases is long without being hard to read, so tests may be longer than the product."""
 
 

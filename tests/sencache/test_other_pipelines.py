@@ -31,6 +31,9 @@ NAMES = [each.name for each in OTHERS]
 LARGE = {"unet", "ltx-2", "hunyuan-1.5"}
 """Pipelines of which a run takes long, however small the network is."""
 
+BOTH_WAYS = {"wan-v2v", "skyreels", "sana", "unet"}
+"""Calls without contexts, with contexts, of a network of its own, and of no transformer."""
+
 LATE = [each for each in OTHERS if each.steps < STEPS]
 ALWAYS = SenCacheConfig(epsilon=1e9, strict_fraction=0.0, max_reuse=20)
 
@@ -49,13 +52,13 @@ def counted(network: Any) -> Iterator[list[int]]:
 
 
 def without_reuse() -> Iterator[Any]:
-    """Each pipeline with each way to reuse nothing; the second way is slow, or a variant."""
+    """Each pipeline with each way to reuse nothing; the second way is a variant for most."""
     slow, variant = pytest.mark.slow, pytest.mark.variant
     for other in OTHERS:
         large = other.name in LARGE
         exact = SenCacheConfig(epsilon=0.0)
         yield pytest.param(exact, other, id=other.name, marks=slow if large else ())
-        marks = (slow, variant) if large else (slow,)
+        marks = (slow,) if other.name in BOTH_WAYS else (slow, variant)
         yield pytest.param("lossless", other, id=f"{other.name}-lossless", marks=marks)
 
 

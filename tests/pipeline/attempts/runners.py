@@ -24,6 +24,10 @@ def requests(*prompts: str) -> list[SampleRequest]:
     return [dataclasses.replace(BASE, prompt=prompt) for prompt in prompts]
 
 
+def assert_true(value: bool) -> None:
+    assert value
+
+
 class FakeEngine:
     """Makes grey frames; `fault` gets each batch first and may raise."""
 
