@@ -12,7 +12,7 @@ import pytest
 from jobs.calibrate import main
 from pipeline.commands.sensitivities import _captions
 from pipeline.config.run_config import load_config
-from pipeline.dataset.mp4 import encode
+from pipeline.dataset.mp4 import write
 from sencache import SensitivityProfile
 from tests.e2e.outputs import rows_of
 
@@ -103,7 +103,7 @@ def test_given_videos_are_measured(
     rng = np.random.default_rng(0)
     for index in range(3):
         video = rng.integers(0, 256, (6, 40, 64, 3), np.uint8)
-        encode(video, 8, {}, tmp_path / f"video-{index}.mp4")
+        write(video, 8, {}, tmp_path / f"video-{index}.mp4")
     assert main([*arguments, "--clips-from", str(tmp_path)]) == 0
     profile = SensitivityProfile.load(tmp_path / "profile.json")
     assert (profile.metadata.inputs, profile.metadata.num_clips) == ("clips", 2)

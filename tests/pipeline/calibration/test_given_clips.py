@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.calibration.given_clips import fit, read_clips
-from pipeline.dataset.mp4 import Frames, encode
+from pipeline.dataset.mp4 import Frames, write
 from pipeline.errors import StorageError, UserError
 
 SIZE = {"width": 32, "height": 16, "num_frames": 5}
@@ -23,7 +23,7 @@ def frames(count: int = 5, height: int = 16, width: int = 32, shade: int = 0) ->
 
 def save(path: Path, video: Frames) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    encode(video, 8, {}, path, crf=1)
+    write(video, 8, {}, path, crf=1)
 
 
 def test_a_video_of_the_right_size_is_kept_as_it_is() -> None:

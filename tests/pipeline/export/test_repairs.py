@@ -140,7 +140,7 @@ def test_an_export_without_a_part_of_the_rows_says_so(
     (copy / gone).unlink()
     assert main(["--output", str(copy), "--to", str(tmp_path / "to")]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: 1 part of the rows is missing ({gone}): the command that ")
+    assert line.startswith(f"warning: 1 part of the rows is missing ({gone}): the command or ")
 
 
 def test_a_path_with_escapes_reaches_no_terminal(
