@@ -103,6 +103,11 @@ FAR = 1.5
 """A measured error so many times the promised one is pointed out."""
 
 
+def is_too_much(promised: float, measured: float) -> bool:
+    """Whether a measured error of caching is far larger than the promised one."""
+    return measured > FAR * promised
+
+
 def more_than_promised(promised: float, measured: float) -> str:
     """What a measured error of caching says of the promised one; "" where the promise holds.
 
@@ -110,7 +115,7 @@ def more_than_promised(promised: float, measured: float) -> str:
         promised: Relative error of the last latents, as plans promised it.
         measured: The same, as controls measured it.
     """
-    if measured > FAR * promised:
+    if is_too_much(promised, measured):
         return TOO_MUCH
     if measured > promised:
         return f"{measured / promised:.1f} times as much, up to {FAR:g} times is usual"

@@ -38,6 +38,10 @@ class RunEntry(ReportPart, title="Run"):
     lost_rows: int = Field(
         default=0, description="rows that are gone, where an older version recorded no parts"
     )
+    command: str = Field(
+        default="", description="does the run again; empty for programs, and where it is not known"
+    )
+    by_program: bool = Field(default=False, description="made by pipeline.generate of a program")
 
 
 class Totals(ReportPart):
@@ -111,6 +115,13 @@ class Speedup(ReportPart):
     left_out: dict[str, int] = Field(description="reason to pairs")
     ratio: Estimate | None
     note: str
+    steps_ratio: float | None = Field(
+        default=None, description="steps / network evaluations of the cached clips"
+    )
+    not_cached: dict[str, float] = Field(
+        default={}, description="share of the time of cached clips that caching does not shorten"
+    )
+    why: str = Field(default="", description="why the speed-up is far from the ratio of steps")
     controls_to_come: bool = Field(
         default=False, description="no control is made yet, and the latest run has yet to make some"
     )
@@ -226,7 +237,7 @@ class ReportVerdict(ReportPart):
     good: str = Field(description="is it good: what was judged and measured, and what was not")
     cost: str
     next: str = Field(description="what to do next")
-    command: str = Field(description="of what to do next; empty if it is the run's own command")
+    command: str = Field(description="of what to do next; empty where no command does it")
 
 
 class Report(ReportPart):

@@ -23,18 +23,19 @@ from pipeline.report.gallery import gallery, worst
 from pipeline.report.good_clips.clips import read_scored_clips
 from pipeline.report.good_clips.measure import measure_good_clips
 from pipeline.report.good_clips.recaptions import measure_recaptions
-from pipeline.report.pairs import ComparedPairs, measure_quality, measure_speedup
+from pipeline.report.pairs import ComparedPairs, measure_quality
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS, REST, project, what_if
 from pipeline.report.rows import RowRoles, Rows
+from pipeline.report.speedup import measure_speedup
 from pipeline.report.tables import device_time, slices, steps
 from pipeline.report.tables.causes import causes
-from pipeline.report.tables.clip_kinds import mixed, run_seeds
+from pipeline.report.tables.clip_kinds import mixed_note, run_seeds
 from pipeline.report.tables.inputs import by_input, kept
 from pipeline.report.tables.mixture import Mixture
 from pipeline.report.tables.runs import lost_parts, lost_rows_notes, read_manifests, run_entries
 from pipeline.report.tables.spans import throughput
-from pipeline.report.verdict import verdict
+from pipeline.report.verdict.sentences import verdict
 from pipeline.storage.storage import Storage
 from pipeline.tensors import tensor_file
 from pipeline.wording import are, counted
@@ -98,7 +99,7 @@ def measure(
     )
     notes = _notes(rows, accounts, pairs, prices)
     if mixture.is_mixed:
-        notes.insert(0, mixed(mixture.kinds))
+        notes.insert(0, mixed_note(mixture.kinds))  # the list of kinds follows the first note
     if lost_rows:
         notes.append(f"{tell_missing(lost_rows)}.")
     notes += lost_rows_notes(runs)

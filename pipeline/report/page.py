@@ -23,7 +23,9 @@ from pipeline.report import text
 from pipeline.report.charts.plots import charts
 from pipeline.report.document import Report
 from pipeline.report.gallery import Preview
-from pipeline.wording import called_as
+from pipeline.report.tables.clip_kinds import each_kind
+from pipeline.report.tables.document import Quality
+from pipeline.wording import called_as, more_than_promised
 
 _FOLDER = resources.files(__package__) / "templates"
 _WORDS: dict[str, Callable[[Any], str]] = {
@@ -37,6 +39,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "short": text.short,
     "compared": text.compared,
     "settings": text.settings,
+    "promise": lambda entry: _promise(entry),
     "times": lambda value: text.NONE if value is None else f"{value:.2f}×",
     "db": text.decibels,
     "thousand": lambda value: text.dollars(None if value is None else 1000 * value),
@@ -73,6 +76,7 @@ def render(report: Report, previews: Mapping[str, Preview]) -> str:
         if report.recaptions
         else "",
         included=text.INCLUDED,
+        kinds=each_kind(report.settings),
         s=lambda count: "" if count == 1 else "s",
         called_as=called_as,
         number=lambda path, word: _number(value, path, word),
@@ -103,6 +107,13 @@ def _number(value: Any, path: str, word: str) -> Markup:
         value = value[int(key) if key.isdigit() else key] if value is not None else None
     tag = Markup('<span class="n" data-path="{}" data-word="{}">{}</span>')
     return tag.format(path, word, written(value, word))
+
+
+def _promise(entry: Quality) -> str:
+    """What the measured error of a line about quality says of the promised one; "" if it holds."""
+    if entry.promised_error is None or entry.latent_error is None:
+        return ""
+    return more_than_promised(entry.promised_error, entry.latent_error)
 
 
 def _json(value: Any) -> Markup:

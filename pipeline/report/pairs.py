@@ -1,10 +1,10 @@
-"""Compares clips with their uncached controls: speed-up and quality, over pairs of both.
+"""Compares clips with their uncached controls: which pairs there are, and their quality.
 
-The speed-up counts pairs that share run, device type, group size and batch size. It leaves out
-pairs with a clip of the first call of its process, because that call includes warm-up. Quality was
-measured when both clips were made. Where an interruption split a pair, the clip was made again
-beside its control (`pipeline.attempts.samples_again`), and its time then is compared. The report
-counts the pairs that are left out, by reason.
+The speed-up (`pipeline.report.speedup`) counts pairs that share run, device type, group size and
+batch size. It leaves out pairs with a clip of the first call of its process, because that call
+includes warm-up. Quality was measured when both clips were made. Where an interruption split a
+pair, the clip was made again beside its control (`pipeline.attempts.samples_again`), and its time
+then is compared. The report counts the pairs that are left out, by reason.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
-from pipeline.report.document import Speedup
+from pipeline.report.bootstrap import FEW, mean
 from pipeline.report.rows import Floats, Mask, RowRoles, Rows, kinds
 from pipeline.report.tables.document import Quality
 from pipeline.report.tables.mixture import Mixture
-from pipeline.wording import counted
+from pipeline.wording import counted, is_too_much
 
 _FULL = "controls are unquantised, so what quantised weights cost is measured too, and not promised"
+
+WARM_UP = "in the first call of a process (warm-up)"
+"""Why a pair is left out that had a slow call."""
 
 BY_CLIP = {"paper", "official"}
 """Policies whose rule decides at each step of each clip."""
@@ -85,7 +87,7 @@ def comparable(rows: Rows, pairs: ComparedPairs) -> tuple[Mask, dict[str, int]]:
         drop(beside & (values[pairs.clips] != values[pairs.controls]), reason)
     first = _first_calls(rows)
     is_first = (beside & first[pairs.clips]) | first[pairs.controls]
-    drop(is_first, "in the first call of a process (warm-up)")
+    drop(is_first, WARM_UP)
     wall = rows.known("wall_s")[pairs.controls]
     drop((clip_wall(rows, pairs) <= 0) | (wall <= 0), "without a measured time")
     if pairs.lone:
@@ -97,52 +99,6 @@ def clip_wall(rows: Rows, pairs: ComparedPairs) -> Floats:
     """Engine seconds of the clip of each pair, as it was made in the process of its control."""
     again = rows.known("clip_wall_s")[pairs.controls]
     return np.where(again > 0, again, rows.known("wall_s")[pairs.clips])
-
-
-def measure_speedup(rows: Rows, pairs: ComparedPairs, *, controls_to_come: bool = False) -> Speedup:
-    """Measure control seconds / cached seconds over the comparable pairs.
-
-    Args:
-        rows: Of the prefix.
-        pairs: Their pairs.
-        controls_to_come: Whether the latest run is not finished and was to make controls.
-    """
-    keep, left_out = comparable(rows, pairs)
-    wall, count = rows.known("wall_s")[pairs.controls], int(keep.sum())
-    if not count:
-        wanted = control_fraction(int(np.count_nonzero(RowRoles.of(rows).clips)))
-        note = f"no controls: run with --control-fraction {wanted:g} to measure it"
-        none_yet = controls_to_come and not len(pairs.clips)
-        if none_yet:
-            note = "no pair yet: the run, or the same command again, makes the other controls"
-        elif left_out:
-            note = "no pair can be compared: see what was left out"
-        return Speedup(pairs=0, left_out=left_out, ratio=None, note=note, controls_to_come=none_yet)
-    calls = _calls(rows, pairs, keep)
-    above, below = (
-        np.bincount(calls, seconds[keep]).astype(np.float64)  # numpy's types say whole numbers
-        for seconds in (wall, clip_wall(rows, pairs))
-    )
-    ratio = ratio_of_sums(above, below)
-    note = few(count) if len(above) == count else few_calls(len(above), count)
-    return Speedup(pairs=count, calls=len(above), left_out=left_out, ratio=ratio, note=note)
-
-
-def _calls(rows: Rows, pairs: ComparedPairs, keep: Mask) -> Places:
-    """Number the measurements of time that pairs rest on.
-
-    The samples of an engine call share its time, so pairs of one call are one measurement. Where
-    clips and controls were called in groups of other sizes, those of the fewer calls count.
-    """
-    codes, _ = rows.codes("worker_id")
-    again = rows.known("clip_wall_s")[pairs.controls] > 0
-    sides = []
-    for at in (pairs.controls[keep], np.where(again, pairs.controls, pairs.clips)[keep]):
-        alone = rows.known("batch_rows")[at] <= 1
-        own = np.where(alone, np.arange(len(at)), -1)
-        key = np.stack([codes[at], rows.known("wall_s")[at], own])
-        sides.append(np.unique(key, axis=1, return_inverse=True)[1].reshape(-1))
-    return np.asarray(min(sides, key=np.max), np.int64)
 
 
 def measure_quality(
@@ -220,6 +176,28 @@ def bands(nfe: Floats) -> Floats:
             begins.append(at)
     begin = numbers[begins]
     return np.asarray(begin[np.searchsorted(begin, nfe, side="right") - 1], np.float64)
+
+
+def is_blended(quality: Sequence[Quality]) -> bool:
+    """Whether the compared pairs are of several settings."""
+    several = len({each.settings for each in quality}) > 1
+    return several or any(each.kinds > 1 for each in quality)
+
+
+def broken_promises(quality: Sequence[Quality]) -> list[tuple[str, float, float]]:
+    """Where controls measured a far larger error than was promised.
+
+    Pairs of several settings were promised different errors, and no setting was promised the mean
+    of these, so each line is judged by itself if they are mixed.
+
+    Returns:
+        Which pairs ("" for all), the promised error and the measured one.
+    """
+    parts = [("", quality)]
+    if is_blended(quality):
+        parts = [(each.settings, [each]) for each in quality]
+    found = ((where, errors(entries)) for where, entries in parts)
+    return [(where, *both) for where, both in found if both and is_too_much(*both)]
 
 
 def errors(quality: Sequence[Quality]) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,7 @@ from pipeline.report.base import Estimate
 from pipeline.report.document import Report, Totals
 from pipeline.report.good_clips.document import GoodClips
 from pipeline.report.good_clips.recaptions import Recaptions
+from pipeline.report.tables.clip_kinds import each_kind
 from pipeline.report.tables.document import Quality
 from pipeline.wording import counted
 
@@ -61,6 +62,12 @@ def settings(entry: Quality) -> str:
     """What sets the clips of a line about quality apart, beside their policy; "" for nothing."""
     first, _, others = entry.settings.partition(" ")
     return others if first == entry.policy else entry.settings
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list in a sentence, e.g. `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def short(value: float | None) -> str:
@@ -176,7 +183,7 @@ def print_report(report: Report, console: Console) -> None:
         line("device time", f"{duration(report.device_s.total)} in all", _shares(report))
         line("per clip", f"{head.gpu_s_per_clip:.2f} s of device time")
     if head.video_s_per_gpu_hour is not None:
-        line("throughput", f"{count(head.video_s_per_gpu_hour)} s of video per GPU-hour")
+        line("throughput", f"{count(head.video_s_per_gpu_hour)} s of video per device-hour")
     if head.reuse_ratio is not None and head.nfe_mean is not None:
         line("reused", f"{percent(head.reuse_ratio)} of steps", f"{head.nfe_mean:.1f} NFE a clip")
     if head.dollars_per_clip is not None and head.dollars_per_clip_all_in is not None:
@@ -220,8 +227,10 @@ def print_report(report: Report, console: Console) -> None:
         cost = dollars(projection.dollars) if projection.dollars is not None else ""
         line(projection.what, duration(projection.gpu_s) + " of device time", cost, INCLUDED)
     console.print(table, highlight=False)
-    for note in report.notes:
-        say(console, text_of(f"note: {note}", "dim"))
+    kinds = [f"  {kind}" for kind in each_kind(report.settings)]  # after the first note, of these
+    notes = [f"note: {note}" for note in report.notes]
+    for line_of_notes in [*notes[:1], *kinds, *notes[1:]]:
+        say(console, text_of(line_of_notes, "dim"))
     if report.verdict:
         say(console, text_of("next: ", "bold"), report.verdict.next)
         if report.verdict.command:

@@ -1,26 +1,26 @@
-"""The sentence that says what to do next about the scores of a dataset."""
+"""The sentence that says what to do next about the scores of a dataset.
+
+It suggests conditions on defects alone. A threshold that keeps a share of the clips says how they
+are distributed, not which are bad: of a dataset without a fault it removes a kind of prompt, such
+as those that ask for something slow.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from pipeline.report.good_clips.defects import ALIGNMENT, LIMITS, condition_without, names
 from pipeline.report.good_clips.document import (
     ConditionTerm,
+    FoundDefect,
     MissingScores,
     ScoreSummary,
-    Threshold,
 )
 from pipeline.wording import called_as, counted
 
-_COMPARISON = re.compile(r"(\w+) (>=|>|<=|<) [-+.\deE]+")
-HALF = 0.5
-KEEPS = 0.75
-"""Share of the clips that a condition to try keeps."""
-
-MOTION = "motion"
-FAULTS = ("black", "blockiness", "clipped", "cuts", "flicker", "frozen", "warping_error")
-"""Scores of the basic scorers of which a good clip has little."""
+_COMPARISON = re.compile(r"(\w+) (?:>=|>|<=|<) [-+.\deE]+")
+_KNOWN_DEFECTS = {limit.score for limit in LIMITS}
 
 
 def advise(
@@ -30,6 +30,8 @@ def advise(
     terms: Sequence[ConditionTerm],
     scores: Sequence[ScoreSummary],
     missing: Sequence[MissingScores],
+    defects: Sequence[FoundDefect] = (),
+    defective: int = 0,
 ) -> str:
     """Say what to do next.
 
@@ -40,9 +42,11 @@ def advise(
         terms: Of the condition.
         scores: Of the dataset.
         missing: Reasons of missing scores, the most frequent first.
+        defects: Those that the scores can tell.
+        defective: Clips with at least one of them.
     """
     if not good and not not_good and not terms:
-        return _without_condition(scores)
+        return _without_condition(defects, defective, {each.name for each in scores})
     if not_judged > not_good:
         why = f": {missing[0].reason}" if missing else ""
         return (
@@ -51,7 +55,7 @@ def advise(
         )
     if not not_good:
         return (
-            f"Every judged clip is good; {called_as('score')} --keep tries a stricter condition "
+            f"Every judged clip is good; {called_as('score')} --keep tries another condition "
             "without scoring again."
         )
     hardest = max(terms, key=lambda term: (term.fails, term.fails_alone), default=None)
@@ -61,49 +65,45 @@ def advise(
         )
     return (
         f"The term {hardest.text} rejects most: {hardest.fails:,} of {not_good:,} rejected clips, "
-        f"{hardest.fails_alone:,} of them alone{_looser(hardest, scores)}."
+        f"{hardest.fails_alone:,} of them alone{_by_content(hardest, scores)}."
     )
 
 
-def condition_to_try(scores: Sequence[ScoreSummary]) -> tuple[str, str] | None:
-    """A condition that divides clips by a score that they have, and what it would do.
-
-    The score of motion comes first, then other scores of which a good clip has much, then faults.
-
-    Returns:
-        The condition, and a clause such as "keeps 75% of the clips"; None where no score differs.
-    """
-    for score in sorted(scores, key=lambda each: (each.name != MOTION, each.name in FAULTS)):
-        sign, choices = ("<=", score.at_most) if score.name in FAULTS else (">=", score.at_least)
-        most = next((each for each in choices if each.wanted == KEEPS), None)
-        if most is not None and most.kept < 1:
-            return f"{score.name} {sign} {most.value:.3g}", f"keeps {most.kept:.0%} of the clips"
-    return None
+def defects_found(defects: Sequence[FoundDefect], defective: int) -> str:
+    """Say how many clips have a defect, and which; or that none has, and what was looked for."""
+    each = [f"{one.clips:,} {one.meaning}" for one in defects if one.clips]
+    if each:
+        clips = counted(defective, "clip", grouped=True)
+        return f"{clips} {'has' if defective == 1 else 'have'} a defect ({', '.join(each)})"
+    return f"no clip is {names(defects)}"
 
 
-def _without_condition(scores: Sequence[ScoreSummary]) -> str:
-    if (found := condition_to_try(scores)) is None:
+_BLIND = "these scores do not see whether a clip shows its prompt"
+
+
+def _without_condition(defects: Sequence[FoundDefect], defective: int, scores: set[str]) -> str:
+    if not defects:
         return f"No condition marks the good clips yet: give one with {called_as('score')} --keep."
-    return (
-        f'No condition marks the good clips yet; {called_as("score")} --keep "{found[0]}" '
-        f"{found[1]}, without scoring again."
-    )
+    found = defects_found(defects, defective)
+    if condition := condition_without(defects):
+        it = "it" if defective == 1 else "them"
+        return (
+            f'{found}; {called_as("score")} --keep "{condition}" leaves {it} out, without scoring '
+            "again."
+        )
+    said = f"{found[0].upper()}{found[1:]}"
+    if scores.isdisjoint(ALIGNMENT):
+        return f"{said}; {_BLIND}: look at the gallery, or score text alignment (docs/scores.md)."
+    return f"{said}; look at the clips that fit their prompts least."
 
 
-def _looser(term: ConditionTerm, scores: Sequence[ScoreSummary]) -> str:
-    """What threshold of a simple term would keep the next larger share of clips."""
+def _by_content(term: ConditionTerm, scores: Sequence[ScoreSummary]) -> str:
+    """A caution where a term asks for a score that depends on what a clip shows."""
     found = _COMPARISON.fullmatch(term.text)
     score = next((each for each in scores if found and each.name == found[1]), None)
-    if not found or score is None or not score.clips:
+    if score is None or not score.clips or score.name in _KNOWN_DEFECTS:
         return ""
-    sign = ">=" if found[2].startswith(">") else "<="
-    now = 1 - term.fails / score.clips
-    choices: Sequence[Threshold] = score.at_least if sign == ">=" else score.at_most
-    more = [each for each in choices if each.wanted >= HALF and each.kept > now]
-    if not more:
-        return ""
-    best = min(more, key=lambda each: each.kept)
     return (
-        f"; it keeps {now:.0%} of the clips with this score, and "
-        f"{score.name} {sign} {best.value:.3g} would keep {best.kept:.0%}"
+        f"; {score.name} depends on what a clip shows, so look under Rejected whether "
+        f"{'this clip is' if term.fails == 1 else 'these clips are'} bad or of one kind of prompt"
     )

@@ -50,6 +50,15 @@ class ScoreSummary(ReportPart):
     )
 
 
+class FoundDefect(ReportPart):
+    """Clips with a defect that a score can tell whatever the prompt asks for (docs/scores.md)."""
+
+    score: str
+    sound: str = Field(description="condition of a clip without it")
+    meaning: str = Field(description="as in: 2 clips are cut")
+    clips: int = Field(description="that have it")
+
+
 class DuplicateGroup(ReportPart):
     """Clips that look nearly the same; the first one made stands for them."""
 
@@ -104,6 +113,10 @@ class GoodClips(ReportPart):
     cost: GoodClipCost | None = Field(description="null without good clips")
     terms: list[ConditionTerm]
     scores: list[ScoreSummary]
+    defects: list[FoundDefect] = Field(
+        default=[], description="those that the scores can tell, also where no clip has them"
+    )
+    defective: int = Field(default=0, description="clips with at least one of them")
     scorers: list[ScorerUsed]
     missing: list[MissingScores] = Field(description="the most frequent reasons")
     duplicates: NearDuplicates

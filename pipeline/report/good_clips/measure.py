@@ -11,6 +11,7 @@ from pipeline.report.bootstrap import FEW, mean, ratio_of_sums
 from pipeline.report.gallery import clip_entries, even
 from pipeline.report.good_clips.advice import advise
 from pipeline.report.good_clips.clips import ScoredClips
+from pipeline.report.good_clips.defects import find_defects
 from pipeline.report.good_clips.document import (
     GoodClipCost,
     GoodClips,
@@ -64,6 +65,7 @@ def measure_good_clips(
         )
     terms = count_terms(clips)
     scores = [summarize(name, clips.scores[name], clips.asked[name]) for name in clips.scores]
+    defects, defective = find_defects(clips.scores)
     missing = sorted(clips.missing.items(), key=lambda item: (-item[1], item[0]))
     reasons = [MissingScores(reason=text, clips=count) for text, count in missing[:MOST_REASONS]]
     return GoodClips(
@@ -75,6 +77,8 @@ def measure_good_clips(
         cost=_cost(rows, clips, accounts),
         terms=terms,
         scores=scores,
+        defects=defects,
+        defective=defective,
         scorers=[ScorerUsed(scorer=s, clips=count) for s, count in sorted(clips.scorers.items())],
         missing=reasons,
         duplicates=near_duplicates(rows, clips, mixture, all_clips=all_duplicates),
@@ -82,7 +86,9 @@ def measure_good_clips(
         kept=_shown(rows, clips, even(np.flatnonzero(clips.good == 1), SHOWN)),
         rejected=_shown(rows, clips, _rejected(clips)),
         notes=notes,
-        advice=advise(good, not_good, len(clips) - len(judged), terms, scores, reasons),
+        advice=advise(
+            good, not_good, len(clips) - len(judged), terms, scores, reasons, defects, defective
+        ),
     )
 
 

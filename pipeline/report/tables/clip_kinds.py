@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report import text
 from pipeline.report.rows import Floats, Mask, Rows, kinds
 from pipeline.report.tables.document import ClipSettings
 from pipeline.requests.run_settings import SEED, value_text
@@ -119,17 +118,34 @@ def numbered_kinds(
 
 def mixed(found: Sequence[ClipSettings]) -> str:
     """Say that a dataset holds clips of several settings, how many of each, and what differs."""
+    return f"{_kinds(found)}: {'; '.join(each_kind(found))}. {_told_apart(found)}"
+
+
+def mixed_note(found: Sequence[ClipSettings]) -> str:
+    """The same above a list of the kinds (`each_kind`)."""
+    return f"{_kinds(found)}. {_told_apart(found)} They are:"
+
+
+def each_kind(found: Sequence[ClipSettings]) -> list[str]:
+    """The kinds of clips with their numbers, one by one; nothing where all clips are alike."""
+    if len(found) < 2:
+        return []
     differ = differing(found)
-    each = "; ".join(
-        f"{text.count(kind.clips)} of {said_kind(kind, differ)}" for kind in found[:MOST_SETTINGS]
-    )
+    each = [f"{kind.clips:,} of {said_kind(kind, differ)}" for kind in found[:MOST_SETTINGS]]
     left = len(found) - MOST_SETTINGS
-    more = f"; and {counted(left, 'more kind')}" if left > 0 else ""
-    *first, last = differ.values()
+    return [*each, f"and {counted(left, 'more kind')}"] if left > 0 else each
+
+
+def _kinds(found: Sequence[ClipSettings]) -> str:
+    return f"The clips were made with {len(found)} different settings"
+
+
+def _told_apart(found: Sequence[ClipSettings]) -> str:
+    *first, last = differing(found).values()
     columns = f"columns {', '.join(first)} and {last}" if first else f"column {last}"
     return (
-        f"The clips were made with {len(found)} different settings: {each}{more}. They load as one "
-        f"dataset; the {columns} of rows and index tell{'' if first else 's'} them apart."
+        f"They load as one dataset; the {columns} of rows and index tell{'' if first else 's'} "
+        "them apart."
     )
 
 

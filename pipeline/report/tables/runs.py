@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.run_command import run_command
 from pipeline.dataset.manifest import status_of
 from pipeline.dataset.parts import PartName, missing_parts, part_files
 from pipeline.errors import StorageError
@@ -77,6 +78,8 @@ def run_entries(
     for run_id in sorted({*written, *manifests, *lost}):
         manifest = manifests.get(run_id, {})
         wanted = manifest.get("input", {}).get("pending")
+        config = manifest.get("config") or {}
+        by_program = "prompts" in config and not manifest.get("input")
         found.append(
             RunEntry(
                 run_id=run_id,
@@ -87,6 +90,8 @@ def run_entries(
                 wanted=wanted if isinstance(wanted, int) else None,
                 lost_parts=len(lost.get(run_id, ())),
                 lost_rows=_lost_rows(manifest, written.get(run_id, 0)),
+                command="" if by_program else run_command(config, rows.storage.uri),
+                by_program=by_program,
             )
         )
     return found

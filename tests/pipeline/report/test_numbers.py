@@ -12,6 +12,7 @@ from pipeline.dataset.schema import rejected_row
 from pipeline.errors import StorageError
 from pipeline.report.document import Report
 from pipeline.report.pricing.prices import Prices, read_table
+from pipeline.report.tables.clip_kinds import each_kind
 from pipeline.requests.run_settings import ROW_SETTINGS
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import measure, row, write
@@ -140,10 +141,10 @@ def test_runs_are_those_of_rows_and_of_manifests(tmp_path: Path) -> None:
     storage.put_bytes("runs/r6.json", b"[1]")
     found = [tuple(run.model_dump().values()) for run in measure(storage, Prices()).runs]
     assert found == [
-        ("r1", "unknown", "", "", 2, None, 0, 0),
-        ("r2", "done", "monday", "friday", 0, None, 0, 0),
-        ("r3", "error", "", "", 1, 7, 0, 0),
-        ("r4", "unknown", "", "", 0, None, 0, 0),
+        ("r1", "unknown", "", "", 2, None, 0, 0, "", False),
+        ("r2", "done", "monday", "friday", 0, None, 0, 0, "", False),
+        ("r3", "error", "", "", 1, 7, 0, 0, "", False),
+        ("r4", "unknown", "", "", 0, None, 0, 0, "", False),
     ]
     storage.put_bytes("runs/r7.json", b"{")
     with pytest.raises(StorageError, match=r"runs/r7\.json is damaged: "):
@@ -237,8 +238,8 @@ def test_a_run_s_own_price_counts_where_none_is_given(tmp_path: Path) -> None:
 def test_clips_of_two_settings_are_the_first_thing_that_is_said(tmp_path: Path) -> None:
     rows = [row(0) | {"settings": "fast"}, row(1) | {"settings": "best"}]
     two = measure(write(tmp_path, rows), Prices())
-    assert two.notes[0].startswith("The clips were made with 2 different settings: ")
-    assert "fast" in two.notes[0]
+    assert two.notes[0].startswith("The clips were made with 2 different settings. ")
+    assert ["fast" in kind for kind in each_kind(two.settings)] == [False, True]
     assert sorted(each.settings for each in two.settings) == ["best", "fast"]
     assert [each.clips for each in two.settings] == [1, 1]
 
@@ -249,7 +250,7 @@ def test_clips_of_two_sizes_are_counted_apart(tmp_path: Path) -> None:
     kinds = [(each.clips, each.width, each.height, each.num_frames) for each in two.settings]
     height, frames = rows[0]["height"], rows[0]["num_frames"]
     assert kinds == [(2, 16, height, frames), (1, 32, height, frames)]
-    assert f"16x{height}, {frames} frames" in two.notes[0]
+    assert f"16x{height}, {frames} frames" in each_kind(two.settings)[0]
 
 
 OTHER_SETTINGS: dict[str, tuple[Any, str]] = {
@@ -271,7 +272,7 @@ def test_clips_that_differ_in_what_a_run_sets_are_counted_apart(
     value, said = OTHER_SETTINGS[column]
     report = measure(write(tmp_path, [row(0), row(1), row(2) | {column: value}]), Prices())
     assert [each.clips for each in report.settings] == [2, 1]
-    assert said in report.notes[0]
+    assert said in each_kind(report.settings)[1]
     assert f"the column {column} of rows and index tells them apart" in report.notes[0]
 
 
@@ -282,8 +283,8 @@ def test_clips_of_a_run_s_own_seed_are_counted_apart(tmp_path: Path) -> None:
         storage.put_bytes(f"runs/{run}.json", json.dumps(manifest).encode())
     report = measure(storage, Prices())
     assert [(each.clips, each.seed) for each in report.settings] == [(2, 5), (1, None)]
-    assert "seed 5, " in report.notes[0]
-    assert "seed of row or prompt" in report.notes[0]
+    assert "seed 5, " in each_kind(report.settings)[0]
+    assert "seed of row or prompt" in each_kind(report.settings)[1]
     assert "the column seed_u64 of rows and index tells them apart" in report.notes[0]
 
 

@@ -18,9 +18,9 @@ from pipeline.report.pairs import (
     control_fraction,
     few,
     measure_quality,
-    measure_speedup,
 )
 from pipeline.report.rows import RowRoles, Rows, read_rows
+from pipeline.report.speedup import measure_speedup
 from tests.pipeline.report.made import row, write
 
 
@@ -284,3 +284,24 @@ def test_quantised_clips_are_told_apart(tmp_path: Path) -> None:
     assert int8 == f"{plain}, int8"
     notes = {each.policy: "controls are unquantised" in each.note for each in found}
     assert notes == {plain: False, int8: True}
+
+
+def test_a_speed_up_below_the_ratio_of_steps_has_its_reason_in_shares_of_the_time(
+    tmp_path: Path,
+) -> None:
+    clip, control = row(0, up=50.0, wall=4.0), row(0, control=True, up=60.0, wall=6.4)
+    clip["times"] = {"text_s": 0.4, "denoise_s": 2.8, "decode_s": 0.8, "wasted_s": 0.0}
+    control["times"] = {"text_s": 0.4, "denoise_s": 5.2, "decode_s": 0.8, "wasted_s": 0.0}
+    found = measure_speedup(*of(tmp_path / "slow", [clip, control]))
+    # 6 evaluations took 2.4 s, so the 4 of the clip took 1.6 s of its 2.8 s of steps.
+    assert found.steps_ratio == 2.5
+    assert found.not_cached == pytest.approx(
+        {"text encoding": 0.1, "decoding": 0.2, "sampler steps beside the network": 0.3}
+    )
+    assert found.why == (
+        "the evaluations that were saved would make it 2.5 times, but caching does not shorten the "
+        "rest of a clip's time: text encoding 10%, decoding 20%, sampler steps beside the network "
+        "30%"
+    )
+    control["wall_s"] = 10.0
+    assert measure_speedup(*of(tmp_path / "fast", [clip, control])).why == ""

@@ -109,8 +109,8 @@ def test_settings_of_equal_steps_have_a_line_each(tmp_path: Path) -> None:
     assert "planned 4/10, guidance 4: PSNR 40.00 dB" in text.getvalue()
     assert "planned 4/10, guidance 6: PSNR 20.00 dB" in text.getvalue()
     assert report.verdict is not None
-    assert "these numbers blend pairs of guidance 4 and guidance 6;" in report.verdict.good
-    assert "for planned 4/10, guidance 6 is 0.4 of the last latents" in report.verdict.good
+    assert "This blends pairs of guidance 4 and guidance 6; a table" in report.verdict.good
+    assert "caching of guidance 6 is 4.0 times the promised one" in report.verdict.good
     (measured,) = [one for one in report.what_if if one.nfe == 4]
     assert measured.psnr_db == pytest.approx((4 * 40 + 3 * 20) / 7)
 
@@ -124,8 +124,8 @@ def test_the_verdict_begins_with_how_many_clips_are_of_which_setting(tmp_path: P
     assert (alike.repeats, alike.of_other_settings) == (4, 3)
     assert report.verdict.got == (
         "7 clips, 4 s of video, and 7 uncached controls; nothing failed. They are of 2 settings: 4 "
-        "of guidance 4 and 3 of guidance 6; 3 prompts were made with more than one of them, and 3 "
-        "of 4 near duplicates are such clips of one prompt."
+        "of guidance 4 and 3 of guidance 6; 3 prompts were made with more than one of them. 4 "
+        "clips are near duplicates of another one, 3 by the same prompt in other settings."
     )
     assert ", 3 of them of another setting of the same prompt" in render(report, {}).replace(
         '<span class="n" data-path="good_clips.duplicates.of_other_settings" data-word="count">3'
@@ -153,7 +153,7 @@ def test_more_kinds_than_a_table_shows_share_a_line_that_says_so(tmp_path: Path)
     ]
     assert report.verdict is not None
     assert f"They are of {many} settings, which a note below counts." in report.verdict.got
-    assert f"these numbers blend pairs of {many} settings together;" in report.verdict.good
+    assert f"This blends pairs of {many} settings together." in report.verdict.good
 
 
 def test_clips_without_controls_are_found_by_all_that_differs(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_clips_without_controls_are_found_by_all_that_differs(tmp_path: Path) ->
     report = measure(write(tmp_path, rows), Prices())
     assert (report.headline.unpaired, report.headline.unpaired_kinds) == (2, ["guidance 6"])
     assert report.verdict is not None
-    assert "these are pairs of guidance 4; 2 other cached clips, of guidance 6, have" in (
+    assert "Not known of 2 cached clips of other settings (guidance 6): they have no controls." in (
         report.verdict.good
     )
 
