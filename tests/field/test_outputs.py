@@ -131,7 +131,7 @@ def test_clips_of_two_settings_are_said_and_told_apart(
     assert "holds clips of other settings: 16 of demo planned budget=0.26" in text.getvalue()
     assert report(["--output", str(mixed)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "made with 2 different settings: 24 of demo planned budget=0.34" in out
+    assert "They are: 24 of demo planned budget=0.34" in out
     numbers = json.loads((mixed / "report/report.json").read_text())
     assert [each["clips"] for each in numbers["settings"]] == [24, 16]
     assert "| mixed settings |" in (mixed / "README.md").read_text()

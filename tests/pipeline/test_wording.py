@@ -98,9 +98,8 @@ NO_NUMBER = {
     "report/pricing/fits.py: counts",
     "report/pricing/offers.py: counts",
     "report/tables/clip_kinds.py: columns",
-    "report/verdict.py: files",
-    "report/verdict.py: 'has' if head.unpaired == 1 else 'have'",
-    "report/verdict.py: are(alike.of_other_settings)",
+    "report/verdict/contents.py: files",
+    "report/verdict/quality_answer.py: 'it has' if head.unpaired == 1 else 'they have'",
     "scoring/conditions.py: listed",
 }
 """Words before a noun in the plural."""
