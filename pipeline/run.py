@@ -8,7 +8,7 @@ holds everything that must survive a crash.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -43,62 +43,21 @@ from pipeline.monitoring.prefix_lines import (
 from pipeline.monitoring.profile_lines import say_profile
 from pipeline.monitoring.prometheus import count_store_retry
 from pipeline.monitoring.recipe_lines import say_recipe
-from pipeline.monitoring.result import say_result
+from pipeline.monitoring.result import RunResult, say_result
 from pipeline.monitoring.summary import say_columns, say_dry_run, say_input, say_lines
-from pipeline.monitoring.totals import RunTotals
 from pipeline.pending_input import read_pending
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
-from pipeline.requests.reasons import InputCounts
 from pipeline.requests.run_settings import cache_used, own_settings
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
-from pipeline.scoring.stored_scores import KeepChoice, write_choice
-from pipeline.scoring.verdicts import not_good
+from pipeline.scoring.stored_scores import KeepChoice
+from pipeline.scoring.verdicts import PrefixCondition, not_good
 from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.streaming.input_count import InputCount
 from pipeline.supervisor import announce
-
-
-@dataclass(slots=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        run_id: Names its manifest, `runs/{run_id}.json`.
-        done_before: Samples of this input that earlier runs had finished.
-        failed_before: Those of them that ended as failed rows.
-        read: Input rows.
-        rejected: Those that cannot become samples, also those that earlier runs recorded.
-        interrupted: Stopped by SIGINT or SIGTERM; the same command goes on.
-        totals: Sums over the rows of this run.
-    """
-
-    run_id: str
-    done_before: int = 0
-    failed_before: int = 0
-    read: int = 0
-    rejected: int = 0
-    interrupted: bool = False
-    totals: RunTotals = field(default_factory=RunTotals)
-
-    def count(self, counts: InputCounts) -> None:
-        """Take over what became of the input so far."""
-        self.done_before, self.failed_before = counts.done, counts.done_failed
-        self.read, self.rejected = counts.read, counts.rejected
-
-    @property
-    def failed_fraction(self) -> float:
-        """Failed over all finished samples of this input, those of earlier runs included."""
-        finished = self.done_before + self.totals.made
-        return (self.failed_before + self.totals.failed) / finished if finished else 0.0
-
-    @property
-    def rejected_fraction(self) -> float:
-        """Rejected rows over all rows of this input."""
-        return self.rejected / self.read if self.read else 0.0
 
 
 def run(
@@ -154,6 +113,8 @@ def _run(
     say_other_runs(console, earlier_runs)
     recovery = recover(storage, finished, earlier_runs)
     say_recovery(console, recovery)
+    keep = KeepChoice(config.keep, panel.names)
+    condition = PrefixCondition.of(storage, keep, config.scorers, recovery.rows)
 
     # 3. Read the input, of a large one its first rows, and keep the requests that are left.
     pending = read_pending(
@@ -187,7 +148,7 @@ def _run(
         intake.steps.keys() - {defaults.template.num_inference_steps},
         first_only=first_only,
     )
-    say_lines(console, [panel.line()])
+    say_lines(console, [panel.line(), *condition.lines(config.keep, dry_run=config.dry_run)])
     largest = largest_call(pending.largest, config, resolved)
     say_lines(console, memory_lines(largest) if config.device != "cpu" else ())
     mine, spec = own_settings(defaults), resolved.spec
@@ -206,6 +167,7 @@ def _run(
         storage, console, report=config.report, contact_sheet=config.contact_sheet
     )
     if not (to_make or intake.rejected or recovery.found or verified.rows.num_rows):
+        condition.store()
         report_writer.mend(earlier_runs)
         return result
     if to_make:
@@ -220,8 +182,7 @@ def _run(
         cache=cache_used(config.cache, defaults.chosen),
     )
     manifest.write(storage)
-    if config.keep:  # reports and exports judge every row of the prefix by it
-        write_choice(storage, KeepChoice(config.keep, panel.names))
+    condition.store()
     if pending.first is not None:
         pending.first.keep_choice()
     announce(config.output, result.run_id)

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 
 if TYPE_CHECKING:
-    from pipeline.run import RunResult
+    from pipeline.monitoring.result import RunResult
 
 LIST_MODELS = "--list-models"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,16 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(options: argparse.Namespace, console: Console) -> None:
-    import pyarrow.compute as pc
-
     from pipeline.cluster.clip_stage import score_clips
     from pipeline.cluster.connection import check_gpus, connected
     from pipeline.dataset.parts import part_files
+    from pipeline.dataset.schema import SCHEMA
     from pipeline.monitoring.console import say
+    from pipeline.scoring.condition_terms import asked_scores
     from pipeline.scoring.panel import ScorerPanel
     from pipeline.scoring.registry import expanded, load_scorers
-    from pipeline.scoring.score_prefix import clip_rows, score_prefix
+    from pipeline.scoring.score_prefix import score_prefix
     from pipeline.scoring.stored_scores import KeepChoice, read_stored, write_choice
+    from pipeline.scoring.verdicts import Verdicts, dataset_clips
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
@@ -95,14 +95,11 @@ def _score(options: argparse.Namespace, console: Console) -> None:
         known = tuple(name for scorer in scorers for name in scorer.scores)
         stored.judged_by(KeepChoice(options.keep, known))
     if stored.choice.keep:
-        good: Counter[bool | None] = Counter()
-        for table in clip_rows(storage, stored):
-            ours = pc.equal(table["control_of"], "")  # a control is not a clip of the dataset
-            good.update(table.filter(ours)["good"].to_pylist())
-        text = f"{good[True]} of {counted(sum(good.values()), 'clip')} are good"
-        if good[None]:
-            text += f", {good[None]} not judged because scores are missing"
-        say(console, f"{text}: {stored.choice.keep}")
+        choice = stored.choice
+        verdicts = Verdicts(asked_scores(choice.keep, choice.scores, "--keep"))
+        for table in dataset_clips(storage, stored, SCHEMA.empty_table()):
+            verdicts.add(table)
+        say(console, f"{verdicts.text()}: {choice.keep}")
     if options.keep:  # when it has judged every row
         write_choice(storage, stored.choice)
     if options.keep or done.scored:

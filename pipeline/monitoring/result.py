@@ -1,8 +1,9 @@
-"""What a run prints when it ends: clips, cost, errors, and how many clips are good."""
+"""How a run ended, and what it prints then: clips, cost, errors, and how many clips are good."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +13,47 @@ from pipeline.monitoring.console import text_of
 from pipeline.monitoring.profile_lines import error_text
 from pipeline.monitoring.progress import duration
 from pipeline.monitoring.totals import RunTotals
+from pipeline.requests.reasons import InputCounts
 from pipeline.wording import counted, dollars, size
+
+
+@dataclass(slots=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run_id: Names its manifest, `runs/{run_id}.json`.
+        done_before: Samples of this input that earlier runs had finished.
+        failed_before: Those of them that ended as failed rows.
+        read: Input rows.
+        rejected: Those that cannot become samples, also those that earlier runs recorded.
+        interrupted: Stopped by SIGINT or SIGTERM; the same command goes on.
+        totals: Sums over the rows of this run.
+    """
+
+    run_id: str
+    done_before: int = 0
+    failed_before: int = 0
+    read: int = 0
+    rejected: int = 0
+    interrupted: bool = False
+    totals: RunTotals = field(default_factory=RunTotals)
+
+    def count(self, counts: InputCounts) -> None:
+        """Take over what became of the input so far."""
+        self.done_before, self.failed_before = counts.done, counts.done_failed
+        self.read, self.rejected = counts.read, counts.rejected
+
+    @property
+    def failed_fraction(self) -> float:
+        """Failed over all finished samples of this input, those of earlier runs included."""
+        finished = self.done_before + self.totals.made
+        return (self.failed_before + self.totals.failed) / finished if finished else 0.0
+
+    @property
+    def rejected_fraction(self) -> float:
+        """Rejected rows over all rows of this input."""
+        return self.rejected / self.read if self.read else 0.0
 
 
 def say_result(

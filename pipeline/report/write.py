@@ -30,6 +30,7 @@ from pipeline.report.pricing.prices import Prices
 from pipeline.report.pricing.projections import BUDGETS
 from pipeline.report.rows import RowRoles, read_rows
 from pipeline.report.text import good_clips
+from pipeline.scoring.stored_scores import read_choice
 from pipeline.storage.storage import Storage
 from pipeline.wording import are, called_as, counted
 
@@ -82,10 +83,11 @@ def write_report(
 
 
 def is_current(storage: Storage, runs: Sequence[RunStatus]) -> bool:
-    """Whether a prefix has an index, a card and a report that count the rows of all its runs.
+    """Whether a prefix has an index, a card and a report of its rows and its condition.
 
     The report names the runs that it knows and their ends. So no clock is compared with another
-    one, except for a run that was killed and has no end.
+    one, except for a run that was killed and has no end. It also names the condition that it
+    judged clips by.
 
     Args:
         storage: The output prefix.
@@ -97,7 +99,12 @@ def is_current(storage: Storage, runs: Sequence[RunStatus]) -> bool:
         report = json.loads(storage.read_bytes(REPORT_KEY))
         ends = {run["run_id"]: run["ended_at"] for run in report["runs"]}
         made_at = str(report["generated_at"])
+        has_clips, found = bool(report["totals"]["ok"]), report["good_clips"]
+        judged_by = str(found["condition"]) if found else ""
     except (ValueError, KeyError, TypeError):
+        return False
+    keep = read_choice(storage).keep
+    if keep and has_clips and judged_by != keep:
         return False
     return all(
         made_at >= run.seen_at if run.state == "running" else ends.get(run.run_id) == run.seen_at
@@ -157,7 +164,7 @@ class ReportWriter:
         if not self._report or any(run.alive for run in runs) or not part_files(self._storage):
             return
         if not is_current(self._storage, runs):
-            self._say("The report is missing or older than the rows.")
+            self._say("The report is missing or older than the rows or their condition.")
             self.write()
 
     def _write_contact_sheet(self) -> None:

@@ -150,22 +150,40 @@ class StoredScores:
             self._database.unregister("rows")
             rows = found.drop_columns(["place"]).cast(schema)
         if self._condition is not None:
-            good = pa.array(self._condition.of_table(rows), pa.bool_())
-            ok = [status == "ok" for status in rows["status"].to_pylist()]
-            judged = [value if made else None for value, made in zip(good, ok, strict=True)]
-            at = schema.get_field_index("good")
-            rows = rows.set_column(at, schema.field(at), pa.array(judged, pa.bool_()))
+            rows = _judged(rows, self._condition)
         return rows
 
 
-def read_stored(storage: Storage) -> StoredScores:
-    """Read the scores and the condition that are stored in a prefix.
+def judged(rows: pa.Table, choice: KeepChoice) -> pa.Table:
+    """Rows of `SCHEMA` with the verdicts of a condition; as they are where there is none.
 
     Raises:
-        UserError: The stored condition is invalid.
+        UserError: The condition is invalid.
+    """
+    return _judged(rows, Condition(choice.keep, choice.scores)) if choice.keep else rows
+
+
+def _judged(rows: pa.Table, condition: Condition) -> pa.Table:
+    ok = [status == "ok" for status in rows["status"].to_pylist()]
+    verdicts = zip(condition.of_table(rows), ok, strict=True)
+    good = pa.array([value if made else None for value, made in verdicts], pa.bool_())
+    at = rows.schema.get_field_index("good")
+    return rows.set_column(at, rows.schema.field(at), good)
+
+
+def read_stored(storage: Storage, choice: KeepChoice | None = None) -> StoredScores:
+    """Read the scores and the condition that are stored in a prefix.
+
+    Args:
+        storage: The output prefix.
+        choice: The condition that rows are judged by; None takes the stored one.
+
+    Raises:
+        UserError: The condition is invalid.
         StorageError: A file cannot be read, or is not ours.
     """
-    return StoredScores(read_beside(storage, PARTS, STORED_SCHEMA), read_choice(storage))
+    parts = read_beside(storage, PARTS, STORED_SCHEMA)
+    return StoredScores(parts, read_choice(storage) if choice is None else choice)
 
 
 def read_choice(storage: Storage) -> KeepChoice:

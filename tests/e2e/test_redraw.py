@@ -15,8 +15,9 @@ from jobs import rewrite
 from pipeline.config.run_config import RunConfig
 from pipeline.dataset import mp4
 from pipeline.errors import UserError
+from pipeline.monitoring.result import RunResult
 from pipeline.requests.sample_request import digest
-from pipeline.run import RunResult, run
+from pipeline.run import run
 from pipeline.scoring.scorer import ScoredClip
 from tests.docs.documents import blocks
 from tests.e2e.engines import obedient

@@ -29,7 +29,8 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.engine.protocol import EngineFactory
 from pipeline.errors import UserError
 from pipeline.export.index import INDEX_KEY
-from pipeline.run import RunResult, run
+from pipeline.monitoring.result import RunResult
+from pipeline.run import run
 from pipeline.storage.storage import Storage
 from pipeline.tensors.tensor_file import read_tensors
 from tests.e2e.engines import broken, obedient

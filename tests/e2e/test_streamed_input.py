@@ -13,8 +13,9 @@ from rich.console import Console
 
 from pipeline.cluster import ray_data_plan
 from pipeline.config.run_config import RunConfig
+from pipeline.monitoring.result import RunResult
 from pipeline.requests import intake, packing
-from pipeline.run import RunResult, run
+from pipeline.run import run
 from pipeline.streaming import head
 from tests.e2e.engines import obedient
 from tests.e2e.outputs import rows_of

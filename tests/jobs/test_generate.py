@@ -17,8 +17,8 @@ import pytest
 
 from jobs.generate import main
 from pipeline.models.registry import MODELS, shipped_folder
+from pipeline.monitoring.result import RunResult
 from pipeline.monitoring.totals import RunTotals
-from pipeline.run import RunResult
 from sencache import SensitivityProfile
 from tests.e2e.services import REPOSITORY
 

@@ -117,12 +117,12 @@ def test_rows_with_their_own_number_of_steps_are_told_their_plan(tmp_path: Path)
     plans = [line for line in lines if line.startswith("planned: ")]
     theirs = "; their rows set num_inference_steps, and the same profile plans them"
     assert plans == [
-        "planned: exactly 6 of 6 steps computed (NFE) for each of 1 clip: a run of so few steps "
+        "planned: exactly 6 of 6 steps computed (NFE) for 1 clip: a run of so few steps "
         "reuses none" + theirs,
         "planned: the fewest of 20 steps with a predicted error of at most 0.01 of the latents, "
-        "the same number for each of 1 clip" + theirs,
+        "the same number for 1 clip" + theirs,
         "planned: the fewest of 50 steps with a predicted error of at most 0.01 of the latents, "
-        "the same number for each of 1 clip",
+        "the same number for 1 clip",
     ]
     (far,) = [line for line in lines if line.startswith("  Plans of 20 steps: ")]
     assert "measured with num_inference_steps 50 but the run has 20; plans may lose 1 dB" in far
