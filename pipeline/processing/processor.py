@@ -176,16 +176,17 @@ class ClipProcessor:
             chosen=defaults.chosen,
             actor=RowsActor,
         )
+        own = KeepChoice(config.keep, self.scores)
         kept = with_own_context(
             rows.map_batches(
                 store_rows,
-                fn_args=(storage, run_id, ledger),
+                fn_args=(storage, run_id, ledger, own),
                 batch_size=config.part_rows,
                 batch_format="pyarrow",
             )
         )
-        choice = KeepChoice(config.keep, self.scores)
-        record = functools.partial(RunRecord, storage, run_id, config.to_dict(), choice)
+        settings, scorers = config.to_dict(), tuple(config.scorers)
+        record = functools.partial(RunRecord, storage, run_id, settings, own, scorers)
         context = kept.context  # Ray Data hands it on to the Datasets that come from this one
         # More actors than a small input has tasks: no mistake of the program that calls this.
         warnings.filterwarnings("ignore", rf"The minimum number of .*\({RowsActor.__name__}\)")

@@ -1,6 +1,7 @@
 """The second and the third stage: groups make the rows, then tasks store them as parts.
 
-A row leaves the third stage when its part is stored: what a program sees is committed.
+A row leaves the third stage when its part is stored: what a program sees is committed. It leaves
+with the verdict of one condition, whichever run made it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pipeline.processing.intake_actor import (
     with_stored,
 )
 from pipeline.requests.packing import REQUEST_COLUMN
+from pipeline.scoring.stored_scores import KeepChoice, judged, read_choice
 from pipeline.storage.storage import Storage
 
 
@@ -69,8 +71,10 @@ def store_part(storage: Storage, run_id: str, rows: pa.Table) -> None:
     parts.flush()
 
 
-def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLedger) -> pa.Table:
-    """Store the new rows of a batch as one part, and return all of its rows.
+def store_rows(
+    batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLedger, own: KeepChoice
+) -> pa.Table:
+    """Store the new rows of a batch as one part, and return all of its rows, judged.
 
     If Ray runs the task again, after it has lost a node, the rows are stored twice; readers take
     the first row of an id.
@@ -80,13 +84,16 @@ def store_rows(batch: pa.Table, storage: Storage, run_id: str, ledger: RemoteLed
         storage: The output prefix.
         run_id: Of the run.
         ledger: Hears which samples are done.
+        own: The condition of the run; without `keep` that of the prefix judges the rows, and
+            where there is none either, each row keeps the verdict of its own run.
 
     Raises:
-        StorageError: The part cannot be written.
+        UserError: The condition of the prefix is invalid.
+        StorageError: The part cannot be written, or the condition of the prefix not be read.
     """
     rows = batch.drop_columns([STORED_COLUMN]).cast(SCHEMA)
     new = rows.filter(pc.invert(batch[STORED_COLUMN]))
     if new.num_rows:
         store_part(storage, run_id, new)
         ledger.finish(new["sample_id"].to_pylist(), new["status"].to_pylist())
-    return rows
+    return judged(rows, own if own.keep else read_choice(storage))

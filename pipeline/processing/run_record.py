@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,7 +21,8 @@ from pipeline.interrupt import STOPPED
 from pipeline.monitoring.prefix_lines import say_recovery
 from pipeline.monitoring.progress import duration
 from pipeline.processing.rows_actor import store_part
-from pipeline.scoring.stored_scores import KeepChoice, write_choice
+from pipeline.scoring.stored_scores import KeepChoice
+from pipeline.scoring.verdicts import PrefixCondition
 from pipeline.storage.storage import Storage
 from pipeline.wording import counted
 
@@ -41,7 +42,12 @@ class RunRecord(ExecutionCallback):
     """
 
     def __init__(
-        self, storage: Storage, run_id: str, config: Mapping[str, Any], choice: KeepChoice
+        self,
+        storage: Storage,
+        run_id: str,
+        config: Mapping[str, Any],
+        own: KeepChoice,
+        scorers: Sequence[str] = (),
     ) -> None:
         """Prepare; this writes nothing.
 
@@ -49,16 +55,17 @@ class RunRecord(ExecutionCallback):
             storage: The output prefix.
             run_id: Of the run.
             config: Its settings as JSON values.
-            choice: The condition of good clips, if it has one.
+            own: Its condition of good clips, if it has one.
+            scorers: As `--scorers` takes them.
         """
-        self._storage, self._choice = storage, choice
+        self._storage, self._own, self._scorers = storage, own, scorers
         self._manifest = Manifest(run_id, config, {})
         self._alive = ExitStack()
         self._is_ours = False
         self._began = self._said = time.monotonic()
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Announce the run in the prefix, unless nothing of it is executed.
+        """Announce the run in the prefix with its condition, unless nothing of it is executed.
 
         The prefix gets rows back first that it has lost.
         """
@@ -71,9 +78,11 @@ class RunRecord(ExecutionCallback):
             self._manifest.started_at = before["started_at"]
             self._manifest.searched = before.get("searched") or {}
         self._take_over()
+        condition = PrefixCondition.of(self._storage, self._own, self._scorers)
+        for line in condition.lines(self._own.keep):
+            sys.stderr.write(f"{self._storage.uri}: {line}\n")
         self._manifest.write(self._storage)
-        if self._choice.keep:  # reports and exports judge every row of the prefix by it
-            write_choice(self._storage, self._choice)
+        condition.store()
         self._alive.enter_context(self._manifest.alive(self._storage))
         self._began = self._said = time.monotonic()
 

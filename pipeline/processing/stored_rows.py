@@ -1,4 +1,8 @@
-"""Finds rows of an output prefix by their ids, without holding the rows."""
+"""Finds rows of an output prefix by their ids, without holding the rows.
+
+They come with the scores that were given to their clips later. Whoever hands them out judges them:
+the verdict of a row is that of its own run (`pipeline.processing.rows_actor`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.committed import Ids, resolve
 from pipeline.dataset.parts import conform, part_files, read_parts
 from pipeline.dataset.schema import SCHEMA
+from pipeline.scoring.stored_scores import KeepChoice, read_stored
 from pipeline.storage.keys import StoredFile
 from pipeline.storage.storage import Storage
 
@@ -23,12 +28,14 @@ KEPT_PARTS = 32
 class StoredRows:
     """The rows that count of an output prefix, as it is when this is made.
 
-    Holds 18 bytes a row. The parts must be readable (`pipeline.dataset.committed` checks that).
+    Holds 18 bytes a row, and the scores that were given later. The parts must be readable
+    (`pipeline.dataset.committed` checks that).
     """
 
     def __init__(self, storage: Storage) -> None:
-        """Read the ids of all rows."""
+        """Read the ids of all rows, and the scores that are stored beside them."""
         self._storage = storage
+        self._scores = read_stored(storage, KeepChoice())
         self._files = part_files(storage)
         numbers = {file.key: number for number, file in enumerate(self._files)}
 
@@ -60,7 +67,7 @@ class StoredRows:
         for number in np.unique(self._parts[at[at >= 0]]).tolist():
             part = self._part(number)
             found.append(part.filter(pc.is_in(part["sample_id"], wanted)))
-        return resolve(pa.concat_tables(found))
+        return self._scores.over(resolve(pa.concat_tables(found)))
 
     def _part(self, number: int) -> pa.Table:
         if number not in self._kept:

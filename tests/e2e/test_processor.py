@@ -130,6 +130,14 @@ def test_a_program_makes_and_filters_clips_and_goes_on(
     assert all(row["good"] is False for row in rows_of(tmp_path / "out/clips"))  # they stand still
     assert not list((tmp_path / "out").glob("good/*.parquet"))
 
+    # The same program with another condition: the rows that it reads back are judged by it.
+    for keep, good in (("motion >= 0", True), ("motion > 0.5", None), ("", None)):
+        exec(compile(code.replace("motion > 0.01", keep), "README.md", "exec"), {})
+        written = list((tmp_path / "out/good").glob("*.parquet"))
+        rows = [row for file in written for row in pq.read_table(file).to_pylist()]
+        assert [row["good"] for row in rows] == ([good] * 2 if good else [])
+    assert len(rows_of(tmp_path / "out/clips")) == 2
+
 
 def test_results_of_one_source_know_nothing_of_each_other(local_ray: str, tmp_path: Path) -> None:
     source = ray.data.from_items([{"prompt": "a"}, {"prompt": "b"}])

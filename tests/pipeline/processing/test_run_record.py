@@ -12,8 +12,9 @@ from pipeline.dataset.manifest import Manifest, all_runs
 from pipeline.processing import run_record
 from pipeline.processing.rows_actor import RowsActor
 from pipeline.processing.run_record import MAKES, RunRecord
-from pipeline.scoring.stored_scores import KeepChoice
+from pipeline.scoring.stored_scores import KeepChoice, read_choice, write_choice
 from pipeline.storage.storage import Storage
+from tests.pipeline.scoring.test_prefix_condition import write_clips
 
 RUN = "20260101T000000Z-abc123"
 
@@ -26,6 +27,26 @@ def execution(*arguments: Any) -> Any:
     """An executor whose only stage maps a function with arguments."""
     logical = SimpleNamespace(fn_args=arguments)
     return SimpleNamespace(_topology=[SimpleNamespace(_logical_operators=[logical])])
+
+
+def test_the_condition_of_an_execution_becomes_that_of_the_prefix(
+    storage: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_choice(storage, KeepChoice("motion > 0.1", ("motion",)))
+    write_clips(storage, [0.05, 0.5])
+    RunRecord(storage, "r1", {}, KeepChoice("", ("motion",))).before_execution_starts(
+        execution("r1")
+    )
+    assert read_choice(storage).keep == "motion > 0.1"
+    own = KeepChoice("motion > 0.9", ("motion",))
+    RunRecord(storage, "r2", {}, own).before_execution_starts(execution("r2"))
+    assert read_choice(storage) == own
+    assert capsys.readouterr().err.splitlines() == [
+        f"{storage.uri}: The condition of this prefix stays, because this run sets no --keep: a "
+        "good clip has motion > 0.1",
+        f"{storage.uri}: Another condition judges this prefix from now on: motion > 0.9 (was: "
+        "motion > 0.1). It holds for the clips of earlier runs too: 0 of 2 clips are good",
+    ]
 
 
 def test_off_a_terminal_a_line_says_how_many_rows_there_are(

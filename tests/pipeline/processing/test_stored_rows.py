@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.dataset.parts import PartWriter
 from pipeline.dataset.schema import Provenance, SampleOutcome, Status, make_row, to_table
 from pipeline.processing.stored_rows import StoredRows
 from pipeline.requests.sample_request import CacheIdentity, SampleRequest
+from pipeline.scoring.stored_scores import write_scores
 from pipeline.storage.storage import Storage
 from tests.property_examples import examples
 
@@ -57,6 +59,25 @@ def test_the_row_that_counts_of_each_wanted_sample_is_found(
         seed: row for seed, row in best.items() if seed in wanted
     }
     assert found.num_rows == len(wanted & best.keys())
+
+
+def test_rows_come_with_the_scores_that_were_given_later(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    row = make_row(REQUEST, Provenance("r"), SampleOutcome("ok")) | {"media_sha256": "a" * 64}
+    writer = PartWriter(storage, "r", part_rows=9, part_seconds=1e9)
+    writer.add(to_table([row]))
+    writer.flush()
+    given = {
+        "sample_id": REQUEST.sample_id,
+        "media_sha256": "a" * 64,
+        "scored_at": datetime.now(UTC),
+    }
+    given |= {"scores": [{"name": "motion", "value": 0.5}], "scorers": ["basic@1"]}
+    given |= {"scores_missing": "", "score_s": 0.1, "perceptual_hash": ""}
+    write_scores(storage, "later", [given])
+    (found,) = StoredRows(storage).rows([bytes.fromhex(REQUEST.sample_id)]).to_pylist()
+    assert found["scores"] == [{"name": "motion", "value": 0.5}]
+    assert found["scorers"] == ["basic@1"]
 
 
 @given(st.lists(st.integers(0, 5)), st.lists(st.integers(0, 7)))
