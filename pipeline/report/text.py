@@ -223,6 +223,8 @@ def print_report(report: Report, console: Console) -> None:
         )
     for cause in report.failures[:SHOWN]:
         line(cause.status, f"{count(cause.samples)} {cause.error_type}", cause.example_message[:90])
+    if others := sum(cause.samples for cause in report.failures[SHOWN:]):
+        line("", f"{count(others)} failed or rejected for other reasons; the page shows them")
     for projection in report.projections:
         cost = dollars(projection.dollars) if projection.dollars is not None else ""
         line(projection.what, duration(projection.gpu_s) + " of device time", cost, INCLUDED)

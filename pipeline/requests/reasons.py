@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.requests.sample_request import SampleRequest
 
 MAX_CAUSES = 1000
 """Causes that are kept apart; rows with a further one are counted as others."""
 
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*://\S*|\d[\d.,]*")
 """What differs between two messages of one cause: quoted values, addresses and numbers."""
+
+
+def kind_of(message: str) -> str:
+    """A message without what is particular to a row: messages of one cause are equal then."""
+    return _PARTICULAR.sub("…", message)
 
 
 @dataclass(slots=True)
@@ -29,6 +38,7 @@ class InputCounts:
         lone_controls: Those of `controls` whose clip is committed already. It is made again in
             memory to be compared, because clips are compared before they are encoded.
         unread_negatives: Rows whose negative prompt is left out, because their guidance is off.
+        empty_negatives: Rows whose empty negative prompt replaces the default one.
         markers: Cells such as `nan` that were read as empty.
         columns: Columns that rows keep in `source`, or would if their clips were not finished.
     """
@@ -44,8 +54,22 @@ class InputCounts:
     redraws: int = 0
     lone_controls: int = 0
     unread_negatives: int = 0
+    empty_negatives: int = 0
     markers: int = 0
     columns: list[str] = field(default_factory=list)
+
+    def add_negative(self, given: str | None, made: SampleRequest, default: str) -> None:
+        """Count what became of the negative prompt of a row.
+
+        Args:
+            given: As the row has it.
+            made: What the row became.
+            default: What rows take that have none.
+        """
+        if given:
+            self.unread_negatives += not made.negative_prompt
+        elif given == "" and made.guidance_scale > 1.0:  # nothing reads one otherwise
+            self.empty_negatives += bool(default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +114,7 @@ class Reasons:
 
     def add(self, message: str, place: str) -> None:
         """Count a rejected row."""
-        kind = _PARTICULAR.sub("…", message)
+        kind = kind_of(message)
         if kind not in self.causes and len(self.causes) >= MAX_CAUSES:
             kind, message = "", "other reasons"
         cause = self.causes.setdefault(kind, RejectionCause(0, message, place))
