@@ -144,6 +144,12 @@ def remarks(counts: InputCounts, reasons: Reasons, *, dry_run: bool = False) -> 
     if counts.unread_negatives:
         prompts = counted(counts.unread_negatives, "negative prompt")
         yield f"Left out: {prompts}, because nothing reads one where guidance is off"
+    if counts.empty_negatives:
+        rows = counted(counts.empty_negatives, "row")
+        yield (
+            f'Without a negative prompt: {rows} with "", which replaces the default. null, or no '
+            "such column, takes the default"
+        )
     if counts.lone_controls:
         controls = counted(counts.lone_controls, "control")
         yield (

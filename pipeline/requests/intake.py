@@ -147,8 +147,8 @@ class Intake:
                     raise values
                 # All copies at once, so that a row is accepted or rejected as a whole.
                 made = requests.of_row(values, self.samples_per_prompt)
-                if values.get("negative_prompt"):
-                    self.counts.unread_negatives += not made[0].template.base.negative_prompt
+                base, default = made[0].template.base, self.defaults.template.negative_prompt
+                self.counts.add_negative(values.get("negative_prompt"), base, default)
             except RowRejectedError as error:
                 self._reject(row, str(error))
             self.accepted += len(made)

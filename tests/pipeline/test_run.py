@@ -110,6 +110,28 @@ def test_the_first_clips_of_a_run_are_not_counted_as_planned(tmp_path: Path) -> 
     assert "the same number for each of 8 clips\n" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.jsonl", '{"prompt": "a", "negative_prompt": ""}\n{"prompt": "b"}\n', True),
+        ("p.csv", 'prompt,negative_prompt\na,""\nb,\n', False),
+    ],
+)
+def test_rows_that_replace_the_model_s_negative_prompt_by_none_are_said(
+    tmp_path: Path, name: str, text: str, said: bool
+) -> None:
+    (tmp_path / name).write_text(text)
+    given = {"prompts": str(tmp_path / name), "output": str(tmp_path / "out"), "dry_run": True}
+    given |= {"model": "wan2.1-t2v-1.3b"}
+    out = io.StringIO()
+    run(RunConfig.model_validate(given), console=Console(file=out, width=400))
+    line = (
+        'Without a negative prompt: 1 row with "", which replaces the default. null, or no such '
+        "column, takes the default\n"
+    )
+    assert (line in out.getvalue()) == said
+
+
 def test_rows_with_their_own_number_of_steps_are_told_their_plan(tmp_path: Path) -> None:
     rows = [{"prompt": "a"}, {"prompt": "b", "num_inference_steps": 20}]
     rows += [{"prompt": "c", "num_inference_steps": 6}]

@@ -315,3 +315,19 @@ def test_the_control_of_a_clip_chosen_by_drafts_has_its_seed() -> None:
 
     assert pending(holding(chosen.sample_id, control.sample_id)) == []
     assert pending(holding(chosen.sample_id)) == [control]
+
+
+def test_empty_negative_prompts_that_replace_a_default_are_counted() -> None:
+    template = dataclasses.replace(DEFAULTS.template, negative_prompt="blurry")
+    given = [
+        {"prompt": "a", "negative_prompt": ""},
+        {"prompt": "b", "negative_prompt": None},
+        {"prompt": "c", "negative_prompt": "dark"},
+        {"prompt": "d", "negative_prompt": "", "guidance_scale": 1.0},
+        {"prompt": "e"},
+    ]
+    found = Intake(rows(*given), dataclasses.replace(DEFAULTS, template=template), Committed())
+    assert [request.negative_prompt for request in found] == ["", "blurry", "dark", "", "blurry"]
+    assert found.counts == InputCounts(read=5, pending=5, empty_negatives=1)
+    none = Intake(rows(*given), DEFAULTS, Committed())
+    assert (len(list(none)), none.counts.empty_negatives) == (5, 0)
