@@ -62,7 +62,8 @@ class Verdicts:
     def text(self) -> str:
         """The numbers, for people."""
         good, unknown = self.by_value[True], self.by_value[None]
-        text = f"{good} of {counted(self.clips, 'clip')} {are(good)} good"
+        verb = "is" if 1 in (good, self.clips) else "are"
+        text = f"{good} of {counted(self.clips, 'clip')} {verb} good"
         if self.lacking:
             text += f", {self.lacking} not judged because scores are missing"
         if others := unknown - self.lacking:

@@ -92,6 +92,20 @@ def test_another_condition_on_a_finished_prefix_judges_report_index_and_exports(
     assert read_choice(Storage(str(output))).keep == "motion > 0.9"
 
 
+def test_a_prefix_that_goes_on_under_another_condition_has_one_for_all(tmp_path: Path) -> None:
+    given, output = finished(tmp_path), tmp_path / "out"
+    again(given, keep="motion > 0.01")
+    with Path(given["prompts"]).open("a") as file:
+        file.write('{"prompt": ""}\n')  # a rejected row: the run has something to write
+    text = io.StringIO()
+    config = RunConfig.model_validate(given | {"keep": "motion > 0.3"})
+    assert run(config, console=Console(file=text, width=400)).totals.rejected == 1
+    assert "judges this prefix from now on: motion > 0.3 (was: motion > 0.01)" in text.getvalue()
+    captions, report = good_everywhere(output)
+    assert captions == exported(output) == {"ball 2"}
+    assert (report["condition"], report["good"]) == ("motion > 0.3", 1)
+
+
 def test_a_dry_run_says_what_another_condition_would_do_and_changes_nothing(
     tmp_path: Path,
 ) -> None:

@@ -99,3 +99,7 @@ def test_clips_of_lost_rows_count_too(tmp_path: Path) -> None:
     )
     assert found.verdicts is not None
     assert found.verdicts.text() == "1 of 1 clip is good"
+    own = choice("motion > 0.9")
+    found = PrefixCondition.of(Storage(str(tmp_path)), own, ("basic",), to_table([row]))
+    assert found.verdicts is not None
+    assert found.verdicts.text() == "0 of 1 clip is good"
