@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +22,21 @@ def called_as(command: str) -> str:
     """How a user of this process calls a command: by the console command or from a checkout."""
     if Path(sys.argv[0]).name.startswith(PROGRAM):
         return f"{PROGRAM} {command}"
-    return f"python jobs/{command}.py"
+    return f"{_python()} jobs/{command}.py"
+
+
+def _python() -> str:
+    """How a shell calls this Python: by its path where `python` is another one or none.
+
+    `make demo` uses the virtual environment of the checkout without activating it.
+    """
+    found = shutil.which("python")
+    if found is not None and Path(found).parent == Path(sys.executable).parent:
+        return "python"
+    here = Path.cwd()
+    if sys.prefix == sys.base_prefix or not Path(sys.executable).is_relative_to(here):
+        return "python"
+    return shlex.quote(str(Path(sys.executable).relative_to(here)))
 
 
 def first_line(text: str | None, command: str) -> str:

@@ -25,6 +25,8 @@ settings.load_profile("few")  # until `--hypothesis-profile` says otherwise
 # Tests talk to nothing but loopback.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# As in an activated environment, so that messages name the command `python` wherever it lies.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 # What imports leave is never garbage: looking for it takes a third of the time of the collection.

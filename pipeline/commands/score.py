@@ -1,4 +1,4 @@
-"""Score the clips of a dataset: `python jobs/score.py --output out/demo --keep "motion > 0.1"`.
+"""Score the clips of a dataset: `python jobs/score.py --output out/demo --keep "cuts = 0"`.
 
 Clips get the scores that they lack, from any scorers, whichever runs made them. With `--keep` the
 rows are judged anew; that reads no clip where all scores are there. Reports and exports take the
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         default="basic",
         help="comma-separated: basic (no weights), NAME[=ARGUMENT], module:Class; default basic",
     )
-    parser.add_argument("--keep", default="", help="a good clip's scores, in SQL, as motion > 0.2")
+    parser.add_argument("--keep", default="", help="a good clip's scores, in SQL, as cuts = 0")
     parser.add_argument(
         "--gpus", type=float, default=0.0, help="share of a GPU of each scoring process; default 0"
     )

@@ -40,7 +40,7 @@ def run_command(stored: Mapping[str, Any], output: str) -> str:
             return ""
     except (UserError, ValidationError):
         return ""
-    return shlex.join([*called_as("generate").split(), *flags])
+    return shlex.join([*shlex.split(called_as("generate")), *flags])
 
 
 def _flags(settings: Mapping[str, Any], base: Mapping[str, Any], of: str = "") -> Iterator[str]:

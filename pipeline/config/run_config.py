@@ -76,7 +76,7 @@ class RunConfig(ConfigPart):
         description="what scores clips: basic (no weights), none, NAME[=ARGUMENT], module:Class",
     )
     keep: str = Field(
-        default="", description="a good clip's scores, in SQL, as motion > 0.2 and black < 0.01"
+        default="", description="a good clip's scores, in SQL, as black < 0.5 and cuts = 0"
     )
     redraw: int = Field(
         default=0, ge=0, le=100, description="further tries, by other seeds, at a clip not good"

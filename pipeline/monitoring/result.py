@@ -111,6 +111,8 @@ def say_result(
         table.add_row("good", f"{good}; of this run alone" if is_part else good)
     if config.save:
         table.add_row("saved", saved_text(totals, config.save))
+    if totals.failed_attempts:
+        table.add_row("attempts", f"{totals.failed_attempts} failed: an error, or a process died")
     if totals.truncated:
         clips = counted(totals.truncated, "clip")
         table.add_row("cut off", f"the end of the prompt of {clips} (prompt_truncated)")

@@ -18,7 +18,7 @@ from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.export.index import INDEX_KEY
-from pipeline.interrupt import STOPPED, kept_as_stop
+from pipeline.interrupt import STOPPED, kept_as_stop, uninterrupted
 from pipeline.monitoring.console import say
 from pipeline.report.card import CARD_KEY, write_card, write_clip_index
 from pipeline.report.document import Report
@@ -186,7 +186,10 @@ class ReportWriter:
         except STOPPED:
             if left:
                 missing = ", ".join(f"{name} ({key})" for key, name in left.items())
-                self._say(f"interrupted: no new {missing}; to write what is left: {self._command}")
+                with uninterrupted():  # by one signal more this would go unsaid
+                    self._say(
+                        f"interrupted: no new {missing}; to write what is left: {self._command}"
+                    )
             raise
         except Exception as error:  # noqa: BLE001 - reported; jobs/report.py can write it later
             self._say(f"no report: {type(error).__name__}: {error}")
@@ -201,6 +204,10 @@ class ReportWriter:
             parts = " · ".join(part for part in good_clips(found) if part)
             self._say(f"good clips of the whole dataset: {parts}")
         self._say(f"report: {self._storage.uri}/{PAGE_KEY}")
+        if report.verdict is not None:
+            self._say(f"next: {report.verdict.next}")
+            if report.verdict.command:
+                self._say(f"  {report.verdict.command}")
 
     @property
     def _command(self) -> str:

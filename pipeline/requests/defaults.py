@@ -128,7 +128,7 @@ def _sampler_of_size(defaults: SamplingDefaults, class_name: str, width: int, he
 def _check_tries(config: RunConfig) -> None:
     """Refuse settings of redraws and drafts that lack one another, or contradict."""
     if config.redraw and not config.keep:
-        needs = 'needs --keep, which says what a good clip has, as --keep "motion > 0.1"'
+        needs = 'needs --keep, which says what a good clip has, as --keep "cuts = 0"'
         raise UserError(f"--redraw {config.redraw} {needs}")
     if config.best_of > 1 and config.redraw:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--check", action="store_true", help="compare with the record")
     parser.add_argument("--only", choices=SECTIONS, help="one section")
     options = parser.parse_args(argv)
+    # As in an activated environment: messages then name the command `python`.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     changed = 0
     for section in [options.only] if options.only else SECTIONS:
         with tempfile.TemporaryDirectory() as folder:

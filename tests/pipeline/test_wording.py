@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.card import MARK
-from pipeline.wording import are, counted, dollars, place_of_row, quoted, rate
+from pipeline.wording import are, called_as, counted, dollars, place_of_row, quoted, rate
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,24 @@ def test_a_message_names_a_command_as_the_user_called_it() -> None:
         if re.search(r"(?<!python )\bjobs/\w+\.py", text)
     }
     assert found == {MARK}
+
+
+def test_a_command_names_the_python_that_has_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / ".venv/bin"
+    here.mkdir(parents=True)
+    (here / "python").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["jobs/report.py"])
+    monkeypatch.setattr("sys.executable", str(here / "python"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / ".venv"))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert called_as("score") == ".venv/bin/python jobs/score.py"
+    monkeypatch.setenv("PATH", f"{here}:/usr/bin")  # activated
+    assert called_as("score") == "python jobs/score.py"
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setattr("sys.executable", "/elsewhere/bin/python")
+    assert called_as("score") == "python jobs/score.py"
+    monkeypatch.setattr("sys.argv", ["/elsewhere/bin/sencache-pipeline score"])
+    assert called_as("score") == "sencache-pipeline score"

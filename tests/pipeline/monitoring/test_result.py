@@ -37,3 +37,13 @@ def test_the_controls_of_an_interrupted_run_come_with_the_same_command() -> None
         say_result(console, config, totals, interrupted)
         said = console.export_text()
         assert ("the controls come with the same command" in said) == (interrupted and fraction > 0)
+
+
+def test_attempts_that_failed_are_told_though_every_clip_was_made() -> None:
+    config = RunConfig(prompts="p", output="o")
+    console = Console(record=True, width=200)
+    say_result(console, config, RunTotals(ok=4, failed_attempts=4), False)
+    assert "4 failed: an error, or a process died" in console.export_text()
+    console = Console(record=True, width=200)
+    say_result(console, config, RunTotals(ok=4), False)
+    assert "attempts" not in console.export_text()

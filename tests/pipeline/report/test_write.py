@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -67,9 +69,33 @@ def test_an_interrupted_report_leaves_index_and_card_and_the_same_command_makes_
     assert f"python jobs/report.py --output '{tmp_path / 'my clips'}'" in said
     assert [key for key in WRITTEN if storage.exists(key)] == [INDEX_KEY, CARD_KEY]
     assert pq.read_metadata(tmp_path / "my clips" / INDEX_KEY).num_rows == 2  # no control
-    assert f"report: {storage.uri}/{PAGE_KEY}" in mended(storage)
+    said = mended(storage)
+    assert f"report: {storage.uri}/{PAGE_KEY}\nnext: " in said
+    assert f"\n  python jobs/score.py --output '{storage.uri}'" in said
     assert all(storage.exists(key) for key in WRITTEN)
     assert mended(storage) == ""  # everything is there
+
+
+def test_a_second_signal_does_not_keep_an_interrupted_report_from_saying_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def say(text: str) -> None:
+        if heard:  # once more while it says what is missing
+            os.kill(os.getpid(), signal.SIGINT)
+        heard.append(text)
+
+    storage = finished(tmp_path / "clips")
+    writer = ReportWriter(storage, Console(), report=True, contact_sheet=False)
+    monkeypatch.setattr(module, "previews", stop)
+    monkeypatch.setattr(writer, "_say", say)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write()
+    assert heard[1].startswith("interrupted: no new page")
 
 
 def test_each_file_that_is_missing_is_written(tmp_path: Path) -> None:
