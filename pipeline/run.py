@@ -46,6 +46,8 @@ from pipeline.monitoring.recipe_lines import say_recipe
 from pipeline.monitoring.result import RunResult, say_result
 from pipeline.monitoring.summary import say_columns, say_dry_run, say_input, say_lines
 from pipeline.pending_input import read_pending
+from pipeline.prefix.first_card import write_first_card
+from pipeline.prefix.foreign_files import check_place
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
@@ -54,7 +56,6 @@ from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.scoring.verdicts import PrefixCondition, not_good
-from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.streaming.input_count import InputCount
 from pipeline.supervisor import announce
@@ -92,7 +93,7 @@ def _run(
 ) -> RunResult:
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
-    check_kept(config.output, probe=config.dry_run)
+    check_place(storage, probe=config.dry_run)
     resolved = model_of(config)
     defaults = request_defaults(config, resolved, storage)
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
@@ -163,9 +164,7 @@ def _run(
         cached = intake.steps.total()
         say_dry_run(console, config, storage, defaults.template, mine, counts.pending, cached)
         return result
-    report_writer = ReportWriter(
-        storage, console, report=config.report, contact_sheet=config.contact_sheet
-    )
+    report_writer = ReportWriter.of(config, storage, console)
     if not (to_make or intake.rejected or recovery.found or verified.rows.num_rows):
         condition.store()
         report_writer.mend(earlier_runs)
@@ -182,6 +181,7 @@ def _run(
         cache=cache_used(config.cache, defaults.chosen),
     )
     manifest.write(storage)
+    write_first_card(storage)
     condition.store()
     if pending.first is not None:
         pending.first.keep_choice()

@@ -6,6 +6,7 @@ import math
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAM = "sencache-pipeline"
@@ -55,6 +56,12 @@ def counted(number: int, noun: str, *, grouped: bool = False) -> str:
     """
     digits = f"{number:,}" if grouped else str(number)
     return f"{digits} {noun}{'s' * (number != 1)}"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Names in a sentence, e.g. `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def quoted(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pipeline.config.flag_names import no_flag
 from pipeline.redaction import shown
-from pipeline.wording import are
+from pipeline.wording import are, listed
 
 EXIT_USAGE = 2
 
@@ -64,12 +64,12 @@ def plain_problem(message: str) -> str:
     flag = what.split("/")[-1] if colon and message.startswith("argument ") else ""
     if message.startswith("the following arguments are required: "):
         names = rest.split(", ")
-        return f"{_listed(names)} {are(len(names))} required"
+        return f"{listed(names)} {are(len(names))} required"
     if message.startswith("unrecognized arguments: "):
         return f"{rest.split()[0]!r} belongs to no flag; every value follows its flag: --name value"
     if message.startswith("ambiguous option: "):
         word, _, could = rest.partition(" could match ")
-        return f"{word} may be {_listed(could.split(', '), 'or')}"
+        return f"{word} may be {listed(could.split(', '), 'or')}"
     if flag and rest.startswith("expected"):
         return f"{flag} needs a value"
     if flag and rest.startswith("ignored explicit argument"):
@@ -82,8 +82,3 @@ def plain_problem(message: str) -> str:
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{flag} {found[1]}: should be one of {', '.join(choices)}{hint}"
     return " ".join(message.split())
-
-
-def _listed(names: Sequence[str], word: str = "and") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else last

@@ -76,10 +76,11 @@ def _estimate(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace, console: Console) -> None:
     from pipeline.monitoring.console import say
+    from pipeline.prefix.first_card import CARD_KEY
     from pipeline.report.pricing.prices import Prices, load_table, parse_prices
     from pipeline.report.pricing.projections import BUDGETS
     from pipeline.report.text import print_report, print_what_if
-    from pipeline.report.write import PAGE_KEY, write_report
+    from pipeline.report.write import CARD_KEPT, PAGE_KEY, write_report
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
@@ -88,16 +89,20 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     prices, storage = Prices(given, table=table, market=options.market), Storage(options.output)
     check_kept(options.output)
     while True:
+        written: list[str] = []
         report = write_report(
             storage,
             prices,
             more_clips=options.more_clips,
             budgets=budgets,
             all_duplicates=options.all_duplicates,
+            on_written=written.append,
         )
         print_report(report, console)
         if options.what_if:
             print_what_if(report, console)
+        if CARD_KEY not in written:
+            say(console, CARD_KEPT)
         say(console, f"{storage.uri}/{PAGE_KEY}", one_line=True)
         if not options.watch or not report.runs or report.runs[-1].state != "running":
             return

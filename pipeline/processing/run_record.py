@@ -20,6 +20,7 @@ from pipeline.errors import StorageError, message_of
 from pipeline.interrupt import STOPPED
 from pipeline.monitoring.prefix_lines import say_recovery
 from pipeline.monitoring.progress import duration
+from pipeline.prefix.first_card import write_first_card
 from pipeline.processing.rows_actor import store_part
 from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.scoring.verdicts import PrefixCondition
@@ -82,6 +83,7 @@ class RunRecord(ExecutionCallback):
         for line in condition.lines(self._own.keep):
             sys.stderr.write(f"{self._storage.uri}: {line}\n")
         self._manifest.write(self._storage)
+        write_first_card(self._storage)
         condition.store()
         self._alive.enter_context(self._manifest.alive(self._storage))
         self._began = self._said = time.monotonic()

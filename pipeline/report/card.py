@@ -10,8 +10,9 @@ import re
 
 import yaml
 
-from pipeline.export.index import INDEX_KEY, content_name, write_index
+from pipeline.export.index import content_name, write_index
 from pipeline.monitoring.progress import duration
+from pipeline.prefix.first_card import CARD_KEY, MARK, index_config, is_marked
 from pipeline.redaction import shown
 from pipeline.report import text
 from pipeline.report.document import Report, Totals
@@ -19,9 +20,6 @@ from pipeline.report.rows import Mask, Rows
 from pipeline.report.tables.clip_kinds import mixed
 from pipeline.storage.storage import Storage
 from pipeline.wording import TO_DECODE, counted
-
-CARD_KEY = "README.md"
-MARK = "<!-- made by jobs/report.py: edits are lost; remove this line to keep the file -->"
 
 _SPECIAL = re.compile(
     r"(?P<link>[^\s`|<>&\\*_\[\]~$]*(?:://|www\.|@)[^\s`|<>&\\*\[\]~$]*)"
@@ -51,7 +49,7 @@ def write_clip_index(storage: Storage, rows: Rows, clips: Mask) -> str:
     return write_index(storage, rows.files, parts, at)
 
 
-def write_card(storage: Storage, report: Report, index: str) -> None:
+def write_card(storage: Storage, report: Report, index: str) -> bool:
     """Write the card, unless a person has removed its mark.
 
     Args:
@@ -59,12 +57,16 @@ def write_card(storage: Storage, report: Report, index: str) -> None:
         report: The numbers of the prefix.
         index: SHA-256 of its index.
 
+    Returns:
+        Whether it was written.
+
     Raises:
         StorageError: It cannot be written.
     """
-    if storage.exists(CARD_KEY) and MARK not in storage.read_bytes(CARD_KEY).decode():
-        return
+    if storage.exists(CARD_KEY) and not is_marked(storage):
+        return False
     storage.put_bytes(CARD_KEY, card_text(report, content_name([storage.uri, index])).encode())
+    return True
 
 
 def plain(value: str) -> str:
@@ -98,13 +100,7 @@ def card_text(report: Report, content: str = "") -> str:
         "task_categories": ["text-to-video"],
         "size_categories": [size or _SIZE_NAMES[-1]],
         "tags": ["synthetic", "video", *models],
-        "configs": [
-            {
-                "config_name": "default",
-                "description": content,
-                "data_files": [{"split": "train", "path": [INDEX_KEY, "media/*/*.mp4"]}],
-            }
-        ],
+        "configs": [index_config(content)],
     }
     lines = [
         "---",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -62,12 +62,6 @@ def settings(entry: Quality) -> str:
     """What sets the clips of a line about quality apart, beside their policy; "" for nothing."""
     first, _, others = entry.settings.partition(" ")
     return others if first == entry.policy else entry.settings
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a list in a sentence, e.g. `a, b and c`."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def short(value: float | None) -> str:

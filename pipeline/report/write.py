@@ -14,13 +14,15 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from pipeline.config.run_config import RunConfig
 from pipeline.dataset.contact_sheet import MAX_CLIPS, contact_sheet
 from pipeline.dataset.manifest import RunStatus
 from pipeline.dataset.parts import part_files
 from pipeline.export.index import INDEX_KEY
 from pipeline.interrupt import STOPPED, kept_as_stop, uninterrupted
 from pipeline.monitoring.console import say
-from pipeline.report.card import CARD_KEY, write_card, write_clip_index
+from pipeline.prefix.first_card import CARD_KEY, is_first, write_first_card
+from pipeline.report.card import write_card, write_clip_index
 from pipeline.report.document import Report
 from pipeline.report.gallery import previews
 from pipeline.report.good_clips.measure import good_clips_shown
@@ -37,6 +39,11 @@ from pipeline.wording import are, called_as, counted
 REPORT_KEY = "report/report.json"
 PAGE_KEY = "report/index.html"
 CONTACT_SHEET_KEY = "contact_sheet.png"
+
+CARD_KEPT = (
+    f"card not written: {CARD_KEY} has been edited or was not written by this pipeline; delete it "
+    "for a new one"
+)
 
 WRITTEN = {INDEX_KEY: "index", CARD_KEY: "card", PAGE_KEY: "page", REPORT_KEY: "numbers"}
 """What a report consists of, in the order in which it is written."""
@@ -59,7 +66,8 @@ def write_report(
         more_clips: Project the cost of so many further clips.
         budgets: Shares of steps for the what-if table.
         all_duplicates: Look for near duplicates however many clips there are.
-        on_written: Is told the key of each file when it is written.
+        on_written: Is told the key of each file when it is written. Of a card that a person has
+            edited it is told nothing: that is kept.
 
     Raises:
         StorageError: The prefix cannot be read or written, or holds no rows.
@@ -71,8 +79,8 @@ def write_report(
     report = measure(
         rows, prices, more_clips=more_clips, budgets=budgets, all_duplicates=all_duplicates
     )
-    write_card(storage, report, index)
-    on_written(CARD_KEY)
+    if write_card(storage, report, index):
+        on_written(CARD_KEY)
     judged = good_clips_shown(report.good_clips) if report.good_clips else []
     page = render(report, previews(storage, [*report.gallery, *judged, *report.worst]))
     storage.put_bytes(PAGE_KEY, page.encode())
@@ -93,7 +101,7 @@ def is_current(storage: Storage, runs: Sequence[RunStatus]) -> bool:
         storage: The output prefix.
         runs: All runs into it, of which none is alive.
     """
-    if not all(storage.exists(key) for key in WRITTEN):
+    if not all(storage.exists(key) for key in WRITTEN) or is_first(storage):
         return False
     try:
         report = json.loads(storage.read_bytes(REPORT_KEY))
@@ -130,6 +138,11 @@ class ReportWriter:
         self._report, self._sheet = report, contact_sheet
         self._shown: list[dict[str, Any]] = []
 
+    @classmethod
+    def of(cls, config: RunConfig, storage: Storage, console: Console) -> ReportWriter:
+        """What the settings of a run ask for."""
+        return cls(storage, console, report=config.report, contact_sheet=config.contact_sheet)
+
     def add(self, table: pa.Table) -> None:
         """Keep the first ok rows for the contact sheet."""
         room = MAX_CLIPS - len(self._shown)
@@ -161,7 +174,10 @@ class ReportWriter:
             runs: All runs into the prefix. While one of them is alive, nothing is written: it does
                 so at its end.
         """
-        if not self._report or any(run.alive for run in runs) or not part_files(self._storage):
+        if not part_files(self._storage):
+            return
+        write_first_card(self._storage)
+        if not self._report or any(run.alive for run in runs):
             return
         if not is_current(self._storage, runs):
             self._say("The report is missing or older than the rows or their condition.")
@@ -194,6 +210,8 @@ class ReportWriter:
         except Exception as error:  # noqa: BLE001 - reported; jobs/report.py can write it later
             self._say(f"no report: {type(error).__name__}: {error}")
             return
+        if CARD_KEY in left:
+            self._say(CARD_KEPT)
         if lost := report.totals.lost:
             self._say(
                 f"{counted(lost, 'file', grouped=True)} of ok rows {are(lost)} missing or of "

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jobs.report import main
-from pipeline.report.card import MARK
+from pipeline.prefix.first_card import MARK
 from tests.pipeline.report.made import row, write
 
 
@@ -46,6 +46,7 @@ def test_it_writes_page_numbers_card_and_index(
     (tmp_path / "README.md").write_text("mine now\n")
     assert main(["--output", str(tmp_path)]) == 0
     assert (tmp_path / "README.md").read_text() == "mine now\n"
+    assert "card not written: README.md has been edited" in capsys.readouterr().out
     assert MARK in body
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.card import MARK
+from pipeline.prefix.first_card import MARK
 from pipeline.wording import are, called_as, counted, dollars, place_of_row, quoted, rate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.monitoring.progress import duration
 from pipeline.report import text
 from pipeline.report.document import Report
-from pipeline.wording import are, counted
+from pipeline.wording import are, counted, listed
 
 FEW_KINDS = 4
 """So many kinds of clips are counted in a sentence."""
@@ -36,7 +36,7 @@ def _mixed(report: Report) -> str:
         return ""
     each = [f"{text.count(kind.clips)} of {kind.name}" for kind in kinds]
     said = f"They are of {len(kinds)} settings"
-    said += f": {text.listed(each)}" if len(each) <= FEW_KINDS else ", which a note below counts"
+    said += f": {listed(each)}" if len(each) <= FEW_KINDS else ", which a note below counts"
     if prompts:
         said += f"; {counted(prompts, 'prompt', grouped=True)} {'was' if prompts == 1 else 'were'}"
         said += " made with more than one of them"

@@ -7,7 +7,7 @@ from pipeline.report.bootstrap import FEW
 from pipeline.report.document import Report
 from pipeline.report.good_clips.advice import defects_found
 from pipeline.report.pairs import broken_promises, is_blended
-from pipeline.wording import counted
+from pipeline.wording import counted, listed
 
 INVISIBLE_DB = 50.0
 """From this mean PSNR on, the difference is invisible in 76 of the 79 comparisons of the page on
@@ -53,13 +53,13 @@ def _looks(report: Report) -> str:
         numbers = f"{text.decibels(worst)}, only 1 pair"
     said = [f"{looks_as_uncached(head.psnr_db.value, worst, head.quality_pairs)} ({numbers})."]
     if is_blended(report.quality):
-        kinds = text.listed(list(dict.fromkeys(each.settings for each in report.quality)))
+        kinds = listed(list(dict.fromkeys(each.settings for each in report.quality)))
         table = "; a table below has a line for each" if len(report.quality) > 1 else ""
         said.append(f"This blends pairs of {kinds}{table}.")
     if head.unpaired:
         others = counted(head.unpaired, "cached clip", grouped=True)
         said.append(
-            f"Not known of {others} of other settings ({text.listed(head.unpaired_kinds)}): "
+            f"Not known of {others} of other settings ({listed(head.unpaired_kinds)}): "
             f"{'it has' if head.unpaired == 1 else 'they have'} no controls."
         )
     broken = broken_promises(report.quality)

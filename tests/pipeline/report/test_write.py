@@ -16,8 +16,8 @@ from rich.console import Console
 
 from pipeline.dataset.manifest import all_runs
 from pipeline.export.index import INDEX_KEY
+from pipeline.prefix.first_card import CARD_KEY
 from pipeline.report import write as module
-from pipeline.report.card import CARD_KEY
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.write import PAGE_KEY, REPORT_KEY, WRITTEN, ReportWriter, write_report
 from pipeline.storage.storage import Storage
