@@ -11,11 +11,9 @@ from rich.console import Console
 
 from pipeline.config.run_config import RunConfig
 from pipeline.prefix.first_card import CARD_KEY, MARK, write_first_card
-from pipeline.processing.run_record import RunRecord
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.write import write_report
 from pipeline.run import run
-from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.storage.storage import Storage
 from tests.pipeline.report.made import row, write
 
@@ -56,10 +54,3 @@ def test_a_run_without_a_report_leaves_a_card(tmp_path: Path) -> None:
     card.unlink()  # as in a prefix of an earlier version
     rejected_alone(tmp_path)
     assert MARK in card.read_text()
-
-
-def test_an_execution_of_a_dataset_begins_with_a_card(storage: Storage) -> None:
-    record = RunRecord(storage, "20260101T000000Z-000001", {}, KeepChoice("", ()))
-    record.before_execution_starts(None)
-    assert MARK in storage.read_bytes(CARD_KEY).decode()
-    record.after_execution_succeeds(None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.manifest import Manifest, all_runs
+from pipeline.prefix.first_card import is_marked
 from pipeline.processing import run_record
 from pipeline.processing.rows_actor import RowsActor
 from pipeline.processing.run_record import MAKES, RunRecord
@@ -78,7 +79,9 @@ def test_only_an_execution_of_the_run_itself_is_recorded(storage: Storage) -> No
     assert storage.list() == []
     record.before_execution_starts(execution(storage, RUN))
     record.after_execution_succeeds(other)
-    assert [entry.key for entry in storage.list()] == [f"runs/{RUN}.json", "scores/keep.json"]
+    written = ["README.md", f"runs/{RUN}.json", "scores/keep.json"]
+    assert [entry.key for entry in storage.list()] == written
+    assert is_marked(storage)
     (run,) = all_runs(storage)
     assert run.state == "done"
 
