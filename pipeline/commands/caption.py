@@ -49,15 +49,14 @@ def _caption(options: argparse.Namespace, console: Console) -> None:
     from pipeline.captioning.stored_captions import read_captions
     from pipeline.cluster.clip_stage import caption_clips
     from pipeline.cluster.connection import check_gpus, connected
-    from pipeline.dataset.parts import part_files
     from pipeline.monitoring.console import say
+    from pipeline.prefix.needed_parts import needed_parts
     from pipeline.storage.places import check_kept
     from pipeline.storage.storage import Storage
 
     check_kept(options.output)
     storage = Storage(options.output)
-    if not part_files(storage):  # before anything is written where a name is misspelt
-        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    needed_parts(storage)  # before anything is written where a name is misspelt
     check_gpus(options.gpus)
     captioner = load_captioner(options.captioner)
     storage = storage.check_writable()

@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _score(options: argparse.Namespace, console: Console) -> None:
     from pipeline.cluster.clip_stage import score_clips
     from pipeline.cluster.connection import check_gpus, connected
-    from pipeline.dataset.parts import part_files
     from pipeline.dataset.schema import SCHEMA
     from pipeline.monitoring.console import say
+    from pipeline.prefix.needed_parts import needed_parts
     from pipeline.scoring.condition_terms import asked_scores
     from pipeline.scoring.panel import ScorerPanel
     from pipeline.scoring.registry import expanded, load_scorers
@@ -61,8 +61,7 @@ def _score(options: argparse.Namespace, console: Console) -> None:
 
     check_kept(options.output)
     storage = Storage(options.output)
-    if not part_files(storage):  # before anything is written where a name is misspelt
-        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    needed_parts(storage)  # before anything is written where a name is misspelt
     check_gpus(options.gpus)
     storage = storage.check_writable()
     names = expanded(options.scorers.split(","))

@@ -287,7 +287,9 @@ def foreign(place: str, error: Exception) -> StorageError:
         error: What reading it raised.
     """
     text = " ".join(str(error).split())[:MOST_OF_ERROR]
+    of_rows = re.search(r"/data(/[^/]+$|:)", place)
+    again = "the next run takes its clips over from their mp4s" if of_rows else "it is made again"
     return StorageError(
-        f"{place} is damaged or not written by this pipeline: {text}; move it away (what it held "
-        "will be made again) or choose another output"
+        f"{place} is damaged or not written by this pipeline: {text}; move it away ({again}) or "
+        "choose another output"
     )

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from pipeline.captioning.stored_captions import read_captions
 from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import conform, foreign, part_files, read_parts
+from pipeline.dataset.parts import conform, foreign, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.errors import StorageError, UserError
 from pipeline.export import strata
 from pipeline.export.buckets import BUCKET
 from pipeline.export.chosen import Chosen, LackingClips, asked_inputs, lacking_clips
 from pipeline.export.strata import DRAWN, PLACE, SPLIT, STRATUM, deciding
+from pipeline.prefix.needed_parts import needed_parts
 from pipeline.scoring.condition_terms import problem_of
 from pipeline.scoring.conditions import SOURCE_JSON, score_columns
 from pipeline.scoring.stored_scores import read_stored
@@ -113,9 +114,7 @@ class Spool:
             UserError: The prefix holds no parts.
             StorageError: A part cannot be read or is not ours.
         """
-        files = part_files(storage)
-        if not files:
-            raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+        files = needed_parts(storage)
         waiting: list[pa.Table] = []
         count = by_prompt = 0
         for table in read_parts(storage, files, self._read):

@@ -41,6 +41,7 @@ from pipeline.processing.rows_actor import RowsActor, store_rows
 from pipeline.processing.run_record import RunRecord
 from pipeline.prompts.column_names import check_named
 from pipeline.prompts.prompt_file import WantedColumns, find_prompt_column
+from pipeline.prompts.reader import read_source
 from pipeline.requests.defaults import request_defaults
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
@@ -74,7 +75,8 @@ def generate(
         A lazy Dataset of output rows in `pipeline.dataset.schema.SCHEMA`.
 
     Raises:
-        UserError: Bad settings, or a cluster without room for one group.
+        UserError: Bad settings, a source that cannot be read, or a cluster without room for one
+            group.
     """
     source = prompts if isinstance(prompts, str) else ""
     processor = _processor(_settings(config, source or PLACE), factory)
@@ -82,7 +84,7 @@ def generate(
         return processor(prompts)
     rows = ray.data.from_items([{URI_COLUMN: source}])
     rows.context.target_max_block_size = BLOCK_BYTES
-    return processor.of_source(rows)
+    return processor.of_source(rows, source)
 
 
 def build_processor(
@@ -136,10 +138,17 @@ class ClipProcessor:
         limit = self.config.limit
         return self.of_source(prompts if limit is None else prompts.limit(limit))
 
-    def of_source(self, prompts: ray.data.Dataset) -> ray.data.Dataset:
-        """The same without a limit, which the intake keeps where it reads a source itself."""
+    def of_source(self, prompts: ray.data.Dataset, source: str = "") -> ray.data.Dataset:
+        """The same without a limit, which the intake keeps where it reads a source itself.
+
+        Args:
+            prompts: The prompts, or the place of their source.
+            source: That place; its first row is read at once, so that a bad one is refused here.
+        """
         config, storage = self.config, self.storage
         defaults = request_defaults(config, self.resolved, storage, measure=False)
+        if source:
+            read_source(source, config.prompt_column, config.columns, defaults.conditions)
         run_id = new_run_id(storage, submission_id())
         if config.device == "cuda":
             await_gpus(config.parallel.degree, config.wait_for_gpus_s)

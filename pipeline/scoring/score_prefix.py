@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import mp4
 from pipeline.dataset.committed import resolve
-from pipeline.dataset.parts import conform, foreign, part_files, read_parts
+from pipeline.dataset.parts import conform, foreign, read_parts
 from pipeline.dataset.schema import SCHEMA
 from pipeline.dataset.whole_clips import DamagedClipError, read_clip
-from pipeline.errors import StorageError, UserError, message_of
+from pipeline.errors import StorageError, message_of
+from pipeline.prefix.needed_parts import needed_parts
 from pipeline.scoring.panel import ScorerPanel
 from pipeline.scoring.scorer import ScoredClip, Scorer
 from pipeline.scoring.stored_scores import StoredScores, write_scores
@@ -125,9 +126,7 @@ def clip_rows(storage: Storage, stored: StoredScores) -> Iterator[pa.Table]:
         UserError: The prefix holds no parts.
         StorageError: A part cannot be read or is not ours.
     """
-    files = part_files(storage)
-    if not files:
-        raise UserError(f"{storage.uri}: holds no data/part-*.parquet; run a job first")
+    files = needed_parts(storage)
     heads = pa.concat_tables(read_parts(storage, files, _reader(storage, ["sample_id", "status"])))
     places = pa.array(range(heads.num_rows))
     try:

@@ -191,6 +191,15 @@ def test_a_dataset_without_prompts_is_refused_before_it_is_read(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_source_that_cannot_be_read_is_refused_at_once(local_ray: str, tmp_path: Path) -> None:
+    for name, text in (("none.csv", None), ("empty.csv", ""), ("words.csv", "words\na\n")):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=name):
+            pipeline.generate(str(tmp_path / name), settings(tmp_path / "out"), factory=obedient())
+        assert not files(tmp_path / "out")
+
+
 def test_prompts_that_are_no_dataset_are_refused(tmp_path: Path) -> None:
     rows: Any = [{"prompt": "a ball"}]
     with pytest.raises(UserError, match=r"^prompts are a Dataset of Ray Data, not a list"):

@@ -21,6 +21,7 @@ from pipeline.dataset.committed import (
     committed,
     resolve,
 )
+from pipeline.dataset.parts import foreign
 from pipeline.dataset.schema import rejected_row, to_table
 from pipeline.errors import StorageError
 from pipeline.requests.run_settings import CONTROL
@@ -274,9 +275,17 @@ def test_what_is_wrong_with_a_part_is_said_in_one_line(storage: Storage) -> None
         committed(storage)
     assert str(caught.value) == (
         f"{storage.uri}/data/part-a.parquet is damaged or not written by this pipeline: status is "
-        "not one of ok, failed, rejected in every row; move it away (what it held will be "
-        "made again) or choose another output"
+        "not one of ok, failed, rejected in every row; move it away (the next run takes its clips "
+        "over from their mp4s) or choose another output"
     )
+
+
+def test_what_is_lost_with_a_torn_file_is_said_by_its_place(storage: Storage) -> None:
+    texts = {}
+    for key in ("data/part-a.parquet", "scores/a.parquet"):
+        texts[key] = str(foreign(f"s3://data/run/{key}", ValueError("torn")))
+    assert "(the next run takes its clips over from their mp4s)" in texts["data/part-a.parquet"]
+    assert "(it is made again)" in texts["scores/a.parquet"]
 
 
 @pytest.mark.parametrize("cell", ["", "0" * 19, "0" * 22, "g" * 20, "0" * 19 + "A", None])
