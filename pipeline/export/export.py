@@ -2,7 +2,8 @@
 
 A shard is stored whole or not at all, so a shard that exists is complete. `export.json` is written
 before the first shard and identifies the selection; another selection for the same target is
-refused. A clip that is missing or damaged is left out, and `damaged.json` names it; its shard is
+refused, and so is a target without this record that holds files of names that the export would
+write. A clip that is missing or damaged is left out, and `damaged.json` names it; its shard is
 written again by the next call, in case the clip is whole by then. It may have been made again, with
 other bytes: `export.json` keeps what its row said, and the next call compares the others.
 """
@@ -24,10 +25,13 @@ from pipeline.export.mixed_settings import ExportedSettings, exported_settings
 from pipeline.export.select import Selection
 from pipeline.export.whole_clip import WholeClip, read_whole
 from pipeline.storage.storage import Storage
+from pipeline.wording import counted, listed
 
 RECORD_KEY = "export.json"
 DAMAGED_KEY = "damaged.json"
 READ_THREADS = 16
+MOST_NAMED = 3
+"""Files of somebody else that a message names."""
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ def export(
         progress: Called with the number of shards done and the number of all shards.
 
     Raises:
-        UserError: The target holds another export.
+        UserError: The target holds another export, or files of somebody else in its way.
         StorageError: A store cannot be read or written.
     """
     form = FORMATS[format_name]
@@ -127,6 +131,7 @@ def _record(target: Storage, damaged: Mapping[str, str]) -> None:
 def _claim(target: Storage, format_name: str, selection: Selection) -> ExportRecord:
     """Return the record of a target, and store it where there is none."""
     if not target.exists(RECORD_KEY):
+        _refuse_foreign(target, format_name, selection)
         target.check_writable()
         record = ExportRecord(format_name, fingerprint(selection))
         target.put_bytes(RECORD_KEY, record.dump())
@@ -134,13 +139,32 @@ def _claim(target: Storage, format_name: str, selection: Selection) -> ExportRec
     try:
         known = ExportRecord.parse(target.read_bytes(RECORD_KEY))
     except ValueError:
-        known = None
-    if known is None or not known.fits(format_name, selection):
+        raise _foreign(target, [RECORD_KEY]) from None
+    if not known.fits(format_name, selection):
         raise UserError(
             f"{target.uri} holds another export (its rows, filter, splits, shard size or "
             "format differ): choose another --to, or delete it"
         )
     return known
+
+
+def _refuse_foreign(target: Storage, format_name: str, selection: Selection) -> None:
+    """Refuse a target that no export has begun, and that holds files of names of this one."""
+    form, splits = FORMATS[format_name], {shard.split for shard in selection.shards}
+    keys = [entry.key for entry in target.list()]
+    if foreign := [key for key in keys if key == DAMAGED_KEY or form.is_named(key, splits)]:
+        raise _foreign(target, foreign)
+
+
+def _foreign(target: Storage, keys: list[str]) -> UserError:
+    names, more = keys[:MOST_NAMED], len(keys) - MOST_NAMED
+    if more > 0:
+        names.append(counted(more, "more file", grouped=True))
+    it = "it" if len(keys) == 1 else "them"
+    return UserError(
+        f"{target.uri} holds {listed(names)}, which no export has written and this one would "
+        f"replace or mix with its own: choose an empty folder or prefix as --to, or move {it} away"
+    )
 
 
 def _media(

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 import pyarrow as pa
@@ -58,6 +58,8 @@ class Format:
         keys: Returns the files of a shard; the shard is complete if all of them exist.
         write: Stores the files of a shard.
         finish: Stores the files that describe the whole export; called last.
+        names: Globs of the files that it stores, or that its readers take for its own; `{split}`
+            is the name of a split.
         tensors: Whether it holds the tensors of clips, where they have any.
         needs: Kinds of tensors that each of its clips must have.
         buckets: Whether its shards can hold clips of one bucket each.
@@ -68,10 +70,16 @@ class Format:
     keys: Callable[[Shard], list[str]]
     write: Callable[[Storage, Shard, Rows, Media], None]
     finish: Callable[[Storage, Sequence[Shard], Lost], None]
+    names: tuple[str, ...]
     tensors: bool = True
     needs: tuple[str, ...] = ()
     buckets: bool = True
     check: Callable[[], None] = lambda: None
+
+    def is_named(self, key: str, splits: Collection[str]) -> bool:
+        """Whether a key is one that an export with these splits stores or its readers take."""
+        globs = (name.format(split=split) for name in self.names for split in splits)
+        return any(PurePosixPath(f"/{key}").match(f"/{glob}") for glob in globs)
 
 
 def _without_media(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,24 +242,29 @@ def _clips(shard: Shard, lost: Lost) -> int:
     return shard.clips - sum(sample_id in lost for sample_id in shard.ids) if lost else shard.clips
 
 
+_TENSOR_FILES = ("{split}/*.parquet", "{split}/*/*.parquet")
+
 FORMATS: Mapping[str, Format] = {
     "webdataset": Format(
         "tar shards with ID.mp4, ID.txt, ID.json and ID.safetensors",
         _tar_keys,
         _write_tar,
         _finish_tar,
+        ("{split}-*.tar", "shards.json"),
     ),
     "hub": Format(
         "Parquet with video and tensor bytes inline and a card",
         _parquet_keys,
         _write_parquet,
         _finish_parquet,
+        ("data/{split}-*.parquet", "README.md"),
     ),
     "fastvideo": Format(
         "a folder of videos and videos2caption.json per split",
         _folder_keys,
         _write_folder,
         _finish_folder,
+        ("{split}/videos/*.mp4", "{split}/videos2caption.json"),
         tensors=False,
         buckets=False,
     ),
@@ -260,6 +273,7 @@ FORMATS: Mapping[str, Format] = {
         tensors_keys,
         write_latents,
         finish_tensors,
+        _TENSOR_FILES,
         needs=(LATENTS, TEXT_EMBEDS),
     ),
     "fastvideo-trajectories": Format(
@@ -267,6 +281,7 @@ FORMATS: Mapping[str, Format] = {
         tensors_keys,
         write_trajectories,
         finish_tensors,
+        _TENSOR_FILES,
         needs=(TEXT_EMBEDS, TRAJECTORY),
     ),
     "lance": Format(
@@ -274,6 +289,7 @@ FORMATS: Mapping[str, Format] = {
         lance_keys,
         write_lance,
         finish_lance,
+        ("fragments/{split}-*.json", "{split}.lance/*/*"),
         check=check_lance,
     ),
 }
