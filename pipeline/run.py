@@ -47,7 +47,7 @@ from pipeline.monitoring.result import RunResult, say_result
 from pipeline.monitoring.summary import say_columns, say_dry_run, say_input, say_lines
 from pipeline.pending_input import read_pending
 from pipeline.prefix.first_card import write_first_card
-from pipeline.prefix.foreign_files import check_place
+from pipeline.prefix.foreign_files import refuse_foreign
 from pipeline.prompts.reader import read_source
 from pipeline.report.write import ReportWriter
 from pipeline.requests.defaults import request_defaults
@@ -56,6 +56,7 @@ from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.stored_scores import KeepChoice
 from pipeline.scoring.verdicts import PrefixCondition, not_good
+from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.streaming.input_count import InputCount
 from pipeline.supervisor import announce
@@ -93,7 +94,7 @@ def _run(
 ) -> RunResult:
     # 1. Check the settings, the input and the output prefix.
     storage = Storage(config.output, on_retry=count_store_retry)
-    check_place(storage, probe=config.dry_run)
+    check_kept(storage.uri, probe=config.dry_run)
     resolved = model_of(config)
     defaults = request_defaults(config, resolved, storage)
     panel = ScoringPlan(tuple(config.scorers), config.keep).panel()
@@ -105,6 +106,7 @@ def _run(
             check_available(resolved)
         storage = storage.check_writable()
         say_storage(console, storage)
+    refuse_foreign(storage)
 
     # 2. Find out what is done: rows of earlier runs, and clips that lost their row.
     verified = verify(storage, repair=not config.dry_run) if config.verify else Verified()

@@ -12,7 +12,6 @@ from pipeline.dataset.parts import part_files
 from pipeline.errors import UserError
 from pipeline.prefix.first_card import CARD_KEY, is_marked
 from pipeline.report.write import CONTACT_SHEET_KEY, WRITTEN
-from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.wording import listed
 
@@ -22,18 +21,18 @@ NAMES = (CARD_KEY, *(key for key in WRITTEN if key != CARD_KEY), CONTACT_SHEET_K
 _RECORD = re.compile(r"runs/\d{8}T\d{6}Z[^/]*\.json")
 
 
-def check_place(storage: Storage, *, probe: bool = False) -> None:
-    """Refuse a place that is not kept, or in which files of our names are not ours.
+def refuse_foreign(storage: Storage) -> None:
+    """Refuse a place in which files of our names are not ours.
+
+    Called after `Storage.check_writable`, which says sooner and better what is wrong with a store.
 
     Args:
         storage: The output prefix, into which nothing has been written yet.
-        probe: As of `check_kept`.
 
     Raises:
-        UserError: As `check_kept`; or it holds such files.
+        UserError: It holds such files.
         StorageError: It cannot be read.
     """
-    check_kept(storage.uri, probe=probe)
     there = [name for name in NAMES if storage.exists(name)]
     if not there or _is_ours(storage):
         return

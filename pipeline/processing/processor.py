@@ -35,7 +35,7 @@ from pipeline.errors import UserError
 from pipeline.models.hub_cache import check_available
 from pipeline.models.resolve import model_of
 from pipeline.models.spec import ResolvedModel
-from pipeline.prefix.foreign_files import check_place
+from pipeline.prefix.foreign_files import refuse_foreign
 from pipeline.processing.intake_actor import PLACE, ROWS_AT_ONCE, URI_COLUMN, IntakeActor
 from pipeline.processing.rows_actor import RowsActor, store_rows
 from pipeline.processing.run_record import RunRecord
@@ -46,6 +46,7 @@ from pipeline.requests.defaults import request_defaults
 from pipeline.scoring.conditions import RowRank
 from pipeline.scoring.panel import ScoringPlan
 from pipeline.scoring.stored_scores import KeepChoice
+from pipeline.storage.places import check_kept
 from pipeline.storage.storage import Storage
 from pipeline.wording import called_as
 
@@ -220,7 +221,7 @@ def _processor(config: RunConfig, factory: EngineFactory | None) -> ClipProcesso
         if is_set:
             raise UserError(f"{name} is not for a Dataset: {instead}")
     storage = Storage(config.output)
-    check_place(storage)
+    check_kept(storage.uri)
     resolved = model_of(config)
     request_defaults(config, resolved, storage, measure=False)  # checks the settings
     scores = tuple(ScoringPlan(tuple(config.scorers), config.keep).panel().names)
@@ -228,7 +229,9 @@ def _processor(config: RunConfig, factory: EngineFactory | None) -> ClipProcesso
         RowRank(config.select_by, scores)
     if factory is None:
         check_available(resolved)
-    return ClipProcessor(config, resolved, factory, storage.check_writable(), scores)
+    storage = storage.check_writable()
+    refuse_foreign(storage)
+    return ClipProcessor(config, resolved, factory, storage, scores)
 
 
 def _settings(config: Settings, prompts: str) -> RunConfig:

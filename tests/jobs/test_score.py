@@ -42,10 +42,10 @@ def test_another_condition_reads_no_clip(
     assert f"To make the page anew with this: python jobs/report.py --output {tmp_path}" in said
     assert json.loads((tmp_path / "scores/keep.json").read_text())["keep"] == "motion > 0.15"
     assert main([*flags, "--keep", "motion > 0.25"]) == 0
-    assert "1 of 3 clips are good: motion > 0.25" in capsys.readouterr().out
+    assert "1 of 3 clips is good: motion > 0.25" in capsys.readouterr().out
     assert main(flags) == 0  # the last condition stays
     said = capsys.readouterr().out
-    assert "1 of 3 clips are good: motion > 0.25" in said
+    assert "1 of 3 clips is good: motion > 0.25" in said
     assert "jobs/report.py" not in said  # nothing has changed
 
 

@@ -13,7 +13,7 @@ import pipeline
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.prefix.first_card import CARD_KEY, write_first_card
-from pipeline.prefix.foreign_files import NAMES, check_place
+from pipeline.prefix.foreign_files import NAMES, refuse_foreign
 from pipeline.report.pricing.prices import Prices
 from pipeline.report.write import ReportWriter, write_report
 from pipeline.run import run
@@ -53,7 +53,7 @@ def test_several_files_are_named_together(storage: Storage) -> None:
     for name in (CARD_KEY, "metadata.parquet"):
         storage.put_bytes(name, b"mine")
     with pytest.raises(UserError, match=r"README\.md and metadata\.parquet, .* or move them away"):
-        check_place(storage)
+        refuse_foreign(storage)
 
 
 @pytest.mark.parametrize("sign", [RUN, "data/part-20260101T000000Z-000001-00000.parquet"])
@@ -64,14 +64,14 @@ def test_a_prefix_with_runs_or_rows_is_ours_whichever_version_made_it(
         storage.put_bytes(name, b"of a version that marked nothing")
     storage.put_bytes("runs/notes.json", b"{}")  # no name of a run
     with pytest.raises(UserError):
-        check_place(storage)
+        refuse_foreign(storage)
     storage.put_bytes(sign, b"{}")
-    check_place(storage)
+    refuse_foreign(storage)
 
 
 def test_a_card_with_our_mark_is_ours(storage: Storage) -> None:
     write_first_card(storage)
-    check_place(storage)
+    refuse_foreign(storage)
 
 
 def test_a_card_that_a_person_has_edited_is_kept_and_that_is_said(tmp_path: Path) -> None:
