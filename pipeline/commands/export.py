@@ -1,7 +1,8 @@
 """Export a dataset for a trainer: `python jobs/export.py --output out/demo --to out/wds`.
 
 Exports are deterministic and resumable: the same command again writes only what is missing. Exit
-codes: 0 done; 1 done but for damaged clips, which are named; 2 bad flags or input; 130 interrupted.
+codes: 0 done; 1 done but for damaged clips or missing parts of the rows, which are named; 2 bad
+flags or input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,12 +20,14 @@ from pipeline.commands.parser import CommandParser
 from pipeline.errors import UserError
 from pipeline.interrupt import interruptible
 from pipeline.redaction import shown
-from pipeline.wording import are, called_as, counted, first_line, quoted
+from pipeline.wording import are, called_as, counted, first_line, listed, quoted
 
 if TYPE_CHECKING:
+    from pipeline.dataset.manifest import RunStatus
+    from pipeline.dataset.parts import PartName
     from pipeline.export.select import Selection
 
-EXIT_DAMAGED = 1
+EXIT_INCOMPLETE = 1
 ONE_SPLIT = "train"
 NAMED = 20
 """Damaged clips that are named on stderr."""
@@ -62,6 +65,37 @@ def why_empty(chosen: Selection, split_by: str) -> str:
 def both(where: str, condition: str) -> str:
     """A condition beside the one that the export had."""
     return f"({where}) and {condition}" if where else condition
+
+
+def incomplete(
+    lost: Mapping[str, Sequence[PartName]], runs: Sequence[RunStatus], output: str
+) -> Iterator[str]:
+    """Say which parts of the rows an export was made without, and what completes it.
+
+    Args:
+        lost: The missing parts by run id; not empty.
+        runs: All runs into the prefix.
+        output: The prefix.
+    """
+    from pipeline.config.run_command import run_command
+    from pipeline.dataset.parts import count_missing
+
+    its = "its" if sum(map(len, lost.values())) == 1 else "their"
+    yield f"error: {count_missing(lost)}, and the export lacks {its} clips."
+    # A run of a program has no input, whose columns the others record.
+    configs = {run.run_id: run.config for run in runs if run.columns is not None}
+    made: dict[str, list[str]] = {}
+    for run_id in lost:
+        made.setdefault(run_command(configs.get(run_id, {}), output), []).append(run_id)
+    take = "To take them over from their mp4s, without making them again, run"
+    for command, ids in made.items():
+        if command:
+            yield f"{take} this in the folder in which run {shown(ids[-1])} was started:"
+            yield f"  {shown(command)}"
+        else:
+            which = "runs" if len(ids) > 1 else "run"
+            yield f"{take} the command or program of {which} {shown(listed(ids))} again."
+    yield "After that, export into a new or emptied folder: this export stays without them."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 target,
                 chosen,
                 options.format,
+                missing_parts=sum(map(len, lost.values())),
                 progress=lambda done, total: status.update(f"{done}/{total} shards"),
             )
     except UserError as error:
@@ -231,5 +266,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "again with --verify",
             file=sys.stderr,
         )
-        return EXIT_DAMAGED
-    return 0
+    for line in incomplete(lost, runs, source.uri) if lost else ():
+        print(line, file=sys.stderr)
+    return EXIT_INCOMPLETE if done.damaged or lost else 0

@@ -167,18 +167,22 @@ def missing_parts(
     return found
 
 
+def count_missing(missing: Mapping[str, Sequence[PartName]]) -> str:
+    """Say which parts `missing_parts` found; at least one."""
+    keys = [_key(run_id, number) for run_id, numbers in missing.items() for number in numbers]
+    names = ", ".join(keys[:MOST_NAMED]) + (", …" if len(keys) > MOST_NAMED else "")
+    return f"{counted(len(keys), 'part')} of the rows {are(len(keys))} missing ({names})"
+
+
 def tell_missing(missing: Mapping[str, Sequence[PartName]]) -> str:
     """Say which parts of which runs are gone, and how their clips get their rows again.
 
     Args:
         missing: What `missing_parts` found; not empty.
     """
-    keys = [_key(run_id, number) for run_id, numbers in missing.items() for number in numbers]
-    names = ", ".join(keys[:MOST_NAMED]) + (", …" if len(keys) > MOST_NAMED else "")
     return (
-        f"{counted(len(keys), 'part')} of the rows {are(len(keys))} missing ({names}): the command "
-        "or program that made them takes the clips over from their mp4s when it is run again, "
-        "without making them again"
+        f"{count_missing(missing)}: the command or program that made them takes the clips over "
+        "from their mp4s when it is run again, without making them again"
     )
 
 

@@ -61,6 +61,7 @@ def export(
     selection: Selection,
     format_name: str,
     *,
+    missing_parts: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Write the missing shards of a selection.
@@ -70,6 +71,7 @@ def export(
         target: Where the export goes; may hold a part of the same export.
         selection: The result of `select`.
         format_name: One of `FORMATS`.
+        missing_parts: Parts of the source's rows that are missing; the record keeps their number.
         progress: Called with the number of shards done and the number of all shards.
 
     Raises:
@@ -77,7 +79,7 @@ def export(
         StorageError: A store cannot be read or written.
     """
     form = FORMATS[format_name]
-    record = _claim(target, format_name, selection)
+    record = _claim(target, format_name, selection, missing_parts)
     there = {entry.key for entry in target.list()}
     before = json.loads(target.read_bytes(DAMAGED_KEY)) if DAMAGED_KEY in there else {}
     lacking = before.keys() | record.left_out.keys()
@@ -111,7 +113,8 @@ def export(
     done.settings = exported_settings(selection.spool, done.damaged)
     kinds = done.settings.record()
     if left_out or lacking:  # from here on, what was taken in must not change either
-        record = ExportRecord(format_name, fingerprint(selection), left_out, kinds)
+        fresh = fingerprint(selection)
+        record = replace(record, fingerprint=fresh, left_out=left_out, settings=kinds)
         target.put_bytes(RECORD_KEY, record.dump())
     elif kinds != list(record.settings):
         target.put_bytes(RECORD_KEY, replace(record, settings=kinds).dump())
@@ -128,12 +131,14 @@ def _record(target: Storage, damaged: Mapping[str, str]) -> None:
         target.delete(DAMAGED_KEY)
 
 
-def _claim(target: Storage, format_name: str, selection: Selection) -> ExportRecord:
-    """Return the record of a target, and store it where there is none."""
+def _claim(
+    target: Storage, format_name: str, selection: Selection, missing_parts: int
+) -> ExportRecord:
+    """Return the record of a target, and store what it lacks."""
     if not target.exists(RECORD_KEY):
         _refuse_foreign(target, format_name, selection)
         target.check_writable()
-        record = ExportRecord(format_name, fingerprint(selection))
+        record = ExportRecord(format_name, fingerprint(selection), missing_parts=missing_parts)
         target.put_bytes(RECORD_KEY, record.dump())
         return record
     try:
@@ -141,10 +146,19 @@ def _claim(target: Storage, format_name: str, selection: Selection) -> ExportRec
     except ValueError:
         raise _foreign(target, [RECORD_KEY]) from None
     if not known.fits(format_name, selection):
+        made, choose = "", "another --to, or delete it"
+        if known.missing_parts:
+            parts = counted(known.missing_parts, "part", grouped=True)
+            were = "was" if known.missing_parts == 1 else "were"
+            made = f", made while {parts} of the rows {were} missing"
+            choose = "a new folder as --to, or delete this one"
         raise UserError(
-            f"{target.uri} holds another export (its rows, filter, splits, shard size or "
-            "format differ): choose another --to, or delete it"
+            f"{target.uri} holds another export{made} (its rows, filter, splits, shard size or "
+            f"format differ): choose {choose}"
         )
+    if known.missing_parts != missing_parts:
+        known = replace(known, missing_parts=missing_parts)
+        target.put_bytes(RECORD_KEY, known.dump())
     return known
 
 

@@ -46,12 +46,14 @@ class ExportRecord:
         fingerprint: Of the selection.
         left_out: Clips that were damaged, by id, as they are in the fingerprint.
         settings: Kinds of its clips, where they were made with several settings.
+        missing_parts: Parts of the prefix's rows that were missing when it was last written.
     """
 
     format: str
     fingerprint: str
     left_out: Mapping[str, FingerprintedClip] = field(default_factory=dict)
     settings: Sequence[Mapping[str, Any]] = ()
+    missing_parts: int = 0
 
     @classmethod
     def parse(cls, data: bytes) -> ExportRecord:
@@ -65,7 +67,8 @@ class ExportRecord:
             clips = found.get("left_out", {}).items()
             left_out = {name: FingerprintedClip(**clip) for name, clip in clips}
             settings = found.get("settings", ())
-            return cls(found["format"], found["fingerprint"], left_out, settings)
+            missing = found.get("missing_parts", 0)
+            return cls(found["format"], found["fingerprint"], left_out, settings, missing)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("no record of an export") from error
 
@@ -74,6 +77,7 @@ class ExportRecord:
         record = {"format": self.format, "fingerprint": self.fingerprint}
         left_out = {name: asdict(clip) for name, clip in sorted(self.left_out.items())}
         more: dict[str, Any] = {"settings": list(self.settings)} if self.settings else {}
+        more |= {"missing_parts": self.missing_parts} if self.missing_parts else {}
         more |= {"left_out": left_out} if left_out else {}
         return (json.dumps(record | more, indent=1) + "\n").encode()
 

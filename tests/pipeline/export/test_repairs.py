@@ -13,15 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.export import main
+from pipeline.config.run_config import RunConfig
 from pipeline.dataset import mp4
 from pipeline.dataset.schema import (
     to_table,
 )
 from pipeline.errors import StorageError
-from pipeline.export.export import export
+from pipeline.export.export import RECORD_KEY, export
 from pipeline.export.select import select
 from pipeline.storage.storage import Storage
+from pipeline.wording import called_as
 from tests.pipeline.export.exported import OF_ANY_CLIP, files, sha, truth
+
+RUN, LATER = "20260101T000000Z-000001", "20260102T000000Z-000002"
+AFTER = "After that, export into a new or emptied folder: this export stays without them."
 
 
 @pytest.mark.slow
@@ -131,16 +136,104 @@ def test_a_row_with_an_empty_cell_is_a_damaged_clip(
     assert f"damaged: {rows[0]['sample_id']}: its row has no {cell}" in said.err
 
 
+def lose_part(prefix: Path, copy: Path, **manifest: object) -> str:
+    """Copy a prefix without one of its parts, with a manifest of its run where one is given."""
+    shutil.copytree(prefix, copy)
+    for part in (copy / "data").glob("part-r1-*.parquet"):
+        part.rename(part.with_name(part.name.replace("r1", RUN)))
+    gone = f"data/part-{RUN}-00000.parquet"
+    (copy / gone).unlink()
+    if manifest:
+        record(copy, RUN, **manifest)
+    return gone
+
+
+def record(folder: Path, run_id: str, **manifest: object) -> None:
+    """Write the manifest of a run that ended well."""
+    (folder / "runs").mkdir(exist_ok=True)
+    (folder / f"runs/{run_id}.json").write_text(json.dumps({"state": "done", **manifest}))
+
+
 def test_an_export_without_a_part_of_the_rows_says_so(
     prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(prefix, copy)
-    gone = "data/part-r1-00000.parquet"
-    (copy / gone).unlink()
-    assert main(["--output", str(copy), "--to", str(tmp_path / "to")]) == 0
+    copy, to = tmp_path / "copy", tmp_path / "to"
+    settings = {"prompts": "p.jsonl", "output": "elsewhere", "cache": {"policy": "none"}}
+    config = RunConfig.model_validate(settings).to_dict()
+    gone = lose_part(prefix, copy, config=config, input={"columns": []})
+    flags = ["--output", str(copy), "--to", str(to), "--shard-rows", "4"]
+    for written in (2, 0):  # the same command again says the same
+        assert main(flags) == 1
+        said = capsys.readouterr()
+        assert f"{written} of them written now" in " ".join(said.out.split())
+        early, *last = said.err.splitlines()
+        assert early.startswith(f"warning: 1 part of the rows is missing ({gone}): the command or ")
+        assert last == [
+            f"error: 1 part of the rows is missing ({gone}), and the export lacks its clips.",
+            "To take them over from their mp4s, without making them again, run this in the folder "
+            f"in which run {RUN} was started:",
+            f"  {called_as('generate')} --prompts p.jsonl --output {copy} --cache.policy none",
+            AFTER,
+        ]
+        assert json.loads((to / RECORD_KEY).read_text())["missing_parts"] == 1
+    kept = files(to)
+
+    shutil.copy(prefix / "data/part-r1-00000.parquet", copy / gone)  # as the command does
+    assert main(flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: 1 part of the rows is missing ({gone}): the command or ")
+    assert line == (
+        f"error: {to} holds another export, made while 1 part of the rows was missing (its rows, "
+        "filter, splits, shard size or format differ): choose a new folder as --to, or delete "
+        "this one"
+    )
+    assert files(to) == kept
+    assert main([*flags[:3], str(tmp_path / "new"), *flags[4:]]) == 0
+    assert "missing_parts" not in json.loads((tmp_path / "new" / RECORD_KEY).read_text())
+
+
+@pytest.mark.parametrize("manifest", [{}, {"config": {"of": "a program"}}])
+def test_a_missing_part_without_a_known_command_is_of_the_command_or_program(
+    prefix: Path, tmp_path: Path, manifest: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = lose_part(prefix, tmp_path / "copy", **manifest)
+    assert main(["--output", str(tmp_path / "copy"), "--to", str(tmp_path / "to")]) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"error: 1 part of the rows is missing ({gone}), and the export lacks its clips.",
+        "To take them over from their mp4s, without making them again, run the command or program "
+        f"of run {RUN} again.",
+        AFTER,
+    ]
+
+
+def test_damaged_clips_and_a_missing_part_are_both_told(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, to = tmp_path / "copy", tmp_path / "to"
+    lose_part(prefix, copy)
+    left = pq.read_table(copy / f"data/part-{RUN}-00001.parquet").to_pylist()
+    lost = copy / next(row["video"]["path"] for row in left if row["status"] == "ok")
+    data = lost.read_bytes()
+    lost.unlink()
+    flags = ["--output", str(copy), "--to", str(to)]
+    assert main(flags) == 1
+    err = capsys.readouterr().err
+    assert err.index("error: 1 clip is missing or damaged") < err.index("error: 1 part of the rows")
+    lost.write_bytes(data)
+    assert main(flags) == 1
+    assert "damaged" not in capsys.readouterr().err
+    assert json.loads((to / RECORD_KEY).read_text())["missing_parts"] == 1
+
+
+def test_a_part_whose_clips_were_searched_for_in_vain_is_missed_no_more(
+    prefix: Path, tmp_path: Path
+) -> None:
+    copy, to = tmp_path / "copy", tmp_path / "to"
+    lose_part(prefix, copy)
+    flags = ["--output", str(copy), "--to", str(to)]
+    assert main(flags) == 1
+    record(copy, LATER, searched={RUN: {"lost": [0], "seen_at": ""}})
+    assert main(flags) == 0
+    assert "missing_parts" not in json.loads((to / RECORD_KEY).read_text())
 
 
 def test_a_path_with_escapes_reaches_no_terminal(
