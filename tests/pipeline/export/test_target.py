@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_record_of_something_else_is_no_export(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path} holds export.json, which no export has written")
     assert files(tmp_path) == {RECORD_KEY: text.encode()}
+
+
+def test_an_export_into_its_own_prefix_does_not_replace_the_card_of_the_run(
+    prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(prefix, tmp_path / "p")
+    before = files(tmp_path / "p")
+    place = str(tmp_path / "p")
+    assert main(["--output", place, "--to", place, "--format", "hub"]) == 2
+    assert f"{place} holds README.md, which no export has written" in capsys.readouterr().err
+    assert files(tmp_path / "p") == before
