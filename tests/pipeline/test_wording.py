@@ -90,6 +90,7 @@ MORE_THAN_ONE = {
 }
 """Numbers that are never 1 where they are said, or have decimals."""
 NO_NUMBER = {
+    "commands/export.py: its",
     "export/mixed_settings.py: has",
     "export/spool.py: scores",
     "models/catalogue/safety_checker.py: name",
