@@ -71,10 +71,10 @@ def test_every_exception_is_needed() -> None:
 @pytest.mark.parametrize(
     ("text", "places"),
     [
-        ('{"clips": "/work/out/a.mp4"}', ["/work/out/a.mp4"]),
+        ('{"clips": "/home/me/a.mp4"}', ["/home/me/a.mp4"]),
         ("see `/tmp/x.json`, or (/home/me/run)", ["/tmp/x.json", "/home/me/run"]),
         ("file:///root/a and x:/tmp/ray", ["/root/a", "/tmp/ray"]),
-        ("out/tmp/a, {output}/var/b, s3://bucket/home/c and ./work/d", []),
+        ("out/tmp/a, {output}/var/b, s3://bucket/home/c and ./tmp/d", []),
     ],
 )
 def test_places_of_a_machine_are_told_from_other_paths(text: str, places: list[str]) -> None:
