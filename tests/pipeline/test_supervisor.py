@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,15 +96,24 @@ def test_a_driver_that_ends_by_itself_has_said_what_is_to_say(
     assert not Path(f"/proc/{int(said)}").exists()
 
 
+def check_stopped(output: Path, stop: Callable[[subprocess.Popen[str]], None]) -> None:
+    """Hold that a job whose driver waits ends as by Ctrl-C after `stop`."""
+    job = start(output, WAIT)
+    assert job.stdout is not None
+    left = int(job.stdout.readline())
+    assert job.stdout.readline() == "listens\n"
+    stop(job)
+    try:
+        _, errors = job.communicate(timeout=300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
+    assert (job.returncode, errors) == (130, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_reach_the_driver(tmp_path: Path, number: signal.Signals) -> None:
-    job = start(tmp_path, WAIT)
-    assert job.stdout is not None
-    assert int(job.stdout.readline())
-    assert job.stdout.readline() == "listens\n"
-    job.send_signal(number)
-    _, errors = job.communicate(timeout=300)
-    assert (job.returncode, errors) == (130, "")
+    check_stopped(tmp_path, lambda job: job.send_signal(number))
 
 
 SLOW_TO_LISTEN = """
@@ -122,17 +132,7 @@ def test_a_signal_that_comes_before_the_supervisor_listens_is_not_lost(
 ) -> None:
     slow = PROGRAM.replace("supervisor.GRACE_S = 0.1", SLOW_TO_LISTEN.strip())
     monkeypatch.setitem(globals(), "PROGRAM", slow)
-    job = start(tmp_path, WAIT)
-    assert job.stdout is not None
-    left = int(job.stdout.readline())
-    assert job.stdout.readline() == "listens\n"
-    job.send_signal(signal.SIGINT)
-    try:
-        _, errors = job.communicate(timeout=300)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
-    assert (job.returncode, errors) == (130, "")
+    check_stopped(tmp_path, lambda job: job.send_signal(signal.SIGINT))
 
 
 TO_ANOTHER_THREAD = """
@@ -157,17 +157,7 @@ def test_a_signal_that_does_not_interrupt_the_supervisor_s_wait_is_not_lost(
 ) -> None:
     taken = PROGRAM.replace("supervisor.GRACE_S = 0.1", TO_ANOTHER_THREAD.strip())
     monkeypatch.setitem(globals(), "PROGRAM", taken)
-    job = start(tmp_path, WAIT)
-    assert job.stdout is not None
-    left = int(job.stdout.readline())
-    assert job.stdout.readline() == "listens\n"
-    (tmp_path / "go").touch()
-    try:
-        _, errors = job.communicate(timeout=300)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(left, signal.SIGKILL)  # it holds the pipes where the signal was lost
-    assert (job.returncode, errors) == (130, "")
+    check_stopped(tmp_path, lambda _: (tmp_path / "go").touch())
 
 
 def test_what_is_left_is_killed_however_late_the_supervisor_comes_to_it(
